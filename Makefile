@@ -1,0 +1,31 @@
+# Every target sets up what it needs; nothing is installed outside .venv (make e2e: Debian packages).
+PYTHON ?= python3
+PIP = .venv/bin/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: simulate test e2e proto clean
+
+# The whole service on a simulated node. ARGS are handed on: make simulate ARGS="--duration 10"
+simulate: .venv/installed
+	@.venv/bin/gpu-sharing-plugin simulate $(ARGS)
+
+# Lint, types and all tests that need no root.
+test: .venv/installed
+	@scripts/check
+	@scripts/test $(ARGS)
+
+# The same against a real kubelet: root, Debian.
+e2e: .venv/installed
+	@scripts/e2e $(ARGS)
+
+# After a change of a .proto file.
+proto: .venv/installed
+	@scripts/gen-proto
+
+.venv/installed: requirements-dev.lock pyproject.toml
+	@$(PYTHON) -m venv .venv || { echo "cannot create .venv: install Python >= 3.11 with its venv module (Debian: python3-venv)" >&2; exit 1; }
+	@$(PIP) install --require-hashes -r requirements-dev.lock
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,143 @@
+"""Find out what is on the node, GPU by GPU: one that fails is reported and hides no other."""
+
+import itertools
+import math
+import re
+from collections import Counter
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from health.nvml import Nvml, NvmlError, bus_id, key_of
+from proto.messages import FailedGpu, Gpu, Inventory, Link, LinkLevel, MigInstance
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The inventory, and the handles of its GPUs by UUID."""
+
+    inventory: Inventory
+    handles: dict[str, object]
+
+    def uuid_of(self, key: Hashable) -> str | None:
+        """Return the UUID of the GPU whose handle has *key*, without asking the driver."""
+        for uuid, handle in self.handles.items():
+            if key_of(handle) == key:
+                return uuid
+        return None
+
+
+def take(nvml: Nvml, sysfs: Path) -> Found:
+    """Enumerate the node."""
+    gpus: list[Gpu] = []
+    failed: list[FailedGpu] = []
+    handles: dict[str, object] = {}
+    for index in range(nvml.gpu_count()):
+        try:
+            handle = nvml.call("nvmlDeviceGetHandleByIndex", index)
+            gpu = _gpu(nvml, handle, index, sysfs)
+        except NvmlError as error:
+            failed.append(FailedGpu(index=index, error=str(error)))
+            continue
+        gpus.append(gpu)
+        handles[gpu.uuid] = handle
+    inventory = Inventory(
+        driver_version=nvml.driver_version(),
+        gpus=tuple(gpus),
+        failed=tuple(failed),
+        links=tuple(_links(nvml, gpus, handles)),
+    )
+    return Found(inventory, handles)
+
+
+def _gpu(nvml: Nvml, handle: object, index: int, sysfs: Path) -> Gpu:
+    pci = bus_id(nvml.call("nvmlDeviceGetPciInfo", handle).busId)
+    capability = nvml.ask("nvmlDeviceGetCudaComputeCapability", handle)
+    mig_enabled = nvml.mig_enabled(handle)
+    memory = nvml.memory_mib(handle)
+    return Gpu(
+        uuid=nvml.call("nvmlDeviceGetUUID", handle),
+        index=index,
+        minor=nvml.ask("nvmlDeviceGetMinorNumber", handle),
+        pci_bus_id=pci,
+        name=nvml.call("nvmlDeviceGetName", handle),
+        memory_mib=memory,
+        numa_node=numa_node(sysfs, pci),
+        compute_capability=None if capability is None else "{}.{}".format(*capability),
+        mig_enabled=mig_enabled,
+        instances=tuple(_instances(nvml, handle, memory or 0)) if mig_enabled else (),
+        events=nvml.reports_xids(handle),
+    )
+
+
+def _instances(nvml: Nvml, gpu: object, gpu_memory: int) -> Iterator[MigInstance]:
+    for place in range(nvml.ask("nvmlDeviceGetMaxMigDeviceCount", gpu) or 0):
+        handle = nvml.ask("nvmlDeviceGetMigDeviceHandleByIndex", gpu, place)
+        if handle is None:
+            continue  # places fill from any side, so there may be more behind a gap
+        attributes = nvml.ask("nvmlDeviceGetAttributes", handle)
+        profile = profile_in(nvml.ask("nvmlDeviceGetName", handle) or "")
+        if not profile and attributes is not None:
+            profile = profile_of(
+                attributes.gpuInstanceSliceCount,
+                attributes.computeInstanceSliceCount,
+                attributes.memorySizeMB,
+                gpu_memory,
+            )
+        yield MigInstance(
+            uuid=nvml.call("nvmlDeviceGetUUID", handle),
+            place=place,
+            gi=nvml.call("nvmlDeviceGetGpuInstanceId", handle),
+            ci=nvml.call("nvmlDeviceGetComputeInstanceId", handle),
+            profile=profile,
+            memory_mib=None if attributes is None else int(attributes.memorySizeMB),
+        )
+
+
+def profile_in(name: str) -> str:
+    """Return the MIG profile at the end of a MIG device's *name*, empty if it is not there."""
+    match = re.search(r" MIG (\d\S*)$", name)
+    return match[1] if match else ""
+
+
+def profile_of(gi_slices: int, ci_slices: int, memory_mib: int, gpu_memory_mib: int) -> str:
+    """Return the profile of a MIG device by its size, in eighths of the GPU's memory."""
+    gpu_gb = math.ceil(gpu_memory_mib / 1024)
+    eighths = math.ceil(memory_mib / gpu_memory_mib * 8) if gpu_memory_mib else 8
+    compute = "" if ci_slices == gi_slices else f"{ci_slices}c."
+    return f"{compute}{gi_slices}g.{round(eighths * gpu_gb / 8)}gb"
+
+
+def numa_node(sysfs: Path, pci: str) -> int | None:
+    """Return the NUMA node of a PCI device; None where the kernel knows none and writes -1."""
+    try:
+        node = int((sysfs / "bus/pci/devices" / pci / "numa_node").read_text())
+    except (OSError, ValueError):
+        return None
+    return node if node >= 0 else None
+
+
+def _links(nvml: Nvml, gpus: list[Gpu], handles: dict[str, object]) -> Iterator[Link]:
+    peers = {gpu.uuid: _peers(nvml, handles[gpu.uuid]) for gpu in gpus}
+    for first, second in itertools.combinations(gpus, 2):
+        level = _level(nvml, handles[first.uuid], handles[second.uuid])
+        # GPUs on one NVSwitch fabric reach each other over all the links that both have to it.
+        nvlinks = peers[first.uuid][second.pci_bus_id] + min(
+            peers[first.uuid]["switch"], peers[second.uuid]["switch"]
+        )
+        if nvlinks or level is not LinkLevel.SYS:
+            yield Link(first.uuid, second.uuid, level, nvlinks)
+
+
+def _peers(nvml: Nvml, handle: object) -> Counter[str]:
+    try:
+        return Counter(nvml.nvlink_peers(handle))
+    except NvmlError:
+        return Counter()  # a GPU that is lost meanwhile must not fail the others' topology
+
+
+def _level(nvml: Nvml, first: object, second: object) -> LinkLevel:
+    try:
+        return nvml.level(first, second)
+    except NvmlError:
+        return LinkLevel.SYS

@@ -1,0 +1,1 @@
+"""The contracts between processes: the kubelet's protobufs, control messages, the bus."""

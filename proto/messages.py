@@ -1,0 +1,189 @@
+"""What goes over the bus: the node's state from the monitor, each worker's state to the exporter.
+
+A message is the sender's complete state, never an event, with (epoch, sequence) to order it:
+the epoch counts the sender's starts, the sequence its messages since.
+A receiver keeps the newest: a lost message or a late joiner costs a second, never a wrong state.
+"""
+
+import enum
+
+import msgspec
+
+VERSION = 1
+"""Version of the messages below; a receiver drops what bears another."""
+
+
+class Health(enum.StrEnum):
+    """Whether the kubelet may hand a device out, in the kubelet's own words."""
+
+    HEALTHY = "Healthy"
+    UNHEALTHY = "Unhealthy"
+
+
+class ReasonKind(enum.StrEnum):
+    """Why a device is unhealthy; operators' alerts name these."""
+
+    XID = "xid"
+    """The driver reported an Xid that is fatal for the device; the detail is its code."""
+
+    GPU_LOST = "gpu-lost"
+    """The driver no longer reaches the GPU."""
+
+    UNWATCHED = "unwatched"
+    """The GPU's events cannot be waited for, so a fault would go unseen."""
+
+    MONITOR_SILENT = "monitor-silent"
+    """No word of the health monitor for `health.staleAfter`."""
+
+    NOT_FOUND = "not-found"
+    """The monitor does not see a device that is planned."""
+
+
+class Reason(msgspec.Struct, frozen=True, order=True):
+    """One reason why a device is unhealthy."""
+
+    kind: ReasonKind
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.detail}".rstrip()
+
+
+class LinkLevel(enum.StrEnum):
+    """The closest common ancestor of two GPUs, in the words of `nvidia-smi topo`."""
+
+    SAME = "SAME"
+    PIX = "PIX"
+    PXB = "PXB"
+    PHB = "PHB"
+    NODE = "NODE"
+    SYS = "SYS"
+
+
+class MigInstance(msgspec.Struct, frozen=True):
+    """A MIG device: one compute instance (CI) in one GPU instance (GI) of a GPU."""
+
+    uuid: str
+    place: int
+    """The instance's index among those of its GPU."""
+    gi: int
+    ci: int
+    profile: str
+    """For example `1g.10gb`, empty when the driver does not tell."""
+    memory_mib: int | None = None
+
+
+class Gpu(msgspec.Struct, frozen=True):
+    """A physical GPU as the driver describes it; None where it does not."""
+
+    uuid: str
+    index: int
+    minor: int | None
+    """The number in /dev/nvidia<minor>, which is not the index."""
+    pci_bus_id: str
+    name: str
+    memory_mib: int | None
+    numa_node: int | None
+    compute_capability: str | None
+    mig_enabled: bool = False
+    instances: tuple[MigInstance, ...] = ()
+    events: bool = True
+    """False when the GPU is too old to report Xids."""
+
+
+class FailedGpu(msgspec.Struct, frozen=True):
+    """A GPU that could not be enumerated, and why."""
+
+    index: int
+    error: str
+
+
+class Link(msgspec.Struct, frozen=True, array_like=True):
+    """How two GPUs (by UUID) are connected: the PCI level, and active NVLinks between them."""
+
+    first: str
+    second: str
+    level: LinkLevel
+    nvlinks: int
+
+
+class Inventory(msgspec.Struct, frozen=True):
+    """Everything that the monitor found on the node."""
+
+    driver_version: str
+    gpus: tuple[Gpu, ...]
+    failed: tuple[FailedGpu, ...] = ()
+    links: tuple[Link, ...] = ()
+    """Each pair once; a pair that is not named is SYS without NVLink."""
+
+
+class DeviceHealth(msgspec.Struct, frozen=True):
+    """The health of one GPU or MIG instance; an instance bears its GPU's reasons too."""
+
+    uuid: str
+    reasons: tuple[Reason, ...] = ()
+
+    @property
+    def health(self) -> Health:
+        """Unhealthy while there is any reason."""
+        return Health.UNHEALTHY if self.reasons else Health.HEALTHY
+
+
+class XidCount(msgspec.Struct, frozen=True):
+    """How often an Xid was seen on a GPU since the monitor's start; no UUID: on an unknown one."""
+
+    uuid: str
+    xid: int
+    count: int
+
+
+class State(msgspec.Struct, frozen=True, tag=True, kw_only=True):
+    """What every message on the bus bears."""
+
+    version: int = VERSION
+    epoch: int
+    sequence: int
+
+    @property
+    def age(self) -> tuple[int, int]:
+        """Orders the messages of one sender over its restarts."""
+        return self.epoch, self.sequence
+
+
+class NodeState(State, frozen=True, tag=True, kw_only=True):
+    """The node as the health monitor sees it."""
+
+    inventory: Inventory
+    health: tuple[DeviceHealth, ...]
+    xids: tuple[XidCount, ...] = ()
+
+
+class WorkerState(State, frozen=True, tag=True, kw_only=True):
+    """What one worker advertises and how it stands with the kubelet."""
+
+    resource: str
+    registered: bool
+    registrations: int
+    """Since the worker's start."""
+    streams: int
+    """Open ListAndWatch streams."""
+    healthy: int
+    unhealthy: int
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(NodeState | WorkerState)
+
+
+def encode(state: State) -> bytes:
+    """Return *state* as it goes over the bus."""
+    return _encoder.encode(state)
+
+
+def decode(data: bytes) -> NodeState | WorkerState | None:
+    """Return the message in *data*; None for one that this version cannot read."""
+    try:
+        state = _decoder.decode(data)
+    except msgspec.MsgspecError:
+        return None
+    return state if state.version == VERSION else None

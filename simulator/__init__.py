@@ -1,0 +1,1 @@
+"""A simulated node: GPUs, their faults and a kubelet, where there is no GPU."""

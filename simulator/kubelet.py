@@ -1,0 +1,186 @@
+"""A stand-in kubelet: a real server of the registration API that treats plugins as one does.
+
+It empties its folder at start, dials a plugin before it answers its registration, lets a second
+registration replace the first, and admits pods by GetPreferredAllocation and Allocate.
+"""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import grpc
+
+from proto import deviceplugin_pb2 as api
+
+if TYPE_CHECKING:
+    from proto.deviceplugin_pb2_grpc import DevicePluginAsyncStub
+from proto.deviceplugin_pb2_grpc import (
+    DevicePluginStub,
+    RegistrationServicer,
+    add_RegistrationServicer_to_server,
+)
+
+DIAL = 10.0
+"""Seconds for which the kubelet tries to reach a plugin that registers."""
+
+
+class AdmissionError(Exception):
+    """A pod that the kubelet would reject."""
+
+
+@dataclass(slots=True)
+class Resource:
+    """A registered resource, as the kubelet keeps it."""
+
+    name: str
+    endpoint: str
+    stub: "DevicePluginAsyncStub"
+    channel: grpc.aio.Channel
+    devices: dict[str, str] = field(default_factory=dict)
+    """Health by id; what the newest list says."""
+    numa: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    lists: int = 0
+    """Lists received in this registration."""
+    connected: bool = True
+    """The plugin's stream is open; without it no device is handed out."""
+    watch: asyncio.Task[None] | None = None
+
+    def healthy(self) -> list[str]:
+        """Return the ids that may be handed out."""
+        return [i for i, health in self.devices.items() if health == "Healthy" and self.connected]
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """What a pod got."""
+
+    resource: str
+    ids: tuple[str, ...]
+    envs: Mapping[str, str]
+
+
+class Kubelet(RegistrationServicer):
+    """The registration server and what has registered with it."""
+
+    def __init__(self, folder: Path, seed: int = 0) -> None:
+        self.socket = folder / "kubelet.sock"
+        self.resources: dict[str, Resource] = {}
+        self.registrations = 0
+        self._folder = folder
+        self._server: grpc.aio.Server | None = None
+        self._changed = asyncio.Condition()
+        self._held: dict[str, Admitted] = {}
+        self._random = random.Random(seed)  # noqa: S311 - the order of ids, not a secret
+
+    async def start(self) -> None:
+        """Empty the folder and listen, as the kubelet does at every start."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for path in self._folder.iterdir():
+            path.unlink()
+        self._server = grpc.aio.server()
+        add_RegistrationServicer_to_server(self, self._server)
+        self._server.add_insecure_port(f"unix:{self.socket}")
+        await self._server.start()
+
+    async def stop(self) -> None:
+        """Stop listening and hang up on all plugins; what pods hold is remembered."""
+        for resource in list(self.resources.values()):
+            await _forget(resource)
+        self.resources.clear()
+        if self._server:
+            await self._server.stop(None)
+            self._server = None
+
+    async def Register(self, request: api.RegisterRequest, context: object) -> api.Empty:
+        """Take a plugin in, once it is reached on its own socket."""
+        channel = grpc.aio.insecure_channel(
+            f"unix:{self._folder / request.endpoint}",
+            (("grpc.default_authority", "localhost"), ("grpc.enable_http_proxy", 0)),
+        )
+        await asyncio.wait_for(channel.channel_ready(), DIAL)
+        name = request.resource_name
+        resource = Resource(name, request.endpoint, DevicePluginStub(channel), channel)
+        if before := self.resources.get(name):
+            await _forget(before)
+        self.resources[name] = resource
+        self.registrations += 1
+        resource.watch = asyncio.create_task(self._watch(resource))
+        return api.Empty()
+
+    async def _watch(self, resource: Resource) -> None:
+        """Take in the plugin's lists until its stream ends."""
+        with contextlib.suppress(grpc.aio.AioRpcError):
+            async for message in resource.stub.ListAndWatch(api.Empty()):
+                resource.devices = {device.ID: device.health for device in message.devices}
+                resource.numa = {
+                    d.ID: tuple(n.ID for n in d.topology.nodes) for d in message.devices
+                }
+                resource.lists += 1
+                await self._tell()
+        resource.connected = False
+        await self._tell()
+
+    async def _tell(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def until(self, condition: Callable[["Kubelet"], bool], seconds: float = 10.0) -> None:
+        """Wait until *condition* holds; TimeoutError after *seconds*."""
+        async with asyncio.timeout(seconds), self._changed:
+            await self._changed.wait_for(lambda: condition(self))
+
+    async def changed(self) -> None:
+        """Wait for the next change of any resource."""
+        async with self._changed:
+            await self._changed.wait()
+
+    def healthy(self, resource: str) -> int:
+        """Return how many devices of *resource* may be handed out."""
+        known = self.resources.get(resource)
+        return len(known.healthy()) if known else 0
+
+    async def admit(self, pod: str, name: str, count: int) -> Admitted:
+        """Give *count* devices to a pod; AdmissionError where the kubelet would reject it."""
+        resource = self.resources.get(name)
+        held = {i for one in self._held.values() if one.resource == name for i in one.ids}
+        free = [i for i in (resource.healthy() if resource else []) if i not in held]
+        if resource is None or len(free) < count:
+            raise AdmissionError(f"Insufficient {name}: asked {count}, free {len(free)}")
+        self._random.shuffle(free)
+        try:
+            preferred = await self._preferred(resource, free, count)
+            ids = (preferred + [i for i in free if i not in preferred])[:count]
+            response = await resource.stub.Allocate(
+                api.AllocateRequest(
+                    container_requests=[api.ContainerAllocateRequest(devices_ids=ids)]
+                )
+            )
+        except grpc.aio.AioRpcError as error:
+            raise AdmissionError(f"UnexpectedAdmissionError: {error.details()}") from error
+        envs = dict(response.container_responses[0].envs)
+        self._held[pod] = Admitted(name, tuple(sorted(ids)), envs)
+        return self._held[pod]
+
+    async def _preferred(self, resource: Resource, free: list[str], count: int) -> list[str]:
+        request = api.ContainerPreferredAllocationRequest(
+            available_deviceIDs=free, allocation_size=count
+        )
+        response = await resource.stub.GetPreferredAllocation(
+            api.PreferredAllocationRequest(container_requests=[request])
+        )
+        return [i for i in response.container_responses[0].deviceIDs if i in free]
+
+    def delete(self, pod: str) -> None:
+        """Let a pod's devices be free again."""
+        del self._held[pod]
+
+
+async def _forget(resource: Resource) -> None:
+    if resource.watch:
+        resource.watch.cancel()
+        await asyncio.gather(resource.watch, return_exceptions=True)
+    await resource.channel.close()

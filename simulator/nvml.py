@@ -1,0 +1,259 @@
+"""The simulated NVML: the functions, handles and exceptions of nvidia-ml-py that the monitor uses.
+
+It answers from the live node's file. As with the real library, the GPUs are those that were there
+when it was initialised, and one that is taken out or lost afterwards answers GPU_IS_LOST.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+from inotify_simple import INotify, flags
+
+from proto.messages import LinkLevel
+from simulator.node import PROFILE, Gpu, Link, Live, LiveNode
+
+INVALID_ARGUMENT, NOT_SUPPORTED, NOT_FOUND, TIMEOUT, GPU_IS_LOST = 2, 3, 6, 10, 15
+TEXTS = {
+    INVALID_ARGUMENT: "Invalid Argument",
+    NOT_SUPPORTED: "Not Supported",
+    NOT_FOUND: "Not Found",
+    TIMEOUT: "Timeout",
+    GPU_IS_LOST: "GPU is lost",
+}
+LEVELS = {
+    LinkLevel.SAME: 0,
+    LinkLevel.PIX: 10,
+    LinkLevel.PXB: 20,
+    LinkLevel.PHB: 30,
+    LinkLevel.NODE: 40,
+    LinkLevel.SYS: 50,
+}
+NVLINKS = 18
+MIG_PLACES = 7
+XID_EVENT = 0x8
+ANY_INSTANCE = 0xFFFFFFFF
+FIRST_GI = 7
+"""GI of the instance at place 0; the driver, too, numbers small instances from here."""
+
+
+class NVMLError(Exception):
+    """What the binding raises; `value` is the code."""
+
+    def __init__(self, value: int) -> None:
+        super().__init__(TEXTS[value])
+        self.value = value
+
+
+@dataclass(frozen=True, slots=True)
+class GpuHandle:
+    """A GPU, by UUID."""
+
+    uuid: str
+
+
+@dataclass(frozen=True, slots=True)
+class MigHandle:
+    """A MIG instance, by its place on its GPU."""
+
+    uuid: str
+    place: int
+
+
+class EventSet:
+    """Registered GPUs, and the last of the node's Xids that a wait has passed."""
+
+    def __init__(self, seen: int) -> None:
+        self.registered: set[str] = set()
+        self.seen = seen
+
+
+def load(folder: str) -> "Binding":
+    """Return a binding to the live node in *folder*."""
+    return Binding(Path(folder))
+
+
+class Binding:
+    """Stands where the module pynvml stands."""
+
+    NVMLError = NVMLError
+
+    def __init__(self, folder: Path) -> None:
+        self._store = LiveNode(folder)
+        self._read: tuple[int, int] | None = None
+        self._newest: Live | None = None
+        self._gpus: list[str] = []
+
+    def _live(self) -> Live:
+        found = self._store.path.stat()
+        version = found.st_ino, found.st_mtime_ns
+        if self._newest is None or version != self._read:
+            self._newest, self._read = self._store.read(), version
+        return self._newest
+
+    def _gpu(self, handle: GpuHandle | MigHandle) -> Gpu:
+        live = self._live()
+        if handle.uuid in live.lost | live.removed:
+            raise NVMLError(GPU_IS_LOST)
+        return next(gpu for gpu in live.node.gpus if gpu.uuid == handle.uuid)
+
+    def _physical(self, handle: GpuHandle | MigHandle) -> Gpu:
+        gpu = self._gpu(handle)
+        if isinstance(handle, MigHandle):
+            raise NVMLError(NOT_SUPPORTED)
+        return gpu
+
+    def _profile(self, handle: GpuHandle | MigHandle) -> str:
+        gpu = self._gpu(handle)
+        if isinstance(handle, GpuHandle):
+            raise NVMLError(INVALID_ARGUMENT)
+        return (gpu.mig or ())[handle.place]
+
+    def nvmlInit(self) -> None:
+        live = self._live()
+        self._gpus = [gpu.uuid for gpu in live.node.gpus if gpu.uuid not in live.removed]
+
+    def nvmlSystemGetDriverVersion(self) -> str:
+        return self._live().node.driver_version
+
+    def nvmlDeviceGetCount(self) -> int:
+        return len(self._gpus)
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> GpuHandle:
+        handle = GpuHandle(self._gpus[index])
+        self._gpu(handle)
+        return handle
+
+    def nvmlDeviceGetUUID(self, handle: GpuHandle | MigHandle) -> str:
+        gpu = self._gpu(handle)
+        return gpu.uuid if isinstance(handle, GpuHandle) else gpu.mig_uuid(handle.place)
+
+    def nvmlDeviceGetName(self, handle: GpuHandle | MigHandle) -> str:
+        gpu = self._gpu(handle)
+        if isinstance(handle, GpuHandle):
+            return gpu.name
+        return f"{gpu.name} MIG {self._profile(handle)}"
+
+    def nvmlDeviceGetMinorNumber(self, handle: GpuHandle) -> int:
+        gpu = self._physical(handle)
+        return self._live().node.gpus.index(gpu)
+
+    def nvmlDeviceGetPciInfo(self, handle: GpuHandle) -> SimpleNamespace:
+        return SimpleNamespace(busId=f"0000{self._physical(handle).pci_bus_id}".upper())
+
+    def nvmlDeviceGetMemoryInfo(self, handle: GpuHandle) -> SimpleNamespace:
+        return SimpleNamespace(total=self._physical(handle).memory_mib << 20)
+
+    def nvmlDeviceGetCudaComputeCapability(self, handle: GpuHandle) -> tuple[int, int]:
+        major, minor = self._physical(handle).compute_capability.split(".")
+        return int(major), int(minor)
+
+    def nvmlDeviceGetMigMode(self, handle: GpuHandle) -> list[int]:
+        mode = int(self._physical(handle).mig is not None)
+        return [mode, mode]
+
+    def nvmlDeviceGetMaxMigDeviceCount(self, handle: GpuHandle) -> int:
+        return max(MIG_PLACES, len(self._physical(handle).mig or ()))
+
+    def nvmlDeviceGetMigDeviceHandleByIndex(self, handle: GpuHandle, index: int) -> MigHandle:
+        if index >= len(self._physical(handle).mig or ()):
+            raise NVMLError(NOT_FOUND)
+        return MigHandle(handle.uuid, index)
+
+    def nvmlDeviceGetGpuInstanceId(self, handle: MigHandle) -> int:
+        self._profile(handle)
+        return FIRST_GI + handle.place
+
+    def nvmlDeviceGetComputeInstanceId(self, handle: MigHandle) -> int:
+        self._profile(handle)
+        return 0
+
+    def nvmlDeviceGetAttributes(self, handle: MigHandle) -> SimpleNamespace:
+        match = PROFILE.match(self._profile(handle))
+        compute, slices, gigabytes = match.groups() if match else (None, "1", "1")
+        return SimpleNamespace(
+            gpuInstanceSliceCount=int(slices),
+            computeInstanceSliceCount=int(compute or slices),
+            memorySizeMB=int(gigabytes) * 1024,
+        )
+
+    def nvmlDeviceGetTopologyCommonAncestor(self, first: GpuHandle, second: GpuHandle) -> int:
+        mine, other = self._physical(first), self._physical(second)
+        path = next((link.path for peer, link in self._links(mine) if peer == other), LinkLevel.SYS)
+        return LEVELS[path]
+
+    def _links(self, gpu: Gpu) -> Iterator[tuple[Gpu, Link]]:
+        """Yield the GPUs that the node file connects to *gpu*."""
+        node = self._live().node
+        for link in node.links:
+            ends = [node.gpus[place] for place in link.between]
+            if gpu in ends:
+                yield ends[1 - ends.index(gpu)], link
+
+    def _nvlinks(self, handle: GpuHandle) -> list[Gpu | None]:
+        """Return the peer of each active NVLink; None for a switch, as between many GPUs."""
+        peers = [(peer, link.nvlinks) for peer, link in self._links(self._physical(handle))]
+        direct = [peer for peer, count in peers for _ in range(count)]
+        if len(direct) <= NVLINKS:
+            return list(direct)
+        return [None] * max(count for _, count in peers)
+
+    def nvmlDeviceGetNvLinkState(self, handle: GpuHandle, link: int) -> int:
+        if link >= NVLINKS:
+            raise NVMLError(INVALID_ARGUMENT)
+        return int(link < len(self._nvlinks(handle)))
+
+    def nvmlDeviceGetNvLinkRemoteDeviceType(self, handle: GpuHandle, link: int) -> int:
+        return 2 if self._nvlinks(handle)[link] is None else 0
+
+    def nvmlDeviceGetNvLinkRemotePciInfo(self, handle: GpuHandle, link: int) -> SimpleNamespace:
+        peer = self._nvlinks(handle)[link]
+        if peer is None:
+            raise NVMLError(NOT_SUPPORTED)
+        return SimpleNamespace(busId=f"0000{peer.pci_bus_id}".upper())
+
+    def nvmlDeviceGetSupportedEventTypes(self, handle: GpuHandle) -> int:
+        return XID_EVENT if self._physical(handle).events else 0
+
+    def nvmlEventSetCreate(self) -> EventSet:
+        return EventSet(self._live().happened)
+
+    def nvmlDeviceRegisterEvents(self, handle: GpuHandle, types: int, events: EventSet) -> None:
+        if types & ~self.nvmlDeviceGetSupportedEventTypes(handle):
+            raise NVMLError(NOT_SUPPORTED)
+        events.registered.add(handle.uuid)
+
+    def nvmlEventSetWait(self, events: EventSet, milliseconds: int) -> SimpleNamespace:
+        deadline = time.monotonic() + milliseconds / 1000
+        with INotify() as notice:
+            notice.add_watch(self._store.path.parent, flags.MOVED_TO)
+            while True:
+                event = self._next_event(events)
+                if event is not None:
+                    return event
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise NVMLError(TIMEOUT)
+                notice.read(timeout=left * 1000)
+
+    def _next_event(self, events: EventSet) -> SimpleNamespace | None:
+        live = self._live()
+        for xid in live.xids:
+            if xid.number > events.seen and xid.gpu in events.registered:
+                events.seen = xid.number
+                place = xid.mig
+                return SimpleNamespace(
+                    eventType=XID_EVENT,
+                    device=GpuHandle(xid.gpu),
+                    eventData=xid.xid,
+                    gpuInstanceId=ANY_INSTANCE if place is None else FIRST_GI + place,
+                    computeInstanceId=ANY_INSTANCE if place is None else 0,
+                )
+        if events.registered & (live.lost | live.removed):
+            raise NVMLError(GPU_IS_LOST)
+        return None
+
+    def nvmlEventSetFree(self, events: EventSet) -> None:
+        events.registered.clear()

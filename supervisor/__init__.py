@@ -1,0 +1,1 @@
+"""The supervisor: reads the configuration, forks the other processes and keeps them running."""

@@ -1,0 +1,101 @@
+"""Logging: one event one line on stderr, as text or JSON, set up anew in every process.
+
+Written at once, without a thread. A reader of stderr that stands still costs log lines, not the
+service: a line that a pipe cannot take now is dropped, and the next one says how many were.
+"""
+
+import enum
+import json
+import os
+import select
+from typing import TYPE_CHECKING, Any
+
+from loguru import logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from loguru import Message, Record
+
+STDERR = 2
+LINE_LIMIT = select.PIPE_BUF
+"""A pipe that polls as writable takes this many bytes without blocking, and in one piece."""
+
+
+class Format(enum.StrEnum):
+    """How log lines look."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+class Level(enum.StrEnum):
+    """The least important lines that are written."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+def set_up(process: str, form: Format, level: Level) -> None:
+    """Send this process's log lines to stderr, marked with its name."""
+    logger.remove()
+    logger.configure(extra={"process": process})
+    render = {Format.TEXT: _text, Format.JSON: _json}[form]
+    logger.add(_Sink(render).write, level=level.upper(), format="{message}", catch=True)
+
+
+class _Sink:
+    def __init__(self, render: "Callable[[Record], str]") -> None:
+        self._render = render
+        self._dropped = 0
+        self._poll = select.poll()
+        self._poll.register(STDERR, select.POLLOUT)
+
+    def write(self, message: "Message") -> None:
+        record = message.record
+        if self._dropped:
+            record["extra"]["dropped_lines"] = self._dropped
+        line = self._render(record).replace("\n", " ").encode()
+        if not self._poll.poll(0):
+            self._dropped += 1
+            return
+        os.write(STDERR, line[: LINE_LIMIT - 1] + b"\n")
+        self._dropped = 0
+
+
+def _text(record: "Record") -> str:
+    fields = dict(record["extra"])
+    process = fields.pop("process")
+    shown = "".join(f" {name}={_value(value)}" for name, value in fields.items())
+    when = record["time"].strftime("%Y-%m-%dT%H:%M:%S.%f%z")
+    head = f"{when} {record['level'].name:<7} {process}: {record['message']}{shown}"
+    return head + _trace(record)
+
+
+def _value(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    return json.dumps(text) if " " in text and isinstance(value, str) else text
+
+
+def _json(record: "Record") -> str:
+    line: dict[str, Any] = {
+        "time": record["time"].isoformat(),
+        "level": record["level"].name.lower(),
+        "message": record["message"] + _trace(record),
+    }
+    return json.dumps(line | record["extra"], default=str)
+
+
+def _trace(record: "Record") -> str:
+    error = record["exception"]
+    if error is None or error.traceback is None:
+        return ""
+    frames = []
+    trace: TracebackType | None = error.traceback
+    while trace:
+        frames.append(f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}")
+        trace = trace.tb_next
+    return f" [{type(error.value).__name__}: {error.value} at {' < '.join(reversed(frames))}]"

@@ -1,0 +1,296 @@
+"""The supervisor's loop: it knows the set of children, and what happens to them.
+
+    signals ──┐                       ┌── fork, kill, reap (child.py)
+    exits ────┤                       │
+    reports ──┼── wait ── on_<event> ─┼── orders to children
+    kubelet ──┤                       │
+    deadline ─┘                       └── _become: the only place that stores a child's state
+
+Nothing here can block: the one wait has a deadline, channels never block, and no library of the
+children's is initialised. What becomes of a child is decided in policy.py.
+"""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from loguru import logger
+from multiprocess import connection
+
+from proto.control import (
+    Beat,
+    ClosedError,
+    Configure,
+    ExitCode,
+    Inventoried,
+    NotReady,
+    Order,
+    ProcessState,
+    Ready,
+    Register,
+    ResourcePlan,
+    ServiceState,
+    Stop,
+)
+from proto.messages import Inventory
+from supervisor import policy
+from supervisor.child import Process, Spec, describe
+from supervisor.policy import Child, Limits, State
+from supervisor.watch import KubeletWatch
+
+TICK = 1.0
+"""Seconds between two looks at what gives no event, and between two reports to the exporter."""
+
+STALL = 5.0
+"""Seconds by which a tick is late when this process, or the whole machine, stood still."""
+
+STOP_WITHIN = 4.5
+"""Seconds after which the service ends, though a child may not be dead yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What the loop runs."""
+
+    children: tuple[Spec, ...]
+    """Those that always run."""
+    plan: Callable[[Inventory], Sequence[ResourcePlan]]
+    worker: Callable[[ResourcePlan], Spec]
+    fork: Callable[[Spec, int], Process]
+    """Starts a child, given the number of its start; OSError where the system does not let us."""
+    kubelet_socket: str
+    fail_on_init_error: bool
+    limits: Limits
+
+
+class Supervisor:
+    """Starts the children, keeps them running, and stops them."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._specs: dict[str, Spec] = {}
+        self._children: dict[str, Child] = {}
+        self._processes: dict[str, Process] = {}
+        self._plans: dict[str, ResourcePlan] | None = None
+        """By worker's name; None before the first inventory."""
+        self._problems: dict[str, str] = {}
+        """Why a child cannot do its work, by its name."""
+        self._exit_code = ExitCode.DONE
+        self._stop_at: float | None = None
+        self._tick_at = time.monotonic()
+        self._kubelet = KubeletWatch(service.kubelet_socket)
+        self._signals, self._signalled = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def run(self) -> int:
+        """Live: start all, serve events until told to stop, stop all."""
+        signal.set_wakeup_fd(self._signalled, warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, _carried_by_the_pipe)
+        for spec in self._service.children:
+            self._want(spec)
+        while not self._finished():
+            self._on_deadlines(time.monotonic())
+            self._on_events(self._wait(time.monotonic()))
+        for name in self._processes:
+            logger.error("left behind, it cannot be killed", child=name)
+        logger.info("stopped")
+        return self._exit_code
+
+    def _finished(self) -> bool:
+        if self._stop_at is None:
+            return False
+        return not self._processes or time.monotonic() >= self._stop_at
+
+    def _wait(self, now: float) -> set[object]:
+        """Return what is ready; the one place that waits."""
+        sources: list[object] = [self._signals]
+        if (inotify := self._kubelet.fileno()) is not None:
+            sources.append(inotify)
+        for process in self._processes.values():
+            sources.append(process.sentinel)
+            if not process.channel.closed:
+                sources.append(process.channel)
+        limits = self._service.limits
+        deadlines = [policy.deadline(child, limits) for child in self._children.values()]
+        soonest = min([d for d in deadlines if d is not None] + [self._tick_at])
+        return set(connection.wait(sources, max(0.0, soonest - now)))
+
+    def _on_events(self, ready: set[object]) -> None:
+        if self._signals in ready:
+            self._on_signals()
+        if self._kubelet.fileno() in ready:
+            self._look_at_kubelet()
+        for name, process in list(self._processes.items()):
+            # Its last words come before its end.
+            if process.channel in ready or process.sentinel in ready:
+                self._on_reports(name, process)
+            if process.sentinel in ready:
+                self._on_exited(name, process.reap())
+
+    def _on_signals(self) -> None:
+        for number in os.read(self._signals, 1024):
+            match number:
+                case signal.SIGTERM | signal.SIGINT:
+                    logger.info("asked to stop", signal=signal.Signals(number).name)
+                    self._stop(ExitCode.DONE)
+                case _:
+                    logger.info("signal without effect", signal=signal.Signals(number).name)
+
+    def _on_reports(self, name: str, process: Process) -> None:
+        try:
+            while report := process.channel.receive():
+                now = time.monotonic()
+                match report:
+                    case Ready():
+                        self._problems.pop(name, None)
+                        self._become(name, policy.heard(self._children[name], now, ready=True))
+                    case Beat():
+                        self._become(name, policy.heard(self._children[name], now))
+                    case Inventoried():
+                        self._on_inventory(report.inventory)
+                    case NotReady():
+                        self._on_not_ready(name, report.reason)
+                    case _:
+                        logger.error("an order came up", child=name, order=type(report).__name__)
+        except ClosedError:
+            # Its end follows at once, or else its silence is noticed.
+            process.channel.close()
+
+    def _on_inventory(self, inventory: Inventory) -> None:
+        """Start a worker for each new resource, stop those that are gone, tell the others."""
+        if self._stop_at is not None:
+            return
+        before = self._plans or {}
+        specs = [(self._service.worker(p), p) for p in self._service.plan(inventory)]
+        self._plans = {spec.name: plan for spec, plan in specs}
+        if not specs:
+            logger.warning("nothing to advertise: no GPU found", failed=len(inventory.failed))
+        for name in before.keys() - self._plans.keys():
+            logger.info("resource gone", resource=before[name].resource)
+            self._unwant(name, Stop(withdraw=True))
+        for spec, plan in specs:
+            self._want(spec)
+            if before.get(spec.name, plan) != plan:
+                logger.info("resource changed", resource=plan.resource, devices=len(plan.devices))
+                self._tell(Configure(plan=plan), only=spec.name)
+
+    def _on_not_ready(self, name: str, reason: str) -> None:
+        if reason != self._problems.get(name):
+            logger.error("not ready, retrying", child=name, reason=reason)
+        self._problems[name] = reason
+        first = self._plans is None and self._specs[name].essential
+        if first and self._service.fail_on_init_error:
+            logger.error("giving up; with --fail-on-init-error=false it would be waited for")
+            self._stop(ExitCode.FAILED)
+
+    def _on_exited(self, name: str, code: int) -> None:
+        del self._processes[name]
+        child = policy.exited(self._children[name], time.monotonic(), self._service.limits)
+        if child.wanted:
+            # The reason of NOT_READY was told already, and will be again only when it changes.
+            level = "DEBUG" if code == ExitCode.NOT_READY else "WARNING"
+            again = policy.backoff(child.failures, self._service.limits)
+            logger.log(level, "child ended", child=name, how=describe(code), again_in=again)
+        self._become(name, child)
+
+    def _on_deadlines(self, now: float) -> None:
+        if now - self._tick_at > STALL:
+            # We stood still, and so perhaps did the whole machine: nobody is to blame for silence.
+            for name, child in self._children.items():
+                self._become(name, policy.heard(child, now))
+        for name, child in list(self._children.items()):
+            due = policy.deadline(child, self._service.limits)
+            if due is not None and now >= due:
+                self._on_deadline(name, child, now)
+        if now >= self._tick_at:
+            self._tick_at = now + TICK
+            self._look_at_kubelet()
+            self._tell(self._state())
+
+    def _on_deadline(self, name: str, child: Child, now: float) -> None:
+        match child.state:
+            case State.BACKOFF:
+                self._start(name, now)
+            case State.STARTING | State.RUNNING:
+                self._kill(name, "gives no sign of life")
+            case State.STOPPING:
+                self._kill(name, "does not stop")
+            case State.KILLED | State.DOWN:
+                raise AssertionError(f"cannot happen: {child.state} has no deadline")
+
+    def _look_at_kubelet(self) -> None:
+        if self._kubelet.is_new():
+            logger.info("the kubelet's socket is new", socket=self._service.kubelet_socket)
+            self._tell(Register())
+
+    def _want(self, spec: Spec) -> None:
+        """Have a child of *spec*; its next start uses it."""
+        self._specs[spec.name] = spec
+        now = time.monotonic()
+        child = self._children.get(spec.name)
+        self._become(spec.name, policy.wanted(child, now) if child else policy.new(now))
+
+    def _unwant(self, name: str, order: Stop) -> None:
+        child = self._children[name]
+        if child.state in policy.ATTENTIVE:
+            self._processes[name].channel.send(order)
+        self._become(name, policy.unwanted(child, time.monotonic()))
+
+    def _start(self, name: str, now: float) -> None:
+        child = policy.started(self._children[name], now)
+        try:
+            self._processes[name] = self._service.fork(self._specs[name], child.starts)
+        except OSError as error:
+            logger.error("cannot start", child=name, error=str(error))
+            child = policy.exited(child, now, self._service.limits)
+        self._become(name, child)
+
+    def _kill(self, name: str, why: str) -> None:
+        child = self._children[name]
+        if child.state is State.KILLED:
+            return
+        if child.state is not State.STOPPING:
+            logger.error("killing a child", child=name, pid=self._processes[name].pid, why=why)
+        self._processes[name].kill()
+        self._become(name, policy.killed(child, time.monotonic()))
+
+    def _become(self, name: str, child: Child) -> None:
+        before = self._children.get(name)
+        self._children[name] = child
+        if before is None or before.state is not child.state:
+            logger.debug("child", child=name, state=child.state.value, starts=child.starts)
+            self._tell(self._state())
+
+    def _stop(self, code: ExitCode) -> None:
+        """Stop everything; asked a second time, at once."""
+        if self._stop_at is not None:
+            for name in list(self._processes):
+                self._kill(name, "asked twice to stop")
+            return
+        self._exit_code = code
+        self._stop_at = time.monotonic() + STOP_WITHIN
+        for name in self._children:
+            self._unwant(name, Stop())
+
+    def _tell(self, order: Order, only: str | None = None) -> None:
+        """Send *order* to the children that take it."""
+        for name, process in self._processes.items():
+            if only in (None, name) and type(order) in self._specs[name].takes:
+                process.channel.send(order)
+
+    def _state(self) -> ServiceState:
+        plans = None if self._plans is None else self._plans.values()
+        return ServiceState(
+            processes=tuple(
+                ProcessState(name, child.state.value, max(0, child.starts - 1))
+                for name, child in self._children.items()
+            ),
+            planned=None if plans is None else tuple(plan.resource for plan in plans),
+            problem=next((p for n, p in self._problems.items() if self._specs[n].essential), ""),
+        )
+
+
+def _carried_by_the_pipe(_number: int, _frame: object) -> None:
+    """Leave the signal to the loop, which reads it from the wake-up descriptor."""

@@ -1,0 +1,75 @@
+"""The composition root: parse, read the settings, put the objects together, run, exit."""
+
+import argparse
+import importlib
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+
+import msgspec
+import setproctitle
+
+from proto.control import ExitCode
+from simulator import drill, node
+from supervisor import cli, logs, settings
+from supervisor.child import TITLE
+from supervisor.loop import Supervisor
+from supervisor.preload import preload
+from supervisor.service import DISTRIBUTION, BusyError, compose, remove_dead_sockets, runtime_folder
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command on the command line and return its exit code."""
+    parser = cli.parser(metadata.version(DISTRIBUTION))
+    known, rest = parser.parse_known_args(arguments)
+    if rest and known.command != "simulate":
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    try:
+        match known.command:
+            case "run":
+                return _run(settings.load(vars(known), os.environ))
+            case "simulate":
+                return _simulate(known, rest)
+            case _:
+                drill.run(known)
+                return ExitCode.DONE
+    except settings.SettingsError as error:
+        return _say(error, ExitCode.USAGE)
+    except (BusyError, node.NodeError) as error:
+        return _say(error, ExitCode.FAILED)
+
+
+def _say(error: Exception, code: ExitCode) -> ExitCode:
+    print(error, file=sys.stderr)  # noqa: T201 - there may be no log yet
+    return code
+
+
+def _run(wanted: settings.Settings) -> int:
+    setproctitle.setproctitle(TITLE.format("supervisor"))
+    logs.set_up("supervisor", wanted.service.log_format, wanted.service.log_level)
+    with runtime_folder(Path(wanted.service.runtime_dir)):
+        service = compose(wanted)
+        preload()
+        code = Supervisor(service).run()
+        remove_dead_sockets(Path(wanted.service.device_plugin_path))
+    # Not return: the interpreter would wait, for ever, for a child that the kernel cannot kill.
+    sys.stdout.flush()
+    os._exit(code)
+
+
+def _simulate(known: argparse.Namespace, rest: Sequence[str]) -> int:
+    with tempfile.TemporaryDirectory(prefix="gpu-sharing-") as folder:
+        path = known.node
+        if path is None:
+            path = f"{folder}/node.json"
+            Path(path).write_bytes(msgspec.json.encode(node.default_node()))
+        command = [sys.executable, "-m", "supervisor", "run", f"--simulated-node={path}"]
+        command += ["--metrics-address=127.0.0.1:0", "--log-level=warning", *rest]
+        # By name and only here: it is a gRPC server, which the process that forks must never load.
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+        simulate = importlib.import_module("simulator.simulate")
+        code: int = simulate.main(command, Path(folder), known.duration)
+        return code

@@ -1,0 +1,75 @@
+"""The metrics, rendered from the newest snapshot: a series lives exactly as long as its subject."""
+
+import platform
+from collections.abc import Callable, Iterator
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from proto.messages import Health, WorkerState
+from supervisor.snapshot import Snapshot
+
+
+class SnapshotCollector(Collector):
+    """Makes metrics of what `source` returns at the time of the scrape."""
+
+    def __init__(self, source: Callable[[], Snapshot], version: str) -> None:
+        self._source = source
+        self._version = version
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every metric of the current snapshot."""
+        snapshot = self._source()
+        yield self._build_info(snapshot)
+        yield _restarts(snapshot)
+        words = snapshot.planned_workers().values()
+        workers = [word[0] for word in words if word]
+        yield _devices(workers)
+        yield _registrations(workers)
+
+    def _build_info(self, snapshot: Snapshot) -> Metric:
+        driver = snapshot.node.inventory.driver_version if snapshot.node else ""
+        labels = {
+            "version": self._version,
+            "python": platform.python_version(),
+            "driver_version": driver,
+        }
+        family = GaugeMetricFamily(
+            "gpu_sharing_build_info", "What runs here; always 1.", labels=list(labels)
+        )
+        family.add_metric(list(labels.values()), 1)
+        return family
+
+
+def _restarts(snapshot: Snapshot) -> Metric:
+    family = CounterMetricFamily(
+        "gpu_sharing_process_restarts",
+        "Starts of a child process after its first.",
+        labels=["process"],
+    )
+    for process in snapshot.service.processes if snapshot.service else ():
+        family.add_metric([process.name], process.restarts)
+    return family
+
+
+def _devices(workers: list[WorkerState]) -> Metric:
+    family = GaugeMetricFamily(
+        "gpu_sharing_devices",
+        "Devices advertised to the kubelet, replicas counted.",
+        labels=["resource", "health"],
+    )
+    for worker in workers:
+        family.add_metric([worker.resource, Health.HEALTHY], worker.healthy)
+        family.add_metric([worker.resource, Health.UNHEALTHY], worker.unhealthy)
+    return family
+
+
+def _registrations(workers: list[WorkerState]) -> Metric:
+    family = CounterMetricFamily(
+        "gpu_sharing_registrations",
+        "Registrations with the kubelet since the start of the resource's worker.",
+        labels=["resource"],
+    )
+    for worker in workers:
+        family.add_metric([worker.resource], worker.registrations)
+    return family

@@ -1,0 +1,49 @@
+"""What the exporter knows at one moment, and what the probes conclude from it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from proto.control import ServiceState
+from proto.messages import NodeState, WorkerState
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The newest word of everybody, each with the time when it came."""
+
+    service: ServiceState | None = None
+    service_at: float = 0.0
+    node: NodeState | None = None
+    workers: Mapping[str, tuple[WorkerState, float]] = field(default_factory=dict)
+    """By resource."""
+
+    def planned_workers(self) -> dict[str, tuple[WorkerState, float] | None]:
+        """Return the planned resources with the newest word of each one's worker."""
+        planned = (self.service and self.service.planned) or ()
+        return {resource: self.workers.get(resource) for resource in planned}
+
+
+def not_live(snapshot: Snapshot, now: float, stale_after: float) -> list[str]:
+    """Return why the service is not alive; GPUs, kubelet and driver may be in any state."""
+    if snapshot.service is None or now - snapshot.service_at > stale_after:
+        return ["supervisor: no sign of life"]
+    return [
+        f"worker {resource}: no sign of life"
+        for resource, word in snapshot.planned_workers().items()
+        if word is None or now - word[1] > stale_after
+    ]
+
+
+def not_ready(snapshot: Snapshot, now: float, stale_after: float) -> list[str]:
+    """Return why pods cannot be given what is planned; the health of GPUs does not matter."""
+    problems = not_live(snapshot, now, stale_after)
+    if problems or snapshot.service is None:
+        return problems
+    if snapshot.service.planned is None:
+        return [snapshot.service.problem or "monitor: no inventory yet"]
+    for resource, word in snapshot.planned_workers().items():
+        if word and not word[0].registered:
+            problems.append(f"{resource}: not registered with the kubelet")
+        elif word and not word[0].streams:
+            problems.append(f"{resource}: the kubelet does not listen to its device list")
+    return problems

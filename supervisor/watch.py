@@ -1,0 +1,51 @@
+"""Notice a new kubelet: its socket is another file than before."""
+
+import contextlib
+from pathlib import Path
+
+from inotify_simple import INotify, flags
+from loguru import logger
+
+from workers.identity import Identity
+
+EVENTS = flags.CREATE | flags.MOVED_TO | flags.DELETE_SELF | flags.MOVE_SELF
+
+
+class KubeletWatch:
+    """Watches the kubelet's folder with inotify; where that fails, a look every second does it."""
+
+    def __init__(self, kubelet_socket: str) -> None:
+        self._socket = kubelet_socket
+        self._folder = str(Path(kubelet_socket).parent)
+        self._known = Identity.of(kubelet_socket)
+        self._watched: Identity | None = None
+        try:
+            self._inotify = INotify(nonblocking=True) if kubelet_socket else None
+        except OSError as error:  # the node's inotify instances are used up
+            logger.warning("cannot use inotify, looking every second", error=str(error))
+            self._inotify = None
+        self._watch_folder()
+
+    def fileno(self) -> int | None:
+        """Return the descriptor that is readable when something changed, None without inotify."""
+        return self._inotify.fileno() if self._inotify else None
+
+    def is_new(self) -> bool:
+        """Return whether there is a socket now, and another than at the last call."""
+        if not self._socket:
+            return False
+        self._watch_folder()
+        before, self._known = self._known, Identity.of(self._socket)
+        return self._known is not None and self._known != before
+
+    def _watch_folder(self) -> None:
+        """Watch the folder that is there now; it may have been made anew."""
+        if not self._inotify:
+            return
+        with contextlib.suppress(OSError):
+            self._inotify.read(timeout=0)
+        inode = Identity.of(self._folder)
+        if inode and (self._watched is None or inode.inode != self._watched.inode):
+            with contextlib.suppress(OSError):
+                self._inotify.add_watch(self._folder, EVENTS)
+                self._watched = inode

@@ -1,0 +1,1 @@
+"""The workers: one process per resource name, which serves the kubelet over gRPC."""

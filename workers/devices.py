@@ -1,0 +1,60 @@
+"""What a worker advertises: a plan and the node's state in, devices with their health out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from proto.control import ResourcePlan
+from proto.messages import NodeState, Reason, ReasonKind
+
+SILENT = (Reason(ReasonKind.MONITOR_SILENT),)
+UNSEEN = (Reason(ReasonKind.NOT_FOUND),)
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """One device as the kubelet knows it."""
+
+    id: str
+    uuid: str
+    """What a container gets to see: a GPU or a MIG instance."""
+    gpu: str
+    """UUID of the physical GPU."""
+    number: int
+    numa_node: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """All that the kubelet may be told at one moment; every answer is made of one view."""
+
+    resource: str
+    replicas: Mapping[str, Replica]
+    """By id, in the order of the list."""
+    unhealthy: Mapping[str, tuple[Reason, ...]]
+    """Why not to hand a device out, by its UUID."""
+
+
+def view(plan: ResourcePlan, state: NodeState | None, *, silent: bool = False) -> View:
+    """Return what *plan* comes to in the given *state* of the node; *silent* if that is too old."""
+    return View(plan.resource, replicas(plan), unhealthy(plan, state, silent=silent))
+
+
+def replicas(plan: ResourcePlan) -> dict[str, Replica]:
+    """Return what *plan* advertises, by id: `<uuid>::<n>`, or the UUID where it is not shared."""
+    result = {}
+    for device in plan.devices:
+        for number in range(device.replicas):
+            name = f"{device.uuid}::{number}" if device.replicas > 1 else device.uuid
+            result[name] = Replica(name, device.uuid, device.gpu, number, device.numa_node)
+    return result
+
+
+def unhealthy(
+    plan: ResourcePlan, state: NodeState | None, *, silent: bool
+) -> dict[str, tuple[Reason, ...]]:
+    """Return why devices of *plan* are unhealthy; not knowing is a reason too."""
+    if state is None or silent:
+        return {device.uuid: SILENT for device in plan.devices}
+    known = {device.uuid: device.reasons for device in state.health}
+    reasons = {device.uuid: known.get(device.uuid, UNSEEN) for device in plan.devices}
+    return {uuid: why for uuid, why in reasons.items() if why}

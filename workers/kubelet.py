@@ -1,0 +1,126 @@
+"""The worker's side of the kubelet's folder: its own socket there, and the call to register it."""
+
+import contextlib
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+
+import grpc
+
+from proto import deviceplugin_pb2 as api
+from proto.deviceplugin_pb2_grpc import (
+    DevicePluginServicer,
+    RegistrationStub,
+    add_DevicePluginServicer_to_server,
+)
+from workers.identity import Identity
+
+VERSION = "v1beta1"
+"""Of the device plugin API."""
+
+GRACE = 0.5
+"""Seconds in which open streams may take in their last message."""
+
+TIMEOUT = 5.0
+"""Seconds until a call to the kubelet counts as failed."""
+
+CLIENT_OPTIONS: Sequence[tuple[str, object]] = (
+    # By default the authority is the socket's path, percent-encoded: strict servers refuse that.
+    ("grpc.default_authority", "localhost"),
+    ("grpc.enable_http_proxy", 0),
+)
+
+
+class KubeletError(Exception):
+    """The kubelet, or its folder, is not as we need it; the message says what is missing."""
+
+
+class Endpoint:
+    """A gRPC server on a socket in the kubelet's folder."""
+
+    def __init__(self, path: str, servicer: DevicePluginServicer) -> None:
+        self._path = path
+        self._servicer = servicer
+        self._server: grpc.aio.Server | None = None
+        self._identity: Identity | None = None
+
+    def intact(self) -> bool:
+        """Return whether the socket is still there and ours."""
+        return self._identity is not None and Identity.of(self._path) == self._identity
+
+    async def serve(self) -> None:
+        """Serve on a new socket; raise KubeletError where that is not possible."""
+        _require_free(self._path)
+        server = grpc.aio.server()
+        add_DevicePluginServicer_to_server(self._servicer, server)
+        try:
+            server.add_insecure_port(f"unix:{self._path}")
+        except RuntimeError as error:
+            await server.stop(None)
+            raise KubeletError(
+                f'cannot listen on "{self._path}": {_why_not(self._path)}'
+            ) from error
+        await server.start()
+        self._server = server
+        self._identity = Identity.of(self._path)
+
+    async def stop(self) -> None:
+        """Stop serving and remove the socket; streams that do not end in time are cut off."""
+        if self._server is None:
+            return
+        ours = self.intact()
+        server, self._server, self._identity = self._server, None, None
+        await server.stop(GRACE)
+        if ours:
+            _remove(self._path)
+
+
+def _remove(path: str) -> None:
+    with contextlib.suppress(OSError):
+        Path(path).unlink()
+
+
+def _require_free(path: str) -> None:
+    """Raise KubeletError if somebody serves on *path*: gRPC would silently take the socket away."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(TIMEOUT)
+        try:
+            probe.connect(path)
+        except OSError:
+            return
+    raise KubeletError(
+        f'cannot listen on "{path}": another process does; is a second plugin running?'
+    )
+
+
+def _why_not(path: str) -> str:
+    """Return why no socket can be made at *path*, which gRPC does not tell."""
+    try:
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.bind(path)
+    except OSError as error:
+        return error.strerror or str(error)
+    Path(path).unlink(missing_ok=True)
+    return "gRPC refused it"
+
+
+async def register(kubelet_socket: str, endpoint: str, resource: str) -> None:
+    """Tell the kubelet of *resource* at *endpoint*; KubeletError if it fails."""
+    request = api.RegisterRequest(
+        version=VERSION,
+        endpoint=endpoint,
+        resource_name=resource,
+        options=api.DevicePluginOptions(get_preferred_allocation_available=True),
+    )
+    if Identity.of(kubelet_socket) is None:
+        raise KubeletError(
+            f'cannot register at "{kubelet_socket}": no such socket; is the kubelet up?'
+        )
+    # A channel that failed before would wait a second or more before it tries again.
+    async with grpc.aio.insecure_channel(f"unix:{kubelet_socket}", CLIENT_OPTIONS) as channel:
+        try:
+            await RegistrationStub(channel).Register(request, timeout=TIMEOUT)
+        except grpc.aio.AioRpcError as error:
+            raise KubeletError(
+                f'cannot register at "{kubelet_socket}": {error.details()}'
+            ) from error

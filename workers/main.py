@@ -1,0 +1,225 @@
+"""A worker process: serves one resource to the kubelet until it is told to stop.
+
+Orders come over the supervisor's channel, the node's state over the health bus;
+its own state goes out over the telemetry bus. One asyncio loop, no threads of ours.
+"""
+
+import asyncio
+import contextlib
+import os
+import time
+
+import msgspec
+import zmq
+import zmq.asyncio
+from loguru import logger
+
+from proto import bus
+from proto.control import (
+    BEAT_EVERY,
+    Beat,
+    Channel,
+    ClosedError,
+    Configure,
+    ExitCode,
+    Ready,
+    Register,
+    Stop,
+    WorkerSettings,
+)
+from proto.messages import NodeState, WorkerState
+from workers import devices, registration
+from workers.kubelet import Endpoint, KubeletError, register
+from workers.servicer import Servicer, Shelf
+
+
+def main(settings: WorkerSettings, channel: Channel, epoch: int) -> int:
+    """Live: serve, register, stream, until told to stop."""
+    os.umask(0o077)  # the socket's mode: none but root may ask for devices
+    return asyncio.run(_live(settings, channel, epoch))
+
+
+async def _live(settings: WorkerSettings, channel: Channel, epoch: int) -> int:
+    return await Worker(settings, channel, epoch).run()
+
+
+class Worker:
+    """One resource, from the first state of the node to the order to stop."""
+
+    def __init__(self, settings: WorkerSettings, channel: Channel, epoch: int) -> None:
+        self._settings = settings
+        self._channel = channel
+        self._epoch = epoch
+        self._sequence = 0
+        self._plan = settings.plan
+        self._state: NodeState | None = None
+        self._heard = time.monotonic()
+        self._shelf = Shelf(devices.view(self._plan, None, silent=True))
+        self._servicer = Servicer(self._shelf)
+        self._endpoint = Endpoint(
+            f"{settings.paths.plugin_folder}/{settings.endpoint}", self._servicer
+        )
+        self._kubelet = 0
+        self._registered_with: int | None = None
+        self._registrations = 0
+        self._streamed = 0.0
+        self._failures = 0
+        self._known = asyncio.Event()
+        self._nudge = asyncio.Event()
+        self._stop: asyncio.Future[Stop] = asyncio.get_running_loop().create_future()
+        context = zmq.asyncio.Context()
+        self._health = bus.health_subscriber(context, settings.paths.health_bus)
+        self._telemetry = bus.TelemetryPublisher(zmq.Context(context), settings.paths.telemetry_bus)
+
+    async def run(self) -> int:
+        """Serve until the order to stop, or the supervisor's end, which is one."""
+        asyncio.get_running_loop().add_reader(self._channel.fileno(), self._on_readable)
+        self._channel.send(Ready())
+        async with asyncio.TaskGroup() as group:
+            endless = (self._follow_health(), self._keep_registered(), self._beat())
+            tasks = [group.create_task(one) for one in endless]
+            order = await self._stop
+            for task in tasks:
+                task.cancel()
+        if order.withdraw:
+            nothing = msgspec.structs.replace(self._plan, devices=())
+            self._shelf.put(devices.view(nothing, self._state))
+            await asyncio.sleep(0)  # every stream takes the empty list before it ends
+        self._shelf.close()
+        await self._endpoint.stop()
+        return ExitCode.DONE
+
+    def _on_readable(self) -> None:
+        """Take the supervisor's orders."""
+        try:
+            while order := self._channel.receive():
+                match order:
+                    case Register():
+                        self._on_new_kubelet()
+                    case Configure():
+                        self._plan = order.plan
+                        self._refresh()
+                    case Stop():
+                        self._on_stop(order)
+                    case _:
+                        logger.error(
+                            "an order that is not for a worker", order=type(order).__name__
+                        )
+        except ClosedError:
+            self._on_stop(Stop())
+
+    def _on_new_kubelet(self) -> None:
+        self._kubelet += 1
+        self._failures = 0
+        self._nudge.set()
+
+    def _on_stop(self, order: Stop) -> None:
+        asyncio.get_running_loop().remove_reader(self._channel.fileno())
+        if not self._stop.done():
+            self._stop.set_result(order)
+
+    async def _follow_health(self) -> None:
+        """Keep the newest state of the node; an abandoned monitor's is older, whenever it comes."""
+        while True:
+            state = await bus.receive(self._health)
+            if isinstance(state, NodeState) and (not self._state or state.age > self._state.age):
+                self._state = state
+                self._heard = time.monotonic()
+                self._refresh()
+                self._known.set()
+
+    async def _beat(self) -> None:
+        """Every second give a sign of life, notice the monitor's silence, tell the exporter."""
+        while True:
+            if self._silent():
+                self._refresh()
+                self._known.set()
+            self._channel.send(Beat())
+            self._publish()
+            await asyncio.sleep(BEAT_EVERY)
+
+    def _silent(self) -> bool:
+        return time.monotonic() - self._heard > self._settings.stale_after
+
+    def _refresh(self) -> None:
+        """Show the kubelet what is new, if anything is."""
+        view = devices.view(self._plan, self._state, silent=self._silent())
+        before = self._shelf.view
+        if view == before:
+            return
+        self._shelf.put(view)
+        self._publish()
+        if not self._known.is_set():
+            logger.info("listing", devices=len(view.replicas), unhealthy=len(view.unhealthy))
+            return
+        for uuid in before.unhealthy.keys() | view.unhealthy.keys():
+            reasons = [str(reason) for reason in view.unhealthy.get(uuid, ())]
+            if reasons != [str(reason) for reason in before.unhealthy.get(uuid, ())]:
+                logger.info("listed", uuid=uuid, unhealthy=reasons)
+
+    async def _keep_registered(self) -> None:
+        """Register, and again whenever something calls for it; retry for ever."""
+        await self._known.wait()  # nothing is advertised before something is known
+        problem = ""
+        while True:
+            reason = registration.why(self._standing(), time.monotonic())
+            try:
+                if reason:
+                    await self._register(reason)
+                self._failures, problem = 0, ""
+            except KubeletError as error:
+                self._failures += 1
+                if str(error) != problem:
+                    logger.warning("not registered, retrying", error=str(error))
+                problem = str(error)
+            await self._pause(registration.delay(self._failures) if self._failures else BEAT_EVERY)
+
+    async def _pause(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._nudge.wait()
+        self._nudge.clear()
+
+    def _standing(self) -> registration.Standing:
+        if self._servicer.streams:
+            self._streamed = time.monotonic()
+        return registration.Standing(
+            registered=self._registered_with == self._kubelet,
+            intact=self._endpoint.intact(),
+            streams=self._servicer.streams,
+            streamed=self._streamed,
+        )
+
+    async def _register(self, reason: str) -> None:
+        kubelet = self._kubelet  # a newer one that we hear of meanwhile must be told as well
+        if not self._endpoint.intact():
+            self._registered_with = None
+            self._shelf.close()  # streams over a socket that nobody can find any more
+            await self._endpoint.stop()
+            self._shelf.open()
+            await self._endpoint.serve()
+        if self._settings.paths.kubelet_socket:
+            paths, resource = self._settings.paths, self._plan.resource
+            await register(paths.kubelet_socket, self._settings.endpoint, resource)
+            self._registrations += 1
+            logger.info("registered", why=reason, endpoint=self._settings.endpoint)
+        self._registered_with = kubelet
+        self._streamed = time.monotonic()
+        self._publish()
+
+    def _publish(self) -> None:
+        self._sequence += 1
+        view = self._shelf.view
+        unhealthy = sum(replica.uuid in view.unhealthy for replica in view.replicas.values())
+        self._telemetry.publish(
+            WorkerState(
+                epoch=self._epoch,
+                sequence=self._sequence,
+                resource=self._plan.resource,
+                registered=self._registered_with == self._kubelet,
+                registrations=self._registrations,
+                streams=self._servicer.streams,
+                healthy=len(view.replicas) - unhealthy,
+                unhealthy=unhealthy,
+            )
+        )

@@ -1,0 +1,118 @@
+"""The five calls of the device plugin API: decode, ask pure code, encode."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import grpc
+from loguru import logger
+
+from proto import deviceplugin_pb2 as api
+from proto.deviceplugin_pb2_grpc import DevicePluginServicer
+from workers import allocation, response
+from workers.devices import View
+
+AllocateContext = grpc.aio.ServicerContext[api.AllocateRequest, api.AllocateResponse]
+
+OPTIONS = api.DevicePluginOptions(get_preferred_allocation_available=True)
+
+
+class Shelf:
+    """Holds the newest view; all who wait for a newer one get it, nobody takes it from another."""
+
+    def __init__(self, view: View) -> None:
+        self.view = view
+        self._list: api.ListAndWatchResponse | None = response.device_list(view)
+        self._changed = asyncio.Event()
+
+    def put(self, view: View) -> None:
+        """Replace the view and wake all who wait."""
+        self.view = view
+        self._show(response.device_list(view))
+
+    def close(self) -> None:
+        """Let all who wait know that nothing more comes, until the next `put`."""
+        self._show(None)
+
+    def open(self) -> None:
+        """Show the view again after `close`."""
+        self._show(response.device_list(self.view))
+
+    def _show(self, message: api.ListAndWatchResponse | None) -> None:
+        self._list = message
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def next_list(
+        self, sent: api.ListAndWatchResponse | None
+    ) -> api.ListAndWatchResponse | None:
+        """Return the newest list once it is another than the one *sent*; None after `close`."""
+        while self._list is not None and self._list is sent:
+            await self._changed.wait()
+        return self._list
+
+
+class Servicer(DevicePluginServicer):
+    """Answers the kubelet from the shelf."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        self._shelf = shelf
+        self.streams = 0
+        """Open ListAndWatch streams."""
+
+    async def GetDevicePluginOptions(
+        self, request: api.Empty, context: object
+    ) -> api.DevicePluginOptions:
+        """Tell that we have preferences, and need no call before a container's start."""
+        return OPTIONS
+
+    async def ListAndWatch(
+        self, request: api.Empty, context: object
+    ) -> AsyncIterator[api.ListAndWatchResponse]:
+        """Send the list, and again after each change; each stream remembers what it has sent."""
+        self.streams += 1
+        sent = None
+        try:
+            while sent := await self._shelf.next_list(sent):
+                yield sent
+        finally:
+            self.streams -= 1
+
+    async def GetPreferredAllocation(
+        self, request: api.PreferredAllocationRequest, context: object
+    ) -> api.PreferredAllocationResponse:
+        """Answer what each container should get; never an error, as that would reject the pod."""
+        return api.PreferredAllocationResponse(
+            container_responses=[self._preferred(one) for one in request.container_requests]
+        )
+
+    def _preferred(
+        self, request: api.ContainerPreferredAllocationRequest
+    ) -> api.ContainerPreferredAllocationResponse:
+        ids = allocation.preferred(
+            self._shelf.view.replicas,
+            request.available_deviceIDs,
+            request.must_include_deviceIDs,
+            request.allocation_size,
+        )
+        if len(ids) < request.allocation_size:
+            logger.warning("cannot prefer enough", asked=request.allocation_size, known=len(ids))
+        return api.ContainerPreferredAllocationResponse(deviceIDs=ids)
+
+    async def Allocate(
+        self, request: api.AllocateRequest, context: AllocateContext
+    ) -> api.AllocateResponse:
+        """Answer for each container how it gets to its devices; refuse what must not be given."""
+        view = self._shelf.view
+        try:
+            answers = [response.allocate(view, r.devices_ids) for r in request.container_requests]
+        except response.RefusedError as error:
+            logger.warning("refused", error=str(error))
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+        logger.info("allocated", devices=[list(r.devices_ids) for r in request.container_requests])
+        return api.AllocateResponse(container_responses=answers)
+
+    async def PreStartContainer(
+        self, request: api.PreStartContainerRequest, context: object
+    ) -> api.PreStartContainerResponse:
+        """Do nothing: we do not ask for this call, yet a kubelet may make it."""
+        return api.PreStartContainerResponse()
