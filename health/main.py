@@ -160,12 +160,15 @@ class Monitor:
         self._faults = verdict.add(self._faults, lost, LOST)
         if not lost and self._watch_failures > 1:
             self._faults = verdict.add(self._faults, handles, BLIND)
-        delay = WATCH_AGAIN[min(self._watch_failures, len(WATCH_AGAIN)) - 1]
-        logger.warning("cannot wait for events", error=str(error), lost=lost, again_in=delay)
-        self._watch_at = now + delay
         if self._watcher:
             self._watcher.end()
             self._watcher = None
+        if lost:
+            # At once: an Xid of another GPU that comes while nobody waits is never seen.
+            self._watch(now)
+        else:
+            self._watch_at = now + WATCH_AGAIN[min(self._watch_failures, len(WATCH_AGAIN)) - 1]
+        logger.warning("cannot wait for events", error=str(error), lost=lost)
 
     def _watched(self) -> list[str]:
         """Return the GPUs to wait for: one that is lost fails the wait for all."""
@@ -187,6 +190,7 @@ class Monitor:
             self._register(uuid, events)
         self._watcher = Watcher(self._nvml, events)
         self._watcher.start()
+        logger.info("watching", gpus=len(watched))
 
     def _register(self, uuid: str, events: object) -> None:
         try:

@@ -8,16 +8,21 @@ So whoever is one binds, whoever are many connect, and either side may restart.
 import zmq
 import zmq.asyncio
 
-from proto.messages import NodeState, State, WorkerState, decode, encode
+from proto.messages import NodeState, WorkerState, decode, encode
 
-RECONNECT = 50
-"""Milliseconds between attempts to reach a binder that is away."""
+RECONNECT = 10
+RECONNECT_MAX = 1000
+"""Milliseconds between attempts to reach a binder that is away, doubling."""
+
+JOINED = b"\x01"
+"""How ZeroMQ begins the message that tells of a new subscriber."""
 
 
 def _prepare(socket: "zmq.Socket[bytes] | zmq.asyncio.Socket") -> None:
     # Never wait at exit for a peer that is gone.
     socket.linger = 0
     socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT)
+    socket.setsockopt(zmq.RECONNECT_IVL_MAX, RECONNECT_MAX)
 
 
 class HealthPublisher:
@@ -26,8 +31,7 @@ class HealthPublisher:
     def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", path: str) -> None:
         self.socket = context.socket(zmq.XPUB)
         _prepare(self.socket)
-        # Without it a subscriber that comes back after a crash, or a second one, is not announced.
-        self.socket.setsockopt(zmq.XPUB_VERBOSE, 1)
+        _announce_all(self.socket)
         self.socket.bind(f"ipc://{path}")
 
     def publish(self, state: NodeState) -> None:
@@ -38,21 +42,33 @@ class HealthPublisher:
         """Return whether anybody has joined since the last call."""
         joined = False
         while self.socket.poll(0):
-            joined |= self.socket.recv(zmq.NOBLOCK).startswith(b"\x01")
+            joined |= self.socket.recv(zmq.NOBLOCK).startswith(JOINED)
         return joined
 
 
 class TelemetryPublisher:
-    """A worker's end: publishes WorkerStates."""
+    """A worker's end: publishes WorkerStates and notices when the exporter joins."""
 
-    def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", path: str) -> None:
-        self._socket = context.socket(zmq.PUB)
+    def __init__(self, context: zmq.asyncio.Context, path: str) -> None:
+        self._socket = context.socket(zmq.XPUB)
         _prepare(self._socket)
+        _announce_all(self._socket)
         self._socket.connect(f"ipc://{path}")
 
-    def publish(self, state: State) -> None:
+    def publish(self, state: WorkerState) -> None:
         """Send *state* to the exporter, if it is there."""
-        self._socket.send(encode(state))
+        # Without waiting: a publisher drops what cannot go out.
+        self._socket.send(encode(state), zmq.NOBLOCK)
+
+    async def joined(self) -> None:
+        """Wait until the exporter joins."""
+        while not (await self._socket.recv()).startswith(JOINED):
+            pass
+
+
+def _announce_all(socket: "zmq.Socket[bytes] | zmq.asyncio.Socket") -> None:
+    """Have each subscriber announced, also a second one and one that comes back after a crash."""
+    socket.setsockopt(zmq.XPUB_VERBOSE, 1)
 
 
 def health_subscriber(context: zmq.asyncio.Context, path: str) -> zmq.asyncio.Socket:

@@ -180,6 +180,7 @@ class Supervisor:
         if reason != self._problems.get(name):
             logger.error("not ready, retrying", child=name, reason=reason)
         self._problems[name] = reason
+        self._tell(self._state())
         first = self._plans is None and self._specs[name].essential
         if first and self._service.fail_on_init_error:
             logger.error("giving up; with --fail-on-init-error=false it would be waited for")

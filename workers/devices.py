@@ -56,5 +56,9 @@ def unhealthy(
     if state is None or silent:
         return {device.uuid: SILENT for device in plan.devices}
     known = {device.uuid: device.reasons for device in state.health}
+    for gpu in state.inventory.gpus:
+        # Whoever gets a whole GPU gets its instances with it, and with what is wrong with them.
+        theirs = [reason for instance in gpu.instances for reason in known.get(instance.uuid, ())]
+        known[gpu.uuid] = tuple(sorted({*known.get(gpu.uuid, ()), *theirs}))
     reasons = {device.uuid: known.get(device.uuid, UNSEEN) for device in plan.devices}
     return {uuid: why for uuid, why in reasons.items() if why}

@@ -10,7 +10,6 @@ import os
 import time
 
 import msgspec
-import zmq
 import zmq.asyncio
 from loguru import logger
 
@@ -55,7 +54,7 @@ class Worker:
         self._state: NodeState | None = None
         self._heard = time.monotonic()
         self._shelf = Shelf(devices.view(self._plan, None, silent=True))
-        self._servicer = Servicer(self._shelf)
+        self._servicer = Servicer(self._shelf, on_streams=self._publish)
         self._endpoint = Endpoint(
             f"{settings.paths.plugin_folder}/{settings.endpoint}", self._servicer
         )
@@ -69,15 +68,15 @@ class Worker:
         self._stop: asyncio.Future[Stop] = asyncio.get_running_loop().create_future()
         context = zmq.asyncio.Context()
         self._health = bus.health_subscriber(context, settings.paths.health_bus)
-        self._telemetry = bus.TelemetryPublisher(zmq.Context(context), settings.paths.telemetry_bus)
+        self._telemetry = bus.TelemetryPublisher(context, settings.paths.telemetry_bus)
 
     async def run(self) -> int:
         """Serve until the order to stop, or the supervisor's end, which is one."""
         asyncio.get_running_loop().add_reader(self._channel.fileno(), self._on_readable)
         self._channel.send(Ready())
         async with asyncio.TaskGroup() as group:
-            endless = (self._follow_health(), self._keep_registered(), self._beat())
-            tasks = [group.create_task(one) for one in endless]
+            endless = (self._follow_health, self._keep_registered, self._beat, self._greet)
+            tasks = [group.create_task(one()) for one in endless]
             order = await self._stop
             for task in tasks:
                 task.cancel()
@@ -137,6 +136,12 @@ class Worker:
             self._channel.send(Beat())
             self._publish()
             await asyncio.sleep(BEAT_EVERY)
+
+    async def _greet(self) -> None:
+        """Tell an exporter that joins all there is to know, at once."""
+        while True:
+            await self._telemetry.joined()
+            self._publish()
 
     def _silent(self) -> bool:
         return time.monotonic() - self._heard > self._settings.stale_after

@@ -1,7 +1,7 @@
 """The five calls of the device plugin API: decode, ask pure code, encode."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import grpc
 from loguru import logger
@@ -54,8 +54,9 @@ class Shelf:
 class Servicer(DevicePluginServicer):
     """Answers the kubelet from the shelf."""
 
-    def __init__(self, shelf: Shelf) -> None:
+    def __init__(self, shelf: Shelf, on_streams: Callable[[], None]) -> None:
         self._shelf = shelf
+        self._on_streams = on_streams
         self.streams = 0
         """Open ListAndWatch streams."""
 
@@ -70,12 +71,14 @@ class Servicer(DevicePluginServicer):
     ) -> AsyncIterator[api.ListAndWatchResponse]:
         """Send the list, and again after each change; each stream remembers what it has sent."""
         self.streams += 1
+        self._on_streams()
         sent = None
         try:
             while sent := await self._shelf.next_list(sent):
                 yield sent
         finally:
             self.streams -= 1
+            self._on_streams()
 
     async def GetPreferredAllocation(
         self, request: api.PreferredAllocationRequest, context: object

@@ -1,0 +1,227 @@
+"""The real service under test: the command as users start it, in processes of its own."""
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import zmq.asyncio
+from prometheus_client.parser import text_string_to_metric_families
+
+from proto import bus
+from proto.messages import NodeState
+from simulator.kubelet import Kubelet
+from simulator.node import LiveNode
+
+PATIENCE = 15.0
+"""Seconds after which a test gives up waiting: a guard, never a measure."""
+
+COMMAND = (sys.executable, "-m", "supervisor")
+
+Entry = dict[str, Any]
+Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+class Service:
+    """A running service, the folder it lives in, and what it logs."""
+
+    def __init__(self, folder: Path, process: asyncio.subprocess.Process) -> None:
+        self.folder = folder
+        self.process = process
+        self.node = LiveNode(folder)
+        self.entries: list[Entry] = []
+        self._news = asyncio.Condition()
+
+    async def read_log(self) -> None:
+        """Collect the log until the service ends."""
+        assert self.process.stderr is not None
+        async for line in self.process.stderr:
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                entry = {"message": line.decode().rstrip()}
+            self.entries.append(entry)
+            async with self._news:
+                self._news.notify_all()
+
+    async def logged(self, message: str, after: int = 0, **fields: object) -> Entry:
+        """Wait for the log entry with *message* and *fields* behind the first *after*."""
+
+        def found() -> Entry | None:
+            wanted = {"message": message, **fields}.items()
+            return next((e for e in self.entries[after:] if wanted <= e.items()), None)
+
+        async with asyncio.timeout(PATIENCE), self._news:
+            await self._news.wait_for(found)
+        entry = found()
+        assert entry is not None
+        return entry
+
+    def count(self, message: str) -> int:
+        """Return how often *message* was logged."""
+        return sum(entry["message"] == message for entry in self.entries)
+
+    def pids(self) -> dict[str, int]:
+        """Return the pids of the service's children by name, as their titles tell."""
+        found = {}
+        pid = self.process.pid
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            with contextlib.suppress(OSError):
+                line = Path(f"/proc/{child}/cmdline").read_text().rstrip("\0 ")
+                found[line.removeprefix("gpu-sharing-plugin: ")] = int(child)
+        return found
+
+    def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> int:
+        """Send a signal to the child called *name* and return its pid."""
+        pid = self.pids()[name]
+        os.kill(pid, number)
+        return pid
+
+    async def restarted(self, name: str, old: int) -> int:
+        """Wait for a child called *name* with another pid than *old*."""
+        await until(lambda: self.pids().get(name, old) != old, f"a new {name}")
+        return self.pids()[name]
+
+    def url(self) -> str:
+        """Return where the exporter listens."""
+        return (self.folder / "exporter.url").read_text()
+
+    async def get(self, path: str) -> tuple[int, str]:
+        """Return the status and the body of an HTTP answer; status 0 while nobody listens."""
+        return await asyncio.to_thread(self._get, path)
+
+    def _get(self, path: str) -> tuple[int, str]:
+        try:
+            request = urllib.request.Request(self.url() + path)  # noqa: S310 - our own http
+            with urllib.request.urlopen(request, timeout=PATIENCE) as answer:  # noqa: S310
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+        except OSError:
+            return 0, ""
+
+    async def ready(self) -> None:
+        """Wait until /readyz says so."""
+
+        async def is_ready() -> bool:
+            return (await self.get("/readyz"))[0] == 200
+
+        await until(is_ready, "readiness")
+
+    async def samples(self) -> Samples:
+        """Return what /metrics shows."""
+        families = text_string_to_metric_families((await self.get("/metrics"))[1])
+        return {
+            (sample.name, frozenset(sample.labels.items())): sample.value
+            for family in families
+            for sample in family.samples
+        }
+
+    async def shows(self, name: str, value: float, **labels: str) -> None:
+        """Wait until the metric *name* has *value*."""
+
+        async def is_shown() -> bool:
+            return (await self.samples()).get((name, frozenset(labels.items()))) == value
+
+        await until(is_shown, f"{name} {value}")
+
+    async def publishes(self, epoch: int) -> NodeState:
+        """Wait for a state of the node from the monitor's start number *epoch*."""
+        socket = bus.health_subscriber(zmq.asyncio.Context.instance(), f"{self.folder}/health.ipc")
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while True:
+                    state = await bus.receive(socket)
+                    if isinstance(state, NodeState) and state.epoch >= epoch:
+                        return state
+        finally:
+            socket.close()
+
+    async def stop(self) -> int:
+        """Ask the service to stop, as a kubelet or systemd does, and return its exit code."""
+        with contextlib.suppress(ProcessLookupError):
+            self.process.terminate()
+        return await self.ended()
+
+    async def ended(self) -> int:
+        """Wait for the service's end and return its exit code."""
+        return await asyncio.wait_for(self.process.wait(), PATIENCE)
+
+
+async def until(condition: Callable[[], object | Awaitable[bool]], what: str) -> None:
+    """Wait until *condition* holds, which changes in a process that cannot tell us."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        holds = condition()
+        if await holds if isinstance(holds, Awaitable) else holds:
+            return
+        assert time.monotonic() < deadline, f"no {what} within {PATIENCE} s"
+        await asyncio.sleep(0.002)
+
+
+@contextlib.contextmanager
+def short_folder() -> Iterator[Path]:
+    """Have a folder whose path leaves room for socket names."""
+    folder = Path(tempfile.mkdtemp(prefix="gs-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+@contextlib.asynccontextmanager
+async def service(
+    folder: Path,
+    *options: str,
+    node: Mapping[str, object] | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> AsyncIterator[Service]:
+    """Run the service in *folder*, on the simulated *node* if one is given; end it afterwards."""
+    arguments = [
+        f"--runtime-dir={folder}",
+        f"--device-plugin-path={folder}/kubelet",
+        "--metrics-address=127.0.0.1:0",
+        "--log-format=json",
+    ]
+    if node is not None:
+        (folder / "node.json").write_text(json.dumps(node))
+        arguments.append(f"--simulated-node={folder}/node.json")
+    process = await asyncio.create_subprocess_exec(
+        *COMMAND,
+        "run",
+        *arguments,
+        *options,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, **(environment or {})},
+    )
+    running = Service(folder, process)
+    reader = asyncio.create_task(running.read_log())
+    try:
+        yield running
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+        await reader
+
+
+@contextlib.asynccontextmanager
+async def kubelet(folder: Path) -> AsyncIterator[Kubelet]:
+    """Run a stand-in kubelet on *folder*/kubelet."""
+    running = Kubelet(folder / "kubelet")
+    await running.start()
+    try:
+        yield running
+    finally:
+        await running.stop()

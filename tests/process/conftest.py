@@ -1,0 +1,15 @@
+"""What process tests share."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.service import short_folder
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Make a folder of its own for each test, with a short path."""
+    with short_folder() as path:
+        yield path

@@ -1,0 +1,176 @@
+"""The path to a real driver: nvidia-ml-py over ctypes, on the stand-in library written in C."""
+
+import asyncio
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from simulator.kubelet import Kubelet
+from tests.fakes import nvml_library
+from tests.fakes.service import Service, kubelet, service, short_folder, until
+
+GPU = "nvidia.com/gpu"
+FIRST, SECOND = nvml_library.GPU_UUIDS
+
+
+@pytest.fixture(scope="module")
+def library() -> Iterator[Path]:
+    """Build the stand-in library once."""
+    with short_folder() as folder:
+        yield nvml_library.build(folder)
+
+
+def driven(library: Path, folder: Path, **more: str) -> dict[str, str]:
+    """Return the environment in which the loader finds the stand-in."""
+    return {"LD_LIBRARY_PATH": str(library.parent), "STANDIN_NVML_DIR": str(folder), **more}
+
+
+async def watched(node: Kubelet, running: Service) -> nvml_library.Steering:
+    """Wait until both GPUs are served and watched, and return what steers them."""
+    await node.until(lambda k: k.healthy(GPU) == 2)
+    await running.ready()
+    return nvml_library.Steering(running.folder)
+
+
+def test_the_driver_is_enumerated(folder: Path, library: Path) -> None:
+    """What the driver tells of GPUs, MIG instances and links is in the node's state."""
+
+    async def story() -> None:
+        async with service(folder, environment=driven(library, folder)) as running:
+            await running.logged("watching")
+            state = await running.publishes(epoch=1)
+            first, second = state.inventory.gpus
+
+            assert state.inventory.driver_version == nvml_library.DRIVER_VERSION
+            assert [gpu.uuid for gpu in state.inventory.gpus] == [FIRST, SECOND]
+            assert (first.minor, second.minor) == nvml_library.GPU_MINORS
+            assert (first.pci_bus_id, second.pci_bus_id) == ("0000:07:00.0", "0000:0a:00.0")
+            assert first.memory_mib == nvml_library.GPU_MEMORY_MIB
+            assert (first.compute_capability, first.numa_node) == ("9.0", None)
+            assert (first.mig_enabled, second.mig_enabled) == (False, True)
+            assert [(i.uuid, i.place, i.gi, i.profile) for i in second.instances] == [
+                (nvml_library.MIG_UUIDS[0], 0, 7, "1g.10gb"),
+                (nvml_library.MIG_UUIDS[1], 2, 8, "1g.10gb"),
+            ]
+            assert [(k.level, k.nvlinks) for k in state.inventory.links] == [("PIX", 2)]
+
+    asyncio.run(story())
+
+
+def test_xids_come_from_the_driver(folder: Path, library: Path) -> None:
+    """An Xid of the driver reaches the kubelet; one of a MIG instance hits just that."""
+
+    async def story() -> None:
+        async with (
+            kubelet(folder) as node,
+            service(folder, environment=driven(library, folder)) as running,
+        ):
+            steering = await watched(node, running)
+            steering.xid(0, 79)
+            await node.until(lambda k: set(k.resources[GPU].healthy()) == {SECOND})
+            steering.xid(1, 48, 7, 0)
+            await running.logged("Xid", uuid=SECOND, xid=48, gi=7)
+            state = await running.publishes(epoch=1)
+            unhealthy = {h.uuid: [str(r) for r in h.reasons] for h in state.health if h.reasons}
+
+            assert unhealthy == {FIRST: ["xid 79"], nvml_library.MIG_UUIDS[0]: ["xid 48"]}
+
+    asyncio.run(story())
+
+
+def test_a_gpu_lost_in_the_wait_takes_no_other_with_it(folder: Path, library: Path) -> None:
+    """When the driver's wait fails for one lost GPU, the other is watched on."""
+
+    async def story() -> None:
+        async with (
+            kubelet(folder) as node,
+            service(folder, environment=driven(library, folder)) as running,
+        ):
+            steering = await watched(node, running)
+            steering.lost(0)
+            await node.until(lambda k: set(k.resources[GPU].healthy()) == {SECOND})
+            steering.xid(1, 79)
+            await node.until(lambda k: k.healthy(GPU) == 0)
+            state = await running.publishes(epoch=1)
+            reasons = {h.uuid: h.reasons[0].kind for h in state.health}
+
+            assert (reasons[FIRST], reasons[SECOND]) == ("gpu-lost", "xid")
+
+    asyncio.run(story())
+
+
+def test_a_gpu_lost_from_the_start_hides_no_other(folder: Path, library: Path) -> None:
+    """A GPU that cannot be enumerated is reported and the other one is served."""
+
+    async def story() -> None:
+        environment = driven(library, folder, STANDIN_NVML_LOST="0")
+        async with kubelet(folder) as node, service(folder, environment=environment) as running:
+            await node.until(lambda k: k.healthy(GPU) == 1)
+            failed = await running.logged("cannot enumerate a GPU", index=0)
+
+            assert "GPU is lost" in failed["error"]
+
+    asyncio.run(story())
+
+
+def test_a_gpu_without_events_is_served(folder: Path, library: Path) -> None:
+    """A GPU that is too old to report Xids is healthy: what is not supported is no fault."""
+
+    async def story() -> None:
+        environment = driven(library, folder, STANDIN_NVML_NO_EVENTS="0")
+        async with kubelet(folder) as node, service(folder, environment=environment) as running:
+            await node.until(lambda k: k.healthy(GPU) == 2)
+            state = await running.publishes(epoch=1)
+
+            assert [gpu.events for gpu in state.inventory.gpus] == [False, True]
+
+    asyncio.run(story())
+
+
+def test_without_a_driver_the_service_gives_up(folder: Path) -> None:
+    """By default no driver is an error: one clear line and exit code 1."""
+
+    async def story() -> None:
+        async with service(folder) as running:
+            code = await running.ended()
+            reason = (await running.logged("not ready, retrying"))["reason"]
+
+            assert code == 1
+            assert reason == (
+                "cannot call nvmlInit: NVML Shared Library Not Found (NVML error 12); "
+                "install the NVIDIA driver, or mount it at --driver-root-ctr-path"
+            )
+
+    asyncio.run(story())
+
+
+def test_a_driver_that_comes_later_is_served(folder: Path, library: Path) -> None:
+    """With failOnInitError=false the driver is waited for and served when it appears."""
+
+    async def story() -> None:
+        root = folder / "root"
+        options = ("--fail-on-init-error=false", f"--driver-root-ctr-path={root}")
+        environment = {"STANDIN_NVML_DIR": str(folder)}
+        async with (
+            kubelet(folder) as node,
+            service(folder, *options, environment=environment) as running,
+        ):
+            told = await running.logged("not ready, retrying")
+
+            async def is_shown() -> bool:
+                status, answer = await running.get("/readyz")
+                return status == 503 and told["reason"] in answer
+
+            await running.logged("metrics")
+            await until(is_shown, "reason at /readyz")
+            place = root / "usr/lib/x86_64-linux-gnu"
+            place.mkdir(parents=True)
+            os.link(library, place / library.name)
+            await node.until(lambda k: k.healthy(GPU) == 2, seconds=30)
+            await running.ready()
+
+            assert running.count("not ready, retrying") == 1
+
+    asyncio.run(story())

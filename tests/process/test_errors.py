@@ -1,0 +1,224 @@
+"""Bad input and a bad environment: one clear line, nothing lost, never a traceback."""
+
+import asyncio
+import json
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.service import COMMAND, PATIENCE, kubelet, service, until
+
+GPU = "nvidia.com/gpu"
+NODE: dict[str, object] = {"gpus": [{}, {}]}
+
+
+def command(*arguments: str) -> tuple[int, str, str]:
+    """Run the command to its end and return its exit code, stdout and stderr."""
+    done = subprocess.run(
+        [*COMMAND, *arguments], capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def write(folder: Path, name: str, text: str) -> Path:
+    """Write a file and return its path."""
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "content", "named"),
+    [
+        (["run", "--no-such-flag"], "", "--no-such-flag"),
+        (["launch"], "", "launch"),
+        (["run", "--config-file=FILE"], "helth: {}", "helth"),
+        (["run", "--config-file=FILE"], "flags: {failOnInitError: 7}", "$.flags.failOnInitError"),
+        (["run", "--config-file=FILE"], "health: {staleAfter: soon}", "$.health.staleAfter"),
+        (["run", "--config-file=FILE"], "flags: [", "line 1"),
+        (["run", "--config-file=FILE.none"], "", "No such file"),
+        (["run", "--config-file=/"], "", "directory"),
+        (["run", "--simulated-node=FILE"], "gpus: 3", "$.gpus"),
+        (
+            ["run", "--simulated-node=FILE"],
+            json.dumps({"gpus": [{"uuid": f"GPU-{'1' * 8}-1111-1111-1111-{'1' * 12}"}] * 2}),
+            f"GPU-{'1' * 8}-1111-1111-1111-{'1' * 12}",
+        ),
+        (["run", f"--runtime-dir=/tmp/{'x' * 108}"], "", "--runtime-dir"),
+        (["run", f"--device-plugin-path=/tmp/{'x' * 100}"], "", "--device-plugin-path"),
+        (["run", "--resource-config=gpu:a"], "", "gpu:a"),
+        (["run", "--metrics-address=nowhere"], "", "nowhere"),
+        (["run", "--log-level=loud"], "", "loud"),
+        (["drill", "xid", "seventy", "--gpu", "0"], "", "seventy"),
+    ],
+)
+def test_bad_input_is_one_clear_line(
+    folder: Path, arguments: list[str], content: str, named: str
+) -> None:
+    """What cannot be used is refused with exit code 2 and one line that names it."""
+    path = write(folder, "file", content)
+    code, out, err = command(*(argument.replace("FILE", str(path)) for argument in arguments))
+
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("cannot ")
+    assert named in err
+
+
+def test_simulate_hands_bad_input_on() -> None:
+    """A flag that `run` refuses is refused in one line by `simulate` too, with exit code 2."""
+    code, _, err = command("simulate", "--no-such-flag")
+
+    assert (code, err.count("\n"), "--no-such-flag" in err) == (2, 1, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["drill", "lost", "--gpu", "0", "--runtime-dir=FOLDER/none"], "FOLDER/none"),
+        (["run", "--runtime-dir=FOLDER/file"], "FOLDER/file"),
+    ],
+)
+def test_what_is_not_there_is_one_clear_line(
+    folder: Path, arguments: list[str], named: str
+) -> None:
+    """A command that lacks what it needs fails with exit code 1 and one line that names it."""
+    write(folder, "file", "")
+    code, out, err = command(*(argument.replace("FOLDER", str(folder)) for argument in arguments))
+
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert err.startswith("cannot ")
+    assert named.replace("FOLDER", str(folder)) in err
+
+
+def test_drills_that_make_no_sense_are_refused(folder: Path) -> None:
+    """A drill on a GPU or an instance that the node has not is refused and changes nothing."""
+
+    async def story() -> None:
+        async with kubelet(folder) as node, service(folder, node=NODE):
+            await node.until(lambda k: k.healthy(GPU) == 2)
+            base = ("drill", "xid", "79", f"--runtime-dir={folder}")
+            unknown = await asyncio.to_thread(command, *base, "--gpu=2")
+            instance = await asyncio.to_thread(command, *base, "--gpu=0", "--mig=0")
+
+            assert unknown == (1, "", "cannot find GPU 2: the simulated node has 2 GPUs\n")
+            assert instance == (1, "", "cannot find MIG instance 0 on GPU 0\n")
+            assert node.healthy(GPU) == 2
+
+    asyncio.run(story())
+
+
+def test_a_second_service_is_refused(folder: Path) -> None:
+    """Two services with one runtime folder would answer for each other; the second one ends."""
+
+    async def story() -> None:
+        async with service(folder, node=NODE) as running:
+            await running.logged("watching")
+            code, _, err = await asyncio.to_thread(command, "run", f"--runtime-dir={folder}")
+
+            assert code == 1
+            assert err == f'cannot use the runtime folder "{folder}": another service does\n'
+
+    asyncio.run(story())
+
+
+def test_a_missing_plugin_folder_is_waited_for(folder: Path) -> None:
+    """Without the kubelet's folder the reason is told once, and all is served when it appears."""
+
+    async def story() -> None:
+        async with service(folder, node=NODE) as running:
+            reason = (
+                f'cannot listen on "{folder}/kubelet/nvidia-gpu.sock": No such file or directory'
+            )
+            await running.logged("not registered, retrying", error=reason)
+            async with kubelet(folder) as node:
+                await node.until(lambda k: k.healthy(GPU) == 2)
+
+            assert [entry.get("error") for entry in running.entries].count(reason) == 1
+
+    asyncio.run(story())
+
+
+def test_a_folder_that_is_made_anew_is_found(folder: Path) -> None:
+    """When the kubelet's folder is deleted and made again, everything is registered again."""
+
+    async def story() -> None:
+        async with service(folder, node=NODE) as running:
+            async with kubelet(folder) as node:
+                await node.until(lambda k: k.healthy(GPU) == 2)
+            shutil.rmtree(folder / "kubelet")
+            async with kubelet(folder) as node:
+                await node.until(lambda k: k.healthy(GPU) == 2)
+                await running.ready()
+
+    asyncio.run(story())
+
+
+def test_another_plugin_on_our_socket_is_not_pushed_aside(folder: Path) -> None:
+    """A socket on which somebody else serves is left alone, and the reason is told."""
+
+    async def story() -> None:
+        other = folder / "other"
+        other.mkdir()
+        async with kubelet(folder) as node, service(folder, node=NODE):
+            await node.until(lambda k: k.healthy(GPU) == 2)
+            options = ("--metrics-address=127.0.0.1:0", f"--device-plugin-path={folder}/kubelet")
+            async with service(other, *options, node=NODE) as second:
+                told = await second.logged("not registered, retrying")
+
+                assert "another process does" in told["error"]
+                assert node.registrations == 1
+
+    asyncio.run(story())
+
+
+def test_a_taken_port_stops_no_gpu(folder: Path) -> None:
+    """Without its port the exporter says so and retries; GPUs are served all the same."""
+
+    async def story() -> None:
+        async with kubelet(folder) as node, service(folder, node=NODE) as running:
+            await running.ready()
+            port = running.url().rpartition(":")[2]
+            other = folder / "other"
+            other.mkdir()
+            options = f"--metrics-address=127.0.0.1:{port}"
+            async with kubelet(other) as second_node, service(other, options, node=NODE) as second:
+                told = await second.logged("not ready, retrying", child="exporter")
+                await second_node.until(lambda k: k.healthy(GPU) == 2)
+
+                assert told["reason"] == (
+                    f'cannot listen on "127.0.0.1:{port}" for HTTP: Address already in use'
+                )
+                assert node.healthy(GPU) == 2
+
+    asyncio.run(story())
+
+
+LIVE_NODE = {"simulated-node.json", "simulated-node.lock"}
+"""The hardware, so to say: it outlives the service."""
+
+
+def names(folder: Path) -> set[str]:
+    """Return the names of what is in a folder."""
+    return {path.name for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("hung", [False, True])
+def test_a_stop_leaves_nothing(folder: Path, *, hung: bool) -> None:
+    """SIGTERM ends the service with 0 within 5 s and leaves no socket, even with a hung child."""
+
+    async def story() -> None:
+        async with kubelet(folder) as node, service(folder, node=NODE) as running:
+            await node.until(lambda k: k.healthy(GPU) == 2)
+            if hung:
+                running.kill(f"worker {GPU}", signal.SIGSTOP)
+            code = await asyncio.wait_for(running.stop(), 5)
+            await until(lambda: node.healthy(GPU) == 0, "end of the stream")
+            left, ours = names(folder / "kubelet"), names(folder)
+
+            assert (code, left) == (0, {"kubelet.sock"})
+            assert ours == {"kubelet", "lock", "node.json", "sysfs", *LIVE_NODE}
+
+    asyncio.run(story())

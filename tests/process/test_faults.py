@@ -1,0 +1,248 @@
+"""What happens when a part fails: the table of faults, each for real.
+
+Times are printed. Where a promise is a time, the best of a few tries is held against it: noise
+makes a try slower, never faster.
+"""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from simulator.kubelet import AdmissionError, Kubelet
+from tests.conftest import children
+from tests.fakes.service import Service, kubelet, service, short_folder, until
+
+GPU = "nvidia.com/gpu"
+WORKER = f"worker {GPU}"
+NODE: dict[str, object] = {"gpus": [{}, {}]}
+TRIES = 3
+
+
+async def settled(node: Kubelet, running: Service) -> None:
+    """Wait until everything is served."""
+    await node.until(lambda k: k.healthy(GPU) == 2)
+    await running.ready()
+
+
+async def best(what: str, measure: Callable[[Kubelet, Service], Awaitable[float]]) -> float:
+    """Return the least of a few measurements in ms, each on a fresh service; print all."""
+    took = []
+    for _ in range(TRIES):
+        with short_folder() as folder:
+            async with kubelet(folder) as node, service(folder, node=NODE) as running:
+                await settled(node, running)
+                took.append(await measure(node, running) * 1000)
+    print(f"{what}: {', '.join(f'{ms:.0f}' for ms in sorted(took))} ms")
+    return min(took)
+
+
+def test_a_killed_worker_serves_again() -> None:
+    """A worker killed with -9 is registered and listed again in 100 ms."""
+
+    async def measure(node: Kubelet, running: Service) -> float:
+        before = node.registrations
+        start = time.monotonic()
+        running.kill(WORKER)
+        await node.until(lambda k: k.registrations > before and k.healthy(GPU) == 2)
+        return time.monotonic() - start
+
+    assert asyncio.run(best("worker killed, listed again", measure)) < 100
+
+
+def test_a_killed_monitor_is_not_noticed() -> None:
+    """A monitor killed with -9 publishes again in 100 ms, and the kubelet sees no change."""
+
+    async def measure(node: Kubelet, running: Service) -> float:
+        lists = node.resources[GPU].lists
+        start = time.monotonic()
+        running.kill("monitor")
+        await running.publishes(epoch=2)
+        took = time.monotonic() - start
+        assert (node.resources[GPU].lists, node.healthy(GPU)) == (lists, 2)
+        return took
+
+    assert asyncio.run(best("monitor killed, publishes again", measure)) < 100
+
+
+def test_a_killed_exporter_answers_again() -> None:
+    """An exporter killed with -9 answers again within a second, and nothing else is disturbed."""
+
+    async def measure(node: Kubelet, running: Service) -> float:
+        registrations = node.registrations
+        start = time.monotonic()
+        old = running.kill("exporter")
+        await running.restarted("exporter", old)
+        await running.ready()
+        took = time.monotonic() - start
+        assert node.registrations == registrations
+        return took
+
+    assert asyncio.run(best("exporter killed, ready again", measure)) < 1000
+
+
+def test_a_new_kubelet_is_registered_with() -> None:
+    """A kubelet that restarts has every resource listed 50 ms after its socket listens."""
+
+    async def measure(node: Kubelet, running: Service) -> float:
+        await node.stop()
+        await node.start()
+        start = time.monotonic()
+        await node.until(lambda k: k.healthy(GPU) == 2)
+        took = time.monotonic() - start
+        await running.ready()
+        return took
+
+    assert asyncio.run(best("kubelet restarted, listed again", measure)) < 50
+
+
+def test_a_deleted_socket_is_made_anew() -> None:
+    """A worker whose socket is deleted has registered a new one within 2 s."""
+
+    async def measure(node: Kubelet, running: Service) -> float:
+        before = node.registrations
+        start = time.monotonic()
+        (running.folder / "kubelet/nvidia-gpu.sock").unlink()
+        await node.until(lambda k: k.registrations > before and k.healthy(GPU) == 2)
+        return time.monotonic() - start
+
+    assert asyncio.run(best("own socket deleted, listed again", measure)) < 2000
+
+
+def test_an_xid_reaches_the_kubelet() -> None:
+    """A fatal Xid is in the kubelet's list within milliseconds."""
+
+    async def measure(node: Kubelet, running: Service) -> float:
+        await running.logged("watching")
+        start = time.monotonic()
+        running.node.xid(0, 79)
+        await node.until(lambda k: k.healthy(GPU) == 1)
+        return time.monotonic() - start
+
+    assert asyncio.run(best("Xid to the kubelet's list", measure)) < 100
+
+
+def test_nothing_survives_a_killed_supervisor(folder: Path) -> None:
+    """When the supervisor is killed with -9, every child ends within 2 s."""
+
+    async def story() -> None:
+        async with kubelet(folder) as node, service(folder, node=NODE) as running:
+            await settled(node, running)
+            pids = set(running.pids().values())
+            start = time.monotonic()
+            os.kill(running.process.pid, signal.SIGKILL)
+            await until(lambda: not any(alive(pid) for pid in pids), "end of all children")
+            print(f"supervisor killed, children gone: {(time.monotonic() - start) * 1000:.0f} ms")
+
+            assert len(pids) == 3
+            assert time.monotonic() - start < 2
+
+    asyncio.run(story())
+
+
+def alive(pid: int) -> bool:
+    """Return whether a process runs; a zombie does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_the_supervisor_stays_one_thread_and_opens_no_library(folder: Path) -> None:
+    """Through kills and restarts the supervisor has one thread and no socket but its channels."""
+
+    async def story() -> None:
+        async with kubelet(folder) as node, service(folder, node=NODE) as running:
+            await settled(node, running)
+            seen = []
+            for name in ("monitor", "exporter", WORKER):
+                await running.restarted(name, running.kill(name))
+                seen.append(await asyncio.to_thread(_threads_and_sockets, running.process.pid))
+            await node.stop()
+            await node.start()
+            await settled(node, running)
+            seen.append(_threads_and_sockets(running.process.pid))
+
+            # One channel to each of three children, and no socket of another kind.
+            assert seen == [(1, {"seqpacket": 3})] * 4
+
+    asyncio.run(story())
+
+
+def _threads_and_sockets(pid: int) -> tuple[int, dict[str, int]]:
+    kinds = {}
+    for line in Path("/proc/net/unix").read_text().splitlines()[1:]:
+        fields = line.split()
+        kinds[fields[6]] = {"0005": "seqpacket"}.get(fields[4], "other")
+    found: dict[str, int] = {}
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        target = str(link.readlink())
+        if target.startswith("socket:"):
+            kind = kinds.get(target[8:-1], "not unix")
+            found[kind] = found.get(kind, 0) + 1
+    return len(list(Path(f"/proc/{pid}/task").iterdir())), found
+
+
+def test_a_silent_monitor_makes_devices_unhealthy(folder: Path) -> None:
+    """Without word of the monitor for staleAfter no device is handed out."""
+
+    async def story() -> None:
+        (folder / "config.yaml").write_text(
+            "version: v1\nhealth: {staleAfter: 1s, hangAfter: 1m}\n"
+        )
+        options = f"--config-file={folder}/config.yaml"
+        async with kubelet(folder) as node, service(folder, options, node=NODE) as running:
+            await settled(node, running)
+            running.kill("monitor", signal.SIGSTOP)
+            await node.until(lambda k: k.healthy(GPU) == 0)
+            node.resources[GPU].devices = dict.fromkeys(node.resources[GPU].devices, "Healthy")
+            with pytest.raises(AdmissionError, match="monitor-silent"):
+                await node.admit("pod", GPU, 1)
+            running.kill("monitor", signal.SIGCONT)
+            await node.until(lambda k: k.resources[GPU].lists >= 3 and k.healthy(GPU) == 2)
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("name", ["monitor", "exporter", WORKER])
+def test_a_child_that_hangs_is_replaced(folder: Path, name: str) -> None:
+    """A child without a sign of life for hangAfter is killed and started again."""
+
+    async def story() -> None:
+        (folder / "config.yaml").write_text("health: {hangAfter: 2s}\n")
+        options = f"--config-file={folder}/config.yaml"
+        async with kubelet(folder) as node, service(folder, options, node=NODE) as running:
+            await settled(node, running)
+            old = running.kill(name, signal.SIGSTOP)
+            await running.logged("killing a child", child=name, why="gives no sign of life")
+            await running.restarted(name, old)
+            await settled(node, running)
+
+    asyncio.run(story())
+
+
+def test_no_child_holds_what_the_supervisor_has_open(folder: Path) -> None:
+    """A child holds no descriptor of the supervisor or a sibling."""
+
+    async def story() -> None:
+        async with kubelet(folder) as node, service(folder, node=NODE) as running:
+            await settled(node, running)
+            await running.restarted(WORKER, running.kill(WORKER))
+            await settled(node, running)
+            channels = [_sockets(pid) for pid in running.pids().values()]
+            mine = _sockets(running.process.pid)
+
+            assert len(mine) == 3
+            assert not any(mine & held for held in channels)
+            assert children(running.process.pid) == set(running.pids().values())
+
+    asyncio.run(story())
+
+
+def _sockets(pid: int) -> set[str]:
+    links = [str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir()]
+    return {link for link in links if link.startswith("socket:")}
