@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PIP = .venv/bin/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: simulate test e2e proto clean
+.PHONY: simulate test e2e generate clean
 
 # The whole service on a simulated node. ARGS are handed on: make simulate ARGS="--duration 10"
 simulate: .venv/installed
@@ -17,9 +17,10 @@ test: .venv/installed
 e2e: .venv/installed
 	@scripts/e2e $(ARGS)
 
-# After a change of a .proto file.
-proto: .venv/installed
+# After a change of a .proto file, of a flag or of a message: what is made from them.
+generate: .venv/installed
 	@scripts/gen-proto
+	@.venv/bin/python scripts/gen-docs
 
 .venv/installed: requirements-dev.lock pyproject.toml
 	@$(PYTHON) -m venv .venv || { echo "cannot create .venv: install Python >= 3.11 with its venv module (Debian: python3-venv)" >&2; exit 1; }

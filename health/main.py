@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import msgspec
 import zmq
 from loguru import logger
 
@@ -90,7 +91,8 @@ class Monitor:
         """Report what was found, then watch until told to stop."""
         for failed in self._found.inventory.failed:
             logger.error("cannot enumerate a GPU", index=failed.index, error=failed.error)
-        self._channel.send(Inventoried(inventory=self._found.inventory))
+        without_links = msgspec.structs.replace(self._found.inventory, links=())
+        self._channel.send(Inventoried(inventory=without_links))
         self._channel.send(Ready())
         while not self._stopping:
             self._on_deadlines(time.monotonic())

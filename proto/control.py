@@ -5,6 +5,7 @@ in the middle of one cannot block the supervisor; see docs/decisions/0002-contro
 """
 
 import enum
+import errno
 import socket
 from typing import Self
 
@@ -133,7 +134,7 @@ class Beat(msgspec.Struct, frozen=True, tag=True):
 
 
 class Inventoried(msgspec.Struct, frozen=True, tag=True):
-    """Report: the monitor has found this on the node."""
+    """Report: the monitor has found this on the node (without links, which fill a message)."""
 
     inventory: Inventory
 
@@ -185,7 +186,9 @@ class Channel:
         """Send *message*; False when the other side is gone or does not read what it has."""
         try:
             self._end.send(_encoder.encode(message))
-        except OSError:
+        except OSError as error:
+            if error.errno == errno.EMSGSIZE:
+                raise  # it would be lost every time: a mistake of ours, not of the other side
             return False
         return True
 

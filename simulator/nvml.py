@@ -5,7 +5,6 @@ when it was initialised, and one that is taken out or lost afterwards answers GP
 """
 
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +12,7 @@ from types import SimpleNamespace
 from inotify_simple import INotify, flags
 
 from proto.messages import LinkLevel
-from simulator.node import PROFILE, Gpu, Link, Live, LiveNode
+from simulator.node import PROFILE, Gpu, Link, Live, LiveNode, Node
 
 INVALID_ARGUMENT, NOT_SUPPORTED, NOT_FOUND, TIMEOUT, GPU_IS_LOST = 2, 3, 6, 10, 15
 TEXTS = {
@@ -85,12 +84,15 @@ class Binding:
         self._read: tuple[int, int] | None = None
         self._newest: Live | None = None
         self._gpus: list[str] = []
+        self._links: dict[str, list[tuple[Gpu, Link]]] = {}
+        """The GPUs to which the node file connects each one, by UUID."""
 
     def _live(self) -> Live:
         found = self._store.path.stat()
         version = found.st_ino, found.st_mtime_ns
         if self._newest is None or version != self._read:
             self._newest, self._read = self._store.read(), version
+            self._links = _links(self._newest.node)
         return self._newest
 
     def _gpu(self, handle: GpuHandle | MigHandle) -> Gpu:
@@ -181,20 +183,12 @@ class Binding:
 
     def nvmlDeviceGetTopologyCommonAncestor(self, first: GpuHandle, second: GpuHandle) -> int:
         mine, other = self._physical(first), self._physical(second)
-        path = next((link.path for peer, link in self._links(mine) if peer == other), LinkLevel.SYS)
-        return LEVELS[path]
-
-    def _links(self, gpu: Gpu) -> Iterator[tuple[Gpu, Link]]:
-        """Yield the GPUs that the node file connects to *gpu*."""
-        node = self._live().node
-        for link in node.links:
-            ends = [node.gpus[place] for place in link.between]
-            if gpu in ends:
-                yield ends[1 - ends.index(gpu)], link
+        paths = (link.path for peer, link in self._links[mine.uuid] if peer.uuid == other.uuid)
+        return LEVELS[next(paths, LinkLevel.SYS)]
 
     def _nvlinks(self, handle: GpuHandle) -> list[Gpu | None]:
         """Return the peer of each active NVLink; None for a switch, as between many GPUs."""
-        peers = [(peer, link.nvlinks) for peer, link in self._links(self._physical(handle))]
+        peers = [(peer, link.nvlinks) for peer, link in self._links[self._physical(handle).uuid]]
         direct = [peer for peer, count in peers for _ in range(count)]
         if len(direct) <= NVLINKS:
             return list(direct)
@@ -257,3 +251,12 @@ class Binding:
 
     def nvmlEventSetFree(self, events: EventSet) -> None:
         events.registered.clear()
+
+
+def _links(node: Node) -> dict[str, list[tuple[Gpu, Link]]]:
+    links: dict[str, list[tuple[Gpu, Link]]] = {gpu.uuid: [] for gpu in node.gpus}
+    for link in node.links:
+        first, second = (node.gpus[place] for place in link.between)
+        links[first.uuid].append((second, link))
+        links[second.uuid].append((first, link))
+    return links

@@ -83,9 +83,11 @@ def _remove(path: str) -> None:
 def _require_free(path: str) -> None:
     """Raise KubeletError if somebody serves on *path*: gRPC would silently take the socket away."""
     with socket.socket(socket.AF_UNIX) as probe:
-        probe.settimeout(TIMEOUT)
+        probe.setblocking(False)
         try:
             probe.connect(path)
+        except BlockingIOError:
+            pass  # its queue is full, so there is somebody
         except OSError:
             return
     raise KubeletError(

@@ -1,0 +1,98 @@
+"""`simulate` and `drill`, as a newcomer types them."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from tests.fakes.service import COMMAND, PATIENCE
+
+FIRST = "GPU-00000000-0000-0000-0000-000000000000"
+
+
+class Onlooker:
+    """Reads what `simulate` prints."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+
+    async def line(self, start: str) -> str:
+        """Return the next line that begins with *start*, without that."""
+        assert self.process.stdout is not None
+        async with asyncio.timeout(PATIENCE):
+            async for raw in self.process.stdout:
+                line = raw.decode().rstrip()
+                if line.startswith(start):
+                    return line.removeprefix(start).strip()
+        raise AssertionError(f"simulate ended without a line that begins with {start}")
+
+    async def interrupt(self) -> int:
+        """Press Ctrl-C and return the exit code."""
+        self.process.send_signal(signal.SIGINT)
+        return await asyncio.wait_for(self.process.wait(), PATIENCE)
+
+
+@asynccontextmanager
+async def simulate(*options: str) -> AsyncIterator[Onlooker]:
+    """Run `simulate` and end it afterwards."""
+    process = await asyncio.create_subprocess_exec(
+        *COMMAND, "simulate", *options, stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        yield Onlooker(process)
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+def gpu_sharing_folders() -> set[str]:
+    """Return the folders of running simulations."""
+    return {str(path) for path in Path("/tmp").glob("gpu-sharing-*")}
+
+
+async def drill(*words: str) -> int:
+    """Run `drill` and return its exit code."""
+    process = await asyncio.create_subprocess_exec(*COMMAND, "drill", *words)
+    return await asyncio.wait_for(process.wait(), PATIENCE)
+
+
+def test_the_default_node_is_shown_and_followed() -> None:
+    """Eight GPUs are registered, pods are admitted, and a drilled fault is seen to arrive."""
+
+    async def story() -> None:
+        async with simulate() as seen:
+            registered = await seen.line("registered")
+            pod = await seen.line("admitted")
+            variable = await seen.line(" ")
+            folder = (await seen.line("try")).rpartition("--runtime-dir ")[2]
+            await seen.line("following")
+            drilled = await drill("xid", "79", "--gpu=0", f"--runtime-dir={folder}")
+            changed = await seen.line("changed")
+            code = await seen.interrupt()
+
+            assert registered == "nvidia.com/gpu: 8 devices, 8 healthy (nvidia-gpu.sock)"
+            assert pod == f"pod-1 nvidia.com/gpu=1: {FIRST}"
+            assert variable == f"NVIDIA_VISIBLE_DEVICES={FIRST}"
+            assert (drilled, changed) == (0, f"nvidia.com/gpu: 7 of 8 healthy; unhealthy: {FIRST}")
+            assert code == 0
+            assert folder not in await asyncio.to_thread(gpu_sharing_folders)
+
+    asyncio.run(story())
+
+
+def test_sharing_is_shown(folder: Path) -> None:
+    """With a node file and --resource-config the replicas of its GPUs are registered."""
+
+    async def story() -> None:
+        (folder / "node.yaml").write_text("gpus:\n  - name: NVIDIA T4\n    memoryMiB: 15360\n")
+        options = (f"--node={folder}/node.yaml", "--resource-config=gpu:t4-gb:-1", "--duration=4")
+        async with simulate(*options) as seen:
+            registered = await seen.line("registered")
+            code = await asyncio.wait_for(seen.process.wait(), PATIENCE)
+
+            assert registered == "nvidia.com/t4-gb: 15 devices, 15 healthy (nvidia-t4-gb.sock)"
+            assert code == 0
+
+    asyncio.run(story())
