@@ -8,7 +8,7 @@ from loguru import logger
 
 from workers.identity import Identity
 
-EVENTS = flags.CREATE | flags.MOVED_TO | flags.DELETE_SELF | flags.MOVE_SELF
+EVENTS = flags.CREATE | flags.MOVED_TO
 
 
 class KubeletWatch:
@@ -18,7 +18,6 @@ class KubeletWatch:
         self._socket = kubelet_socket
         self._folder = str(Path(kubelet_socket).parent)
         self._known = Identity.of(kubelet_socket)
-        self._watched: Identity | None = None
         try:
             self._inotify = INotify(nonblocking=True) if kubelet_socket else None
         except OSError as error:  # the node's inotify instances are used up
@@ -39,13 +38,9 @@ class KubeletWatch:
         return self._known is not None and self._known != before
 
     def _watch_folder(self) -> None:
-        """Watch the folder that is there now; it may have been made anew."""
+        """Watch the folder that is there now: it may have been made anew since the last look."""
         if not self._inotify:
             return
         with contextlib.suppress(OSError):
             self._inotify.read(timeout=0)
-        inode = Identity.of(self._folder)
-        if inode and (self._watched is None or inode.inode != self._watched.inode):
-            with contextlib.suppress(OSError):
-                self._inotify.add_watch(self._folder, EVENTS)
-                self._watched = inode
+            self._inotify.add_watch(self._folder, EVENTS)

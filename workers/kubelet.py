@@ -51,18 +51,17 @@ class Endpoint:
     async def serve(self) -> None:
         """Serve on a new socket; raise KubeletError where that is not possible."""
         _require_free(self._path)
-        server = grpc.aio.server()
+        self._server = server = grpc.aio.server()
         add_DevicePluginServicer_to_server(self._servicer, server)
         try:
             server.add_insecure_port(f"unix:{self._path}")
         except RuntimeError as error:
-            await server.stop(None)
+            await self.stop()
             raise KubeletError(
                 f'cannot listen on "{self._path}": {_why_not(self._path)}'
             ) from error
-        await server.start()
-        self._server = server
         self._identity = Identity.of(self._path)
+        await server.start()
 
     async def stop(self) -> None:
         """Stop serving and remove the socket; streams that do not end in time are cut off."""

@@ -25,10 +25,10 @@ class Standing:
 
 def why(standing: Standing, now: float) -> str:
     """Return why to register now; empty when all is well."""
+    if not standing.registered:
+        return "not registered with this kubelet"
     if not standing.intact:
         return "own socket gone"
-    if not standing.registered:
-        return "not registered"
     if not standing.streams and now - standing.streamed > STREAMLESS:
         return "no stream"
     return ""

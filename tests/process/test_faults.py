@@ -158,33 +158,35 @@ def test_the_supervisor_stays_one_thread_and_opens_no_library(folder: Path) -> N
     async def story() -> None:
         async with kubelet(folder) as node, service(folder, node=NODE) as running:
             await settled(node, running)
-            seen = []
+            pid = running.process.pid
+            threads = []
             for name in ("monitor", "exporter", WORKER):
                 await running.restarted(name, running.kill(name))
-                seen.append(await asyncio.to_thread(_threads_and_sockets, running.process.pid))
+                threads.append(len(names(f"/proc/{pid}/task")))
+                # One channel to each of three children, and no socket of another kind.
+                await until(lambda: kinds_of_sockets(pid) == ["seqpacket"] * 3, "three channels")
             await node.stop()
             await node.start()
             await settled(node, running)
-            seen.append(_threads_and_sockets(running.process.pid))
 
-            # One channel to each of three children, and no socket of another kind.
-            assert seen == [(1, {"seqpacket": 3})] * 4
+            assert [*threads, len(names(f"/proc/{pid}/task"))] == [1] * 4
+            assert kinds_of_sockets(pid) == ["seqpacket"] * 3
 
     asyncio.run(story())
 
 
-def _threads_and_sockets(pid: int) -> tuple[int, dict[str, int]]:
+def names(folder: str) -> list[str]:
+    """Return the names in a folder."""
+    return [path.name for path in Path(folder).iterdir()]
+
+
+def kinds_of_sockets(pid: int) -> list[str]:
+    """Return what kinds of sockets a process has open."""
     kinds = {}
     for line in Path("/proc/net/unix").read_text().splitlines()[1:]:
         fields = line.split()
-        kinds[fields[6]] = {"0005": "seqpacket"}.get(fields[4], "other")
-    found: dict[str, int] = {}
-    for link in Path(f"/proc/{pid}/fd").iterdir():
-        target = str(link.readlink())
-        if target.startswith("socket:"):
-            kind = kinds.get(target[8:-1], "not unix")
-            found[kind] = found.get(kind, 0) + 1
-    return len(list(Path(f"/proc/{pid}/task").iterdir())), found
+        kinds[f"socket:[{fields[6]}]"] = {"0005": "seqpacket"}.get(fields[4], "another")
+    return [kinds.get(link, "not unix") for link in _sockets(pid)]
 
 
 def test_a_silent_monitor_makes_devices_unhealthy(folder: Path) -> None:

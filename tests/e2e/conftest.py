@@ -1,0 +1,86 @@
+"""Fixtures of the end-to-end tests: containerd, a kubelet with an empty root, the plugin.
+
+Only `scripts/e2e` can run them: it provides the kubelet and a namespace in which /var/lib/kubelet
+is ours alone and in which no process outlives the tests.
+"""
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn, Protocol
+
+import pytest
+
+from tests.e2e.containerd import Containerd
+from tests.e2e.kubelet import ROOT, Kubelet
+from tests.e2e.plugin import Plugin
+
+
+class StartPlugin(Protocol):
+    """Start the command under test for a node file, with further flags."""
+
+    def __call__(self, node_file: Path, *flags: str) -> Plugin:
+        """Return it running."""
+
+
+@pytest.fixture(scope="session")
+def kubelet_binary() -> Path:
+    """Return the kubelet that `scripts/e2e` built."""
+    binary = os.environ.get("E2E_KUBELET")
+    if not binary:
+        pytest.skip("needs what scripts/e2e sets up")
+    # The kubelet fixture empties it; a node's own must never be there.
+    assert list(ROOT.iterdir()) == []
+    return Path(binary)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _terminable() -> Iterator[None]:
+    """Take SIGTERM as Ctrl-C, so that the fixtures end what they started."""
+
+    def interrupt(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture(scope="session")
+def containerd(
+    kubelet_binary: Path,  # noqa: ARG001  (without it there is no use in a containerd)
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Containerd]:
+    """Run one containerd for all tests."""
+    containerd = Containerd(tmp_path_factory.mktemp("containerd"))
+    yield containerd
+    containerd.stop()
+
+
+@pytest.fixture
+def kubelet(
+    kubelet_binary: Path, containerd: Containerd, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Kubelet]:
+    """Run a kubelet that has never seen a plugin or a pod."""
+    kubelet = Kubelet(kubelet_binary, containerd, tmp_path_factory.mktemp("kubelet"))
+    yield kubelet
+    kubelet.show_log()
+    kubelet.clear()
+
+
+@pytest.fixture
+def plugin(
+    kubelet: Kubelet,  # noqa: ARG001  (the kubelet's folder must be there first)
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[StartPlugin]:
+    """Start the command under test: `plugin(node_file, *flags)`."""
+    started: list[Plugin] = []
+
+    def start(node_file: Path, *flags: str) -> Plugin:
+        started.append(Plugin(tmp_path_factory.mktemp("plugin"), node_file, *flags))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.clean_up()

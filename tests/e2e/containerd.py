@@ -1,0 +1,79 @@
+"""A containerd of our own: private folders and socket, no network, the one image of the tests."""
+
+import subprocess
+from pathlib import Path
+
+from tests.e2e.daemon import Daemon, processes
+from tests.e2e.images import IMAGE, write_image
+
+# restrict_oom_score_adj: without CAP_SYS_RESOURCE a sandbox else dies while it is made.
+# The native snapshotter copies: it works on any file system, and the image is small.
+_CONFIGURATION = """\
+version = 2
+root = "{folder}/root"
+state = "{folder}/state"
+disabled_plugins = [
+  "io.containerd.snapshotter.v1.aufs",
+  "io.containerd.snapshotter.v1.btrfs",
+  "io.containerd.snapshotter.v1.devmapper",
+  "io.containerd.snapshotter.v1.zfs",
+]
+[grpc]
+  address = "{folder}/sock"
+[plugins."io.containerd.internal.v1.opt"]
+  path = "{folder}/opt"
+[plugins."io.containerd.grpc.v1.cri"]
+  disable_apparmor = true
+  restrict_oom_score_adj = true
+  sandbox_image = "{image}"
+  [plugins."io.containerd.grpc.v1.cri".cni]
+    bin_dir = "{folder}/cni"
+    conf_dir = "{folder}/cni"
+  [plugins."io.containerd.grpc.v1.cri".containerd]
+    snapshotter = "native"
+"""
+
+
+class Containerd:
+    """A running containerd."""
+
+    def __init__(self, folder: Path) -> None:
+        """Start it with everything it keeps in *folder*, and load the image."""
+        self.socket = folder / "sock"
+        configuration = folder / "config.toml"
+        configuration.write_text(_CONFIGURATION.format(folder=folder, image=IMAGE))
+        command = ["/usr/bin/containerd", f"--config={configuration}"]
+        self._daemon = Daemon(command, folder / "containerd.log")
+        try:
+            self._daemon.wait_ready(self._answers, 30, "containerd answers")
+            archive = folder / "image.tar"
+            write_image(Path("/bin/busybox"), archive)
+            imported = self._ctr("images", "import", "--snapshotter=native", str(archive))
+            assert imported.returncode == 0, imported.stderr.decode()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """End it; containers, if any are left, outlive it."""
+        self._daemon.stop()
+
+    def shims(self) -> list[int]:
+        """Return its shims, one for each pod: they end after the last container of theirs."""
+        address = f"-address {self.socket}"
+        return [
+            pid
+            for pid, command in processes().items()
+            if "containerd-shim" in command.split()[0] and address in command
+        ]
+
+    def show_log(self) -> None:
+        """Print the end of its log."""
+        self._daemon.show_log()
+
+    def _answers(self) -> bool:
+        return self._ctr("version").returncode == 0
+
+    def _ctr(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+        command = ["/usr/bin/ctr", "--address", str(self.socket), "--namespace", "k8s.io"]
+        return subprocess.run([*command, *arguments], check=False, capture_output=True)

@@ -1,0 +1,239 @@
+"""A real kubelet without an API server: static pods in, its own local endpoints out."""
+
+import http.client
+import json
+import re
+import shutil
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from proto.podresources_pb2 import ListPodResourcesRequest
+from proto.podresources_pb2_grpc import PodResourcesListerStub
+from tests.e2e.containerd import Containerd
+from tests.e2e.daemon import Daemon, wait_until
+from tests.e2e.images import IMAGE
+
+# The two below it are fixed in this kubelet, whatever its --root-dir.
+ROOT = Path("/var/lib/kubelet")
+PLUGIN_FOLDER = ROOT / "device-plugins"
+POD_RESOURCES_SOCKET = ROOT / "pod-resources" / "kubelet.sock"
+_CHECKPOINT = PLUGIN_FOLDER / "kubelet_internal_checkpoint"
+
+PRINT_VISIBLE_DEVICES = "echo devices=$NVIDIA_VISIBLE_DEVICES; exec sleep 3600"
+
+_LOGS = Path("/var/log/pods")
+_NODE = "e2e"
+_PORT = 10255
+_CONTAINER = "main"
+_PATIENCE = 60  # a guard only: what is waited for takes a few seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """What the kubelet says of a pod."""
+
+    phase: str
+    reason: str
+    message: str
+
+
+class Kubelet:
+    """A kubelet that can be restarted, and what it knows."""
+
+    def __init__(self, binary: Path, containerd: Containerd, folder: Path) -> None:
+        """Start *binary* on an empty root; configuration, manifests and log go to *folder*."""
+        self._containerd = containerd
+        self._folder = folder
+        self._manifests = folder / "manifests"
+        self._manifests.mkdir()
+        _empty_root()
+        configuration = folder / "kubelet.json"
+        configuration.write_text(json.dumps(_configuration(folder)))
+        self._command = [
+            str(binary),
+            f"--config={configuration}",
+            f"--hostname-override={_NODE}",
+            f"--root-dir={ROOT}",
+            "--container-runtime=remote",
+            f"--container-runtime-endpoint=unix://{containerd.socket}",
+        ]
+        self.start()
+
+    def start(self) -> None:
+        """Start it and wait until it answers and takes registrations."""
+        self._daemon = Daemon(self._command, self._folder / "kubelet.log")
+        try:
+            self._daemon.wait_ready(self._answers, _PATIENCE, "the kubelet answers")
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """End it; running pods stay."""
+        self._daemon.stop()
+
+    def clear(self) -> None:
+        """Remove all pods, wait until their containers are gone, and end it."""
+        for manifest in self._manifests.iterdir():
+            manifest.unlink()
+        try:
+            wait_until(lambda: not self._containerd.shims(), _PATIENCE, "the pods are gone")
+        finally:
+            self.stop()
+
+    def show_log(self) -> None:
+        """Print the end of its log."""
+        self._daemon.show_log()
+
+    def run_pod(
+        self, name: str, resource: str, count: int, command: str = PRINT_VISIBLE_DEVICES
+    ) -> None:
+        """Hand the kubelet a static pod whose shell *command* gets *count* of *resource*."""
+        manifest = json.dumps(_pod(name, resource, count, command))
+        unseen = self._folder / f"{name}.json"
+        unseen.write_text(manifest)
+        # Moved in whole: the kubelet watches the folder and might read half a file.
+        unseen.rename(self._manifests / unseen.name)
+
+    def wait_for_phase(self, name: str, phase: str) -> Pod:
+        """Return the pod *name* once it is in *phase*; no pod leaves the phase Failed."""
+
+        def probe() -> Pod | None:
+            pod = self.pod(name)
+            return pod if pod and pod.phase in (phase, "Failed") else None
+
+        pod = wait_until(probe, _PATIENCE, f"pod {name!r} is {phase}")
+        assert pod.phase == phase, pod
+        return pod
+
+    def pod(self, name: str) -> Pod | None:
+        """Return what the kubelet says of the pod *name*, if it knows it."""
+        for item in json.loads(self._read("pods"))["items"] or ():
+            if item["metadata"]["name"] == f"{name}-{_NODE}":
+                status = item["status"]
+                texts = [status.get(key, "") for key in ("phase", "reason", "message")]
+                return Pod(*texts)
+        return None
+
+    def visible_devices(self, name: str) -> set[str]:
+        """Return the devices that the running pod *name* found in its environment."""
+        return wait_until(lambda: set(self._printed(name)), _PATIENCE, f"{name!r} printed a line")
+
+    def registrations(self, resource: str) -> int:
+        """Return how often *resource* was registered since the kubelet started."""
+        sample = f'kubelet_device_plugin_registration_total{{resource_name="{resource}"}} '
+        match = re.search(re.escape(sample) + r"(\d+)", self._read("metrics").decode())
+        return int(match[1]) if match else 0
+
+    def healthy_devices(self, resource: str) -> set[str]:
+        """Return the healthy devices of the last list that the kubelet got, from its checkpoint."""
+        if not _CHECKPOINT.exists():
+            return set()
+        registered = json.loads(_CHECKPOINT.read_text())["Data"]["RegisteredDevices"]
+        return set((registered or {}).get(resource) or ())
+
+    def listed_at(self) -> int:
+        """Return when the kubelet last wrote its checkpoint, as it does for each list it gets."""
+        return _CHECKPOINT.stat().st_mtime_ns if _CHECKPOINT.exists() else 0
+
+    def wait_for_devices(self, resource: str, devices: set[str], since: int = 0) -> None:
+        """Wait until exactly *devices* of *resource* are healthy, by a list after *since*.
+
+        A registration says less: the kubelet counts it before it has asked for the list.
+        """
+
+        def probe() -> bool:
+            return self.listed_at() > since and self.healthy_devices(resource) == devices
+
+        wait_until(probe, _PATIENCE, f"the kubelet counts {sorted(devices)} of {resource}")
+
+    def allocated(self, name: str) -> dict[str, set[str]]:
+        """Return the devices of the pod *name* by resource, from the pod resources API."""
+        with grpc.insecure_channel(
+            f"unix:{POD_RESOURCES_SOCKET}", options=[("grpc.default_authority", "localhost")]
+        ) as channel:
+            answer = PodResourcesListerStub(channel).List(ListPodResourcesRequest(), timeout=10)
+        devices: dict[str, set[str]] = {}
+        for pod in answer.pod_resources:
+            for container in pod.containers if pod.name == f"{name}-{_NODE}" else ():
+                for entry in container.devices:
+                    devices.setdefault(entry.resource_name, set()).update(entry.device_ids)
+        return devices
+
+    def _printed(self, name: str) -> Iterator[str]:
+        for log in _LOGS.glob(f"*_{name}-{_NODE}_*/{_CONTAINER}/*.log"):
+            for line in log.read_text().splitlines():
+                _, found, devices = line.partition("devices=")
+                if found:
+                    yield from devices.split(",")
+
+    def _answers(self) -> bool:
+        try:
+            return self._read("healthz") == b"ok" and POD_RESOURCES_SOCKET.exists()
+        except (OSError, http.client.HTTPException):
+            return False
+
+    def _read(self, path: str) -> bytes:
+        connection = http.client.HTTPConnection("127.0.0.1", _PORT, timeout=10)
+        try:
+            connection.request("GET", f"/{path}")
+            return connection.getresponse().read()
+        finally:
+            connection.close()
+
+
+def _empty_root() -> None:
+    for entry in ROOT.iterdir():
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+
+
+def _configuration(folder: Path) -> dict[str, Any]:
+    return {
+        "kind": "KubeletConfiguration",
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "address": "127.0.0.1",
+        "readOnlyPort": _PORT,
+        "authentication": {"anonymous": {"enabled": True}, "webhook": {"enabled": False}},
+        "authorization": {"mode": "AlwaysAllow"},
+        "staticPodPath": str(folder / "manifests"),
+        "fileCheckFrequency": "2s",
+        "syncFrequency": "1s",
+        "volumePluginDir": str(folder / "volume-plugins"),
+        "cgroupDriver": "cgroupfs",
+        "cgroupsPerQOS": False,
+        "enforceNodeAllocatable": [],
+        "failSwapOn": False,
+        # A full disk of the test machine is no reason to evict the pods or to drop their image.
+        "evictionHard": {},
+        "imageGCHighThresholdPercent": 100,
+    }
+
+
+def _pod(name: str, resource: str, count: int, command: str) -> dict[str, Any]:
+    container = {
+        "name": _CONTAINER,
+        "image": IMAGE,
+        "imagePullPolicy": "Never",
+        "command": ["/bin/sh", "-c", command],
+        "resources": {"limits": {resource: count}},
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        # Else made of the text alone, and an earlier test's containers would be taken for ours.
+        "metadata": {"name": name, "namespace": "default", "uid": str(uuid.uuid4())},
+        "spec": {
+            "containers": [container],
+            "hostNetwork": True,
+            "restartPolicy": "Never",
+            "terminationGracePeriodSeconds": 0,
+        },
+    }

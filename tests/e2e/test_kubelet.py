@@ -1,0 +1,135 @@
+"""The main job under a real kubelet: capacity, pods, faults, restarts, a clean end."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import StartPlugin
+from tests.e2e.daemon import wait_until
+from tests.e2e.kubelet import PLUGIN_FOLDER, Kubelet
+from tests.e2e.plugin import Plugin
+
+pytestmark = pytest.mark.e2e
+
+RESOURCE = "nvidia.com/gpu"
+GPUS = (
+    "GPU-11111111-1111-1111-1111-111111111111",
+    "GPU-22222222-2222-2222-2222-222222222222",
+)
+NODE = "gpus:\n" + "".join(f"  - uuid: {uuid}\n" for uuid in GPUS)
+
+
+@pytest.fixture
+def node_file(tmp_path: Path) -> Path:
+    """Write the file of a node with two GPUs."""
+    node_file = tmp_path / "node.yaml"
+    node_file.write_text(NODE)
+    return node_file
+
+
+@pytest.fixture
+def running(kubelet: Kubelet, plugin: StartPlugin, node_file: Path) -> Plugin:
+    """Start the plugin on that node and wait until the kubelet counts its GPUs."""
+    running = plugin(node_file)
+    running.wait_until(
+        lambda: kubelet.healthy_devices(RESOURCE) == set(GPUS), "the kubelet counts both GPUs"
+    )
+    return running
+
+
+@pytest.mark.usefixtures("running")
+def test_the_kubelet_counts_both_gpus(kubelet: Kubelet) -> None:
+    """A node of two GPUs refuses a pod that wants three and runs one that wants two."""
+    kubelet.run_pod("three", RESOURCE, 3)
+    refused = kubelet.wait_for_phase("three", "Failed")
+    assert refused.reason == "UnexpectedAdmissionError"
+    assert "Requested: 3, Available: 2" in refused.message
+    kubelet.run_pod("two", RESOURCE, 2)
+    kubelet.wait_for_phase("two", "Running")
+    assert kubelet.visible_devices("two") == set(GPUS)
+
+
+@pytest.mark.usefixtures("running")
+def test_a_pod_gets_the_gpu_that_the_kubelet_accounts_to_it(kubelet: Kubelet) -> None:
+    """A pod asking for one GPU runs, sees one, and the pod resources API names the same one."""
+    kubelet.run_pod("one", RESOURCE, 1)
+    kubelet.wait_for_phase("one", "Running")
+    visible = kubelet.visible_devices("one")
+    assert len(visible) == 1
+    assert visible < set(GPUS)
+    assert kubelet.allocated("one") == {RESOURCE: visible}
+
+
+def test_no_pod_gets_a_gpu_with_a_fatal_xid(kubelet: Kubelet, running: Plugin) -> None:
+    """An Xid 79 takes the GPU from the kubelet's count, and a pod that needs it is refused."""
+    kubelet.run_pod("first", RESOURCE, 1)
+    kubelet.wait_for_phase("first", "Running")
+    held = kubelet.allocated("first")[RESOURCE]
+    (free,) = set(GPUS) - held
+    running.drill("xid", "79", "--gpu", str(GPUS.index(free)))
+    kubelet.wait_for_devices(RESOURCE, held)
+    kubelet.run_pod("second", RESOURCE, 1)
+    refused = kubelet.wait_for_phase("second", "Failed")
+    assert refused.reason == "UnexpectedAdmissionError"
+    assert "Requested: 1, Available: 0" in refused.message
+    first = kubelet.pod("first")
+    assert first is not None
+    assert first.phase == "Running"
+
+
+@pytest.mark.usefixtures("running")
+def test_a_restarted_kubelet_gets_the_gpus_again(kubelet: Kubelet) -> None:
+    """After the kubelet's restart the running pod keeps its GPU and a new pod gets the other."""
+    kubelet.run_pod("before", RESOURCE, 1)
+    kubelet.wait_for_phase("before", "Running")
+    held = kubelet.allocated("before")
+    listed = kubelet.listed_at()
+    kubelet.stop()
+    kubelet.start()
+    kubelet.wait_for_devices(RESOURCE, set(GPUS), since=listed)
+    assert kubelet.registrations(RESOURCE) == 1
+    kubelet.wait_for_phase("before", "Running")
+    assert kubelet.allocated("before") == held
+    kubelet.run_pod("after", RESOURCE, 1)
+    kubelet.wait_for_phase("after", "Running")
+    assert kubelet.allocated("after") == {RESOURCE: set(GPUS) - held[RESOURCE]}
+
+
+def test_a_killed_worker_serves_again(kubelet: Kubelet, running: Plugin) -> None:
+    """After a kill -9 the worker registers once more: old pods run on, a new one gets a GPU."""
+    kubelet.run_pod("before", RESOURCE, 1)
+    kubelet.wait_for_phase("before", "Running")
+    listed = kubelet.listed_at()
+    killed = running.kill_worker(RESOURCE)
+    kubelet.wait_for_devices(RESOURCE, set(GPUS), since=listed)
+    assert kubelet.registrations(RESOURCE) == 2
+    assert running.worker(RESOURCE) not in (None, killed)
+    kubelet.run_pod("after", RESOURCE, 1)
+    kubelet.wait_for_phase("after", "Running")
+    kubelet.wait_for_phase("before", "Running")
+    visible = kubelet.visible_devices("before") | kubelet.visible_devices("after")
+    assert visible == set(GPUS)
+
+
+def test_a_plugin_started_after_a_crash_serves_again(
+    kubelet: Kubelet, plugin: StartPlugin, running: Plugin, node_file: Path
+) -> None:
+    """A killed supervisor takes its children along; the socket left does not hinder a new start."""
+    listed = kubelet.listed_at()
+    running.kill()
+    wait_until(lambda: not running.orphans(), 5, "the children of a dead supervisor end")
+    plugin(node_file)
+    kubelet.wait_for_devices(RESOURCE, set(GPUS), since=listed)
+    kubelet.run_pod("next", RESOURCE, 1)
+    kubelet.wait_for_phase("next", "Running")
+
+
+def test_a_stopped_plugin_leaves_nothing(kubelet: Kubelet, running: Plugin) -> None:
+    """A plugin asked to stop exits with 0, removes its socket, and no pod gets a GPU any more."""
+    assert (PLUGIN_FOLDER / "nvidia-gpu.sock").is_socket()
+    assert running.stop() == 0
+    assert [path.name for path in PLUGIN_FOLDER.glob("nvidia*")] == []
+    assert running.orphans() == {}
+    kubelet.run_pod("late", RESOURCE, 1)
+    refused = kubelet.wait_for_phase("late", "Failed")
+    assert refused.reason == "UnexpectedAdmissionError"

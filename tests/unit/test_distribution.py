@@ -1,0 +1,17 @@
+"""What the flat package names demand of the environment."""
+
+from importlib import metadata
+
+OURS = {"supervisor", "workers", "health", "proto", "simulator"}
+
+
+def test_no_other_distribution_provides_our_names() -> None:
+    """PyPI has a supervisor and a proto of its own: in one environment they would take our place."""
+    intruders = {
+        distribution.metadata["Name"]
+        for distribution in metadata.distributions()
+        for path in distribution.files or ()
+        if path.parts[0] in OURS and distribution.metadata["Name"] != "gpu-sharing-plugin"
+    }
+
+    assert intruders == set()
