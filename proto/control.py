@@ -31,6 +31,41 @@ class ExitCode(enum.IntEnum):
     """The environment (driver, device) is not there yet: start again, slowly."""
 
 
+class AllocationPolicy(enum.StrEnum):
+    """How replicas and MIG instances are preferred, over physical GPUs."""
+
+    DISTRIBUTED = "distributed"
+    """Distinct GPUs first, then those with most left."""
+    PACKED = "packed"
+    """One GPU after the other, the fullest first."""
+    SPREAD = "spread"
+    """Distinct GPUs only: a request that needs more of them than there are is refused."""
+
+
+class CdiSettings(msgspec.Struct, frozen=True):
+    """How the Container Device Interface specifications are generated."""
+
+    spec_folder: str
+    vendor: str
+    """The part of the CDI kind before the slash."""
+    device_class: str
+    """The part behind it."""
+    device_names: str
+    """`uuid` or `index`."""
+    hook_path: str
+    """The hook's binary on the host, as the specification names it."""
+    driver_root: str
+    """On the host."""
+    dev_root: str
+    """On the host."""
+    container_driver_root: str
+    """Where the driver's root is mounted for us; `/` where we run beside it."""
+    feature_flags: tuple[str, ...] = ()
+    disabled_hooks: tuple[str, ...] = ()
+    modes: tuple[str, ...] = ()
+    """Further specifications: any of gdrcopy, gds, mofed."""
+
+
 class PlannedDevice(msgspec.Struct, frozen=True):
     """A device that a resource consists of."""
 

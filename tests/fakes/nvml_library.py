@@ -4,11 +4,16 @@
 was built into is on its LD_LIBRARY_PATH, and is steered when STANDIN_NVML_DIR names a folder.
 """
 
+import contextlib
+import json
 import os
 import shutil
 import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 NAME = "libnvidia-ml.so.1"
 DRIVER_VERSION = "580.95.05"
@@ -79,3 +84,83 @@ class Steering:
             os.write(descriptor, f"{command}\n".encode())  # below PIPE_BUF: all of it at once
         finally:
             os.close(descriptor)
+
+
+GUARD = 60  # seconds; nothing here comes near it unless something hangs
+
+# A child ends itself at the guard, so that no read of its output can hang a test.
+PRELUDE = f"""
+import json, signal, sys, threading
+from pynvml import *
+signal.alarm({GUARD})
+
+def say(value):
+    print(json.dumps(value), flush=True)
+
+def ask(function, *arguments):
+    try:
+        return function(*arguments)
+    except NVMLError as error:
+        return f"error {{error.value}}"
+
+def gpu(index):
+    return nvmlDeviceGetHandleByIndex(index)
+
+def listen(*indices):
+    events = nvmlEventSetCreate()
+    for index in indices:
+        nvmlDeviceRegisterEvents(gpu(index), nvmlEventTypeXidCriticalError, events)
+    return events
+
+def wait(events, milliseconds={GUARD * 1000}):
+    event = ask(nvmlEventSetWait_v2, events, milliseconds)
+    if isinstance(event, str):
+        return event
+    return [ask(nvmlDeviceGetUUID, event.device), event.eventType, event.eventData,
+            event.gpuInstanceId, event.computeInstanceId]
+"""
+INITIALISED = PRELUDE + "nvmlInit()\n"
+
+Start = Callable[..., subprocess.Popen[str]]
+"""Starts a child on a script; keywords are the library's conditions, such as LOST="1"."""
+
+
+@contextlib.contextmanager
+def children(library: Path, folder: Path) -> Iterator[Start]:
+    """Start Python on scripts with the library in its path, and end all such children after."""
+    begun: list[subprocess.Popen[str]] = []
+
+    def begin(script: str, **conditions: str) -> subprocess.Popen[str]:
+        settings = {f"STANDIN_NVML_{name}": value for name, value in conditions.items()}
+        paths = {"LD_LIBRARY_PATH": str(library.parent), "STANDIN_NVML_DIR": str(folder)}
+        child = subprocess.Popen(
+            [sys.executable, "-c", script],
+            env={**os.environ, **paths, **settings},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        begun.append(child)
+        return child
+
+    try:
+        yield begin
+    finally:
+        for child in begun:
+            child.kill()
+            child.communicate(timeout=GUARD)
+
+
+def hear(child: subprocess.Popen[str]) -> Any:
+    """Return the next value that the child says."""
+    assert child.stdout is not None
+    line = child.stdout.readline()
+    assert line, f"the child ended with {child.wait(GUARD)}"
+    return json.loads(line)
+
+
+def tell(child: subprocess.Popen[str]) -> None:
+    """Let a child that reads a line go on."""
+    assert child.stdin is not None
+    child.stdin.write("\n")
+    child.stdin.flush()
