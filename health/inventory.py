@@ -105,7 +105,7 @@ def profile_of(gi_slices: int, ci_slices: int, memory_mib: int, gpu_memory_mib: 
     gpu_gb = math.ceil(gpu_memory_mib / 1024)
     eighths = math.ceil(memory_mib / gpu_memory_mib * 8) if gpu_memory_mib else 8
     compute = "" if ci_slices == gi_slices else f"{ci_slices}c."
-    return f"{compute}{gi_slices}g.{round(eighths * gpu_gb / 8)}gb"
+    return f"{compute}{gi_slices}g.{(eighths * gpu_gb + 4) // 8}gb"
 
 
 def numa_node(sysfs: Path, pci: str) -> int | None:

@@ -217,4 +217,4 @@ def bus_id(text: str | bytes) -> str:
     """Return a PCI bus id as the kernel writes it: NVML's domain has eight digits, in capitals."""
     name = text.decode() if isinstance(text, bytes) else text
     domain, _, rest = name.lower().partition(":")
-    return f"{domain[-4:]}:{rest}" if domain[:-4].strip("0") == "" else f"{domain}:{rest}"
+    return f"{int(domain, 16):04x}:{rest}"

@@ -184,6 +184,6 @@ def decode(data: bytes) -> NodeState | WorkerState | None:
     """Return the message in *data*; None for one that this version cannot read."""
     try:
         state = _decoder.decode(data)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         return None
     return state if state.version == VERSION else None

@@ -175,10 +175,12 @@ class Binding:
     def nvmlDeviceGetAttributes(self, handle: MigHandle) -> SimpleNamespace:
         match = PROFILE.match(self._profile(handle))
         compute, slices, gigabytes = match.groups() if match else (None, "1", "1")
+        total = self._gpu(handle).memory_mib
+        eighths = max(1, round(int(gigabytes) * 1024 * 8 / total))
         return SimpleNamespace(
             gpuInstanceSliceCount=int(slices),
             computeInstanceSliceCount=int(compute or slices),
-            memorySizeMB=int(gigabytes) * 1024,
+            memorySizeMB=total * eighths // 8,
         )
 
     def nvmlDeviceGetTopologyCommonAncestor(self, first: GpuHandle, second: GpuHandle) -> int:

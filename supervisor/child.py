@@ -150,7 +150,7 @@ def _shed(inherited: Iterable[int], keep: set[int]) -> None:
 def _reset_signals() -> None:
     """SIGTERM ends a child at once; Ctrl-C and SIGHUP go to the group and are the supervisor's."""
     signal.set_wakeup_fd(-1)
-    for number in (signal.SIGTERM, signal.SIGCHLD, signal.SIGPIPE):
+    for number in (signal.SIGTERM, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)

@@ -7,6 +7,7 @@ HTTP runs in threads, which only read one immutable snapshot.
 
 import asyncio
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -70,6 +71,8 @@ class Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
 
     def __init__(self, address: tuple[str, int], application: "WSGIApplication") -> None:
+        if ":" in address[0]:
+            self.address_family = socket.AF_INET6
         super().__init__(address, _Handler)
         self.set_app(application)
 
@@ -83,8 +86,9 @@ class Server(ThreadingMixIn, WSGIServer):
     @property
     def url(self) -> str:
         """Where this server is, for a client on this machine."""
-        host = "127.0.0.1" if self.server_name == "0.0.0.0" else self.server_name  # noqa: S104
-        return f"http://{host}:{self.server_port}"
+        ours = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - to be reached, not to bind
+        name = f"[{self.server_name}]" if ":" in self.server_name else self.server_name
+        return f"http://{ours.get(self.server_name, name)}:{self.server_port}"
 
 
 class _Handler(WSGIRequestHandler):

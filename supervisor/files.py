@@ -19,10 +19,19 @@ def read(
 ) -> tuple[dict[str, Any], T]:
     """Return the content of the file at *path*, plain and as *kind*; errors say *what* it is."""
     try:
-        content = yaml.safe_load(Path(path).read_text()) or {}
+        content = _without_nulls(yaml.safe_load(Path(path).read_text()))
         return content, msgspec.convert(content, kind, dec_hook=decode)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, msgspec.ValidationError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise FileError(f'cannot use the {what} "{path}": {_one_line(error)}') from error
+
+
+def _without_nulls(content: Any) -> Any:
+    """Return *content* without keys that have no value: all behind them is commented out."""
+    if content is None:
+        return {}
+    if isinstance(content, dict):
+        return {key: _without_nulls(one) for key, one in content.items() if one is not None}
+    return content
 
 
 def _one_line(error: Exception) -> str:

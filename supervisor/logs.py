@@ -4,11 +4,12 @@ Written at once, without a thread. A reader of stderr that stands still costs lo
 service: a line that a pipe cannot take now is dropped, and the next one says how many were.
 """
 
+import contextlib
 import enum
 import json
 import os
 import select
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from loguru import logger
 
@@ -18,9 +19,15 @@ if TYPE_CHECKING:
 
     from loguru import Message, Record
 
+T = TypeVar("T")
+
 STDERR = 2
 LINE_LIMIT = select.PIPE_BUF
 """A pipe that polls as writable takes this many bytes without blocking, and in one piece."""
+
+
+SHORTEST = 16
+"""Characters that a field of a line which is too long keeps at least."""
 
 
 class Format(enum.StrEnum):
@@ -58,12 +65,30 @@ class _Sink:
         record = message.record
         if self._dropped:
             record["extra"]["dropped_lines"] = self._dropped
-        line = self._render(record).replace("\n", " ").encode()
+        line = self._fitting(record)
         if not self._poll.poll(0):
             self._dropped += 1
             return
-        os.write(STDERR, line[: LINE_LIMIT - 1] + b"\n")
+        with contextlib.suppress(OSError):  # whoever read our log is gone
+            os.write(STDERR, line + b"\n")
         self._dropped = 0
+
+    def _fitting(self, record: "Record") -> bytes:
+        """Return the line, with its longest fields shortened until it fits into a pipe."""
+        line = self._render(record).replace("\n", " ").encode()
+        allowed = LINE_LIMIT
+        while len(line) >= LINE_LIMIT and allowed > SHORTEST:
+            allowed //= 2
+            extra = {name: _shortened(value, allowed) for name, value in record["extra"].items()}
+            record["extra"] = extra
+            record["message"] = _shortened(record["message"], allowed)
+            line = self._render(record).replace("\n", " ").encode()
+        return line[: LINE_LIMIT - 1]
+
+
+def _shortened(value: T, length: int) -> T | str:
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    return value if len(text) <= length else text[:length] + "..."
 
 
 def _text(record: "Record") -> str:

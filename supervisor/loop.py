@@ -255,7 +255,7 @@ class Supervisor:
         if child.state is not State.STOPPING:
             logger.error("killing a child", child=name, pid=self._processes[name].pid, why=why)
         self._processes[name].kill()
-        self._become(name, policy.killed(child, time.monotonic()))
+        self._become(name, policy.killed(child, time.monotonic(), self._service.limits))
 
     def _become(self, name: str, child: Child) -> None:
         before = self._children.get(name)

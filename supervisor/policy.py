@@ -95,17 +95,22 @@ def wanted(child: Child, now: float) -> Child:
     return replace(child, wanted=True)
 
 
-def killed(child: Child, now: float) -> Child:
+def killed(child: Child, now: float, limits: Limits) -> Child:
     """Return *child* after SIGKILL was sent."""
-    return replace(child, state=State.KILLED, since=now)
+    failures = 0 if _stable(child, now, limits) else child.failures
+    return replace(child, state=State.KILLED, since=now, failures=failures)
+
+
+def _stable(child: Child, now: float, limits: Limits) -> bool:
+    return child.state is State.RUNNING and now - child.since >= limits.stable
 
 
 def exited(child: Child, now: float, limits: Limits) -> Child:
     """Return *child* after its process is gone (or could not be made)."""
     if not child.wanted:
         return replace(child, state=State.DOWN, since=now, failures=0)
-    stable = child.state is State.RUNNING and now - child.since >= limits.stable
-    failures = 0 if child.state is State.STOPPING else 1 if stable else child.failures + 1
+    failures = 0 if _stable(child, now, limits) else child.failures
+    failures = 0 if child.state is State.STOPPING else failures + 1
     return replace(child, state=State.BACKOFF, since=now, failures=failures)
 
 

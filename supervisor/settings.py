@@ -23,8 +23,11 @@ SOCKET_PATH_LIMIT = 107
 NAME_LIMIT = 63
 """Characters of a resource name, its domain included."""
 
-NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
+LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+NAME = re.compile(rf"{LABEL}(\.{LABEL})*")
 """The part of a resource name behind the domain: a DNS-1123 subdomain, as the kubelet wants it."""
+
+HIGHEST_PORT = 65535
 
 LONGEST_ENDPOINT = "nvidia-0123456789ab.sock"
 """As long as an endpoint has to be that is shortened."""
@@ -32,6 +35,9 @@ LONGEST_ENDPOINT = "nvidia-0123456789ab.sock"
 
 class SettingsError(Exception):
     """The settings cannot be used; the message is one line that says which and why."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message.replace("\n", "\\n"))
 
 
 class Seconds(float):
@@ -146,7 +152,7 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, object]:
         # An empty variable counts as unset: templates leave such behind.
         name = next((name for name in option.environment if environment.get(name)), None)
         if name:
-            values[option.path] = _parse(option, name, environment[name])
+            values[option.path] = _parse(option, name, environment[name].strip())
     return values
 
 
@@ -210,12 +216,14 @@ def _share(entry: str) -> tuple[str, Share]:
     if len(parts) != 3:  # noqa: PLR2004 - as the syntax says
         raise SettingsError(f'cannot use --resource-config "{entry}": write ORIGINAL:NEW:REPLICAS')
     original, name, count = parts
+    if not NAME.fullmatch(original):
+        raise SettingsError(f'cannot use --resource-config "{entry}": "{original}" is no resource')
     if not NAME.fullmatch(name) or len(DOMAIN + name) > NAME_LIMIT:
         raise SettingsError(
             f'cannot use --resource-config "{entry}": "{DOMAIN}{name}" is no resource name; '
             f"write at most {NAME_LIMIT} lower-case letters, digits, '-' and '.'"
         )
-    if not re.fullmatch(r"-1|[1-9]\d*", count):
+    if not re.fullmatch(r"-1|[1-9]\d{0,8}", count):
         raise SettingsError(
             f'cannot use --resource-config "{entry}": write replicas as 1 or more, or as '
             f"{BY_MEMORY} for one for each 1000 MiB of a device's memory"
@@ -225,7 +233,7 @@ def _share(entry: str) -> tuple[str, Share]:
 
 def _address(text: str) -> tuple[str, int]:
     host, colon, port = text.rpartition(":")
-    if not colon or not port.isdecimal() or int(port) > 65535:  # noqa: PLR2004 - TCP's limit
+    if not colon or not re.fullmatch(r"\d{1,5}", port) or int(port) > HIGHEST_PORT:
         raise SettingsError(f'cannot use --metrics-address "{text}": write HOST:PORT, or :PORT')
     return host.strip("[]"), int(port)
 

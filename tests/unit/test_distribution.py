@@ -6,7 +6,7 @@ OURS = {"supervisor", "workers", "health", "proto", "simulator"}
 
 
 def test_no_other_distribution_provides_our_names() -> None:
-    """PyPI has a supervisor and a proto of its own: in one environment they would take our place."""
+    """PyPI has a supervisor and a proto of its own, which would take our place."""
     intruders = {
         distribution.metadata["Name"]
         for distribution in metadata.distributions()

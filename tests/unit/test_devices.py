@@ -1,0 +1,80 @@
+"""What a worker advertises in a given state of the node."""
+
+from proto.control import PlannedDevice, ResourcePlan
+from proto.messages import Reason, ReasonKind
+from tests.unit.builders import node_state, plan
+from workers import devices
+from workers.devices import SILENT, UNSEEN, Replica, View
+
+LOST = (Reason(ReasonKind.GPU_LOST),)
+
+
+def test_a_device_that_is_not_shared_keeps_its_uuid() -> None:
+    """The id of a device with one replica is its plain UUID."""
+    assert devices.replicas(plan({"A": 1}, numa=1)) == {"A": Replica("A", "A", "A", 0, 1)}
+
+
+def test_replicas_are_numbered_from_zero_behind_the_uuid() -> None:
+    """The ids of a shared device are `<uuid>::<n>`, in the order of the plan."""
+    found = devices.replicas(plan({"B": 2, "A": 2}))
+    assert list(found) == ["B::0", "B::1", "A::0", "A::1"]
+    assert found["B::1"] == Replica("B::1", "B", "B", 1, None)
+
+
+def test_an_instance_knows_its_gpu() -> None:
+    """A replica of a MIG instance bears the instance's UUID and its GPU's."""
+    resource = ResourcePlan("nvidia.com/mig-1g.10gb", (PlannedDevice("MIG-1", "A", 2),))
+    assert devices.replicas(resource)["MIG-1::1"] == Replica("MIG-1::1", "MIG-1", "A", 1, None)
+
+
+def test_a_plan_without_devices_advertises_none() -> None:
+    """A resource that is withdrawn has an empty list."""
+    assert devices.view(plan({}), node_state({"A": ()})) == View("nvidia.com/gpu", {}, {})
+
+
+def test_healthy_devices_have_no_reason() -> None:
+    """Devices that the monitor finds healthy are not among the unhealthy."""
+    assert (
+        devices.unhealthy(plan({"A": 2, "B": 1}), node_state({"A": (), "B": ()}), silent=False)
+        == {}
+    )
+
+
+def test_an_unhealthy_device_bears_the_monitors_reasons() -> None:
+    """Only the device that the monitor finds unhealthy is, for the reasons that it gives."""
+    state = node_state({"A": LOST, "B": ()})
+    assert devices.unhealthy(plan({"A": 2, "B": 1}), state, silent=False) == {"A": LOST}
+
+
+def test_a_device_that_the_monitor_does_not_see_is_unhealthy() -> None:
+    """A planned device that is missing from the node's state is not found."""
+    found = devices.unhealthy(plan({"A": 1, "B": 1}), node_state({"A": ()}), silent=False)
+    assert found == {"B": (Reason(ReasonKind.NOT_FOUND),)} == {"B": UNSEEN}
+
+
+def test_devices_of_other_resources_do_not_matter() -> None:
+    """A fault of a device that is not planned here is not told here."""
+    assert devices.unhealthy(plan({"A": 1}), node_state({"A": (), "B": LOST}), silent=False) == {}
+
+
+def test_before_the_first_word_of_the_monitor_all_are_unhealthy() -> None:
+    """Without any state of the node nothing may be handed out."""
+    expected = (Reason(ReasonKind.MONITOR_SILENT),)
+    found = devices.unhealthy(plan({"A": 2, "B": 1}), None, silent=False)
+    assert found == {"A": expected, "B": expected}
+
+
+def test_a_silent_monitor_makes_all_unhealthy() -> None:
+    """A state that is too old counts as none, whatever it says."""
+    state = node_state({"A": (), "B": LOST})
+    found = devices.unhealthy(plan({"A": 1, "B": 1}), state, silent=True)
+    assert found == {"A": SILENT, "B": SILENT}
+
+
+def test_a_view_is_of_one_plan_and_one_state() -> None:
+    """A view holds the resource, its replicas and why devices are unhealthy."""
+    resource = plan({"A": 2}, resource="nvidia.com/shared")
+    expected = View("nvidia.com/shared", devices.replicas(resource), {"A": LOST})
+    assert devices.view(resource, node_state({"A": LOST})) == expected
+    silent = devices.view(resource, node_state({"A": LOST}), silent=True)
+    assert silent.unhealthy == {"A": SILENT}

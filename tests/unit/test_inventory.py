@@ -1,0 +1,299 @@
+"""What is found on a node, over the simulated binding."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from health.inventory import Found, numa_node, profile_in, profile_of, take
+from health.nvml import Nvml, key_of
+from proto import messages
+from proto.messages import FailedGpu, Inventory, Link, LinkLevel, MigInstance
+from simulator import node as simulated
+from simulator.node import Gpu, LiveNode, Node, complete, default_node
+from simulator.nvml import Binding, GpuHandle, MigHandle, NVMLError
+from tests.unit.builders import gpu_uuid
+
+Function = Callable[..., object]
+
+
+def refuse(code: int) -> Function:
+    """Return a function that always fails with *code*."""
+
+    def function(*_: object) -> object:
+        raise NVMLError(code)
+
+    return function
+
+
+def found(
+    folder: Path,
+    *gpus: Gpu,
+    links: tuple[simulated.Link, ...] = (),
+    **functions: Function,
+) -> Found:
+    """Return what is found on a node of these *gpus* by a driver that has other *functions*."""
+    live = LiveNode(folder)
+    live.start(complete(Node(gpus, links=links)))
+    binding = Binding(folder)
+    vars(binding).update(functions)
+    nvml = Nvml(binding)
+    nvml.start()
+    return take(nvml, live.sysfs)
+
+
+def test_a_gpu_has_all_that_the_driver_tells(tmp_path: Path) -> None:
+    """A GPU is described by the driver's answers and the kernel's NUMA node."""
+    gpu = Gpu(
+        uuid="GPU-5a2f1c30-7b1e-4c55-9a44-0d3f6e8b1000",
+        name="Tesla T4",
+        memory_mib=15360,
+        pci_bus_id="abcd:0e:00.0",
+        numa_node=1,
+        compute_capability="7.5",
+        events=False,
+    )
+    node = found(tmp_path, Gpu(), gpu).inventory
+    assert (node.driver_version, len(node.gpus), node.failed) == ("580.95.05", 2, ())
+    assert node.gpus[1] == messages.Gpu(
+        uuid="GPU-5a2f1c30-7b1e-4c55-9a44-0d3f6e8b1000",
+        index=1,
+        minor=1,
+        pci_bus_id="abcd:0e:00.0",
+        name="Tesla T4",
+        memory_mib=15360,
+        numa_node=1,
+        compute_capability="7.5",
+        events=False,
+    )
+
+
+def test_what_a_gpu_does_not_tell_is_none(tmp_path: Path) -> None:
+    """A GPU that has no memory of its own, no minor number and no MIG is listed all the same."""
+    (gpu,) = found(
+        tmp_path,
+        Gpu(),
+        nvmlDeviceGetMemoryInfo=refuse(3),
+        nvmlDeviceGetCudaComputeCapability=refuse(3),
+        nvmlDeviceGetMinorNumber=refuse(3),
+        nvmlDeviceGetMigMode=refuse(3),
+    ).inventory.gpus
+    assert (gpu.memory_mib, gpu.minor, gpu.compute_capability) == (None, None, None)
+    assert (gpu.mig_enabled, gpu.instances) == (False, ())
+    assert gpu.name == "NVIDIA H100 80GB HBM3"
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [("0\n", 0), ("1\n", 1), ("-1\n", None), ("", None), ("none\n", None), (None, None)],
+    ids=["node 0", "node 1", "none", "empty", "no number", "no file"],
+)
+def test_numa_node(tmp_path: Path, content: str | None, expected: int | None) -> None:
+    """The kernel writes -1 for a device that is on no NUMA node, or nothing at all."""
+    device = tmp_path / "bus/pci/devices/0000:07:00.0"
+    if content is not None:
+        device.mkdir(parents=True)
+        (device / "numa_node").write_text(content)
+    assert numa_node(tmp_path, "0000:07:00.0") == expected
+
+
+@pytest.mark.parametrize(
+    "name", [Binding.nvmlDeviceGetName, lambda *_: "NVIDIA H100"], ids=["by name", "by size"]
+)
+def test_mig_instances(tmp_path: Path, name: Callable[[Binding, object], str]) -> None:
+    """Instances come with their place, ids, profile and memory, told by name or found by size."""
+    gpu = Gpu(memory_mib=81920, mig=("1g.10gb", "3g.40gb", "1c.3g.40gb"))
+    binding = Binding(tmp_path)
+    (shown,) = found(
+        tmp_path, gpu, nvmlDeviceGetName=lambda handle: name(binding, handle)
+    ).inventory.gpus
+    uuids = [complete(Node((gpu,))).gpus[0].mig_uuid(place) for place in range(3)]
+    assert shown.mig_enabled is True
+    assert shown.instances == (
+        MigInstance(uuids[0], 0, 7, 0, "1g.10gb", 10240),
+        MigInstance(uuids[1], 1, 8, 0, "3g.40gb", 40960),
+        MigInstance(uuids[2], 2, 9, 0, "1c.3g.40gb", 40960),
+    )
+
+
+def test_an_instance_of_unknown_size_has_no_profile(tmp_path: Path) -> None:
+    """An instance of which the driver tells neither profile nor size is listed all the same."""
+    (gpu,) = found(
+        tmp_path,
+        Gpu(mig=("1g.10gb",)),
+        nvmlDeviceGetName=lambda _: "NVIDIA H100",
+        nvmlDeviceGetAttributes=refuse(3),
+    ).inventory.gpus
+    assert [(one.profile, one.memory_mib) for one in gpu.instances] == [("", None)]
+
+
+def test_mig_mode_without_instances(tmp_path: Path) -> None:
+    """A GPU in MIG mode that has no instance yet says so; one that is not has none either."""
+    gpus = found(tmp_path, Gpu(mig=()), Gpu()).inventory.gpus
+    assert [(gpu.mig_enabled, gpu.instances) for gpu in gpus] == [(True, ()), (False, ())]
+
+
+def test_instances_behind_a_gap_are_found(tmp_path: Path) -> None:
+    """An empty place hides no instance behind it."""
+
+    def behind_a_gap(gpu: GpuHandle, place: int) -> MigHandle:
+        if place != 1:
+            raise NVMLError(6)
+        return MigHandle(gpu.uuid, place)
+
+    (gpu,) = found(
+        tmp_path,
+        Gpu(mig=("1g.10gb", "1g.10gb")),
+        nvmlDeviceGetMigDeviceHandleByIndex=behind_a_gap,
+    ).inventory.gpus
+    assert [(one.place, one.gi) for one in gpu.instances] == [(1, 8)]
+
+
+LOST = "cannot call {}: GPU is lost (NVML error 15)"
+
+
+def test_a_gpu_that_is_lost_at_the_start_hides_no_other(tmp_path: Path) -> None:
+    """A GPU without a handle is reported with its error, and the others keep their index."""
+    live = LiveNode(tmp_path)
+    live.start(complete(Node((Gpu(), Gpu(), Gpu()))))
+    live.lose(1)
+    nvml = Nvml(Binding(tmp_path))
+    nvml.start()
+    node = take(nvml, live.sysfs)
+    assert [(gpu.index, gpu.uuid) for gpu in node.inventory.gpus] == [
+        (0, gpu_uuid(0)),
+        (2, gpu_uuid(2)),
+    ]
+    error = LOST.format("nvmlDeviceGetHandleByIndex")
+    assert node.inventory.failed == (FailedGpu(1, error),)
+    assert list(node.handles) == [gpu_uuid(0), gpu_uuid(2)]
+
+
+def test_a_gpu_that_fails_half_way_hides_no_other(tmp_path: Path) -> None:
+    """A GPU that is lost while it is described is reported, not described by half."""
+
+    def name(gpu: GpuHandle) -> str:
+        if gpu.uuid == gpu_uuid(1):
+            raise NVMLError(15)
+        return "NVIDIA H100"
+
+    node = found(tmp_path, Gpu(), Gpu(), Gpu(), nvmlDeviceGetName=name)
+    assert [gpu.index for gpu in node.inventory.gpus] == [0, 2]
+    assert node.inventory.failed == (FailedGpu(1, LOST.format("nvmlDeviceGetName")),)
+
+
+def test_a_node_without_gpus(tmp_path: Path) -> None:
+    """No GPU is no error."""
+    assert found(tmp_path).inventory == Inventory("580.95.05", ())
+
+
+def test_a_handle_leads_to_its_gpu(tmp_path: Path) -> None:
+    """The GPU of an event is found by its handle's key; an unknown key is of none."""
+    node = found(tmp_path, Gpu(), Gpu())
+    for uuid, handle in node.handles.items():
+        assert node.uuid_of(key_of(handle)) == uuid
+    assert node.uuid_of("another") is None
+
+
+def link(first: int, second: int, level: LinkLevel, nvlinks: int) -> Link:
+    """Return a link between the GPUs at two places."""
+    return Link(gpu_uuid(first), gpu_uuid(second), level, nvlinks)
+
+
+def test_direct_links(tmp_path: Path) -> None:
+    """Each pair that is nearer than SYS or has NVLinks is told once, with its own number."""
+    links = (
+        simulated.Link((0, 1), LinkLevel.PIX, 2),
+        simulated.Link((2, 0), LinkLevel.SYS, 4),
+        simulated.Link((1, 2), LinkLevel.NODE),
+        simulated.Link((0, 3), LinkLevel.SYS),
+    )
+    node = found(tmp_path, Gpu(), Gpu(), Gpu(), Gpu(), links=links).inventory
+    assert node.links == (
+        link(0, 1, LinkLevel.PIX, 2),
+        link(0, 2, LinkLevel.SYS, 4),
+        link(1, 2, LinkLevel.NODE, 0),
+    )
+
+
+def test_links_over_a_switch(tmp_path: Path) -> None:
+    """On a DGX every pair of GPUs has all 18 NVLinks, which lead over the switch."""
+    node = default_node()
+    found_links = found(tmp_path, *node.gpus, links=node.links).inventory.links
+    assert len(found_links) == 28
+    assert {one.nvlinks for one in found_links} == {18}
+    levels = {(one.first, one.second): one.level for one in found_links}
+    assert levels[gpu_uuid(0), gpu_uuid(3)] is LinkLevel.NODE
+    assert levels[gpu_uuid(3), gpu_uuid(4)] is LinkLevel.SYS
+
+
+def test_a_gpu_that_is_on_no_switch_shares_no_links(tmp_path: Path) -> None:
+    """Links that one GPU has to a switch do not lead to a GPU that has none to it."""
+    links = (
+        simulated.Link((0, 1), LinkLevel.SYS, 18),
+        simulated.Link((0, 2), LinkLevel.SYS, 18),
+        simulated.Link((1, 2), LinkLevel.SYS, 18),
+    )
+    told = found(tmp_path, Gpu(), Gpu(), Gpu(), Gpu(), links=links).inventory.links
+    assert [(one.first, one.second) for one in told] == [
+        (gpu_uuid(0), gpu_uuid(1)),
+        (gpu_uuid(0), gpu_uuid(2)),
+        (gpu_uuid(1), gpu_uuid(2)),
+    ]
+
+
+def test_a_topology_that_cannot_be_asked_hides_no_gpu(tmp_path: Path) -> None:
+    """GPUs whose links fail are listed, without links."""
+    node = found(
+        tmp_path,
+        Gpu(),
+        Gpu(),
+        links=(simulated.Link((0, 1), LinkLevel.PIX, 2),),
+        nvmlDeviceGetNvLinkState=refuse(15),
+        nvmlDeviceGetTopologyCommonAncestor=refuse(15),
+    ).inventory
+    assert (len(node.gpus), node.failed, node.links) == (2, (), ())
+
+
+@pytest.mark.parametrize(
+    ("name", "profile"),
+    [
+        ("NVIDIA H100 80GB HBM3 MIG 1g.10gb", "1g.10gb"),
+        ("NVIDIA H100 80GB HBM3 MIG 1g.10gb+me", "1g.10gb+me"),
+        ("NVIDIA A100-SXM4-40GB MIG 1c.3g.20gb", "1c.3g.20gb"),
+        ("NVIDIA H100 80GB HBM3", ""),
+        ("MIG 1g.10gb of a GPU", ""),
+        ("", ""),
+    ],
+)
+def test_profile_in(name: str, profile: str) -> None:
+    """A profile at the end of a MIG device's name is taken as it stands."""
+    assert profile_in(name) == profile
+
+
+@pytest.mark.parametrize(
+    ("slices", "memory", "gpu_memory", "profile"),
+    [
+        ((1, 1), 4864, 40960, "1g.5gb"),
+        ((2, 2), 9856, 40960, "2g.10gb"),
+        ((3, 3), 19968, 40960, "3g.20gb"),
+        ((4, 4), 19968, 40960, "4g.20gb"),
+        ((7, 7), 40192, 40960, "7g.40gb"),
+        ((1, 1), 9984, 81559, "1g.10gb"),
+        ((1, 1), 20096, 81559, "1g.20gb"),
+        ((3, 3), 40448, 81559, "3g.40gb"),
+        ((3, 1), 40448, 81559, "1c.3g.40gb"),
+        ((3, 2), 40448, 81559, "2c.3g.40gb"),
+        ((7, 7), 81152, 81559, "7g.80gb"),
+        ((1, 1), 5952, 24258, "1g.6gb"),
+        ((4, 4), 24125, 24258, "4g.24gb"),
+        ((1, 1), 16384, 143771, "1g.18gb"),
+        ((2, 2), 33280, 143771, "2g.35gb"),
+        ((1, 1), 11008, 95830, "1g.12gb"),
+        ((3, 3), 71000, 143771, "3g.71gb"),
+        ((1, 1), 22000, 183359, "1g.23gb"),
+    ],
+)
+def test_profile_of(slices: tuple[int, int], memory: int, gpu_memory: int, profile: str) -> None:
+    """A profile is named by its slices and its eighths of the GPU's memory, as NVIDIA does."""
+    assert profile_of(*slices, memory, gpu_memory) == profile

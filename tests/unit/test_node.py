@@ -1,0 +1,229 @@
+"""The simulated node: its file, and the live node that drills change."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from proto.messages import LinkLevel
+from simulator.node import (
+    XIDS_KEPT,
+    Gpu,
+    Live,
+    LiveNode,
+    Node,
+    NodeError,
+    Xid,
+    complete,
+    default_node,
+)
+from tests.unit.builders import gpu_uuid
+
+FIRST, SECOND = gpu_uuid(0), gpu_uuid(1)
+TWO = complete(Node((Gpu(numa_node=1), Gpu(mig=("1g.10gb", "2g.20gb")))))
+
+
+@pytest.fixture
+def live(tmp_path: Path) -> LiveNode:
+    """Return a live node of two GPUs."""
+    node = LiveNode(tmp_path)
+    node.start(TWO)
+    return node
+
+
+def test_what_a_node_file_leaves_out_is_filled_in() -> None:
+    """A GPU without any words is an H100 with the UUID and the bus id of its place."""
+    assert complete(Node((Gpu(), Gpu()))).gpus[1] == Gpu(
+        uuid="GPU-00000000-0000-0000-0000-000000000001",
+        name="NVIDIA H100 80GB HBM3",
+        memory_mib=81559,
+        pci_bus_id="0000:02:00.0",
+        numa_node=None,
+        compute_capability="9.0",
+        mig=None,
+        events=True,
+    )
+
+
+def test_what_a_node_file_says_is_kept() -> None:
+    """A GPU that says everything of itself stays as it is, its bus id in small letters."""
+    gpu = Gpu(
+        uuid="GPU-5a2f1c30-7b1e-4c55-9a44-0d3f6e8b1000",
+        name="a GPU",
+        memory_mib=1,
+        pci_bus_id="00AB:0C:1f.7",
+        numa_node=3,
+        compute_capability="12.0",
+        mig=("1g.10gb+me", "1c.3g.40gb"),
+        events=False,
+    )
+    node = Node((gpu,), driver_version="1.2", links=())
+    expected = msgspec.structs.replace(gpu, pci_bus_id="00ab:0c:1f.7")
+    assert complete(node) == Node((expected,), driver_version="1.2", links=())
+
+
+def test_completing_twice_changes_nothing() -> None:
+    """A complete node is complete."""
+    assert complete(default_node()) == default_node()
+
+
+@pytest.mark.parametrize(
+    ("profile", "valid"),
+    [
+        ("1g.10gb", True),
+        ("7g.141gb", True),
+        ("1g.10gb+me", True),
+        ("1g.5gb+me.all", True),
+        ("1c.3g.40gb", True),
+        ("1g.10gb-me", True),
+        ("1g", False),
+        ("10gb", False),
+        ("1g.10GB", False),
+        ("1g.10gb+", False),
+        ("all", False),
+    ],
+)
+def test_profiles(profile: str, *, valid: bool) -> None:
+    """Any profile that NVML can name may be in a node file, and nothing else."""
+    node = Node((Gpu(mig=(profile,)),))
+    if valid:
+        assert complete(node).gpus[0].mig == (profile,)
+    else:
+        with pytest.raises(NodeError, match=r'gpus\[0\]: mig ".*" is not like 1g\.10gb'):
+            complete(node)
+
+
+def test_the_uuid_of_an_instance_never_changes() -> None:
+    """The UUID of a MIG instance is made of its GPU's and its place: users may write it down."""
+    first, second = (TWO.gpus[1].mig_uuid(place) for place in range(2))
+    assert first == "MIG-6ff55b57-2b5f-5022-ad8b-524631694aa1"
+    assert second != first
+    assert TWO.gpus[0].mig_uuid(0) != first
+
+
+def test_the_default_node_is_a_dgx() -> None:
+    """Without a file there are 8 H100 on two NUMA nodes, each pair with 18 NVLinks."""
+    node = default_node()
+    assert [gpu.numa_node for gpu in node.gpus] == [0, 0, 0, 0, 1, 1, 1, 1]
+    assert len({link.between for link in node.links}) == 28
+    assert {link.nvlinks for link in node.links} == {18}
+    assert all(
+        (link.path is LinkLevel.NODE) == (link.between[0] // 4 == link.between[1] // 4)
+        for link in node.links
+    )
+
+
+def test_a_new_node_is_without_fault(live: LiveNode, tmp_path: Path) -> None:
+    """A node that is started for the first time has all its GPUs, and the kernel's view of them."""
+    assert live.read() == Live(TWO)
+    devices = tmp_path / "sysfs/bus/pci/devices"
+    numbers = {path.name: (path / "numa_node").read_text() for path in devices.iterdir()}
+    assert numbers == {"0000:01:00.0": "1\n", "0000:02:00.0": "-1\n"}
+
+
+Change = Callable[[LiveNode], None]
+
+DRILLS: dict[str, tuple[list[Change], dict[str, Any]]] = {
+    "xid": (
+        [lambda n: n.xid(0, 79)],
+        {"happened": 1, "xids": (Xid(1, FIRST, 79),)},
+    ),
+    "xid of an instance": (
+        [lambda n: n.xid(1, 31, 1)],
+        {"happened": 1, "xids": (Xid(1, SECOND, 31, 1),)},
+    ),
+    "two xids": (
+        [lambda n: n.xid(0, 79), lambda n: n.xid(1, 48, 0)],
+        {"happened": 2, "xids": (Xid(1, FIRST, 79), Xid(2, SECOND, 48, 0))},
+    ),
+    "lost": ([lambda n: n.lose(1)], {"lost": frozenset({SECOND})}),
+    "both lost": (
+        [lambda n: n.lose(1), lambda n: n.lose(0)],
+        {"lost": frozenset({FIRST, SECOND})},
+    ),
+    "recovered": (
+        [lambda n: n.lose(0), lambda n: n.lose(1), lambda n: n.recover(0)],
+        {"lost": frozenset({SECOND})},
+    ),
+    "recovered without a loss": ([lambda n: n.recover(0)], {}),
+    "removed": ([lambda n: n.remove(0)], {"removed": frozenset({FIRST})}),
+    "put back": (
+        [lambda n: n.remove(0), lambda n: n.remove(1), lambda n: n.add(0)],
+        {"removed": frozenset({SECOND})},
+    ),
+    "put back without being taken out": ([lambda n: n.add(1)], {}),
+    "removed while lost": (
+        [lambda n: n.lose(0), lambda n: n.remove(0)],
+        {"lost": frozenset({FIRST}), "removed": frozenset({FIRST})},
+    ),
+}
+
+
+@pytest.mark.parametrize(("changes", "expected"), DRILLS.values(), ids=DRILLS)
+def test_drills(live: LiveNode, changes: list[Change], expected: dict[str, Any]) -> None:
+    """A drill changes what it names, and nothing else of the node."""
+    for change in changes:
+        change(live)
+    assert live.read() == msgspec.structs.replace(Live(TWO), **expected)
+
+
+def test_a_node_that_is_started_again_keeps_its_faults(live: LiveNode, tmp_path: Path) -> None:
+    """A fault outlives the service, as one in hardware does."""
+    live.lose(0)
+    live.xid(1, 79)
+    before = live.read()
+    LiveNode(tmp_path).start(TWO)
+    assert live.read() == before
+
+
+def test_another_node_starts_without_faults(live: LiveNode, tmp_path: Path) -> None:
+    """A service that is given another node has none of the old one's faults."""
+    live.lose(0)
+    live.xid(1, 79)
+    other = complete(Node((Gpu(), Gpu(), Gpu())))
+    LiveNode(tmp_path).start(other)
+    assert live.read() == Live(other)
+
+
+def test_the_newest_xids_are_kept(live: LiveNode) -> None:
+    """A node remembers so many Xids and forgets the oldest, while their numbers go on."""
+    for code in range(XIDS_KEPT + 2):
+        live.xid(0, code)
+    now = live.read()
+    assert now.happened == XIDS_KEPT + 2
+    assert [xid.number for xid in now.xids] == list(range(3, XIDS_KEPT + 3))
+    assert now.xids[-1].xid == XIDS_KEPT + 1
+
+
+NO_GPU = "cannot find GPU {}: the simulated node has 2 GPUs"
+NO_INSTANCE = "cannot find MIG instance {} on GPU {}"
+SENSELESS: dict[str, tuple[Change, str]] = {
+    "xid": (lambda n: n.xid(2, 79), NO_GPU.format(2)),
+    "lost": (lambda n: n.lose(-1), NO_GPU.format(-1)),
+    "recover": (lambda n: n.recover(2), NO_GPU.format(2)),
+    "remove": (lambda n: n.remove(2), NO_GPU.format(2)),
+    "add": (lambda n: n.add(2), NO_GPU.format(2)),
+    "no such instance": (lambda n: n.xid(1, 79, 2), NO_INSTANCE.format(2, 1)),
+    "an instance before the first": (lambda n: n.xid(1, 79, -1), NO_INSTANCE.format(-1, 1)),
+    "no MIG": (lambda n: n.xid(0, 79, 0), NO_INSTANCE.format(0, 0)),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), SENSELESS.values(), ids=SENSELESS)
+def test_a_drill_that_makes_no_sense(live: LiveNode, change: Change, message: str) -> None:
+    """A drill on what is not there is refused in one line, and changes nothing."""
+    with pytest.raises(NodeError) as error:
+        change(live)
+    assert str(error.value) == message
+    assert live.read() == Live(TWO)
+
+
+@pytest.mark.parametrize("folder", ["", "absent"])
+def test_a_drill_without_a_node(tmp_path: Path, folder: str) -> None:
+    """A drill where no simulated node runs is refused in one line, and leaves no file."""
+    with pytest.raises(NodeError) as error:
+        LiveNode(tmp_path / folder).lose(0)
+    assert str(error.value) == f'cannot find a simulated node at "{tmp_path / folder}"'
+    assert list(tmp_path.iterdir()) == []

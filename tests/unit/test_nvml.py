@@ -1,0 +1,247 @@
+"""The typed face on NVML, over the simulated binding and over single answers."""
+
+import ctypes
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from health.nvml import Code, Nvml, NvmlError, XidEvent, bus_id, key_of
+from proto.messages import LinkLevel
+from simulator.node import Gpu, Link, LiveNode, Node, complete
+from simulator.nvml import Binding, NVMLError
+
+ANY = 0xFFFFFFFF
+
+
+class Answers:
+    """A binding in which each function has one answer, or raises one error."""
+
+    NVMLError = NVMLError
+
+    def __init__(self, **answers: object) -> None:
+        self._answers = answers
+
+    def __getattr__(self, name: str) -> Any:
+        answer = self._answers[name]
+
+        def function(*_: object) -> object:
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        return function
+
+
+def error(code: int) -> NVMLError:
+    """Return the binding's error with any *code*."""
+    made = NVMLError(2)
+    made.value = code
+    return made
+
+
+def start(folder: Path, node: Node) -> Nvml:
+    """Return NVML on a simulated node."""
+    LiveNode(folder).start(complete(node))
+    nvml = Nvml(Binding(folder))
+    nvml.start()
+    return nvml
+
+
+@pytest.fixture
+def live(tmp_path: Path) -> LiveNode:
+    """Return the live node of `nvml`."""
+    return LiveNode(tmp_path)
+
+
+@pytest.fixture
+def nvml(tmp_path: Path) -> Nvml:
+    """Return a node of two GPUs, the second one with two MIG instances."""
+    return start(tmp_path, Node((Gpu(), Gpu(mig=("1g.10gb", "1g.10gb")))))
+
+
+def handle(nvml: Nvml, index: int) -> Any:
+    """Return the handle of a GPU."""
+    return nvml.call("nvmlDeviceGetHandleByIndex", index)
+
+
+def test_an_error_names_the_call() -> None:
+    """A call that fails says which it was, in the driver's words and with the driver's code."""
+    nvml = Nvml(Answers(nvmlInit=NVMLError(15)))
+    with pytest.raises(NvmlError) as failed:
+        nvml.start()
+    assert str(failed.value) == "cannot call nvmlInit: GPU is lost (NVML error 15)"
+    assert failed.value.code == Code.GPU_IS_LOST
+
+
+@pytest.mark.parametrize("code", [2, 3, 6, 13])
+def test_what_a_gpu_does_not_have_is_none(code: int) -> None:
+    """An answer that a GPU or a driver has no such thing is None, not a fault."""
+    assert Nvml(Answers(nvmlThing=error(code))).ask("nvmlThing") is None
+
+
+@pytest.mark.parametrize("code", [1, 4, 9, 10, 12, 15, 18, 999])
+def test_a_fault_is_no_answer(code: int) -> None:
+    """Any other error of a question is an error."""
+    with pytest.raises(NvmlError) as failed:
+        Nvml(Answers(nvmlThing=error(code))).ask("nvmlThing")
+    assert failed.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("00000000:07:00.0", "0000:07:00.0"),
+        (b"00000000:0A:00.0", "0000:0a:00.0"),
+        ("0000:E1:00.0", "0000:e1:00.0"),
+        ("0000ABCD:E1:00.0", "abcd:e1:00.0"),
+        ("00010000:E1:00.0", "10000:e1:00.0"),
+    ],
+    ids=["eight digits", "bytes and capitals", "four digits", "another domain", "five digits"],
+)
+def test_bus_id(text: str | bytes, expected: str) -> None:
+    """A PCI bus id is as the kernel names the device, however NVML writes it."""
+    assert bus_id(text) == expected
+
+
+def test_equal_handles_have_equal_keys() -> None:
+    """Two pointers to one device have one key, pointers to two devices two."""
+    devices = (ctypes.c_int * 2)(5, 5)
+    first = ctypes.pointer(devices)
+    again = ctypes.cast(ctypes.addressof(devices), ctypes.POINTER(ctypes.c_int))
+    other = ctypes.cast(ctypes.addressof(devices) + 4, ctypes.POINTER(ctypes.c_int))
+    assert key_of(again) == key_of(first) == ctypes.addressof(devices)
+    assert key_of(other) != key_of(first)
+
+
+def test_a_plain_handle_is_its_own_key(nvml: Nvml) -> None:
+    """The simulated binding's handles are compared by what they are."""
+    assert key_of(handle(nvml, 0)) == handle(nvml, 0) != key_of(handle(nvml, 1))
+
+
+def wait_for(data: dict[str, object]) -> XidEvent | None:
+    """Return what a wait makes of the driver's event."""
+    event = SimpleNamespace(device="device", eventType=8, eventData=79, **data)
+    return Nvml(Answers(nvmlEventSetWait=event)).wait(None, 0)
+
+
+@pytest.mark.parametrize(
+    ("gi", "ci", "named"),
+    [(ANY, ANY, (None, None)), (7, ANY, (7, None)), (7, 0, (7, 0)), (0, 0, (0, 0))],
+    ids=["a GPU", "a GPU instance", "a compute instance", "the first of both"],
+)
+def test_an_event_says_which_instance(gi: int, ci: int, named: tuple[int | None, ...]) -> None:
+    """An event of no instance bears 0xFFFFFFFF for it; number 0 is an instance."""
+    event = wait_for({"gpuInstanceId": gi, "computeInstanceId": ci})
+    assert event == XidEvent("device", named[0], named[1], 79)
+
+
+@pytest.mark.parametrize("kind", [1, 2, 4, 16])
+def test_an_event_of_another_type_is_no_xid(kind: int) -> None:
+    """The data of an event that is not about an Xid is not taken for one."""
+    event = SimpleNamespace(
+        device="device", eventType=kind, eventData=79, gpuInstanceId=ANY, computeInstanceId=ANY
+    )
+    assert Nvml(Answers(nvmlEventSetWait=event)).wait(None, 0) is None
+
+
+def test_a_wait_in_which_nothing_happens_is_none(nvml: Nvml) -> None:
+    """The driver's time-out is no error."""
+    events = nvml.event_set()
+    nvml.register(handle(nvml, 0), events)
+    assert nvml.wait(events, 0) is None
+
+
+def test_a_wait_that_fails_is_an_error() -> None:
+    """Any other error of a wait is one, as nothing can be heard any more."""
+    with pytest.raises(NvmlError) as failed:
+        Nvml(Answers(nvmlEventSetWait=error(15))).wait(None, 0)
+    assert failed.value.code == Code.GPU_IS_LOST
+
+
+def test_xids_of_the_node_arrive_in_order(nvml: Nvml, live: LiveNode) -> None:
+    """An Xid of a GPU and one of an instance arrive one after the other, each with its place."""
+    events = nvml.event_set()
+    for index in range(2):
+        nvml.register(handle(nvml, index), events)
+    live.xid(0, 79)
+    live.xid(1, 48, mig=1)
+    assert nvml.wait(events, 0) == XidEvent(handle(nvml, 0), None, None, 79)
+    assert nvml.wait(events, 0) == XidEvent(handle(nvml, 1), 8, 0, 48)
+    assert nvml.wait(events, 0) is None
+
+
+def test_a_lost_gpu_is_told_from_a_healthy_one(nvml: Nvml, live: LiveNode) -> None:
+    """A GPU that fell off the bus is lost until it answers again, the other one never is."""
+    first, second = handle(nvml, 0), handle(nvml, 1)
+    live.lose(0)
+    assert (nvml.lost(first), nvml.lost(second)) == (True, False)
+    live.recover(0)
+    assert (nvml.lost(first), nvml.lost(second)) == (False, False)
+
+
+@pytest.mark.parametrize(("code", "lost"), [(15, True), (999, False), (3, False)])
+def test_only_one_error_means_lost(code: int, *, lost: bool) -> None:
+    """A GPU whose memory cannot be asked for another reason is not lost."""
+    assert Nvml(Answers(nvmlDeviceGetMemoryInfo=error(code))).lost("handle") is lost
+
+
+@pytest.mark.parametrize(
+    ("level", "expected"),
+    [
+        (0, LinkLevel.SAME),
+        (10, LinkLevel.PIX),
+        (20, LinkLevel.PXB),
+        (30, LinkLevel.PHB),
+        (40, LinkLevel.NODE),
+        (50, LinkLevel.SYS),
+        (60, LinkLevel.SYS),
+        (error(3), LinkLevel.SYS),
+    ],
+)
+def test_level(level: object, expected: LinkLevel) -> None:
+    """The levels are those of `nvidia-smi topo`; what the driver does not tell is SYS."""
+    assert Nvml(Answers(nvmlDeviceGetTopologyCommonAncestor=level)).level("a", "b") is expected
+
+
+@pytest.mark.parametrize(
+    ("mode", "enabled"), [([1, 1], True), ([1, 0], True), ([0, 1], False), (error(3), False)]
+)
+def test_mig_mode_is_the_current_one(mode: object, *, enabled: bool) -> None:
+    """A GPU is in MIG mode when it is now, not when it will be; an old one never is."""
+    assert Nvml(Answers(nvmlDeviceGetMigMode=mode)).mig_enabled("handle") is enabled
+
+
+@pytest.mark.parametrize(
+    ("types", "reports"), [(0x8, True), (0x1F, True), (0x17, False), (0, False), (error(3), False)]
+)
+def test_reports_xids(types: object, *, reports: bool) -> None:
+    """A GPU reports Xids if that is among the events that it supports."""
+    assert Nvml(Answers(nvmlDeviceGetSupportedEventTypes=types)).reports_xids("gpu") is reports
+
+
+def test_memory_is_in_mib() -> None:
+    """Memory is told in whole MiB, and not at all where it is the system's own."""
+    info = SimpleNamespace(total=(81559 << 20) + 5)
+    assert Nvml(Answers(nvmlDeviceGetMemoryInfo=info)).memory_mib("gpu") == 81559
+    assert Nvml(Answers(nvmlDeviceGetMemoryInfo=error(3))).memory_mib("gpu") is None
+
+
+def test_nvlink_peers(tmp_path: Path) -> None:
+    """Each active NVLink has its peer's bus id; a GPU without any has no peers."""
+    node = Node((Gpu(), Gpu(), Gpu()), links=(Link((0, 1), LinkLevel.PIX, 2),))
+    nvml = start(tmp_path, node)
+    assert nvml.nvlink_peers(handle(nvml, 0)) == ["0000:02:00.0"] * 2
+    assert nvml.nvlink_peers(handle(nvml, 1)) == ["0000:01:00.0"] * 2
+    assert nvml.nvlink_peers(handle(nvml, 2)) == []
+
+
+def test_a_gpu_without_nvlink_has_no_peers() -> None:
+    """A GPU that answers that it has no NVLink is not asked for each of them."""
+    assert Nvml(Answers(nvmlDeviceGetNvLinkState=error(3))).nvlink_peers("gpu") == []
+
+
+def test_an_nvlink_that_is_down_has_no_peer() -> None:
+    """Links that are not active do not count."""
+    assert Nvml(Answers(nvmlDeviceGetNvLinkState=0)).nvlink_peers("gpu") == []

@@ -1,0 +1,174 @@
+"""What becomes of a child after each event in each state."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from supervisor import policy
+from supervisor.policy import Child, Limits, State
+
+LIMITS = Limits()
+NOW = 100.0
+
+STARTING, RUNNING, STOPPING, KILLED, BACKOFF, DOWN = State
+
+EVENTS: dict[str, Callable[[Child], Child]] = {
+    "started": lambda child: policy.started(child, NOW),
+    "heard": lambda child: policy.heard(child, NOW),
+    "ready": lambda child: policy.heard(child, NOW, ready=True),
+    "unwanted": lambda child: policy.unwanted(child, NOW),
+    "wanted": lambda child: policy.wanted(child, NOW),
+    "killed": lambda child: policy.killed(child, NOW, LIMITS),
+    "exited": lambda child: policy.exited(child, NOW, LIMITS),
+}
+
+BEFORE = Child(STARTING, since=90.0, heard=95.0, wanted=True, failures=3, starts=5)
+
+HEARD: dict[str, Any] = {"heard": NOW}
+BORN = {"state": STARTING, "since": NOW, "heard": NOW, "starts": 6}
+SENT_KILL = {"state": KILLED, "since": NOW}
+FAILED = {"state": BACKOFF, "since": NOW, "failures": 4}
+GONE_FOR_GOOD = {"state": DOWN, "since": NOW, "wanted": False}
+ENDING = {"state": STOPPING, "since": NOW, "wanted": False}
+NOTHING: dict[str, Any] = {}
+
+TABLE: dict[str, dict[State, dict[str, Any]]] = {
+    "started": dict.fromkeys(State, BORN),
+    "heard": dict.fromkeys(State, HEARD),
+    "ready": {
+        STARTING: {"state": RUNNING, "since": NOW, "heard": NOW},
+        RUNNING: HEARD,
+        STOPPING: HEARD,
+        KILLED: HEARD,
+        BACKOFF: HEARD,
+        DOWN: HEARD,
+    },
+    "unwanted": {
+        STARTING: ENDING,
+        RUNNING: ENDING,
+        STOPPING: {"wanted": False},
+        KILLED: {"wanted": False},
+        BACKOFF: GONE_FOR_GOOD,
+        DOWN: GONE_FOR_GOOD,
+    },
+    "wanted": {
+        STARTING: NOTHING,
+        RUNNING: NOTHING,
+        STOPPING: NOTHING,
+        KILLED: NOTHING,
+        BACKOFF: NOTHING,
+        DOWN: {"state": BACKOFF, "since": NOW, "heard": NOW, "failures": 0},
+    },
+    "killed": dict.fromkeys(State, SENT_KILL),
+    "exited": {
+        STARTING: FAILED,
+        RUNNING: FAILED,
+        STOPPING: {"state": BACKOFF, "since": NOW, "failures": 0},
+        KILLED: FAILED,
+        BACKOFF: FAILED,
+        DOWN: FAILED,
+    },
+}
+"""What each event changes in a child that is wanted, by the state that it comes from."""
+
+CASES = [(event, state, TABLE[event][state]) for event in EVENTS for state in State]
+
+
+@pytest.mark.parametrize(
+    ("event", "state", "changes"), CASES, ids=[f"{e}-{s.value}" for e, s, _ in CASES]
+)
+def test_every_event_in_every_state(event: str, state: State, changes: dict[str, Any]) -> None:
+    """Each event changes a child as the table says, and nothing else of it."""
+    child = replace(BEFORE, state=state)
+    assert EVENTS[event](child) == replace(child, **changes)
+
+
+@pytest.mark.parametrize("state", State)
+def test_an_unwanted_child_is_down_after_its_end(state: State) -> None:
+    """A child that nobody wants stays down however it ended, and its failures are forgotten."""
+    child = replace(BEFORE, state=state, wanted=False)
+    after = policy.exited(child, NOW, LIMITS)
+    assert after == replace(child, state=DOWN, since=NOW, failures=0)
+
+
+@pytest.mark.parametrize("state", State)
+def test_a_child_that_is_needed_once_more_is_wanted(state: State) -> None:
+    """A child whose resource comes back is wanted again, even while it is still ending."""
+    child = replace(BEFORE, state=state, wanted=False)
+    assert policy.wanted(child, NOW).wanted is True
+
+
+def test_a_new_child_is_started_at_once() -> None:
+    """A new child waits for nothing: its deadline is the moment that it is made."""
+    child = policy.new(NOW)
+    assert child == Child(BACKOFF, since=NOW, heard=NOW, wanted=True, failures=0, starts=0)
+    assert policy.deadline(child, LIMITS) == NOW
+
+
+@pytest.mark.parametrize(
+    ("state", "life", "failures"),
+    [
+        (RUNNING, 59.9, 4),
+        (RUNNING, 60.0, 1),
+        (RUNNING, 86400.0, 1),
+        (STARTING, 86400.0, 4),
+    ],
+    ids=["short life", "a minute", "a day", "never ready"],
+)
+def test_a_stable_life_lets_earlier_failures_be_forgotten(
+    state: State, life: float, failures: int
+) -> None:
+    """After a minute of work an end counts as the first failure, before that as one more."""
+    child = replace(BEFORE, state=state, since=NOW - life)
+    assert policy.exited(child, NOW, LIMITS).failures == failures
+
+
+@pytest.mark.parametrize(
+    ("failures", "seconds"),
+    [
+        (0, 0.0),
+        (1, 0.0),
+        (2, 0.1),
+        (3, 0.2),
+        (4, 0.4),
+        (9, 12.8),
+        (10, 25.6),
+        (11, 30.0),
+        (12, 30.0),
+        (1_000_000, 30.0),
+    ],
+)
+def test_backoff(failures: int, seconds: float) -> None:
+    """The first failure costs no wait, the next ones 0.1 s and twice as long each, at most 30 s."""
+    assert policy.backoff(failures, LIMITS) == pytest.approx(seconds)
+
+
+def test_backoff_goes_by_its_limits() -> None:
+    """The first and the last delay are the limits'."""
+    limits = Limits(first_delay=2.0, last_delay=5.0)
+    assert [policy.backoff(n, limits) for n in range(1, 6)] == [0.0, 2.0, 4.0, 5.0, 5.0]
+
+
+@pytest.mark.parametrize(
+    ("state", "deadline"),
+    [
+        (STARTING, 95.0 + 120.0),
+        (RUNNING, 95.0 + 15.0),
+        (STOPPING, 90.0 + 3.0),
+        (KILLED, None),
+        (BACKOFF, 90.0 + 0.2),
+        (DOWN, None),
+    ],
+    ids=[state.value for state in State],
+)
+def test_the_deadline_of_each_state(state: State, deadline: float | None) -> None:
+    """Silence, a stop and a wait end at their limit; a killed child and one that is down wait."""
+    assert policy.deadline(replace(BEFORE, state=state), LIMITS) == deadline
+
+
+def test_orders_go_to_processes_only() -> None:
+    """A process exists in every state but two, and it listens until it is asked to end."""
+    assert frozenset(State) - {BACKOFF, DOWN} == policy.ALIVE
+    assert frozenset({STARTING, RUNNING}) == policy.ATTENTIVE

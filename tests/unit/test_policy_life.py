@@ -1,0 +1,165 @@
+"""Whole lives of a child under the supervisor's loop: what holds whatever happens to it."""
+
+from dataclasses import dataclass, field
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from supervisor import policy
+from supervisor.policy import ALIVE, Child, Limits, State
+
+LIMITS = Limits()
+LOOP_EVENTS = ("time", "ready", "beat", "exit", "unwant", "want", "kill")
+"""What can happen: time passes, the child speaks or ends, resources go and come."""
+
+
+@dataclass
+class World:
+    """A child, the process behind it, and the loop's part: it starts and kills at deadlines."""
+
+    now: float = 0.0
+    child: Child = field(default_factory=lambda: policy.new(0.0))
+    processes: int = 0
+    starts: int = 0
+    asked: bool = False
+    """The process was asked to end."""
+    stable: bool = False
+    """The process has worked for a minute."""
+
+    def step(self, event: str, seconds: float = 0.0) -> State:
+        """Let *event* happen after *seconds*, if it can; return what the child is then."""
+        self.now += seconds
+        getattr(self, f"_{event}")()
+        return self.child.state
+
+    def _time(self) -> None:
+        due = policy.deadline(self.child, LIMITS)
+        if due is None or self.now < due:
+            return
+        if self.child.state is State.BACKOFF:
+            self._start()
+        else:
+            self._kill()
+
+    def _start(self) -> None:
+        self.child = policy.started(self.child, self.now)
+        self.processes += 1
+        self.starts += 1
+        self.asked = self.stable = False
+
+    def _ready(self) -> None:
+        if self.processes:
+            self.child = policy.heard(self.child, self.now, ready=True)
+
+    def _beat(self) -> None:
+        if self.processes:
+            self.child = policy.heard(self.child, self.now)
+
+    def _exit(self) -> None:
+        if self.processes:
+            self._see_whether_stable()
+            self.processes -= 1
+            self.child = policy.exited(self.child, self.now, LIMITS)
+
+    def _unwant(self) -> None:
+        self.asked = True
+        self.child = policy.unwanted(self.child, self.now)
+
+    def _want(self) -> None:
+        self.child = policy.wanted(self.child, self.now)
+
+    def _kill(self) -> None:
+        if self.processes:
+            self._see_whether_stable()
+            self.child = policy.killed(self.child, self.now, LIMITS)
+
+    def _see_whether_stable(self) -> None:
+        if self.child.state is State.RUNNING:
+            self.stable = self.now - self.child.since >= LIMITS.stable
+
+
+def check(world: World, before: Child) -> None:
+    """Assert what must hold after every event."""
+    child = world.child
+    assert world.processes == (1 if child.state in ALIVE else 0)
+    assert child.starts == world.starts
+    assert child.starts >= before.starts
+    assert (policy.deadline(child, LIMITS) is None) == (child.state in {State.KILLED, State.DOWN})
+    assert child.wanted or child.state is not State.BACKOFF
+    assert not child.wanted or child.state is not State.DOWN
+    if child.failures < before.failures:
+        assert world.stable or world.asked
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(LOOP_EVENTS), st.sampled_from((0.0, 0.05, 1.0, 20.0, 70.0, 130.0))
+        ),
+        max_size=60,
+    )
+)
+def test_what_holds_in_every_life(events: list[tuple[str, float]]) -> None:
+    """Whatever happens, a child has one process at most, comes back while it is wanted and only
+    then, and is waited for whenever there is something to wait for.
+    """
+    world = World()
+    for event, seconds in events:
+        before = world.child
+        world.step(event, seconds)
+        check(world, before)
+
+
+def test_a_child_that_hangs_is_killed_and_comes_back() -> None:
+    """A child that falls silent is killed at its deadline and started again after its end."""
+    world = World()
+    assert world.step("time") is State.STARTING
+    assert world.step("ready", 1.0) is State.RUNNING
+    assert world.step("time", 14.9) is State.RUNNING
+    assert world.step("time", 0.2) is State.KILLED
+    assert world.step("exit", 0.1) is State.BACKOFF
+    assert world.step("time") is State.STARTING
+    assert world.child.starts == 2
+
+
+def test_a_child_that_crashes_at_once_is_started_ever_more_slowly() -> None:
+    """Starts of a child that fails each time are further apart each time, up to 30 s."""
+    world = World()
+    gaps = []
+    for _ in range(12):
+        world.step("time")
+        world.step("exit")
+        due = policy.deadline(world.child, LIMITS)
+        assert due is not None
+        gaps.append(round(due - world.now, 3))
+        world.now = due
+    assert gaps == [0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 30.0, 30.0]
+
+
+def test_a_resource_that_comes_back_while_its_worker_ends_gets_a_new_worker() -> None:
+    """A worker that is needed again while it stops is started at once after its end."""
+    world = World()
+    for event in ("time", "ready", "unwant", "want", "exit", "time"):
+        world.step(event)
+    assert world.child == Child(State.STARTING, since=0.0, heard=0.0, failures=0, starts=2)
+
+
+def test_a_child_that_ignores_the_order_to_stop_is_killed() -> None:
+    """A child that speaks but does not end in time after the order to stop is killed."""
+    world = World()
+    assert world.step("time") is State.STARTING
+    assert world.step("ready") is State.RUNNING
+    assert world.step("unwant") is State.STOPPING
+    assert world.step("beat", 2.9) is State.STOPPING
+    assert world.step("time") is State.STOPPING
+    assert world.step("time", 0.2) is State.KILLED
+    assert world.step("exit") is State.DOWN
+
+
+def test_a_hang_after_a_long_life_is_a_first_failure() -> None:
+    """A child that hangs after a stable life comes back at once, whatever was before that life."""
+    worked = Child(State.RUNNING, since=0.0, heard=1000.0, failures=5, starts=6)
+    killed = policy.killed(worked, 1000.0, LIMITS)
+
+    assert policy.exited(killed, 1000.1, LIMITS).failures == 1

@@ -1,0 +1,45 @@
+"""When a worker registers with the kubelet."""
+
+import pytest
+
+from workers.registration import Standing, delay, why
+
+NOW = 100.0
+NEW_KUBELET = "not registered with this kubelet"
+
+
+@pytest.mark.parametrize(
+    ("standing", "reason"),
+    [
+        (Standing(registered=True, intact=True, streams=1, streamed=NOW), ""),
+        (Standing(registered=True, intact=True, streams=1, streamed=0.0), ""),
+        (Standing(registered=True, intact=True, streams=0, streamed=NOW - 5.0), ""),
+        (Standing(registered=True, intact=True, streams=0, streamed=NOW - 5.1), "no stream"),
+        (Standing(registered=False, intact=True, streams=1, streamed=NOW), NEW_KUBELET),
+        (Standing(registered=False, intact=True, streams=0, streamed=0.0), NEW_KUBELET),
+        (Standing(registered=True, intact=False, streams=1, streamed=NOW), "own socket gone"),
+        (Standing(registered=False, intact=False, streams=0, streamed=0.0), NEW_KUBELET),
+    ],
+    ids=[
+        "all is well",
+        "a stream is enough",
+        "the kubelet may still dial",
+        "nobody listens",
+        "a new kubelet",
+        "never registered",
+        "socket gone",
+        "nothing is well",
+    ],
+)
+def test_why(standing: Standing, reason: str) -> None:
+    """A worker registers when its socket, its registration or its stream is gone, and only then."""
+    assert why(standing, NOW) == reason
+
+
+@pytest.mark.parametrize(
+    ("failures", "seconds"),
+    [(1, 0.02), (2, 0.04), (3, 0.08), (9, 5.12), (10, 10.0), (11, 10.0), (1_000_000, 10.0)],
+)
+def test_delay(failures: int, seconds: float) -> None:
+    """The wait between attempts starts at 20 ms and doubles up to 10 s, however many fail."""
+    assert delay(failures) == pytest.approx(seconds)

@@ -1,0 +1,83 @@
+"""What the kubelet's probes conclude from what the exporter knows."""
+
+import pytest
+
+from proto.control import ProcessState, ServiceState
+from supervisor.snapshot import Snapshot, not_live, not_ready
+from tests.unit.builders import worker_state
+
+NOW, STALE = 100.0, 10.0
+GPU, SLICE = "nvidia.com/gpu", "nvidia.com/mig-1g.10gb"
+
+BOTH = ServiceState(processes=(ProcessState("monitor", "running", 0),), planned=(GPU, SLICE))
+NOTHING = ServiceState(processes=(), planned=())
+WAITING = ServiceState(processes=(), planned=None)
+NO_DRIVER = ServiceState(processes=(), planned=None, problem="no driver")
+
+WELL = {GPU: (worker_state(GPU), NOW), SLICE: (worker_state(SLICE), NOW - 10.0)}
+UNREGISTERED = {**WELL, SLICE: (worker_state(SLICE, registered=False, streams=0), NOW)}
+UNHEARD = {**WELL, GPU: (worker_state(GPU, streams=0), NOW)}
+SILENT = {**WELL, GPU: (worker_state(GPU), NOW - 10.1)}
+MISSING = {GPU: WELL[GPU]}
+UNHEALTHY = {**WELL, GPU: (worker_state(GPU, healthy=0, unhealthy=8), NOW)}
+SURPLUS = {**WELL, "nvidia.com/gone": (worker_state("nvidia.com/gone", registered=False), 0.0)}
+
+NO_SUPERVISOR = ["supervisor: no sign of life"]
+NO_GPU_WORKER = [f"worker {GPU}: no sign of life"]
+NO_SLICE_WORKER = [f"worker {SLICE}: no sign of life"]
+
+TABLE: dict[str, tuple[Snapshot, list[str], list[str]]] = {
+    "nothing known": (Snapshot(), NO_SUPERVISOR, NO_SUPERVISOR),
+    "supervisor silent": (Snapshot(BOTH, NOW - 10.1, workers=WELL), NO_SUPERVISOR, NO_SUPERVISOR),
+    "supervisor just in time": (Snapshot(BOTH, NOW - 10.0, workers=WELL), [], []),
+    "all is well": (Snapshot(BOTH, NOW, workers=WELL), [], []),
+    "no inventory yet": (Snapshot(WAITING, NOW), [], ["monitor: no inventory yet"]),
+    "no driver": (Snapshot(NO_DRIVER, NOW), [], ["no driver"]),
+    "no GPU on the node": (Snapshot(NOTHING, NOW), [], []),
+    "a worker is silent": (Snapshot(BOTH, NOW, workers=SILENT), NO_GPU_WORKER, NO_GPU_WORKER),
+    "a worker never spoke": (
+        Snapshot(BOTH, NOW, workers=MISSING),
+        NO_SLICE_WORKER,
+        NO_SLICE_WORKER,
+    ),
+    "not registered": (
+        Snapshot(BOTH, NOW, workers=UNREGISTERED),
+        [],
+        [f"{SLICE}: not registered with the kubelet"],
+    ),
+    "no stream": (
+        Snapshot(BOTH, NOW, workers=UNHEARD),
+        [],
+        [f"{GPU}: the kubelet does not listen to its device list"],
+    ),
+    "unhealthy GPUs": (Snapshot(BOTH, NOW, workers=UNHEALTHY), [], []),
+    "a worker whose resource is gone": (Snapshot(BOTH, NOW, workers=SURPLUS), [], []),
+}
+
+
+@pytest.mark.parametrize(("snapshot", "dead", "unready"), TABLE.values(), ids=TABLE)
+def test_judgments(snapshot: Snapshot, dead: list[str], unready: list[str]) -> None:
+    """The service is alive while its loops turn, and ready while pods can be given its devices."""
+    assert not_live(snapshot, NOW, STALE) == dead
+    assert not_ready(snapshot, NOW, STALE) == unready
+
+
+def test_every_resource_is_judged() -> None:
+    """The problems of all resources are told, not of the first alone."""
+    workers = {GPU: UNHEARD[GPU], SLICE: UNREGISTERED[SLICE]}
+    assert not_ready(Snapshot(BOTH, NOW, workers=workers), NOW, STALE) == [
+        f"{GPU}: the kubelet does not listen to its device list",
+        f"{SLICE}: not registered with the kubelet",
+    ]
+
+
+@pytest.mark.parametrize("service", [None, WAITING, NOTHING])
+def test_without_a_plan_no_worker_counts(service: ServiceState | None) -> None:
+    """A worker's last word is of no account before its resource is planned, or after."""
+    assert Snapshot(service, NOW, workers=WELL).planned_workers() == {}
+
+
+def test_planned_workers_come_in_the_order_of_the_plan() -> None:
+    """Each planned resource has its worker's newest word, or none."""
+    found = Snapshot(BOTH, NOW, workers=MISSING).planned_workers()
+    assert list(found.items()) == [(GPU, WELL[GPU]), (SLICE, None)]
