@@ -8,12 +8,20 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.figures import FIGURES
+
 PR_SET_CHILD_SUBREAPER = 36
 
 
 def pytest_configure() -> None:
     """Become the parent of orphans, so that what a killed supervisor leaves behind is seen here."""
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show what was measured."""
+    for line in FIGURES:
+        terminalreporter.write_line(line)
 
 
 @pytest.fixture(autouse=True)

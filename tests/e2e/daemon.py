@@ -101,4 +101,4 @@ class Daemon:
     def show_log(self) -> None:
         """Print the end of the log, which pytest shows where the test failed."""
         lines = self.log.read_text(errors="replace").splitlines()[-_LOG_TAIL:]
-        print(f"--- the end of {self.log.name}", *lines, sep="\n")
+        print(f"--- the end of {self.log.name}", *lines, sep="\n")  # noqa: T201
