@@ -8,6 +8,9 @@ from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from msgspec.structs import replace
+
+from health import nodes
 from health.nvml import Nvml, NvmlError, bus_id, key_of
 from proto.messages import FailedGpu, Gpu, Inventory, Link, LinkLevel, MigInstance
 
@@ -19,6 +22,10 @@ class Found:
     inventory: Inventory
     handles: dict[str, object]
 
+    def with_cdi(self, kinds: tuple[str, ...]) -> "Found":
+        """Return this with the *kinds* of which there is a CDI specification."""
+        return Found(replace(self.inventory, cdi_kinds=kinds), self.handles)
+
     def uuid_of(self, key: Hashable) -> str | None:
         """Return the UUID of the GPU whose handle has *key*, without asking the driver."""
         for uuid, handle in self.handles.items():
@@ -27,15 +34,26 @@ class Found:
         return None
 
 
-def take(nvml: Nvml, sysfs: Path) -> Found:
+@dataclass(frozen=True, slots=True)
+class Roots:
+    """Where the kernel shows its devices."""
+
+    sysfs: Path = Path("/sys")
+    procfs: Path = Path("/proc")
+    dev: Path = Path("/")
+    """Below which there is dev/."""
+
+
+def take(nvml: Nvml, roots: Roots) -> Found:
     """Enumerate the node."""
+    capabilities = nodes.capabilities(roots.procfs)
     gpus: list[Gpu] = []
     failed: list[FailedGpu] = []
     handles: dict[str, object] = {}
     for index in range(nvml.gpu_count()):
         try:
             handle = nvml.call("nvmlDeviceGetHandleByIndex", index)
-            gpu = _gpu(nvml, handle, index, sysfs)
+            gpu = _with_capabilities(_gpu(nvml, handle, index, roots.sysfs), capabilities)
         except NvmlError as error:
             failed.append(FailedGpu(index=index, error=str(error)))
             continue
@@ -45,6 +63,7 @@ def take(nvml: Nvml, sysfs: Path) -> Found:
         driver_version=nvml.driver_version(),
         gpus=tuple(gpus),
         failed=tuple(failed),
+        nodes=nodes.existing(roots.dev),
         links=tuple(_links(nvml, gpus, handles)),
     )
     return Found(inventory, handles)
@@ -92,6 +111,14 @@ def _instances(nvml: Nvml, gpu: object, gpu_memory: int) -> Iterator[MigInstance
             profile=profile,
             memory_mib=None if attributes is None else int(attributes.memorySizeMB),
         )
+
+
+def _with_capabilities(gpu: Gpu, capabilities: nodes.Capabilities) -> Gpu:
+    def numbers(instance: MigInstance) -> tuple[int, ...]:
+        keys = ((gpu.minor, instance.gi, None), (gpu.minor, instance.gi, instance.ci))
+        return tuple(capabilities[key] for key in keys if key in capabilities)
+
+    return replace(gpu, instances=tuple(replace(i, capabilities=numbers(i)) for i in gpu.instances))
 
 
 def profile_in(name: str) -> str:

@@ -14,15 +14,15 @@ import msgspec
 import zmq
 from loguru import logger
 
-from health import inventory, verdict
+from health import cdi, inventory, verdict
 from health.nvml import Code, Nvml, NvmlError, XidEvent
 from health.watcher import Sight, Watcher, Watching
 from proto.bus import HealthPublisher
+from proto.channel import Channel, ClosedError
 from proto.control import (
     BEAT_EVERY,
     Beat,
-    Channel,
-    ClosedError,
+    CdiSettings,
     ExitCode,
     Inventoried,
     MonitorSettings,
@@ -53,13 +53,27 @@ def main(settings: MonitorSettings, channel: Channel, epoch: int) -> int:
     try:
         nvml = Nvml(importlib.import_module(settings.binding).load(settings.binding_argument))
         nvml.start()
-        found = inventory.take(nvml, Path(settings.sysfs))
+        found = inventory.take(nvml, _roots(settings))
     except (NvmlError, OSError) as error:
         advice = ADVICE.get(getattr(error, "code", None))
         channel.send(NotReady(reason=f"{error}; {advice}" if advice else str(error)))
         return ExitCode.NOT_READY
+    if settings.cdi:
+        # Before anybody hears of a GPU, so that no pod is given a name that stands for nothing
+        # yet; and before a thread runs, as the toolkit's processes are forked.
+        found = found.with_cdi(_write_cdi(settings.cdi))
     publisher = HealthPublisher(zmq.Context(), settings.paths.health_bus)
     return Monitor(nvml, found, publisher, channel, epoch).run()
+
+
+def _write_cdi(settings: CdiSettings) -> tuple[str, ...]:
+    """Have the specifications written; return the kinds of which there is one, old or new."""
+    cdi.write_all(settings)
+    return tuple(spec.kind for spec in cdi.specs(settings) if spec.path.exists())
+
+
+def _roots(settings: MonitorSettings) -> inventory.Roots:
+    return inventory.Roots(*map(Path, (settings.sysfs, settings.procfs, settings.dev_root)))
 
 
 class Monitor:

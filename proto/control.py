@@ -1,20 +1,10 @@
-"""What the supervisor and a child say to each other, and the socket pair on which they say it.
-
-Down go orders, up go reports. Each is one datagram (SOCK_SEQPACKET), so that a child that hangs
-in the middle of one cannot block the supervisor; see docs/decisions/0002-control-channel.md.
-"""
+"""What the supervisor and a child say to each other: orders down, reports up, and their parts."""
 
 import enum
-import errno
-import socket
-from typing import Self
 
 import msgspec
 
 from proto.messages import Inventory
-
-MESSAGE_LIMIT = 1 << 20
-"""Bytes of the largest message; Linux sends no more than the socket buffer, 208 KiB by default."""
 
 BEAT_EVERY = 1.0
 """Seconds between two signs of life of a child."""
@@ -42,6 +32,72 @@ class AllocationPolicy(enum.StrEnum):
     """Distinct GPUs only: a request that needs more of them than there are is refused."""
 
 
+class DeviceListStrategy(enum.StrEnum):
+    """How a container is told which devices are its own; several may be combined."""
+
+    ENVVAR = "envvar"
+    """By NVIDIA_VISIBLE_DEVICES, for NVIDIA's container runtime."""
+    VOLUME_MOUNTS = "volume-mounts"
+    """By mounts for the same runtime, which no image can set itself."""
+    CDI_ANNOTATIONS = "cdi-annotations"
+    """By CDI names in an annotation."""
+    CDI_CRI = "cdi-cri"
+    """By CDI names in the CRI's own field."""
+
+
+class DeviceIdStrategy(enum.StrEnum):
+    """By what a device is named to a container."""
+
+    UUID = "uuid"
+    INDEX = "index"
+    """The GPU's index, or `index:place` of a MIG instance."""
+
+
+class Handout(msgspec.Struct, frozen=True):
+    """How devices are handed to containers; the same for all resources."""
+
+    list_strategies: tuple[DeviceListStrategy, ...] = (DeviceListStrategy.ENVVAR,)
+    id_strategy: DeviceIdStrategy = DeviceIdStrategy.UUID
+    pass_device_specs: bool = False
+    dev_root: str = "/"
+    """Below which the host has its device nodes."""
+    cdi_kind: str = "k8s.device-plugin.nvidia.com/gpu"
+    cdi_annotation_prefix: str = "cdi.k8s.io/"
+    features: tuple[str, ...] = ()
+    """Any of gdrcopy, gds, mofed."""
+    imex_channels: tuple[int, ...] = ()
+    single_replica: bool = False
+    """Refuse requests of more than one replica."""
+    policy: AllocationPolicy = AllocationPolicy.DISTRIBUTED
+
+
+class ProblemKind(enum.StrEnum):
+    """What is wrong with a node so that not all of it can be served as configured."""
+
+    MIG_NOT_UNIFORM = "mig-not-uniform"
+    """MIG strategy `single` wants the same instances on every GPU; nothing is advertised."""
+    MIG_EMPTY = "mig-empty"
+    """A GPU is in MIG mode but has no instance; the others are served."""
+    LIST_TOO_LONG = "list-too-long"
+    """A resource has more devices than the kubelet takes; it is not advertised."""
+    NOT_SHARED = "not-shared"
+    """What sharing is configured for is not there; all else is served."""
+    IMEX_MISSING = "imex-missing"
+    """The IMEX channel that is required is not there; nothing is advertised."""
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """One thing that is wrong with the node, for the operator."""
+
+    kind: ProblemKind
+    text: str
+
+    @property
+    def fatal(self) -> bool:
+        """Whether pods are missing a resource because of it."""
+        return self.kind not in {ProblemKind.MIG_EMPTY, ProblemKind.NOT_SHARED}
+
+
 class CdiSettings(msgspec.Struct, frozen=True):
     """How the Container Device Interface specifications are generated."""
 
@@ -63,7 +119,7 @@ class CdiSettings(msgspec.Struct, frozen=True):
     feature_flags: tuple[str, ...] = ()
     disabled_hooks: tuple[str, ...] = ()
     modes: tuple[str, ...] = ()
-    """Further specifications: any of gdrcopy, gds, mofed."""
+    """Further specifications: any of gdrcopy, gds, mofed, imex."""
 
 
 class PlannedDevice(msgspec.Struct, frozen=True):
@@ -73,7 +129,11 @@ class PlannedDevice(msgspec.Struct, frozen=True):
     gpu: str
     """UUID of the physical GPU, the device's own unless it is a MIG instance."""
     replicas: int
+    index: str = ""
+    """The GPU's index, or `index:place` of a MIG instance."""
     numa_node: int | None = None
+    nodes: tuple[str, ...] = ()
+    """Its device nodes, below the root of /dev."""
 
 
 class ResourcePlan(msgspec.Struct, frozen=True):
@@ -102,6 +162,11 @@ class MonitorSettings(msgspec.Struct, frozen=True):
     binding_argument: str
     """Where the binding finds its driver: its mounted root, or the simulated node's folder."""
     sysfs: str = "/sys"
+    procfs: str = "/proc"
+    dev_root: str = "/"
+    """Below which we see device nodes."""
+    cdi: CdiSettings | None = None
+    """None: no CDI specification is wanted."""
 
 
 class WorkerSettings(msgspec.Struct, frozen=True):
@@ -112,6 +177,7 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     """Base name of the worker's socket in the plugin folder."""
     stale_after: float
     plan: ResourcePlan
+    handout: Handout = Handout()
 
 
 class ExporterSettings(msgspec.Struct, frozen=True):
@@ -158,6 +224,8 @@ class ServiceState(msgspec.Struct, frozen=True, tag=True):
     """Resource names; None before the node's first inventory."""
     problem: str = ""
     """Why there is no inventory."""
+    problems: tuple[Problem, ...] = ()
+    """What is wrong with the inventory."""
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):
@@ -182,59 +250,3 @@ class NotReady(msgspec.Struct, frozen=True, tag=True):
 
 Order = Stop | Register | Configure | ServiceState
 Report = Ready | Beat | Inventoried | NotReady
-
-_encoder = msgspec.msgpack.Encoder()
-_decoder: msgspec.msgpack.Decoder[Order | Report] = msgspec.msgpack.Decoder(Order | Report)
-
-
-class ClosedError(Exception):
-    """The other side is gone."""
-
-
-class Channel:
-    """One end of the socket pair between the supervisor and a child; it never blocks."""
-
-    def __init__(self, end: socket.socket) -> None:
-        end.setblocking(False)
-        self._end = end
-
-    @classmethod
-    def pair(cls) -> tuple[Self, Self]:
-        """Return both ends."""
-        first, second = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        return cls(first), cls(second)
-
-    def fileno(self) -> int:
-        """Return the descriptor, to wait on."""
-        return self._end.fileno()
-
-    @property
-    def closed(self) -> bool:
-        """Whether this end was closed."""
-        return self._end.fileno() < 0
-
-    def close(self) -> None:
-        """Hang up."""
-        self._end.close()
-
-    def send(self, message: Order | Report) -> bool:
-        """Send *message*; False when the other side is gone or does not read what it has."""
-        try:
-            self._end.send(_encoder.encode(message))
-        except OSError as error:
-            if error.errno == errno.EMSGSIZE:
-                raise  # it would be lost every time: a mistake of ours, not of the other side
-            return False
-        return True
-
-    def receive(self) -> Order | Report | None:
-        """Return the next message, None when there is none now; raise ClosedError at the end."""
-        try:
-            data = self._end.recv(MESSAGE_LIMIT)
-        except BlockingIOError:
-            return None
-        except OSError as error:
-            raise ClosedError from error
-        if not data:
-            raise ClosedError
-        return _decoder.decode(data)

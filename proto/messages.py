@@ -71,6 +71,8 @@ class MigInstance(msgspec.Struct, frozen=True):
     profile: str
     """For example `1g.10gb`, empty when the driver does not tell."""
     memory_mib: int | None = None
+    capabilities: tuple[int, ...] = ()
+    """The numbers in /dev/nvidia-caps/nvidia-cap<number> that give access to its GI and CI."""
 
 
 class Gpu(msgspec.Struct, frozen=True):
@@ -113,6 +115,10 @@ class Inventory(msgspec.Struct, frozen=True):
     driver_version: str
     gpus: tuple[Gpu, ...]
     failed: tuple[FailedGpu, ...] = ()
+    nodes: tuple[str, ...] = ()
+    """Device nodes beside the GPUs' own that exist, such as /dev/nvidiactl."""
+    cdi_kinds: tuple[str, ...] = ()
+    """Kinds of which there is a CDI specification."""
     links: tuple[Link, ...] = ()
     """Each pair once; a pair that is not named is SYS without NVLink."""
 

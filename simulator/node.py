@@ -5,10 +5,11 @@ it, each atomically: so a fault outlives the processes that it troubles, as one 
 """
 
 import fcntl
+import itertools
 import re
 import uuid
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -21,6 +22,9 @@ UUID = re.compile(r"GPU-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 PCI_BUS_ID = re.compile(r"[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 PROFILE = re.compile(r"(?:(\d)c\.)?(\d)g\.(\d+)gb(?:[+-][a-z]+(?:\.[a-z]+)*)*")
 """A MIG profile as NVML names it, such as 1g.10gb, 1g.10gb+me and 1c.3g.40gb."""
+
+FIRST_GI = 7
+"""GI of the instance at place 0; the driver, too, numbers small instances from here."""
 
 XIDS_KEPT = 256
 """Xids that a monitor which is away for a moment can still find; a driver's queue is no longer."""
@@ -130,12 +134,22 @@ def _complete(place: int, gpu: Gpu) -> Gpu:
     return msgspec.structs.replace(gpu, uuid=uuid, pci_bus_id=bus)
 
 
+def _capabilities(node: Node) -> Iterator[str]:
+    """Yield the lines of the driver's mig-minors file."""
+    numbers = itertools.count(3)
+    for place, gpu in enumerate(node.gpus):
+        for gi, _ in enumerate(gpu.mig or (), start=FIRST_GI):
+            yield f"gpu{place}/gi{gi}/access {next(numbers)}\n"
+            yield f"gpu{place}/gi{gi}/ci0/access {next(numbers)}\n"
+
+
 class LiveNode:
     """The live node's file, for whoever reads or changes it."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / LIVE_FILE
         self.sysfs = folder / "sysfs"
+        self.procfs = folder / "procfs"
 
     def start(self, node: Node) -> None:
         """Set the node up, with its sysfs; one that was here before keeps its faults."""
@@ -144,6 +158,9 @@ class LiveNode:
             device.mkdir(parents=True, exist_ok=True)
             number = -1 if gpu.numa_node is None else gpu.numa_node
             (device / "numa_node").write_text(f"{number}\n")
+        capabilities = self.procfs / "driver/nvidia-caps/mig-minors"
+        capabilities.parent.mkdir(parents=True, exist_ok=True)
+        capabilities.write_text("config 1\nmonitor 2\n" + "".join(_capabilities(node)))
         self._change(lambda live: live if live and live.node == node else Live(node))
 
     def read(self) -> Live:

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from inotify_simple import INotify, flags
 
 from proto.messages import LinkLevel
-from simulator.node import PROFILE, Gpu, Link, Live, LiveNode, Node
+from simulator.node import FIRST_GI, PROFILE, Gpu, Link, Live, LiveNode, Node
 
 INVALID_ARGUMENT, NOT_SUPPORTED, NOT_FOUND, TIMEOUT, GPU_IS_LOST = 2, 3, 6, 10, 15
 TEXTS = {
@@ -34,8 +34,6 @@ NVLINKS = 18
 MIG_PLACES = 7
 XID_EVENT = 0x8
 ANY_INSTANCE = 0xFFFFFFFF
-FIRST_GI = 7
-"""GI of the instance at place 0; the driver, too, numbers small instances from here."""
 
 
 class NVMLError(Exception):

@@ -12,7 +12,8 @@ import multiprocess
 import setproctitle
 from loguru import logger
 
-from proto.control import Channel, ExitCode, Order
+from proto.channel import Channel
+from proto.control import ExitCode, Order
 from proto.parent import die_with
 from supervisor import logs
 

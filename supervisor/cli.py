@@ -2,11 +2,11 @@
 
 import argparse
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from proto.control import ExitCode
 from simulator import drill
-from supervisor.options import OPTIONS
+from supervisor.options import OPTIONS, Option
 
 
 class Parser(argparse.ArgumentParser):
@@ -27,6 +27,10 @@ def parser(version: str) -> Parser:
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     run = commands.add_parser("run", help="the service", allow_abbrev=False)
     _add_options(run)
+    check = commands.add_parser(
+        "check-config", help="print the settings that `run` would go by", allow_abbrev=False
+    )
+    _add_options(check)
     simulate = commands.add_parser(
         "simulate",
         help="the service on a simulated node with a stand-in kubelet; no root, no GPU",
@@ -52,7 +56,19 @@ def _add_options(run: argparse.ArgumentParser) -> None:
             dest=option.path,
             default=argparse.SUPPRESS,
             metavar="true|false" if option.switch else option.flags[0].rpartition("-")[2].upper(),
-            nargs="?" if option.switch else None,
-            const="true" if option.switch else None,
+            **_form(option),
             help=f"{option.help}{names}".replace("%", "%%"),
         )
+
+
+def _form(option: Option) -> dict[str, Any]:
+    if option.switch:
+        return {"nargs": "?", "const": "true"}
+    return {"action": "append"} if option.repeatable else {}
+
+
+def values(known: argparse.Namespace) -> dict[str, str]:
+    """Return the options that were given, by their place in the settings."""
+    paths = {option.path for option in OPTIONS}
+    given = {path: value for path, value in vars(known).items() if path in paths}
+    return {p: ",".join(v) if isinstance(v, list) else v for p, v in given.items()}

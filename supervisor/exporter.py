@@ -22,11 +22,10 @@ from loguru import logger
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
 from proto import bus
+from proto.channel import Channel, ClosedError
 from proto.control import (
     BEAT_EVERY,
     Beat,
-    Channel,
-    ClosedError,
     ExitCode,
     ExporterSettings,
     NotReady,
@@ -60,9 +59,16 @@ async def _live(settings: ExporterSettings, channel: Channel) -> int:
         channel.send(NotReady(reason=f'cannot listen on "{address}" for HTTP: {error.strerror}'))
         return ExitCode.NOT_READY
     threading.Thread(target=server.serve_forever, name="http", daemon=True).start()
-    Path(settings.url_file).write_text(server.url)  # noqa: ASYNC240 - once, in memory
+    _leave(server.url, Path(settings.url_file))
     logger.info("metrics", url=f"{server.url}/metrics")
     return await exporter.run()
+
+
+def _leave(url: str, path: Path) -> None:
+    """Write the file in one piece: somebody may be reading it."""
+    new = path.with_suffix(".new")
+    new.write_text(url)
+    new.replace(path)
 
 
 class Server(ThreadingMixIn, WSGIServer):

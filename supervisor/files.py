@@ -1,11 +1,13 @@
 """Read what users write in files: YAML, and so JSON, into a typed value or a one-line error."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 import yaml
+
+from supervisor.explain import explain
 
 T = TypeVar("T")
 
@@ -14,15 +16,28 @@ class FileError(Exception):
     """A file that cannot be used; the message is one line that names it."""
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that is given twice, of which YAML would take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002
+        keys = [key.value for key, _ in node.value]
+        for key, _ in node.value:
+            if keys.count(key.value) > 1:
+                problem = f'the key "{key.value}" is given twice'
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 def read(
     path: str, what: str, kind: type[T], decode: Callable[[type, Any], Any] | None = None
 ) -> tuple[dict[str, Any], T]:
     """Return the content of the file at *path*, plain and as *kind*; errors say *what* it is."""
     try:
-        content = _without_nulls(yaml.safe_load(Path(path).read_text()))
+        # The loader is a safe one.
+        content = _without_nulls(yaml.load(Path(path).read_text(), _Loader))  # noqa: S506
         return content, msgspec.convert(content, kind, dec_hook=decode)
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise FileError(f'cannot use the {what} "{path}": {_one_line(error)}') from error
+        raise FileError(f'cannot use the {what} "{path}": {_one_line(error, kind)}') from error
 
 
 def _without_nulls(content: Any) -> Any:
@@ -34,9 +49,11 @@ def _without_nulls(content: Any) -> Any:
     return content
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: Exception, kind: type) -> str:
     if isinstance(error, OSError):
         return error.strerror or str(error)
+    if isinstance(error, msgspec.ValidationError):
+        return explain(error, kind)
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
         mark = error.problem_mark
         return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}"

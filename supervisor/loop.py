@@ -10,24 +10,22 @@ Nothing here can block: the one wait has a deadline, channels never block, and n
 children's is initialised. What becomes of a child is decided in policy.py.
 """
 
-import os
 import signal
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 from loguru import logger
 from multiprocess import connection
 
+from proto.channel import ClosedError
 from proto.control import (
     Beat,
-    ClosedError,
     Configure,
     ExitCode,
     Inventoried,
     NotReady,
     Order,
-    ProcessState,
     Ready,
     Register,
     ResourcePlan,
@@ -37,7 +35,10 @@ from proto.control import (
 from proto.messages import Inventory
 from supervisor import policy
 from supervisor.child import Process, Spec, describe
+from supervisor.plan import Plan
 from supervisor.policy import Child, Limits, State
+from supervisor.served import Served
+from supervisor.signals import SignalPipe
 from supervisor.watch import KubeletWatch
 
 TICK = 1.0
@@ -56,7 +57,7 @@ class Service:
 
     children: tuple[Spec, ...]
     """Those that always run."""
-    plan: Callable[[Inventory], Sequence[ResourcePlan]]
+    plan: Callable[[Inventory], Plan]
     worker: Callable[[ResourcePlan], Spec]
     fork: Callable[[Spec, int], Process]
     """Starts a child, given the number of its start; OSError where the system does not let us."""
@@ -73,21 +74,15 @@ class Supervisor:
         self._specs: dict[str, Spec] = {}
         self._children: dict[str, Child] = {}
         self._processes: dict[str, Process] = {}
-        self._plans: dict[str, ResourcePlan] | None = None
-        """By worker's name; None before the first inventory."""
-        self._problems: dict[str, str] = {}
-        """Why a child cannot do its work, by its name."""
+        self._served = Served()
         self._exit_code = ExitCode.DONE
         self._stop_at: float | None = None
         self._tick_at = time.monotonic()
         self._kubelet = KubeletWatch(service.kubelet_socket)
-        self._signals, self._signalled = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._signals = SignalPipe()
 
     def run(self) -> int:
         """Live: start all, serve events until told to stop, stop all."""
-        signal.set_wakeup_fd(self._signalled, warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, _carried_by_the_pipe)
         for spec in self._service.children:
             self._want(spec)
         while not self._finished():
@@ -130,13 +125,12 @@ class Supervisor:
                 self._on_exited(name, process.reap())
 
     def _on_signals(self) -> None:
-        for number in os.read(self._signals, 1024):
-            match number:
-                case signal.SIGTERM | signal.SIGINT:
-                    logger.info("asked to stop", signal=signal.Signals(number).name)
-                    self._stop(ExitCode.DONE)
-                case _:
-                    logger.info("signal without effect", signal=signal.Signals(number).name)
+        for number in self._signals.take():
+            if number is signal.SIGHUP:
+                logger.info("signal without effect", signal=number.name)
+            else:
+                logger.info("asked to stop", signal=number.name)
+                self._stop(ExitCode.DONE)
 
     def _on_reports(self, name: str, process: Process) -> None:
         try:
@@ -144,8 +138,7 @@ class Supervisor:
                 now = time.monotonic()
                 match report:
                     case Ready():
-                        self._problems.pop(name, None)
-                        self._become(name, policy.heard(self._children[name], now, ready=True))
+                        self._on_ready(name)
                     case Beat():
                         self._become(name, policy.heard(self._children[name], now))
                     case Inventoried():
@@ -160,14 +153,26 @@ class Supervisor:
 
     def _on_inventory(self, inventory: Inventory) -> None:
         """Start a worker for each new resource, stop those that are gone, tell the others."""
+        before, plan = self._served, self._service.plan(inventory)
+        for problem in plan.problems:
+            if problem not in before.problems:
+                level = "ERROR" if problem.fatal else "WARNING"
+                logger.log(level, "cannot serve all", problem=problem.kind, reason=problem.text)
+        if before.plans is None and any(problem.fatal for problem in plan.problems):
+            self._give_up_if_told_to("go on without what cannot be served")
         if self._stop_at is not None:
             return
-        before = self._plans or {}
-        specs = [(self._service.worker(p), p) for p in self._service.plan(inventory)]
-        self._plans = {spec.name: plan for spec, plan in specs}
+        specs = [(self._service.worker(one), one) for one in plan.resources]
+        plans = {spec.name: one for spec, one in specs}
+        self._served = replace(before, plans=plans, problems=plan.problems)
+        self._follow(specs, before.plans or {})
+
+    def _follow(
+        self, specs: list[tuple[Spec, ResourcePlan]], before: Mapping[str, ResourcePlan]
+    ) -> None:
         if not specs:
-            logger.warning("nothing to advertise: no GPU found", failed=len(inventory.failed))
-        for name in before.keys() - self._plans.keys():
+            logger.warning("nothing to advertise")
+        for name in before.keys() - {spec.name for spec, _ in specs}:
             logger.info("resource gone", resource=before[name].resource)
             self._unwant(name, Stop(withdraw=True))
         for spec, plan in specs:
@@ -177,13 +182,22 @@ class Supervisor:
                 self._tell(Configure(plan=plan), only=spec.name)
 
     def _on_not_ready(self, name: str, reason: str) -> None:
-        if reason != self._problems.get(name):
+        not_ready = self._served.not_ready
+        if reason != not_ready.get(name):
             logger.error("not ready, retrying", child=name, reason=reason)
-        self._problems[name] = reason
+        self._served = replace(self._served, not_ready={**not_ready, name: reason})
         self._tell(self._state())
-        first = self._plans is None and self._specs[name].essential
-        if first and self._service.fail_on_init_error:
-            logger.error("giving up; with --fail-on-init-error=false it would be waited for")
+        if self._served.plans is None and self._specs[name].essential:
+            self._give_up_if_told_to("be waited for")
+
+    def _on_ready(self, name: str) -> None:
+        not_ready = {n: why for n, why in self._served.not_ready.items() if n != name}
+        self._served = replace(self._served, not_ready=not_ready)
+        self._become(name, policy.heard(self._children[name], time.monotonic(), ready=True))
+
+    def _give_up_if_told_to(self, otherwise: str) -> None:
+        if self._service.fail_on_init_error:
+            logger.error(f"giving up; with --fail-on-init-error=false it would {otherwise}")
             self._stop(ExitCode.FAILED)
 
     def _on_exited(self, name: str, code: int) -> None:
@@ -282,16 +296,4 @@ class Supervisor:
                 process.channel.send(order)
 
     def _state(self) -> ServiceState:
-        plans = None if self._plans is None else self._plans.values()
-        return ServiceState(
-            processes=tuple(
-                ProcessState(name, child.state.value, max(0, child.starts - 1))
-                for name, child in self._children.items()
-            ),
-            planned=None if plans is None else tuple(plan.resource for plan in plans),
-            problem=next((p for n, p in self._problems.items() if self._specs[n].essential), ""),
-        )
-
-
-def _carried_by_the_pipe(_number: int, _frame: object) -> None:
-    """Leave the signal to the loop, which reads it from the wake-up descriptor."""
+        return self._served.state(self._children)

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import json
 import os
 import sys
 import tempfile
@@ -11,11 +12,13 @@ from pathlib import Path
 
 import msgspec
 import setproctitle
+from loguru import logger
 
 from proto.control import ExitCode
 from simulator import drill, node
 from supervisor import cli, logs, settings
 from supervisor.child import TITLE
+from supervisor.configuration import plain
 from supervisor.loop import Supervisor
 from supervisor.preload import preload
 from supervisor.service import DISTRIBUTION, BusyError, compose, remove_dead_sockets, runtime_folder
@@ -30,7 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         match known.command:
             case "run":
-                return _run(settings.load(vars(known), os.environ))
+                return _run(settings.load(cli.values(known), os.environ))
+            case "check-config":
+                return _check_config(settings.load(cli.values(known), os.environ))
             case "simulate":
                 return _simulate(known, rest)
             case _:
@@ -47,9 +52,22 @@ def _say(error: Exception, code: ExitCode) -> ExitCode:
     return code
 
 
+def _check_config(wanted: settings.Settings) -> int:
+    for notice in wanted.notices:
+        print(f"taken without effect: {notice}", file=sys.stderr)  # noqa: T201 - no log is wanted
+    answer = {
+        "config": plain(wanted.configuration),
+        "sources": wanted.sources,
+    }
+    print(json.dumps(answer, indent=2))  # noqa: T201 - the command's result
+    return ExitCode.DONE
+
+
 def _run(wanted: settings.Settings) -> int:
     setproctitle.setproctitle(TITLE.format("supervisor"))
     logs.set_up("supervisor", wanted.service.log_format, wanted.service.log_level)
+    for notice in wanted.notices:
+        logger.warning("taken without effect", setting=notice)
     with runtime_folder(Path(wanted.service.runtime_dir)):
         service = compose(wanted)
         preload()

@@ -22,6 +22,7 @@ class SnapshotCollector(Collector):
         snapshot = self._source()
         yield self._build_info(snapshot)
         yield _restarts(snapshot)
+        yield _problems(snapshot)
         words = snapshot.planned_workers().values()
         workers = [word[0] for word in words if word]
         yield _devices(workers)
@@ -49,6 +50,17 @@ def _restarts(snapshot: Snapshot) -> Metric:
     )
     for process in snapshot.service.processes if snapshot.service else ():
         family.add_metric([process.name], process.restarts)
+    return family
+
+
+def _problems(snapshot: Snapshot) -> Metric:
+    family = GaugeMetricFamily(
+        "gpu_sharing_node_problem",
+        "1 while the node cannot be served as configured; the log and /readyz say more.",
+        labels=["problem"],
+    )
+    for kind in {problem.kind for problem in snapshot.service.problems} if snapshot.service else ():
+        family.add_metric([kind], 1)
     return family
 
 

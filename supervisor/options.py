@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from proto.control import AllocationPolicy, DeviceIdStrategy, DeviceListStrategy
 from supervisor import logs
+from supervisor.configuration import Discovery, MigStrategy
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +22,8 @@ class Option:
     """Makes the setting of a flag's or variable's text; ValueError says what is allowed."""
     switch: bool = False
     """The bare flag means true."""
+    repeatable: bool = False
+    """The flag may be given several times, as well as with several values."""
 
 
 def boolean(text: str) -> bool:
@@ -31,13 +35,27 @@ def boolean(text: str) -> bool:
     raise ValueError("write true or false")
 
 
-def _one_of(*allowed: str) -> Callable[[str], str]:
+def one_of(*allowed: str) -> Callable[[str], str]:
+    """Return what takes one of the *allowed* texts."""
+
     def parse(text: str) -> str:
         if text not in allowed:
             raise ValueError(f"write {' or '.join(allowed)}")
         return text
 
     return parse
+
+
+def number(text: str) -> int:
+    """Return *text* as a number."""
+    if not text.isdecimal():
+        raise ValueError("write a number")
+    return int(text)
+
+
+def several(parse: Callable[[str], object]) -> Callable[[str], tuple[object, ...]]:
+    """Return what takes texts separated by commas, each as *parse* does."""
+    return lambda text: tuple(parse(one.strip()) for one in text.split(",") if one.strip())
 
 
 OPTIONS = (
@@ -67,6 +85,151 @@ OPTIONS = (
         "flags.plugin.containerDriverRoot",
         "where the driver's root is mounted; its library is looked for there, then by the loader",
         ("DRIVER_ROOT_CTR_PATH", "CONTAINER_DRIVER_ROOT"),
+    ),
+    Option(
+        ("--driver-root", "--nvidia-driver-root"),
+        "flags.nvidiaDriverRoot",
+        "the driver's root on the host",
+        ("NVIDIA_DRIVER_ROOT",),
+    ),
+    Option(
+        ("--dev-root", "--nvidia-dev-root"),
+        "flags.nvidiaDevRoot",
+        "where the host has its device nodes; by default the driver's root",
+        ("NVIDIA_DEV_ROOT",),
+    ),
+    Option(
+        ("--mig-strategy",),
+        "flags.migStrategy",
+        "what becomes of GPUs in MIG mode: none (whole GPUs), single (their instances are the "
+        "node's GPUs) or mixed (each profile is a resource)",
+        ("MIG_STRATEGY",),
+        one_of(*MigStrategy),
+    ),
+    Option(
+        ("--device-list-strategy",),
+        "flags.plugin.deviceListStrategy",
+        "how a container learns of its devices: envvar, volume-mounts, cdi-annotations, cdi-cri; "
+        "several may be given",
+        ("DEVICE_LIST_STRATEGY",),
+        several(one_of(*DeviceListStrategy)),
+        repeatable=True,
+    ),
+    Option(
+        ("--device-id-strategy",),
+        "flags.plugin.deviceIDStrategy",
+        "by what a container knows its devices: uuid or index",
+        ("DEVICE_ID_STRATEGY",),
+        one_of(*DeviceIdStrategy),
+    ),
+    Option(
+        ("--pass-device-specs",),
+        "flags.plugin.passDeviceSpecs",
+        "hand the device nodes out too, as a static CPU manager needs",
+        ("PASS_DEVICE_SPECS",),
+        boolean,
+        switch=True,
+    ),
+    Option(
+        ("--shared-devices-allocation-policy",),
+        "flags.plugin.sharedDevicesAllocationPolicy",
+        "how replicas and MIG instances are chosen: distributed (over GPUs), packed (GPU after "
+        "GPU) or spread (never two of one GPU in a container)",
+        ("SHARED_DEVICES_ALLOCATION_POLICY",),
+        one_of(*AllocationPolicy),
+    ),
+    Option(
+        ("--gdrcopy-enabled",),
+        "flags.gdrcopyEnabled",
+        "let containers use GDRCopy",
+        ("GDRCOPY_ENABLED",),
+        boolean,
+        switch=True,
+    ),
+    Option(
+        ("--gds-enabled",),
+        "flags.gdsEnabled",
+        "let containers use GPUDirect Storage",
+        ("GDS_ENABLED",),
+        boolean,
+        switch=True,
+    ),
+    Option(
+        ("--mofed-enabled",),
+        "flags.mofedEnabled",
+        "let containers use MOFED (InfiniBand) devices",
+        ("MOFED_ENABLED",),
+        boolean,
+        switch=True,
+    ),
+    Option(
+        ("--imex-channel-ids",),
+        "imex.channelIDs",
+        "IMEX channels that containers get: none, or 0",
+        ("IMEX_CHANNEL_IDS",),
+        several(number),
+        repeatable=True,
+    ),
+    Option(
+        ("--imex-required",),
+        "imex.required",
+        "advertise nothing without the IMEX channel",
+        ("IMEX_REQUIRED",),
+        boolean,
+        switch=True,
+    ),
+    Option(
+        ("--nvidia-cdi-hook-path", "--nvidia-ctk-path"),
+        "flags.plugin.nvidiaCTKPath",
+        "the hook's binary on the host, as CDI specifications name it",
+        ("NVIDIA_CDI_HOOK_PATH", "NVIDIA_CTK_PATH"),
+    ),
+    Option(
+        ("--cdi-annotation-prefix",),
+        "flags.plugin.cdiAnnotationPrefix",
+        "what the keys of CDI annotations begin with",
+        ("CDI_ANNOTATION_PREFIX",),
+    ),
+    Option(
+        ("--cdi-kind",),
+        "service.cdiKind",
+        "VENDOR/CLASS of the devices' CDI names",
+        ("CDI_KIND",),
+    ),
+    Option(
+        ("--cdi-spec-dir",),
+        "service.cdiSpecDir",
+        "folder in which CDI specifications are written",
+        ("CDI_SPEC_DIR",),
+    ),
+    Option(
+        ("--cdi-feature-flags",),
+        "service.cdiFeatureFlags",
+        "feature flags handed on to nvidia-ctk",
+        ("CDI_FEATURE_FLAGS",),
+        several(str),
+        repeatable=True,
+    ),
+    Option(
+        ("--cdi-disable-hooks",),
+        "service.cdiDisableHooks",
+        "hooks, or all, that nvidia-ctk leaves out of CDI specifications",
+        ("CDI_DISABLE_HOOKS",),
+        several(str),
+        repeatable=True,
+    ),
+    Option(
+        ("--device-discovery-strategy",),
+        "flags.deviceDiscoveryStrategy",
+        "auto or nvml, which are the same: this plugin serves GPUs that NVML knows",
+        ("DEVICE_DISCOVERY_STRATEGY",),
+        one_of(*Discovery),
+    ),
+    Option(
+        ("--mps-root",),
+        "flags.mpsRoot",
+        "taken, as charts always set it, and without effect: MPS is not supported",
+        ("MPS_ROOT",),
     ),
     Option(
         ("--device-plugin-path",),
@@ -103,13 +266,13 @@ OPTIONS = (
         "service.logFormat",
         "text or json",
         ("LOG_FORMAT",),
-        _one_of(*logs.Format),
+        one_of(*logs.Format),
     ),
     Option(
         ("--log-level",),
         "service.logLevel",
         "debug, info, warning or error",
         ("LOG_LEVEL",),
-        _one_of(*logs.Level),
+        one_of(*logs.Level),
     ),
 )

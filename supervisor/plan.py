@@ -1,43 +1,180 @@
-"""What the node advertises: how to share and the inventory in, resources and devices out."""
+"""What the node advertises: the rules and the inventory in, resources and problems out."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 
-from proto.control import PlannedDevice, ResourcePlan
-from proto.messages import Gpu, Inventory
+from msgspec.structs import replace
 
-DOMAIN = "nvidia.com/"
+from health.nodes import IMEX
+from proto.control import PlannedDevice, Problem, ProblemKind, ResourcePlan
+from proto.messages import Gpu, Inventory, MigInstance
+from supervisor import naming
+from supervisor.configuration import MigStrategy, Pattern
+from supervisor.sharing import BY_MEMORY, MEMORY_UNIT, Share, Shares, choose
+
+DISPLAYS = frozenset({"DGX Display", "NVIDIA DGX Display"})
+"""Adapters that NVML lists and that compute nothing."""
+
 WHOLE_GPU = "gpu"
-"""The resource of a whole GPU, without its domain."""
+"""The resource of a whole GPU."""
 
-BY_MEMORY = -1
-"""Instead of a number of replicas: one for each 1000 MiB."""
-MEMORY_UNIT = 1000
-"""MiB of memory that one replica stands for."""
+LIST_LIMIT = 4 << 20
+"""Bytes of the longest device list that the kubelet takes."""
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
-    """How a resource is shared: its new name, without the domain, and each device's replicas."""
+class Rules:
+    """What the configuration says of resources."""
 
-    name: str
-    replicas: int
-    """From 1; or BY_MEMORY."""
-
-
-def plan(shares: Mapping[str, Share], inventory: Inventory) -> tuple[ResourcePlan, ...]:
-    """Return the resources; one that *shares* does not name stays as it is."""
-    if not inventory.gpus:
-        return ()
-    share = shares.get(WHOLE_GPU, Share(WHOLE_GPU, 1))
-    devices = tuple(
-        PlannedDevice(gpu.uuid, gpu.uuid, _replicas(share, gpu), gpu.numa_node)
-        for gpu in inventory.gpus
-    )
-    return (ResourcePlan(DOMAIN + share.name, devices),)
+    mig: MigStrategy = MigStrategy.NONE
+    gpus: tuple[Pattern, ...] = ()
+    """Names by model."""
+    profiles: tuple[Pattern, ...] = ()
+    """Names by MIG profile."""
+    shares: Shares = field(default_factory=dict)
+    imex_required: bool = False
 
 
-def _replicas(share: Share, gpu: Gpu) -> int:
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to advertise, and what stands in the way of all that was asked for."""
+
+    resources: tuple[ResourcePlan, ...]
+    problems: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Device:
+    """A device before it is known how it is shared."""
+
+    resource: str
+    planned: PlannedDevice
+    memory_mib: int | None
+    names: frozenset[str]
+
+
+def plan(rules: Rules, inventory: Inventory) -> Plan:
+    """Return what a node with this *inventory* advertises by these *rules*."""
+    gpus = [gpu for gpu in inventory.gpus if gpu.name not in DISPLAYS]
+    problems = [*_mig_problems(rules.mig, gpus), *_imex_problems(rules, inventory)]
+    if any(problem.fatal for problem in problems):
+        return Plan((), tuple(problems))
+    groups = defaultdict(list)
+    for gpu in gpus:
+        for device in _devices(rules, gpu):
+            groups[device.resource].append(device)
+    for name in sorted(rules.shares.keys() - groups.keys()):
+        text = f"{name} is to be shared, but no device of this node is called that"
+        problems.append(Problem(ProblemKind.NOT_SHARED, text))
+    shared: dict[str, list[PlannedDevice]] = defaultdict(list)
+    for resource, devices in groups.items():
+        problems += _share(rules.shares.get(resource, ()), devices, shared)
+    resources = [ResourcePlan(name, tuple(shared[name])) for name in sorted(shared)]
+    long = [problem for resource in resources for problem in _too_long(resource)]
+    kept = [resource for resource in resources if list_bytes(resource) <= LIST_LIMIT]
+    return Plan(tuple(kept), (*problems, *long))
+
+
+def _mig_problems(strategy: MigStrategy, gpus: list[Gpu]) -> Iterator[Problem]:
+    empty = [str(gpu.index) for gpu in gpus if gpu.mig_enabled and not gpu.instances]
+    if strategy is MigStrategy.MIXED and empty:
+        text = f"GPU {', '.join(empty)} in MIG mode without an instance; create some"
+        yield Problem(ProblemKind.MIG_EMPTY, text)
+    if strategy is not MigStrategy.SINGLE:
+        return
+    layouts = {gpu.index: _layout(gpu) for gpu in gpus}
+    profiles = {profile for layout in layouts.values() for profile in layout}
+    if any(gpu.mig_enabled for gpu in gpus) and (len(profiles) > 1 or empty):
+        shown = "; ".join(f"GPU {i}: {', '.join(sorted(s)) or 'none'}" for i, s in layouts.items())
+        text = (
+            f'MIG strategy "single" wants the same instances on every GPU, but there are {shown}; '
+            "make them alike, or choose the strategy mixed"
+        )
+        yield Problem(ProblemKind.MIG_NOT_UNIFORM, text)
+
+
+def _layout(gpu: Gpu) -> set[str]:
+    return {i.profile for i in gpu.instances} if gpu.mig_enabled else {"whole GPU"}
+
+
+def _imex_problems(rules: Rules, inventory: Inventory) -> Iterator[Problem]:
+    if rules.imex_required and IMEX not in inventory.nodes:
+        yield Problem(ProblemKind.IMEX_MISSING, f"{IMEX} is required and not there")
+
+
+def _devices(rules: Rules, gpu: Gpu) -> Iterator[_Device]:
+    """Yield the devices that *gpu* is advertised as: itself, or its MIG instances."""
+    if gpu.mig_enabled and rules.mig is not MigStrategy.NONE:
+        for instance in gpu.instances:
+            yield _instance(rules, gpu, instance)
+        return
+    name = naming.by_pattern(rules.gpus, gpu.name) or WHOLE_GPU
+    nodes = () if gpu.minor is None else (f"/dev/nvidia{gpu.minor}",)
+    planned = PlannedDevice(gpu.uuid, gpu.uuid, 1, str(gpu.index), gpu.numa_node, nodes)
+    names = frozenset({gpu.uuid, str(gpu.index)})
+    yield _Device(naming.full(name), planned, gpu.memory_mib, names)
+
+
+def _instance(rules: Rules, gpu: Gpu, instance: MigInstance) -> _Device:
+    default = WHOLE_GPU if rules.mig is MigStrategy.SINGLE else naming.of_profile(instance.profile)
+    name = naming.by_pattern(rules.profiles, instance.profile) or default
+    index = f"{gpu.index}:{instance.place}"
+    nodes = () if gpu.minor is None else (f"/dev/nvidia{gpu.minor}",)
+    caps = tuple(f"/dev/nvidia-caps/nvidia-cap{number}" for number in instance.capabilities)
+    planned = PlannedDevice(instance.uuid, gpu.uuid, 1, index, gpu.numa_node, nodes + caps)
+    old_name = f"MIG-{gpu.uuid}/{instance.gi}/{instance.ci}"
+    names = frozenset({instance.uuid, index, old_name})
+    return _Device(naming.full(name), planned, instance.memory_mib, names)
+
+
+def _share(
+    shares: Iterable[Share], devices: list[_Device], shared: dict[str, list[PlannedDevice]]
+) -> Iterator[Problem]:
+    """Put *devices* under the names that they have after sharing, each under one."""
+    left = devices
+    for share in shares:
+        chosen, missing = choose(share, left, devices)
+        for device in chosen:
+            shared[share.name].append(replace(device.planned, replicas=_replicas(share, device)))
+        left = [device for device in left if device not in chosen]
+        if missing:
+            text = f"{devices[0].resource} is to be shared, but these are missing: "
+            yield Problem(ProblemKind.NOT_SHARED, text + ", ".join(missing))
+    for device in left:
+        shared[device.resource].append(device.planned)
+
+
+def _replicas(share: Share, device: _Device) -> int:
     if share.replicas != BY_MEMORY:
         return share.replicas
-    return max(1, (gpu.memory_mib or 0) // MEMORY_UNIT)
+    return max(1, (device.memory_mib or 0) // MEMORY_UNIT)
+
+
+def _too_long(resource: ResourcePlan) -> Iterator[Problem]:
+    size = list_bytes(resource)
+    if size > LIST_LIMIT:
+        count = sum(device.replicas for device in resource.devices)
+        text = (
+            f"{resource.resource} would have {count} devices of about {size // count} bytes, "
+            f"{size} bytes in all, but the kubelet takes {LIST_LIMIT}; share in fewer replicas"
+        )
+        yield Problem(ProblemKind.LIST_TOO_LONG, text)
+
+
+def list_bytes(resource: ResourcePlan) -> int:
+    """Return the bytes of a resource's longest device list, in which all are Unhealthy."""
+    total = 0
+    for device in resource.devices:
+        # Of Device: two bytes around it, ID and health with two each, and the NUMA node's message.
+        fixed = 2 + 2 + len(device.uuid) + 2 + len("Unhealthy")
+        fixed += 0 if device.numa_node is None else 6 if device.numa_node else 4
+        total += device.replicas * fixed
+        if device.replicas > 1:
+            total += device.replicas * len("::0") + _extra_digits(device.replicas)
+    return total
+
+
+def _extra_digits(count: int) -> int:
+    """Return the digits of the numbers below *count*, beyond one for each."""
+    return sum(max(0, count - 10**power) for power in range(1, len(str(count))))

@@ -9,8 +9,11 @@ from importlib import metadata
 from pathlib import Path
 
 from proto.control import (
+    CdiSettings,
     Configure,
+    DeviceListStrategy,
     ExporterSettings,
+    Handout,
     MonitorSettings,
     Paths,
     Register,
@@ -20,13 +23,15 @@ from proto.control import (
 )
 from simulator.node import LiveNode
 from supervisor.child import Logging, Process, Spec
+from supervisor.configuration import Flags
 from supervisor.loop import Service
-from supervisor.plan import plan
+from supervisor.plan import Rules, plan
 from supervisor.policy import Limits
 from supervisor.settings import Settings, endpoint
 
 DISTRIBUTION = "gpu-sharing-plugin"
 URL_FILE = "exporter.url"
+CDI_STRATEGIES = {DeviceListStrategy.CDI_ANNOTATIONS, DeviceListStrategy.CDI_CRI}
 
 
 class BusyError(Exception):
@@ -73,8 +78,8 @@ def compose(settings: Settings) -> Service:
             Spec("monitor", "health.main", _monitor(settings, paths), essential=True),
             Spec("exporter", "supervisor.exporter", exporter, takes=(ServiceState,)),
         ),
-        plan=functools.partial(plan, settings.shares),
-        worker=functools.partial(_worker, paths, health.stale_after),
+        plan=functools.partial(plan, _rules(settings)),
+        worker=functools.partial(_worker, paths, health.stale_after, _handout(settings)),
         fork=functools.partial(Process, logging=logging),
         kubelet_socket=paths.kubelet_socket,
         fail_on_init_error=settings.configuration.flags.fail_on_init_error,
@@ -92,9 +97,12 @@ def _paths(settings: Settings) -> Paths:
 
 
 def _monitor(settings: Settings, paths: Paths) -> MonitorSettings:
+    root = settings.configuration.flags.plugin.container_driver_root
+    # Without a mounted root the driver is where we are.
+    seen_at = root if Path(root, "dev").is_dir() else "/"
+    cdi = _cdi(settings)
     if settings.node is None:
-        root = settings.configuration.flags.plugin.container_driver_root
-        return MonitorSettings(paths, binding="health.nvml", binding_argument=root)
+        return MonitorSettings(paths, "health.nvml", root, dev_root=seen_at, cdi=cdi)
     live = LiveNode(Path(settings.service.runtime_dir))
     live.start(settings.node)
     return MonitorSettings(
@@ -102,12 +110,72 @@ def _monitor(settings: Settings, paths: Paths) -> MonitorSettings:
         binding="simulator.nvml",
         binding_argument=settings.service.runtime_dir,
         sysfs=str(live.sysfs),
+        procfs=str(live.procfs),
+        dev_root=seen_at,
+        cdi=cdi,
     )
 
 
-def _worker(paths: Paths, stale_after: float, resource: ResourcePlan) -> Spec:
+def _cdi(settings: Settings) -> CdiSettings | None:
+    flags, service = settings.configuration.flags, settings.service
+    if not CDI_STRATEGIES & set(flags.plugin.list_strategies):
+        return None
+    vendor, _, device_class = service.cdi_kind.partition("/")
+    return CdiSettings(
+        spec_folder=service.cdi_spec_dir,
+        vendor=vendor,
+        device_class=device_class,
+        device_names=flags.plugin.device_id_strategy,
+        hook_path=flags.plugin.nvidia_ctk_path,
+        driver_root=flags.nvidia_driver_root,
+        dev_root=flags.nvidia_dev_root or flags.nvidia_driver_root,
+        container_driver_root=flags.plugin.container_driver_root,
+        feature_flags=service.cdi_feature_flags,
+        disabled_hooks=service.cdi_disable_hooks,
+        modes=(*_features(flags), *(["imex"] if settings.configuration.imex.channel_ids else [])),
+    )
+
+
+def _features(flags: Flags) -> tuple[str, ...]:
+    enabled = {
+        "gdrcopy": flags.gdrcopy_enabled,
+        "gds": flags.gds_enabled,
+        "mofed": flags.mofed_enabled,
+    }
+    return tuple(name for name, on in enabled.items() if on)
+
+
+def _rules(settings: Settings) -> Rules:
+    configuration = settings.configuration
+    return Rules(
+        mig=configuration.flags.mig_strategy,
+        gpus=configuration.resources.gpus,
+        profiles=configuration.resources.mig,
+        shares=settings.shares,
+        imex_required=configuration.imex.required and bool(configuration.imex.channel_ids),
+    )
+
+
+def _handout(settings: Settings) -> Handout:
+    configuration, flags = settings.configuration, settings.configuration.flags
+    slicing = configuration.sharing.time_slicing
+    return Handout(
+        list_strategies=flags.plugin.list_strategies,
+        id_strategy=flags.plugin.device_id_strategy,
+        pass_device_specs=flags.plugin.pass_device_specs,
+        dev_root=flags.nvidia_dev_root or flags.nvidia_driver_root,
+        cdi_kind=settings.service.cdi_kind,
+        cdi_annotation_prefix=flags.plugin.cdi_annotation_prefix,
+        features=_features(flags),
+        imex_channels=configuration.imex.channel_ids,
+        single_replica=bool(slicing and slicing.fail_requests_greater_than_one),
+        policy=flags.plugin.shared_devices_allocation_policy,
+    )
+
+
+def _worker(paths: Paths, stale_after: float, handout: Handout, resource: ResourcePlan) -> Spec:
     name = endpoint(resource.resource, paths.plugin_folder)
-    settings = WorkerSettings(paths, name, stale_after, resource)
+    settings = WorkerSettings(paths, name, stale_after, resource, handout)
     return Spec(f"worker {resource.resource}", "workers.main", settings, (Register, Configure))
 
 

@@ -5,32 +5,30 @@
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
+from proto.control import DeviceListStrategy
 from simulator.node import Node, NodeError, complete
-from supervisor import files
+from supervisor import files, naming, sharing
+from supervisor.configuration import Configuration, Pattern, decode, plain
+from supervisor.explain import explain
 from supervisor.logs import Format, Level
 from supervisor.options import OPTIONS, Option
-from supervisor.plan import BY_MEMORY, DOMAIN, Share
 
 SOCKET_PATH_LIMIT = 107
 """Bytes of a unix socket's path on Linux, without its final NUL."""
-
-NAME_LIMIT = 63
-"""Characters of a resource name, its domain included."""
-
-LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
-NAME = re.compile(rf"{LABEL}(\.{LABEL})*")
-"""The part of a resource name behind the domain: a DNS-1123 subdomain, as the kubelet wants it."""
 
 HIGHEST_PORT = 65535
 
 LONGEST_ENDPOINT = "nvidia-0123456789ab.sock"
 """As long as an endpoint has to be that is shortened."""
+
+CDI_KIND = re.compile(r"[A-Za-z][-A-Za-z0-9_.]*[A-Za-z0-9]/[A-Za-z]([-A-Za-z0-9_]*[A-Za-z0-9])?")
+"""Vendor and class, as the Container Device Interface wants them."""
 
 
 class SettingsError(Exception):
@@ -40,55 +38,7 @@ class SettingsError(Exception):
         super().__init__(message.replace("\n", "\\n"))
 
 
-class Seconds(float):
-    """A length of time, written as `500ms`, `30s`, `5m`, `1h` or as a number of seconds."""
-
-    UNITS: Mapping[str, float] = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-
-    @classmethod
-    def read(cls, value: object) -> "Seconds":
-        """Return the time that *value* stands for; ValueError if it is none, or not positive."""
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h)?", str(value))
-        if isinstance(value, bool) or not match or not float(match[1]):
-            raise ValueError(f'write "{value}" as a positive time such as 30s, 5m or 2.5')
-        return cls(float(match[1]) * cls.UNITS[match[2] or "s"])
-
-
-class _Section(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    """A mapping in the configuration; a key that we do not know is an error."""
-
-
-class Plugin(_Section, frozen=True):
-    """`flags.plugin`."""
-
-    container_driver_root: str = "/driver-root"
-
-
-class Flags(_Section, frozen=True):
-    """`flags`."""
-
-    fail_on_init_error: bool = True
-    plugin: Plugin = Plugin()
-
-
-class Health(_Section, frozen=True):
-    """`health`."""
-
-    stale_after: Seconds = Seconds(10)
-    """Without word of the monitor for so long, devices are Unhealthy: not knowing is no health."""
-    hang_after: Seconds = Seconds(15)
-    """A process without a sign of life for so long is killed; a slow driver takes less."""
-
-
-class Configuration(_Section, frozen=True):
-    """What the configuration file may hold."""
-
-    version: str = "v1"
-    flags: Flags = Flags()
-    health: Health = Health()
-
-
-class Service(_Section, frozen=True):
+class Service(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     """What is no part of the file: where this service lives on its machine."""
 
     config_file: str = ""
@@ -97,6 +47,10 @@ class Service(_Section, frozen=True):
     kubelet_socket: str | None = None
     runtime_dir: str = "/run/gpu-sharing-plugin"
     metrics_address: str = ":9450"
+    cdi_spec_dir: str = "/var/run/cdi"
+    cdi_kind: str = "k8s.device-plugin.nvidia.com/gpu"
+    cdi_feature_flags: tuple[str, ...] = ()
+    cdi_disable_hooks: tuple[str, ...] = ()
     simulated_node: str = ""
     log_format: Format = Format.TEXT
     log_level: Level = Level.INFO
@@ -115,12 +69,16 @@ class Settings:
 
     configuration: Configuration
     service: Service
-    shares: Mapping[str, Share]
-    """How resources are shared, by their original name."""
+    shares: sharing.Shares
+    """How resources are shared, from `--resource-config` and the file."""
     address: tuple[str, int]
     """Host and port of the exporter."""
     node: Node | None
     """The simulated node to serve instead of the real one."""
+    sources: Mapping[str, str]
+    """Where each value of the configuration comes from, by its path."""
+    notices: tuple[str, ...] = ()
+    """What was taken but has no effect."""
 
 
 def load(flags: Mapping[str, str], environment: Mapping[str, str]) -> Settings:
@@ -128,32 +86,37 @@ def load(flags: Mapping[str, str], environment: Mapping[str, str]) -> Settings:
 
     Raises SettingsError.
     """
-    values = _from_environment(environment)
+    values, sources = _from_environment(environment)
     for option in OPTIONS:
         if option.path in flags:
             values[option.path] = _parse(option, option.flags[0], flags[option.path])
-    tree = _read_file(str(values.get("service.configFile", "")))
+            sources[option.path] = "flag"
+    content = _read_file(str(values.get("service.configFile", "")))
+    sources = {**dict.fromkeys(_leaves(content), "file"), **sources}
     for path, value in values.items():
-        _put(tree, path.split("."), value)
-    service = msgspec.convert(tree.pop("service", {}), Service)
-    _check_paths(service)
+        _put(content, path.split("."), value)
+    service = msgspec.convert(content.pop("service", {}), Service)
+    configuration = _convert(content)
+    _check(configuration, service)
     return Settings(
-        configuration=msgspec.convert(tree, Configuration, dec_hook=_decode),
+        configuration=configuration,
         service=service,
-        shares=_shares(service.resource_config),
+        shares=_shares(configuration, service),
         address=_address(service.metrics_address),
         node=_node(service.simulated_node),
+        sources={path: sources.get(path, "default") for path in _leaves(plain(configuration))},
+        notices=tuple(_notices(configuration)),
     )
 
 
-def _from_environment(environment: Mapping[str, str]) -> dict[str, object]:
+def _from_environment(environment: Mapping[str, str]) -> tuple[dict[str, object], dict[str, str]]:
     values: dict[str, object] = {}
     for option in OPTIONS:
         # An empty variable counts as unset: templates leave such behind.
         name = next((name for name in option.environment if environment.get(name)), None)
         if name:
             values[option.path] = _parse(option, name, environment[name].strip())
-    return values
+    return values, dict.fromkeys(values, "environment")
 
 
 def _parse(option: Option, name: str, text: str) -> object:
@@ -169,73 +132,65 @@ def _put(tree: dict[str, Any], path: list[str], value: object) -> None:
     tree[path[-1]] = value
 
 
+def _leaves(tree: Mapping[str, Any], above: str = "") -> Iterator[str]:
+    """Yield the path of every value that is no section."""
+    for name, value in tree.items():
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, f"{above}{name}.")
+        else:
+            yield f"{above}{name}"
+
+
 def _read_file(path: str) -> dict[str, Any]:
     """Return the configuration file's content, checked; empty without a file."""
     if not path:
         return {}
     try:
-        content, configuration = files.read(path, "configuration file", Configuration, _decode)
+        content, configuration = files.read(path, "configuration file", Configuration, decode)
     except files.FileError as error:
         raise SettingsError(str(error)) from error
     if configuration.version != "v1":
         version = configuration.version
         raise SettingsError(
-            f'cannot use the configuration file "{path}": version "{version}", not "v1"'
+            f'cannot use the configuration file "{path}": version: "{version}"; allowed is v1'
         )
     return content
 
 
-def _decode(kind: type, value: object) -> object:
-    if kind is Seconds:
-        return Seconds.read(value)
-    raise NotImplementedError(kind)
-
-
-def _node(path: str) -> Node | None:
-    if not path:
-        return None
+def _convert(content: Mapping[str, Any]) -> Configuration:
     try:
-        return complete(files.read(path, "node file", Node)[1])
-    except files.FileError as error:
-        raise SettingsError(str(error)) from error
-    except NodeError as error:
-        raise SettingsError(f'cannot use the node file "{path}": {error}') from error
+        return msgspec.convert(content, Configuration, dec_hook=decode)
+    except msgspec.ValidationError as error:
+        raise SettingsError(f"cannot use {explain(error, Configuration)}") from error
 
 
-def _shares(text: str) -> dict[str, Share]:
-    """Return what `--resource-config` says, by original resource."""
-    shares: dict[str, Share] = {}
-    for entry in filter(None, (part.strip() for part in text.split(","))):
-        original, share = _share(entry)
-        shares[original] = share
-    return shares
-
-
-def _share(entry: str) -> tuple[str, Share]:
-    parts = entry.split(":")
-    if len(parts) != 3:  # noqa: PLR2004 - as the syntax says
-        raise SettingsError(f'cannot use --resource-config "{entry}": write ORIGINAL:NEW:REPLICAS')
-    original, name, count = parts
-    if not NAME.fullmatch(original):
-        raise SettingsError(f'cannot use --resource-config "{entry}": "{original}" is no resource')
-    if not NAME.fullmatch(name) or len(DOMAIN + name) > NAME_LIMIT:
+def _check(configuration: Configuration, service: Service) -> None:
+    """Refuse what each value alone allows, but not together or not here."""
+    if configuration.sharing.mps is not None:
+        both = configuration.sharing.time_slicing is not None
+        why = "it excludes sharing.timeSlicing, and" if both else "it"
+        raise SettingsError(f"cannot use sharing.mps: {why} is not supported; use timeSlicing")
+    if configuration.imex.channel_ids not in {(), (0,)}:
+        given = list(configuration.imex.channel_ids)
+        raise SettingsError(f"cannot use imex.channelIDs {given}: write [] or [0]")
+    if not configuration.flags.plugin.list_strategies:
         raise SettingsError(
-            f'cannot use --resource-config "{entry}": "{DOMAIN}{name}" is no resource name; '
-            f"write at most {NAME_LIMIT} lower-case letters, digits, '-' and '.'"
+            "cannot use flags.plugin.deviceListStrategy without a value: no container would get a "
+            f"device; write at least one of {', '.join(DeviceListStrategy)}"
         )
-    if not re.fullmatch(r"-1|[1-9]\d{0,8}", count):
-        raise SettingsError(
-            f'cannot use --resource-config "{entry}": write replicas as 1 or more, or as '
-            f"{BY_MEMORY} for one for each 1000 MiB of a device's memory"
-        )
-    return original, Share(name, int(count))
+    if not CDI_KIND.fullmatch(service.cdi_kind):
+        raise SettingsError(f'cannot use --cdi-kind "{service.cdi_kind}": write VENDOR/CLASS')
+    _check_names("gpus", configuration.resources.gpus)
+    _check_names("mig", configuration.resources.mig)
+    _check_paths(service)
 
 
-def _address(text: str) -> tuple[str, int]:
-    host, colon, port = text.rpartition(":")
-    if not colon or not re.fullmatch(r"\d{1,5}", port) or int(port) > HIGHEST_PORT:
-        raise SettingsError(f'cannot use --metrics-address "{text}": write HOST:PORT, or :PORT')
-    return host.strip("[]"), int(port)
+def _check_names(key: str, patterns: Iterable[Pattern]) -> None:
+    for place, pattern in enumerate(patterns):
+        try:
+            naming.full(pattern.name)
+        except ValueError as error:
+            raise SettingsError(f"cannot use resources.{key}[{place}].name: {error}") from error
 
 
 def _check_paths(service: Service) -> None:
@@ -252,9 +207,48 @@ def _check_paths(service: Service) -> None:
             )
 
 
+def _notices(configuration: Configuration) -> Iterator[str]:
+    if configuration.flags.gfd is not None:
+        yield "flags.gfd is the feature discovery's, not ours; it has no effect here"
+
+
+def _shares(configuration: Configuration, service: Service) -> sharing.Shares:
+    try:
+        by_flag = sharing.from_flag(service.resource_config)
+    except ValueError as error:
+        raise SettingsError(f"cannot use --resource-config {error}") from error
+    try:
+        by_file = sharing.from_file(configuration.sharing.time_slicing)
+    except ValueError as error:
+        raise SettingsError(f"cannot use {error}") from error
+    if both := by_flag.keys() & by_file.keys():
+        raise SettingsError(
+            f"cannot share {min(both)} by --resource-config and by sharing.timeSlicing: choose one"
+        )
+    return by_flag | by_file
+
+
+def _node(path: str) -> Node | None:
+    if not path:
+        return None
+    try:
+        return complete(files.read(path, "node file", Node)[1])
+    except files.FileError as error:
+        raise SettingsError(str(error)) from error
+    except NodeError as error:
+        raise SettingsError(f'cannot use the node file "{path}": {error}') from error
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not colon or not re.fullmatch(r"\d{1,5}", port) or int(port) > HIGHEST_PORT:
+        raise SettingsError(f'cannot use --metrics-address "{text}": write HOST:PORT, or :PORT')
+    return host.strip("[]"), int(port)
+
+
 def endpoint(resource: str, folder: str) -> str:
     """Return the base name of a resource's socket, shortened where its path would be too long."""
-    name = f"nvidia-{resource.removeprefix(DOMAIN)}.sock"
+    name = f"nvidia-{resource.removeprefix(naming.DOMAIN)}.sock"
     if len(f"{folder}/{name}".encode()) <= SOCKET_PATH_LIMIT:
         return name
     return f"nvidia-{hashlib.sha256(resource.encode()).hexdigest()[:12]}.sock"

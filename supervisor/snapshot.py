@@ -41,6 +41,7 @@ def not_ready(snapshot: Snapshot, now: float, stale_after: float) -> list[str]:
         return problems
     if snapshot.service.planned is None:
         return [snapshot.service.problem or "monitor: no inventory yet"]
+    problems = [f"{p.kind}: {p.text}" for p in snapshot.service.problems if p.fatal]
     for resource, word in snapshot.planned_workers().items():
         if word and not word[0].registered:
             problems.append(f"{resource}: not registered with the kubelet")

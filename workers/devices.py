@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from proto.control import ResourcePlan
-from proto.messages import NodeState, Reason, ReasonKind
+from proto.messages import Inventory, Link, NodeState, Reason, ReasonKind
 
 SILENT = (Reason(ReasonKind.MONITOR_SILENT),)
 UNSEEN = (Reason(ReasonKind.NOT_FOUND),)
@@ -21,6 +21,10 @@ class Replica:
     """UUID of the physical GPU."""
     number: int
     numa_node: int | None
+    index: str = ""
+    """Its index, or `index:place` of a MIG instance."""
+    nodes: tuple[str, ...] = ()
+    """Its device nodes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +36,34 @@ class View:
     """By id, in the order of the list."""
     unhealthy: Mapping[str, tuple[Reason, ...]]
     """Why not to hand a device out, by its UUID."""
+    nodes: tuple[str, ...] = ()
+    """Device nodes beside the devices' own."""
+    cdi_kinds: tuple[str, ...] = ()
+    """Kinds of which there is a CDI specification; none: nobody knows."""
+    links: tuple[Link, ...] = ()
+    """How the node's GPUs are connected."""
 
 
-def view(plan: ResourcePlan, state: NodeState | None, *, silent: bool = False) -> View:
-    """Return what *plan* comes to in the given *state* of the node; *silent* if that is too old."""
-    return View(plan.resource, replicas(plan), unhealthy(plan, state, silent=silent))
+def view(
+    plan: ResourcePlan,
+    known: Mapping[str, Replica],
+    state: NodeState | None,
+    *,
+    silent: bool = False,
+) -> View:
+    """Return what *plan*, with its *known* replicas, is in a *state* of the node, maybe too old.
+
+    The replicas come from outside since thousands of them are not to be made anew every second.
+    """
+    found = state.inventory if state else Inventory(driver_version="", gpus=())
+    return View(
+        plan.resource,
+        known,
+        unhealthy(plan, state, silent=silent),
+        found.nodes,
+        found.cdi_kinds,
+        found.links,
+    )
 
 
 def replicas(plan: ResourcePlan) -> dict[str, Replica]:
@@ -45,7 +72,15 @@ def replicas(plan: ResourcePlan) -> dict[str, Replica]:
     for device in plan.devices:
         for number in range(device.replicas):
             name = f"{device.uuid}::{number}" if device.replicas > 1 else device.uuid
-            result[name] = Replica(name, device.uuid, device.gpu, number, device.numa_node)
+            result[name] = Replica(
+                name,
+                device.uuid,
+                device.gpu,
+                number,
+                device.numa_node,
+                device.index,
+                device.nodes,
+            )
     return result
 
 

@@ -14,15 +14,15 @@ import zmq.asyncio
 from loguru import logger
 
 from proto import bus
+from proto.channel import Channel, ClosedError
 from proto.control import (
     BEAT_EVERY,
     Beat,
-    Channel,
-    ClosedError,
     Configure,
     ExitCode,
     Ready,
     Register,
+    ResourcePlan,
     Stop,
     WorkerSettings,
 )
@@ -51,10 +51,11 @@ class Worker:
         self._epoch = epoch
         self._sequence = 0
         self._plan = settings.plan
+        self._replicas = devices.replicas(settings.plan)
         self._state: NodeState | None = None
         self._heard = time.monotonic()
-        self._shelf = Shelf(devices.view(self._plan, None, silent=True))
-        self._servicer = Servicer(self._shelf, on_streams=self._publish)
+        self._shelf = Shelf(devices.view(self._plan, self._replicas, None, silent=True))
+        self._servicer = Servicer(self._shelf, settings.handout, self._publish)
         self._endpoint = Endpoint(
             f"{settings.paths.plugin_folder}/{settings.endpoint}", self._servicer
         )
@@ -82,7 +83,7 @@ class Worker:
                 task.cancel()
         if order.withdraw:
             nothing = msgspec.structs.replace(self._plan, devices=())
-            self._shelf.put(devices.view(nothing, self._state))
+            self._shelf.put(devices.view(nothing, {}, self._state))
             await asyncio.sleep(0)  # every stream takes the empty list before it ends
         self._shelf.close()
         await self._endpoint.stop()
@@ -96,8 +97,7 @@ class Worker:
                     case Register():
                         self._on_new_kubelet()
                     case Configure():
-                        self._plan = order.plan
-                        self._refresh()
+                        self._on_plan(order.plan)
                     case Stop():
                         self._on_stop(order)
                     case _:
@@ -106,6 +106,11 @@ class Worker:
                         )
         except ClosedError:
             self._on_stop(Stop())
+
+    def _on_plan(self, plan: ResourcePlan) -> None:
+        self._plan = plan
+        self._replicas = devices.replicas(plan)
+        self._refresh()
 
     def _on_new_kubelet(self) -> None:
         self._kubelet += 1
@@ -148,11 +153,11 @@ class Worker:
 
     def _refresh(self) -> None:
         """Show the kubelet what is new, if anything is."""
-        view = devices.view(self._plan, self._state, silent=self._silent())
+        view = devices.view(self._plan, self._replicas, self._state, silent=self._silent())
         before = self._shelf.view
         if view == before:
             return
-        self._shelf.put(view)
+        self._servicer.show(view)
         self._publish()
         if not self._known.is_set():
             logger.info("listing", devices=len(view.replicas), unhealthy=len(view.unhealthy))

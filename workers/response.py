@@ -1,10 +1,19 @@
 """The kubelet's messages, made from a view and a request, and from nothing else."""
 
-from collections.abc import Iterable
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
 
 from proto import deviceplugin_pb2 as api
+from proto.control import AllocationPolicy, DeviceIdStrategy, DeviceListStrategy, Handout
 from proto.messages import Health
-from workers.devices import View
+from workers.allocation import doubled
+from workers.devices import Replica, View
+
+MOUNT_ROOT = "/var/run/nvidia-container-devices"
+"""Where the container runtime looks for mounts that name devices; no image can set these itself."""
+
+IMEX_NODE = "/dev/nvidia-caps-imex-channels/channel{}"
+CDI = {DeviceListStrategy.CDI_ANNOTATIONS, DeviceListStrategy.CDI_CRI}
 
 
 class RefusedError(Exception):
@@ -30,17 +39,103 @@ def _topology(numa_node: int | None) -> api.TopologyInfo | None:
     return None if numa_node is None else api.TopologyInfo(nodes=[api.NUMANode(ID=numa_node)])
 
 
-def allocate(view: View, ids: Iterable[str]) -> api.ContainerAllocateResponse:
+def allocate(view: View, handout: Handout, ids: Sequence[str]) -> api.ContainerAllocateResponse:
     """Return what a container needs to see its devices; RefusedError where it must not get one."""
-    uuids = dict.fromkeys(_usable(view, name) for name in ids)  # in order, each once
-    return api.ContainerAllocateResponse(envs={"NVIDIA_VISIBLE_DEVICES": ",".join(uuids)})
+    replicas = [_usable(view, name) for name in ids]
+    _require_allowed(view, handout, replicas)
+    by_index = handout.id_strategy is DeviceIdStrategy.INDEX
+    # In order, and each once however many of its replicas were asked for.
+    names = tuple(dict.fromkeys(r.index if by_index else r.uuid for r in replicas))
+    channels = [n for n in handout.imex_channels if IMEX_NODE.format(n) in view.nodes]
+    response = api.ContainerAllocateResponse()
+    for feature in handout.features:
+        response.envs[f"NVIDIA_{feature.upper()}"] = "enabled"
+    if CDI & set(handout.list_strategies):
+        _name_by_cdi(response, view, handout, names, channels)
+    if set(handout.list_strategies) <= CDI:
+        return response
+    _name_to_runtime(response, handout, names, channels)
+    if handout.pass_device_specs:
+        control = (node for node in view.nodes if "imex" not in node)
+        nodes = (*control, *(n for r in replicas for n in r.nodes))
+        nodes += tuple(map(IMEX_NODE.format, channels))
+        response.devices.extend(_device_specs(handout.dev_root, nodes))
+    return response
 
 
-def _usable(view: View, name: str) -> str:
+def _usable(view: View, name: str) -> Replica:
     replica = view.replicas.get(name)
     if replica is None:
         raise RefusedError(f'cannot allocate "{name}": {view.resource} has no such device')
     if reasons := view.unhealthy.get(replica.uuid):
         why = ", ".join(map(str, reasons))
         raise RefusedError(f'cannot allocate "{name}" of {view.resource}: unhealthy ({why})')
-    return replica.uuid
+    return replica
+
+
+def _require_allowed(view: View, handout: Handout, replicas: Sequence[Replica]) -> None:
+    shared = any(replica.id != replica.uuid for replica in replicas)
+    if handout.single_replica and shared and len(replicas) > 1:
+        raise RefusedError(
+            f"cannot allocate {len(replicas)} of {view.resource}: it is shared, and "
+            "failRequestsGreaterThanOne allows a container only one"
+        )
+    twice = doubled(view.replicas, [replica.id for replica in replicas])
+    if twice and handout.policy is AllocationPolicy.SPREAD:
+        raise RefusedError(
+            f"cannot allocate {len(replicas)} of {view.resource}: several would be on "
+            f"{', '.join(twice)}, which the policy spread forbids; ask for fewer"
+        )
+
+
+def _features(view: View, handout: Handout) -> list[str]:
+    """Return the kinds of the features; one that the node lacks has no specification to resolve."""
+    vendor = handout.cdi_kind.partition("/")[0]
+    kinds = [f"{vendor}/{feature}" for feature in handout.features]
+    return [kind for kind in kinds if not view.cdi_kinds or kind in view.cdi_kinds]
+
+
+def _name_by_cdi(
+    response: api.ContainerAllocateResponse,
+    view: View,
+    handout: Handout,
+    names: Iterable[str],
+    channels: Iterable[int],
+) -> None:
+    vendor = handout.cdi_kind.partition("/")[0]
+    qualified = [f"{handout.cdi_kind}={name}" for name in names]
+    qualified += [f"{vendor}/imex-channel={channel}" for channel in channels]
+    qualified += [f"{kind}=all" for kind in _features(view, handout)]
+    if DeviceListStrategy.CDI_ANNOTATIONS in handout.list_strategies:
+        # The key has to differ between containers that get different devices, and not otherwise.
+        digest = hashlib.sha256(",".join(qualified).encode()).hexdigest()[:32]
+        key = f"{handout.cdi_annotation_prefix}nvidia-device-plugin_{digest}"
+        response.annotations[key] = ",".join(qualified)
+    if DeviceListStrategy.CDI_CRI in handout.list_strategies:
+        response.cdi_devices.extend(api.CDIDevice(name=name) for name in qualified)
+
+
+def _name_to_runtime(
+    response: api.ContainerAllocateResponse,
+    handout: Handout,
+    names: Sequence[str],
+    channels: Sequence[int],
+) -> None:
+    """Name the devices to NVIDIA's container runtime: in the environment, by mounts, or both."""
+    strategies = handout.list_strategies
+    if DeviceListStrategy.VOLUME_MOUNTS in strategies:
+        # Alone it points at the mounts; beside a list of devices it must not take its place.
+        response.envs["NVIDIA_VISIBLE_DEVICES"] = MOUNT_ROOT
+        paths = [*names, *(f"imex/{channel}" for channel in channels)]
+        for path in paths:
+            response.mounts.add(host_path="/dev/null", container_path=f"{MOUNT_ROOT}/{path}")
+    if DeviceListStrategy.ENVVAR in strategies:
+        response.envs["NVIDIA_VISIBLE_DEVICES"] = ",".join(names)
+        if channels:
+            response.envs["NVIDIA_IMEX_CHANNELS"] = ",".join(map(str, channels))
+
+
+def _device_specs(dev_root: str, nodes: Iterable[str]) -> Iterator[api.DeviceSpec]:
+    root = dev_root.rstrip("/")
+    for node in dict.fromkeys(nodes):  # two instances of one GPU share its node
+        yield api.DeviceSpec(container_path=node, host_path=f"{root}{node}", permissions="rw")

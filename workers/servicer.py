@@ -7,9 +7,12 @@ import grpc
 from loguru import logger
 
 from proto import deviceplugin_pb2 as api
+from proto.control import Handout
 from proto.deviceplugin_pb2_grpc import DevicePluginServicer
-from workers import allocation, response
+from workers import response
+from workers.allocation import Allocator
 from workers.devices import View
+from workers.topology import Topology
 
 AllocateContext = grpc.aio.ServicerContext[api.AllocateRequest, api.AllocateResponse]
 
@@ -54,11 +57,23 @@ class Shelf:
 class Servicer(DevicePluginServicer):
     """Answers the kubelet from the shelf."""
 
-    def __init__(self, shelf: Shelf, on_streams: Callable[[], None]) -> None:
+    def __init__(self, shelf: Shelf, handout: Handout, on_streams: Callable[[], None]) -> None:
         self._shelf = shelf
+        self._handout = handout
+        self._allocator = self._allocator_of(shelf.view)
         self._on_streams = on_streams
         self.streams = 0
         """Open ListAndWatch streams."""
+
+    def show(self, view: View) -> None:
+        """Answer from *view* from now on, and send it to all who listen."""
+        before = self._shelf.view
+        if view.replicas is not before.replicas or view.links != before.links:
+            self._allocator = self._allocator_of(view)
+        self._shelf.put(view)
+
+    def _allocator_of(self, view: View) -> Allocator:
+        return Allocator(view.replicas, self._handout.policy, Topology.of(view.links))
 
     async def GetDevicePluginOptions(
         self, request: api.Empty, context: object
@@ -91,14 +106,13 @@ class Servicer(DevicePluginServicer):
     def _preferred(
         self, request: api.ContainerPreferredAllocationRequest
     ) -> api.ContainerPreferredAllocationResponse:
-        ids = allocation.preferred(
-            self._shelf.view.replicas,
+        ids = self._allocator.preferred(
             request.available_deviceIDs,
             request.must_include_deviceIDs,
             request.allocation_size,
         )
         if len(ids) < request.allocation_size:
-            logger.warning("cannot prefer enough", asked=request.allocation_size, known=len(ids))
+            logger.warning("preferring fewer", asked=request.allocation_size, given=len(ids))
         return api.ContainerPreferredAllocationResponse(deviceIDs=ids)
 
     async def Allocate(
@@ -107,12 +121,17 @@ class Servicer(DevicePluginServicer):
         """Answer for each container how it gets to its devices; refuse what must not be given."""
         view = self._shelf.view
         try:
-            answers = [response.allocate(view, r.devices_ids) for r in request.container_requests]
+            answers = [self._allocate(view, r) for r in request.container_requests]
         except response.RefusedError as error:
             logger.warning("refused", error=str(error))
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
         logger.info("allocated", devices=[list(r.devices_ids) for r in request.container_requests])
         return api.AllocateResponse(container_responses=answers)
+
+    def _allocate(
+        self, view: View, request: api.ContainerAllocateRequest
+    ) -> api.ContainerAllocateResponse:
+        return response.allocate(view, self._handout, request.devices_ids)
 
     async def PreStartContainer(
         self, request: api.PreStartContainerRequest, context: object

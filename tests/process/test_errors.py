@@ -36,12 +36,16 @@ def write(folder: Path, name: str, text: str) -> Path:
         (["run", "--no-such-flag"], "", "--no-such-flag"),
         (["launch"], "", "launch"),
         (["run", "--config-file=FILE"], "helth: {}", "helth"),
-        (["run", "--config-file=FILE"], "flags: {failOnInitError: 7}", "$.flags.failOnInitError"),
-        (["run", "--config-file=FILE"], "health: {staleAfter: soon}", "$.health.staleAfter"),
+        (
+            ["run", "--config-file=FILE"],
+            "flags: {failOnInitError: 7}",
+            "flags.failOnInitError: Expected",
+        ),
+        (["run", "--config-file=FILE"], "health: {staleAfter: soon}", "health.staleAfter: write"),
         (["run", "--config-file=FILE"], "flags: [", "line 1"),
         (["run", "--config-file=FILE.none"], "", "No such file"),
         (["run", "--config-file=/"], "", "directory"),
-        (["run", "--simulated-node=FILE"], "gpus: 3", "$.gpus"),
+        (["run", "--simulated-node=FILE"], "gpus: 3", "gpus: Expected"),
         (
             ["run", "--simulated-node=FILE"],
             json.dumps({"gpus": [{"uuid": f"GPU-{'1' * 8}-1111-1111-1111-{'1' * 12}"}] * 2}),
@@ -219,6 +223,6 @@ def test_a_stop_leaves_nothing(folder: Path, *, hung: bool) -> None:
             left, ours = names(folder / "kubelet"), names(folder)
 
             assert (code, left) == (0, {"kubelet.sock"})
-            assert ours == {"kubelet", "lock", "node.json", "sysfs", *LIVE_NODE}
+            assert ours == {"kubelet", "lock", "node.json", "procfs", "sysfs", *LIVE_NODE}
 
     asyncio.run(story())

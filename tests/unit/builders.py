@@ -1,5 +1,6 @@
 """Values that many unit tests need, each with as little said as the test cares about."""
 
+import re
 from typing import Any
 
 import msgspec
@@ -44,11 +45,33 @@ def instance(uuid: str, place: int, gi: int, ci: int = 0) -> MigInstance:
     return MigInstance(uuid, place, gi, ci, "1g.10gb", 9984)
 
 
+def mig_uuid(gpu_place: int, place: int) -> str:
+    """Return the UUID of the MIG instance at *place* of the GPU at *gpu_place*."""
+    return f"MIG-{gpu_place:08x}-0000-0000-0000-{place:012x}"
+
+
+def mig_gpu(place: int, *profiles: str, **fields: Any) -> Gpu:
+    """Return a GPU in MIG mode with an instance of each profile, as large as its name says."""
+    instances = (
+        MigInstance(mig_uuid(place, n), n, 7 + n, 0, profile, _memory(profile), (3 + 2 * n,))
+        for n, profile in enumerate(profiles)
+    )
+    return gpu(place, mig_enabled=True, instances=tuple(instances), **fields)
+
+
+def _memory(profile: str) -> int:
+    size = re.search(r"(\d+)gb", profile)
+    return int(size[1]) * 1024 - 256 if size else 1024
+
+
 def inventory(
-    *gpus: Gpu, failed: tuple[FailedGpu, ...] = (), links: tuple[Link, ...] = ()
+    *gpus: Gpu,
+    failed: tuple[FailedGpu, ...] = (),
+    links: tuple[Link, ...] = (),
+    nodes: tuple[str, ...] = (),
 ) -> Inventory:
     """Return a node of *gpus*."""
-    return Inventory("580.95.05", gpus, failed, links)
+    return Inventory("580.95.05", gpus, failed=failed, nodes=nodes, links=links)
 
 
 def node_state(
@@ -82,7 +105,7 @@ def plan(
     counts: dict[str, int], numa: int | None = None, resource: str = "nvidia.com/gpu"
 ) -> ResourcePlan:
     """Return a resource of whole GPUs, by UUID with each one's replicas."""
-    devices = (PlannedDevice(uuid, uuid, count, numa) for uuid, count in counts.items())
+    devices = (PlannedDevice(uuid, uuid, n, numa_node=numa) for uuid, n in counts.items())
     return ResourcePlan(resource, tuple(devices))
 
 

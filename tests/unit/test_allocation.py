@@ -1,133 +1,224 @@
 """Which devices a container should get."""
 
-import random
-from collections import Counter
-
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
+from proto.control import AllocationPolicy
+from proto.messages import Link, LinkLevel
 from tests.unit.builders import known
-from workers.allocation import preferred
+from workers.allocation import CACHED, Allocator, doubled
 from workers.devices import Replica
+from workers.topology import Topology
+
+DISTRIBUTED, PACKED, SPREAD = AllocationPolicy
 
 SHARED = known({"A": 3, "B": 3})
-WHOLE = known({"A": 1, "B": 1, "C": 1})
 ALL = [*SHARED]
+UNEQUAL = known({"A": 5, "B": 2, "C": 2})
+NOWHERE = Topology.of(())
+INSTANCES = {
+    name: Replica(name, name, gpu, 0, None)
+    for name, gpu in (("MIG-1", "B"), ("MIG-2", "B"), ("MIG-3", "A"), ("MIG-4", "A"))
+}
+
+
+def preferred(
+    policy: AllocationPolicy,
+    replicas: dict[str, Replica],
+    available: list[str],
+    required: list[str],
+    size: int,
+) -> list[str]:
+    """Ask an allocator that was never asked before."""
+    return Allocator(replicas, policy, NOWHERE).preferred(available, required, size)
+
+
+@pytest.mark.parametrize("policy", AllocationPolicy)
+@pytest.mark.parametrize(
+    ("available", "required", "size", "expected"),
+    [
+        (ALL, [], 1, ["A::0"]),
+        (ALL, ["A::0", "A::1"], 1, ["A::0"]),
+        (ALL, ["B::2", "A::1", "A::0"], 3, ["A::0", "A::1", "B::2"]),
+        (ALL, ["A::0"], 0, []),
+        (ALL, [], -1, []),
+        (["A::1"], [], 2, ["A::1"]),
+        ([], [], 1, []),
+        (["A::0", "gone"], [], 2, ["A::0"]),
+        (["A::0"], ["B::0", "gone"], 2, ["A::0"]),
+        (["A::0", "A::0"], ["A::0", "A::0"], 2, ["A::0"]),
+    ],
+    ids=[
+        "a tie goes to the lower UUID",
+        "more required than asked",
+        "required in order",
+        "none",
+        "less than none",
+        "fewer available",
+        "nothing available",
+        "unknown id",
+        "required but not available",
+        "named twice",
+    ],
+)
+def test_whatever_the_policy(
+    policy: AllocationPolicy, available: list[str], required: list[str], size: int, expected: object
+) -> None:
+    """Required ones come first, and there are as many as can be."""
+    assert preferred(policy, SHARED, available, required, size) == expected
 
 
 @pytest.mark.parametrize(
     ("available", "required", "size", "expected"),
     [
-        (ALL, [], 1, ["A::0"]),
-        (ALL, [], 2, ["A::0", "B::0"]),
-        (ALL, [], 3, ["A::0", "B::0", "A::1"]),
-        (ALL, [], 6, ["A::0", "B::0", "A::1", "B::1", "A::2", "B::2"]),
-        (["A::2", "B::1", "B::2"], [], 1, ["B::1"]),
-        (["A::2", "B::1", "B::2"], [], 2, ["B::1", "A::2"]),
-        (["A::0", "A::1", "A::2", "B::2"], [], 2, ["A::0", "B::2"]),
-        (ALL, ["A::1"], 2, ["A::1", "B::0"]),
-        (ALL, ["A::1", "A::0"], 4, ["A::0", "A::1", "B::0", "B::1"]),
-        (ALL, ["B::2", "A::1", "A::0"], 3, ["A::0", "A::1", "B::2"]),
-        (ALL, ["A::0", "A::1"], 1, ["A::0"]),
-        (ALL, ["A::0"], 0, []),
-        (ALL, ["A::0", "A::1"], -1, []),
-        (ALL, [], 9, ["A::0", "B::0", "A::1", "B::1", "A::2", "B::2"]),
-        (["A::1"], [], 2, ["A::1"]),
-        ([], [], 1, []),
-        (["A::0", "gone"], [], 2, ["A::0"]),
-        (["A::0"], ["B::0"], 2, ["A::0"]),
+        ("A::0 A::1 A::2 B::0 B::1 B::2", "", 2, "A::0 B::0"),
+        ("A::0 A::1 A::2 B::0 B::1 B::2", "", 3, "A::0 B::0 A::1"),
+        ("A::0 A::1 A::2 B::0 B::1 B::2", "", 6, "A::0 B::0 A::1 B::1 A::2 B::2"),
+        ("A::0 A::1 A::2 B::0 B::1 B::2", "", 9, "A::0 B::0 A::1 B::1 A::2 B::2"),
+        ("A::2 B::1 B::2", "", 1, "B::1"),
+        ("A::2 B::1 B::2", "", 2, "B::1 A::2"),
+        ("A::0 A::1 A::2 B::2", "", 2, "A::0 B::2"),
+        ("A::0 A::1 A::2 B::2", "A::1", 2, "A::1 B::2"),
+        ("A::0 A::1 A::2 A::3 A::4 B::0 B::1", "", 5, "A::0 B::0 A::1 A::2 A::3"),
+        ("A::0 A::1 A::2 B::0 B::1 B::2", "A::0 A::1", 4, "A::0 A::1 B::0 B::1"),
     ],
     ids=[
-        "a tie goes to the lower UUID",
         "one of each GPU",
         "round again",
         "all",
-        "most left first",
+        "more than there are",
+        "most free first",
         "then the other",
         "never two of one GPU while the other has given none",
-        "required first, then another GPU",
         "required counts as given",
-        "required in order",
-        "more required than asked",
-        "none",
-        "less than none",
-        "more than there are",
-        "fewer available",
-        "nothing available",
-        "unknown id",
-        "required but not available",
+        "of used ones, always that with most free",
+        "the unused one, then that with most free",
     ],
 )
-def test_preferred(
-    available: list[str], required: list[str], size: int, expected: list[str]
-) -> None:
-    """Replicas are spread over the GPUs, the required ones first, as many as there are."""
-    assert preferred(SHARED, available, required, size) == expected
+def test_distributed(available: str, required: str, size: int, expected: str) -> None:
+    """An unused GPU with most free replicas comes first, then a used one with most free."""
+    replicas = known({"A": 5, "B": 3})
+    answer = preferred(DISTRIBUTED, replicas, available.split(), required.split(), size)
+    assert answer == expected.split()
 
 
-def test_whole_gpus_come_in_their_order() -> None:
-    """GPUs that are not shared are preferred by UUID."""
-    assert preferred(WHOLE, ["C", "B", "A"], [], 2) == ["A", "B"]
+@pytest.mark.parametrize(
+    ("available", "required", "size", "expected"),
+    [
+        ("A::0 A::1 A::2 B::0 B::1", "", 1, "B::0"),
+        ("A::0 A::1 A::2 B::0 B::1", "", 4, "B::0 B::1 A::0 A::1"),
+        ("A::0 A::1 B::0 B::1", "", 3, "A::0 A::1 B::0"),
+        ("A::0 A::1 A::2 B::0 B::1", "A::2", 3, "A::2 A::0 A::1"),
+        ("A::0 A::1 A::2 B::0 B::1 C::0", "A::0 B::0", 5, "A::0 B::0 B::1 A::1 A::2"),
+        ("A::0 B::0 B::1 C::0", "A::0", 2, "A::0 C::0"),
+    ],
+    ids=[
+        "the fullest GPU",
+        "then the next",
+        "a tie goes to the lower UUID",
+        "the GPU of the required one",
+        "the fullest of those in use",
+        "those in use are empty",
+    ],
+)
+def test_packed(available: str, required: str, size: int, expected: str) -> None:
+    """GPUs in use are finished first, then the one with fewest free replicas is."""
+    assert preferred(PACKED, UNEQUAL, available.split(), required.split(), size) == expected.split()
 
 
-def test_instances_are_spread_over_their_gpus() -> None:
+@pytest.mark.parametrize(
+    ("available", "required", "size", "expected"),
+    [
+        ("A::0 A::1 B::0 B::1 C::0", "", 2, "A::0 B::0"),
+        ("A::0 A::1 B::0 B::1 C::0", "", 5, "A::0 B::0 C::0"),
+        ("A::0 A::1 B::0 C::0", "B::0", 2, "B::0 A::0"),
+        ("A::0 A::1 A::2 C::0", "A::1", 3, "A::1 C::0"),
+        ("A::0 A::1 A::2 C::0", "A::1 A::2", 3, "A::1 A::2 C::0"),
+    ],
+    ids=[
+        "most free first",
+        "fewer than asked",
+        "required first",
+        "required counts as given",
+        "what is required is not for us to refuse",
+    ],
+)
+def test_spread(available: str, required: str, size: int, expected: str) -> None:
+    """No GPU gives a second device, be there fewer than were asked for."""
+    assert preferred(SPREAD, UNEQUAL, available.split(), required.split(), size) == expected.split()
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [
+        (DISTRIBUTED, ["MIG-3", "MIG-1", "MIG-4"]),
+        (PACKED, ["MIG-3", "MIG-4", "MIG-1"]),
+        (SPREAD, ["MIG-3", "MIG-1"]),
+    ],
+)
+def test_instances_count_for_their_gpu(policy: AllocationPolicy, expected: list[str]) -> None:
     """MIG instances count for the GPU that they are on, not each for itself."""
-    instances = {
-        name: Replica(name, name, gpu, 0, None)
-        for name, gpu in (("MIG-1", "A"), ("MIG-2", "A"), ("MIG-3", "B"))
-    }
-    assert preferred(instances, instances, [], 2) == ["MIG-1", "MIG-3"]
+    assert preferred(policy, INSTANCES, [*INSTANCES], [], 3) == expected
 
 
-@st.composite
-def requests(draw: st.DrawFn) -> tuple[dict[str, Replica], list[str], list[str], int]:
-    """Draw a request as a kubelet makes it: what is required is available."""
-    counts = draw(st.dictionaries(st.sampled_from("ABCDE"), st.integers(1, 5), min_size=1))
-    replicas = known(counts)
-    available = draw(st.lists(st.sampled_from([*replicas]), unique=True))
-    required = draw(st.lists(st.sampled_from(available), unique=True)) if available else []
-    return replicas, available, required, draw(st.integers(len(required), 25))
+def test_replicas_come_by_number() -> None:
+    """The tenth replica comes after the second."""
+    replicas = known({"A": 11})
+    assert preferred(PACKED, replicas, ["A::10", "A::2"], [], 2) == ["A::2", "A::10"]
 
 
-Request = tuple[dict[str, Replica], list[str], list[str], int]
-many = settings(deadline=None, max_examples=100)
+LINKS = (Link("B", "C", LinkLevel.PIX, 0),)
 
 
-@many
-@given(requests())
-def test_the_answer_is_what_was_asked_for(request: Request) -> None:
-    """The answer has the size asked for where it can, each id once, and all that are required."""
-    replicas, available, required, size = request
-    answer = preferred(replicas, available, required, size)
-    assert len(answer) == min(size, len(available))
-    assert len(set(answer)) == len(answer)
-    assert set(answer) <= set(available)
-    assert set(answer[: len(required)]) == set(required)
+@pytest.mark.parametrize("policy", AllocationPolicy)
+def test_whole_gpus_go_by_their_links(policy: AllocationPolicy) -> None:
+    """GPUs that are not shared are chosen by topology, whatever the policy."""
+    whole = Allocator(known({"A": 1, "B": 1, "C": 1}), policy, Topology.of(LINKS))
+    assert whole.preferred(["C", "B", "A", "gone"], [], 2) == ["B", "C"]
+    assert whole.preferred(["C", "B", "A"], ["A", "gone"], 2) == ["A", "B"]
 
 
-@many
-@given(requests())
-def test_no_gpu_gives_twice_while_another_has_given_less(request: Request) -> None:
-    """Each device that is not required is of a GPU that has given least of those with any left."""
-    replicas, available, required, size = request
-    answer = preferred(replicas, available, required, size)
-    given = Counter(replicas[name].gpu for name in required)
-    left = set(available) - set(required)
-    for name in answer[len(required) :]:
-        gpu = replicas[name].gpu
-        assert given[gpu] == min(given[replicas[other].gpu] for other in left)
-        given[gpu] += 1
-        left.remove(name)
+def test_shared_gpus_do_not_go_by_their_links() -> None:
+    """As soon as one GPU is shared, the policy alone counts."""
+    mixed = Allocator(known({"A": 1, "B": 1, "C": 2}), DISTRIBUTED, Topology.of(LINKS))
+    assert mixed.preferred(["A", "B"], [], 1) == ["A"]
 
 
-@many
-@given(requests(), st.randoms(use_true_random=False))
-def test_the_answer_does_not_depend_on_order(request: Request, shuffler: random.Random) -> None:
-    """The same devices in another order get the same answer."""
-    replicas, available, required, size = request
-    answer = preferred(replicas, available, required, size)
-    known_otherwise = dict(shuffler.sample([*replicas.items()], len(replicas)))
-    available = shuffler.sample(available, len(available))
-    required = shuffler.sample(required, len(required))
-    assert preferred(known_otherwise, available, required, size) == answer
+def test_answers_for_whole_gpus_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same question in another order is not worked out again, and an answer is one's own."""
+    asked = []
+    choose = Topology.choose
+
+    def counted(*question: object) -> list[str]:
+        asked.append(question)
+        return choose(*question)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Topology, "choose", counted)
+    whole = Allocator(known({"A": 1, "B": 1, "C": 1}), DISTRIBUTED, Topology.of(LINKS))
+    whole.preferred(["A", "B", "C"], ["A", "B"], 2).clear()
+    assert whole.preferred(["C", "A", "B"], ["B", "A"], 2) == ["A", "B"]
+    assert len(asked) == 1
+    for size in range(2 * CACHED):
+        whole.preferred(["A"], [], size)
+    whole.preferred(["A", "B", "C"], ["A", "B"], 2)
+    assert len(asked) == 2 + 2 * CACHED
+
+
+@pytest.mark.parametrize(
+    ("ids", "expected"),
+    [
+        ([], []),
+        (["A::0", "B::1"], []),
+        (["A::0", "A::2"], ["A"]),
+        (["B::0", "A::0", "B::1", "A::1", "A::2"], ["A", "B"]),
+        (["A::0", "A::0"], []),
+        (["A::0", "gone", "lost"], []),
+    ],
+)
+def test_doubled(ids: list[str], expected: list[str]) -> None:
+    """A GPU of which a container would get two devices is named."""
+    assert doubled(SHARED, ids) == expected
+
+
+def test_instances_of_one_gpu_are_doubled() -> None:
+    """Two MIG instances of one GPU are two devices of it."""
+    assert doubled(INSTANCES, ["MIG-1", "MIG-2", "MIG-3"]) == ["B"]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.cli import parser
+from supervisor.cli import parser, values
 from supervisor.main import main
 from supervisor.options import OPTIONS
 
@@ -55,11 +55,11 @@ def test_the_help_shows_every_option(capsys: pytest.CaptureFixture[str]) -> None
     with pytest.raises(SystemExit) as end:
         parser("1.2.3").parse_args(["run", "--help"])
     assert end.value.code == 0
-    shown = " ".join(capsys.readouterr().out.split())
+    shown = "".join(capsys.readouterr().out.split())
     for option in OPTIONS:
         assert all(flag in shown for flag in option.flags)
-        names = f" [{', '.join(option.environment)}]" if option.environment else " --"
-        assert f" {option.help}{names}" in shown
+        names = f"[{', '.join(option.environment)}]" if option.environment else "--"
+        assert f"{option.help}{names}".replace(" ", "") in shown  # lines break anywhere
 
 
 def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -80,13 +80,20 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["--driver-root-ctr-path=/a"], {"flags.plugin.containerDriverRoot": "/a"}),
         (["--fail-on-init-error"], {"flags.failOnInitError": "true"}),
         (["--fail-on-init-error=false"], {"flags.failOnInitError": "false"}),
+        (["--pass-device-specs"], {"flags.plugin.passDeviceSpecs": "true"}),
         (["--log-level=info", "--log-level=debug"], {"service.logLevel": "debug"}),
+        (["--imex-channel-ids=0"], {"imex.channelIDs": "0"}),
+        (
+            ["--cdi-disable-hooks=a,b", "--cdi-disable-hooks", "c"],
+            {"service.cdiDisableHooks": "a,b,c"},
+        ),
     ],
 )
 def test_what_run_takes(arguments: list[str], expected: dict[str, str]) -> None:
     """A flag comes under its place in the settings; one that is not given does not come at all."""
-    known = parser("1.2.3").parse_args(["run", *arguments])
-    assert known == argparse.Namespace(command="run", **expected)
+    for command in ("run", "check-config"):
+        known = parser("1.2.3").parse_args([command, *arguments])
+        assert (known.command, values(known)) == (command, expected)
 
 
 def test_simulate_hands_on_what_it_does_not_know() -> None:

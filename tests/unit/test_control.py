@@ -4,15 +4,16 @@ from collections.abc import Iterator
 
 import pytest
 
+from proto.channel import Channel, ClosedError
 from proto.control import (
     Beat,
-    Channel,
-    ClosedError,
     Configure,
     ExitCode,
     Inventoried,
     NotReady,
     Order,
+    Problem,
+    ProblemKind,
     ProcessState,
     Ready,
     Register,
@@ -38,6 +39,7 @@ MESSAGES: tuple[Order | Report, ...] = (
     Configure(plan=plan({"A": 2, "B": 1}, numa=0)),
     ServiceState(processes=(ProcessState("monitor", "running", 3),), planned=None, problem="x"),
     ServiceState(processes=(), planned=("nvidia.com/gpu",)),
+    ServiceState(processes=(), planned=(), problems=(Problem(ProblemKind.MIG_EMPTY, "GPU 1"),) * 2),
     Ready(),
     Beat(),
     Inventoried(inventory=NODE),
@@ -149,6 +151,17 @@ def test_a_message_that_can_never_be_sent_is_an_error(ends: Ends) -> None:
     here, _ = ends
     with pytest.raises(OSError, match="Message too long"):
         here.send(NotReady(reason="x" * (64 << 20)))
+
+
+def test_the_words_that_operators_search_for() -> None:
+    """Problems of a node are written in these words, and these keep pods from their resource."""
+    assert {str(kind): Problem(kind, "").fatal for kind in ProblemKind} == {
+        "mig-not-uniform": True,
+        "mig-empty": False,
+        "list-too-long": True,
+        "not-shared": False,
+        "imex-missing": True,
+    }
 
 
 def test_exit_codes_that_scripts_go_by() -> None:

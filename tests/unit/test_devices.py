@@ -1,12 +1,19 @@
 """What a worker advertises in a given state of the node."""
 
+import msgspec
+import pytest
+
 from proto.control import PlannedDevice, ResourcePlan
-from proto.messages import Reason, ReasonKind
-from tests.unit.builders import node_state, plan
+from proto.messages import Inventory, Link, LinkLevel, Reason, ReasonKind
+from tests.unit.builders import gpu, instance, inventory, node_state, plan
 from workers import devices
 from workers.devices import SILENT, UNSEEN, Replica, View
 
+Reasons = tuple[Reason, ...]
+
 LOST = (Reason(ReasonKind.GPU_LOST),)
+LINKS = (Link("A", "B", LinkLevel.PIX, 2),)
+XID = (Reason(ReasonKind.XID, "79"),)
 
 
 def test_a_device_that_is_not_shared_keeps_its_uuid() -> None:
@@ -23,13 +30,24 @@ def test_replicas_are_numbered_from_zero_behind_the_uuid() -> None:
 
 def test_an_instance_knows_its_gpu() -> None:
     """A replica of a MIG instance bears the instance's UUID and its GPU's."""
-    resource = ResourcePlan("nvidia.com/mig-1g.10gb", (PlannedDevice("MIG-1", "A", 2),))
-    assert devices.replicas(resource)["MIG-1::1"] == Replica("MIG-1::1", "MIG-1", "A", 1, None)
+    resource = ResourcePlan("nvidia.com/mig-1g.10gb", (PlannedDevice("MIG-1", "A", 2, "0:1"),))
+    assert devices.replicas(resource)["MIG-1::1"] == Replica(
+        "MIG-1::1", "MIG-1", "A", 1, None, "0:1"
+    )
+
+
+def test_a_replica_has_its_devices_index_and_nodes() -> None:
+    """What a container gets for a replica is what it gets for the device."""
+    device = PlannedDevice("A", "A", 2, "3", 1, ("/dev/nvidia4",))
+    assert devices.replicas(ResourcePlan("nvidia.com/gpu", (device,))) == {
+        "A::0": Replica("A::0", "A", "A", 0, 1, "3", ("/dev/nvidia4",)),
+        "A::1": Replica("A::1", "A", "A", 1, 1, "3", ("/dev/nvidia4",)),
+    }
 
 
 def test_a_plan_without_devices_advertises_none() -> None:
     """A resource that is withdrawn has an empty list."""
-    assert devices.view(plan({}), node_state({"A": ()})) == View("nvidia.com/gpu", {}, {})
+    assert devices.view(plan({}), {}, node_state({"A": ()})) == View("nvidia.com/gpu", {}, {})
 
 
 def test_healthy_devices_have_no_reason() -> None:
@@ -75,6 +93,37 @@ def test_a_view_is_of_one_plan_and_one_state() -> None:
     """A view holds the resource, its replicas and why devices are unhealthy."""
     resource = plan({"A": 2}, resource="nvidia.com/shared")
     expected = View("nvidia.com/shared", devices.replicas(resource), {"A": LOST})
-    assert devices.view(resource, node_state({"A": LOST})) == expected
-    silent = devices.view(resource, node_state({"A": LOST}), silent=True)
+    assert devices.view(resource, devices.replicas(resource), node_state({"A": LOST})) == expected
+    silent = devices.view(resource, {}, node_state({"A": LOST}), silent=True)
     assert silent.unhealthy == {"A": SILENT}
+
+
+def test_a_view_knows_what_the_node_has() -> None:
+    """A view holds nodes, CDI kinds and links of the newest state, and none before the first."""
+    found = Inventory("", (), nodes=("/dev/nvidiactl",), cdi_kinds=("vendor/gds",), links=LINKS)
+    state = msgspec.structs.replace(node_state({"A": ()}), inventory=found)
+    seen = devices.view(plan({"A": 1}), {}, state)
+    assert (seen.nodes, seen.cdi_kinds) == (("/dev/nvidiactl",), ("vendor/gds",))
+    assert seen.links == LINKS
+    unseen = devices.view(plan({"A": 1}), {}, None)
+    assert (unseen.nodes, unseen.cdi_kinds, unseen.links) == ((), (), ())
+
+
+@pytest.mark.parametrize(
+    ("gpu_reasons", "instance_reasons", "expected"),
+    [
+        ((), (), {}),
+        ((), XID, {"A": XID}),
+        (LOST, LOST, {"A": LOST}),
+        (LOST, XID, {"A": (*LOST, *XID)}),
+    ],
+    ids=["healthy", "an instance's", "both the same", "both"],
+)
+def test_a_whole_gpu_bears_what_is_wrong_with_its_instances(
+    gpu_reasons: Reasons, instance_reasons: Reasons, expected: dict[str, Reasons]
+) -> None:
+    """A GPU in MIG mode that is advertised as a whole is unhealthy with any of its instances."""
+    state = node_state({"A": gpu_reasons, "MIG-1": instance_reasons, "MIG-2": ()})
+    one = gpu(uuid="A", instances=(instance("MIG-1", 0, 7), instance("MIG-2", 1, 8)))
+    state = msgspec.structs.replace(state, inventory=inventory(one))
+    assert devices.unhealthy(plan({"A": 1}), state, silent=False) == expected

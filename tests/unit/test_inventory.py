@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from health.inventory import Found, numa_node, profile_in, profile_of, take
+from health.inventory import Found, Roots, numa_node, profile_in, profile_of, take
 from health.nvml import Nvml, key_of
 from proto import messages
 from proto.messages import FailedGpu, Inventory, Link, LinkLevel, MigInstance
@@ -39,7 +39,7 @@ def found(
     vars(binding).update(functions)
     nvml = Nvml(binding)
     nvml.start()
-    return take(nvml, live.sysfs)
+    return take(nvml, Roots(live.sysfs, live.procfs, folder))
 
 
 def test_a_gpu_has_all_that_the_driver_tells(tmp_path: Path) -> None:
@@ -110,9 +110,9 @@ def test_mig_instances(tmp_path: Path, name: Callable[[Binding, object], str]) -
     uuids = [complete(Node((gpu,))).gpus[0].mig_uuid(place) for place in range(3)]
     assert shown.mig_enabled is True
     assert shown.instances == (
-        MigInstance(uuids[0], 0, 7, 0, "1g.10gb", 10240),
-        MigInstance(uuids[1], 1, 8, 0, "3g.40gb", 40960),
-        MigInstance(uuids[2], 2, 9, 0, "1c.3g.40gb", 40960),
+        MigInstance(uuids[0], 0, 7, 0, "1g.10gb", 10240, (3, 4)),
+        MigInstance(uuids[1], 1, 8, 0, "3g.40gb", 40960, (5, 6)),
+        MigInstance(uuids[2], 2, 9, 0, "1c.3g.40gb", 40960, (7, 8)),
     )
 
 
@@ -159,7 +159,7 @@ def test_a_gpu_that_is_lost_at_the_start_hides_no_other(tmp_path: Path) -> None:
     live.lose(1)
     nvml = Nvml(Binding(tmp_path))
     nvml.start()
-    node = take(nvml, live.sysfs)
+    node = take(nvml, Roots(live.sysfs, live.procfs, tmp_path))
     assert [(gpu.index, gpu.uuid) for gpu in node.inventory.gpus] == [
         (0, gpu_uuid(0)),
         (2, gpu_uuid(2)),

@@ -29,7 +29,14 @@ texts = st.text("aZ0 \n\0é☃𝄞", max_size=4)
 numbers = st.integers(0, 2**63 - 1)
 reasons = st.builds(Reason, st.sampled_from(ReasonKind), texts)
 instances = st.builds(
-    MigInstance, texts, numbers, numbers, numbers, texts, memory_mib=st.none() | numbers
+    MigInstance,
+    texts,
+    numbers,
+    numbers,
+    numbers,
+    texts,
+    memory_mib=st.none() | numbers,
+    capabilities=st.lists(numbers, max_size=2).map(tuple),
 )
 gpus = st.builds(
     Gpu,
@@ -50,6 +57,8 @@ inventories = st.builds(
     driver_version=texts,
     gpus=st.lists(gpus, max_size=2).map(tuple),
     failed=st.lists(st.builds(FailedGpu, numbers, texts), max_size=2).map(tuple),
+    nodes=st.lists(texts, max_size=2).map(tuple),
+    cdi_kinds=st.lists(texts, max_size=2).map(tuple),
     links=st.lists(
         st.builds(Link, texts, texts, st.sampled_from(LinkLevel), numbers), max_size=2
     ).map(tuple),

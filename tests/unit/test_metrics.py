@@ -5,7 +5,7 @@ import platform
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from proto.control import ProcessState, ServiceState
+from proto.control import Problem, ProblemKind, ProcessState, ServiceState
 from supervisor.metrics import SnapshotCollector
 from supervisor.snapshot import Snapshot
 from tests.unit.builders import node_state, worker_state
@@ -91,6 +91,7 @@ def test_types() -> None:
     assert {name: kind for _, _, name, kind in lines} == {
         "gpu_sharing_build_info": "gauge",
         "gpu_sharing_process_restarts_total": "counter",
+        "gpu_sharing_node_problem": "gauge",
         "gpu_sharing_devices": "gauge",
         "gpu_sharing_registrations_total": "counter",
     }
@@ -106,6 +107,21 @@ def test_a_resource_whose_worker_never_spoke_has_no_series() -> None:
     """A planned resource shows numbers only once its worker has told some."""
     snapshot = Snapshot(service(GPU, SHARED), 0.0, None, {SHARED: WORKERS[SHARED]})
     assert scrape(snapshot) == build_info() | RESTARTS | resource(SHARED, 16, 0, 1)
+
+
+def test_problems_of_the_node() -> None:
+    """Each kind of problem is a series of value 1 while it lasts, however many there are of it."""
+    problems = (
+        Problem(ProblemKind.LIST_TOO_LONG, "a"),
+        Problem(ProblemKind.LIST_TOO_LONG, "b"),
+        Problem(ProblemKind.MIG_EMPTY, "c"),
+    )
+    state = ServiceState(processes=(), planned=(), problems=problems)
+    assert scrape(Snapshot(state, 0.0)) == build_info() | {
+        key("gpu_sharing_node_problem", problem="list-too-long"): 1.0,
+        key("gpu_sharing_node_problem", problem="mig-empty"): 1.0,
+    }
+    assert scrape(Snapshot(ServiceState(processes=(), planned=()), 0.0)) == build_info()
 
 
 def test_labels_are_escaped() -> None:

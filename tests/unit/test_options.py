@@ -2,7 +2,7 @@
 
 import pytest
 
-from supervisor.options import OPTIONS, boolean
+from supervisor.options import OPTIONS, boolean, number, one_of, several
 
 TRUE = ("1", "t", "T", "true", "TRUE", "True")
 FALSE = ("0", "f", "F", "false", "FALSE", "False")
@@ -37,19 +37,92 @@ def test_no_two_options_share_a_name() -> None:
         assert sorted(set(names)) == sorted(names)
 
 
+NAMES = """
+--config-file CONFIG_FILE
+--resource-config NVIDIA_DRIVER_RESOURCE_CONFIG
+--fail-on-init-error FAIL_ON_INIT_ERROR
+--driver-root-ctr-path DRIVER_ROOT_CTR_PATH CONTAINER_DRIVER_ROOT
+--container-driver-root DRIVER_ROOT_CTR_PATH CONTAINER_DRIVER_ROOT
+--driver-root NVIDIA_DRIVER_ROOT
+--nvidia-driver-root NVIDIA_DRIVER_ROOT
+--dev-root NVIDIA_DEV_ROOT
+--nvidia-dev-root NVIDIA_DEV_ROOT
+--mig-strategy MIG_STRATEGY
+--device-list-strategy DEVICE_LIST_STRATEGY
+--device-id-strategy DEVICE_ID_STRATEGY
+--pass-device-specs PASS_DEVICE_SPECS
+--shared-devices-allocation-policy SHARED_DEVICES_ALLOCATION_POLICY
+--gdrcopy-enabled GDRCOPY_ENABLED
+--gds-enabled GDS_ENABLED
+--mofed-enabled MOFED_ENABLED
+--imex-channel-ids IMEX_CHANNEL_IDS
+--imex-required IMEX_REQUIRED
+--nvidia-cdi-hook-path NVIDIA_CDI_HOOK_PATH NVIDIA_CTK_PATH
+--nvidia-ctk-path NVIDIA_CDI_HOOK_PATH NVIDIA_CTK_PATH
+--cdi-annotation-prefix CDI_ANNOTATION_PREFIX
+--cdi-kind CDI_KIND
+--cdi-spec-dir CDI_SPEC_DIR
+--cdi-feature-flags CDI_FEATURE_FLAGS
+--cdi-disable-hooks CDI_DISABLE_HOOKS
+--device-discovery-strategy DEVICE_DISCOVERY_STRATEGY
+--mps-root MPS_ROOT
+--device-plugin-path DEVICE_PLUGIN_PATH
+--kubelet-socket KUBELET_SOCKET
+--runtime-dir GPU_SHARING_RUNTIME_DIR
+--metrics-address METRICS_ADDRESS
+--simulated-node
+--log-format LOG_FORMAT
+--log-level LOG_LEVEL
+"""
+
+
 def test_the_names_that_manifests_use() -> None:
     """These flags and variables are in users' manifests: they must never change."""
-    assert {flag: option.environment for option in OPTIONS for flag in option.flags} == {
-        "--config-file": ("CONFIG_FILE",),
-        "--resource-config": ("NVIDIA_DRIVER_RESOURCE_CONFIG",),
-        "--fail-on-init-error": ("FAIL_ON_INIT_ERROR",),
-        "--driver-root-ctr-path": ("DRIVER_ROOT_CTR_PATH", "CONTAINER_DRIVER_ROOT"),
-        "--container-driver-root": ("DRIVER_ROOT_CTR_PATH", "CONTAINER_DRIVER_ROOT"),
-        "--device-plugin-path": ("DEVICE_PLUGIN_PATH",),
-        "--kubelet-socket": ("KUBELET_SOCKET",),
-        "--runtime-dir": ("GPU_SHARING_RUNTIME_DIR",),
-        "--metrics-address": ("METRICS_ADDRESS",),
-        "--simulated-node": (),
-        "--log-format": ("LOG_FORMAT",),
-        "--log-level": ("LOG_LEVEL",),
-    }
+    found = [" ".join((flag, *o.environment)) for o in OPTIONS for flag in o.flags]
+    assert found == NAMES.split("\n")[1:-1]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("0", 0), ("12", 12), ("007", 7)], ids=["zero", "number", "leading zeros"]
+)
+def test_number(text: str, value: int) -> None:
+    """A number is made of digits alone."""
+    assert number(text) == value
+
+
+@pytest.mark.parametrize("text", ["", "-1", "+1", "1.0", "one", " 1", "1 ", "0x1"])
+def test_no_number(text: str) -> None:
+    """Anything beside digits makes no number."""
+    with pytest.raises(ValueError, match=r"^write a number$"):
+        number(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("", ()),
+        (",", ()),
+        ("1", (1,)),
+        ("1,0,1", (1, 0, 1)),
+        (" 1 , 2,, ", (1, 2)),
+    ],
+    ids=["nothing", "a comma", "one", "several", "blanks"],
+)
+def test_several(text: str, values: tuple[int, ...]) -> None:
+    """Texts are separated by commas; blanks and empty ones do not matter, the order does."""
+    assert several(number)(text) == values
+
+
+def test_several_refuses_what_one_refuses() -> None:
+    """One text that cannot be read spoils the list."""
+    with pytest.raises(ValueError, match=r"^write a number$"):
+        several(number)("1,x")
+
+
+def test_one_of() -> None:
+    """Of the allowed texts each stands for itself, exactly."""
+    parse = one_of("a", "b")
+    assert (parse("a"), parse("b")) == ("a", "b")
+    for text in ("", "A", "a ", "ab"):
+        with pytest.raises(ValueError, match=r"^write a or b$"):
+            parse(text)

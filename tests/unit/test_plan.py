@@ -1,71 +1,238 @@
 """What a node advertises under which name."""
 
+import itertools
+
 import pytest
 
-from proto.control import PlannedDevice, ResourcePlan
-from proto.messages import FailedGpu
-from supervisor.plan import BY_MEMORY, Share, plan
-from tests.unit.builders import gpu, gpu_uuid, inventory
+from health.nodes import IMEX
+from proto.control import PlannedDevice, Problem, ProblemKind, ResourcePlan
+from proto.messages import FailedGpu, Gpu
+from supervisor.configuration import MigStrategy, Pattern
+from supervisor.plan import Plan, Rules, plan
+from tests.unit.builders import gpu, gpu_uuid, inventory, mig_gpu, mig_uuid
 
-FIRST, SECOND = gpu_uuid(0), gpu_uuid(1)
+GPU = "nvidia.com/gpu"
+SIMPLE = Rules()
+
+
+def names(rules: Rules, *gpus: Gpu) -> dict[str, list[str]]:
+    """Return the UUIDs of what a node of these *gpus* advertises, by resource."""
+    resources = plan(rules, inventory(*gpus)).resources
+    return {one.resource: [device.uuid for device in one.devices] for one in resources}
 
 
 def test_an_unshared_node_advertises_whole_gpus() -> None:
-    """Without any setting each GPU is one device of nvidia.com/gpu, on its own NUMA node."""
-    node = inventory(gpu(0, numa_node=0), gpu(1, numa_node=1), gpu(2))
+    """Without any setting each GPU is one device of nvidia.com/gpu, with its own node and NUMA."""
+    node = inventory(gpu(0, numa_node=0), gpu(1, numa_node=1, minor=7), gpu(2, minor=None))
+    first, second, third = (gpu_uuid(place) for place in range(3))
     devices = (
-        PlannedDevice(FIRST, FIRST, 1, 0),
-        PlannedDevice(SECOND, SECOND, 1, 1),
-        PlannedDevice(gpu_uuid(2), gpu_uuid(2), 1, None),
+        PlannedDevice(first, first, 1, "0", 0, ("/dev/nvidia0",)),
+        PlannedDevice(second, second, 1, "1", 1, ("/dev/nvidia7",)),
+        PlannedDevice(third, third, 1, "2", None, ()),
     )
-    assert plan({}, node) == (ResourcePlan("nvidia.com/gpu", devices),)
+    assert plan(SIMPLE, node) == Plan((ResourcePlan(GPU, devices),))
 
 
-def test_a_shared_resource_has_its_new_name_and_replicas() -> None:
-    """A resource that is shared appears under the new name only, each device replicated."""
-    expected = ResourcePlan(
-        "nvidia.com/gpu.shared",
-        (PlannedDevice(FIRST, FIRST, 4), PlannedDevice(SECOND, SECOND, 4)),
+def test_a_mig_instance_is_a_device_of_its_gpu() -> None:
+    """An instance has its GPU's node and NUMA node, its own capabilities, and index:place."""
+    one = mig_gpu(3, "1g.10gb", "2g.20gb", numa_node=1, minor=5)
+    found = plan(Rules(mig=MigStrategy.MIXED), inventory(one))
+    nodes = (
+        ("/dev/nvidia5", "/dev/nvidia-caps/nvidia-cap3"),
+        (
+            "/dev/nvidia5",
+            "/dev/nvidia-caps/nvidia-cap5",
+        ),
     )
-    assert plan({"gpu": Share("gpu.shared", 4)}, inventory(gpu(0), gpu(1))) == (expected,)
+    assert found == Plan(
+        (
+            ResourcePlan(
+                "nvidia.com/mig-1g.10gb",
+                (PlannedDevice(mig_uuid(3, 0), gpu_uuid(3), 1, "3:0", 1, nodes[0]),),
+            ),
+            ResourcePlan(
+                "nvidia.com/mig-2g.20gb",
+                (PlannedDevice(mig_uuid(3, 1), gpu_uuid(3), 1, "3:1", 1, nodes[1]),),
+            ),
+        )
+    )
 
 
-@pytest.mark.parametrize(
-    ("memory", "replicas"),
-    [(81559, 81), (40960, 40), (1999, 1), (1000, 1), (999, 1), (None, 1)],
-    ids=["H100", "A100", "under two units", "one unit", "under one unit", "unknown"],
-)
-def test_replicas_by_memory(memory: int | None, replicas: int) -> None:
-    """With -1 a device has a replica for each whole 1000 MiB, and one where that is not known."""
-    (resource,) = plan({"gpu": Share("gpu", BY_MEMORY)}, inventory(gpu(memory_mib=memory)))
-    assert [device.replicas for device in resource.devices] == [replicas]
+def test_an_instance_of_a_gpu_without_minor_has_its_capabilities_alone() -> None:
+    """What the driver does not tell of the GPU is left out."""
+    (resource,) = plan(
+        Rules(mig=MigStrategy.MIXED), inventory(mig_gpu(0, "1g.10gb", minor=None))
+    ).resources
+    assert resource.devices[0].nodes == ("/dev/nvidia-caps/nvidia-cap3",)
 
 
-def test_replicas_go_by_each_devices_own_memory() -> None:
-    """On a node of unequal GPUs each has as many replicas as its own memory makes."""
-    node = inventory(gpu(0, memory_mib=24576), gpu(1, memory_mib=81559))
-    (resource,) = plan({"gpu": Share("gpu", BY_MEMORY)}, node)
-    assert [device.replicas for device in resource.devices] == [24, 81]
+def test_an_instance_of_unknown_profile() -> None:
+    """An instance of which the driver tells no profile is a resource of its own, or as named."""
+    node = mig_gpu(0, "", "1g.10gb")
+    mixed = Rules(mig=MigStrategy.MIXED)
+    assert names(mixed, node) == {
+        "nvidia.com/mig-1g.10gb": [mig_uuid(0, 1)],
+        "nvidia.com/mig-unknown": [mig_uuid(0, 0)],
+    }
+    named = Rules(mig=MigStrategy.MIXED, profiles=(Pattern("*", "slice"),))
+    assert names(named, node) == {"nvidia.com/slice": [mig_uuid(0, 0), mig_uuid(0, 1)]}
 
 
-def test_a_number_of_replicas_does_not_depend_on_memory() -> None:
-    """A plain number of replicas holds for a device of unknown memory, too."""
-    (resource,) = plan({"gpu": Share("gpu", 3)}, inventory(gpu(memory_mib=None)))
-    assert [device.replicas for device in resource.devices] == [3]
+@pytest.mark.parametrize("strategy", MigStrategy)
+def test_a_node_without_gpus_advertises_nothing(strategy: MigStrategy) -> None:
+    """Without a GPU that works there is no resource, not an empty one, and no problem."""
+    node = inventory(failed=(FailedGpu(0, "lost"),))
+    assert plan(Rules(mig=strategy), node) == Plan(())
 
 
-def test_a_node_without_gpus_advertises_nothing() -> None:
-    """Without a GPU that works there is no resource, not an empty one."""
-    assert plan({"gpu": Share("shared", 2)}, inventory(failed=(FailedGpu(0, "lost"),))) == ()
+@pytest.mark.parametrize("strategy", MigStrategy)
+def test_a_node_without_mig_is_the_same_by_every_strategy(strategy: MigStrategy) -> None:
+    """On GPUs without MIG mode the strategy does not matter."""
+    node = inventory(gpu(0), gpu(1))
+    assert plan(Rules(mig=strategy), node) == plan(SIMPLE, node)
 
 
 def test_a_gpu_that_failed_is_not_planned() -> None:
     """A GPU that could not be enumerated is no device, the others are."""
-    (resource,) = plan({}, inventory(gpu(1), failed=(FailedGpu(0, "lost"),)))
-    assert [device.uuid for device in resource.devices] == [SECOND]
+    (resource,) = plan(SIMPLE, inventory(gpu(1), failed=(FailedGpu(0, "lost"),))).resources
+    assert [device.uuid for device in resource.devices] == [gpu_uuid(1)]
 
 
-def test_a_share_of_another_resource_changes_nothing() -> None:
-    """A resource that no setting names stays as it is."""
-    shares = {"mig-1g.10gb": Share("slice", 7)}
-    assert plan(shares, inventory(gpu())) == plan({}, inventory(gpu()))
+@pytest.mark.parametrize("name", ["DGX Display", "NVIDIA DGX Display"])
+@pytest.mark.parametrize("strategy", MigStrategy)
+def test_a_display_adapter_is_no_gpu(name: str, strategy: MigStrategy) -> None:
+    """The display adapter of a DGX Station is not advertised, and disturbs no MIG strategy."""
+    found = names(Rules(mig=strategy), gpu(0), gpu(1, name=name), gpu(2))
+    assert found == {GPU: [gpu_uuid(0), gpu_uuid(2)]}
+    alone = Rules(mig=MigStrategy.SINGLE)
+    assert plan(alone, inventory(gpu(0, name=name), mig_gpu(1, "1g.10gb"))).problems == ()
+
+
+def test_a_gpu_with_display_in_its_name_is_one() -> None:
+    """Only the adapter's exact name is passed over."""
+    assert names(SIMPLE, gpu(0, name="DGX Display 2")) == {GPU: [gpu_uuid(0)]}
+
+
+MODELS = (
+    gpu(0, name="NVIDIA A100-SXM4-40GB"),
+    gpu(1),
+    gpu(2, name="Tesla T4"),
+    gpu(3, name="NVIDIA A100-SXM4-80GB"),
+)
+
+
+@pytest.mark.parametrize(
+    ("patterns", "expected"),
+    [
+        ((), {GPU: [0, 1, 2, 3]}),
+        ((Pattern("*", "card"),), {"nvidia.com/card": [0, 1, 2, 3]}),
+        (
+            (Pattern("*A100*", "a100"),),
+            {"nvidia.com/a100": [0, 3], GPU: [1, 2]},
+        ),
+        (
+            (Pattern("*A100*80GB", "large"), Pattern("*A100*", "small"), Pattern("*T4", "gpu")),
+            {"nvidia.com/large": [3], "nvidia.com/small": [0], GPU: [1, 2]},
+        ),
+        (
+            (Pattern("*A100*", "all"), Pattern("*A100*80GB", "never"), Pattern("*H100*", "all")),
+            {"nvidia.com/all": [0, 1, 3], GPU: [2]},
+        ),
+        ((Pattern("Tesla T4", "nvidia.com/t4"),), {"nvidia.com/t4": [2], GPU: [0, 1, 3]}),
+        ((Pattern("A100", "never"),), {GPU: [0, 1, 2, 3]}),
+    ],
+    ids=["none", "all", "one model", "by size", "one name", "with domain", "no match"],
+)
+def test_names_by_model(patterns: tuple[Pattern, ...], expected: dict[str, list[int]]) -> None:
+    """A GPU is named by the first pattern that its model matches, or nvidia.com/gpu."""
+    assert names(Rules(gpus=patterns), *MODELS) == {
+        name: [gpu_uuid(place) for place in places] for name, places in expected.items()
+    }
+
+
+PROFILES = mig_gpu(0, "1g.10gb", "1g.10gb+me", "1c.2g.20gb", "3g.40gb")
+
+
+@pytest.mark.parametrize(
+    ("patterns", "expected"),
+    [
+        ((Pattern("*", "slice"),), {"slice": [0, 1, 2, 3]}),
+        (
+            (Pattern("1g.10gb", "small"),),
+            {"small": [0], "mig-1g.10gb.me": [1], "mig-1c.2g.20gb": [2], "mig-3g.40gb": [3]},
+        ),
+        (
+            (Pattern("1g.*", "small"), Pattern("*", "other")),
+            {"small": [0, 1], "other": [2, 3]},
+        ),
+        (
+            (Pattern("*+me", "media"), Pattern("1c.*", "compute")),
+            {"mig-1g.10gb": [0], "media": [1], "compute": [2], "mig-3g.40gb": [3]},
+        ),
+    ],
+    ids=["all", "exact", "first match", "by kind"],
+)
+def test_names_by_profile(patterns: tuple[Pattern, ...], expected: dict[str, list[int]]) -> None:
+    """An instance is named by the first pattern that its profile matches, or after its profile."""
+    rules = Rules(mig=MigStrategy.MIXED, profiles=patterns)
+    assert names(rules, PROFILES) == {
+        f"nvidia.com/{name}": [mig_uuid(0, place) for place in places]
+        for name, places in expected.items()
+    }
+
+
+def test_patterns_of_gpus_and_of_profiles_are_not_mixed_up() -> None:
+    """A pattern of models names no instance, and one of profiles no GPU."""
+    rules = Rules(
+        mig=MigStrategy.MIXED, gpus=(Pattern("*", "whole"),), profiles=(Pattern("*", "slice"),)
+    )
+    assert names(rules, gpu(0), mig_gpu(1, "1g.10gb")) == {
+        "nvidia.com/whole": [gpu_uuid(0)],
+        "nvidia.com/slice": [mig_uuid(1, 0)],
+    }
+
+
+def test_a_profile_that_is_named_gpu_is_one_resource_with_whole_gpus() -> None:
+    """Different devices under one name are one resource, in the order of the node."""
+    rules = Rules(mig=MigStrategy.MIXED, profiles=(Pattern("3g.*", "gpu"),))
+    assert names(rules, gpu(0), mig_gpu(1, "3g.40gb", "1g.10gb"), gpu(2)) == {
+        GPU: [gpu_uuid(0), mig_uuid(1, 0), gpu_uuid(2)],
+        "nvidia.com/mig-1g.10gb": [mig_uuid(1, 1)],
+    }
+
+
+def test_resources_come_in_the_order_of_their_names() -> None:
+    """The plan does not depend on which GPU comes first; devices keep the node's order."""
+    rules = Rules(mig=MigStrategy.MIXED, gpus=(Pattern("Tesla*", "t4"),))
+    node = (mig_gpu(0, "3g.40gb", "1g.10gb"), gpu(1), gpu(2, name="Tesla T4"), gpu(3))
+    for order in itertools.permutations(node):
+        found = names(rules, *order)
+        assert list(found) == [
+            GPU,
+            "nvidia.com/mig-1g.10gb",
+            "nvidia.com/mig-3g.40gb",
+            "nvidia.com/t4",
+        ]
+        assert found[GPU] == [one.uuid for one in order if one.index in {1, 3}]
+
+
+MISSING = Plan((), (Problem(ProblemKind.IMEX_MISSING, f"{IMEX} is required and not there"),))
+
+
+@pytest.mark.parametrize(
+    ("required", "nodes", "missing"),
+    [
+        (False, (), False),
+        (False, (IMEX,), False),
+        (True, ("/dev/nvidiactl", IMEX), False),
+        (True, ("/dev/nvidiactl",), True),
+    ],
+    ids=["not required", "there though not required", "there", "missing"],
+)
+def test_a_channel_that_is_required(
+    *, required: bool, nodes: tuple[str, ...], missing: bool
+) -> None:
+    """Without the IMEX channel that is required nothing is advertised."""
+    node = inventory(gpu(0), nodes=nodes)
+    expected = MISSING if missing else plan(SIMPLE, inventory(gpu(0)))
+    assert plan(Rules(imex_required=required), node) == expected

@@ -7,10 +7,8 @@ import msgspec
 import pytest
 
 from simulator.node import default_node
-from supervisor.logs import Format, Level
 from supervisor.options import OPTIONS
-from supervisor.plan import BY_MEMORY, Share
-from supervisor.settings import Seconds, Settings, endpoint, load
+from supervisor.settings import Settings, load
 
 ALL_LAYERS = """
 version: v1
@@ -19,6 +17,50 @@ flags:
   plugin: {containerDriverRoot: /file}
 health: {staleAfter: 500ms, hangAfter: 2}
 """
+CONFIGURATION: dict[str, Any] = {
+    "version": "v1",
+    "flags": {
+        "migStrategy": "none",
+        "failOnInitError": True,
+        "mpsRoot": "",
+        "nvidiaDriverRoot": "/",
+        "nvidiaDevRoot": "",
+        "gdrcopyEnabled": False,
+        "gdsEnabled": False,
+        "mofedEnabled": False,
+        "useNodeFeatureAPI": None,
+        "deviceDiscoveryStrategy": "auto",
+        "plugin": {
+            "passDeviceSpecs": False,
+            "deviceListStrategy": ("envvar",),
+            "deviceIDStrategy": "uuid",
+            "cdiAnnotationPrefix": "cdi.k8s.io/",
+            "nvidiaCTKPath": "/usr/bin/nvidia-ctk",
+            "containerDriverRoot": "/driver-root",
+            "sharedDevicesAllocationPolicy": "distributed",
+        },
+        "gfd": None,
+    },
+    "resources": {"gpus": (), "mig": ()},
+    "sharing": {"timeSlicing": None, "mps": None},
+    "imex": {"channelIDs": (), "required": False},
+    "health": {"staleAfter": 10.0, "hangAfter": 15.0},
+}
+SERVICE: dict[str, Any] = {
+    "configFile": "",
+    "resourceConfig": "",
+    "devicePluginPath": "/var/lib/kubelet/device-plugins",
+    "kubeletSocket": None,
+    "runtimeDir": "/run/gpu-sharing-plugin",
+    "metricsAddress": ":9450",
+    "cdiSpecDir": "/var/run/cdi",
+    "cdiKind": "k8s.device-plugin.nvidia.com/gpu",
+    "cdiFeatureFlags": (),
+    "cdiDisableHooks": (),
+    "simulatedNode": "",
+    "logFormat": "text",
+    "logLevel": "info",
+}
 
 
 @pytest.fixture
@@ -42,22 +84,10 @@ def plain(settings: Settings) -> dict[str, Any]:
 def test_all_defaults() -> None:
     """These are the defaults, all of them; who changes one changes it for every user."""
     settings = load({}, {})
-    assert plain(settings) == {
-        "version": "v1",
-        "flags": {"failOnInitError": True, "plugin": {"containerDriverRoot": "/driver-root"}},
-        "health": {"staleAfter": 10.0, "hangAfter": 15.0},
-        "configFile": "",
-        "resourceConfig": "",
-        "devicePluginPath": "/var/lib/kubelet/device-plugins",
-        "kubeletSocket": None,
-        "runtimeDir": "/run/gpu-sharing-plugin",
-        "metricsAddress": ":9450",
-        "simulatedNode": "",
-        "logFormat": "text",
-        "logLevel": "info",
-    }
+    assert plain(settings) == CONFIGURATION | SERVICE
     assert (settings.shares, settings.address, settings.node) == ({}, ("", 9450), None)
     assert settings.service.registration_socket == "/var/lib/kubelet/device-plugins/kubelet.sock"
+    assert settings.notices == ()
 
 
 ROOT = "flags.plugin.containerDriverRoot"
@@ -146,37 +176,40 @@ def test_the_flag_that_names_a_file_wins_over_the_variable(file: str) -> None:
     assert settings.configuration.flags.plugin.container_driver_root == "/file"
 
 
-SERVICE_VALUES = {
-    "service.configFile": "",
-    "service.resourceConfig": "gpu:shared:2",
-    "service.devicePluginPath": "/plugins",
-    "service.kubeletSocket": "/kubelet.sock",
-    "service.runtimeDir": "/runtime",
-    "service.metricsAddress": "localhost:1",
-    "service.simulatedNode": "",
-    "service.logFormat": "json",
-    "service.logLevel": "debug",
-}
-
-
-def test_every_service_option_arrives_from_its_flag() -> None:
-    """Each flag that is no part of the file sets its own setting."""
-    assert {o.path for o in OPTIONS} == SERVICE_VALUES.keys() | {ROOT, FAIL}
-    expected = {path.removeprefix("service."): value for path, value in SERVICE_VALUES.items()}
-    assert expected.items() <= plain(load(SERVICE_VALUES, {})).items()
-
-
-def test_every_service_option_arrives_from_its_variable() -> None:
-    """Each environment variable sets its own setting, and a flag wins over it."""
-    environment = {
-        o.environment[0]: SERVICE_VALUES[o.path]
-        for o in OPTIONS
-        if o.path in SERVICE_VALUES and o.environment
+def test_each_value_knows_its_layer(file: str) -> None:
+    """Each value of the configuration says which layer it came from, the highest that has it."""
+    flags = {ROOT: "/flag", "service.configFile": file, "service.logLevel": "debug"}
+    settings = load(flags, {"MIG_STRATEGY": "single", "DRIVER_ROOT_CTR_PATH": "/env"})
+    assert {path: one for path, one in settings.sources.items() if one != "default"} == {
+        "version": "file",
+        "flags.migStrategy": "environment",
+        "flags.failOnInitError": "file",
+        "flags.plugin.containerDriverRoot": "flag",
+        "health.staleAfter": "file",
+        "health.hangAfter": "file",
     }
-    expected = {path.removeprefix("service."): value for path, value in SERVICE_VALUES.items()}
-    assert expected.items() <= plain(load({}, environment)).items()
-    settings = load({"service.logLevel": "error"}, environment)
-    assert (settings.service.log_level, settings.service.log_format) == (Level.ERROR, Format.JSON)
+
+
+def test_without_layers_all_values_are_defaults() -> None:
+    """Every leaf of the configuration has its source, and these are all leaves."""
+    expected = {"version", "resources.gpus", "resources.mig", "sharing.timeSlicing", "sharing.mps"}
+    expected |= {"imex.channelIDs", "imex.required", "health.staleAfter", "health.hangAfter"}
+    expected |= {f"flags.{name}" for name in CONFIGURATION["flags"]} - {"flags.plugin"}
+    expected |= {f"flags.plugin.{name}" for name in CONFIGURATION["flags"]["plugin"]}
+    assert load({}, {}).sources == dict.fromkeys(expected, "default")
+
+
+def test_the_sources_of_a_section_that_only_the_file_has(tmp_path: Path) -> None:
+    """Within a section the keys that the file leaves out are defaults."""
+    path = tmp_path / "config.yaml"
+    path.write_text("sharing: {timeSlicing: {resources: [{name: gpu, replicas: 2}]}}")
+    sources = load({"service.configFile": str(path)}, {}).sources
+    assert {name: one for name, one in sources.items() if name.startswith("sharing.")} == {
+        "sharing.timeSlicing.resources": "file",
+        "sharing.timeSlicing.renameByDefault": "default",
+        "sharing.timeSlicing.failRequestsGreaterThanOne": "default",
+        "sharing.mps": "default",
+    }
 
 
 def test_the_simulated_node_comes_from_its_flag_only() -> None:
@@ -200,90 +233,3 @@ def test_a_file_may_say_nothing(tmp_path: Path, content: str) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(content)
     assert load({"service.configFile": str(path)}, {}).configuration == load({}, {}).configuration
-
-
-@pytest.mark.parametrize(
-    ("text", "shares"),
-    [
-        ("gpu:shared:4", {"gpu": Share("shared", 4)}),
-        ("gpu:gpu:-1", {"gpu": Share("gpu", BY_MEMORY)}),
-        (
-            " gpu:a.b-c:1 , mig-1g.10gb:slice:2,",
-            {"gpu": Share("a.b-c", 1), "mig-1g.10gb": Share("slice", 2)},
-        ),
-        (f"gpu:{'n' * 52}:1", {"gpu": Share("n" * 52, 1)}),
-        (" , ", {}),
-    ],
-    ids=["renamed", "by memory", "several", "longest name", "nothing"],
-)
-def test_resource_config(text: str, shares: dict[str, Share]) -> None:
-    """Each ORIGINAL:NEW:REPLICAS shares one resource; blanks and a last comma do not matter."""
-    assert load({}, {"NVIDIA_DRIVER_RESOURCE_CONFIG": text}).shares == shares
-
-
-@pytest.mark.parametrize(
-    ("text", "address"),
-    [
-        (":0", ("", 0)),
-        ("0.0.0.0:9450", ("0.0.0.0", 9450)),  # noqa: S104
-        ("[::1]:65535", ("::1", 65535)),
-        ("node.example:80", ("node.example", 80)),
-    ],
-)
-def test_metrics_address(text: str, address: tuple[str, int]) -> None:
-    """An address is a host, which may be left out or be IPv6 in brackets, and a port."""
-    assert load({"service.metricsAddress": text}, {}).address == address
-
-
-@pytest.mark.parametrize(
-    ("flags", "socket"),
-    [
-        ({"service.devicePluginPath": "/plugins"}, "/plugins/kubelet.sock"),
-        ({"service.devicePluginPath": "/plugins", "service.kubeletSocket": "/k"}, "/k"),
-        ({"service.kubeletSocket": ""}, ""),
-    ],
-    ids=["in the plugin folder", "elsewhere", "none"],
-)
-def test_registration_socket(flags: dict[str, str], socket: str) -> None:
-    """The kubelet's socket is in its plugin folder unless the flag says otherwise; empty: none."""
-    assert load(flags, {}).service.registration_socket == socket
-
-
-@pytest.mark.parametrize(
-    ("value", "seconds"),
-    [
-        ("500ms", 0.5),
-        ("30s", 30.0),
-        ("5m", 300.0),
-        ("1h", 3600.0),
-        ("2.5", 2.5),
-        (7, 7.0),
-        (0.5, 0.5),
-    ],
-)
-def test_seconds(value: object, seconds: float) -> None:
-    """A length of time is a number with a unit, or a number of seconds."""
-    assert Seconds.read(value) == pytest.approx(seconds)
-
-
-def test_an_endpoint_is_named_after_its_resource() -> None:
-    """A worker's socket bears its resource's name, without the domain."""
-    assert endpoint("nvidia.com/gpu.shared", "/plugins") == "nvidia-gpu.shared.sock"
-
-
-def test_a_socket_path_of_107_bytes_is_kept_and_a_longer_one_shortened() -> None:
-    """An endpoint is shortened exactly where its path would not fit, and still tells resources
-    apart.
-    """
-    fitting = "/" + "d" * (107 - len("//nvidia-gpu.sock"))
-    assert endpoint("nvidia.com/gpu", fitting) == "nvidia-gpu.sock"
-    short = endpoint("nvidia.com/gpu", fitting + "d")
-    assert short == "nvidia-b81425dbf37c.sock"
-    assert short != endpoint("nvidia.com/cpu", fitting + "d")
-
-
-def test_the_limit_of_a_socket_path_counts_bytes() -> None:
-    """A folder with letters of more than one byte is as long as its bytes are."""
-    folder = "/" + "ü" * 46
-    assert len(f"{folder}/nvidia-gpu.sock") < 107
-    assert endpoint("nvidia.com/gpu", folder) != "nvidia-gpu.sock"

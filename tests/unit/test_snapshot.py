@@ -2,7 +2,7 @@
 
 import pytest
 
-from proto.control import ProcessState, ServiceState
+from proto.control import Problem, ProblemKind, ProcessState, ServiceState
 from supervisor.snapshot import Snapshot, not_live, not_ready
 from tests.unit.builders import worker_state
 
@@ -13,6 +13,18 @@ BOTH = ServiceState(processes=(ProcessState("monitor", "running", 0),), planned=
 NOTHING = ServiceState(processes=(), planned=())
 WAITING = ServiceState(processes=(), planned=None)
 NO_DRIVER = ServiceState(processes=(), planned=None, problem="no driver")
+
+LONG = Problem(ProblemKind.LIST_TOO_LONG, "too many")
+EMPTY = Problem(ProblemKind.MIG_EMPTY, "GPU 1")
+UNSHARED = Problem(ProblemKind.NOT_SHARED, "GPU 2")
+UNEVEN = Problem(ProblemKind.MIG_NOT_UNIFORM, "make them alike")
+UNCHANNELED = Problem(ProblemKind.IMEX_MISSING, "no channel")
+
+
+def troubled(*problems: Problem, planned: tuple[str, ...] | None = (GPU, SLICE)) -> ServiceState:
+    """Return a service that has these problems with its node."""
+    return ServiceState(processes=(), planned=planned, problems=problems)
+
 
 WELL = {GPU: (worker_state(GPU), NOW), SLICE: (worker_state(SLICE), NOW - 10.0)}
 UNREGISTERED = {**WELL, SLICE: (worker_state(SLICE, registered=False, streams=0), NOW)}
@@ -51,6 +63,31 @@ TABLE: dict[str, tuple[Snapshot, list[str], list[str]]] = {
         [f"{GPU}: the kubelet does not listen to its device list"],
     ),
     "unhealthy GPUs": (Snapshot(BOTH, NOW, workers=UNHEALTHY), [], []),
+    "not all is advertised": (
+        Snapshot(troubled(EMPTY, LONG), NOW, workers=WELL),
+        [],
+        ["list-too-long: too many"],
+    ),
+    "nothing is advertised": (
+        Snapshot(troubled(UNEVEN, UNCHANNELED, planned=()), NOW),
+        [],
+        ["mig-not-uniform: make them alike", "imex-missing: no channel"],
+    ),
+    "all is served, though not as wished": (
+        Snapshot(troubled(EMPTY, UNSHARED), NOW, workers=WELL),
+        [],
+        [],
+    ),
+    "a problem beside an unregistered worker": (
+        Snapshot(troubled(LONG), NOW, workers=UNREGISTERED),
+        [],
+        ["list-too-long: too many", f"{SLICE}: not registered with the kubelet"],
+    ),
+    "a problem of a service that is dead": (
+        Snapshot(troubled(LONG), NOW, workers=SILENT),
+        NO_GPU_WORKER,
+        NO_GPU_WORKER,
+    ),
     "a worker whose resource is gone": (Snapshot(BOTH, NOW, workers=SURPLUS), [], []),
 }
 

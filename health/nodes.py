@@ -1,0 +1,32 @@
+"""The device nodes that belong to a container with a GPU, beside the GPU's own."""
+
+import re
+from pathlib import Path
+
+CONTROL = ("/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools", "/dev/nvidia-modeset")
+IMEX = "/dev/nvidia-caps-imex-channels/channel0"
+
+ACCESS = re.compile(r"gpu(\d+)/gi(\d+)(?:/ci(\d+))?/access (\d+)")
+"""A line of mig-minors: which capability gives access to a GI, or to a CI in it."""
+
+Capabilities = dict[tuple[int, int, int | None], int]
+"""Numbers of capabilities by minor of the GPU, GI, and CI or None."""
+
+
+def existing(dev_root: Path) -> tuple[str, ...]:
+    """Return which of the nodes exist below *dev_root*."""
+    return tuple(node for node in (*CONTROL, IMEX) if (dev_root / node.lstrip("/")).exists())
+
+
+def capabilities(procfs: Path) -> Capabilities:
+    """Return what the driver tells of MIG capabilities; nothing where it tells nothing."""
+    try:
+        lines = (procfs / "driver/nvidia-caps/mig-minors").read_text().splitlines()
+    except OSError:
+        return {}
+    found: Capabilities = {}
+    for line in lines:
+        if match := ACCESS.fullmatch(line.strip()):
+            gpu, gi, ci, number = match.groups()
+            found[int(gpu), int(gi), None if ci is None else int(ci)] = int(number)
+    return found

@@ -1,0 +1,182 @@
+"""What the configuration file may hold: the fields of NVIDIA's `version: v1` file, and our own.
+
+Names and defaults are those of NVIDIA's device plugin v0.20, so its users' files go on working.
+"""
+
+import enum
+import re
+from typing import Annotated, Any
+
+import msgspec
+
+from proto.control import AllocationPolicy, DeviceIdStrategy, DeviceListStrategy
+
+
+class MigStrategy(enum.StrEnum):
+    """What becomes of GPUs in MIG mode."""
+
+    NONE = "none"
+    """They are advertised as whole GPUs."""
+    SINGLE = "single"
+    """Their instances are the node's GPUs; all must be alike."""
+    MIXED = "mixed"
+    """Each profile is a resource of its own."""
+
+
+class Discovery(enum.StrEnum):
+    """How devices are found."""
+
+    AUTO = "auto"
+    NVML = "nvml"
+
+
+class Seconds(float):
+    """A length of time, written as `500ms`, `30s`, `5m`, `1h` or as a number of seconds."""
+
+    UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}  # noqa: RUF012 - never changed
+
+    @classmethod
+    def read(cls, value: object) -> "Seconds":
+        """Return the time that *value* stands for; ValueError if it is none, or not positive."""
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h)?", str(value))
+        if isinstance(value, bool) or not match or not float(match[1]):
+            raise ValueError(f'write "{value}" as a positive time such as 30s, 5m or 2.5')
+        return cls(float(match[1]) * cls.UNITS[match[2] or "s"])
+
+    def __str__(self) -> str:
+        return f"{float(self):g}s"
+
+
+class _Section(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """A mapping in the configuration; a key that we do not know is an error."""
+
+
+class Plugin(_Section, frozen=True):
+    """`flags.plugin`."""
+
+    pass_device_specs: bool = False
+    device_list_strategy: DeviceListStrategy | tuple[DeviceListStrategy, ...] = (
+        DeviceListStrategy.ENVVAR,
+    )
+    device_id_strategy: DeviceIdStrategy = msgspec.field(
+        name="deviceIDStrategy", default=DeviceIdStrategy.UUID
+    )
+    cdi_annotation_prefix: str = "cdi.k8s.io/"
+    nvidia_ctk_path: str = msgspec.field(name="nvidiaCTKPath", default="/usr/bin/nvidia-ctk")
+    container_driver_root: str = "/driver-root"
+    shared_devices_allocation_policy: AllocationPolicy = AllocationPolicy.DISTRIBUTED
+
+    @property
+    def list_strategies(self) -> tuple[DeviceListStrategy, ...]:
+        """The strategies as a tuple, though the file may name a single one."""
+        given = self.device_list_strategy
+        return (given,) if isinstance(given, DeviceListStrategy) else given
+
+
+class Flags(_Section, frozen=True):
+    """`flags`."""
+
+    mig_strategy: MigStrategy = MigStrategy.NONE
+    fail_on_init_error: bool = True
+    mps_root: str = ""
+    """Taken, as charts always set it, and without effect: MPS is not supported."""
+    nvidia_driver_root: str = "/"
+    nvidia_dev_root: str = ""
+    """By default the driver's root."""
+    gdrcopy_enabled: bool = False
+    gds_enabled: bool = False
+    mofed_enabled: bool = False
+    use_node_feature_api: bool | None = msgspec.field(name="useNodeFeatureAPI", default=None)
+    """Taken and without effect: it is the labeller's."""
+    device_discovery_strategy: Discovery = Discovery.AUTO
+    plugin: Plugin = Plugin()
+    gfd: dict[str, Any] | None = None
+    """Taken and without effect: it is the labeller's."""
+
+
+class Pattern(_Section, frozen=True):
+    """A resource name for the devices that a pattern matches."""
+
+    pattern: Annotated[str, msgspec.Meta(min_length=1)]
+    """Of a GPU's model or a MIG profile; `*` stands for anything."""
+    name: Annotated[str, msgspec.Meta(min_length=1)]
+    """The resource name, with or without nvidia.com/."""
+
+
+class Resources(_Section, frozen=True):
+    """`resources`: names by model and profile, the first match counts."""
+
+    gpus: tuple[Pattern, ...] = ()
+    mig: tuple[Pattern, ...] = ()
+
+
+class SharedResource(_Section, frozen=True):
+    """An entry of `sharing.timeSlicing.resources`."""
+
+    name: Annotated[str, msgspec.Meta(min_length=1)]
+    """The resource as it is called without sharing."""
+    replicas: Annotated[int, msgspec.Meta(ge=2)]
+    """Of each device."""
+    rename: str | None = None
+    """What its replicas are called."""
+    devices: str | int | tuple[str | int, ...] = "all"
+    """Which of them: "all", the first so many, or a list of indices, "GPU:MIG" and UUIDs."""
+
+
+class TimeSlicing(_Section, frozen=True):
+    """`sharing.timeSlicing`."""
+
+    resources: Annotated[tuple[SharedResource, ...], msgspec.Meta(min_length=1)]
+    rename_by_default: bool = False
+    """Call replicas `<name>.shared` where no rename says otherwise."""
+    fail_requests_greater_than_one: bool = False
+    """Refuse a container more than one replica."""
+
+
+class Sharing(_Section, frozen=True):
+    """`sharing`."""
+
+    time_slicing: TimeSlicing | None = None
+    mps: dict[str, Any] | None = None
+    """Known, to be refused with a reason."""
+
+
+class Imex(_Section, frozen=True):
+    """`imex`."""
+
+    channel_ids: tuple[int, ...] = msgspec.field(name="channelIDs", default=())
+    required: bool = False
+
+
+class Health(_Section, frozen=True):
+    """`health`."""
+
+    stale_after: Seconds = Seconds(10)
+    """Without word of the monitor for so long, devices are Unhealthy: not knowing is no health."""
+    hang_after: Seconds = Seconds(15)
+    """A process without a sign of life for so long is killed; a slow driver takes less."""
+
+
+class Configuration(_Section, frozen=True):
+    """The configuration file."""
+
+    version: str = "v1"
+    """Of this format; there is one."""
+    flags: Flags = Flags()
+    resources: Resources = Resources()
+    sharing: Sharing = Sharing()
+    imex: Imex = Imex()
+    health: Health = Health()
+
+
+def decode(kind: type, value: object) -> object:
+    """Decode the types of ours that msgspec does not know."""
+    if kind is Seconds:
+        return Seconds.read(value)
+    raise NotImplementedError(kind)
+
+
+def plain(configuration: Configuration) -> dict[str, Any]:
+    """Return the configuration in the file's own structure and keys, with every value."""
+    tree: dict[str, Any] = msgspec.to_builtins(configuration, enc_hook=str)
+    return tree

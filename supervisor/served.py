@@ -1,0 +1,31 @@
+"""What is to be served, and what stands in the way, as the exporter shows it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from proto.control import Problem, ProcessState, ResourcePlan, ServiceState
+from supervisor.policy import Child
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """The state of the service, beside that of its processes."""
+
+    plans: Mapping[str, ResourcePlan] | None = None
+    """By the worker's name; None before the first inventory."""
+    problems: tuple[Problem, ...] = ()
+    """What is wrong with the node."""
+    not_ready: Mapping[str, str] = field(default_factory=dict)
+    """Why a child cannot do its work, by its name."""
+
+    def state(self, children: Mapping[str, Child]) -> ServiceState:
+        """Return what the exporter is told."""
+        return ServiceState(
+            processes=tuple(
+                ProcessState(name, child.state.value, max(0, child.starts - 1))
+                for name, child in children.items()
+            ),
+            planned=None if self.plans is None else tuple(p.resource for p in self.plans.values()),
+            problems=self.problems,
+            problem=next(iter(self.not_ready.values()), ""),
+        )

@@ -1,0 +1,133 @@
+"""How devices are shared: what the configuration says, and which devices it means."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from supervisor import naming
+from supervisor.configuration import SharedResource, TimeSlicing
+
+BY_MEMORY = -1
+"""Instead of a number of replicas: one for each 1000 MiB of the device's own memory."""
+MEMORY_UNIT = 1000
+"""MiB that one such replica stands for."""
+
+MOST_REPLICAS = (4 << 20) // 60
+"""Replicas of one device that fit into the 4 MiB list which the kubelet takes, at 60 bytes each."""
+
+_HEX = "[0-9a-fA-F]"
+_ID = rf"{_HEX}{{8}}(?:-{_HEX}{{4}}){{3}}-{_HEX}{{12}}"
+REFERENCE = re.compile(rf"\d+|\d+:\d+|GPU-{_ID}|MIG-{_ID}|MIG-GPU-{_ID}/\d+/\d+")
+"""How one device is named: index, index:place, UUID, or a MIG device's old name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """How devices of a resource are shared."""
+
+    name: str
+    """Their resource name from then on, with its domain."""
+    replicas: int
+    """Of each device, from 1; or BY_MEMORY."""
+    devices: int | tuple[str, ...] | None = None
+    """So many, or these; None: all."""
+
+
+Shares = Mapping[str, tuple[Share, ...]]
+"""By the resource's full name before sharing; a device goes by the first that means it."""
+
+
+class Named(Protocol):
+    """A device that can be referred to."""
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Everything that it is called."""
+
+
+D = TypeVar("D", bound=Named)
+
+
+def choose(share: Share, left: Sequence[D], devices: Sequence[D]) -> tuple[list[D], list[str]]:
+    """Return those *left* of the resource's *devices* that *share* means, and what is not there."""
+    if share.devices is None:
+        return list(left), []
+    if isinstance(share.devices, int):
+        short = share.devices - len(left)
+        return list(left[: share.devices]), [f"{short} more"] if short > 0 else []
+    chosen = [device for device in left if device.names & set(share.devices)]
+    there = {name for device in devices for name in device.names}
+    return chosen, [name for name in share.devices if name not in there]
+
+
+def from_flag(text: str) -> dict[str, tuple[Share, ...]]:
+    """Return what `--resource-config` says; ValueError names the entry that cannot be used."""
+    shares: dict[str, tuple[Share, ...]] = {}
+    for entry in filter(None, (part.strip() for part in text.split(","))):
+        parts = entry.split(":")
+        if len(parts) != 3:  # noqa: PLR2004 - as the syntax says
+            raise ValueError(f'"{entry}": write ORIGINAL:NEW:REPLICAS')
+        original, name, count = parts
+        if not re.fullmatch(r"-1|[1-9]\d*", count) or int(count) > MOST_REPLICAS:
+            raise ValueError(
+                f'"{entry}": write replicas as 1 to {MOST_REPLICAS}, or as -1 for one for each '
+                f"{MEMORY_UNIT} MiB of a device's memory"
+            )
+        try:
+            shares[naming.full(original)] = (Share(naming.full(name), int(count)),)
+        except ValueError as error:
+            raise ValueError(f'"{entry}": {error}') from error
+    return shares
+
+
+def from_file(time_slicing: TimeSlicing | None) -> dict[str, tuple[Share, ...]]:
+    """Return what `sharing.timeSlicing` says; ValueError begins with the offending key."""
+    shares: dict[str, tuple[Share, ...]] = {}
+    for place, entry in enumerate(time_slicing.resources if time_slicing else ()):
+        key = f"sharing.timeSlicing.resources[{place}]"
+        if entry.replicas > MOST_REPLICAS:
+            raise ValueError(
+                f"{key}.replicas: {entry.replicas} replicas pass the 4 MiB list that the kubelet "
+                f"takes; write at most {MOST_REPLICAS}"
+            )
+        original = _name(f"{key}.name", entry.name)
+        share = Share(
+            _new_name(key, entry, suffix=bool(time_slicing and time_slicing.rename_by_default)),
+            entry.replicas,
+            _devices(f"{key}.devices", entry.devices),
+        )
+        shares[original] = (*shares.get(original, ()), share)
+    return shares
+
+
+def _new_name(key: str, entry: SharedResource, *, suffix: bool) -> str:
+    if entry.rename:
+        return _name(f"{key}.rename", entry.rename)
+    return _name(f"{key}.name", entry.name + (naming.SHARED if suffix else ""))
+
+
+def _name(key: str, name: str) -> str:
+    try:
+        return naming.full(name)
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from error
+
+
+def _devices(key: str, devices: str | int | Iterable[str | int]) -> int | tuple[str, ...] | None:
+    allowed = 'write "all", a count from 1, or a list of indices, "GPU:MIG" indices and UUIDs'
+    if devices == "all":
+        return None
+    if isinstance(devices, int):
+        if devices < 1:
+            raise ValueError(f"{key}: {devices} is no count; {allowed}")
+        return devices
+    if isinstance(devices, str):
+        raise ValueError(f'{key}: "{devices}" is not "all"; {allowed}')  # noqa: TRY004 - a value
+    references = tuple(str(one) for one in devices)
+    if not references:
+        raise ValueError(f"{key}: the list is empty; {allowed}")
+    for one in references:
+        if not REFERENCE.fullmatch(one):
+            raise ValueError(f'{key}: "{one}" names no device; {allowed}')
+    return references

@@ -1,0 +1,258 @@
+"""CDI specifications: what the toolkit writes gets into its place in one piece, or not at all."""
+
+import os
+import select
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from proto.channel import Channel
+from proto.control import Inventoried, MonitorSettings, Paths, Stop
+from simulator.node import LiveNode, Node
+from tests.fakes.service import PATIENCE
+from tests.fakes.toolkit import NAME, Host
+
+MONITOR = """
+import socket, sys, msgspec
+from health.main import main
+from proto.channel import Channel
+from proto.control import MonitorSettings
+channel = Channel(socket.socket(fileno=int(sys.argv[2])))
+sys.exit(main(msgspec.json.decode(sys.argv[1], type=MonitorSettings), channel, 1))
+"""
+
+
+@pytest.fixture
+def host(folder: Path) -> Host:
+    """Make a host of its own for each test."""
+    return Host(folder)
+
+
+@pytest.fixture
+def hung(host: Host) -> Iterator[int]:
+    """Have a descriptor on which a hanging tool tells of itself, and that ends with it."""
+    descriptor = os.open(host.fifo, os.O_RDONLY | os.O_NONBLOCK)
+    yield descriptor
+    os.close(descriptor)
+
+
+def received(descriptor: int) -> bytes:
+    """Wait for bytes, or for the end, of all processes that could send some."""
+    assert select.select([descriptor], [], [], PATIENCE)[0], "neither bytes nor the end"
+    return os.read(descriptor, 100)
+
+
+def test_a_specification_is_written(host: Host) -> None:
+    """What the tool writes is in the folder afterwards, for all to read, and nothing else is."""
+    kinds, log = host.write()
+
+    assert kinds == ["k8s.device-plugin.nvidia.com/gpu"]
+    assert host.files() == {NAME}
+    assert host.spec()["kind"] == kinds[0]
+    assert (host.specs / NAME).stat().st_mode & 0o777 == 0o644
+    assert [(e["level"], e["message"], e["changed"]) for e in log] == [
+        ("info", "CDI specification", True)
+    ]
+    [call] = host.calls()
+    assert call[:3] == ["cdi", "generate", "--mode=nvml"]
+    assert {"--driver-root=/", "--dev-root=/", "--device-name-strategy=uuid"} <= set(call)
+
+
+def test_a_changed_specification_replaces_the_old_one(host: Host) -> None:
+    """After an upgrade of the driver the new file takes the old one's name in one step."""
+    host.write()
+    with (host.specs / NAME).open() as old:
+        host.write(driver="590.1")
+
+        assert "580.95.05" in old.read()
+    assert host.paths()[0] == "/usr/lib/libcuda.so.590.1"
+
+
+def test_the_same_specification_is_left_alone(host: Host) -> None:
+    """A file whose content would be the same is not touched: runtimes watch it."""
+    host.write()
+    before = (host.specs / NAME).stat()
+    kinds, log = host.write()
+    after = (host.specs / NAME).stat()
+
+    assert kinds == ["k8s.device-plugin.nvidia.com/gpu"]
+    assert log[0]["changed"] is False
+    assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
+    assert host.files() == {NAME}
+
+
+@pytest.mark.parametrize(
+    ("does", "problem"),
+    [
+        ("fail", 'exit code 1: failed to generate CDI spec: failed to get "GPU-1": GPU is lost'),
+        ("garbage", "cannot read what nvidia-ctk wrote as JSON"),
+        ("nothing", "there is nothing"),
+        ("other-kind", "it is not of kind k8s.device-plugin.nvidia.com/gpu"),
+    ],
+)
+def test_after_a_failure_the_old_file_stays(host: Host, does: str, problem: str) -> None:
+    """The reason is one line, and the folder is as it was."""
+    host.write()
+    before = (host.specs / NAME).read_bytes()
+    kinds, [entry] = host.write(does=does)
+
+    assert kinds == []
+    assert (entry["level"], entry["message"]) == ("error", "cannot write a CDI specification")
+    assert problem in entry["error"]
+    assert entry["file"] == str(host.specs / NAME)
+    assert host.files() == {NAME}
+    assert (host.specs / NAME).read_bytes() == before
+
+
+def test_a_folder_that_cannot_be_written_is_an_error(host: Host) -> None:
+    """The system's reason is in the log and the monitor goes on."""
+    host.folder.joinpath("run").write_text("no folder")
+    kinds, [entry] = host.write()
+
+    assert kinds == []
+    assert "Not a directory" in entry["error"]
+
+
+def test_what_a_killed_monitor_left_is_removed(host: Host) -> None:
+    """Files in the making that were left behind do not disturb the next run, and go with it."""
+    left = host.specs / ".k8s.device-plugin.nvidia.com-gpu.work"
+    left.mkdir(parents=True)
+    (left / "spec.json").write_text("{")
+    host.write(does="nothing")
+
+    assert host.files() == set()
+
+
+def test_a_hanging_tool_is_killed_with_its_children(host: Host, hung: int) -> None:
+    """After its time nothing of the tool is left, and the monitor goes on."""
+    host.write()
+    kinds, [entry] = host.write(limit=2.0, does="hang-with-child")
+
+    assert kinds == []
+    assert "killed after 2.0 s" in entry["error"]
+    assert received(hung) == b"hanging\n"
+    assert received(hung) == b""
+    assert host.files() == {NAME}
+
+
+def test_all_specifications_share_one_limit(host: Host, hung: int) -> None:
+    """A tool that hangs each time cannot hold up the monitor's start beyond the limit for all."""
+    host.change(modes=("gdrcopy", "gds"))
+    _, log = host.write(total=2.0, does="hang")
+
+    assert received(hung) == b"hanging\n"
+    assert "killed after 2.0 s" in log[0]["error"]
+    assert ["no time is left" in entry["error"] for entry in log[1:]] == [True, True]
+    assert len(host.calls()) == 1
+
+
+def test_the_tool_ends_with_the_monitor(host: Host, hung: int) -> None:
+    """A monitor that is killed while the tool hangs leaves no tool behind."""
+    with host.start(does="hang") as process:
+        assert received(hung) == b"hanging\n"
+        process.kill()
+        assert received(hung) == b""
+
+
+def test_without_the_tool_there_is_one_warning(host: Host) -> None:
+    """Where no tool is found, one line says which files are missing; nothing is written."""
+    host.environment["PATH"] = str(host.folder)
+    host.change(modes=("gds",), container_driver_root=f"{host.folder}/driver")
+    kinds, [entry] = host.write()
+
+    assert kinds == []
+    assert entry["level"] == "warning"
+    assert entry["message"].startswith("no nvidia-ctk found")
+    assert [Path(file).name for file in entry["files"]] == [NAME, NAME.replace("gpu", "gds")]
+    assert not host.specs.exists()
+
+
+@pytest.mark.parametrize("place", ["driver/usr/bin", "hooks"])
+def test_the_tool_is_found_off_the_path(host: Host, place: str) -> None:
+    """The tool in the driver's root is used, or else the one beside the hook."""
+    host.install(host.folder / place)
+    host.environment["PATH"] = str(Path(sys.executable).parent)
+    host.change(container_driver_root=f"{host.folder}/driver")
+
+    assert host.write()[0] == ["k8s.device-plugin.nvidia.com/gpu"]
+
+
+@pytest.mark.parametrize(
+    ("folders", "host_roots", "paths"),
+    [
+        ("driver/dev", ("/", "/"), ("/usr/lib", "/dev")),
+        ("driver", ("/", "/"), ("/usr/lib", "/dev")),
+        ("driver/dev", ("/opt/driver", "/"), ("/opt/driver/usr/lib", "/dev")),
+        ("driver", ("/opt/driver", "/opt/driver"), ("/opt/driver/usr/lib", "/opt/driver/dev")),
+        ("", ("/opt/driver", "/"), ("/opt/driver/usr/lib", "/dev")),
+    ],
+)
+def test_paths_are_the_hosts(
+    host: Host, folders: str, host_roots: tuple[str, str], paths: tuple[str, str]
+) -> None:
+    """Wherever the driver's root is mounted here, with a folder dev or without: hosts' paths."""
+    (host.folder / folders).mkdir(parents=True, exist_ok=True)
+    host.change(
+        container_driver_root=f"{host.folder}/driver",
+        driver_root=host_roots[0],
+        dev_root=host_roots[1],
+    )
+    host.write()
+
+    assert host.paths() == (f"{paths[0]}/libcuda.so.580.95.05", f"{paths[1]}/nvidia0")
+    assert (host.specs / NAME).stat().st_mode & 0o777 == 0o644
+
+
+def test_each_mode_has_its_specification(host: Host) -> None:
+    """A mode's file stands beside that of the GPUs; hardware that is not there is a warning."""
+    host.change(modes=("gdrcopy", "gds", "mofed"))
+    kinds, log = host.write(lacks="gds")
+
+    assert [kind.partition("/")[2] for kind in kinds] == ["gpu", "gdrcopy", "mofed"]
+    assert host.files() == {NAME.replace("gpu", name) for name in ("gpu", "gdrcopy", "mofed")}
+    assert [entry["level"] for entry in log] == ["info", "info", "warning", "info"]
+    assert "empty device edits" in log[2]["error"]
+
+
+def test_a_node_without_gpus_to_specify_is_an_error(host: Host) -> None:
+    """No device for the GPUs' own specification is an error, unlike that of a mode."""
+    _, [entry] = host.write(lacks="nvml")
+
+    assert entry["level"] == "error"
+
+
+def test_the_specification_is_there_before_the_inventory(host: Host) -> None:
+    """The monitor reports no GPU before the name that it is handed out under is written."""
+    node = LiveNode(host.folder)
+    node.start(msgspec.convert({"gpus": [{}]}, Node))
+    bus = f"{host.folder}/health.ipc"
+    settings = MonitorSettings(
+        Paths(bus, f"{host.folder}/telemetry.ipc", "", str(host.folder)),
+        binding="simulator.nvml",
+        binding_argument=str(host.folder),
+        sysfs=str(node.sysfs),
+        cdi=host.settings,
+    )
+    ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with its:
+        process = subprocess.Popen(
+            [sys.executable, "-c", MONITOR, msgspec.json.encode(settings), str(its.fileno())],
+            env={**os.environ, **host.environment},
+            pass_fds=[its.fileno()],
+        )
+    channel = Channel(ours)
+    try:
+        assert select.select([ours], [], [], PATIENCE)[0]
+        assert isinstance(channel.receive(), Inventoried)
+        assert host.files() == {NAME}
+        channel.send(Stop())
+        assert process.wait(PATIENCE) == 0
+    finally:
+        process.kill()
+        process.wait()
+        channel.close()

@@ -1,0 +1,125 @@
+"""What is advertised and handed out, through the whole service."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from simulator.kubelet import AdmissionError
+from tests.fakes.service import kubelet, service
+
+MIG_NODE: dict[str, object] = {
+    "gpus": [{"mig": ["1g.10gb", "1g.10gb", "3g.40gb"]}, {"name": "NVIDIA A30", "memoryMiB": 24576}]
+}
+UNEVEN: dict[str, object] = {"gpus": [{"mig": ["1g.10gb"]}, {"mig": ["3g.40gb"]}]}
+SMALL = "nvidia.com/mig-1g.10gb"
+
+
+def test_each_profile_is_a_resource(folder: Path) -> None:
+    """Under mixed, profiles and whole GPUs are resources, each served by a worker of its own."""
+
+    async def story() -> None:
+        async with (
+            kubelet(folder) as node,
+            service(folder, "--mig-strategy=mixed", node=MIG_NODE) as running,
+        ):
+            await node.until(lambda k: len(k.resources) == 3)
+            await running.ready()
+            pod = await node.admit("pod", SMALL, 1)
+            lists = {name: resource.lists for name, resource in node.resources.items()}
+            running.node.xid(0, 79, mig=0)
+            await node.until(lambda k: k.healthy(SMALL) == 1)
+            after = {name: resource.lists for name, resource in node.resources.items()}
+
+            assert sorted(node.resources) == ["nvidia.com/gpu", SMALL, "nvidia.com/mig-3g.40gb"]
+            assert pod.envs["NVIDIA_VISIBLE_DEVICES"].startswith("MIG-")
+            assert after == {**lists, SMALL: lists[SMALL] + 1}
+
+    asyncio.run(story())
+
+
+def test_an_xid_on_a_gpu_hits_all_its_instances(folder: Path) -> None:
+    """What is wrong with a GPU is wrong with the instances on it, whatever their resource."""
+
+    async def story() -> None:
+        options = ("--mig-strategy=mixed", "--resource-config=mig-1g.10gb:slice:2")
+        async with (
+            kubelet(folder) as node,
+            service(folder, *options, node=MIG_NODE) as running,
+        ):
+            await node.until(lambda k: k.healthy("nvidia.com/slice") == 4)
+            await running.ready()
+            running.node.xid(0, 79)
+            await node.until(
+                lambda k: (
+                    not k.healthy("nvidia.com/slice") and not k.healthy("nvidia.com/mig-3g.40gb")
+                )
+            )
+
+            assert node.healthy("nvidia.com/gpu") == 1
+
+    asyncio.run(story())
+
+
+def test_an_uneven_node_is_refused_under_single(folder: Path) -> None:
+    """Strategy single on unlike GPUs is one line with what to do, and exit code 1."""
+
+    async def story() -> None:
+        async with service(folder, "--mig-strategy=single", node=UNEVEN) as running:
+            code = await running.ended()
+            told = await running.logged("cannot serve all", problem="mig-not-uniform")
+
+            assert code == 1
+            assert "GPU 0: 1g.10gb; GPU 1: 3g.40gb; make them alike" in told["reason"]
+
+    asyncio.run(story())
+
+
+def test_an_uneven_node_is_waited_for(folder: Path) -> None:
+    """With failOnInitError=false such a node advertises nothing and says why it is not ready."""
+
+    async def story() -> None:
+        options = ("--mig-strategy=single", "--fail-on-init-error=false")
+        async with kubelet(folder) as node, service(folder, *options, node=UNEVEN) as running:
+            await running.logged("metrics")
+            await running.shows("gpu_sharing_node_problem", 1, problem="mig-not-uniform")
+            status, body = await running.get("/readyz")
+
+            assert status == 503
+            assert json.loads(body)["problems"][0].startswith("mig-not-uniform: MIG strategy")
+            assert (await running.get("/livez"))[0] == 200
+            assert node.resources == {}
+
+    asyncio.run(story())
+
+
+def test_a_list_that_no_kubelet_takes_is_refused(folder: Path) -> None:
+    """More replicas than fit into 4 MiB end the service with the arithmetic."""
+
+    async def story() -> None:
+        options = "--resource-config=gpu:gpu:40000"
+        async with service(folder, options, node={"gpus": [{}, {}]}) as running:
+            code = await running.ended()
+            told = await running.logged("cannot serve all", problem="list-too-long")
+
+            assert code == 1
+            assert "80000 devices" in told["reason"]
+
+    asyncio.run(story())
+
+
+def test_replicas_are_spread_or_refused(folder: Path) -> None:
+    """Under the policy spread no container gets two replicas of one GPU, even if it asks."""
+
+    async def story() -> None:
+        options = ("--resource-config=gpu:gpu:3", "--shared-devices-allocation-policy=spread")
+        async with kubelet(folder) as node, service(folder, *options, node={"gpus": [{}, {}]}):
+            await node.until(lambda k: k.healthy("nvidia.com/gpu") == 6)
+            pod = await node.admit("pod", "nvidia.com/gpu", 2)
+            with pytest.raises(AdmissionError, match="spread forbids"):
+                await node.admit("greedy", "nvidia.com/gpu", 3)
+
+            assert len(set(pod.envs["NVIDIA_VISIBLE_DEVICES"].split(","))) == 2
+
+    asyncio.run(story())

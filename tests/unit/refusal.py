@@ -1,0 +1,17 @@
+"""What users are told when their settings cannot be used."""
+
+from collections.abc import Mapping
+
+import pytest
+
+from supervisor.settings import SettingsError, load
+
+
+def message(flags: Mapping[str, str], environment: Mapping[str, str]) -> str:
+    """Return the message of the error that these settings are."""
+    with pytest.raises(SettingsError) as error:
+        load(flags, environment)
+    text = str(error.value)
+    assert text.startswith("cannot ")
+    assert len(text.splitlines()) == 1
+    return text

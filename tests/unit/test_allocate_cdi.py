@@ -1,0 +1,155 @@
+"""What a container is given where devices are named by CDI."""
+
+import re
+from typing import Any
+
+import pytest
+
+from health.nodes import IMEX
+from proto import deviceplugin_pb2 as api
+from proto.control import DeviceIdStrategy, DeviceListStrategy, Handout
+from tests.unit.test_allocate import mounts, view
+from workers import response
+
+ENVVAR, MOUNTS = DeviceListStrategy.ENVVAR, DeviceListStrategy.VOLUME_MOUNTS
+ANNOTATIONS, CRI = DeviceListStrategy.CDI_ANNOTATIONS, DeviceListStrategy.CDI_CRI
+VENDOR = "k8s.device-plugin.nvidia.com"
+KEY = re.compile(r"cdi\.k8s\.io/nvidia-device-plugin_[0-9a-f]{32}")
+
+
+def answer(handout: Handout, *ids: str, **fields: Any) -> api.ContainerAllocateResponse:
+    """Return what a container with these *ids* is given."""
+    return response.allocate(view(**fields), handout, ids)
+
+
+def named(found: api.ContainerAllocateResponse) -> list[str]:
+    """Return the CDI names that are given to the container runtime."""
+    return [device.name for device in found.cdi_devices]
+
+
+def annotated(found: api.ContainerAllocateResponse) -> tuple[str, str]:
+    """Return the one annotation."""
+    (annotation,) = found.annotations.items()
+    return annotation
+
+
+def test_devices_by_cri() -> None:
+    """With cdi-cri the devices are named to the runtime, and there is nothing else."""
+    expected = api.ContainerAllocateResponse(
+        cdi_devices=[api.CDIDevice(name=f"{VENDOR}/gpu={name}") for name in ("A", "M1")]
+    )
+    assert answer(Handout((CRI,)), "A::0", "M1::1", "A::1") == expected
+
+
+def test_devices_by_annotation() -> None:
+    """With cdi-annotations the devices are in one annotation, and there is nothing else."""
+    found = answer(Handout((ANNOTATIONS,)), "A::0", "M1::1", "A::1")
+    key, value = annotated(found)
+    assert KEY.fullmatch(key)
+    assert value == f"{VENDOR}/gpu=A,{VENDOR}/gpu=M1"
+    assert found == api.ContainerAllocateResponse(annotations={key: value})
+
+
+def test_devices_by_index() -> None:
+    """The names of CDI devices follow the id strategy, too."""
+    handout = Handout((CRI,), id_strategy=DeviceIdStrategy.INDEX)
+    assert named(answer(handout, "B::0", "M0")) == [f"{VENDOR}/gpu=1", f"{VENDOR}/gpu=3:0"]
+
+
+def test_the_kind_of_devices() -> None:
+    """Vendor and class are those of the specifications, the vendor for features, too."""
+    handout = Handout((CRI, ANNOTATIONS), cdi_kind="example.com/card", features=("gds",))
+    found = answer(handout, "C")
+    assert named(found) == ["example.com/card=C", "example.com/gds=all"]
+    assert annotated(found)[1] == "example.com/card=C,example.com/gds=all"
+
+
+def test_the_prefix_of_annotations() -> None:
+    """The annotation's key begins as it is configured, and is not longer than Kubernetes takes."""
+    key, _ = annotated(answer(Handout((ANNOTATIONS,), cdi_annotation_prefix="x.example/"), "C"))
+    assert re.fullmatch(r"x\.example/nvidia-device-plugin_[0-9a-f]{32}", key)
+    assert len(key.partition("/")[2]) <= 63
+
+
+def test_the_key_of_an_annotation() -> None:
+    """The same devices have the same key at any time, other devices another."""
+    handout = Handout((ANNOTATIONS,))
+    requests = (["A::0"], ["B::0"], ["A::0", "B::0"], ["B::0", "A::0"], ["M0"])
+    keys = [annotated(answer(handout, *ids))[0] for ids in requests]
+    assert len(set(keys)) == len(requests)
+    assert keys == [annotated(answer(handout, *ids))[0] for ids in requests]
+    assert keys[0] == "cdi.k8s.io/nvidia-device-plugin_" + DIGEST_OF_A
+
+
+DIGEST_OF_A = "0dc036bbd626fc3d63f9c0b604387111"
+
+
+def test_all_strategies_together() -> None:
+    """Each strategy does its part beside the others."""
+    found = answer(Handout((ENVVAR, CRI, MOUNTS, ANNOTATIONS)), "C")
+    key, value = annotated(found)
+    assert found == api.ContainerAllocateResponse(
+        envs={"NVIDIA_VISIBLE_DEVICES": "C"},
+        mounts=mounts("C"),
+        annotations={key: value},
+        cdi_devices=[api.CDIDevice(name=f"{VENDOR}/gpu=C")],
+    )
+    assert value == f"{VENDOR}/gpu=C"
+
+
+@pytest.mark.parametrize("strategies", [(CRI,), (ANNOTATIONS,), (CRI, ANNOTATIONS)])
+def test_by_cdi_alone_there_is_nothing_for_another_runtime(
+    strategies: tuple[DeviceListStrategy, ...],
+) -> None:
+    """Where all strategies are CDI's the specification has the nodes; features stay in the
+    environment.
+    """
+    handout = Handout(
+        strategies, pass_device_specs=True, features=("gds", "mofed"), imex_channels=(0,)
+    )
+    found = answer(handout, "A::0", nodes=("/dev/nvidiactl", IMEX))
+    assert dict(found.envs) == {"NVIDIA_GDS": "enabled", "NVIDIA_MOFED": "enabled"}
+    assert (list(found.mounts), list(found.devices)) == ([], [])
+
+
+def test_beside_cdi_the_nodes_are_passed() -> None:
+    """With a strategy that is not CDI's, device nodes are passed if they are to be."""
+    found = answer(Handout((CRI, ENVVAR), pass_device_specs=True), "A::0")
+    assert [device.host_path for device in found.devices] == ["/dev/nvidia1"]
+
+
+KINDS: dict[str, tuple[tuple[str, ...], list[str]]] = {
+    "nobody knows": ((), ["gdrcopy", "gds", "mofed"]),
+    "all there": (
+        tuple(f"{VENDOR}/{name}" for name in ("gpu", "gds", "mofed", "gdrcopy")),
+        ["gdrcopy", "gds", "mofed"],
+    ),
+    "one missing": (
+        (f"{VENDOR}/gpu", f"{VENDOR}/mofed", f"{VENDOR}/gdrcopy"),
+        ["gdrcopy", "mofed"],
+    ),
+    "none there": ((f"{VENDOR}/gpu",), []),
+    "another vendor's": (("example.com/gds",), []),
+}
+
+
+@pytest.mark.parametrize(("kinds", "features"), KINDS.values(), ids=KINDS)
+def test_features(kinds: tuple[str, ...], features: list[str]) -> None:
+    """A feature of which the node has no specification is left out: no runtime could resolve it."""
+    handout = Handout((CRI, ANNOTATIONS), features=("gdrcopy", "gds", "mofed"))
+    found = answer(handout, "C", cdi_kinds=kinds)
+    expected = [f"{VENDOR}/gpu=C", *(f"{VENDOR}/{feature}=all" for feature in features)]
+    assert named(found) == expected
+    assert annotated(found)[1] == ",".join(expected)
+    enabled = dict.fromkeys(("NVIDIA_GDRCOPY", "NVIDIA_GDS", "NVIDIA_MOFED"), "enabled")
+    assert dict(found.envs) == enabled
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["there", "missing"])
+def test_a_channel(there: bool) -> None:  # noqa: FBT001 - a column of the table
+    """The IMEX channel is a CDI device behind the others, where it exists."""
+    handout = Handout((CRI,), imex_channels=(0,), features=("gds",))
+    expected = [f"{VENDOR}/gpu=C", f"{VENDOR}/imex-channel=0", f"{VENDOR}/gds=all"]
+    if not there:
+        del expected[1]
+    assert named(answer(handout, "C", nodes=(IMEX,) if there else ())) == expected

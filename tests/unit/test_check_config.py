@@ -1,0 +1,102 @@
+"""`check-config`: what `run` would go by, and where each value comes from."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from supervisor.main import main
+from supervisor.options import OPTIONS
+
+
+@pytest.fixture(autouse=True)
+def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have none of our variables in the environment."""
+    for option in OPTIONS:
+        for name in option.environment:
+            monkeypatch.delenv(name, raising=False)
+
+
+def printed(
+    capsys: pytest.CaptureFixture[str], *arguments: str, notices: str = ""
+) -> dict[str, Any]:
+    """Return what the command prints, beside these *notices*."""
+    assert main(["check-config", *arguments]) == 0
+    out, err = capsys.readouterr()
+    assert err == notices
+    answer: dict[str, Any] = json.loads(out)
+    return answer
+
+
+def test_the_defaults(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without any setting every value is there, in the file's own structure, as a default."""
+    answer = printed(capsys)
+    assert list(answer) == ["config", "sources", "service"]
+    assert list(answer["config"]) == ["version", "flags", "resources", "sharing", "imex", "health"]
+    assert answer["config"]["health"] == {"staleAfter": "10s", "hangAfter": "15s"}
+    assert answer["config"]["flags"]["plugin"]["deviceListStrategy"] == ["envvar"]
+    assert set(answer["sources"].values()) == {"default"}
+    assert answer["service"]["metricsAddress"] == ":9450"
+
+
+def test_each_layer(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The value that counts is shown, with the layer that it comes from."""
+    path = tmp_path / "config.yaml"
+    path.write_text(
+        "flags: {migStrategy: mixed, gdsEnabled: true, plugin: {deviceIDStrategy: index}}"
+    )
+    monkeypatch.setenv("GDS_ENABLED", "false")
+    monkeypatch.setenv("DEVICE_ID_STRATEGY", "index")
+    answer = printed(capsys, f"--config-file={path}", "--device-id-strategy=uuid")
+    flags, sources = answer["config"]["flags"], answer["sources"]
+    assert (flags["migStrategy"], sources["flags.migStrategy"]) == ("mixed", "file")
+    assert (flags["gdsEnabled"], sources["flags.gdsEnabled"]) == (False, "environment")
+    assert flags["plugin"]["deviceIDStrategy"] == "uuid"
+    assert sources["flags.plugin.deviceIDStrategy"] == "flag"
+    assert sources["flags.mofedEnabled"] == "default"
+
+
+GFD = (
+    "taken without effect: flags.gfd is the feature discovery's, not ours; it has no effect here\n"
+)
+
+CONTENT = """
+flags: {plugin: {deviceListStrategy: cdi-cri}}
+resources: {gpus: [{pattern: "*H100*", name: h100}]}
+sharing: {timeSlicing: {resources: [{name: gpu, replicas: 2, devices: [0, "0:1"]}]}}
+imex: {channelIDs: [0], required: true}
+health: {staleAfter: 500ms, hangAfter: 1h}
+"""
+
+
+def test_what_is_printed_is_a_configuration_file(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """What is printed can be given back as a file, and comes to the same configuration."""
+    path, again = tmp_path / "config.yaml", tmp_path / "again.json"
+    path.write_text(CONTENT)
+    first = printed(capsys, f"--config-file={path}", notices=GFD)["config"]
+    again.write_text(json.dumps(first))
+    assert printed(capsys, f"--config-file={again}", notices=GFD)["config"] == first
+    assert first["sharing"]["timeSlicing"]["resources"] == [
+        {"name": "gpu", "replicas": 2, "rename": None, "devices": [0, "0:1"]}
+    ]
+    assert first["health"] == {"staleAfter": "0.5s", "hangAfter": "3600s"}
+
+
+def test_what_has_no_effect_is_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """What is taken without effect is named beside the answer."""
+    path = tmp_path / "config.yaml"
+    path.write_text("flags: {gfd: {oneshot: true}}")
+    assert main(["check-config", f"--config-file={path}"]) == 0
+    assert "flags.gfd" in capsys.readouterr().err
+
+
+def test_what_cannot_be_used_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """Settings that `run` would refuse are refused here, with the same line and exit code 2."""
+    assert main(["check-config", "--mig-strategy=both"]) == 2
+    line = 'cannot use --mig-strategy="both": write none or single or mixed\n'
+    assert capsys.readouterr() == ("", line)

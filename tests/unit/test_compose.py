@@ -1,0 +1,182 @@
+"""What the settings come to in the service: each child is told what concerns it."""
+
+from pathlib import Path
+
+import pytest
+
+from proto.control import (
+    AllocationPolicy,
+    CdiSettings,
+    DeviceIdStrategy,
+    DeviceListStrategy,
+    Handout,
+    MonitorSettings,
+    ProblemKind,
+    ResourcePlan,
+    WorkerSettings,
+)
+from supervisor.service import compose
+from supervisor.settings import load
+from tests.unit.builders import gpu, inventory, mig_gpu
+from tests.unit.test_sharing import entries
+
+RESOURCE = ResourcePlan("nvidia.com/gpu.shared", ())
+
+
+def handout(flags: dict[str, str]) -> Handout:
+    """Return how workers hand devices out by these *flags*."""
+    settings = compose(load(flags, {})).worker(RESOURCE).settings
+    assert isinstance(settings, WorkerSettings)
+    return settings.handout
+
+
+def cdi(flags: dict[str, str]) -> CdiSettings | None:
+    """Return what the monitor is told of CDI."""
+    settings = compose(load(flags, {})).children[0].settings
+    assert isinstance(settings, MonitorSettings)
+    return settings.cdi
+
+
+HANDOUTS: dict[str, tuple[dict[str, str], Handout]] = {
+    "nothing": ({}, Handout()),
+    "list strategies": (
+        {"flags.plugin.deviceListStrategy": "volume-mounts,cdi-cri"},
+        Handout((DeviceListStrategy.VOLUME_MOUNTS, DeviceListStrategy.CDI_CRI)),
+    ),
+    "index": (
+        {"flags.plugin.deviceIDStrategy": "index"},
+        Handout(id_strategy=DeviceIdStrategy.INDEX),
+    ),
+    "device nodes": ({"flags.plugin.passDeviceSpecs": "true"}, Handout(pass_device_specs=True)),
+    "the driver's root": ({"flags.nvidiaDriverRoot": "/driver"}, Handout(dev_root="/driver")),
+    "the devices' root": (
+        {"flags.nvidiaDriverRoot": "/driver", "flags.nvidiaDevRoot": "/dev-root"},
+        Handout(dev_root="/dev-root"),
+    ),
+    "CDI": (
+        {"service.cdiKind": "example.com/card", "flags.plugin.cdiAnnotationPrefix": "x/"},
+        Handout(cdi_kind="example.com/card", cdi_annotation_prefix="x/"),
+    ),
+    "features": (
+        {"flags.mofedEnabled": "1", "flags.gdsEnabled": "1", "flags.gdrcopyEnabled": "1"},
+        Handout(features=("gdrcopy", "gds", "mofed")),
+    ),
+    "one feature": ({"flags.gdsEnabled": "1"}, Handout(features=("gds",))),
+    "IMEX": ({"imex.channelIDs": "0"}, Handout(imex_channels=(0,))),
+    "policy": (
+        {"flags.plugin.sharedDevicesAllocationPolicy": "spread"},
+        Handout(policy=AllocationPolicy.SPREAD),
+    ),
+}
+
+
+@pytest.mark.parametrize(("flags", "expected"), HANDOUTS.values(), ids=HANDOUTS)
+def test_what_workers_hand_out(flags: dict[str, str], expected: Handout) -> None:
+    """Each setting of handing out reaches the workers, and changes nothing else."""
+    assert handout(flags) == expected
+
+
+@pytest.mark.parametrize(
+    ("more", "single"),
+    [
+        ("", False),
+        ("failRequestsGreaterThanOne: false, ", False),
+        ("failRequestsGreaterThanOne: true, ", True),
+    ],
+    ids=["default", "false", "true"],
+)
+def test_requests_of_more_than_one_replica(
+    tmp_path: Path,
+    more: str,
+    single: bool,  # noqa: FBT001 - a column of the table
+) -> None:
+    """By default a container may have several replicas of time-sliced devices."""
+    path = tmp_path / "config.yaml"
+    path.write_text(entries("{name: gpu, replicas: 2}", more=more))
+    assert handout({"service.configFile": str(path)}) == Handout(single_replica=single)
+
+
+def test_what_a_worker_is_told() -> None:
+    """A worker knows its resource, its socket and the paths that all share."""
+    service = compose(load({"service.devicePluginPath": "/plugins"}, {}))
+    spec = service.worker(RESOURCE)
+    assert isinstance(spec.settings, WorkerSettings)
+    assert (spec.name, spec.module) == ("worker nvidia.com/gpu.shared", "workers.main")
+    assert (spec.settings.plan, spec.settings.endpoint) == (RESOURCE, "nvidia-gpu.shared.sock")
+    assert spec.settings.paths.kubelet_socket == "/plugins/kubelet.sock"
+    assert spec.settings.stale_after == 10.0
+
+
+@pytest.mark.parametrize("strategies", ["envvar", "volume-mounts", "envvar,volume-mounts"])
+def test_without_a_cdi_strategy_nothing_is_generated(strategies: str) -> None:
+    """No specification is wanted where no strategy names devices by CDI."""
+    assert cdi({"flags.plugin.deviceListStrategy": strategies}) is None
+
+
+@pytest.mark.parametrize("strategies", ["cdi-cri", "cdi-annotations", "envvar,cdi-cri"])
+def test_with_a_cdi_strategy_there_are_specifications(strategies: str) -> None:
+    """With a CDI strategy the monitor is told how the specifications are made."""
+    assert cdi({"flags.plugin.deviceListStrategy": strategies}) == CdiSettings(
+        spec_folder="/var/run/cdi",
+        vendor="k8s.device-plugin.nvidia.com",
+        device_class="gpu",
+        device_names="uuid",
+        hook_path="/usr/bin/nvidia-ctk",
+        driver_root="/",
+        dev_root="/",
+        container_driver_root="/driver-root",
+    )
+
+
+def test_every_setting_of_cdi_arrives() -> None:
+    """Each setting of the specifications reaches the monitor."""
+    flags = {
+        "flags.plugin.deviceListStrategy": "cdi-cri",
+        "flags.plugin.deviceIDStrategy": "index",
+        "flags.plugin.nvidiaCTKPath": "/opt/nvidia-ctk",
+        "flags.plugin.containerDriverRoot": "/mounted",
+        "flags.nvidiaDriverRoot": "/driver",
+        "flags.nvidiaDevRoot": "/devices",
+        "flags.gdsEnabled": "true",
+        "imex.channelIDs": "0",
+        "service.cdiKind": "example.com/card",
+        "service.cdiSpecDir": "/etc/cdi",
+        "service.cdiFeatureFlags": "a,b",
+        "service.cdiDisableHooks": "all",
+    }
+    assert cdi(flags) == CdiSettings(
+        spec_folder="/etc/cdi",
+        vendor="example.com",
+        device_class="card",
+        device_names="index",
+        hook_path="/opt/nvidia-ctk",
+        driver_root="/driver",
+        dev_root="/devices",
+        container_driver_root="/mounted",
+        feature_flags=("a", "b"),
+        disabled_hooks=("all",),
+        modes=("gds", "imex"),
+    )
+
+
+def test_the_rules_of_resources_arrive(tmp_path: Path) -> None:
+    """MIG strategy, patterns, shares and the required channel decide what is advertised."""
+    path = tmp_path / "config.yaml"
+    path.write_text(
+        """
+flags: {migStrategy: mixed}
+resources: {gpus: [{pattern: "*H100*", name: h100}], mig: [{pattern: 1g.*, name: small}]}
+sharing: {timeSlicing: {resources: [{name: small, replicas: 2, rename: tiny}]}}
+"""
+    )
+    service = compose(load({"service.configFile": str(path)}, {}))
+    found = service.plan(inventory(gpu(0), mig_gpu(1, "1g.10gb"))).resources
+    assert [(one.resource, [d.replicas for d in one.devices]) for one in found] == [
+        ("nvidia.com/h100", [1]),
+        ("nvidia.com/tiny", [2]),
+    ]
+    required = compose(load({"imex.required": "true", "imex.channelIDs": "0"}, {}))
+    (problem,) = required.plan(inventory(gpu(0))).problems
+    assert problem.kind is ProblemKind.IMEX_MISSING
+    without = compose(load({"imex.required": "true"}, {}))
+    assert without.plan(inventory(gpu(0))).problems == ()

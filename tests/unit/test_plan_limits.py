@@ -1,0 +1,105 @@
+"""How long a device list gets, and what happens to one that the kubelet would not take."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from proto.control import PlannedDevice, Problem, ProblemKind, ResourcePlan
+from proto.messages import Reason, ReasonKind
+from supervisor.plan import LIST_LIMIT, Plan, Rules, list_bytes, plan
+from supervisor.sharing import MOST_REPLICAS, Share
+from tests.unit.builders import gpu, gpu_uuid, inventory, mig_uuid
+from workers.devices import View, replicas
+from workers.response import device_list
+
+GPU = "nvidia.com/gpu"
+LOST = (Reason(ReasonKind.GPU_LOST),)
+
+
+def encoded(resource: ResourcePlan) -> int:
+    """Return the bytes of the list that a worker sends when all its devices are unhealthy."""
+    unhealthy = {device.uuid: LOST for device in resource.devices}
+    return device_list(View(resource.resource, replicas(resource), unhealthy)).ByteSize()
+
+
+def device(uuid: str, count: int, numa_node: int | None) -> PlannedDevice:
+    """Return a device with so many replicas."""
+    return PlannedDevice(uuid, uuid, count, numa_node=numa_node)
+
+
+@pytest.mark.parametrize("numa_node", [None, 0, 1, 7, 127])
+@pytest.mark.parametrize("count", [1, 2, 9, 10, 11, 99, 100, 101, 999, 1000, 1001, 1200])
+def test_the_bytes_of_a_list(count: int, numa_node: int | None) -> None:
+    """The length that is reckoned is that of the message, around every power of ten."""
+    resource = ResourcePlan(GPU, (device(gpu_uuid(0), count, numa_node),))
+    assert list_bytes(resource) == encoded(resource)
+
+
+uuids = st.sampled_from([gpu_uuid(0), mig_uuid(0, 1), f"MIG-{gpu_uuid(0)}/7/0", "A" * 20, "short"])
+resources = st.lists(
+    st.builds(device, uuids, st.integers(1, 1200), st.sampled_from([None, 0, 1])),
+    max_size=3,
+    unique_by=lambda one: one.uuid,
+).map(lambda devices: ResourcePlan(GPU, tuple(devices)))
+
+
+@settings(deadline=None, max_examples=40)
+@given(resources)
+def test_the_bytes_of_any_list(resource: ResourcePlan) -> None:
+    """The length that is reckoned is that of the message, of whatever devices."""
+    assert list_bytes(resource) == encoded(resource)
+
+
+def test_a_list_is_longest_when_all_are_unhealthy() -> None:
+    """A list with healthy devices is shorter than the one that is reckoned."""
+    resource = ResourcePlan(GPU, (device(gpu_uuid(0), 10, 0), device(gpu_uuid(1), 10, 0)))
+    healthy = device_list(View(GPU, replicas(resource), {})).ByteSize()
+    assert healthy == list_bytes(resource) - 20 * len("Un")
+
+
+def shared(count: int) -> Plan:
+    """Return what a GPU with so many replicas and one without are advertised as."""
+    shares = {GPU: (Share("nvidia.com/many", count, 1),)}
+    return plan(Rules(shares=shares), inventory(gpu(0), gpu(1)))
+
+
+def bytes_of(count: int) -> int:
+    """Return the bytes of the list of one GPU with so many replicas."""
+    return list_bytes(ResourcePlan(GPU, (device(gpu_uuid(0), count, None),)))
+
+
+LONGEST = max(count for count in range(60_000, 70_000) if bytes_of(count) <= LIST_LIMIT)
+
+
+def test_a_list_that_just_fits_is_advertised() -> None:
+    """The longest list that the kubelet takes is no problem."""
+    assert LIST_LIMIT - 100 < bytes_of(LONGEST) <= LIST_LIMIT == 4_194_304
+    found = shared(LONGEST)
+    assert [one.resource for one in found.resources] == [GPU, "nvidia.com/many"]
+    assert found.problems == ()
+
+
+def test_a_list_that_is_too_long_is_not_advertised() -> None:
+    """A list that the kubelet would not take is told with its arithmetic; the rest is served."""
+    found = shared(LONGEST + 1)
+    size = bytes_of(LONGEST + 1)
+    text = (
+        f"nvidia.com/many would have {LONGEST + 1} devices of about {size // (LONGEST + 1)} bytes, "
+        f"{size} bytes in all, but the kubelet takes 4194304; share in fewer replicas"
+    )
+    assert [one.resource for one in found.resources] == [GPU]
+    assert found.problems == (Problem(ProblemKind.LIST_TOO_LONG, text),)
+
+
+def test_the_lengths_of_all_devices_of_a_resource_count_together() -> None:
+    """Two GPUs whose lists would fit one by one may be too many for one resource."""
+    shares = {GPU: (Share(GPU, LONGEST * 3 // 5),)}
+    found = plan(Rules(shares=shares), inventory(gpu(0), gpu(1)))
+    assert [problem.kind for problem in found.problems] == [ProblemKind.LIST_TOO_LONG]
+    fewer = {GPU: (Share(GPU, LONGEST // 2 - 100),)}
+    assert plan(Rules(shares=fewer), inventory(gpu(0), gpu(1))).problems == ()
+
+
+def test_the_most_replicas_that_can_be_written_are_not_too_few() -> None:
+    """The bound on replicas in the settings refuses nothing that could be advertised."""
+    assert bytes_of(MOST_REPLICAS) > LIST_LIMIT

@@ -1,0 +1,151 @@
+"""What the MIG strategies make of a node."""
+
+import pytest
+
+from proto.control import Problem, ProblemKind
+from proto.messages import Gpu
+from supervisor.configuration import MigStrategy, Pattern
+from supervisor.plan import Plan, Rules, plan
+from tests.unit.builders import gpu, inventory, mig_gpu
+
+NONE, SINGLE, MIXED = MigStrategy.NONE, MigStrategy.SINGLE, MigStrategy.MIXED
+
+NODES: dict[str, tuple[MigStrategy, tuple[Gpu, ...], dict[str, list[str]]]] = {
+    "none: in MIG mode": (NONE, (mig_gpu(0, "1g.10gb"), gpu(1)), {"gpu": ["0", "1"]}),
+    "none: in MIG mode without instance": (NONE, (mig_gpu(0), gpu(1)), {"gpu": ["0", "1"]}),
+    "single: one GPU": (
+        SINGLE,
+        (mig_gpu(0, "1g.10gb", "1g.10gb"),),
+        {"gpu": ["0:0", "0:1"]},
+    ),
+    "single: several GPUs": (
+        SINGLE,
+        (mig_gpu(0, "3g.40gb", "3g.40gb"), mig_gpu(1, "3g.40gb")),
+        {"gpu": ["0:0", "0:1", "1:0"]},
+    ),
+    "single: more compute instances": (
+        SINGLE,
+        (mig_gpu(0, "1c.2g.20gb", "1c.2g.20gb"),),
+        {"gpu": ["0:0", "0:1"]},
+    ),
+    "mixed: profiles": (
+        MIXED,
+        (mig_gpu(0, "3g.40gb", "1g.10gb", "1g.10gb"), gpu(1), mig_gpu(2, "1g.10gb")),
+        {"gpu": ["1"], "mig-1g.10gb": ["0:1", "0:2", "2:0"], "mig-3g.40gb": ["0:0"]},
+    ),
+    "mixed: with media engines": (
+        MIXED,
+        (mig_gpu(0, "1g.10gb+me", "1g.10gb+me.all", "1g.10gb"),),
+        {"mig-1g.10gb": ["0:2"], "mig-1g.10gb.me": ["0:0"], "mig-1g.10gb.me.all": ["0:1"]},
+    ),
+    "mixed: with graphics": (
+        MIXED,
+        (mig_gpu(0, "1g.24gb+gfx", "1g.24gb-me"),),
+        {"mig-1g.24gb.gfx": ["0:0"], "mig-1g.24gb-me": ["0:1"]},
+    ),
+    "mixed: more compute instances": (
+        MIXED,
+        (mig_gpu(0, "1c.2g.10gb", "2g.10gb", "1c.2g.10gb"),),
+        {"mig-1c.2g.10gb": ["0:0", "0:2"], "mig-2g.10gb": ["0:1"]},
+    ),
+    "mixed: all whole": (MIXED, (gpu(0), gpu(1)), {"gpu": ["0", "1"]}),
+}
+
+
+def indices(found: Plan) -> dict[str, list[str]]:
+    """Return the indices of what is advertised, by resource without its domain."""
+    return {
+        one.resource.removeprefix("nvidia.com/"): [device.index for device in one.devices]
+        for one in found.resources
+    }
+
+
+@pytest.mark.parametrize(("strategy", "gpus", "expected"), NODES.values(), ids=NODES)
+def test_strategies(
+    strategy: MigStrategy, gpus: tuple[Gpu, ...], expected: dict[str, list[str]]
+) -> None:
+    """By none a GPU in MIG mode is whole, by single its instances are GPUs, by mixed each profile
+    is a resource.
+    """
+    found = plan(Rules(mig=strategy), inventory(*gpus))
+    assert indices(found) == expected
+    assert found.problems == ()
+
+
+def uneven(shown: str) -> tuple[Problem, ...]:
+    """Return the problem of a node that is not alike, as *shown*."""
+    text = (
+        f'MIG strategy "single" wants the same instances on every GPU, but there are {shown}; '
+        "make them alike, or choose the strategy mixed"
+    )
+    return (Problem(ProblemKind.MIG_NOT_UNIFORM, text),)
+
+
+UNEVEN: dict[str, tuple[tuple[Gpu, ...], str]] = {
+    "two profiles on a GPU": ((mig_gpu(0, "3g.40gb", "1g.10gb"),), "GPU 0: 1g.10gb, 3g.40gb"),
+    "two profiles on two GPUs": (
+        (mig_gpu(0, "1g.10gb"), mig_gpu(1, "1g.20gb")),
+        "GPU 0: 1g.10gb; GPU 1: 1g.20gb",
+    ),
+    "profiles that differ in media engines": (
+        (mig_gpu(0, "1g.10gb", "1g.10gb+me"),),
+        "GPU 0: 1g.10gb, 1g.10gb+me",
+    ),
+    "beside a whole GPU": (
+        (mig_gpu(0, "1g.10gb"), gpu(1)),
+        "GPU 0: 1g.10gb; GPU 1: whole GPU",
+    ),
+    "a GPU without instances": (
+        (mig_gpu(0, "1g.10gb"), mig_gpu(1)),
+        "GPU 0: 1g.10gb; GPU 1: none",
+    ),
+    "no instance anywhere": ((mig_gpu(0), mig_gpu(1)), "GPU 0: none; GPU 1: none"),
+    "no instance beside a whole GPU": ((mig_gpu(0), gpu(1)), "GPU 0: none; GPU 1: whole GPU"),
+}
+
+
+@pytest.mark.parametrize(("gpus", "shown"), UNEVEN.values(), ids=UNEVEN)
+def test_a_node_that_single_cannot_serve(gpus: tuple[Gpu, ...], shown: str) -> None:
+    """By single nothing is advertised on a node that is not alike, and what it is like is told."""
+    assert plan(Rules(mig=SINGLE), inventory(*gpus)) == Plan((), uneven(shown))
+
+
+@pytest.mark.parametrize(
+    ("gpus", "text", "expected"),
+    [
+        (
+            (mig_gpu(0), mig_gpu(1, "1g.10gb"), gpu(2)),
+            "GPU 0",
+            {"gpu": ["2"], "mig-1g.10gb": ["1:0"]},
+        ),
+        ((mig_gpu(0), gpu(1), mig_gpu(2)), "GPU 0, 2", {"gpu": ["1"]}),
+        ((mig_gpu(0),), "GPU 0", {}),
+    ],
+    ids=["one", "two", "all"],
+)
+def test_mixed_serves_the_rest(
+    gpus: tuple[Gpu, ...], text: str, expected: dict[str, list[str]]
+) -> None:
+    """By mixed a GPU in MIG mode without an instance is told, and the others are served."""
+    found = plan(Rules(mig=MIXED), inventory(*gpus))
+    problem = Problem(ProblemKind.MIG_EMPTY, f"{text} in MIG mode without an instance; create some")
+    assert (indices(found), found.problems) == (expected, (problem,))
+
+
+def test_instances_of_single_can_be_named() -> None:
+    """By single, too, a pattern of profiles names the instances."""
+    rules = Rules(mig=SINGLE, profiles=(Pattern("1g.*", "small"),), gpus=(Pattern("*", "whole"),))
+    assert indices(plan(rules, inventory(mig_gpu(0, "1g.10gb")))) == {"small": ["0:0"]}
+
+
+def test_a_gpu_in_mig_mode_is_named_as_a_whole_by_none() -> None:
+    """By none the model's pattern counts, and no profile's."""
+    rules = Rules(mig=NONE, profiles=(Pattern("*", "small"),), gpus=(Pattern("*H100*", "h100"),))
+    assert indices(plan(rules, inventory(mig_gpu(0, "1g.10gb")))) == {"h100": ["0"]}
+
+
+def test_instances_of_a_gpu_that_is_not_in_mig_mode_do_not_count() -> None:
+    """MIG mode decides, whatever else is told of a GPU."""
+    odd = gpu(0, instances=mig_gpu(0, "1g.10gb").instances)
+    for strategy in MigStrategy:
+        assert indices(plan(Rules(mig=strategy), inventory(odd, gpu(1)))) == {"gpu": ["0", "1"]}

@@ -1,0 +1,164 @@
+"""Every option arrives in the settings, from its flag as from its variable."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from supervisor.cli import parser, values
+from supervisor.options import OPTIONS, Option
+from supervisor.settings import Settings, load
+
+PLUGIN = "flags.plugin."
+
+GIVEN: dict[str, tuple[str, object]] = {
+    "service.configFile": ("", ""),
+    "service.resourceConfig": ("gpu:shared:2", "gpu:shared:2"),
+    "service.devicePluginPath": ("/plugins", "/plugins"),
+    "service.kubeletSocket": ("/kubelet.sock", "/kubelet.sock"),
+    "service.runtimeDir": ("/runtime", "/runtime"),
+    "service.metricsAddress": ("localhost:1", "localhost:1"),
+    "service.cdiSpecDir": ("/etc/cdi", "/etc/cdi"),
+    "service.cdiKind": ("example.com/gpu", "example.com/gpu"),
+    "service.cdiFeatureFlags": ("a-flag, another", ("a-flag", "another")),
+    "service.cdiDisableHooks": ("all", ("all",)),
+    "service.simulatedNode": ("", ""),
+    "service.logFormat": ("json", "json"),
+    "service.logLevel": ("debug", "debug"),
+    "flags.migStrategy": ("mixed", "mixed"),
+    "flags.failOnInitError": ("false", False),
+    "flags.mpsRoot": ("/run/mps", "/run/mps"),
+    "flags.nvidiaDriverRoot": ("/run/nvidia/driver", "/run/nvidia/driver"),
+    "flags.nvidiaDevRoot": ("/host", "/host"),
+    "flags.gdrcopyEnabled": ("1", True),
+    "flags.gdsEnabled": ("T", True),
+    "flags.mofedEnabled": ("true", True),
+    "flags.deviceDiscoveryStrategy": ("nvml", "nvml"),
+    f"{PLUGIN}passDeviceSpecs": ("TRUE", True),
+    f"{PLUGIN}deviceListStrategy": ("envvar,cdi-cri", ("envvar", "cdi-cri")),
+    f"{PLUGIN}deviceIDStrategy": ("index", "index"),
+    f"{PLUGIN}cdiAnnotationPrefix": ("cdi.example/", "cdi.example/"),
+    f"{PLUGIN}nvidiaCTKPath": ("/opt/nvidia-ctk", "/opt/nvidia-ctk"),
+    f"{PLUGIN}containerDriverRoot": ("/root", "/root"),
+    f"{PLUGIN}sharedDevicesAllocationPolicy": ("packed", "packed"),
+    "imex.channelIDs": ("0", (0,)),
+    "imex.required": ("t", True),
+}
+"""By place: a text that is not the default, and the value that it stands for."""
+
+
+def at(settings: Settings, path: str) -> object:
+    """Return what the settings hold at *path*."""
+    tree: Any = msgspec.to_builtins(settings.configuration, enc_hook=float)
+    tree["service"] = msgspec.to_builtins(settings.service)
+    for name in path.split("."):
+        tree = tree[name]
+    return tuple(tree) if isinstance(tree, list) else tree
+
+
+def test_the_table_has_every_option() -> None:
+    """No option is forgotten here."""
+    assert sorted(GIVEN) == sorted(option.path for option in OPTIONS)
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.path)
+def test_every_flag_and_variable_arrives(option: Option) -> None:
+    """Each flag, alias and variable sets its own setting; those of the file know where from."""
+    text, value = GIVEN[option.path]
+    for flag in option.flags:
+        given = values(parser("1").parse_args(["run", f"{flag}={text}"]))
+        settings = load(given, {})
+        assert at(settings, option.path) == value
+        assert settings.sources.get(option.path, "flag") == "flag"
+    for name in option.environment:
+        settings = load({}, {name: text})
+        assert at(settings, option.path) == value
+        assert settings.sources.get(option.path, "environment") in {"environment", "default"}
+
+
+def test_an_option_changes_nothing_else() -> None:
+    """With all options given each has its own value."""
+    settings = load({path: text for path, (text, _) in GIVEN.items()}, {})
+    assert {path: at(settings, path) for path in GIVEN} == {
+        path: value for path, (_, value) in GIVEN.items()
+    }
+
+
+TEXTS = [option for option in OPTIONS if option.parse is str and len(GIVEN[option.path][0])]
+
+
+@pytest.mark.parametrize("option", TEXTS, ids=lambda option: option.path)
+def test_a_flag_wins_over_its_variable(option: Option) -> None:
+    """What the variable says is not gone by where there is the flag."""
+    text, value = GIVEN[option.path]
+    assert at(load({option.path: text}, {option.environment[0]: "/other"}), option.path) == value
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--device-list-strategy=cdi-cri"], ("cdi-cri",)),
+        (["--device-list-strategy=envvar,volume-mounts"], ("envvar", "volume-mounts")),
+        (
+            ["--device-list-strategy=cdi-annotations", "--device-list-strategy=envvar"],
+            ("cdi-annotations", "envvar"),
+        ),
+        (
+            ["--device-list-strategy", "envvar , cdi-cri,", "--device-list-strategy=volume-mounts"],
+            ("envvar", "cdi-cri", "volume-mounts"),
+        ),
+    ],
+    ids=["one", "commas", "repeated", "both"],
+)
+def test_the_forms_of_a_list(arguments: list[str], expected: tuple[str, ...]) -> None:
+    """A list is separated by commas, or its flag is repeated, or both; a variable has commas."""
+    path = f"{PLUGIN}deviceListStrategy"
+    given = values(parser("1").parse_args(["run", *arguments]))
+    assert at(load(given, {}), path) == expected
+    assert at(load({}, {"DEVICE_LIST_STRATEGY": ",".join(expected)}), path) == expected
+    assert at(load(given, {"DEVICE_LIST_STRATEGY": "volume-mounts"}), path) == expected
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("cdi-cri", ("cdi-cri",)),
+        ("[cdi-cri]", ("cdi-cri",)),
+        ("[envvar, volume-mounts]", ("envvar", "volume-mounts")),
+        ("- envvar\n- cdi-annotations", ("envvar", "cdi-annotations")),
+    ],
+    ids=["a word", "a list of one", "a list", "a list over lines"],
+)
+def test_the_list_strategy_in_a_file(
+    tmp_path: Path, written: str, expected: tuple[str, ...]
+) -> None:
+    """In a file the strategy may be a single word as well as a list."""
+    path = tmp_path / "config.yaml"
+    indented = written.replace("\n", "\n      ")
+    path.write_text(f"flags:\n  plugin:\n    deviceListStrategy:\n      {indented}\n")
+    found = load({"service.configFile": str(path)}, {}).configuration.flags.plugin
+    assert found.list_strategies == expected
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["flags: {gfd: {oneshot: true, sleepInterval: 60s}}", "flags: {gfd: {}}"],
+    ids=["settings", "none"],
+)
+def test_the_settings_of_the_labeller_are_taken_with_a_notice(tmp_path: Path, content: str) -> None:
+    """`flags.gfd` is in users' files for another program: it is accepted, and we say so."""
+    path = tmp_path / "config.yaml"
+    path.write_text(content)
+    (notice,) = load({"service.configFile": str(path)}, {}).notices
+    assert notice == "flags.gfd is the feature discovery's, not ours; it has no effect here"
+
+
+def test_what_charts_always_set_is_taken(tmp_path: Path) -> None:
+    """Keys that mean nothing here but are in every chart's file are no error."""
+    path = tmp_path / "config.yaml"
+    path.write_text("flags: {mpsRoot: /run/nvidia/mps, useNodeFeatureAPI: true}")
+    settings = load({"service.configFile": str(path)}, {"MPS_ROOT": "/run/mps"})
+    assert settings.configuration.flags.mps_root == "/run/mps"
+    assert settings.configuration.flags.use_node_feature_api is True
+    assert settings.sources["flags.useNodeFeatureAPI"] == "file"

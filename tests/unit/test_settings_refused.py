@@ -1,0 +1,207 @@
+"""Flags, variables and node files that cannot be used: one line that says which and why."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from supervisor.options import OPTIONS, Option
+from supervisor.settings import load
+from tests.unit.refusal import message
+
+NODE = 'cannot use the node file "{path}": '
+
+KNOWN = "uuid, name, memoryMiB, pciBusId, numaNode, computeCapability, mig, events"
+ZERO = "GPU-00000000-0000-0000-0000-000000000000"
+NODES = {
+    "no gpus": ("{}", "Object missing required field `gpus`"),
+    "unknown key": (
+        "gpus: [{}, {fan: 1}]",
+        f'gpus[1]: unknown key "fan"; known are {KNOWN}',
+    ),
+    "uuid": ("gpus: [{}, {uuid: GPU-1}]", f'gpus[1]: uuid "GPU-1" is not like {ZERO}'),
+    "pciBusId": (
+        'gpus: [{pciBusId: "07:00"}]',
+        'gpus[0]: pciBusId "07:00" is not like 0000:07:00.0',
+    ),
+    "memoryMiB": ("gpus: [{memoryMiB: 0}]", "gpus[0]: memoryMiB 0 is not positive"),
+    "computeCapability": (
+        'gpus: [{computeCapability: "9"}]',
+        'gpus[0]: computeCapability "9" is not like 9.0',
+    ),
+    "mig": ("gpus: [{mig: [1g.10gb, big]}]", 'gpus[0]: mig "big" is not like 1g.10gb'),
+    "the same uuid": (f"gpus: [{{}}, {{uuid: {ZERO}}}]", f'two GPUs have the uuid "{ZERO}"'),
+    "the same pciBusId": (
+        'gpus: [{}, {pciBusId: "0000:01:00.0"}]',
+        'two GPUs have the pciBusId "0000:01:00.0"',
+    ),
+    "a link to nowhere": (
+        "gpus: [{}, {}]\nlinks: [{between: [0, 2]}]",
+        "links: between [0, 2] does not name two of the gpus",
+    ),
+    "a link from before the first": (
+        "gpus: [{}, {}]\nlinks: [{between: [-1, 0]}]",
+        "links: between [-1, 0] does not name two of the gpus",
+    ),
+    "a link to itself": (
+        "gpus: [{}, {}]\nlinks: [{between: [1, 1]}]",
+        "links: between [1, 1] does not name two of the gpus",
+    ),
+    "an unknown path": (
+        "gpus: [{}, {}]\nlinks: [{between: [0, 1], path: NEAR}]",
+        "links[0].path: Invalid enum value 'NEAR'; allowed are SAME, PIX, PXB, PHB, NODE, SYS",
+    ),
+}
+
+
+@pytest.mark.parametrize(("content", "problem"), NODES.values(), ids=NODES)
+def test_a_bad_node_file(tmp_path: Path, content: str, problem: str) -> None:
+    """A node file that makes no sense is refused with the place and the kind of its error."""
+    path = tmp_path / "node.yaml"
+    path.write_text(content)
+    assert message({"service.simulatedNode": str(path)}, {}) == NODE.format(path=path) + problem
+
+
+ADDRESS = "write HOST:PORT, or :PORT"
+BOOLEANS = {o.path: "write true or false" for o in OPTIONS if o.switch}
+REFUSED = {
+    **{path: ("yes", problem) for path, problem in BOOLEANS.items()},
+    "service.logFormat": ("xml", "write text or json"),
+    "service.logLevel": ("INFO", "write debug or info or warning or error"),
+    "flags.migStrategy": ("Single", "write none or single or mixed"),
+    "flags.deviceDiscoveryStrategy": ("tegra", "write auto or nvml"),
+    "flags.plugin.deviceListStrategy": (
+        "envvar,mounts",
+        "write envvar or volume-mounts or cdi-annotations or cdi-cri",
+    ),
+    "flags.plugin.deviceIDStrategy": ("name", "write uuid or index"),
+    "flags.plugin.sharedDevicesAllocationPolicy": (
+        "best",
+        "write distributed or packed or spread",
+    ),
+    "imex.channelIDs": ("0,first", "write a number"),
+}
+
+
+@pytest.mark.parametrize(
+    "option",
+    [o for o in OPTIONS if o.parse is not str and "cdi" not in o.path],
+    ids=lambda o: o.path,
+)
+def test_a_value_that_is_not_allowed(option: Option) -> None:
+    """The message names the flag or the variable that the value came from, and what is allowed."""
+    value, problem = REFUSED[option.path]
+    flag = option.flags[0]
+    assert message({option.path: value}, {}) == f'cannot use {flag}="{value}": {problem}'
+    for name in option.environment:
+        assert message({}, {name: value}) == f'cannot use {name}="{value}": {problem}'
+
+
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [("1", "[1]"), ("0,0", "[0, 0]"), ("0,1", "[0, 1]"), ("1,0", "[1, 0]")],
+)
+def test_an_imex_channel_that_is_not_the_first(tmp_path: Path, written: str, shown: str) -> None:
+    """Containers get IMEX channel 0 or none, by whatever layer it is asked for."""
+    path = tmp_path / "config.yaml"
+    path.write_text(f"imex: {{channelIDs: [{written}]}}")
+    expected = f"cannot use imex.channelIDs {shown}: write [] or [0]"
+    assert message({"service.configFile": str(path)}, {}) == expected
+    assert message({"imex.channelIDs": written}, {}) == expected
+    assert message({}, {"IMEX_CHANNEL_IDS": written}) == expected
+
+
+@pytest.mark.parametrize("written", ["", ",", " , "])
+def test_a_list_strategy_without_any(tmp_path: Path, written: str) -> None:
+    """Without a strategy no container would see its devices: that is refused in every layer."""
+    path = tmp_path / "config.yaml"
+    path.write_text("flags: {plugin: {deviceListStrategy: []}}")
+    expected = (
+        "cannot use flags.plugin.deviceListStrategy without a value: no container would get a "
+        "device; write at least one of envvar, volume-mounts, cdi-annotations, cdi-cri"
+    )
+    assert message({"service.configFile": str(path)}, {}) == expected
+    assert message({"flags.plugin.deviceListStrategy": written}, {}) == expected
+
+
+@pytest.mark.parametrize("written", ["", "0"])
+def test_imex_channels_that_are_allowed(tmp_path: Path, written: str) -> None:
+    """No channel and channel 0 may be asked for."""
+    path = tmp_path / "config.yaml"
+    path.write_text(f"imex: {{channelIDs: [{written}]}}")
+    configuration = load({"service.configFile": str(path)}, {}).configuration
+    assert configuration.imex.channel_ids == tuple(map(int, written))
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "",
+        "gpu",
+        "/gpu",
+        "example.com/",
+        "a/b/c",
+        "example.com/gpu!",
+        "1.com/gpu",
+        "example.com/9",
+        "a b/gpu",
+    ],
+)
+def test_a_cdi_kind_that_no_runtime_takes(kind: str) -> None:
+    """A CDI kind has a vendor and a class."""
+    expected = f'cannot use --cdi-kind "{kind}": write VENDOR/CLASS'
+    assert message({"service.cdiKind": kind}, {}) == expected
+
+
+@pytest.mark.parametrize("value", ["", "9450", "localhost", "localhost:", ":http", ":-1", ":65536"])
+def test_a_bad_metrics_address(value: str) -> None:
+    """An address without a port, or with one that TCP does not have, is refused."""
+    expected = f'cannot use --metrics-address "{value}": {ADDRESS}'
+    assert message({"service.metricsAddress": value}, {}) == expected
+
+
+PATHS = [
+    ("service.devicePluginPath", "--device-plugin-path", "/nvidia-0123456789ab.sock"),
+    ("service.runtimeDir", "--runtime-dir", "/telemetry.ipc"),
+    ("service.kubeletSocket", "--kubelet-socket", ""),
+]
+
+
+@pytest.mark.parametrize(("path", "flag", "socket"), PATHS, ids=[flag for _, flag, _ in PATHS])
+def test_a_path_that_is_too_long_for_a_socket(path: str, flag: str, socket: str) -> None:
+    """A folder is refused when a socket in it has a path over 107 bytes, and only then."""
+    longest = "/" + "d" * (106 - len(socket))
+    flags = {"service.kubeletSocket": ""}
+    assert load(flags | {path: longest}, {}).address == ("", 9450)
+    expected = f'cannot use {flag}: the socket "{longest}d{socket}" has over 107 bytes'
+    assert message(flags | {path: f"{longest}d"}, {}) == expected
+
+
+def test_the_length_of_a_path_is_counted_in_bytes() -> None:
+    """A path of few letters may have too many bytes."""
+    assert re.search("over 107 bytes$", message({"service.runtimeDir": "/" + "ü" * 60}, {}))
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"LOG_LEVEL": "lo\nud"},
+        {"METRICS_ADDRESS": "9450\n1"},
+        {"CONFIG_FILE": "/a\nb"},
+        {"NVIDIA_DRIVER_RESOURCE_CONFIG": "gpu\n:a"},
+        {"GPU_SHARING_RUNTIME_DIR": "/r\n" + "r" * 100},
+        {"NVIDIA_DRIVER_RESOURCE_CONFIG": "gpu:a:" + "9" * 5000},
+        {"METRICS_ADDRESS": ":" + "9" * 5000},
+        {"NVIDIA_DRIVER_RESOURCE_CONFIG": ":a:1"},
+        {"NVIDIA_DRIVER_RESOURCE_CONFIG": "gpu:a..b:1"},
+    ],
+    ids=range(9),
+)
+def test_what_is_odd_is_refused_in_one_line(environment: dict[str, str]) -> None:
+    """A value with a line break, without end or with holes is refused in one line."""
+    assert message({}, environment)
+
+
+def test_a_line_break_at_the_end_of_a_variable_is_no_part_of_it() -> None:
+    """Secrets and ConfigMaps often end in a line break."""
+    assert load({}, {"LOG_LEVEL": "debug\n"}).service.log_level == "debug"

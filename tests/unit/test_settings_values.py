@@ -1,0 +1,74 @@
+"""What the values of settings mean."""
+
+import pytest
+
+from supervisor.configuration import Seconds
+from supervisor.settings import endpoint, load
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        (":0", ("", 0)),
+        ("0.0.0.0:9450", ("0.0.0.0", 9450)),  # noqa: S104
+        ("[::1]:65535", ("::1", 65535)),
+        ("node.example:80", ("node.example", 80)),
+    ],
+)
+def test_metrics_address(text: str, address: tuple[str, int]) -> None:
+    """An address is a host, which may be left out or be IPv6 in brackets, and a port."""
+    assert load({"service.metricsAddress": text}, {}).address == address
+
+
+@pytest.mark.parametrize(
+    ("flags", "socket"),
+    [
+        ({"service.devicePluginPath": "/plugins"}, "/plugins/kubelet.sock"),
+        ({"service.devicePluginPath": "/plugins", "service.kubeletSocket": "/k"}, "/k"),
+        ({"service.kubeletSocket": ""}, ""),
+    ],
+    ids=["in the plugin folder", "elsewhere", "none"],
+)
+def test_registration_socket(flags: dict[str, str], socket: str) -> None:
+    """The kubelet's socket is in its plugin folder unless the flag says otherwise; empty: none."""
+    assert load(flags, {}).service.registration_socket == socket
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("500ms", 0.5),
+        ("30s", 30.0),
+        ("5m", 300.0),
+        ("1h", 3600.0),
+        ("2.5", 2.5),
+        (7, 7.0),
+        (0.5, 0.5),
+    ],
+)
+def test_seconds(value: object, seconds: float) -> None:
+    """A length of time is a number with a unit, or a number of seconds."""
+    assert Seconds.read(value) == pytest.approx(seconds)
+
+
+def test_an_endpoint_is_named_after_its_resource() -> None:
+    """A worker's socket bears its resource's name, without the domain."""
+    assert endpoint("nvidia.com/gpu.shared", "/plugins") == "nvidia-gpu.shared.sock"
+
+
+def test_a_socket_path_of_107_bytes_is_kept_and_a_longer_one_shortened() -> None:
+    """An endpoint is shortened exactly where its path would not fit, and still tells resources
+    apart.
+    """
+    fitting = "/" + "d" * (107 - len("//nvidia-gpu.sock"))
+    assert endpoint("nvidia.com/gpu", fitting) == "nvidia-gpu.sock"
+    short = endpoint("nvidia.com/gpu", fitting + "d")
+    assert short == "nvidia-b81425dbf37c.sock"
+    assert short != endpoint("nvidia.com/cpu", fitting + "d")
+
+
+def test_the_limit_of_a_socket_path_counts_bytes() -> None:
+    """A folder with letters of more than one byte is as long as its bytes are."""
+    folder = "/" + "ü" * 46
+    assert len(f"{folder}/nvidia-gpu.sock") < 107
+    assert endpoint("nvidia.com/gpu", folder) != "nvidia-gpu.sock"
