@@ -32,12 +32,11 @@ def printed(
 def test_the_defaults(capsys: pytest.CaptureFixture[str]) -> None:
     """Without any setting every value is there, in the file's own structure, as a default."""
     answer = printed(capsys)
-    assert list(answer) == ["config", "sources", "service"]
+    assert list(answer) == ["config", "sources"]
     assert list(answer["config"]) == ["version", "flags", "resources", "sharing", "imex", "health"]
     assert answer["config"]["health"] == {"staleAfter": "10s", "hangAfter": "15s"}
     assert answer["config"]["flags"]["plugin"]["deviceListStrategy"] == ["envvar"]
     assert set(answer["sources"].values()) == {"default"}
-    assert answer["service"]["metricsAddress"] == ":9450"
 
 
 def test_each_layer(
@@ -64,7 +63,7 @@ GFD = (
 )
 
 CONTENT = """
-flags: {plugin: {deviceListStrategy: cdi-cri}}
+flags: {plugin: {deviceListStrategy: cdi-cri}, gfd: {oneshot: true}}
 resources: {gpus: [{pattern: "*H100*", name: h100}]}
 sharing: {timeSlicing: {resources: [{name: gpu, replicas: 2, devices: [0, "0:1"]}]}}
 imex: {channelIDs: [0], required: true}

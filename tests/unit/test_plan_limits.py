@@ -79,6 +79,16 @@ def test_a_list_that_just_fits_is_advertised() -> None:
     assert found.problems == ()
 
 
+@pytest.mark.parametrize(("more", "kinds"), [(0, []), (1, [ProblemKind.LIST_TOO_LONG])])
+def test_the_limit_is_met_to_the_byte(more: int, kinds: list[ProblemKind]) -> None:
+    """A list of exactly 4 MiB is advertised, one that is a byte longer is not."""
+    rest = LIST_LIMIT - bytes_of(LONGEST - 1) - bytes_of(1) + len(gpu_uuid(0)) + more
+    node = inventory(gpu(0), gpu(1, uuid="x" * rest))
+    found = plan(Rules(shares={GPU: (Share(GPU, LONGEST - 1, 1),)}), node)
+    assert [problem.kind for problem in found.problems] == kinds
+    assert [list_bytes(one) for one in found.resources] == ([] if kinds else [LIST_LIMIT])
+
+
 def test_a_list_that_is_too_long_is_not_advertised() -> None:
     """A list that the kubelet would not take is told with its arithmetic; the rest is served."""
     found = shared(LONGEST + 1)
