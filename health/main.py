@@ -14,7 +14,7 @@ import msgspec
 import zmq
 from loguru import logger
 
-from health import cdi, inventory, verdict
+from health import cdi, inventory, verdict, xids
 from health.nvml import Code, Nvml, NvmlError, XidEvent
 from health.watcher import Sight, Watcher, Watching
 from proto.bus import HealthPublisher
@@ -62,8 +62,7 @@ def main(settings: MonitorSettings, channel: Channel, epoch: int) -> int:
         # Before anybody hears of a GPU, so that no pod is given a name that stands for nothing
         # yet; and before a thread runs, as the toolkit's processes are forked.
         found = found.with_cdi(_write_cdi(settings.cdi))
-    publisher = HealthPublisher(zmq.Context(), settings.paths.health_bus)
-    return Monitor(nvml, found, publisher, channel, epoch).run()
+    return Monitor(nvml, found, settings, channel, epoch).run()
 
 
 def _write_cdi(settings: CdiSettings) -> tuple[str, ...]:
@@ -83,13 +82,14 @@ class Monitor:
         self,
         nvml: Nvml,
         found: inventory.Found,
-        publisher: HealthPublisher,
+        settings: MonitorSettings,
         channel: Channel,
         epoch: int,
     ) -> None:
         self._nvml = nvml
         self._found = found
-        self._publisher = publisher
+        self._policy = settings.xids
+        self._publisher = HealthPublisher(zmq.Context(), settings.paths.health_bus)
         self._channel = channel
         self._epoch = epoch
         self._sequence = 0
@@ -164,8 +164,9 @@ class Monitor:
     def _on_xid(self, event: XidEvent) -> None:
         gpu = self._found.uuid_of(event.gpu)
         self._xids[gpu or "", event.xid] += 1
+        place = (gpu, (event.gi, event.ci))
         self._faults = verdict.after_xid(
-            self._faults, self._found.inventory, gpu, (event.gi, event.ci), event.xid
+            self._faults, self._found.inventory, self._policy, place, event.xid
         )
 
     def _on_watch_failed(self, error: NvmlError, now: float) -> None:
@@ -232,8 +233,7 @@ class Monitor:
     def _log(self, sights: list[Sight], before: verdict.Faults) -> None:
         for event in sights:
             if isinstance(event, XidEvent):
-                gpu = self._found.uuid_of(event.gpu) or "unknown"
-                logger.warning("Xid", uuid=gpu, xid=event.xid, gi=event.gi, ci=event.ci)
+                self._log_xid(event)
         for uuid in before.keys() | self._faults.keys():
             reasons = self._faults.get(uuid, frozenset())
             if reasons != before.get(uuid, frozenset()):
@@ -241,3 +241,16 @@ class Monitor:
                 logger.warning(
                     "health", uuid=uuid, health=health, reasons=sorted(map(str, reasons))
                 )
+
+    def _log_xid(self, event: XidEvent) -> None:
+        known = xids.lookup(event.xid)
+        logger.warning(
+            "Xid",
+            uuid=self._found.uuid_of(event.gpu) or "unknown",
+            xid=event.xid,
+            gi=event.gi,
+            ci=event.ci,
+            name=known.name,
+            action=known.action,
+            fatal=self._policy.is_fatal(event.xid),
+        )

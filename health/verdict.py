@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Mapping
 
-from health.xids import is_fatal
 from proto.messages import DeviceHealth, Gpu, Inventory, Reason, ReasonKind
+from proto.xids import XidPolicy
 
 Faults = Mapping[str, frozenset[Reason]]
 """The reasons observed so far, by the UUID of the GPU or the instance that they concern."""
@@ -21,11 +21,12 @@ def clear(faults: Faults, reason: Reason) -> Faults:
 
 
 def after_xid(
-    faults: Faults, inventory: Inventory, gpu: str | None, instance: "Instance", xid: int
+    faults: Faults, inventory: Inventory, policy: XidPolicy, place: "Place", xid: int
 ) -> Faults:
-    """Return *faults* after an *xid*; one on an unknown *gpu* (None) hits all."""
-    if not is_fatal(xid):
+    """Return *faults* after an *xid* at *place*, if it is fatal by *policy*."""
+    if not policy.is_fatal(xid):
         return faults
+    gpu, instance = place
     reason = Reason(ReasonKind.XID, str(xid))
     hit = (one for one in inventory.gpus if gpu in (None, one.uuid))
     return add(faults, [uuid for one in hit for uuid in _hit(one, instance)], reason)
@@ -33,6 +34,9 @@ def after_xid(
 
 Instance = tuple[int | None, int | None]
 """GI and CI that an event names; None matches any."""
+
+Place = tuple[str | None, Instance]
+"""The GPU and the instance on it that an event names; one on an unknown GPU (None) hits all."""
 
 
 def _hit(gpu: Gpu, instance: Instance) -> list[str]:

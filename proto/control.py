@@ -5,6 +5,7 @@ import enum
 import msgspec
 
 from proto.messages import Inventory
+from proto.xids import XidPolicy
 
 BEAT_EVERY = 1.0
 """Seconds between two signs of life of a child."""
@@ -167,6 +168,7 @@ class MonitorSettings(msgspec.Struct, frozen=True):
     """Below which we see device nodes."""
     cdi: CdiSettings | None = None
     """None: no CDI specification is wanted."""
+    xids: XidPolicy = XidPolicy()
 
 
 class WorkerSettings(msgspec.Struct, frozen=True):

@@ -31,6 +31,14 @@ def parser(version: str) -> Parser:
         "check-config", help="print the settings that `run` would go by", allow_abbrev=False
     )
     _add_options(check)
+    xids = commands.add_parser(
+        "xids",
+        help="print which Xids `run` would hold to be fatal",
+        epilog="It takes the options of `run`, and its environment.",
+        allow_abbrev=False,
+    )
+    xids.add_argument("--json", action="store_true", help="as a JSON list")
+    _add_options(xids)
     simulate = commands.add_parser(
         "simulate",
         help="the service on a simulated node with a stand-in kubelet; no root, no GPU",

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from health.xid_policy import CODE
 from proto.control import AllocationPolicy, DeviceIdStrategy, DeviceListStrategy
 
 
@@ -45,6 +46,33 @@ class Seconds(float):
 
     def __str__(self) -> str:
         return f"{float(self):g}s"
+
+
+class XidRule(enum.StrEnum):
+    """What an Xid does to a GPU."""
+
+    FATAL = "fatal"
+    """It makes the GPU unhealthy."""
+    IGNORE = "ignore"
+    """It is counted and logged only."""
+
+
+class XidRules(dict[int, XidRule]):
+    """`health.xids`: rules by Xid, which is a number in YAML and a text in JSON."""
+
+    @classmethod
+    def read(cls, value: object) -> "XidRules":
+        """Return the rules that *value* stands for; ValueError or TypeError if none."""
+        if not isinstance(value, dict):
+            raise TypeError("write Xids with fatal or ignore, such as {79: fatal}")
+        rules = cls()
+        for key, rule in value.items():
+            if not CODE.fullmatch(str(key)):
+                raise ValueError(f'"{key}" is no Xid; write a number such as 79')
+            if rule not in list(XidRule):
+                raise ValueError(f'{key}: write {" or ".join(XidRule)} instead of "{rule}"')
+            rules[int(key)] = XidRule(rule)
+        return rules
 
 
 class _Section(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
@@ -155,6 +183,8 @@ class Health(_Section, frozen=True):
     """Without word of the monitor for so long, devices are Unhealthy: not knowing is no health."""
     hang_after: Seconds = Seconds(15)
     """A process without a sign of life for so long is killed; a slow driver takes less."""
+    xids: XidRules = XidRules()
+    """Which Xids are fatal, where NVIDIA's table is not to be followed."""
 
 
 class Configuration(_Section, frozen=True):
@@ -173,6 +203,8 @@ def decode(kind: type, value: object) -> object:
     """Decode the types of ours that msgspec does not know."""
     if kind is Seconds:
         return Seconds.read(value)
+    if kind is XidRules:
+        return XidRules.read(value)
     raise NotImplementedError(kind)
 
 

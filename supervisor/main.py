@@ -16,7 +16,7 @@ from loguru import logger
 
 from proto.control import ExitCode
 from simulator import drill, node
-from supervisor import cli, logs, settings
+from supervisor import cli, logs, settings, xids
 from supervisor.child import TITLE
 from supervisor.configuration import plain
 from supervisor.loop import Supervisor
@@ -36,6 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return _run(settings.load(cli.values(known), os.environ))
             case "check-config":
                 return _check_config(settings.load(cli.values(known), os.environ))
+            case "xids":
+                return _xids(settings.load(cli.values(known), os.environ), as_json=known.json)
             case "simulate":
                 return _simulate(known, rest)
             case _:
@@ -60,6 +62,13 @@ def _check_config(wanted: settings.Settings) -> int:
         "sources": wanted.sources,
     }
     print(json.dumps(answer, indent=2))  # noqa: T201 - the command's result
+    return ExitCode.DONE
+
+
+def _xids(wanted: settings.Settings, *, as_json: bool) -> int:
+    for notice in wanted.notices:
+        print(notice, file=sys.stderr)  # noqa: T201 - there is no log
+    print((xids.as_json if as_json else xids.as_text)(wanted.xids))  # noqa: T201 - the result
     return ExitCode.DONE
 
 

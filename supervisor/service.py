@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
+from health import xid_policy
 from proto.control import (
     CdiSettings,
     Configure,
@@ -100,9 +101,9 @@ def _monitor(settings: Settings, paths: Paths) -> MonitorSettings:
     root = settings.configuration.flags.plugin.container_driver_root
     # Without a mounted root the driver is where we are.
     seen_at = root if Path(root, "dev").is_dir() else "/"
-    cdi = _cdi(settings)
+    cdi, xids = _cdi(settings), xid_policy.policy(settings.xids)
     if settings.node is None:
-        return MonitorSettings(paths, "health.nvml", root, dev_root=seen_at, cdi=cdi)
+        return MonitorSettings(paths, "health.nvml", root, dev_root=seen_at, cdi=cdi, xids=xids)
     live = LiveNode(Path(settings.service.runtime_dir))
     live.start(settings.node)
     return MonitorSettings(
@@ -113,6 +114,7 @@ def _monitor(settings: Settings, paths: Paths) -> MonitorSettings:
         procfs=str(live.procfs),
         dev_root=seen_at,
         cdi=cdi,
+        xids=xids,
     )
 
 

@@ -11,10 +11,11 @@ from typing import Any
 
 import msgspec
 
+from health import xid_policy
 from proto.control import DeviceListStrategy
 from simulator.node import Node, NodeError, complete
 from supervisor import files, naming, sharing
-from supervisor.configuration import Configuration, Pattern, decode, plain
+from supervisor.configuration import Configuration, Pattern, XidRule, decode, plain
 from supervisor.explain import explain
 from supervisor.logs import Format, Level
 from supervisor.options import OPTIONS, Option
@@ -75,6 +76,8 @@ class Settings:
     """Host and port of the exporter."""
     node: Node | None
     """The simulated node to serve instead of the real one."""
+    xids: xid_policy.Wishes
+    """What the operator says about Xids, from the file and the environment."""
     sources: Mapping[str, str]
     """Where each value of the configuration comes from, by its path."""
     notices: tuple[str, ...] = ()
@@ -98,14 +101,16 @@ def load(flags: Mapping[str, str], environment: Mapping[str, str]) -> Settings:
     service = msgspec.convert(content.pop("service", {}), Service)
     configuration = _convert(content)
     _check(configuration, service)
+    xids, malformed = _xids(configuration, environment)
     return Settings(
         configuration=configuration,
         service=service,
         shares=_shares(configuration, service),
         address=_address(service.metrics_address),
         node=_node(service.simulated_node),
+        xids=xids,
         sources={path: sources.get(path, "default") for path in _leaves(plain(configuration))},
-        notices=tuple(_notices(configuration)),
+        notices=(*_notices(configuration), *malformed),
     )
 
 
@@ -210,6 +215,16 @@ def _check_paths(service: Service) -> None:
 def _notices(configuration: Configuration) -> Iterator[str]:
     if configuration.flags.gfd is not None:
         yield "flags.gfd is the feature discovery's, not ours; it has no effect here"
+
+
+def _xids(
+    configuration: Configuration, environment: Mapping[str, str]
+) -> tuple[xid_policy.Wishes, tuple[str, ...]]:
+    """Return what is said about Xids, and what of it is malformed, which stops nobody."""
+    disabled, first = xid_policy.select(xid_policy.DISABLE, environment.get(xid_policy.DISABLE, ""))
+    enabled, second = xid_policy.select(xid_policy.ENABLE, environment.get(xid_policy.ENABLE, ""))
+    file = {xid: rule is XidRule.FATAL for xid, rule in configuration.health.xids.items()}
+    return xid_policy.Wishes(file, disabled, enabled), first + second
 
 
 def _shares(configuration: Configuration, service: Service) -> sharing.Shares:

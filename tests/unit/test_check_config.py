@@ -34,7 +34,7 @@ def test_the_defaults(capsys: pytest.CaptureFixture[str]) -> None:
     answer = printed(capsys)
     assert list(answer) == ["config", "sources"]
     assert list(answer["config"]) == ["version", "flags", "resources", "sharing", "imex", "health"]
-    assert answer["config"]["health"] == {"staleAfter": "10s", "hangAfter": "15s"}
+    assert answer["config"]["health"] == {"staleAfter": "10s", "hangAfter": "15s", "xids": {}}
     assert answer["config"]["flags"]["plugin"]["deviceListStrategy"] == ["envvar"]
     assert set(answer["sources"].values()) == {"default"}
 
@@ -83,7 +83,7 @@ def test_what_is_printed_is_a_configuration_file(
     assert first["sharing"]["timeSlicing"]["resources"] == [
         {"name": "gpu", "replicas": 2, "rename": None, "devices": [0, "0:1"]}
     ]
-    assert first["health"] == {"staleAfter": "0.5s", "hangAfter": "3600s"}
+    assert first["health"] == {"staleAfter": "0.5s", "hangAfter": "3600s", "xids": {}}
 
 
 def test_what_has_no_effect_is_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

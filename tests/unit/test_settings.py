@@ -44,7 +44,7 @@ CONFIGURATION: dict[str, Any] = {
     "resources": {"gpus": (), "mig": ()},
     "sharing": {"timeSlicing": None, "mps": None},
     "imex": {"channelIDs": (), "required": False},
-    "health": {"staleAfter": 10.0, "hangAfter": 15.0},
+    "health": {"staleAfter": 10.0, "hangAfter": 15.0, "xids": {}},
 }
 SERVICE: dict[str, Any] = {
     "configFile": "",
@@ -194,6 +194,7 @@ def test_without_layers_all_values_are_defaults() -> None:
     """Every leaf of the configuration has its source, and these are all leaves."""
     expected = {"version", "resources.gpus", "resources.mig", "sharing.timeSlicing", "sharing.mps"}
     expected |= {"imex.channelIDs", "imex.required", "health.staleAfter", "health.hangAfter"}
+    expected |= {"health.xids"}
     expected |= {f"flags.{name}" for name in CONFIGURATION["flags"]} - {"flags.plugin"}
     expected |= {f"flags.plugin.{name}" for name in CONFIGURATION["flags"]["plugin"]}
     assert load({}, {}).sources == dict.fromkeys(expected, "default")

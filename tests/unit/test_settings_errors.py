@@ -62,7 +62,7 @@ UNKNOWN = {
     ),
     "in health": (
         "health: {stale: 1}",
-        'health: unknown key "stale"; known are staleAfter, hangAfter',
+        'health: unknown key "stale"; known are staleAfter, hangAfter, xids',
     ),
 }
 VALUES = {

@@ -5,8 +5,10 @@ import pytest
 from health import verdict
 from health.verdict import Faults, Instance
 from proto.messages import DeviceHealth, Reason, ReasonKind
+from proto.xids import XidPolicy
 from tests.unit.builders import gpu, instance, inventory
 
+POLICY = XidPolicy(exceptions=frozenset({13, 31}))
 XID = Reason(ReasonKind.XID, "79")
 LOST = Reason(ReasonKind.GPU_LOST)
 BLIND = Reason(ReasonKind.UNWATCHED)
@@ -65,7 +67,7 @@ def unhealthy(faults: Faults) -> dict[str, tuple[Reason, ...]]:
 )
 def test_attribution(uuid: str | None, named: Instance, hit: set[str]) -> None:
     """A fatal Xid hits the instance that it names, and everything that it could be about."""
-    found = unhealthy(verdict.after_xid({}, NODE, uuid, named, 79))
+    found = unhealthy(verdict.after_xid({}, NODE, POLICY, (uuid, named), 79))
     assert found == dict.fromkeys(hit, (XID,))
 
 
@@ -73,16 +75,16 @@ def test_attribution(uuid: str | None, named: Instance, hit: set[str]) -> None:
 def test_a_harmless_xid_hits_nothing(uuid: str | None) -> None:
     """An Xid that an application caused changes no health, and no earlier fault."""
     before = verdict.add({}, ["C"], LOST)
-    assert verdict.after_xid(before, NODE, uuid, (None, None), 31) == before
-    assert verdict.after_xid({}, NODE, uuid, (7, 0), 13) == {}
+    assert verdict.after_xid(before, NODE, POLICY, (uuid, (None, None)), 31) == before
+    assert verdict.after_xid({}, NODE, POLICY, (uuid, (7, 0)), 13) == {}
 
 
 def test_xids_add_up() -> None:
     """A second Xid adds its own reason; the same one again changes nothing."""
-    once = verdict.after_xid({}, NODE, "A", (None, None), 79)
-    twice = verdict.after_xid(once, NODE, "A", (None, None), 48)
+    once = verdict.after_xid({}, NODE, POLICY, ("A", (None, None)), 79)
+    twice = verdict.after_xid(once, NODE, POLICY, ("A", (None, None)), 48)
     assert unhealthy(twice) == {"A": (Reason(ReasonKind.XID, "48"), XID)}
-    assert verdict.after_xid(twice, NODE, "A", (None, None), 79) == twice
+    assert verdict.after_xid(twice, NODE, POLICY, ("A", (None, None)), 79) == twice
 
 
 def test_adding_a_reason_leaves_the_other_faults() -> None:

@@ -1,0 +1,144 @@
+"""What the operator says about Xids, through the command and through the whole service."""
+
+import asyncio
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from proto.messages import XidCount
+from tests.fakes.service import COMMAND, PATIENCE, kubelet, service
+
+GPU = "nvidia.com/gpu"
+UUID = "GPU-00000000-0000-0000-0000-000000000000"
+NODE: dict[str, object] = {"gpus": [{"uuid": UUID}, {}]}
+
+
+def xids(*arguments: str, **environment: str) -> tuple[int, str, str]:
+    """Run `xids` and return its exit code, stdout and stderr."""
+    done = subprocess.run(
+        [*COMMAND, "xids", *arguments],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_the_table_for_scripts() -> None:
+    """`xids --json` lists every Xid of the catalogue with just these fields, by number."""
+    code, out, err = xids("--json")
+    table = json.loads(out)
+
+    assert (code, err) == (0, "")
+    assert [row["xid"] for row in table] == list(range(1, 173))
+    assert all(list(row) == ["xid", "name", "action", "fatal"] for row in table)
+    assert table[78] == {
+        "xid": 79,
+        "name": "GPU has fallen off the bus",
+        "action": "reboot",
+        "fatal": True,
+    }
+
+
+def test_the_table_under_settings(folder: Path) -> None:
+    """The table is that of the file and the environment; a malformed token is told on stderr."""
+    (folder / "config.yaml").write_text("health: {xids: {94: fatal, 555: ignore}}")
+    environment = {"DP_DISABLE_HEALTHCHECKS": "79,oops", "DP_ENABLE_HEALTHCHECKS": "13"}
+    code, out, err = xids("--json", f"--config-file={folder}/config.yaml", **environment)
+    fatal = {row["xid"]: row["fatal"] for row in json.loads(out)}
+
+    assert (code, err) == (
+        0,
+        'cannot use "oops" in DP_DISABLE_HEALTHCHECKS: write Xids or all\n',
+    )
+    assert (fatal[94], fatal[555], fatal[79], fatal[13]) == (True, False, False, True)
+
+
+def test_only_what_is_enabled_is_fatal() -> None:
+    """All disabled and 79 enabled leaves exactly 79 fatal."""
+    environment = {"DP_DISABLE_HEALTHCHECKS": "all", "DP_ENABLE_HEALTHCHECKS": "79"}
+    _, out, _ = xids("--json", **environment)
+
+    assert [row["xid"] for row in json.loads(out) if row["fatal"]] == [79]
+
+
+def test_the_table_for_people() -> None:
+    """Without --json it is a table that says who decided."""
+    code, out, err = xids(DP_DISABLE_HEALTHCHECKS="79")
+    header, *lines = out.splitlines()
+
+    assert (code, err) == (0, "")
+    assert header.split() == ["xid", "name", "action", "fatal", "set", "by"]
+    assert lines[78].split()[-3:] == ["reboot", "no", "DP_DISABLE_HEALTHCHECKS"]
+
+
+@pytest.mark.parametrize("text", ["health: {xids: {79: deadly}}", "health: {xids: {x: fatal}}"])
+def test_a_bad_rule_is_refused(folder: Path, text: str) -> None:
+    """A rule that cannot be used ends the command with exit code 2 and one line."""
+    (folder / "config.yaml").write_text(text)
+    code, out, err = xids(f"--config-file={folder}/config.yaml")
+
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "health.xids: " in err
+
+
+@pytest.mark.parametrize(
+    ("xid", "rules", "environment", "healthy"),
+    [
+        (94, "", {}, 2),
+        (94, "health: {xids: {94: fatal}}", {}, 1),
+        (79, "health: {xids: {79: ignore}}", {}, 2),
+        (79, "", {"DP_DISABLE_HEALTHCHECKS": "79"}, 2),
+        (79, "", {"DP_DISABLE_HEALTHCHECKS": "all", "DP_ENABLE_HEALTHCHECKS": "119"}, 2),
+        (13, "", {"DP_ENABLE_HEALTHCHECKS": "13"}, 1),
+        (94, "health: {xids: {94: fatal}}", {"DP_DISABLE_HEALTHCHECKS": "94"}, 2),
+    ],
+)
+def test_the_service_obeys(
+    folder: Path, xid: int, rules: str, environment: dict[str, str], healthy: int
+) -> None:
+    """An Xid takes its GPU exactly when the policy says so, and is counted and named anyway."""
+    (folder / "config.yaml").write_text(rules)
+
+    async def scenario() -> None:
+        options = (f"--config-file={folder}/config.yaml",)
+        async with (
+            kubelet(folder) as node,
+            service(folder, *options, node=NODE, environment=environment) as running,
+        ):
+            await node.until(lambda k: k.healthy(GPU) == 2)
+            await running.ready()
+            await running.logged("watching")
+            running.node.xid(0, xid)
+            seen = await running.logged("Xid", xid=xid, uuid=UUID, fatal=healthy == 1)
+            assert seen["name"]
+            assert seen["action"]
+            assert (await running.publishes(epoch=1)).xids == (XidCount(UUID, xid, 1),)
+            # One that is fatal in every case, later: once it is told, so is the first one.
+            running.node.xid(1, 119)
+            await node.until(lambda k: k.healthy(GPU) == healthy - 1)
+            assert node.resources[GPU].healthy() == [UUID] * (healthy - 1)
+
+    asyncio.run(scenario())
+
+
+def test_a_malformed_token_is_logged_once(folder: Path) -> None:
+    """A token that is no Xid is told at the start, and does not keep the service from running."""
+
+    async def scenario() -> None:
+        environment = {"DP_DISABLE_HEALTHCHECKS": "79,oops"}
+        async with (
+            kubelet(folder) as node,
+            service(folder, node=NODE, environment=environment) as running,
+        ):
+            await node.until(lambda k: k.healthy(GPU) == 2)
+            told = 'cannot use "oops" in DP_DISABLE_HEALTHCHECKS: write Xids or all'
+            await running.logged("taken without effect", setting=told)
+            assert running.count("taken without effect") == 1
+
+    asyncio.run(scenario())
