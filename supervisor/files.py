@@ -1,5 +1,6 @@
 """Read what users write in files: YAML, and so JSON, into a typed value or a one-line error."""
 
+import re
 from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,8 +17,19 @@ class FileError(Exception):
     """A file that cannot be used; the message is one line that names it."""
 
 
+INT = "tag:yaml.org,2002:int"
+
+
 class _Loader(yaml.SafeLoader):
-    """Refuses a key that is given twice, of which YAML would take the last."""
+    """Refuses a key that is given twice, and reads 1:0 as the MIG instance that it is.
+
+    YAML would take the last of the keys, and in its version 1.1 reads 1:0 as sixty.
+    """
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - the base's name and kind
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != INT]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002
         keys = [key.value for key, _ in node.value]
@@ -26,6 +38,11 @@ class _Loader(yaml.SafeLoader):
                 problem = f'the key "{key.value}" is given twice'
                 raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
         return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    INT, re.compile(r"[-+]?(0|[1-9][0-9_]*|0x[0-9a-fA-F_]+|0o?[0-7_]+)$"), list("-+0123456789")
+)
 
 
 def read(
@@ -46,6 +63,8 @@ def _without_nulls(content: Any) -> Any:
         return {}
     if isinstance(content, dict):
         return {key: _without_nulls(one) for key, one in content.items() if one is not None}
+    if isinstance(content, list):
+        return [one if one is None else _without_nulls(one) for one in content]
     return content
 
 

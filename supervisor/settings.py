@@ -118,7 +118,8 @@ def _from_environment(environment: Mapping[str, str]) -> tuple[dict[str, object]
     values: dict[str, object] = {}
     for option in OPTIONS:
         # An empty variable counts as unset: templates leave such behind.
-        name = next((name for name in option.environment if environment.get(name)), None)
+        given = (name for name in option.environment if environment.get(name, "").strip())
+        name = next(given, None)
         if name:
             values[option.path] = _parse(option, name, environment[name].strip())
     return values, dict.fromkeys(values, "environment")
@@ -154,7 +155,7 @@ def _read_file(path: str) -> dict[str, Any]:
         content, configuration = files.read(path, "configuration file", Configuration, decode)
     except files.FileError as error:
         raise SettingsError(str(error)) from error
-    if configuration.version != "v1":
+    if configuration.version not in {"", "v1"}:
         version = configuration.version
         raise SettingsError(
             f'cannot use the configuration file "{path}": version: "{version}"; allowed is v1'

@@ -54,7 +54,7 @@ def choose(share: Share, left: Sequence[D], devices: Sequence[D]) -> tuple[list[
     if share.devices is None:
         return list(left), []
     if isinstance(share.devices, int):
-        short = share.devices - len(left)
+        short = share.devices - len(devices)
         return list(left[: share.devices]), [f"{short} more"] if short > 0 else []
     chosen = [device for device in left if device.names & set(share.devices)]
     there = {name for device in devices for name in device.names}
@@ -69,7 +69,7 @@ def from_flag(text: str) -> dict[str, tuple[Share, ...]]:
         if len(parts) != 3:  # noqa: PLR2004 - as the syntax says
             raise ValueError(f'"{entry}": write ORIGINAL:NEW:REPLICAS')
         original, name, count = parts
-        if not re.fullmatch(r"-1|[1-9]\d*", count) or int(count) > MOST_REPLICAS:
+        if not re.fullmatch(r"-1|[1-9]\d{0,8}", count) or int(count) > MOST_REPLICAS:
             raise ValueError(
                 f'"{entry}": write replicas as 1 to {MOST_REPLICAS}, or as -1 for one for each '
                 f"{MEMORY_UNIT} MiB of a device's memory"

@@ -88,11 +88,13 @@ def _require_allowed(view: View, handout: Handout, replicas: Sequence[Replica]) 
         )
 
 
-def _features(view: View, handout: Handout) -> list[str]:
-    """Return the kinds of the features; one that the node lacks has no specification to resolve."""
+def _extras(view: View, handout: Handout, channels: Iterable[int]) -> list[str]:
+    """Return the CDI names beside the devices'; what the node lacks has none that resolves."""
     vendor = handout.cdi_kind.partition("/")[0]
-    kinds = [f"{vendor}/{feature}" for feature in handout.features]
-    return [kind for kind in kinds if not view.cdi_kinds or kind in view.cdi_kinds]
+    names = [(f"{vendor}/imex-channel", str(channel)) for channel in channels]
+    names += [(f"{vendor}/{feature}", "all") for feature in handout.features]
+    known = view.cdi_kinds
+    return [f"{kind}={name}" for kind, name in names if not known or kind in known]
 
 
 def _name_by_cdi(
@@ -102,10 +104,8 @@ def _name_by_cdi(
     names: Iterable[str],
     channels: Iterable[int],
 ) -> None:
-    vendor = handout.cdi_kind.partition("/")[0]
     qualified = [f"{handout.cdi_kind}={name}" for name in names]
-    qualified += [f"{vendor}/imex-channel={channel}" for channel in channels]
-    qualified += [f"{kind}=all" for kind in _features(view, handout)]
+    qualified += _extras(view, handout, channels)
     if DeviceListStrategy.CDI_ANNOTATIONS in handout.list_strategies:
         # The key has to differ between containers that get different devices, and not otherwise.
         digest = hashlib.sha256(",".join(qualified).encode()).hexdigest()[:32]
