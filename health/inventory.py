@@ -86,6 +86,7 @@ def _gpu(nvml: Nvml, handle: object, index: int, sysfs: Path) -> Gpu:
         mig_enabled=mig_enabled,
         instances=tuple(_instances(nvml, handle, memory or 0)) if mig_enabled else (),
         events=nvml.reports_xids(handle),
+        nvlinks=_nvlinks(nvml, handle),
     )
 
 
@@ -154,6 +155,13 @@ def _links(nvml: Nvml, gpus: list[Gpu], handles: dict[str, object]) -> Iterator[
         )
         if nvlinks or level is not LinkLevel.SYS:
             yield Link(first.uuid, second.uuid, level, nvlinks)
+
+
+def _nvlinks(nvml: Nvml, handle: object) -> int:
+    try:
+        return nvml.nvlinks_up(handle)
+    except NvmlError:
+        return 0  # what cannot be asked is not missed later
 
 
 def _peers(nvml: Nvml, handle: object) -> Counter[str]:

@@ -15,8 +15,13 @@ import zmq
 from loguru import logger
 
 from health import cdi, inventory, verdict, xids
-from health.nvml import Code, Nvml, NvmlError, XidEvent
-from health.watcher import Sight, Watcher, Watching
+from health.condition import Condition
+from health.ledger import Ledger
+from health.looks import look
+from health.nvml import Code, Nvml, NvmlError, XidEvent, key_of
+from health.trace import Trace
+from health.watch import Watch
+from health.watcher import Sight, Watching
 from proto.bus import HealthPublisher
 from proto.channel import Channel, ClosedError
 from proto.control import (
@@ -30,15 +35,7 @@ from proto.control import (
     Ready,
     Stop,
 )
-from proto.messages import Health, NodeState, Reason, ReasonKind, XidCount
-
-WATCH_AGAIN = (0.1, 1.0, 5.0, 30.0)
-"""Seconds until the next attempt to watch, by the number of failures in a row; the last repeats."""
-
-BLIND = Reason(ReasonKind.UNWATCHED)
-"""No event of any GPU can be waited for; gone as soon as a wait goes well."""
-
-LOST = Reason(ReasonKind.GPU_LOST)
+from proto.messages import DeviceState, Inventory, NodeState, XidCount
 
 ADVICE: dict[int | None, str] = {
     Code.LIBRARY_NOT_FOUND: "install the NVIDIA driver, or mount it at --driver-root-ctr-path",
@@ -51,7 +48,8 @@ ADVICE: dict[int | None, str] = {
 def main(settings: MonitorSettings, channel: Channel, epoch: int) -> int:
     """Live: find what is on the node, then watch it; NOT_READY where the driver is not there."""
     try:
-        nvml = Nvml(importlib.import_module(settings.binding).load(settings.binding_argument))
+        binding = importlib.import_module(settings.binding).load(settings.binding_argument)
+        nvml = Nvml(binding, Trace(settings.paths.trace))
         nvml.start()
         found = inventory.take(nvml, _roots(settings))
     except (NvmlError, OSError) as error:
@@ -88,16 +86,18 @@ class Monitor:
     ) -> None:
         self._nvml = nvml
         self._found = found
-        self._policy = settings.xids
+        self._settings = settings
+        self._ledger = Ledger(Path(settings.state_folder))
+        self._places = _places(found.inventory)
+        self._conditions: verdict.Conditions = self._ledger.read(self._places)
+        nvml.names = {key_of(handle): uuid for uuid, handle in found.handles.items()}
+        self._watch = Watch(nvml, found.handles)
         self._publisher = HealthPublisher(zmq.Context(), settings.paths.health_bus)
         self._channel = channel
         self._epoch = epoch
         self._sequence = 0
-        self._faults: verdict.Faults = {}
         self._xids: Counter[tuple[str, int]] = Counter()
-        self._watcher: Watcher | None = None
-        self._watch_failures = 0
-        self._watch_at: float | None = 0.0
+        self._look_at = 0.0
         self._publish_at = 0.0
         self._stopping = False
 
@@ -105,34 +105,40 @@ class Monitor:
         """Report what was found, then watch until told to stop."""
         for failed in self._found.inventory.failed:
             logger.error("cannot enumerate a GPU", index=failed.index, error=failed.error)
+        for uuid, condition in self._conditions.items():
+            _log_change(uuid, Condition(), condition)
         without_links = msgspec.structs.replace(self._found.inventory, links=())
         self._channel.send(Inventoried(inventory=without_links))
         self._channel.send(Ready())
         while not self._stopping:
             self._on_deadlines(time.monotonic())
             self._wait(time.monotonic())
-        if self._watcher:
-            self._watcher.end()
+        self._watch.end()
         return ExitCode.DONE
 
     def _wait(self, now: float) -> None:
         poller = zmq.Poller()
         poller.register(self._publisher.socket, zmq.POLLIN)
         poller.register(self._channel.fileno(), zmq.POLLIN)
-        if self._watcher:
-            poller.register(self._watcher.fileno(), zmq.POLLIN)
-        deadline = min(self._publish_at, self._watch_at or self._publish_at)
-        ready = dict(poller.poll(math.ceil(max(0.0, deadline - now) * 1000)))
-        if self._watcher and self._watcher.fileno() in ready:
-            self._on_seen(self._watcher)
+        if (seen := self._watch.fileno()) is not None:
+            poller.register(seen, zmq.POLLIN)
+        deadlines = [self._publish_at, self._look_at, self._watch.again_at or self._publish_at]
+        ready = dict(poller.poll(math.ceil(max(0.0, min(deadlines) - now) * 1000)))
+        if seen in ready:
+            self._on_seen(time.monotonic())
         if self._publisher.socket in ready and self._publisher.joined():
             self._publish()
         if self._channel.fileno() in ready:
             self._on_order()
 
     def _on_deadlines(self, now: float) -> None:
-        if self._watch_at is not None and now >= self._watch_at:
-            self._watch(now)
+        if now >= self._look_at:
+            self._look_at = now + self._settings.poll_interval
+            self._look(now)
+        self._follow(now)
+        if self._watch.find_overdue(self._settings.hang_after, now):
+            self._publish()
+            logger.error("the driver hangs", call="nvmlEventSetWait")
         if now >= self._publish_at:
             self._publish_at = now + BEAT_EVERY
             self._channel.send(Beat())
@@ -145,102 +151,79 @@ class Monitor:
         except ClosedError:
             self._stopping = True
 
-    def _on_seen(self, watcher: Watcher) -> None:
+    def _look(self, now: float) -> None:
+        """Look at every GPU for what no event tells, and for proof that a fault is gone."""
+        looks = {
+            gpu.uuid: look(self._nvml, self._found.handles[gpu.uuid], gpu.nvlinks)
+            for gpu in self._found.inventory.gpus
+        }
+        recovery, found = self._settings.recovery, self._found.inventory
+        self._become(verdict.after_looks(self._conditions, found, looks, recovery, now))
+
+    def _follow(self, now: float) -> None:
+        """Wait for the events of the GPUs; a lost one would fail the wait for all."""
+        gone = {u for u, c in self._conditions.items() if c.state is DeviceState.LOST}
+        gpus = frozenset(g.uuid for g in self._found.inventory.gpus if g.events) - gone
+        failed = self._watch.follow(gpus, now)
+        if failed and failed.lost:
+            self._become(verdict.after_loss(self._conditions, failed.lost, now))
+
+    def _on_seen(self, now: float) -> None:
         """Take in all that was seen, tell it in one message, and only then log it."""
-        before = self._faults
-        sights = watcher.seen()
+        conditions = self._conditions
+        sights = self._watch.seen()
         for sight in sights:
             match sight:
                 case XidEvent():
-                    self._on_xid(sight)
+                    conditions = self._after_xid(conditions, sight, now)
                 case NvmlError():
-                    self._on_watch_failed(sight, time.monotonic())
+                    lost = self._watch.on_failed(now).lost
+                    conditions = verdict.after_loss(conditions, lost, now)
                 case Watching():
-                    self._watch_failures = 0
-                    self._faults = verdict.clear(self._faults, BLIND)
-        self._publish()
-        self._log(sights, before)
+                    self._watch.on_well()
+        self._become(conditions)
+        # At once: an Xid of another GPU that comes while nobody waits is never seen.
+        self._follow(now)
+        self._log(sights)
 
-    def _on_xid(self, event: XidEvent) -> None:
+    def _after_xid(
+        self, conditions: verdict.Conditions, event: XidEvent, now: float
+    ) -> verdict.Conditions:
         gpu = self._found.uuid_of(event.gpu)
         self._xids[gpu or "", event.xid] += 1
-        place = (gpu, (event.gi, event.ci))
-        self._faults = verdict.after_xid(
-            self._faults, self._found.inventory, self._policy, place, event.xid
-        )
+        uuids = verdict.hit(self._found.inventory, (gpu, (event.gi, event.ci)))
+        return verdict.after_xid(conditions, uuids, self._settings.xids, event.xid, now)
 
-    def _on_watch_failed(self, error: NvmlError, now: float) -> None:
-        """Find out who is lost; if nobody, and it happens again, nobody is watched."""
-        self._watch_failures += 1
-        handles = self._found.handles
-        lost = [uuid for uuid in self._watched() if self._nvml.lost(handles[uuid])]
-        self._faults = verdict.add(self._faults, lost, LOST)
-        if not lost and self._watch_failures > 1:
-            self._faults = verdict.add(self._faults, handles, BLIND)
-        if self._watcher:
-            self._watcher.end()
-            self._watcher = None
-        if lost:
-            # At once: an Xid of another GPU that comes while nobody waits is never seen.
-            self._watch(now)
-        else:
-            self._watch_at = now + WATCH_AGAIN[min(self._watch_failures, len(WATCH_AGAIN)) - 1]
-        logger.warning("cannot wait for events", error=str(error), lost=lost)
-
-    def _watched(self) -> list[str]:
-        """Return the GPUs to wait for: one that is lost fails the wait for all."""
-        gpus = self._found.inventory.gpus
-        return [g.uuid for g in gpus if g.events and LOST not in self._faults.get(g.uuid, ())]
-
-    def _watch(self, now: float) -> None:
-        """Start waiting on the events of every GPU that can be watched."""
-        self._watch_at = None
-        watched = self._watched()
-        if not watched:
-            return
-        try:
-            events = self._nvml.event_set()
-        except NvmlError as error:
-            self._on_watch_failed(error, now)
-            return
-        for uuid in watched:
-            self._register(uuid, events)
-        self._watcher = Watcher(self._nvml, events)
-        self._watcher.start()
-        logger.info("watching", gpus=len(watched))
-
-    def _register(self, uuid: str, events: object) -> None:
-        try:
-            self._nvml.register(self._found.handles[uuid], events)
-        except NvmlError as error:
-            unregistered = Reason(ReasonKind.UNWATCHED, f"NVML error {error.code}")
-            reason = LOST if error.code == Code.GPU_IS_LOST else unregistered
-            self._faults = verdict.add(self._faults, [uuid], reason)
-            logger.warning("cannot watch a GPU", uuid=uuid, error=str(error))
+    def _become(self, conditions: verdict.Conditions) -> None:
+        """Store the conditions, tell the others, and only then spend time on disk and log."""
+        before, self._conditions = self._conditions, conditions
+        if {u: c.reasons for u, c in before.items()} != {
+            u: c.reasons for u, c in conditions.items()
+        }:
+            self._publish()
+        self._ledger.write(self._places, conditions)
+        for uuid in before.keys() | conditions.keys():
+            _log_change(uuid, before.get(uuid, Condition()), conditions.get(uuid, Condition()))
 
     def _publish(self) -> None:
         self._sequence += 1
+        found = self._found.inventory
         self._publisher.publish(
             NodeState(
                 epoch=self._epoch,
                 sequence=self._sequence,
-                inventory=self._found.inventory,
-                health=verdict.health_of(self._found.inventory, self._faults),
+                inventory=found,
+                health=verdict.health_of(found, self._conditions, self._watch.unwatched),
                 xids=tuple(XidCount(uuid, xid, n) for (uuid, xid), n in self._xids.items()),
             )
         )
 
-    def _log(self, sights: list[Sight], before: verdict.Faults) -> None:
-        for event in sights:
-            if isinstance(event, XidEvent):
-                self._log_xid(event)
-        for uuid in before.keys() | self._faults.keys():
-            reasons = self._faults.get(uuid, frozenset())
-            if reasons != before.get(uuid, frozenset()):
-                health = Health.UNHEALTHY if reasons else Health.HEALTHY
-                logger.warning(
-                    "health", uuid=uuid, health=health, reasons=sorted(map(str, reasons))
-                )
+    def _log(self, sights: list[Sight]) -> None:
+        for sight in sights:
+            if isinstance(sight, XidEvent):
+                self._log_xid(sight)
+            elif isinstance(sight, NvmlError):
+                logger.warning("cannot wait for events", error=str(sight))
 
     def _log_xid(self, event: XidEvent) -> None:
         known = xids.lookup(event.xid)
@@ -252,5 +235,17 @@ class Monitor:
             ci=event.ci,
             name=known.name,
             action=known.action,
-            fatal=self._policy.is_fatal(event.xid),
+            fatal=self._settings.xids.is_fatal(event.xid),
         )
+
+
+def _places(found: Inventory) -> dict[str, str]:
+    """Return where each GPU and instance is, by UUID."""
+    gpus = {gpu.uuid: gpu.pci_bus_id for gpu in found.gpus}
+    return gpus | {i.uuid: gpu.pci_bus_id for gpu in found.gpus for i in gpu.instances}
+
+
+def _log_change(uuid: str, before: Condition, after: Condition) -> None:
+    if (before.state, before.reasons) != (after.state, after.reasons):
+        reasons = sorted(map(str, after.reasons))
+        logger.warning("health", uuid=uuid, state=after.state, reasons=reasons)

@@ -12,6 +12,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
 
+from health.trace import Trace
 from proto.messages import LinkLevel
 
 LIBRARY = "libnvidia-ml.so.1"
@@ -106,15 +107,27 @@ def key_of(handle: Any) -> Hashable:
 class Nvml:
     """NVML's calls, with values for results and NvmlError for errors."""
 
-    def __init__(self, binding: Any) -> None:
+    def __init__(self, binding: Any, trace: Trace | None = None) -> None:
         self._binding = binding
+        self._trace = trace
+        self.names: dict[Hashable, str] = {}
+        """The UUIDs of GPUs by the keys of their handles, to name them."""
 
     def call(self, name: str, *arguments: object) -> Any:
         """Call the binding's function *name*."""
+        function = getattr(self._binding, name, None)
+        if function is None:
+            raise NvmlError(name, Code.FUNCTION_NOT_FOUND, "the binding has no such function")
+        if self._trace:
+            gpu = self.names.get(key_of(arguments[0]), "") if arguments else ""
+            self._trace.enter(f"{name} {gpu}".rstrip())
         try:
-            return getattr(self._binding, name)(*arguments)
+            return function(*arguments)
         except self._binding.NVMLError as error:
             raise NvmlError(name, error.value, str(error)) from error
+        finally:
+            if self._trace:
+                self._trace.leave()
 
     def ask(self, name: str, *arguments: object) -> Any:
         """Call function *name*; None where the GPU or the driver has no such thing."""
@@ -147,10 +160,28 @@ class Nvml:
         info = self.ask("nvmlDeviceGetMemoryInfo", handle)
         return None if info is None else int(info.total) >> 20
 
+    def field(self, handle: object, number: int) -> int | None:
+        """Return the value of an NVML field of whole numbers; None where there is none."""
+        values = self.ask("nvmlDeviceGetFieldValues", handle, [number])
+        # Each field has an answer of its own, which the binding does not look at.
+        if not values or values[0].nvmlReturn != 0:
+            return None
+        return int(values[0].value.uiVal)
+
     def level(self, first: object, second: object) -> LinkLevel:
         """Return the closest common ancestor of two GPUs; SYS where the driver does not tell."""
         level = self.ask("nvmlDeviceGetTopologyCommonAncestor", first, second)
         return LEVELS.get(level, LinkLevel.SYS)
+
+    def nvlinks_up(self, handle: object) -> int:
+        """Return how many NVLinks are active."""
+        up = 0
+        for link in range(NVLINK_MAX):
+            active = self.ask("nvmlDeviceGetNvLinkState", handle, link)
+            if active is None:
+                break
+            up += bool(active)
+        return up
 
     def nvlink_peers(self, handle: object) -> list[str]:
         """Return, for each active NVLink, the peer's PCI bus id, or "switch"."""
@@ -193,11 +224,12 @@ class Nvml:
     def wait(self, events: object, milliseconds: int) -> XidEvent | None:
         """Return the next Xid of an event set; None when none came in time."""
         try:
-            data = self.call("nvmlEventSetWait", events, milliseconds)
-        except NvmlError as error:
-            if error.code == Code.TIMEOUT:
+            # Not by `call`: it waits in a thread of its own, whose calls are not to be traced.
+            data = self._binding.nvmlEventSetWait(events, milliseconds)
+        except self._binding.NVMLError as error:
+            if error.value == Code.TIMEOUT:
                 return None
-            raise
+            raise NvmlError("nvmlEventSetWait", error.value, str(error)) from error
         if data.eventType != XID_EVENT:
             return None
         gi, ci = data.gpuInstanceId, data.computeInstanceId

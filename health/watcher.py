@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from collections import deque
 
 from health.nvml import Nvml, NvmlError, XidEvent
@@ -10,8 +11,12 @@ SLICE = 500
 """Milliseconds that one wait may last: the thread ends that long after it is asked to, at most."""
 
 
+LATE = 2.0
+"""Seconds after which the return of a wait is news."""
+
+
 class Watching:
-    """The first wait on an event set went well."""
+    """The first wait on an event set, or one that was late, went well."""
 
 
 Sight = XidEvent | NvmlError | Watching
@@ -26,6 +31,8 @@ class Watcher(threading.Thread):
         self._events = events
         self._sights: deque[Sight] = deque()
         self._ending = threading.Event()
+        self.entered = time.monotonic()
+        """When the wait that runs now was begun."""
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
     def fileno(self) -> int:
@@ -36,6 +43,7 @@ class Watcher(threading.Thread):
         """Wait until an error or the end; every event is kept, in order."""
         watching = False
         while not self._ending.is_set():
+            self.entered = time.monotonic()
             try:
                 event = self._nvml.wait(self._events, SLICE)
             except NvmlError as error:
@@ -43,7 +51,7 @@ class Watcher(threading.Thread):
                 return
             if event is not None:
                 self._see(event)
-            if not watching:
+            if not watching or time.monotonic() - self.entered > LATE:
                 watching = True
                 self._see(Watching())
 

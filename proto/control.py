@@ -5,6 +5,7 @@ import enum
 import msgspec
 
 from proto.messages import Inventory
+from proto.recovery import Recovery
 from proto.xids import XidPolicy
 
 BEAT_EVERY = 1.0
@@ -148,6 +149,8 @@ class Paths(msgspec.Struct, frozen=True):
     """Where processes meet: the bus's sockets and the kubelet's."""
 
     health_bus: str
+    trace: str
+    """Where the monitor notes which call of the driver's is running."""
     telemetry_bus: str
     kubelet_socket: str
     """Empty: serve, but do not register."""
@@ -166,6 +169,12 @@ class MonitorSettings(msgspec.Struct, frozen=True):
     procfs: str = "/proc"
     dev_root: str = "/"
     """Below which we see device nodes."""
+    poll_interval: float = 5.0
+    """Seconds between two looks at each GPU."""
+    hang_after: float = 15.0
+    """Seconds after which a wait for events that does not return counts as hanging."""
+    recovery: Recovery = Recovery()
+    state_folder: str = "/var/lib/gpu-sharing-plugin"
     cdi: CdiSettings | None = None
     """None: no CDI specification is wanted."""
     xids: XidPolicy = XidPolicy()
@@ -202,6 +211,12 @@ class Stop(msgspec.Struct, frozen=True, tag=True):
 
 class Register(msgspec.Struct, frozen=True, tag=True):
     """Order: the kubelet's socket is a new one, register there."""
+
+
+class MonitorHangs(msgspec.Struct, frozen=True, tag=True):
+    """Order: until another monitor speaks, nothing is known, as this one hangs in a *call*."""
+
+    call: str
 
 
 class Configure(msgspec.Struct, frozen=True, tag=True):
@@ -250,5 +265,5 @@ class NotReady(msgspec.Struct, frozen=True, tag=True):
     reason: str
 
 
-Order = Stop | Register | Configure | ServiceState
+Order = Stop | Register | MonitorHangs | Configure | ServiceState
 Report = Ready | Beat | Inventoried | NotReady

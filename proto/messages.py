@@ -32,6 +32,27 @@ class ReasonKind(enum.StrEnum):
     UNWATCHED = "unwatched"
     """The GPU's events cannot be waited for, so a fault would go unseen."""
 
+    UNREADABLE = "unreadable"
+    """Looks at the device fail, for a reason of the driver's; the detail is its error."""
+
+    RECOVERY_ACTION = "recovery-action"
+    """The driver asks for a recovery, which the detail names."""
+
+    ECC = "ecc"
+    """Uncorrected memory errors, where the driver does not say what they call for."""
+
+    ROW_REMAP = "row-remap"
+    """A memory row could not be replaced, or waits for a reset to be."""
+
+    NVLINK_DOWN = "nvlink-down"
+    """Fewer NVLinks are up than at the start."""
+
+    THERMAL = "thermal"
+    """The GPU is as hot as makes it shut down."""
+
+    DRIVER_HANG = "driver-hang"
+    """The driver does not return from a call, which the detail names."""
+
     MONITOR_SILENT = "monitor-silent"
     """No word of the health monitor for `health.staleAfter`."""
 
@@ -91,6 +112,8 @@ class Gpu(msgspec.Struct, frozen=True):
     instances: tuple[MigInstance, ...] = ()
     events: bool = True
     """False when the GPU is too old to report Xids."""
+    nvlinks: int = 0
+    """NVLinks that were up when it was enumerated."""
 
 
 class FailedGpu(msgspec.Struct, frozen=True):
@@ -123,11 +146,27 @@ class Inventory(msgspec.Struct, frozen=True):
     """Each pair once; a pair that is not named is SYS without NVLink."""
 
 
+class DeviceState(enum.StrEnum):
+    """Where a device is between well and gone."""
+
+    HEALTHY = "healthy"
+    """Handed out."""
+    SUSPECT = "suspect"
+    """A look at it failed, once and for no known reason; handed out until that happens again."""
+    UNHEALTHY = "unhealthy"
+    """Not handed out, for its reasons."""
+    RECOVERING = "recovering"
+    """There is proof that its faults are gone; it has yet to stay quiet. Not handed out."""
+    LOST = "lost"
+    """The driver does not reach it. Not handed out."""
+
+
 class DeviceHealth(msgspec.Struct, frozen=True):
     """The health of one GPU or MIG instance; an instance bears its GPU's reasons too."""
 
     uuid: str
     reasons: tuple[Reason, ...] = ()
+    state: DeviceState = DeviceState.HEALTHY
 
     @property
     def health(self) -> Health:

@@ -8,7 +8,11 @@ from simulator.node import LiveNode
 KINDS = {
     "xid": "an Xid happens on the GPU, or on one of its MIG instances",
     "lost": "the GPU falls off the bus",
-    "recover": "the lost GPU answers again",
+    "hang": "no call of the driver's on the GPU returns",
+    "recover": "the GPU that is lost or hangs answers again, which proves nothing",
+    "reset": "the GPU is reset: it answers, and the driver asks for no recovery any more",
+    "recovery-action": "the driver asks for a recovery of the GPU",
+    "row-remap": "a memory row of the GPU cannot be replaced",
     "remove": "the GPU is taken out of the node; noticed when the monitor starts",
     "add": "the GPU is put back; noticed when the monitor starts",
 }
@@ -24,6 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             drill.add_argument(
                 "--mig", type=int, metavar="N", help="the GPU's MIG instance, from 0"
             )
+        if kind == "recovery-action":
+            drill.add_argument("code", metavar="ACTION", type=int, help="NVML's number, 0 for none")
         drill.add_argument(
             "--gpu", type=int, required=True, metavar="N", help="place in the node file, from 0"
         )
@@ -35,16 +41,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Change the node; once this returns the fault is there. NodeError if it makes no sense."""
     node = LiveNode(Path(arguments.runtime_dir))
+    plain = {
+        "lost": node.lose,
+        "hang": node.hang,
+        "recover": node.recover,
+        "reset": node.reset,
+        "row-remap": node.fail_row,
+        "remove": node.remove,
+        "add": node.add,
+    }
     match arguments.kind:
         case "xid":
             node.xid(arguments.gpu, arguments.code, arguments.mig)
-        case "lost":
-            node.lose(arguments.gpu)
-        case "recover":
-            node.recover(arguments.gpu)
-        case "remove":
-            node.remove(arguments.gpu)
-        case "add":
-            node.add(arguments.gpu)
+        case "recovery-action":
+            node.ask_for(arguments.gpu, arguments.code)
         case kind:
-            raise AssertionError(f"cannot happen: the parser lets {kind} through")
+            plain[kind](arguments.gpu)

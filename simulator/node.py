@@ -26,6 +26,12 @@ PROFILE = re.compile(r"(?:(\d)c\.)?(\d)g\.(\d+)gb(?:[+-][a-z]+(?:\.[a-z]+)*)*")
 FIRST_GI = 7
 """GI of the instance at place 0; the driver, too, numbers small instances from here."""
 
+RESET = 1
+"""NVML's recovery action for a GPU that has to be reset."""
+
+APPLICATIONS = frozenset({8, 11, 13, 31, 32, 43, 44, 45, 63, 68, 69, 92, 94})
+"""Xids after which a driver asks for no recovery of the GPU."""
+
 XIDS_KEPT = 256
 """Xids that a monitor which is away for a moment can still find; a driver's queue is no longer."""
 
@@ -85,6 +91,12 @@ class Live(msgspec.Struct, frozen=True):
     node: Node
     removed: frozenset[str] = frozenset()
     lost: frozenset[str] = frozenset()
+    actions: dict[str, int] = {}
+    """The recovery actions that the driver asks for, by UUID; 0 is none."""
+    hung: frozenset[str] = frozenset()
+    """GPUs on which no call returns."""
+    rows: frozenset[str] = frozenset()
+    """GPUs with a memory row that could not be replaced."""
     happened: int = 0
     xids: tuple[Xid, ...] = ()
 
@@ -178,17 +190,60 @@ class LiveNode:
                 raise NodeError(f"cannot find MIG instance {mig} on GPU {place}")
             number = live.happened + 1
             xids = (*live.xids, Xid(number, gpu.uuid, code, mig))[-XIDS_KEPT:]
-            return msgspec.structs.replace(live, happened=number, xids=xids)
+            actions = live.actions if code in APPLICATIONS else {**live.actions, gpu.uuid: RESET}
+            return msgspec.structs.replace(live, happened=number, xids=xids, actions=actions)
 
         self._change_gpu(place, happen)
 
     def lose(self, place: int) -> None:
         """Let a GPU fall off the bus."""
-        self._change_gpu(place, lambda v, g: msgspec.structs.replace(v, lost=v.lost | {g.uuid}))
+
+        def fall(live: Live, gpu: Gpu) -> Live:
+            actions = {**live.actions, gpu.uuid: RESET}
+            return msgspec.structs.replace(live, lost=live.lost | {gpu.uuid}, actions=actions)
+
+        self._change_gpu(place, fall)
+
+    def hang(self, place: int) -> None:
+        """Let no call on a GPU return."""
+        self._change_gpu(place, lambda v, g: msgspec.structs.replace(v, hung=v.hung | {g.uuid}))
 
     def recover(self, place: int) -> None:
-        """Let a lost GPU answer again."""
-        self._change_gpu(place, lambda v, g: msgspec.structs.replace(v, lost=v.lost - {g.uuid}))
+        """Let a GPU that is lost, or on which calls hang, answer again."""
+
+        def answer(live: Live, gpu: Gpu) -> Live:
+            gone = {gpu.uuid}
+            return msgspec.structs.replace(live, lost=live.lost - gone, hung=live.hung - gone)
+
+        self._change_gpu(place, answer)
+
+    def ask_for(self, place: int, action: int) -> None:
+        """Let the driver ask for a recovery action, by NVML's number."""
+
+        def ask(live: Live, gpu: Gpu) -> Live:
+            return msgspec.structs.replace(live, actions={**live.actions, gpu.uuid: action})
+
+        self._change_gpu(place, ask)
+
+    def fail_row(self, place: int) -> None:
+        """Let a memory row fail for good."""
+        self._change_gpu(place, lambda v, g: msgspec.structs.replace(v, rows=v.rows | {g.uuid}))
+
+    def reset(self, place: int) -> None:
+        """Reset a GPU: it answers, nothing is wrong with it any more and no recovery is due."""
+
+        def start_anew(live: Live, gpu: Gpu) -> Live:
+            gone = {gpu.uuid}
+            actions = {uuid: action for uuid, action in live.actions.items() if uuid not in gone}
+            return msgspec.structs.replace(
+                live,
+                lost=live.lost - gone,
+                hung=live.hung - gone,
+                rows=live.rows - gone,
+                actions=actions,
+            )
+
+        self._change_gpu(place, start_anew)
 
     def remove(self, place: int) -> None:
         """Take a GPU out of the node."""

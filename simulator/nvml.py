@@ -5,6 +5,7 @@ when it was initialised, and one that is taken out or lost afterwards answers GP
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -33,6 +34,7 @@ LEVELS = {
 NVLINKS = 18
 MIG_PLACES = 7
 XID_EVENT = 0x8
+RECOVERY_ACTION = 230
 ANY_INSTANCE = 0xFFFFFFFF
 
 
@@ -86,15 +88,15 @@ class Binding:
         """The GPUs to which the node file connects each one, by UUID."""
 
     def _live(self) -> Live:
-        found = self._store.path.stat()
-        version = found.st_ino, found.st_mtime_ns
+        version = self._version()
         if self._newest is None or version != self._read:
             self._newest, self._read = self._store.read(), version
             self._links = _links(self._newest.node)
         return self._newest
 
     def _gpu(self, handle: GpuHandle | MigHandle) -> Gpu:
-        live = self._live()
+        while handle.uuid in (live := self._live()).hung:
+            self._wait_for_change(None)
         if handle.uuid in live.lost | live.removed:
             raise NVMLError(GPU_IS_LOST)
         return next(gpu for gpu in live.node.gpus if gpu.uuid == handle.uuid)
@@ -211,6 +213,18 @@ class Binding:
     def nvmlDeviceGetSupportedEventTypes(self, handle: GpuHandle) -> int:
         return XID_EVENT if self._physical(handle).events else 0
 
+    def nvmlDeviceGetFieldValues(
+        self, handle: GpuHandle, fields: Sequence[int]
+    ) -> list[SimpleNamespace]:
+        uuid = self._physical(handle).uuid
+        action = SimpleNamespace(uiVal=self._live().actions.get(uuid, 0))
+        known = {RECOVERY_ACTION: SimpleNamespace(nvmlReturn=0, value=action)}
+        return [known.get(one, SimpleNamespace(nvmlReturn=NOT_SUPPORTED)) for one in fields]
+
+    def nvmlDeviceGetRemappedRows(self, handle: GpuHandle) -> tuple[int, int, int, int]:
+        failed = int(self._physical(handle).uuid in self._live().rows)
+        return 0, failed, 0, failed
+
     def nvmlEventSetCreate(self) -> EventSet:
         return EventSet(self._live().happened)
 
@@ -221,16 +235,23 @@ class Binding:
 
     def nvmlEventSetWait(self, events: EventSet, milliseconds: int) -> SimpleNamespace:
         deadline = time.monotonic() + milliseconds / 1000
+        while (event := self._next_event(events)) is None:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise NVMLError(TIMEOUT)
+            self._wait_for_change(left * 1000)
+        return event
+
+    def _wait_for_change(self, milliseconds: float | None) -> None:
+        """Wait until the live node is another than the one last read, or the time is over."""
         with INotify() as notice:
             notice.add_watch(self._store.path.parent, flags.MOVED_TO)
-            while True:
-                event = self._next_event(events)
-                if event is not None:
-                    return event
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    raise NVMLError(TIMEOUT)
-                notice.read(timeout=left * 1000)
+            if self._version() == self._read:  # else it changed before there was the watch
+                notice.read(timeout=milliseconds)
+
+    def _version(self) -> tuple[int, int]:
+        found = self._store.path.stat()
+        return found.st_ino, found.st_mtime_ns
 
     def _next_event(self, events: EventSet) -> SimpleNamespace | None:
         live = self._live()

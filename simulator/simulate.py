@@ -72,6 +72,7 @@ async def _start(simulation: Simulation) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
         *simulation.command,
         f"--runtime-dir={simulation.folder}",
+        f"--state-dir={simulation.folder}/state",
         f"--device-plugin-path={simulation.plugins}",
         preexec_fn=lambda: die_with(parent),
         start_new_session=True,  # Ctrl-C is for this process, which then stops the service

@@ -11,6 +11,7 @@ import msgspec
 
 from health.xid_policy import CODE
 from proto.control import AllocationPolicy, DeviceIdStrategy, DeviceListStrategy
+from proto.recovery import RecoveryMode
 
 
 class MigStrategy(enum.StrEnum):
@@ -176,6 +177,17 @@ class Imex(_Section, frozen=True):
     required: bool = False
 
 
+class RecoverySection(_Section, frozen=True):
+    """`health.recovery`."""
+
+    mode: RecoveryMode = RecoveryMode.PROOF
+    """Whether a fault is forgotten on proof that it is gone, or at a reboot only."""
+    quiet_period: Seconds = Seconds(30)
+    """Time without a fatal event, from the last one or the proof on, doubled at each relapse."""
+    probes: Annotated[int, msgspec.Meta(ge=1)] = 3
+    """Proofs in a row."""
+
+
 class Health(_Section, frozen=True):
     """`health`."""
 
@@ -183,6 +195,9 @@ class Health(_Section, frozen=True):
     """Without word of the monitor for so long, devices are Unhealthy: not knowing is no health."""
     hang_after: Seconds = Seconds(15)
     """A process without a sign of life for so long is killed; a slow driver takes less."""
+    poll_interval: Seconds = Seconds(5)
+    """Time between two looks at a GPU for what no event tells."""
+    recovery: RecoverySection = RecoverySection()
     xids: XidRules = XidRules()
     """Which Xids are fatal, where NVIDIA's table is not to be followed."""
 

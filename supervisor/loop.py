@@ -12,8 +12,8 @@ children's is initialised. What becomes of a child is decided in policy.py.
 
 import signal
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 
 from loguru import logger
 from multiprocess import connection
@@ -24,6 +24,7 @@ from proto.control import (
     Configure,
     ExitCode,
     Inventoried,
+    MonitorHangs,
     NotReady,
     Order,
     Ready,
@@ -35,9 +36,8 @@ from proto.control import (
 from proto.messages import Inventory
 from supervisor import policy
 from supervisor.child import Process, Spec, describe
-from supervisor.plan import Plan
-from supervisor.policy import Child, Limits, State
-from supervisor.served import Served
+from supervisor.policy import Child, State
+from supervisor.served import Served, Service
 from supervisor.signals import SignalPipe
 from supervisor.watch import KubeletWatch
 
@@ -49,21 +49,6 @@ STALL = 5.0
 
 STOP_WITHIN = 4.5
 """Seconds after which the service ends, though a child may not be dead yet."""
-
-
-@dataclass(frozen=True, slots=True)
-class Service:
-    """What the loop runs."""
-
-    children: tuple[Spec, ...]
-    """Those that always run."""
-    plan: Callable[[Inventory], Plan]
-    worker: Callable[[ResourcePlan], Spec]
-    fork: Callable[[Spec, int], Process]
-    """Starts a child, given the number of its start; OSError where the system does not let us."""
-    kubelet_socket: str
-    fail_on_init_error: bool
-    limits: Limits
 
 
 class Supervisor:
@@ -229,11 +214,18 @@ class Supervisor:
             case State.BACKOFF:
                 self._start(name, now)
             case State.STARTING | State.RUNNING:
-                self._kill(name, "gives no sign of life")
+                self._on_silent(name)
             case State.STOPPING:
                 self._kill(name, "does not stop")
             case State.KILLED | State.DOWN:
                 raise AssertionError(f"cannot happen: {child.state} has no deadline")
+
+    def _on_silent(self, name: str) -> None:
+        """Kill a child that hangs; if it hangs in the driver, that is told before all else."""
+        if self._specs[name].essential and (call := self._service.running_call()):
+            logger.error("the driver hangs", child=name, call=call)
+            self._tell(MonitorHangs(call=call))
+        self._kill(name, "gives no sign of life")
 
     def _look_at_kubelet(self) -> None:
         if self._kubelet.is_new():

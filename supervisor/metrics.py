@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from proto.messages import Health, WorkerState
+from proto.messages import Health, NodeState, WorkerState
 from supervisor.snapshot import Snapshot
 
 
@@ -27,6 +27,8 @@ class SnapshotCollector(Collector):
         workers = [word[0] for word in words if word]
         yield _devices(workers)
         yield _registrations(workers)
+        if snapshot.node:
+            yield from _node(snapshot.node)
 
     def _build_info(self, snapshot: Snapshot) -> Metric:
         driver = snapshot.node.inventory.driver_version if snapshot.node else ""
@@ -85,3 +87,41 @@ def _registrations(workers: list[WorkerState]) -> Metric:
     for worker in workers:
         family.add_metric([worker.resource], worker.registrations)
     return family
+
+
+def _node(node: NodeState) -> Iterator[Metric]:
+    """Yield what is known of the GPUs and MIG instances themselves."""
+    info = GaugeMetricFamily(
+        "gpu_sharing_device_info",
+        "A GPU; always 1.",
+        labels=["uuid", "index", "pci_bus_id", "model", "numa_node", "mig"],
+    )
+    for gpu in node.inventory.gpus:
+        numa = "" if gpu.numa_node is None else str(gpu.numa_node)
+        mig = "on" if gpu.mig_enabled else "off"
+        info.add_metric([gpu.uuid, str(gpu.index), gpu.pci_bus_id, gpu.name, numa, mig], 1)
+    yield info
+    healthy = GaugeMetricFamily(
+        "gpu_sharing_device_healthy",
+        "1 while a GPU or MIG instance is fit to be handed out, else 0.",
+        labels=["uuid"],
+    )
+    reasons = GaugeMetricFamily(
+        "gpu_sharing_device_unhealthy_reason",
+        "1 for each reason why a GPU or MIG instance is not handed out.",
+        labels=["uuid", "reason"],
+    )
+    for device in node.health:
+        healthy.add_metric([device.uuid], not device.reasons)
+        for kind in sorted({reason.kind for reason in device.reasons}):
+            reasons.add_metric([device.uuid, kind], 1)
+    yield healthy
+    yield reasons
+    xids = CounterMetricFamily(
+        "gpu_sharing_xid_errors",
+        "Xids since the monitor's start, harmless ones included; no UUID: on an unknown GPU.",
+        labels=["uuid", "xid"],
+    )
+    for count in node.xids:
+        xids.add_metric([count.uuid, str(count.xid)], count.count)
+    yield xids

@@ -251,6 +251,12 @@ OPTIONS = (
         ("GPU_SHARING_RUNTIME_DIR",),
     ),
     Option(
+        ("--state-dir",),
+        "service.stateDir",
+        "folder in which the faults of devices outlive a restart",
+        ("GPU_SHARING_STATE_DIR",),
+    ),
+    Option(
         ("--metrics-address",),
         "service.metricsAddress",
         "HOST:PORT of /metrics, /livez and /readyz; port 0 picks a free one and logs it",

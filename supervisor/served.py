@@ -1,10 +1,30 @@
-"""What is to be served, and what stands in the way, as the exporter shows it."""
+"""What the supervisor is to run, what is to be served, and what stands in the way."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from proto.control import Problem, ProcessState, ResourcePlan, ServiceState
-from supervisor.policy import Child
+from proto.messages import Inventory
+from supervisor.child import Process, Spec
+from supervisor.plan import Plan
+from supervisor.policy import Child, Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What the loop runs."""
+
+    children: tuple[Spec, ...]
+    """Those that always run."""
+    plan: Callable[[Inventory], Plan]
+    worker: Callable[[ResourcePlan], Spec]
+    fork: Callable[[Spec, int], Process]
+    """Starts a child, given the number of its start; OSError where the system does not let us."""
+    running_call: Callable[[], str]
+    """Returns the call of the driver's that the monitor is in."""
+    kubelet_socket: str
+    fail_on_init_error: bool
+    limits: Limits
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,16 @@ from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
-from health import xid_policy
+from msgspec.structs import replace
+
+from health import trace, xid_policy
 from proto.control import (
     CdiSettings,
     Configure,
     DeviceListStrategy,
     ExporterSettings,
     Handout,
+    MonitorHangs,
     MonitorSettings,
     Paths,
     Register,
@@ -22,12 +25,13 @@ from proto.control import (
     ServiceState,
     WorkerSettings,
 )
+from proto.recovery import Recovery
 from simulator.node import LiveNode
 from supervisor.child import Logging, Process, Spec
 from supervisor.configuration import Flags
-from supervisor.loop import Service
 from supervisor.plan import Rules, plan
 from supervisor.policy import Limits
+from supervisor.served import Service
 from supervisor.settings import Settings, endpoint
 
 DISTRIBUTION = "gpu-sharing-plugin"
@@ -57,7 +61,7 @@ def runtime_folder(path: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            for name in ("health.ipc", "telemetry.ipc", URL_FILE):
+            for name in ("health.ipc", "telemetry.ipc", "monitor.call", URL_FILE):
                 (path / name).unlink(missing_ok=True)
 
 
@@ -84,6 +88,7 @@ def compose(settings: Settings) -> Service:
         fork=functools.partial(Process, logging=logging),
         kubelet_socket=paths.kubelet_socket,
         fail_on_init_error=settings.configuration.flags.fail_on_init_error,
+        running_call=functools.partial(trace.read, paths.trace),
         limits=Limits(silence=health.hang_after),
     )
 
@@ -91,6 +96,7 @@ def compose(settings: Settings) -> Service:
 def _paths(settings: Settings) -> Paths:
     return Paths(
         health_bus=f"{settings.service.runtime_dir}/health.ipc",
+        trace=f"{settings.service.runtime_dir}/monitor.call",
         telemetry_bus=f"{settings.service.runtime_dir}/telemetry.ipc",
         kubelet_socket=settings.service.registration_socket,
         plugin_folder=settings.service.device_plugin_path,
@@ -101,20 +107,30 @@ def _monitor(settings: Settings, paths: Paths) -> MonitorSettings:
     root = settings.configuration.flags.plugin.container_driver_root
     # Without a mounted root the driver is where we are.
     seen_at = root if Path(root, "dev").is_dir() else "/"
-    cdi, xids = _cdi(settings), xid_policy.policy(settings.xids)
+    health = settings.configuration.health
+    recovery = Recovery(health.recovery.mode, health.recovery.quiet_period, health.recovery.probes)
+    real = MonitorSettings(
+        paths,
+        binding="health.nvml",
+        binding_argument=root,
+        dev_root=seen_at,
+        poll_interval=health.poll_interval,
+        hang_after=health.hang_after,
+        recovery=recovery,
+        state_folder=settings.service.state_dir,
+        cdi=_cdi(settings),
+        xids=xid_policy.policy(settings.xids),
+    )
     if settings.node is None:
-        return MonitorSettings(paths, "health.nvml", root, dev_root=seen_at, cdi=cdi, xids=xids)
+        return real
     live = LiveNode(Path(settings.service.runtime_dir))
     live.start(settings.node)
-    return MonitorSettings(
-        paths,
+    return replace(
+        real,
         binding="simulator.nvml",
         binding_argument=settings.service.runtime_dir,
         sysfs=str(live.sysfs),
         procfs=str(live.procfs),
-        dev_root=seen_at,
-        cdi=cdi,
-        xids=xids,
     )
 
 
@@ -178,7 +194,9 @@ def _handout(settings: Settings) -> Handout:
 def _worker(paths: Paths, stale_after: float, handout: Handout, resource: ResourcePlan) -> Spec:
     name = endpoint(resource.resource, paths.plugin_folder)
     settings = WorkerSettings(paths, name, stale_after, resource, handout)
-    return Spec(f"worker {resource.resource}", "workers.main", settings, (Register, Configure))
+    return Spec(
+        f"worker {resource.resource}", "workers.main", settings, (Register, MonitorHangs, Configure)
+    )
 
 
 def remove_dead_sockets(folder: Path) -> None:

@@ -47,6 +47,7 @@ class Service(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields
     device_plugin_path: str = "/var/lib/kubelet/device-plugins"
     kubelet_socket: str | None = None
     runtime_dir: str = "/run/gpu-sharing-plugin"
+    state_dir: str = "/var/lib/gpu-sharing-plugin"
     metrics_address: str = ":9450"
     cdi_spec_dir: str = "/var/run/cdi"
     cdi_kind: str = "k8s.device-plugin.nvidia.com/gpu"

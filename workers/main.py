@@ -20,6 +20,7 @@ from proto.control import (
     Beat,
     Configure,
     ExitCode,
+    MonitorHangs,
     Ready,
     Register,
     ResourcePlan,
@@ -54,6 +55,8 @@ class Worker:
         self._replicas = devices.replicas(settings.plan)
         self._state: NodeState | None = None
         self._heard = time.monotonic()
+        self._hung = ""
+        """The call of the driver's in which the monitor hangs."""
         self._shelf = Shelf(devices.view(self._plan, self._replicas, None, silent=True))
         self._servicer = Servicer(self._shelf, settings.handout, self._publish)
         self._endpoint = Endpoint(
@@ -96,6 +99,9 @@ class Worker:
                 match order:
                     case Register():
                         self._on_new_kubelet()
+                    case MonitorHangs():
+                        self._hung = order.call
+                        self._refresh()
                     case Configure():
                         self._on_plan(order.plan)
                     case Stop():
@@ -127,6 +133,8 @@ class Worker:
         while True:
             state = await bus.receive(self._health)
             if isinstance(state, NodeState) and (not self._state or state.age > self._state.age):
+                if self._state is None or state.epoch > self._state.epoch:
+                    self._hung = ""
                 self._state = state
                 self._heard = time.monotonic()
                 self._refresh()
@@ -153,7 +161,9 @@ class Worker:
 
     def _refresh(self) -> None:
         """Show the kubelet what is new, if anything is."""
-        view = devices.view(self._plan, self._replicas, self._state, silent=self._silent())
+        view = devices.view(
+            self._plan, self._replicas, self._state, silent=self._silent(), hung=self._hung
+        )
         before = self._shelf.view
         if view == before:
             return

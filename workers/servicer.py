@@ -31,9 +31,12 @@ class Shelf:
         self._changed = asyncio.Event()
 
     def put(self, view: View) -> None:
-        """Replace the view and wake all who wait."""
-        self.view = view
-        self._show(response.device_list(view))
+        """Replace the view and wake all who wait, if its list is another."""
+        before, self.view = self.view, view
+        # Reasons are not in the list: when only they change, the kubelet need not hear of it.
+        same = view.unhealthy.keys() == before.unhealthy.keys() and view.replicas == before.replicas
+        if not same:
+            self._show(response.device_list(view))
 
     def close(self) -> None:
         """Let all who wait know that nothing more comes, until the next `put`."""

@@ -25,6 +25,7 @@ class Plugin:
             f"--simulated-node={node_file}",
             f"--device-plugin-path={PLUGIN_FOLDER}",
             f"--runtime-dir={self._runtime_folder}",
+            f"--state-dir={folder / 'state'}",
             "--metrics-address=127.0.0.1:0",
             *flags,
         ]

@@ -190,6 +190,7 @@ async def service(
     """Run the service in *folder*, on the simulated *node* if one is given; end it afterwards."""
     arguments = [
         f"--runtime-dir={folder}",
+        f"--state-dir={folder}/state",
         f"--device-plugin-path={folder}/kubelet",
         "--metrics-address=127.0.0.1:0",
         "--log-format=json",

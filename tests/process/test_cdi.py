@@ -232,10 +232,17 @@ def test_the_specification_is_there_before_the_inventory(host: Host) -> None:
     node.start(msgspec.convert({"gpus": [{}]}, Node))
     bus = f"{host.folder}/health.ipc"
     settings = MonitorSettings(
-        Paths(bus, f"{host.folder}/telemetry.ipc", "", str(host.folder)),
+        Paths(
+            health_bus=bus,
+            trace=f"{host.folder}/monitor.call",
+            telemetry_bus=f"{host.folder}/telemetry.ipc",
+            kubelet_socket="",
+            plugin_folder=str(host.folder),
+        ),
         binding="simulator.nvml",
         binding_argument=str(host.folder),
         sysfs=str(node.sysfs),
+        state_folder=f"{host.folder}/state",
         cdi=host.settings,
     )
     ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

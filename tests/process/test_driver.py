@@ -174,3 +174,27 @@ def test_a_driver_that_comes_later_is_served(folder: Path, library: Path) -> Non
             assert running.count("not ready, retrying") == 1
 
     asyncio.run(story())
+
+
+def test_a_wait_that_never_returns_is_told(folder: Path, library: Path) -> None:
+    """When the driver does not return from the wait for events, no GPU counts as watched."""
+
+    async def story() -> None:
+        (folder / "config.yaml").write_text("health: {hangAfter: 2s}")
+        options = f"--config-file={folder}/config.yaml"
+        async with (
+            kubelet(folder) as node,
+            service(folder, options, environment=driven(library, folder)) as running,
+        ):
+            steering = await watched(node, running)
+            steering.hang()
+            await node.until(lambda k: k.healthy(GPU) == 0)
+            told = await running.logged("the driver hangs")
+            state = await running.publishes(epoch=1)
+
+            assert told["call"] == "nvmlEventSetWait"
+            assert {str(r) for h in state.health for r in h.reasons} == {
+                "driver-hang nvmlEventSetWait"
+            }
+
+    asyncio.run(story())

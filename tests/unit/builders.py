@@ -1,10 +1,13 @@
 """Values that many unit tests need, each with as little said as the test cares about."""
 
+import functools
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
+from health.condition import Condition, Look, after_fault, after_look
 from proto.control import PlannedDevice, ResourcePlan
 from proto.messages import (
     DeviceHealth,
@@ -17,7 +20,32 @@ from proto.messages import (
     Reason,
     WorkerState,
 )
+from proto.recovery import Recovery
+from simulator.nvml import NVMLError
 from workers.devices import Replica, View, replicas
+
+
+class Driver:
+    """A binding that has just these functions, each with one answer: a value, an error, a call."""
+
+    NVMLError = NVMLError
+
+    def __init__(self, **answers: object) -> None:
+        for name, answer in answers.items():
+            setattr(self, name, functools.partial(_answer, answer))
+
+
+def _answer(answer: object, *arguments: object) -> object:
+    if isinstance(answer, Exception):
+        raise answer
+    return answer(*arguments) if callable(answer) else answer
+
+
+def refusal(code: int) -> NVMLError:
+    """Return the binding's error with any *code*."""
+    made = NVMLError(2)
+    made.value = code
+    return made
 
 
 def gpu_uuid(place: int) -> str:
@@ -72,6 +100,23 @@ def inventory(
 ) -> Inventory:
     """Return a node of *gpus*."""
     return Inventory("580.95.05", gpus, failed=failed, nodes=nodes, links=links)
+
+
+def after_event(
+    before: Condition, event: Look | Reason, now: float, recovery: Recovery
+) -> Condition:
+    """Return the condition after a look or a fatal event."""
+    if isinstance(event, Reason):
+        return after_fault(before, event, now)
+    return after_look(before, event, recovery, now)
+
+
+def condition_after(events: Mapping[float, Look | Reason], recovery: Recovery) -> Condition:
+    """Return the condition of a device after looks and fatal events, each at its time."""
+    condition = Condition()
+    for now, event in events.items():
+        condition = after_event(condition, event, now, recovery)
+    return condition
 
 
 def node_state(

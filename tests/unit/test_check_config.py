@@ -34,7 +34,13 @@ def test_the_defaults(capsys: pytest.CaptureFixture[str]) -> None:
     answer = printed(capsys)
     assert list(answer) == ["config", "sources"]
     assert list(answer["config"]) == ["version", "flags", "resources", "sharing", "imex", "health"]
-    assert answer["config"]["health"] == {"staleAfter": "10s", "hangAfter": "15s", "xids": {}}
+    assert answer["config"]["health"] == {
+        "staleAfter": "10s",
+        "hangAfter": "15s",
+        "pollInterval": "5s",
+        "recovery": {"mode": "proof", "quietPeriod": "30s", "probes": 3},
+        "xids": {},
+    }
     assert answer["config"]["flags"]["plugin"]["deviceListStrategy"] == ["envvar"]
     assert set(answer["sources"].values()) == {"default"}
 
@@ -67,7 +73,11 @@ flags: {plugin: {deviceListStrategy: cdi-cri}, gfd: {oneshot: true}}
 resources: {gpus: [{pattern: "*H100*", name: h100}]}
 sharing: {timeSlicing: {resources: [{name: gpu, replicas: 2, devices: [0, "0:1"]}]}}
 imex: {channelIDs: [0], required: true}
-health: {staleAfter: 500ms, hangAfter: 1h}
+health:
+  staleAfter: 500ms
+  hangAfter: 1h
+  pollInterval: 2
+  recovery: {mode: never, quietPeriod: 5m}
 """
 
 
@@ -83,7 +93,13 @@ def test_what_is_printed_is_a_configuration_file(
     assert first["sharing"]["timeSlicing"]["resources"] == [
         {"name": "gpu", "replicas": 2, "rename": None, "devices": [0, "0:1"]}
     ]
-    assert first["health"] == {"staleAfter": "0.5s", "hangAfter": "3600s", "xids": {}}
+    assert first["health"] == {
+        "staleAfter": "0.5s",
+        "hangAfter": "3600s",
+        "pollInterval": "2s",
+        "recovery": {"mode": "never", "quietPeriod": "300s", "probes": 3},
+        "xids": {},
+    }
 
 
 def test_what_has_no_effect_is_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -6,9 +6,10 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from proto.control import Problem, ProblemKind, ProcessState, ServiceState
+from proto.messages import DeviceHealth, DeviceState, NodeState, Reason, ReasonKind, XidCount
 from supervisor.metrics import SnapshotCollector
 from supervisor.snapshot import Snapshot
-from tests.unit.builders import node_state, worker_state
+from tests.unit.builders import gpu, inventory, node_state, worker_state
 
 GPU, SHARED = "nvidia.com/gpu", "nvidia.com/gpu.shared"
 AWKWARD = 'a "quoted" \\ back\\nslash,\nnew line}'
@@ -84,6 +85,51 @@ def test_every_metric() -> None:
     assert scrape(snapshot) == expected
 
 
+XID, ACTION = Reason(ReasonKind.XID, "79"), Reason(ReasonKind.RECOVERY_ACTION, "reset the GPU")
+
+DEVICES: Samples = {
+    key(
+        "gpu_sharing_device_info",
+        uuid="A",
+        index="0",
+        pci_bus_id="0000:01:00.0",
+        model="NVIDIA H100 80GB HBM3",
+        numa_node="1",
+        mig="off",
+    ): 1.0,
+    key(
+        "gpu_sharing_device_info",
+        uuid="B",
+        index="1",
+        pci_bus_id="0000:02:00.0",
+        model="NVIDIA H100 80GB HBM3",
+        numa_node="",
+        mig="on",
+    ): 1.0,
+    key("gpu_sharing_device_healthy", uuid="A"): 1.0,
+    key("gpu_sharing_device_healthy", uuid="B"): 0.0,
+    key("gpu_sharing_device_unhealthy_reason", uuid="B", reason="xid"): 1.0,
+    key("gpu_sharing_device_unhealthy_reason", uuid="B", reason="recovery-action"): 1.0,
+    key("gpu_sharing_xid_errors_total", uuid="B", xid="79"): 2.0,
+    key("gpu_sharing_xid_errors_total", uuid="", xid="31"): 1.0,
+}
+
+
+def test_devices() -> None:
+    """Each GPU shows what it is, how it is and why; two Xids are one reason and two counts."""
+    node = NodeState(
+        epoch=1,
+        sequence=1,
+        inventory=inventory(gpu(0, uuid="A", numa_node=1), gpu(1, uuid="B", mig_enabled=True)),
+        health=(
+            DeviceHealth("A"),
+            DeviceHealth("B", (ACTION, Reason(ReasonKind.XID, "48"), XID), DeviceState.UNHEALTHY),
+        ),
+        xids=(XidCount("B", 79, 2), XidCount("", 31, 1)),
+    )
+    assert scrape(Snapshot(None, 0.0, node)) == build_info("580.95.05") | DEVICES
+
+
 def test_types() -> None:
     """What only grows is a counter, what may fall is a gauge."""
     snapshot = Snapshot(service(GPU), 0.0, node_state({}), WORKERS)
@@ -94,6 +140,10 @@ def test_types() -> None:
         "gpu_sharing_node_problem": "gauge",
         "gpu_sharing_devices": "gauge",
         "gpu_sharing_registrations_total": "counter",
+        "gpu_sharing_device_info": "gauge",
+        "gpu_sharing_device_healthy": "gauge",
+        "gpu_sharing_device_unhealthy_reason": "gauge",
+        "gpu_sharing_xid_errors_total": "counter",
     }
 
 

@@ -128,7 +128,7 @@ Change = Callable[[LiveNode], None]
 DRILLS: dict[str, tuple[list[Change], dict[str, Any]]] = {
     "xid": (
         [lambda n: n.xid(0, 79)],
-        {"happened": 1, "xids": (Xid(1, FIRST, 79),)},
+        {"happened": 1, "xids": (Xid(1, FIRST, 79),), "actions": {FIRST: 1}},
     ),
     "xid of an instance": (
         [lambda n: n.xid(1, 31, 1)],
@@ -136,16 +136,20 @@ DRILLS: dict[str, tuple[list[Change], dict[str, Any]]] = {
     ),
     "two xids": (
         [lambda n: n.xid(0, 79), lambda n: n.xid(1, 48, 0)],
-        {"happened": 2, "xids": (Xid(1, FIRST, 79), Xid(2, SECOND, 48, 0))},
+        {
+            "happened": 2,
+            "xids": (Xid(1, FIRST, 79), Xid(2, SECOND, 48, 0)),
+            "actions": {FIRST: 1, SECOND: 1},
+        },
     ),
-    "lost": ([lambda n: n.lose(1)], {"lost": frozenset({SECOND})}),
+    "lost": ([lambda n: n.lose(1)], {"lost": frozenset({SECOND}), "actions": {SECOND: 1}}),
     "both lost": (
         [lambda n: n.lose(1), lambda n: n.lose(0)],
-        {"lost": frozenset({FIRST, SECOND})},
+        {"lost": frozenset({FIRST, SECOND}), "actions": {FIRST: 1, SECOND: 1}},
     ),
     "recovered": (
         [lambda n: n.lose(0), lambda n: n.lose(1), lambda n: n.recover(0)],
-        {"lost": frozenset({SECOND})},
+        {"lost": frozenset({SECOND}), "actions": {FIRST: 1, SECOND: 1}},
     ),
     "recovered without a loss": ([lambda n: n.recover(0)], {}),
     "removed": ([lambda n: n.remove(0)], {"removed": frozenset({FIRST})}),
@@ -156,7 +160,29 @@ DRILLS: dict[str, tuple[list[Change], dict[str, Any]]] = {
     "put back without being taken out": ([lambda n: n.add(1)], {}),
     "removed while lost": (
         [lambda n: n.lose(0), lambda n: n.remove(0)],
-        {"lost": frozenset({FIRST}), "removed": frozenset({FIRST})},
+        {"lost": frozenset({FIRST}), "removed": frozenset({FIRST}), "actions": {FIRST: 1}},
+    ),
+    "hung": ([lambda n: n.hang(1)], {"hung": frozenset({SECOND})}),
+    "hung and answering": ([lambda n: n.hang(0), lambda n: n.recover(0)], {}),
+    "hung and reset": ([lambda n: n.hang(0), lambda n: n.reset(0)], {}),
+    "an action": ([lambda n: n.ask_for(0, 4)], {"actions": {FIRST: 4}}),
+    "no action": (
+        [lambda n: n.xid(0, 79), lambda n: n.ask_for(0, 0)],
+        {"happened": 1, "xids": (Xid(1, FIRST, 79),), "actions": {FIRST: 0}},
+    ),
+    "a row": ([lambda n: n.fail_row(1)], {"rows": frozenset({SECOND})}),
+    "reset": (
+        [lambda n: n.lose(0), lambda n: n.lose(1), lambda n: n.fail_row(0), lambda n: n.reset(0)],
+        {"lost": frozenset({SECOND}), "actions": {SECOND: 1}},
+    ),
+    "reset of one of two rows": (
+        [lambda n: n.fail_row(0), lambda n: n.fail_row(1), lambda n: n.reset(1)],
+        {"rows": frozenset({FIRST})},
+    ),
+    "reset of a well GPU": ([lambda n: n.reset(1)], {}),
+    "reset while removed": (
+        [lambda n: n.remove(0), lambda n: n.reset(0)],
+        {"removed": frozenset({FIRST})},
     ),
 }
 
@@ -205,6 +231,10 @@ SENSELESS: dict[str, tuple[Change, str]] = {
     "recover": (lambda n: n.recover(2), NO_GPU.format(2)),
     "remove": (lambda n: n.remove(2), NO_GPU.format(2)),
     "add": (lambda n: n.add(2), NO_GPU.format(2)),
+    "reset": (lambda n: n.reset(2), NO_GPU.format(2)),
+    "recovery action": (lambda n: n.ask_for(2, 1), NO_GPU.format(2)),
+    "hang": (lambda n: n.hang(2), NO_GPU.format(2)),
+    "row": (lambda n: n.fail_row(2), NO_GPU.format(2)),
     "no such instance": (lambda n: n.xid(1, 79, 2), NO_INSTANCE.format(2, 1)),
     "an instance before the first": (lambda n: n.xid(1, 79, -1), NO_INSTANCE.format(-1, 1)),
     "no MIG": (lambda n: n.xid(0, 79, 0), NO_INSTANCE.format(0, 0)),

@@ -69,6 +69,7 @@ NAMES = """
 --device-plugin-path DEVICE_PLUGIN_PATH
 --kubelet-socket KUBELET_SOCKET
 --runtime-dir GPU_SHARING_RUNTIME_DIR
+--state-dir GPU_SHARING_STATE_DIR
 --metrics-address METRICS_ADDRESS
 --simulated-node
 --log-format LOG_FORMAT

@@ -44,7 +44,13 @@ CONFIGURATION: dict[str, Any] = {
     "resources": {"gpus": (), "mig": ()},
     "sharing": {"timeSlicing": None, "mps": None},
     "imex": {"channelIDs": (), "required": False},
-    "health": {"staleAfter": 10.0, "hangAfter": 15.0, "xids": {}},
+    "health": {
+        "staleAfter": 10.0,
+        "hangAfter": 15.0,
+        "pollInterval": 5.0,
+        "recovery": {"mode": "proof", "quietPeriod": 30.0, "probes": 3},
+        "xids": {},
+    },
 }
 SERVICE: dict[str, Any] = {
     "configFile": "",
@@ -52,6 +58,7 @@ SERVICE: dict[str, Any] = {
     "devicePluginPath": "/var/lib/kubelet/device-plugins",
     "kubeletSocket": None,
     "runtimeDir": "/run/gpu-sharing-plugin",
+    "stateDir": "/var/lib/gpu-sharing-plugin",
     "metricsAddress": ":9450",
     "cdiSpecDir": "/var/run/cdi",
     "cdiKind": "k8s.device-plugin.nvidia.com/gpu",
@@ -194,7 +201,8 @@ def test_without_layers_all_values_are_defaults() -> None:
     """Every leaf of the configuration has its source, and these are all leaves."""
     expected = {"version", "resources.gpus", "resources.mig", "sharing.timeSlicing", "sharing.mps"}
     expected |= {"imex.channelIDs", "imex.required", "health.staleAfter", "health.hangAfter"}
-    expected |= {"health.xids"}
+    expected |= {"health.pollInterval", "health.xids"}
+    expected |= {f"health.recovery.{name}" for name in CONFIGURATION["health"]["recovery"]}
     expected |= {f"flags.{name}" for name in CONFIGURATION["flags"]} - {"flags.plugin"}
     expected |= {f"flags.plugin.{name}" for name in CONFIGURATION["flags"]["plugin"]}
     assert load({}, {}).sources == dict.fromkeys(expected, "default")

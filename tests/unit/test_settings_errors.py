@@ -61,8 +61,8 @@ UNKNOWN = {
         'imex: unknown key "channels"; known are channelIDs, required',
     ),
     "in health": (
-        "health: {stale: 1}",
-        'health: unknown key "stale"; known are staleAfter, hangAfter, xids',
+        "health: {old: 1}",
+        'health: unknown key "old"; known are staleAfter, hangAfter, pollInterval, recovery, xids',
     ),
 }
 VALUES = {

@@ -18,6 +18,7 @@ GIVEN: dict[str, tuple[str, object]] = {
     "service.devicePluginPath": ("/plugins", "/plugins"),
     "service.kubeletSocket": ("/kubelet.sock", "/kubelet.sock"),
     "service.runtimeDir": ("/runtime", "/runtime"),
+    "service.stateDir": ("/state", "/state"),
     "service.metricsAddress": ("localhost:1", "localhost:1"),
     "service.cdiSpecDir": ("/etc/cdi", "/etc/cdi"),
     "service.cdiKind": ("example.com/gpu", "example.com/gpu"),

@@ -1,0 +1,36 @@
+"""Tell the supervisor which call of the driver's library is running, before it is entered.
+
+A process that hangs in the driver cannot tell it any more. The text is in memory that is shared by
+way of a file in the runtime folder, so that writing it costs no system call.
+"""
+
+import mmap
+from pathlib import Path
+
+SIZE = 256
+
+
+class Trace:
+    """The one text, of the thread that beats."""
+
+    def __init__(self, path: str) -> None:
+        file = Path(path)
+        file.write_bytes(bytes(SIZE))
+        with file.open("r+b") as opened:
+            self._memory = mmap.mmap(opened.fileno(), SIZE)
+
+    def enter(self, call: str) -> None:
+        """Note that *call* begins."""
+        self._memory[:] = call.encode()[:SIZE].ljust(SIZE, b"\0")
+
+    def leave(self) -> None:
+        """Note that it has ended."""
+        self._memory[0] = 0
+
+
+def read(path: str) -> str:
+    """Return the call that is running in the process of a trace; empty when there is none."""
+    try:
+        return Path(path).read_bytes().split(b"\0", 1)[0].decode(errors="replace")
+    except OSError:
+        return ""

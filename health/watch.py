@@ -1,0 +1,118 @@
+"""Keep waiting for the events of the GPUs, through everything that makes a wait fail."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from loguru import logger
+
+from health.nvml import Code, Nvml, NvmlError
+from health.watcher import Sight, Watcher
+from proto.messages import Reason, ReasonKind
+
+AGAIN = (0.1, 1.0, 5.0, 30.0)
+"""Seconds until the next attempt, by the number of failures in a row; the last repeats."""
+
+BLIND = Reason(ReasonKind.UNWATCHED)
+"""No event of any GPU can be waited for; gone as soon as a wait goes well."""
+
+
+STUCK = Reason(ReasonKind.DRIVER_HANG, "nvmlEventSetWait")
+"""The wait does not return."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """What a failure to wait has come to."""
+
+    lost: tuple[str, ...]
+    """The UUIDs of GPUs that are lost, as each was asked alone."""
+
+
+class Watch:
+    """The one wait for events, and why GPUs are left out of it."""
+
+    def __init__(self, nvml: Nvml, handles: Mapping[str, object]) -> None:
+        self._nvml = nvml
+        self._handles = handles
+        self._watcher: Watcher | None = None
+        self._watched: frozenset[str] = frozenset()
+        self._failures = 0
+        self.again_at: float | None = 0.0
+        """When to try again; None while there is a wait, or nobody to wait for."""
+        self.unwatched: dict[str, Reason] = {}
+
+    def fileno(self) -> int | None:
+        """Return the descriptor that is readable when there is something seen."""
+        return self._watcher.fileno() if self._watcher else None
+
+    def seen(self) -> list[Sight]:
+        """Return what was seen since the last call."""
+        return self._watcher.seen() if self._watcher else []
+
+    def on_well(self) -> None:
+        """Take note that a wait went well."""
+        self._failures = 0
+        self.unwatched = {
+            uuid: why for uuid, why in self.unwatched.items() if why not in {BLIND, STUCK}
+        }
+
+    def on_failed(self, now: float) -> Failed:
+        """End the wait after an error, and find out who is lost."""
+        self._failures += 1
+        lost = tuple(uuid for uuid in self._watched if self._nvml.lost(self._handles[uuid]))
+        if not lost and self._failures > 1:
+            self.unwatched = {**dict.fromkeys(self._handles, BLIND), **self.unwatched}
+        self.end()
+        self.again_at = now if lost else now + AGAIN[min(self._failures, len(AGAIN)) - 1]
+        return Failed(lost)
+
+    def find_overdue(self, limit: float, now: float) -> bool:
+        """Hold every GPU unwatched if the wait has not returned for *limit*; return if that is new.
+
+        The thread in it can neither be ended nor be replaced; if it ever returns, all is well.
+        """
+        late = self._watcher is not None and now - self._watcher.entered > limit
+        if not late or STUCK in self.unwatched.values():
+            return False
+        self.unwatched = {**dict.fromkeys(self._handles, STUCK), **self.unwatched}
+        return True
+
+    def follow(self, gpus: frozenset[str], now: float) -> Failed | None:
+        """Wait for the events of *gpus*, unless that is done; return how that failed."""
+        if (self._watcher and gpus == self._watched) or (self.again_at or 0.0) > now:
+            return None
+        self.end()
+        self.again_at = None
+        self._watched = gpus
+        if not gpus:
+            return None
+        try:
+            events = self._nvml.event_set()
+        except NvmlError as error:
+            logger.warning("cannot wait for events", error=str(error))
+            return self.on_failed(now)
+        lost = tuple(uuid for uuid in sorted(gpus) if not self._register(uuid, events))
+        self._watcher = Watcher(self._nvml, events)
+        self._watcher.start()
+        logger.info("watching", gpus=len(gpus))
+        return Failed(lost) if lost else None
+
+    def _register(self, uuid: str, events: object) -> bool:
+        """Have a GPU's events arrive; False if it is lost."""
+        try:
+            self._nvml.register(self._handles[uuid], events)
+        except NvmlError as error:
+            logger.warning("cannot watch a GPU", uuid=uuid, error=str(error))
+            if error.code == Code.GPU_IS_LOST:
+                return False
+            self.unwatched[uuid] = Reason(ReasonKind.UNWATCHED, f"NVML error {error.code}")
+            return True
+        if self.unwatched.get(uuid) not in {BLIND, STUCK}:  # these take a wait that goes well
+            self.unwatched.pop(uuid, None)
+        return True
+
+    def end(self) -> None:
+        """End the wait, if there is one."""
+        if self._watcher:
+            self._watcher.end()
+            self._watcher = None

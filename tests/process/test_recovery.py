@@ -1,0 +1,234 @@
+"""A device that has failed comes back on proof alone, and what failed is remembered until then."""
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+
+import pytest
+import zmq.asyncio
+
+from proto import bus
+from proto.messages import DeviceHealth, DeviceState, NodeState, ReasonKind
+from simulator.kubelet import Kubelet
+from tests.fakes.service import PATIENCE, Service, kubelet, service
+
+GPU = "nvidia.com/gpu"
+FIRST, SECOND = (f"GPU-00000000-0000-0000-0000-{place:012x}" for place in range(2))
+NODE: dict[str, object] = {"gpus": [{}, {}]}
+
+PROOF = "{quietPeriod: 1s, probes: 2}"
+NEVER = "{mode: never, quietPeriod: 200ms, probes: 1}"
+
+BEATS = 5
+"""NodeStates after which a device that would recover by itself has done so: one comes a second."""
+
+Story = Callable[[Kubelet, Service], Awaitable[None]]
+
+
+def tell(folder: Path, story: Story, recovery: str = PROOF) -> None:
+    """Run *story* on a node of two GPUs on which all is well."""
+
+    async def whole() -> None:
+        async with kubelet(folder) as node, started(folder, recovery) as running:
+            await node.until(lambda k: k.healthy(GPU) == 2)
+            await running.logged("watching")
+            await story(node, running)
+
+    asyncio.run(whole())
+
+
+def started(folder: Path, recovery: str = PROOF) -> AbstractAsyncContextManager[Service]:
+    """Return the service that looks five times a second."""
+    (folder / "config.yaml").write_text(
+        f"version: v1\nhealth: {{pollInterval: 200ms, recovery: {recovery}}}\n"
+    )
+    return service(folder, f"--config-file={folder}/config.yaml", node=NODE)
+
+
+async def told(running: Service, count: int) -> list[NodeState]:
+    """Return the next *count* states of the node: the first comes at once, then one a second."""
+    socket = bus.health_subscriber(zmq.asyncio.Context.instance(), f"{running.folder}/health.ipc")
+    states: list[NodeState] = []
+    try:
+        async with asyncio.timeout(PATIENCE):
+            while len(states) < count:
+                state = await bus.receive(socket)
+                if isinstance(state, NodeState):
+                    states.append(state)
+    finally:
+        socket.close()
+    return states
+
+
+async def stays(running: Service) -> list[DeviceHealth]:
+    """Return the different healths of the first GPU while it would have had time to recover."""
+    states = await told(running, BEATS)
+    return list(dict.fromkeys(d for s in states for d in s.health if d.uuid == FIRST))
+
+
+def kinds(health: DeviceHealth) -> set[ReasonKind]:
+    """Return the kinds of a device's reasons."""
+    return {reason.kind for reason in health.reasons}
+
+
+def changes(running: Service, uuid: str = FIRST) -> list[bool]:
+    """Return each change of what the kubelet was told of a GPU: whether it is handed out."""
+    listed = [
+        e["unhealthy"] for e in running.entries if (e["message"], e.get("uuid")) == ("listed", uuid)
+    ]
+    return [told for told, _ in itertools.groupby(not reasons for reasons in listed)]
+
+
+async def broken(node: Kubelet, running: Service) -> None:
+    """Break the first GPU, and wait until all know all that there is to know of it."""
+    running.node.xid(0, 79)
+    await node.until(lambda k: k.healthy(GPU) == 1)
+    both = ["recovery-action reset the GPU", "xid 79"]
+    await running.logged("listed", uuid=FIRST, unhealthy=both)
+
+
+def test_a_reset_brings_a_gpu_back(folder: Path) -> None:
+    """A GPU with a fatal Xid is handed out again after its reset; the kubelet hears of it twice."""
+
+    async def story(node: Kubelet, running: Service) -> None:
+        await broken(node, running)
+        running.node.reset(0)
+        await running.logged("health", uuid=FIRST, state=DeviceState.RECOVERING)
+        await node.until(lambda k: k.healthy(GPU) == 2)
+        await running.logged("listed", uuid=FIRST, unhealthy=[])
+        await running.logged("health", uuid=FIRST, state=DeviceState.HEALTHY)
+
+        assert (changes(running), changes(running, SECOND)) == ([False, True], [])
+        states = [e["state"] for e in running.entries if e["message"] == "health"]
+        assert states[-2:] == [DeviceState.RECOVERING, DeviceState.HEALTHY]
+
+    tell(folder, story)
+
+
+def test_the_kubelet_is_sent_no_list_twice(folder: Path) -> None:
+    """Reasons are not in the list: when they alone change there is nothing to send."""
+
+    async def story(node: Kubelet, running: Service) -> None:
+        before = node.resources[GPU].lists
+        await broken(node, running)
+        running.node.reset(0)
+        await node.until(lambda k: k.healthy(GPU) == 2)
+        assert node.resources[GPU].lists == before + 2
+
+    tell(folder, story)
+
+
+def test_without_a_reset_a_gpu_stays_away(folder: Path) -> None:
+    """A GPU that answers every look stays unhealthy while the driver asks for its reset."""
+
+    async def story(node: Kubelet, running: Service) -> None:
+        await broken(node, running)
+        (health,) = await stays(running)
+
+        assert health.state is DeviceState.UNHEALTHY
+        assert kinds(health) == {ReasonKind.XID, ReasonKind.RECOVERY_ACTION}
+        assert changes(running) == [False]
+
+    tell(folder, story)
+
+
+def test_a_lost_gpu_that_answers_is_not_well(folder: Path) -> None:
+    """A GPU that fell off the bus and answers again is unhealthy until it is reset."""
+
+    async def story(node: Kubelet, running: Service) -> None:
+        running.node.lose(0)
+        await node.until(lambda k: k.healthy(GPU) == 1)
+        await running.logged("health", uuid=FIRST, state=DeviceState.LOST)
+        running.node.recover(0)
+        await running.logged("health", uuid=FIRST, state=DeviceState.UNHEALTHY)
+        (health,) = await stays(running)
+        assert kinds(health) == {ReasonKind.GPU_LOST, ReasonKind.RECOVERY_ACTION}
+        running.node.reset(0)
+        await node.until(lambda k: k.healthy(GPU) == 2)
+        await running.logged("listed", uuid=FIRST, unhealthy=[])
+        assert changes(running) == [False, True]
+
+    tell(folder, story)
+
+
+def test_a_new_monitor_knows_the_fault(folder: Path) -> None:
+    """A monitor that is killed again and again forgets no fault, and the kubelet sees no flap."""
+
+    async def story(node: Kubelet, running: Service) -> None:
+        await broken(node, running)
+        for epoch in range(2, 7):
+            running.kill("monitor")
+            state = await running.publishes(epoch=epoch)
+            health = {device.uuid: kinds(device) for device in state.health}
+            assert health == {FIRST: {ReasonKind.XID, ReasonKind.RECOVERY_ACTION}, SECOND: set()}
+        assert (changes(running), changes(running, SECOND)) == ([False], [])
+
+    tell(folder, story)
+
+
+def test_a_new_service_knows_the_fault(folder: Path) -> None:
+    """A fault outlives the whole service, even where the driver asks for no recovery any more."""
+
+    async def story() -> None:
+        async with kubelet(folder) as node:
+            async with started(folder, NEVER) as running:
+                await node.until(lambda k: k.healthy(GPU) == 2)
+                await running.logged("watching")
+                await broken(node, running)
+                running.node.reset(0)
+                assert await running.stop() == 0
+            async with started(folder, NEVER) as again:
+                await node.until(lambda k: k.healthy(GPU) == 1)
+                (health,) = await stays(again)
+
+        assert (health.state, kinds(health)) == (DeviceState.UNHEALTHY, {ReasonKind.XID})
+
+    asyncio.run(story())
+
+
+def test_a_gpu_may_be_kept_away_for_good(folder: Path) -> None:
+    """With the mode never a reset does not bring a GPU back."""
+
+    async def story(node: Kubelet, running: Service) -> None:
+        await broken(node, running)
+        before = len(running.entries)
+        running.node.reset(0)
+        await running.logged("health", uuid=FIRST, reasons=["xid 79"], after=before)
+        (health,) = await stays(running)
+
+        assert (health.state, kinds(health)) == (DeviceState.UNHEALTHY, {ReasonKind.XID})
+        assert changes(running) == [False]
+
+    tell(folder, story, NEVER)
+
+
+@pytest.mark.parametrize("recovery", [PROOF, NEVER], ids=["proof", "never"])
+def test_a_row_comes_and_goes(folder: Path, recovery: str) -> None:
+    """What a look shows is gone as soon as a look does not show it any more, in every mode."""
+
+    async def story(node: Kubelet, running: Service) -> None:
+        running.node.fail_row(0)
+        await node.until(lambda k: k.healthy(GPU) == 1)
+        await running.logged("health", uuid=FIRST, reasons=["row-remap failed"])
+        running.node.reset(0)
+        await node.until(lambda k: k.healthy(GPU) == 2)
+        await running.logged("listed", uuid=FIRST, unhealthy=[])
+        assert changes(running) == [False, True]
+
+    tell(folder, story, recovery)
+
+
+def test_a_file_that_cannot_be_read_is_set_aside(folder: Path) -> None:
+    """The service serves without its memory, says so, and keeps what was there for the operator."""
+    (folder / "state").mkdir()
+    (folder / "state/health.json").write_bytes(b"\xff{")
+
+    async def story(node: Kubelet, running: Service) -> None:
+        await running.logged("cannot read what was known of devices")
+        await broken(node, running)
+        assert (folder / "state/health.unreadable").read_bytes() == b"\xff{"
+        assert FIRST in (folder / "state/health.json").read_text()
+
+    tell(folder, story)

@@ -1,0 +1,248 @@
+"""What becomes of a device: each state with each event, and the rules of recovery."""
+
+import pytest
+
+from health.condition import LOST, Condition, Look
+from proto.messages import DeviceState, Reason, ReasonKind
+from proto.recovery import Recovery, RecoveryMode
+from tests.unit.builders import after_event, condition_after
+
+H, S, U = DeviceState.HEALTHY, DeviceState.SUSPECT, DeviceState.UNHEALTHY
+R, L = DeviceState.RECOVERING, DeviceState.LOST
+
+XID, OTHER = Reason(ReasonKind.XID, "79"), Reason(ReasonKind.XID, "48")
+ROW = Reason(ReasonKind.ROW_REMAP, "failed")
+BUSY = Reason(ReasonKind.UNREADABLE, "busy")
+
+PROOF, UNTOLD, DUE = Look(action=0), Look(), Look(action=1)
+AILING = Look(ailments=frozenset({ROW}))
+AILING_PROOF = Look(ailments=frozenset({ROW}), action=0)
+GONE, FAILED = Look(lost=True), Look(failed="busy")
+
+RECOVERY = Recovery(quiet_period=10.0, probes=2)
+NEVER = Recovery(RecoveryMode.NEVER, quiet_period=10.0, probes=1)
+
+Event = Look | Reason
+Past = tuple[Event, ...]
+
+NOW = 100.0
+"""Later than every event of the past, by less than the quiet period."""
+
+PASTS: dict[str, Past] = {
+    "healthy": (),
+    "suspect": (FAILED,),
+    "ailing": (AILING,),
+    "unreadable": (FAILED, FAILED),
+    "faulty": (XID,),
+    "faulty and ailing": (XID, AILING),
+    "faulty, failed once": (XID, FAILED),
+    "recovering": (XID, PROOF),
+    "recovering and ailing": (XID, AILING_PROOF),
+    "lost": (GONE,),
+    "lost with a fault": (XID, GONE),
+    "lost, seen again": (GONE, DUE),
+}
+"""How a device comes to be as it is called."""
+
+EVENTS: dict[str, Event] = {
+    "the same fatal event": XID,
+    "another fatal event": OTHER,
+    "a loss": LOST,
+    "a proof": PROOF,
+    "a look without a word": UNTOLD,
+    "a look with an action due": DUE,
+    "a look with an ailment": AILING,
+    "a proof with an ailment": AILING_PROOF,
+    "a lost look": GONE,
+    "a failed look": FAILED,
+}
+
+TABLE: dict[str, str] = {
+    "healthy": "U79 U48 Llost H H H Urow Urow Llost S",
+    "suspect": "U79 U48 Llost H H H Urow Urow Llost Ubusy",
+    "ailing": "U79,row U48,row Llost,row H H H Urow Urow Llost,row Urow",
+    "unreadable": "U79,busy U48,busy Llost,busy H H H Urow Urow Llost,busy Ubusy",
+    "faulty": "U79 U79,48 L79,lost R79 U79 U79 U79,row R79,row L79,lost U79",
+    "faulty and ailing": (
+        "U79,row U79,48,row L79,lost,row R79 U79 U79 U79,row R79,row L79,lost,row U79,row"
+    ),
+    "faulty, failed once": ("U79 U79,48 L79,lost R79 U79 U79 U79,row R79,row L79,lost U79,busy"),
+    "recovering": "U79 U79,48 L79,lost R79 U79 U79 U79,row R79,row L79,lost U79",
+    "recovering and ailing": (
+        "U79,row U79,48,row L79,lost,row R79 U79 U79 U79,row R79,row L79,lost,row U79,row"
+    ),
+    "lost": ("L79,lost L48,lost Llost Rlost Ulost Ulost Ulost,row Rlost,row Llost Llost"),
+    "lost with a fault": (
+        "L79,lost L79,48,lost L79,lost R79,lost U79,lost U79,lost U79,lost,row R79,lost,row"
+        " L79,lost L79,lost"
+    ),
+    "lost, seen again": (
+        "U79,lost U48,lost Llost Rlost Ulost Ulost Ulost,row Rlost,row Llost Ulost"
+    ),
+}
+"""By past: state and reasons after each event, in the order of EVENTS."""
+
+LETTERS = {"H": H, "S": S, "U": U, "R": R, "L": L}
+WORDS = {"79": XID, "48": OTHER, "lost": LOST, "row": ROW, "busy": BUSY}
+
+PAIRS = [
+    pytest.param(PASTS[past], event, word, id=f"{past}: {name}")
+    for past, line in TABLE.items()
+    for (name, event), word in zip(EVENTS.items(), line.split(), strict=True)
+]
+
+
+def come(*events: Event, recovery: Recovery = RECOVERY) -> Condition:
+    """Return the condition after *events*, one a second, the last one just before NOW."""
+    first = NOW - len(events)
+    return condition_after({first + n: event for n, event in enumerate(events)}, recovery)
+
+
+def after(before: Condition, event: Event, now: float, recovery: Recovery = RECOVERY) -> Condition:
+    """Return the condition after one event."""
+    return after_event(before, event, now, recovery)
+
+
+def test_the_table_has_every_past() -> None:
+    """Each way to be is followed by each event."""
+    assert list(TABLE) == list(PASTS)
+
+
+@pytest.mark.parametrize(("past", "event", "expected"), PAIRS)
+def test_every_event_in_every_state(past: Past, event: Event, expected: str) -> None:
+    """A device's next state and reasons follow from how it is and what was seen."""
+    condition = after(come(*past), event, NOW)
+    reasons = frozenset(WORDS[word] for word in expected[1:].split(",") if word)
+    assert (condition.state, condition.reasons) == (LETTERS[expected[0]], reasons)
+
+
+@pytest.mark.parametrize(("past", "event", "expected"), PAIRS)
+def test_since(past: Past, event: Event, expected: str) -> None:
+    """The time of a state is that of the change to it, and stays while the state does."""
+    before = come(*past)
+    same = before.state is LETTERS[expected[0]]
+    assert after(before, event, NOW).since == (before.since if same else NOW)
+
+
+@pytest.mark.parametrize("past", PASTS.values(), ids=PASTS)
+@pytest.mark.parametrize("event", [XID, LOST, GONE, FAILED, DUE, UNTOLD, AILING])
+def test_nothing_but_a_proof_counts(past: Past, event: Event) -> None:
+    """Whatever is no proof begins the count of proofs anew."""
+    condition = after(come(*past), event, NOW)
+    if condition.faults:
+        assert (condition.proven_at, condition.clean) == (None, 0)
+
+
+@pytest.mark.parametrize("past", PASTS.values(), ids=PASTS)
+@pytest.mark.parametrize("event", [PROOF, UNTOLD, DUE, AILING, AILING_PROOF])
+def test_a_look_that_sees_takes_the_doubts(past: Past, event: Look) -> None:
+    """Failed looks count in a row: one that sees anything begins anew, and shows all ailments."""
+    condition = after(come(*past), event, NOW)
+    assert (condition.doubts, condition.ailments) == (0, event.ailments)
+
+
+QUIET = {
+    "proof at once": ({0: XID, 0.5: PROOF, 10: PROOF}, 10.5),
+    "a proof that is the first look": ({5: XID, 6: PROOF}, 16.0),
+    "late proof": ({0: XID, 50: DUE, 60: PROOF}, 70.0),
+    "a fatal event after the proof": ({0: XID, 1: PROOF, 7: OTHER, 8: PROOF}, 18.0),
+    "a doubt after the proof": ({0: XID, 1: PROOF, 7: FAILED, 8: PROOF}, 18.0),
+    "no word after the proof": ({0: XID, 1: PROOF, 7: UNTOLD, 8: PROOF}, 18.0),
+    "lost again after the proof": ({0: GONE, 1: PROOF, 7: GONE, 8: PROOF}, 18.0),
+    "an ailment after the proof": ({0: XID, 1: PROOF, 7: AILING_PROOF, 8: PROOF}, 11.0),
+}
+"""By name: what happens, and when the quiet period of 10 s is over."""
+
+
+@pytest.mark.parametrize(("events", "over"), QUIET.values(), ids=QUIET)
+def test_the_quiet_period(events: dict[float, Event], over: float) -> None:
+    """A device is well once the quiet period is over, from the last fatal event or proof on."""
+    before = condition_after(events, RECOVERY)
+    early = after(before, PROOF, over - 0.01)
+    assert (early.state, bool(early.faults)) == (R, True)
+    assert after(early, PROOF, over) == Condition(
+        H, since=over, fatal_at=early.fatal_at, recoveries=1
+    )
+
+
+@pytest.mark.parametrize("probes", [1, 2, 3, 10])
+def test_probes(probes: int) -> None:
+    """So many proofs in a row are needed, however long the quiet lasts."""
+    recovery = Recovery(quiet_period=0.5, probes=probes)
+    states = []
+    condition = after(Condition(), XID, 0.0, recovery)
+    for place in range(probes):
+        condition = after(condition, PROOF, 100.0 * (place + 1), recovery)
+        states.append(condition.state)
+    expected = [R] * (probes - 1) + [H] if probes > 1 else [R]
+    assert states == expected
+
+
+@pytest.mark.parametrize(
+    ("relapses", "quiet"),
+    [(0, 10.0), (1, 20.0), (2, 40.0), (9, 5120.0), (10, 10240.0), (11, 10240.0), (10**6, 10240.0)],
+)
+def test_the_quiet_period_doubles(relapses: int, quiet: float) -> None:
+    """Each relapse doubles the quiet period, up to a thousandfold."""
+    before = Condition(U, faults=frozenset({XID}), recoveries=relapses, relapses=relapses)
+    proven = after(before, PROOF, 1000.0)
+    assert after(proven, PROOF, 1000.0 + quiet - 0.01).state is R
+    assert after(proven, PROOF, 1000.0 + quiet).state is H
+
+
+def test_a_relapse_is_the_first_fatal_event_after_a_recovery() -> None:
+    """Fatal events while a device is unfit are of one incident; the next incident is a relapse."""
+    well = Recovery(quiet_period=1.0, probes=1)
+    counts = []
+    condition = Condition()
+    for start in (0.0, 100.0, 200.0):
+        events: dict[float, Event] = {
+            start: XID,
+            start + 1: OTHER,
+            start + 2: PROOF,
+            start + 3: XID,
+        }
+        events |= {start + 10: PROOF, start + 50: PROOF}
+        for now, event in events.items():
+            condition = after(condition, event, now, well)
+        counts.append((condition.state, condition.recoveries, condition.relapses))
+    assert counts == [(H, 1, 0), (H, 2, 1), (H, 3, 2)]
+
+
+def test_a_recovered_device_may_still_ail() -> None:
+    """When its faults are proven to be gone what the look shows is a reason of its own."""
+    before = condition_after({0: XID, 1: PROOF, 5: PROOF}, RECOVERY)
+    condition = after(before, AILING_PROOF, 11.0)
+    assert (condition.state, condition.reasons) == (U, frozenset({ROW}))
+
+
+@pytest.mark.parametrize("past", PASTS.values(), ids=PASTS)
+def test_never(past: Past) -> None:
+    """Without recovery faults stay, whatever the driver says; ailments come and go all the same."""
+    before = come(*past, recovery=NEVER)
+    condition = before
+    for later in range(5):
+        condition = after(condition, PROOF, NOW + 1000.0 * later, NEVER)
+    assert (condition.faults, condition.ailments) == (before.faults, frozenset())
+    assert condition.state is (U if before.faults else H)
+
+
+def test_each_ailment_goes_by_itself() -> None:
+    """A look shows all that ails a device now, and what it does not show is gone."""
+    both = Look(ailments=frozenset({ROW, Reason(ReasonKind.THERMAL)}))
+    assert [
+        condition_after(events, RECOVERY).reasons
+        for events in ({0.0: both}, {0.0: both, 1.0: AILING}, {0.0: both, 1.0: UNTOLD})
+    ] == [both.ailments, {ROW}, frozenset()]
+
+
+def test_suspect_then_well() -> None:
+    """One failed look, as often as it comes alone, takes nothing away."""
+    events = {0.0: FAILED, 1.0: UNTOLD, 2.0: FAILED, 3.0: UNTOLD}
+    assert condition_after(events, RECOVERY) == Condition(H, since=3.0)
+
+
+def test_the_newest_failure_is_told() -> None:
+    """A device that cannot be read says why by the last look's error alone."""
+    events = {0.0: FAILED, 1.0: FAILED, 2.0: Look(failed="other")}
+    assert condition_after(events, RECOVERY).reasons == {Reason(ReasonKind.UNREADABLE, "other")}

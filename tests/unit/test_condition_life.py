@@ -1,0 +1,154 @@
+"""The life of a device, against a model that keeps all that ever happened to it."""
+
+from typing import TypeGuard
+
+import hypothesis.strategies as st
+import msgspec
+from hypothesis import given
+
+from health.condition import LOST, Condition, Look
+from proto.messages import DeviceState, Reason, ReasonKind
+from proto.recovery import Recovery, RecoveryMode
+from tests.unit.builders import after_event as after
+
+Event = Look | Reason
+
+AILMENTS = st.frozensets(
+    st.sampled_from([Reason(ReasonKind.THERMAL), Reason(ReasonKind.NVLINK_DOWN, "1 of 18 links")])
+)
+LOOKS = st.one_of(
+    st.just(Look(lost=True)),
+    st.builds(Look, failed=st.sampled_from(["busy", "unknown error"])),
+    st.builds(Look, ailments=AILMENTS, action=st.sampled_from([None, 0, 0, 0, 0, 1, 4, 99])),
+)
+FATAL = st.one_of(
+    st.just(LOST), st.builds(Reason, st.just(ReasonKind.XID), st.sampled_from(["48", "79"]))
+)
+STEPS = st.sampled_from([0.0, 0.25, 1.0, 1.0, 2.0, 7.0, 40.0, 5000.0])
+LIVES = st.lists(st.tuples(STEPS, st.one_of(LOOKS, LOOKS, LOOKS, FATAL)), max_size=60)
+RECOVERIES = st.builds(
+    Recovery,
+    mode=st.sampled_from([RecoveryMode.PROOF, RecoveryMode.PROOF, RecoveryMode.NEVER]),
+    quiet_period=st.sampled_from([0.5, 2.0, 30.0]),
+    probes=st.integers(1, 4),
+)
+
+
+class Device:
+    """The rules in words: everything follows from what has happened, which is all that is kept."""
+
+    def __init__(self, recovery: Recovery) -> None:
+        self.recovery = recovery
+        self.history: list[Event] = []
+        self.times: list[float] = []
+        self.well = 0
+        """The events up to the last recovery: their faults are forgotten."""
+        self.incidents = 0
+
+    def meet(self, event: Event, now: float) -> None:
+        """Let something happen."""
+        before = self.faults()
+        self.history.append(event)
+        self.times.append(now)
+        self.incidents += bool(self.faults() and not before)
+        if before and self.proven(now):
+            self.well = len(self.history)
+
+    def faults(self) -> set[Reason]:
+        """Return the fatal events since the last recovery, each loss as one."""
+        events = self.history[self.well :]
+        found = {event for event in events if isinstance(event, Reason)}
+        return found | {LOST for event in events if isinstance(event, Look) and event.lost}
+
+    def proofs(self) -> list[float]:
+        """Return the times of the proofs that are the end of this incident."""
+        times: list[float] = []
+        never = self.recovery.mode is RecoveryMode.NEVER
+        for place in range(len(self.history) - 1, self.well - 1, -1):
+            event = self.history[place]
+            if never or not sees(event) or event.action != 0:
+                break
+            times.insert(0, self.times[place])
+        return times
+
+    def proven(self, now: float) -> bool:
+        """Return whether enough proofs came, for long enough."""
+        proofs = self.proofs()
+        quiet = self.recovery.quiet_period * 2 ** min(self.incidents - 1, 10)
+        return len(proofs) >= self.recovery.probes and now - proofs[0] >= quiet
+
+    def lost(self) -> bool:
+        """Return whether no look has reached the device since it was lost."""
+        told = [e for e in self.history if sees(e) or e == LOST or lost(e)]
+        return bool(told) and not sees(told[-1])
+
+    def ailments(self) -> set[Reason]:
+        """Return what the last look that saw it showed, and why two looks or more saw nothing."""
+        shown: set[Reason] = set()
+        failed: list[str] = []
+        for event in self.history:
+            if sees(event):
+                shown, failed = set(event.ailments), []
+            elif isinstance(event, Look) and event.failed:
+                failed.append(event.failed)
+        unreadable = {Reason(ReasonKind.UNREADABLE, failed[-1])} if len(failed) > 1 else set()
+        return shown | unreadable
+
+    def state(self) -> DeviceState:
+        """Return where it is between well and gone."""
+        if self.lost():
+            return DeviceState.LOST
+        if self.faults() and self.proofs():
+            return DeviceState.RECOVERING
+        if self.faults() or self.ailments():
+            return DeviceState.UNHEALTHY
+        suspect = bool(self.history) and not sees(self.history[-1])
+        return DeviceState.SUSPECT if suspect else DeviceState.HEALTHY
+
+
+def sees(event: Event) -> TypeGuard[Look]:
+    """Return whether an event is a look that reached the device."""
+    return isinstance(event, Look) and not event.lost and not event.failed
+
+
+def lost(event: Event) -> bool:
+    """Return whether an event is a look at a lost device."""
+    return isinstance(event, Look) and event.lost
+
+
+@given(RECOVERIES, LIVES)
+def test_every_life(recovery: Recovery, life: list[tuple[float, Event]]) -> None:
+    """After each event of any life the device is as the rules say, and since when they say."""
+    now, since, model, condition = 0.0, 0.0, Device(recovery), Condition()
+    for step, event in life:
+        now, before = now + step, model.state()
+        model.meet(event, now)
+        condition = after(condition, event, now, recovery)
+        since = since if model.state() is before else now
+        expected = (model.state(), since, model.faults(), model.ailments())
+        assert (
+            condition.state,
+            condition.since,
+            {*condition.faults},
+            {*condition.ailments},
+        ) == expected
+
+
+@given(RECOVERIES, LIVES)
+def test_what_is_unfit_has_a_reason(recovery: Recovery, life: list[tuple[float, Event]]) -> None:
+    """A device has reasons exactly while it is not handed out."""
+    now, condition = 0.0, Condition()
+    for step, event in life:
+        now += step
+        condition = after(condition, event, now, recovery)
+        fit = condition.state in {DeviceState.HEALTHY, DeviceState.SUSPECT}
+        assert bool(condition.reasons) is not fit
+
+
+@given(RECOVERIES, LIVES)
+def test_a_condition_is_json(recovery: Recovery, life: list[tuple[float, Event]]) -> None:
+    """Whatever a device has been through can be written down and read again."""
+    condition = Condition()
+    for place, (_, event) in enumerate(life):
+        condition = after(condition, event, float(place), recovery)
+    assert msgspec.json.decode(msgspec.json.encode(condition), type=Condition) == condition
