@@ -42,10 +42,8 @@ class Condition:
     """What stays until it is proven to be gone."""
     ailments: frozenset[Reason] = frozenset()
     """What the last look showed."""
-    fatal_at: float = 0.0
-    """The last fatal event."""
     proven_at: float | None = None
-    """Since when every look has been a proof."""
+    """Since when every look has been a proof; a fatal event ends that, so it is after the last."""
     clean: int = 0
     """Looks in a row that were proofs."""
     doubts: int = 0
@@ -66,7 +64,6 @@ def after_fault(before: Condition, reason: Reason, now: float) -> Condition:
     after = replace(
         before,
         faults=before.faults | {reason},
-        fatal_at=now,
         proven_at=None,
         clean=0,
         relapses=before.relapses + relapsed,
@@ -94,7 +91,7 @@ def _after_proof(before: Condition, recovery: Recovery, now: float) -> Condition
     proven_at = now if before.proven_at is None else before.proven_at
     after = replace(before, proven_at=proven_at, clean=before.clean + 1)
     quiet = recovery.quiet_period * 2.0 ** min(before.relapses, LONGEST_QUIET)
-    if after.clean < recovery.probes or now < max(before.fatal_at, proven_at) + quiet:
+    if after.clean < recovery.probes or now < proven_at + quiet:
         return _in(after, DeviceState.RECOVERING, now)
     recovered = replace(
         after, faults=frozenset(), proven_at=None, clean=0, recoveries=before.recoveries + 1

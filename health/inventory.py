@@ -159,7 +159,7 @@ def _links(nvml: Nvml, gpus: list[Gpu], handles: dict[str, object]) -> Iterator[
 
 def _nvlinks(nvml: Nvml, handle: object) -> int:
     try:
-        return nvml.nvlinks_up(handle)
+        return nvml.nvlinks_up(handle) or 0
     except NvmlError:
         return 0  # what cannot be asked is not missed later
 

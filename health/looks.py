@@ -51,8 +51,9 @@ def _ailments(nvml: Nvml, handle: object, action: int | None, nvlinks: int) -> I
         yield Reason(ReasonKind.ROW_REMAP, "failed")
     elif rows and rows[2]:
         yield Reason(ReasonKind.ROW_REMAP, "pending")
-    if nvlinks and (down := nvlinks - nvml.nvlinks_up(handle)) > 0:
-        yield Reason(ReasonKind.NVLINK_DOWN, f"{down} of {nvlinks} links")
+    up = nvml.nvlinks_up(handle) if nvlinks else None
+    if up is not None and up < nvlinks:
+        yield Reason(ReasonKind.NVLINK_DOWN, f"{nvlinks - up} of {nvlinks} links")
     if _too_hot(nvml, handle):
         yield Reason(ReasonKind.THERMAL)
 

@@ -173,14 +173,14 @@ class Nvml:
         level = self.ask("nvmlDeviceGetTopologyCommonAncestor", first, second)
         return LEVELS.get(level, LinkLevel.SYS)
 
-    def nvlinks_up(self, handle: object) -> int:
-        """Return how many NVLinks are active."""
-        up = 0
+    def nvlinks_up(self, handle: object) -> int | None:
+        """Return how many NVLinks are active; None where the driver does not tell."""
+        up = None
         for link in range(NVLINK_MAX):
             active = self.ask("nvmlDeviceGetNvLinkState", handle, link)
             if active is None:
                 break
-            up += bool(active)
+            up = (up or 0) + bool(active)
         return up
 
     def nvlink_peers(self, handle: object) -> list[str]:

@@ -39,7 +39,7 @@ class Shelf:
             self._show(response.device_list(view))
 
     def close(self) -> None:
-        """Let all who wait know that nothing more comes, until the next `put`."""
+        """Let all who wait know that nothing more comes, until `open`."""
         self._show(None)
 
     def open(self) -> None:
