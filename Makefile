@@ -10,8 +10,7 @@ simulate: .venv/installed
 
 # Lint, types and all tests that need no root.
 test: .venv/installed
-	@scripts/check
-	@scripts/test $(ARGS)
+	@scripts/check & check=$$!; scripts/test $(ARGS); tests=$$?; wait $$check && exit $$tests
 
 # The same against a real kubelet: root, Debian.
 e2e: .venv/installed

@@ -1,11 +1,13 @@
 """What holds for every test: it leaves no process behind."""
 
+import contextlib
 import ctypes
 import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.fakes.figures import FIGURES
@@ -13,8 +15,12 @@ from tests.fakes.figures import FIGURES
 PR_SET_CHILD_SUBREAPER = 36
 
 
+hypothesis.settings.register_profile("quick", max_examples=40, deadline=None)
+
+
 def pytest_configure() -> None:
     """Become the parent of orphans, so that what a killed supervisor leaves behind is seen here."""
+    hypothesis.settings.load_profile("quick")
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
 
 
@@ -38,11 +44,11 @@ def _no_leftovers() -> Iterator[None]:
 
 def children(pid: int) -> set[int]:
     """Return the pids of the direct children of *pid*, zombies included."""
-    return {
-        int(child)
-        for task in Path(f"/proc/{pid}/task").iterdir()
-        for child in (task / "children").read_text().split()
-    }
+    found: set[int] = set()
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(OSError):  # a thread that ended meanwhile
+            found.update(map(int, (task / "children").read_text().split()))
+    return found
 
 
 def title(pid: int) -> str:
