@@ -61,20 +61,20 @@ class Watch:
         self._failures += 1
         lost = tuple(uuid for uuid in self._watched if self._nvml.lost(self._handles[uuid]))
         if not lost and self._failures > 1:
-            self.unwatched = {**dict.fromkeys(self._handles, BLIND), **self.unwatched}
+            self.unwatched = {**dict.fromkeys(self._watched, BLIND), **self.unwatched}
         self.end()
         self.again_at = now if lost else now + AGAIN[min(self._failures, len(AGAIN)) - 1]
         return Failed(lost)
 
     def find_overdue(self, limit: float, now: float) -> bool:
-        """Hold every GPU unwatched if the wait has not returned for *limit*; return if that is new.
+        """Hold its GPUs unwatched if the wait has not returned for *limit*; return if that is new.
 
         The thread in it can neither be ended nor be replaced; if it ever returns, all is well.
         """
         late = self._watcher is not None and now - self._watcher.entered > limit
         if not late or STUCK in self.unwatched.values():
             return False
-        self.unwatched = {**dict.fromkeys(self._handles, STUCK), **self.unwatched}
+        self.unwatched = {**dict.fromkeys(self._watched, STUCK), **self.unwatched}
         return True
 
     def follow(self, gpus: frozenset[str], now: float) -> Failed | None:

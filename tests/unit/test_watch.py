@@ -210,6 +210,15 @@ def test_blind_until_a_wait_goes_well(driver: Events, watch: Watch) -> None:
     assert (watch.unwatched, watch.again_at) == ({}, 30.0 + AGAIN[0])
 
 
+def test_a_gpu_without_events_is_never_blind(driver: Events, watch: Watch) -> None:
+    """A GPU that is not waited for, as it cannot report Xids, loses nothing when a wait fails."""
+    driver.refused["create"] = Code.NO_PERMISSION
+    watch.follow(frozenset({"A"}), 1.0)
+    watch.follow(frozenset({"A"}), 2.0)
+
+    assert watch.unwatched == {"A": BLIND}
+
+
 def test_a_registration_is_no_wait(driver: Events, watch: Watch) -> None:
     """A GPU that could be registered is blind still: its wait may fail as the last ones did."""
     for now in (0.0, 10.0):
