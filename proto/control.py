@@ -231,6 +231,19 @@ class ProcessState(msgspec.Struct, frozen=True):
     name: str
     state: str
     restarts: int
+    pid: int = 0
+    """0: there is no process."""
+
+
+class ConfigurationState(msgspec.Struct, frozen=True):
+    """The configuration in effect, and how the newest attempt to replace it went."""
+
+    hash: str = ""
+    """Of the settings in effect."""
+    loaded: float = 0.0
+    """When they were taken, as unix time."""
+    problem: str = ""
+    """Why the newest ones were refused; empty: they are in effect."""
 
 
 class ServiceState(msgspec.Struct, frozen=True, tag=True):
@@ -243,6 +256,11 @@ class ServiceState(msgspec.Struct, frozen=True, tag=True):
     """Why there is no inventory."""
     problems: tuple[Problem, ...] = ()
     """What is wrong with the inventory."""
+    quiesced: bool = False
+    """The monitor was ended for maintenance and waits for `resume`."""
+    hangs: int = 0
+    """How often the monitor hung in the driver."""
+    configuration: ConfigurationState = ConfigurationState()
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):

@@ -167,6 +167,12 @@ class DeviceHealth(msgspec.Struct, frozen=True):
     uuid: str
     reasons: tuple[Reason, ...] = ()
     state: DeviceState = DeviceState.HEALTHY
+    since: float = 0.0
+    """When it came into this state, as unix time; 0: before the monitor's start."""
+    transitions: int = 0
+    """How often its state has changed since the node's boot."""
+    recovery_action: int | None = None
+    """What the driver asks for (NVML field 230), 0 for nothing; None: untold."""
 
     @property
     def health(self) -> Health:
@@ -180,6 +186,35 @@ class XidCount(msgspec.Struct, frozen=True):
     uuid: str
     xid: int
     count: int
+    last: float = 0.0
+    """When it was seen last, as unix time."""
+
+
+class CallStats(msgspec.Struct, frozen=True):
+    """The calls of one function of the driver's library since the monitor's start."""
+
+    call: str
+    count: int
+    seconds: float
+    """In all."""
+    errors: dict[int, int] = {}
+    """Failed calls by NVML's code; answers that a GPU has no such thing are none."""
+
+
+class RpcStats(msgspec.Struct, frozen=True):
+    """The calls of one method of the device plugin API since the worker's start."""
+
+    method: str
+    buckets: tuple[int, ...]
+    """Calls that took no longer than each of RPC_BUCKETS, cumulative; the last: all."""
+    seconds: float
+    """In all."""
+    errors: dict[str, int] = {}
+    """Failed calls by gRPC's name of the code."""
+
+
+RPC_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 1.0)
+"""Seconds; an admission waits for two such calls."""
 
 
 class State(msgspec.Struct, frozen=True, tag=True, kw_only=True):
@@ -201,6 +236,9 @@ class NodeState(State, frozen=True, tag=True, kw_only=True):
     inventory: Inventory
     health: tuple[DeviceHealth, ...]
     xids: tuple[XidCount, ...] = ()
+    calls: tuple[CallStats, ...] = ()
+    persisted: bool = True
+    """Whether the state folder took what is known; if not, a restart would forget it."""
 
 
 class WorkerState(State, frozen=True, tag=True, kw_only=True):
@@ -214,6 +252,13 @@ class WorkerState(State, frozen=True, tag=True, kw_only=True):
     """Open ListAndWatch streams."""
     healthy: int
     unhealthy: int
+    replicas: dict[str, int] = {}
+    """Advertised devices by the UUID of the GPU or MIG instance that they share."""
+    list_bytes: int = 0
+    """Size of the newest device list, of which the kubelet takes 4 MiB."""
+    rpcs: tuple[RpcStats, ...] = ()
+    answering: bool = True
+    """Whether it answered the last call on its own socket."""
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from proto.control import ServiceState
 from proto.messages import NodeState, WorkerState
+from supervisor.allocations import Allocation
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +17,8 @@ class Snapshot:
     node: NodeState | None = None
     workers: Mapping[str, tuple[WorkerState, float]] = field(default_factory=dict)
     """By resource."""
+    allocations: tuple[Allocation, ...] | None = None
+    """Who holds what; None while the kubelet does not tell."""
 
     def planned_workers(self) -> dict[str, tuple[WorkerState, float] | None]:
         """Return the planned resources with the newest word of each one's worker."""
