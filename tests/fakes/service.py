@@ -21,7 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from proto import bus
 from proto.messages import NodeState
 from simulator.kubelet import Kubelet
-from simulator.node import LiveNode
+from simulator.live import LiveNode
 
 PATIENCE = 15.0
 """Seconds after which a test gives up waiting: a guard, never a measure."""

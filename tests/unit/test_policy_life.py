@@ -38,6 +38,8 @@ class World:
             return
         if self.child.state is State.BACKOFF:
             self._start()
+        elif self.child.state is State.KILLED:
+            self.child = policy.endured(self.child, self.now)
         else:
             self._kill()
 
@@ -84,7 +86,7 @@ def check(world: World, before: Child) -> None:
     assert world.processes == (1 if child.state in ALIVE else 0)
     assert child.starts == world.starts
     assert child.starts >= before.starts
-    assert (policy.deadline(child, LIMITS) is None) == (child.state in {State.KILLED, State.DOWN})
+    assert (policy.deadline(child, LIMITS) is None) == (child.state is State.DOWN)
     assert child.wanted or child.state is not State.BACKOFF
     assert not child.wanted or child.state is not State.DOWN
     if child.failures < before.failures:
