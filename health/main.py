@@ -214,6 +214,8 @@ class Monitor:
             match sight:
                 case XidEvent():
                     conditions = self._after_xid(conditions, sight, now)
+                    # The driver says soon what it asks for; and how the GPU was before a reset.
+                    self._look_at = min(self._look_at, now + SOON)
                 case NvmlError():
                     lost = self._watch.on_failed(now).lost
                     conditions = verdict.after_loss(conditions, lost, now)

@@ -41,17 +41,23 @@ class Children:
 
     def deadline(self) -> float | None:
         """Return when a child needs attention though nothing happens; None if never."""
-        found = (policy.deadline(child, self.limits) for child in self._children.values())
+        found = (self._deadline(name) for name in self._children)
         return min((one for one in found if one is not None), default=None)
 
     def due(self, now: float) -> list[tuple[str, State]]:
         """Return the children whose deadline is over, with their states."""
-        found = {n: policy.deadline(c, self.limits) for n, c in self._children.items()}
+        found = {name: self._deadline(name) for name in self._children}
         return [
             (name, self._children[name].state)
             for name, deadline in found.items()
             if deadline is not None and now >= deadline
         ]
+
+    def _deadline(self, name: str) -> float | None:
+        return policy.deadline(self._children[name], self._limits_of(name))
+
+    def _limits_of(self, name: str) -> Limits:
+        return self.limits.for_urgent() if self._specs[name].essential else self.limits
 
     def spec(self, name: str) -> Spec:
         """Return what the child called *name* is."""
@@ -154,7 +160,7 @@ class Children:
         if child.wanted:
             # The reason of NOT_READY was told already, and will be again only when it changes.
             level = "DEBUG" if code in {ExitCode.NOT_READY, ExitCode.AGAIN} else "WARNING"
-            again = policy.backoff(child.failures, self.limits)
+            again = policy.backoff(child.failures, self._limits_of(name))
             logger.log(level, "child ended", child=name, how=describe(code), again_in=again)
         self._become(name, child)
 

@@ -35,8 +35,14 @@ class Limits:
     """From SIGKILL until a process counts as one that cannot be killed."""
     first_delay: float = 0.1
     last_delay: float = 30.0
+    urgent_delay: float = 2.5
+    """In place of the last delay, for a child without which nothing is known of any device."""
     stable: float = 60.0
     """After so long a life, earlier failures are forgotten."""
+
+    def for_urgent(self) -> "Limits":
+        """Return the limits of a child that must be back before its silence is felt."""
+        return replace(self, last_delay=min(self.last_delay, self.urgent_delay))
 
 
 @dataclass(frozen=True, slots=True)

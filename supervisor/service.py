@@ -93,7 +93,7 @@ def compose(settings: Settings) -> Service:
         kubelet_socket=paths.kubelet_socket,
         fail_on_init_error=settings.configuration.flags.fail_on_init_error,
         running_call=functools.partial(trace.read, paths.trace),
-        limits=Limits(silence=health.hang_after),
+        limits=Limits(silence=health.hang_after, urgent_delay=health.stale_after / 4),
         configuration_file=settings.service.config_file,
         configuration_hash=settings.fingerprint(),
     )

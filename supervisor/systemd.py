@@ -3,7 +3,6 @@
 Nothing here blocks: what systemd does not take is dropped, and comes again with the next.
 """
 
-import contextlib
 import os
 import socket
 from collections.abc import MutableMapping
@@ -17,9 +16,6 @@ class Notifier:
         address = environment.pop("NOTIFY_SOCKET", "")
         self._watched = bool(environment.pop("WATCHDOG_USEC", ""))
         self._address = "\0" + address[1:] if address.startswith("@") else address
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) if address else None
-        if self._socket:
-            self._socket.setblocking(False)
         self._told = ""
 
     def tell(self, status: str, *, ready: bool) -> None:
@@ -35,7 +31,10 @@ class Notifier:
         self._send("STOPPING=1\nSTATUS=stopping")
 
     def _send(self, text: str) -> bool:
-        if self._socket:
-            with contextlib.suppress(OSError):
-                return self._socket.sendto(text.encode(), self._address) > 0
-        return False
+        if not self._address:
+            return False
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as end:
+            try:
+                return end.sendto(text.encode(), self._address) > 0
+            except OSError:
+                return False

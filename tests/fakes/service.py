@@ -136,14 +136,14 @@ class Service:
 
         await until(is_shown, f"{name} {value}")
 
-    async def publishes(self, epoch: int) -> NodeState:
-        """Wait for a state of the node from the monitor's start number *epoch*."""
+    async def publishes(self, epoch: int, sequence: int = 0) -> NodeState:
+        """Wait for a state of the node that is no older than that."""
         socket = bus.health_subscriber(zmq.asyncio.Context.instance(), f"{self.folder}/health.ipc")
         try:
             async with asyncio.timeout(PATIENCE):
                 while True:
                     state = await bus.receive(socket)
-                    if isinstance(state, NodeState) and state.epoch >= epoch:
+                    if isinstance(state, NodeState) and state.age >= (epoch, sequence):
                         return state
         finally:
             socket.close()

@@ -165,3 +165,10 @@ def test_a_hang_after_a_long_life_is_a_first_failure() -> None:
     killed = policy.killed(worked, 1000.0, LIMITS)
 
     assert policy.exited(killed, 1000.1, LIMITS).failures == 1
+
+
+def test_an_urgent_child_is_back_before_its_silence_is_felt() -> None:
+    """A child without which nothing is known waits shorter than others, however often it fails."""
+    limits = Limits(urgent_delay=1.0).for_urgent()
+    assert [policy.backoff(n, limits) for n in (1, 2, 5, 6, 20)] == [0.0, 0.1, 0.8, 1.0, 1.0]
+    assert Limits(last_delay=0.5, urgent_delay=1.0).for_urgent().last_delay == 0.5
