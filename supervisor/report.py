@@ -167,7 +167,7 @@ class Gpu(Device, frozen=True, kw_only=True):
     instances: tuple[Instance, ...]
     """Its MIG instances."""
     resources: tuple[Share, ...] | None
-    """What of it is advertised, by resource, its MIG instances included."""
+    """What of it and its MIG instances is advertised, by each resource whose worker has told."""
     holders: tuple[Holder, ...] | None
     """Who holds it or a part of it, one entry a device; null while the kubelet does not tell."""
 
