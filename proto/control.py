@@ -248,6 +248,8 @@ class ServiceState(msgspec.Struct, frozen=True, tag=True):
     """What is wrong with the inventory."""
     quiesced: bool = False
     """The monitor was ended for maintenance and waits for `resume`."""
+    unknown: Reason | None = None
+    """Why nothing is known of any device, until a monitor speaks."""
     hangs: int = 0
     """How often the monitor hung in the driver."""
     configuration: ConfigurationState = ConfigurationState()

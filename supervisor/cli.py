@@ -51,12 +51,23 @@ def parser(version: str) -> Parser:
     simulate.add_argument(
         "--duration", type=float, metavar="S", help="seconds; by default until Ctrl-C"
     )
+    _add_status(commands)
     _add_requests(commands)
     faults = commands.add_parser(
         "drill", help="put a fault into a simulated node", allow_abbrev=False
     )
     drill.add_arguments(faults)
     return top
+
+
+def _add_status(commands: "argparse._SubParsersAction[Parser]") -> None:
+    text = "how the GPUs of the running service are, and who holds them"
+    status = commands.add_parser("status", help=text, description=text, allow_abbrev=False)
+    status.add_argument("--json", action="store_true", help="as JSON, see docs/status.md")
+    status.add_argument(
+        "--exit-code", action="store_true", help="exit with 1 unless everything is healthy"
+    )
+    status.add_argument("--runtime-dir", default=RUNTIME_DIR, help="of the service")
 
 
 def _add_requests(commands: "argparse._SubParsersAction[Parser]") -> None:

@@ -50,6 +50,8 @@ def _do(known: argparse.Namespace, rest: Sequence[str]) -> int:
             return _xids(settings.load(cli.values(known), os.environ), as_json=known.json)
         case "simulate":
             return _simulate(known, rest)
+        case "status":
+            return _status(known)
         case "drill":
             drill.run(known)
         case _:
@@ -78,6 +80,13 @@ def _xids(wanted: settings.Settings, *, as_json: bool) -> int:
         print(notice, file=sys.stderr)  # noqa: T201 - there is no log
     print((xids.as_json if as_json else xids.as_text)(wanted.xids))  # noqa: T201 - the result
     return ExitCode.DONE
+
+
+def _status(known: argparse.Namespace) -> int:
+    # By name and only here: the process that forks has no use for an HTTP client and a table.
+    show = importlib.import_module("supervisor.show")
+    code: int = show.main(Path(known.runtime_dir), as_json=known.json, judge=known.exit_code)
+    return code
 
 
 def _request(known: argparse.Namespace) -> Request:

@@ -58,6 +58,7 @@ class Served:
             problems=self.problems,
             problem=next(iter(self.not_ready.values()), ""),
             quiesced=self.quiesced,
+            unknown=self.unknown,
             hangs=self.hangs,
             configuration=self.configuration,
         )
