@@ -54,7 +54,9 @@ async def _live(settings: ExporterSettings, channel: Channel) -> int:
         server, url = await web.serve((settings.host, settings.port), exporter.answer)
     except OSError as error:
         address = f"{settings.host}:{settings.port}"
-        channel.send(NotReady(reason=f'cannot listen on "{address}" for HTTP: {error.strerror}'))
+        # Not its own text, to which asyncio adds the address again; look-ups have codes below 0.
+        why = os.strerror(error.errno) if (error.errno or 0) > 0 else error.strerror
+        channel.send(NotReady(reason=f'cannot listen on "{address}" for HTTP: {why}'))
         return ExitCode.NOT_READY
     _leave(url, Path(settings.url_file))
     logger.info("metrics", url=f"{url}/metrics")
