@@ -99,8 +99,9 @@ class Prometheus:
 
     def _answers(self) -> bool:
         try:
-            return bool(self.query("vector(1)"))
-        except OSError:
+            with urllib.request.urlopen(f"{self._url}/-/ready", timeout=10):  # noqa: S310
+                return True
+        except OSError:  # an error of HTTP is one, too
             return False
 
     def _get(self, path: str, **parameters: str) -> Any:
