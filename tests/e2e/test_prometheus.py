@@ -165,12 +165,14 @@ def test_every_panel_of_the_dashboard_shows_something() -> None:
             await stage.node.resources[SHARED].stub.Allocate(unknown)
         old = stage.service.kill(f"worker {MIG}")
         await stage.service.restarted(f"worker {MIG}", old)
-        stage.service.node.xid(0, 79)
         stage.service.node.lose(1)
         await stage.query_is("sum(gpu_sharing_nvml_errors_total) > bool 0", 1)
         stage.service.node.hang(2)
         await stage.query_is("gpu_sharing_nvml_hangs_total > bool 0", 1)
+        before = len(stage.service.entries)
         stage.service.node.recover(2)
+        await stage.service.logged("watching", after=before)
+        stage.service.node.xid(0, 79)  # last: this monitor counts anew
         empty = set(dashboard_queries())
 
         def all_shown() -> bool:
