@@ -32,6 +32,9 @@ ONE_LIFE = "xid|rpc|nvml_call|nvml_errors|build_info"
 OPTIONS = ("--resource-config=gpu:sharedgpu:2", "--mig-strategy=mixed")
 
 
+needs_metrics = pytest.mark.xfail(reason="not all metrics are there yet", strict=True)
+
+
 @dataclass(frozen=True, slots=True)
 class Scene:
     """A service that Prometheus scrapes, and its kubelet."""
@@ -100,6 +103,7 @@ def tell(story: Callable[[Scene], Awaitable[None]]) -> None:
     asyncio.run(whole())
 
 
+@needs_metrics
 def test_an_xid_is_counted_once_and_fires_for_its_gpu_alone() -> None:
     """After an Xid 79 one GPU of all is unhealthy, the Xid counts one, and its alerts fire."""
 
@@ -121,6 +125,7 @@ def test_an_xid_is_counted_once_and_fires_for_its_gpu_alone() -> None:
     tell(story)
 
 
+@needs_metrics
 def test_a_restart_of_any_process_makes_no_series_anew() -> None:
     """Whichever process is killed, all series are the same as before, and none was another."""
 
@@ -152,6 +157,7 @@ async def _series(stage: Scene, window: str = "") -> set[Series]:
     return {s.series for s in await asyncio.to_thread(stage.prometheus.query, expression)}
 
 
+@needs_metrics
 def test_every_panel_of_the_dashboard_shows_something() -> None:
     """On a node on which everything has happened, no query of the dashboard fails or is empty."""
 
@@ -184,6 +190,9 @@ def test_every_panel_of_the_dashboard_shows_something() -> None:
         with contextlib.suppress(AssertionError):  # for the one below, which names them
             await until(all_shown, "data in every panel")
         assert empty == set()
+        holders = stage.prometheus.query(dashboard_queries()["Who holds what A"])
+        named = {(holder.labels["namespace"], holder.labels["pod"]) for holder in holders}
+        assert named == {("simulated", "pod")}  # and not the plugin's own, as it is scraped
 
     tell(story)
 
@@ -200,6 +209,7 @@ def test_the_metrics_are_as_prometheus_wants_them() -> None:
     tell(story)
 
 
+@needs_metrics
 def test_a_pod_of_the_real_kubelet_is_named(
     kubelet: Kubelet, plugin: StartPlugin, tmp_path: Path
 ) -> None:
