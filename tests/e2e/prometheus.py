@@ -70,7 +70,6 @@ class Prometheus:
             "--log.level=warn",
         ]
         self._daemon = Daemon(command, folder / "prometheus.log")
-        self.pid = self._daemon.pid
         try:
             self._daemon.wait_ready(self._answers, 30, "Prometheus answers")
         except BaseException:
