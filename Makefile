@@ -16,10 +16,12 @@ test: .venv/installed
 e2e: .venv/installed
 	@scripts/e2e $(ARGS)
 
-# After a change of a .proto file, of a flag or of a message: what is made from them.
+# After a change of a .proto file, a flag, a message, an alert or a panel: what is made from them.
 generate: .venv/installed
 	@scripts/gen-proto
 	@.venv/bin/python scripts/gen-docs
+	@scripts/gen-rules
+	@.venv/bin/python scripts/gen-dashboard
 
 .venv/installed: requirements-dev.lock pyproject.toml
 	@$(PYTHON) -m venv .venv || { echo "cannot create .venv: install Python >= 3.11 with its venv module (Debian: python3-venv)" >&2; exit 1; }
