@@ -10,6 +10,7 @@ simulate: .venv/installed
 
 # Lint, types and all tests that need no root.
 test: .venv/installed
+	@.venv/bin/python scripts/fetch-helm
 	@scripts/check & check=$$!; scripts/test $(ARGS); tests=$$?; wait $$check && exit $$tests
 
 # The same against a real kubelet: root, Debian.
@@ -22,6 +23,7 @@ generate: .venv/installed
 	@.venv/bin/python scripts/gen-docs
 	@scripts/gen-rules
 	@.venv/bin/python scripts/gen-dashboard
+	@.venv/bin/python scripts/chart
 
 .venv/installed: requirements-dev.lock pyproject.toml
 	@$(PYTHON) -m venv .venv || { echo "cannot create .venv: install Python >= 3.11 with its venv module (Debian: python3-venv)" >&2; exit 1; }
