@@ -55,7 +55,8 @@ async def _live(settings: ExporterSettings, channel: Channel) -> int:
     except OSError as error:
         address = f"{settings.host}:{settings.port}"
         # Not its own text, to which asyncio adds the address again; look-ups have codes below 0.
-        why = os.strerror(error.errno) if (error.errno or 0) > 0 else error.strerror
+        number = error.errno or 0
+        why = os.strerror(number) if number > 0 else error.strerror
         channel.send(NotReady(reason=f'cannot listen on "{address}" for HTTP: {why}'))
         return ExitCode.NOT_READY
     _leave(url, Path(settings.url_file))

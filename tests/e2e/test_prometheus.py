@@ -32,9 +32,6 @@ ONE_LIFE = "xid|rpc|nvml_call|nvml_errors|build_info"
 OPTIONS = ("--resource-config=gpu:sharedgpu:2", "--mig-strategy=mixed")
 
 
-needs_metrics = pytest.mark.xfail(reason="not all metrics are there yet", strict=True)
-
-
 @dataclass(frozen=True, slots=True)
 class Scene:
     """A service that Prometheus scrapes, and its kubelet."""
@@ -103,7 +100,6 @@ def tell(story: Callable[[Scene], Awaitable[None]]) -> None:
     asyncio.run(whole())
 
 
-@needs_metrics
 def test_an_xid_is_counted_once_and_fires_for_its_gpu_alone() -> None:
     """After an Xid 79 one GPU of all is unhealthy, the Xid counts one, and its alerts fire."""
 
@@ -125,7 +121,6 @@ def test_an_xid_is_counted_once_and_fires_for_its_gpu_alone() -> None:
     tell(story)
 
 
-@needs_metrics
 def test_a_restart_of_any_process_makes_no_series_anew() -> None:
     """Whichever process is killed, all series are the same as before, and none was another."""
 
@@ -157,7 +152,6 @@ async def _series(stage: Scene, window: str = "") -> set[Series]:
     return {s.series for s in await asyncio.to_thread(stage.prometheus.query, expression)}
 
 
-@needs_metrics
 def test_every_panel_of_the_dashboard_shows_something() -> None:
     """On a node on which everything has happened, no query of the dashboard fails or is empty."""
 
@@ -209,7 +203,6 @@ def test_the_metrics_are_as_prometheus_wants_them() -> None:
     tell(story)
 
 
-@needs_metrics
 def test_a_pod_of_the_real_kubelet_is_named(
     kubelet: Kubelet, plugin: StartPlugin, tmp_path: Path
 ) -> None:

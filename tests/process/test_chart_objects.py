@@ -31,7 +31,6 @@ COMING = {
     "CONFIG_LABEL",
     "NODE_CONDITION",
     "NODE_EVENTS",
-    "POD_LABELS",
 }
 """Variables of options that the service is to get."""
 
