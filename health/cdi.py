@@ -129,7 +129,7 @@ def check(content: bytes, kind: str) -> None:
         raise CdiError(f"cannot use what {TOOL} wrote: there is nothing")
     try:
         found = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CdiError(f"cannot read what {TOOL} wrote as JSON: {error}") from None
     if not isinstance(found, dict) or found.get("kind") != kind:
         raise CdiError(f"cannot use what {TOOL} wrote: it is not of kind {kind}")
