@@ -1,19 +1,30 @@
 """Input that is made to break its reader, outside the configuration's files."""
 
+import re
 import socket
+import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from loguru import logger
 
 from health import cdi, nodes
 from proto import messages
 from proto.channel import Channel, ClosedError
+from proto.control import AllocationPolicy, Handout
 from proto.requests import LIMIT
 from simulator.live import LiveNode
 from simulator.node import NodeError
 from supervisor import logs
+from supervisor.naming import matches
+from tests.unit.builders import known, view
 from tests.unit.refusal import message
+from workers.allocation import Allocator
+from workers.response import RefusedError, allocate
+from workers.topology import Topology
 
 DEEP = b"\x81\xa1a" * 100_000
 """Maps in maps, in MessagePack."""
@@ -113,3 +124,55 @@ def test_no_name_can_forge_a_log_line(capfd: pytest.CaptureFixture[str], form: l
     lines = capfd.readouterr().err.removesuffix("\n").split("\n")
     assert len(lines) == 2
     assert all(line.isprintable() for line in lines)
+
+
+def test_a_pattern_of_many_stars_is_matched_in_no_time() -> None:
+    """A pattern cannot hold the supervisor up: a search that goes back would take years here."""
+    before = time.process_time()
+    assert not matches("*A" * 30, "NVIDIA " + "A" * 60 + "!")
+    assert time.process_time() - before < 1
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text", "expected"),
+    [
+        ("*", "", True),
+        ("a*a", "a", False),
+        ("a*a", "aa", True),
+        ("*ab*ab", "abab", True),
+        ("*ab*ab", "ab", False),
+        ("a**b", "ab", True),
+        ("", "", True),
+        ("", "a", False),
+        ("*\n*", "a\nb", True),
+    ],
+)
+def test_a_star_stands_for_anything(pattern: str, text: str, *, expected: bool) -> None:
+    """A star stands for any text, also none, and nothing stands for two parts at once."""
+    assert matches(pattern, text) is expected
+
+
+@given(st.text("ab*", max_size=8), st.text("ab", max_size=10))
+def test_stars_match_as_in_a_regular_expression(pattern: str, text: str) -> None:
+    """The linear search finds what a regular expression does."""
+    expected = re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), text)
+    assert matches(pattern, text) is bool(expected)
+
+
+def test_unknown_ids_are_not_kept() -> None:
+    """What a caller asks for and nobody has is not remembered with the answer."""
+    allocator = Allocator(known({"a": 1, "b": 1}), AllocationPolicy.DISTRIBUTED, Topology.of(()))
+    tracemalloc.start()
+    for number in range(20):
+        required = [f"{number}-{place}-{'x' * 100}" for place in range(1000)]
+        assert allocator.preferred(["a", "b"], ["b", *required], 1) == ["b"]
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert kept < 1 << 20
+
+
+def test_a_refusal_of_a_huge_id_is_short() -> None:
+    """An id of megabytes does not come back as an error of megabytes."""
+    with pytest.raises(RefusedError) as error:
+        allocate(view({"a": 1}), Handout(), ["x" * 1_000_000])
+    assert len(str(error.value)) < 200
