@@ -182,6 +182,12 @@ class ExporterSettings(msgspec.Struct, frozen=True):
     version: str
     url_file: str
     """Where to leave the URL, for those who look for the running service."""
+    backend: str = "nvml"
+    """What answers for the driver: `nvml` or `simulated`."""
+    pod_resources_socket: str = ""
+    """Where the kubelet tells which container holds which device; empty: nowhere."""
+    pod_labels: bool = True
+    """Whether metrics name the pods."""
 
 
 class Stop(msgspec.Struct, frozen=True, tag=True):

@@ -1,62 +1,9 @@
-"""The options of `run`: each one's flag, environment variable and place in the settings."""
-
-from collections.abc import Callable
-from dataclasses import dataclass
+"""The options of `run`."""
 
 from proto.control import AllocationPolicy, DeviceIdStrategy, DeviceListStrategy
 from supervisor import logs
 from supervisor.configuration import Discovery, MigStrategy
-
-
-@dataclass(frozen=True, slots=True)
-class Option:
-    """One setting as users give it; the precedence is flag, environment, file, default."""
-
-    flags: tuple[str, ...]
-    """The flag and its aliases."""
-    path: str
-    """Its place in the settings; under `service.` it is no part of the configuration file."""
-    help: str
-    environment: tuple[str, ...] = ()
-    parse: Callable[[str], object] = str
-    """Makes the setting of a flag's or variable's text; ValueError says what is allowed."""
-    switch: bool = False
-    """The bare flag means true."""
-    repeatable: bool = False
-    """The flag may be given several times, as well as with several values."""
-
-
-def boolean(text: str) -> bool:
-    """Return the truth of *text*, in the spellings of Go's ParseBool."""
-    if text in {"1", "t", "T", "true", "TRUE", "True"}:
-        return True
-    if text in {"0", "f", "F", "false", "FALSE", "False"}:
-        return False
-    raise ValueError("write true or false")
-
-
-def one_of(*allowed: str) -> Callable[[str], str]:
-    """Return what takes one of the *allowed* texts."""
-
-    def parse(text: str) -> str:
-        if text not in allowed:
-            raise ValueError(f"write {' or '.join(allowed)}")
-        return text
-
-    return parse
-
-
-def number(text: str) -> int:
-    """Return *text* as a number."""
-    if not text.isdecimal():
-        raise ValueError("write a number")
-    return int(text)
-
-
-def several(parse: Callable[[str], object]) -> Callable[[str], tuple[object, ...]]:
-    """Return what takes texts separated by commas, each as *parse* does."""
-    return lambda text: tuple(parse(one.strip()) for one in text.split(",") if one.strip())
-
+from supervisor.option import Option, boolean, number, one_of, several
 
 OPTIONS = (
     Option(
@@ -261,6 +208,20 @@ OPTIONS = (
         "service.metricsAddress",
         "HOST:PORT of metrics, probes and status; port 0 picks a free one and logs it",
         ("METRICS_ADDRESS",),
+    ),
+    Option(
+        ("--pod-resources-socket",),
+        "service.podResourcesSocket",
+        "where the kubelet tells which container holds which device; empty: do not ask",
+        ("POD_RESOURCES_SOCKET",),
+    ),
+    Option(
+        ("--pod-labels",),
+        "service.podLabels",
+        "name the pods that hold devices in the metrics",
+        ("POD_LABELS",),
+        boolean,
+        switch=True,
     ),
     Option(
         ("--simulated-node",),

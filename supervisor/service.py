@@ -79,6 +79,9 @@ def compose(settings: Settings) -> Service:
         stale_after=health.stale_after,
         version=metadata.version(DISTRIBUTION),
         url_file=f"{settings.service.runtime_dir}/{URL_FILE}",
+        backend="nvml" if settings.node is None else "simulated",
+        pod_resources_socket=settings.service.pod_resources_socket,
+        pod_labels=settings.service.pod_labels,
     )
     logging = Logging(settings.service.log_format, settings.service.log_level)
     return Service(

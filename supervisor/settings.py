@@ -18,7 +18,8 @@ from supervisor import files, logs, naming, sharing
 from supervisor.configuration import Configuration, Pattern, XidRule, decode, plain
 from supervisor.explain import explain
 from supervisor.logs import Format, Level
-from supervisor.options import OPTIONS, Option
+from supervisor.option import Option
+from supervisor.options import OPTIONS
 
 SOCKET_PATH_LIMIT = 107
 """Bytes of a unix socket's path on Linux, without its final NUL."""
@@ -55,6 +56,8 @@ class Service(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields
     runtime_dir: str = "/run/gpu-sharing-plugin"
     state_dir: str = "/var/lib/gpu-sharing-plugin"
     metrics_address: str = ":9450"
+    pod_resources_socket: str = "/var/lib/kubelet/pod-resources/kubelet.sock"
+    pod_labels: bool = True
     cdi_spec_dir: str = "/var/run/cdi"
     cdi_kind: str = "k8s.device-plugin.nvidia.com/gpu"
     cdi_feature_flags: tuple[str, ...] = ()

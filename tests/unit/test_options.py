@@ -2,7 +2,8 @@
 
 import pytest
 
-from supervisor.options import OPTIONS, boolean, number, one_of, several
+from supervisor.option import boolean, number, one_of, several
+from supervisor.options import OPTIONS
 
 TRUE = ("1", "t", "T", "true", "TRUE", "True")
 FALSE = ("0", "f", "F", "false", "FALSE", "False")
@@ -71,6 +72,8 @@ NAMES = """
 --runtime-dir GPU_SHARING_RUNTIME_DIR
 --state-dir GPU_SHARING_STATE_DIR
 --metrics-address METRICS_ADDRESS
+--pod-resources-socket POD_RESOURCES_SOCKET
+--pod-labels POD_LABELS
 --simulated-node
 --log-format LOG_FORMAT
 --log-level LOG_LEVEL

@@ -61,6 +61,8 @@ SERVICE: dict[str, Any] = {
     "runtimeDir": "/run/gpu-sharing-plugin",
     "stateDir": "/var/lib/gpu-sharing-plugin",
     "metricsAddress": ":9450",
+    "podResourcesSocket": "/var/lib/kubelet/pod-resources/kubelet.sock",
+    "podLabels": True,
     "cdiSpecDir": "/var/run/cdi",
     "cdiKind": "k8s.device-plugin.nvidia.com/gpu",
     "cdiFeatureFlags": (),
