@@ -11,7 +11,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from health import trace, xid_policy
-from proto import requests
+from proto import folders, requests
 from proto.cdi import CdiSettings
 from proto.control import (
     Configure,
@@ -50,7 +50,7 @@ class BusyError(Exception):
 def runtime_folder(path: Path) -> Iterator[None]:
     """Have the runtime folder for ourselves, and leave none of our sockets in it."""
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folders.make_private(path)
         lock = (path / "lock").open("w")
     except OSError as error:
         raise BusyError(f'cannot use the runtime folder "{path}": {error.strerror}') from error

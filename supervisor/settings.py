@@ -14,7 +14,7 @@ import msgspec
 from health import xid_policy
 from proto.control import DeviceListStrategy
 from simulator.node import Node, NodeError, complete
-from supervisor import files, naming, sharing
+from supervisor import files, logs, naming, sharing
 from supervisor.configuration import Configuration, Pattern, XidRule, decode, plain
 from supervisor.explain import explain
 from supervisor.logs import Format, Level
@@ -25,6 +25,9 @@ SOCKET_PATH_LIMIT = 107
 """Bytes of a unix socket's path on Linux, without its final NUL."""
 
 HIGHEST_PORT = 65535
+
+MESSAGE_LIMIT = 1000
+"""Characters of an error: it also goes to the exporter, in a datagram."""
 
 LONGEST_ENDPOINT = "nvidia-0123456789ab.sock"
 """As long as an endpoint has to be that is shortened."""
@@ -37,7 +40,10 @@ class SettingsError(Exception):
     """The settings cannot be used; the message is one line that says which and why."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(message.replace("\n", "\\n"))
+        text = logs.printable(message)
+        if len(text) > MESSAGE_LIMIT:
+            text = f"{text[: MESSAGE_LIMIT // 2]} ... {text[-MESSAGE_LIMIT // 2 :]}"
+        super().__init__(text)
 
 
 class Service(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
@@ -136,6 +142,10 @@ def _from_environment(environment: Mapping[str, str]) -> tuple[dict[str, object]
 
 def _parse(option: Option, name: str, text: str) -> object:
     try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise SettingsError(f'cannot use {name}="{text}": it is no UTF-8') from error
+    try:
         return option.parse(text)
     except ValueError as error:
         raise SettingsError(f'cannot use {name}="{text}": {error}') from error
@@ -209,7 +219,16 @@ def _check_names(key: str, patterns: Iterable[Pattern]) -> None:
 
 
 def _check_paths(service: Service) -> None:
-    """Refuse folders in which the sockets would have paths that the kernel does not take."""
+    """Refuse folders without a name, and such in which a socket's path would be too long."""
+    folders = {
+        "--runtime-dir": service.runtime_dir,
+        "--state-dir": service.state_dir,
+        "--device-plugin-path": service.device_plugin_path,
+        "--cdi-spec-dir": service.cdi_spec_dir,
+    }
+    for flag, path in folders.items():
+        if not path:
+            raise SettingsError(f'cannot use {flag}="": write a path')
     sockets = {
         "--device-plugin-path": f"{service.device_plugin_path}/{LONGEST_ENDPOINT}",
         "--kubelet-socket": service.registration_socket,
@@ -266,7 +285,7 @@ def _node(path: str) -> Node | None:
 
 def _address(text: str) -> tuple[str, int]:
     host, colon, port = text.rpartition(":")
-    if not colon or not re.fullmatch(r"\d{1,5}", port) or int(port) > HIGHEST_PORT:
+    if not colon or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > HIGHEST_PORT:
         raise SettingsError(f'cannot use --metrics-address "{text}": write HOST:PORT, or :PORT')
     return host.strip("[]"), int(port)
 

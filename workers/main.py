@@ -6,7 +6,6 @@ its own state goes out over the telemetry bus. One asyncio loop, no threads of o
 
 import asyncio
 import contextlib
-import os
 import time
 
 import msgspec
@@ -38,7 +37,6 @@ CHECK_EVERY = 5.0
 
 def main(settings: WorkerSettings, channel: Channel, epoch: int) -> int:
     """Live: serve, register, stream, until told to stop."""
-    os.umask(0o077)  # the socket's mode: none but root may ask for devices
     return asyncio.run(_live(settings, channel, epoch))
 
 
