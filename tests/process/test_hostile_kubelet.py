@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -61,7 +62,8 @@ class Victim:
     async def raw(self, method: str, data: bytes) -> grpc.StatusCode:
         """Return how a call of any method with any bytes ends."""
         try:
-            await self.channel.unary_unary(method)(data, timeout=PATIENCE)
+            call: Any = self.channel.unary_unary(method)  # of bytes, without a message's type
+            await call(data, timeout=PATIENCE)
         except grpc.aio.AioRpcError as error:
             return error.code()
         return grpc.StatusCode.OK
