@@ -29,6 +29,7 @@ from proto.control import (
 )
 from proto.messages import NodeState, Reason, WorkerState
 from workers import devices, registration
+from workers.identity import Identity
 from workers.kubelet import Endpoint, KubeletError, register
 from workers.servicer import Servicer, Shelf
 
@@ -66,6 +67,8 @@ class Worker:
         self._kubelet = 0
         self._registered_with: int | None = None
         self._registrations = 0
+        self._met: Identity | None = None
+        """The socket of the kubelet with which we are registered."""
         self._settled: bool | None = None
         """What the supervisor was told of that."""
         self._streamed = 0.0
@@ -125,6 +128,9 @@ class Worker:
         self._refresh()
 
     def _on_new_kubelet(self) -> None:
+        """Register with it, unless the loss of our own socket has already led us there."""
+        if self._met is not None and Identity.of(self._settings.paths.kubelet_socket) == self._met:
+            return
         self._kubelet += 1
         self._failures = 0
         self._nudge.set()
@@ -233,7 +239,9 @@ class Worker:
             await self._endpoint.serve()
         if self._settings.paths.kubelet_socket:
             paths, resource = self._settings.paths, self._plan.resource
+            met, self._met = Identity.of(paths.kubelet_socket), None
             await register(paths.kubelet_socket, self._settings.endpoint, resource)
+            self._met = met
             self._registrations += 1
             logger.info("registered", why=reason, endpoint=self._settings.endpoint)
         self._registered_with = kubelet
