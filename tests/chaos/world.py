@@ -43,9 +43,10 @@ REPLICAS = 2
 
 def configuration(replicas: int) -> str:
     """Return the configuration file in which each whole GPU has so many replicas."""
+    sharing = f"{{timeSlicing: {{resources: [{{name: gpu, replicas: {replicas}}}]}}}}"
     return f"""version: v1
 flags: {{migStrategy: mixed}}
-sharing: {{timeSlicing: {{resources: [{{name: gpu, replicas: {replicas}}}]}}}}
+sharing: {sharing if replicas > 1 else "{}"}
 health:
   staleAfter: {STALE}s
   hangAfter: {HANG}s
