@@ -85,10 +85,11 @@ class Exporter:
         self._registry = CollectorRegistry()
         self._registry.register(SampleCollector(self._samples))
         self._pods = PodResources(settings.pod_resources_socket, self._planned)
-        self._stop = asyncio.get_running_loop().create_future()
+        self._stop: asyncio.Future[ExitCode] = asyncio.get_running_loop().create_future()
         context = zmq.asyncio.Context()
         self._health = bus.health_subscriber(context, settings.paths.health_bus)
         self._telemetry = bus.telemetry_subscriber(context, settings.paths.telemetry_bus)
+        self._telemetry_file = bus.file_of(settings.paths.telemetry_bus)
 
     async def run(self) -> int:
         """Listen until the order to stop, or the supervisor's end, which is one."""
@@ -102,10 +103,10 @@ class Exporter:
                 self._beat(),
             )
             tasks = [group.create_task(one) for one in endless]
-            await self._stop
+            code = await self._stop
             for task in tasks:
                 task.cancel()
-        return ExitCode.DONE
+        return code
 
     async def _follow(self, socket: zmq.asyncio.Socket) -> None:
         while True:
@@ -155,11 +156,16 @@ class Exporter:
     def _on_stop(self) -> None:
         asyncio.get_running_loop().remove_reader(self._channel.fileno())
         if not self._stop.done():
-            self._stop.set_result(None)
+            self._stop.set_result(ExitCode.DONE)
 
     async def _beat(self) -> None:
         while True:
             self._channel.send(Beat())
+            if bus.file_of(self._settings.paths.telemetry_bus) != self._telemetry_file:
+                logger.warning("the exporter begins anew, as nobody can join it without its socket")
+                if not self._stop.done():
+                    self._stop.set_result(ExitCode.AGAIN)
+                return
             await asyncio.sleep(BEAT_EVERY)
 
     def answer(self, request: web.Request) -> web.Response:
