@@ -19,7 +19,7 @@ from pathlib import Path
 
 from loguru import logger
 
-from proto.control import CdiSettings
+from proto.cdi import CdiSettings
 from proto.parent import die_with
 
 TOOL = "nvidia-ctk"

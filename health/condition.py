@@ -1,8 +1,9 @@
 """What becomes of a device: its condition and what was seen of it in, its next condition out.
 
-A fault stays until there is proof that it is gone: the driver's own word that no recovery action is
-due. After that the device has to stay without a fatal event for the quiet period, and to pass some
-looks. That a query succeeds proves nothing: it does so on a GPU that has just had a fatal Xid.
+A fault stays until there is proof that it is gone: the driver's own word that no recovery action
+is due, or from a driver that does not tell, a reset that was really seen. After that the device has
+to stay without a fatal event for the quiet period, and to pass some looks. That a query succeeds
+proves nothing: it does so on a GPU that has just had a fatal Xid.
 """
 
 from dataclasses import dataclass, replace
@@ -26,10 +27,14 @@ class Look:
     lost: bool = False
     failed: str = ""
     """Why nothing could be seen, if it is not lost."""
+    denied: bool = False
+    """Whether it failed as it does for a process that may not open the GPU."""
     ailments: frozenset[Reason] = frozenset()
     """What is wrong with it now; each is gone when a look does not show it any more."""
     action: int | None = None
     """The recovery action that the driver wants (NVML field 230), 0 for none; None: untold."""
+    energy: int | None = None
+    """Millijoules used since the driver took the GPU up; fewer than before: it did so anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +56,12 @@ class Condition:
     recoveries: int = 0
     relapses: int = 0
     """Fatal events after a recovery."""
+    energy: int | None = None
+    """Millijoules that it had used at the first look after a fault."""
+    reset_seen: bool = False
+    """Whether it was reset since the last fatal event."""
+    transitions: int = 0
+    """Changes of its state."""
 
     @property
     def reasons(self) -> frozenset[Reason]:
@@ -67,6 +78,8 @@ def after_fault(before: Condition, reason: Reason, now: float) -> Condition:
         proven_at=None,
         clean=0,
         relapses=before.relapses + relapsed,
+        energy=None,
+        reset_seen=False,
     )
     return _in(after, DeviceState.LOST if reason == LOST else _unless_lost(before), now)
 
@@ -82,9 +95,29 @@ def after_look(before: Condition, look: Look, recovery: Recovery, now: float) ->
     if not seen.faults:
         well = DeviceState.UNHEALTHY if seen.ailments else DeviceState.HEALTHY
         return _in(seen, well, now)
-    if look.action != 0 or recovery.mode is RecoveryMode.NEVER:
+    seen = _after_energy(seen, look.energy)
+    proof = look.action == 0 or (look.action is None and seen.reset_seen)
+    if not proof or recovery.mode is RecoveryMode.NEVER:
         return _in(replace(seen, proven_at=None, clean=0), DeviceState.UNHEALTHY, now)
     return _after_proof(seen, recovery, now)
+
+
+def after_return(before: Condition) -> Condition:
+    """Return the condition of a device that was gone from the node and is there again."""
+    return replace(before, reset_seen=True) if before.faults else before
+
+
+def after_mark(before: Condition, now: float) -> Condition:
+    """Return the condition after the operator's word that its faults are gone."""
+    return _recovered(before, now) if before.faults else before
+
+
+def _after_energy(before: Condition, energy: int | None) -> Condition:
+    if energy is None:
+        return before
+    anew = before.energy is not None and energy < before.energy
+    base = energy if before.energy is None or anew else before.energy
+    return replace(before, energy=base, reset_seen=before.reset_seen or anew)
 
 
 def _after_proof(before: Condition, recovery: Recovery, now: float) -> Condition:
@@ -93,8 +126,18 @@ def _after_proof(before: Condition, recovery: Recovery, now: float) -> Condition
     quiet = recovery.quiet_period * 2.0 ** min(before.relapses, LONGEST_QUIET)
     if after.clean < recovery.probes or now < proven_at + quiet:
         return _in(after, DeviceState.RECOVERING, now)
+    return _recovered(after, now)
+
+
+def _recovered(before: Condition, now: float) -> Condition:
     recovered = replace(
-        after, faults=frozenset(), proven_at=None, clean=0, recoveries=before.recoveries + 1
+        before,
+        faults=frozenset(),
+        proven_at=None,
+        clean=0,
+        recoveries=before.recoveries + 1,
+        energy=None,
+        reset_seen=False,
     )
     well = DeviceState.UNHEALTHY if recovered.ailments else DeviceState.HEALTHY
     return _in(recovered, well, now)
@@ -114,7 +157,8 @@ def _after_failed(before: Condition, why: str, now: float) -> Condition:
 
 
 def _unproven(before: Condition, now: float) -> Condition:
-    return _in(replace(before, proven_at=None, clean=0), DeviceState.LOST, now)
+    after = replace(before, proven_at=None, clean=0, energy=None, reset_seen=False)
+    return _in(after, DeviceState.LOST, now)
 
 
 def _unless_lost(before: Condition) -> DeviceState:
@@ -125,4 +169,4 @@ def _unless_lost(before: Condition) -> DeviceState:
 def _in(condition: Condition, state: DeviceState, now: float) -> Condition:
     if condition.state is state:
         return condition
-    return replace(condition, state=state, since=now)
+    return replace(condition, state=state, since=now, transitions=condition.transitions + 1)

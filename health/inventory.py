@@ -4,7 +4,7 @@ import itertools
 import math
 import re
 from collections import Counter
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,28 @@ class Found:
     def with_cdi(self, kinds: tuple[str, ...]) -> "Found":
         """Return this with the *kinds* of which there is a CDI specification."""
         return Found(replace(self.inventory, cdi_kinds=kinds), self.handles)
+
+    def with_unreachable(self, known: Iterable[Gpu], bound: frozenset[str]) -> "Found":
+        """Return this with GPUs that were *known* and that the driver does not show any more.
+
+        They are those that the kernel still has *bound* to the driver; where it tells of none, a
+        GPU that cannot be enumerated has to be one of them. Without them a restart would make of a
+        GPU that is lost one that was never there, and its capacity would be gone without a word.
+        """
+        found = self.inventory
+        places = {gpu.pci_bus_id for gpu in found.gpus}
+        lost = [g for g in known if g.uuid not in self.handles and g.pci_bus_id not in places]
+        lost = [gpu for gpu in lost if gpu.pci_bus_id in bound or (found.failed and not bound)]
+        if not lost:
+            return self
+        gpus = sorted((*found.gpus, *lost), key=lambda gpu: gpu.index)
+        return Found(replace(found, gpus=tuple(gpus)), self.handles)
+
+    def places(self) -> dict[str, str]:
+        """Return the PCI place of each GPU, and of each instance, by UUID."""
+        gpus = self.inventory.gpus
+        instances = {one.uuid: gpu.pci_bus_id for gpu in gpus for one in gpu.instances}
+        return {gpu.uuid: gpu.pci_bus_id for gpu in gpus} | instances
 
     def uuid_of(self, key: Hashable) -> str | None:
         """Return the UUID of the GPU whose handle has *key*, without asking the driver."""
@@ -55,7 +77,7 @@ def take(nvml: Nvml, roots: Roots) -> Found:
             handle = nvml.call("nvmlDeviceGetHandleByIndex", index)
             gpu = _with_capabilities(_gpu(nvml, handle, index, roots.sysfs), capabilities)
         except NvmlError as error:
-            failed.append(FailedGpu(index=index, error=str(error)))
+            failed.append(FailedGpu(index=index, error=str(error), code=error.code))
             continue
         gpus.append(gpu)
         handles[gpu.uuid] = handle
@@ -67,6 +89,36 @@ def take(nvml: Nvml, roots: Roots) -> Found:
         links=tuple(_links(nvml, gpus, handles)),
     )
     return Found(inventory, handles)
+
+
+def bound(sysfs: Path) -> frozenset[str]:
+    """Return the PCI places of the devices that the kernel has given to the driver."""
+    try:
+        names = [path.name for path in (sysfs / "bus/pci/drivers/nvidia").iterdir()]
+    except OSError:
+        return frozenset()
+    return frozenset(name for name in names if ":" in name)
+
+
+def again(nvml: Nvml, before: Found, roots: Roots) -> Found:
+    """Return what is on the node now, by the handles of *before*: MIG instances come and go.
+
+    A GPU that came is not seen by a process that has initialised the library before.
+    """
+    capabilities = nodes.capabilities(roots.procfs)
+    gpus = []
+    for gpu in before.inventory.gpus:
+        try:
+            gpus.append(_repartitioned(nvml, before.handles[gpu.uuid], gpu, capabilities))
+        except (KeyError, NvmlError):
+            gpus.append(gpu)  # what cannot be asked is as it was; the next look judges its health
+    return Found(replace(before.inventory, gpus=tuple(gpus)), before.handles)
+
+
+def _repartitioned(nvml: Nvml, handle: object, gpu: Gpu, capabilities: nodes.Capabilities) -> Gpu:
+    enabled = nvml.mig_enabled(handle)
+    instances = tuple(_instances(nvml, handle, gpu.memory_mib or 0)) if enabled else ()
+    return _with_capabilities(replace(gpu, mig_enabled=enabled, instances=instances), capabilities)
 
 
 def _gpu(nvml: Nvml, handle: object, index: int, sysfs: Path) -> Gpu:

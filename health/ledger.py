@@ -1,16 +1,18 @@
-"""Keep the conditions of devices over restarts of the plugin; a reboot clears them.
+"""Keep what is known of devices over restarts of the plugin; a reboot clears it.
 
 One JSON file in the state folder, replaced atomically. It is of one boot, whose monotonic clock it
-uses, and of GPUs by UUID and PCI place: a card that was replaced takes its history with it.
+uses, and of devices by UUID and PCI place: a card that was replaced takes its history with it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import msgspec
 from loguru import logger
+from msgspec.structs import replace
 
-from health.condition import Condition
+from health.condition import Condition, after_return
+from proto.messages import Gpu
 
 FILE = "health.json"
 VERSION = 1
@@ -22,6 +24,8 @@ class Entry(msgspec.Struct, frozen=True):
 
     pci_bus_id: str
     condition: Condition
+    gone: bool = False
+    """Whether it was not on the node when last looked for."""
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -31,6 +35,8 @@ class Page(msgspec.Struct, frozen=True):
     boot_id: str
     devices: dict[str, Entry]
     """By the UUID of a GPU or a MIG instance."""
+    gpus: tuple[Gpu, ...] = ()
+    """The node's GPUs, those included that could not be reached any more."""
 
 
 class Ledger:
@@ -41,17 +47,41 @@ class Ledger:
         self._boot_id = boot_id.read_text().strip()
         self._problem = ""
         self._written: Page | None = None
+        self._read = self._page()
         self._elsewhere: dict[str, Entry] = {}
-        """Devices that were not seen at this start; they may come back."""
+        """Devices that are not on the node; they may come back."""
 
-    def read(self, places: Mapping[str, str]) -> dict[str, Condition]:
-        """Return the conditions of devices that still are at their *places*, by UUID."""
-        page = self._page()
-        if page is None or page.boot_id != self._boot_id:
-            return {}
-        self._elsewhere = {u: e for u, e in page.devices.items() if u not in places}
-        here = {u: e for u, e in page.devices.items() if places.get(u) == e.pci_bus_id}
-        return {uuid: entry.condition for uuid, entry in here.items()}
+    @property
+    def persisted(self) -> bool:
+        """Whether the disk took what is known."""
+        return not self._problem
+
+    def gpus(self) -> tuple[Gpu, ...]:
+        """Return the GPUs that were known before this start, in this boot."""
+        return self._read.gpus if self._read else ()
+
+    def read(
+        self, places: Mapping[str, str], bound: frozenset[str] = frozenset()
+    ) -> dict[str, Condition]:
+        """Return the conditions of devices that still are at their *places*, by UUID.
+
+        One whose PCI place is not among those *bound* to the driver, if the kernel tells of any, is
+        gone from the node; should it come back it was reset.
+        """
+        entries = self._read.devices if self._read else {}
+        cards = {gpu.uuid for gpu in self.gpus()}
+        for uuid, entry in entries.items():
+            place = entry.pci_bus_id
+            if uuid in cards and uuid not in places and place in places.values():
+                logger.info("another card is in its place", uuid=uuid, pci=place)
+            elif uuid not in places:
+                gone = entry.gone or (bool(bound) and place not in bound)
+                self._elsewhere[uuid] = replace(entry, gone=gone)
+        return {
+            uuid: after_return(entry.condition) if entry.gone else entry.condition
+            for uuid, entry in entries.items()
+            if places.get(uuid) == entry.pci_bus_id
+        }
 
     def _page(self) -> Page | None:
         try:
@@ -64,7 +94,7 @@ class Ledger:
         if page.version != VERSION:
             self._set_aside(f"version {page.version}, not {VERSION}")
             return None
-        return page
+        return page if page.boot_id == self._boot_id else None
 
     def _set_aside(self, why: str) -> None:
         aside = self._path.with_suffix(".unreadable")
@@ -74,11 +104,14 @@ class Ledger:
         except OSError as error:
             logger.warning("cannot set it aside", file=str(aside), error=str(error))
 
-    def write(self, places: Mapping[str, str], conditions: Mapping[str, Condition]) -> None:
-        """Keep *conditions*; where the disk does not let us, warn once and go on."""
-        known = {uuid: c for uuid, c in conditions.items() if uuid in places and c != Condition()}
-        entries = {uuid: Entry(places[uuid], condition) for uuid, condition in known.items()}
-        page = Page(VERSION, self._boot_id, self._elsewhere | entries)
+    def write(
+        self,
+        places: Mapping[str, str],
+        conditions: Mapping[str, Condition],
+        gpus: Iterable[Gpu] = (),
+    ) -> None:
+        """Keep *conditions* and *gpus*; where the disk does not let us, warn once and go on."""
+        page = Page(VERSION, self._boot_id, self._entries(places, conditions), tuple(gpus))
         if page == self._written:
             return
         try:
@@ -92,3 +125,12 @@ class Ledger:
             self._problem = str(error)
             return
         self._written, self._problem = page, ""
+
+    def _entries(
+        self, places: Mapping[str, str], conditions: Mapping[str, Condition]
+    ) -> dict[str, Entry]:
+        known = {uuid: c for uuid, c in conditions.items() if uuid in places and c != Condition()}
+        left = self._written.devices if self._written else {}
+        self._elsewhere |= {u: replace(e, gone=True) for u, e in left.items() if u not in places}
+        self._elsewhere = {u: e for u, e in self._elsewhere.items() if u not in places}
+        return self._elsewhere | {u: Entry(places[u], condition) for u, condition in known.items()}

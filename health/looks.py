@@ -1,10 +1,10 @@
 """Look at a GPU for what no event tells; what a GPU or driver does not know is no fault."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from health.condition import Look
 from health.nvml import Code, Nvml, NvmlError
-from proto.messages import Reason, ReasonKind
+from proto.messages import FailedGpu, Inventory, Reason, ReasonKind
 
 RECOVERY_ACTION = 230
 """NVML_FI_DEV_GET_GPU_RECOVERY_ACTION."""
@@ -20,6 +20,9 @@ ACTIONS = {
 }
 """nvmlDeviceGpuRecoveryAction_t; a value that is not here is no word of health either."""
 
+DENIED = frozenset({Code.NO_PERMISSION, Code.UNKNOWN})
+"""What the driver answers to a process that may not open the device nodes any more."""
+
 UNCORRECTED, VOLATILE = 1, 0
 """nvmlMemoryErrorType_t and nvmlEccCounterType_t: since the driver was loaded."""
 
@@ -33,11 +36,31 @@ def look(nvml: Nvml, handle: object, nvlinks: int) -> Look:
         # Asked by memory: what the driver has in its cache it tells of a lost GPU too.
         nvml.ask("nvmlDeviceGetMemoryInfo", handle)
         action = nvml.field(handle, RECOVERY_ACTION)
-        return Look(ailments=frozenset(_ailments(nvml, handle, action, nvlinks)), action=action)
+        ailments = frozenset(_ailments(nvml, handle, action, nvlinks))
+        # Asked for only where it is needed, as the one sign of a reset that such drivers give.
+        energy = nvml.ask("nvmlDeviceGetTotalEnergyConsumption", handle) if action is None else None
+        return Look(ailments=ailments, action=action, energy=energy)
     except NvmlError as error:
         if error.code == Code.GPU_IS_LOST:
             return Look(lost=True)
-        return Look(failed=str(error))
+        return Look(failed=str(error), denied=error.code in DENIED)
+
+
+def look_at_all(nvml: Nvml, inventory: Inventory, handles: Mapping[str, object]) -> dict[str, Look]:
+    """Return what looks at all GPUs show, by UUID; one without a handle could not be enumerated."""
+    return {
+        gpu.uuid: look(nvml, handles[gpu.uuid], gpu.nvlinks)
+        if gpu.uuid in handles
+        else _unreachable(inventory.failed)
+        for gpu in inventory.gpus
+    }
+
+
+def _unreachable(failed: Iterable[FailedGpu]) -> Look:
+    others = [one for one in failed if one.code != Code.GPU_IS_LOST]
+    if not others:  # or not even told of
+        return Look(lost=True)
+    return Look(failed=others[0].error, denied=all(one.code in DENIED for one in others))
 
 
 def _ailments(nvml: Nvml, handle: object, action: int | None, nvlinks: int) -> Iterator[Reason]:

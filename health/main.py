@@ -1,25 +1,22 @@
 """The monitor process: look at the node once, then wait for faults and publish the node's state.
 
-It talks to the supervisor over its channel (inventory and beats up, stop down) and publishes
+It talks to the supervisor over its channel (inventory and beats up, orders down) and publishes
 NodeStates on the health bus: at once on a change or when somebody joins, and every second.
 """
 
-import importlib
 import math
 import time
-from collections import Counter
 from pathlib import Path
 
 import msgspec
 import zmq
 from loguru import logger
 
-from health import cdi, inventory, verdict, xids
-from health.condition import Condition
+from health import inventory, log, verdict
 from health.ledger import Ledger
-from health.looks import look
-from health.nvml import Code, Nvml, NvmlError, XidEvent, key_of
-from health.trace import Trace
+from health.looks import look_at_all
+from health.nvml import Hint, NvmlError, XidEvent
+from health.startup import NotReadyError, Start, start
 from health.watch import Watch
 from health.watcher import Sight, Watching
 from proto.bus import HealthPublisher
@@ -27,50 +24,29 @@ from proto.channel import Channel, ClosedError
 from proto.control import (
     BEAT_EVERY,
     Beat,
-    CdiSettings,
     ExitCode,
     Inventoried,
+    Marked,
+    MarkHealthy,
     MonitorSettings,
-    NotReady,
     Ready,
     Stop,
 )
-from proto.messages import DeviceState, Inventory, NodeState, XidCount
+from proto.messages import DeviceState, NodeState, XidCount
 
-ADVICE: dict[int | None, str] = {
-    Code.LIBRARY_NOT_FOUND: "install the NVIDIA driver, or mount it at --driver-root-ctr-path",
-    Code.DRIVER_NOT_LOADED: "load the kernel module nvidia",
-    Code.VERSION_MISMATCH: "the driver was upgraded under its kernel module; reboot",
-    Code.NO_PERMISSION: "let this process open /dev/nvidia*",
-}
+SOON = 1.0
+"""Seconds from an event that calls for a look to that look: a storm of them is one reason."""
 
 
 def main(settings: MonitorSettings, channel: Channel, epoch: int) -> int:
     """Live: find what is on the node, then watch it; NOT_READY where the driver is not there."""
+    ledger = Ledger(Path(settings.state_folder))
     try:
-        binding = importlib.import_module(settings.binding).load(settings.binding_argument)
-        nvml = Nvml(binding, Trace(settings.paths.trace))
-        nvml.start()
-        found = inventory.take(nvml, _roots(settings))
-    except (NvmlError, OSError) as error:
-        advice = ADVICE.get(getattr(error, "code", None))
-        channel.send(NotReady(reason=f"{error}; {advice}" if advice else str(error)))
+        begun = start(settings, ledger)
+    except NotReadyError as error:
+        channel.send(error.report)
         return ExitCode.NOT_READY
-    if settings.cdi:
-        # Before anybody hears of a GPU, so that no pod is given a name that stands for nothing
-        # yet; and before a thread runs, as the toolkit's processes are forked.
-        found = found.with_cdi(_write_cdi(settings.cdi))
-    return Monitor(nvml, found, settings, channel, epoch).run()
-
-
-def _write_cdi(settings: CdiSettings) -> tuple[str, ...]:
-    """Have the specifications written; return the kinds of which there is one, old or new."""
-    cdi.write_all(settings)
-    return tuple(spec.kind for spec in cdi.specs(settings) if spec.path.exists())
-
-
-def _roots(settings: MonitorSettings) -> inventory.Roots:
-    return inventory.Roots(*map(Path, (settings.sysfs, settings.procfs, settings.dev_root)))
+    return Monitor(begun, ledger, settings, channel, epoch).run()
 
 
 class Monitor:
@@ -78,43 +54,52 @@ class Monitor:
 
     def __init__(
         self,
-        nvml: Nvml,
-        found: inventory.Found,
+        begun: Start,
+        ledger: Ledger,
         settings: MonitorSettings,
         channel: Channel,
         epoch: int,
     ) -> None:
-        self._nvml = nvml
-        self._found = found
+        self._nvml = begun.nvml
+        self._roots = begun.roots
+        self._bound = begun.bound
+        self._found = begun.found
         self._settings = settings
-        self._ledger = Ledger(Path(settings.state_folder))
-        self._places = _places(found.inventory)
-        self._conditions: verdict.Conditions = self._ledger.read(self._places)
-        nvml.names = {key_of(handle): uuid for uuid, handle in found.handles.items()}
-        self._watch = Watch(nvml, found.handles)
+        self._ledger = ledger
+        self._places = begun.found.places()
+        self._conditions: verdict.Conditions = ledger.read(self._places, begun.bound)
+        self._watch = Watch(begun.nvml, begun.found.handles)
         self._publisher = HealthPublisher(zmq.Context(), settings.paths.health_bus)
         self._channel = channel
         self._epoch = epoch
         self._sequence = 0
-        self._xids: Counter[tuple[str, int]] = Counter()
+        self._xids: dict[tuple[str, int], XidCount] = {}
+        # Once, so that a time that is told does not move with each telling.
+        self._booted = round(time.time() - time.monotonic(), 3)
+        self._actions: dict[str, int | None] = {}
+        self._had_access = False
         self._look_at = 0.0
+        self._rescan_at = time.monotonic() + settings.rescan_interval
         self._publish_at = 0.0
-        self._stopping = False
+        self._code: ExitCode | None = None
+        """How to end, once that is due."""
 
     def run(self) -> int:
-        """Report what was found, then watch until told to stop."""
+        """Report what was found, then watch until there is a reason to end."""
         for failed in self._found.inventory.failed:
             logger.error("cannot enumerate a GPU", index=failed.index, error=failed.error)
-        for uuid, condition in self._conditions.items():
-            _log_change(uuid, Condition(), condition)
-        without_links = msgspec.structs.replace(self._found.inventory, links=())
-        self._channel.send(Inventoried(inventory=without_links))
+        log.changes({}, self._conditions)
+        self._tell_inventory()
         self._channel.send(Ready())
-        while not self._stopping:
+        while self._code is None:
             self._on_deadlines(time.monotonic())
             self._wait(time.monotonic())
         self._watch.end()
-        return ExitCode.DONE
+        return self._code
+
+    def _tell_inventory(self) -> None:
+        without_links = msgspec.structs.replace(self._found.inventory, links=())
+        self._channel.send(Inventoried(inventory=without_links))
 
     def _wait(self, now: float) -> None:
         poller = zmq.Poller()
@@ -122,8 +107,9 @@ class Monitor:
         poller.register(self._channel.fileno(), zmq.POLLIN)
         if (seen := self._watch.fileno()) is not None:
             poller.register(seen, zmq.POLLIN)
-        deadlines = [self._publish_at, self._look_at, self._watch.again_at or self._publish_at]
-        ready = dict(poller.poll(math.ceil(max(0.0, min(deadlines) - now) * 1000)))
+        deadlines = [self._publish_at, self._look_at, self._rescan_at]
+        soonest = min(*deadlines, self._watch.again_at or self._publish_at)
+        ready = dict(poller.poll(math.ceil(max(0.0, soonest - now) * 1000)))
         if seen in ready:
             self._on_seen(time.monotonic())
         if self._publisher.socket in ready and self._publisher.joined():
@@ -132,9 +118,12 @@ class Monitor:
             self._on_order()
 
     def _on_deadlines(self, now: float) -> None:
+        if now >= self._rescan_at:
+            self._rescan_at = now + self._settings.rescan_interval
+            self._rescan()
         if now >= self._look_at:
             self._look_at = now + self._settings.poll_interval
-            self._look(now)
+            self._look(now, self._conditions)
         self._follow(now)
         if self._watch.find_overdue(self._settings.hang_after, now):
             self._publish()
@@ -147,24 +136,74 @@ class Monitor:
     def _on_order(self) -> None:
         try:
             while order := self._channel.receive():
-                self._stopping |= isinstance(order, Stop)
+                match order:
+                    case MarkHealthy():
+                        self._on_mark(order.device, time.monotonic())
+                    case Stop():
+                        self._code = ExitCode.DONE
+                    case _:
+                        logger.error("an order not for a monitor", order=type(order).__name__)
         except ClosedError:
-            self._stopping = True
+            self._code = ExitCode.DONE
 
-    def _look(self, now: float) -> None:
+    def _on_mark(self, device: str, now: float) -> None:
+        """Take the operator's word that a device is well; what a look still shows stays."""
+        uuids = verdict.named(self._found.inventory, device)
+        if not uuids:
+            self._channel.send(Marked(error=f'cannot find a GPU or MIG instance "{device}"'))
+            return
+        logger.warning("marked healthy by the operator", device=device)
+        # With a look before anybody hears of it: what it still shows is no matter of belief.
+        self._look(now, verdict.after_marks(self._conditions, uuids, now))
+        self._channel.send(Marked())
+
+    def _look(self, now: float, conditions: verdict.Conditions) -> None:
         """Look at every GPU for what no event tells, and for proof that a fault is gone."""
-        looks = {
-            gpu.uuid: look(self._nvml, self._found.handles[gpu.uuid], gpu.nvlinks)
-            for gpu in self._found.inventory.gpus
-        }
-        recovery, found = self._settings.recovery, self._found.inventory
-        self._become(verdict.after_looks(self._conditions, found, looks, recovery, now))
+        found = self._found
+        looks = look_at_all(self._nvml, found.inventory, found.handles)
+        if verdict.access_is_lost(looks) and self._had_access:
+            self._leave("the access to all GPUs at once, which a new process may have")
+            return
+        self._had_access |= any(not one.denied for one in looks.values())
+        self._actions = {uuid: one.action for uuid, one in looks.items()}
+        recovery = self._settings.recovery
+        self._become(verdict.after_looks(conditions, found.inventory, looks, recovery, now))
+
+    def _rescan(self) -> None:
+        """Look for GPUs and MIG instances that came or went."""
+        failed = self._found.inventory.failed
+        if inventory.bound(self._roots.sysfs) != self._bound:
+            self._leave("the set of GPUs that it began with")
+        elif any(self._nvml.reaches(one.index) for one in failed):
+            self._leave("a GPU that could not be enumerated")
+        else:
+            found = inventory.again(self._nvml, self._found, self._roots)
+            if found.inventory != self._found.inventory:
+                self._adopt(found)
+
+    def _adopt(self, found: inventory.Found) -> None:
+        """Go on with other MIG instances than before."""
+        if self._settings.cdi:
+            # Their specification is written before the first thread runs, so only at a start.
+            self._leave("the MIG instances that its CDI specification names")
+            return
+        logger.info("MIG instances came or went")
+        before, places = self._places, found.places()
+        self._found, self._places = found, places
+        self._tell_inventory()
+        self._become(verdict.after_returns(self._conditions, places.keys() - before.keys()))
+        self._publish()
+
+    def _leave(self, without: str) -> None:
+        """End, for a successor that begins anew: the library is initialised once in a process."""
+        logger.warning("the monitor begins anew, as it is without something", without=without)
+        self._code = ExitCode.AGAIN
 
     def _follow(self, now: float) -> None:
         """Wait for the events of the GPUs; a lost one would fail the wait for all."""
         gone = {u for u, c in self._conditions.items() if c.state is DeviceState.LOST}
-        gpus = frozenset(g.uuid for g in self._found.inventory.gpus if g.events) - gone
-        failed = self._watch.follow(gpus, now)
+        gpus = {gpu.uuid for gpu in self._found.inventory.gpus if gpu.events}
+        failed = self._watch.follow(frozenset(gpus & self._found.handles.keys() - gone), now)
         if failed and failed.lost:
             self._become(verdict.after_loss(self._conditions, failed.lost, now))
 
@@ -176,11 +215,17 @@ class Monitor:
             match sight:
                 case XidEvent():
                     conditions = self._after_xid(conditions, sight, now)
+                    # The driver says soon what it asks for; and how the GPU was before a reset.
+                    self._look_at = min(self._look_at, now + SOON)
                 case NvmlError():
                     lost = self._watch.on_failed(now).lost
                     conditions = verdict.after_loss(conditions, lost, now)
                 case Watching():
                     self._watch.on_well()
+                case Hint():
+                    self._look_at = min(self._look_at, now + SOON)
+                    if sight.of_mig:
+                        self._rescan_at = min(self._rescan_at, now + SOON)
         self._become(conditions)
         # At once: an Xid of another GPU that comes while nobody waits is never seen.
         self._follow(now)
@@ -190,7 +235,9 @@ class Monitor:
         self, conditions: verdict.Conditions, event: XidEvent, now: float
     ) -> verdict.Conditions:
         gpu = self._found.uuid_of(event.gpu)
-        self._xids[gpu or "", event.xid] += 1
+        key = (gpu or "", event.xid)
+        count = self._xids[key].count + 1 if key in self._xids else 1
+        self._xids[key] = XidCount(*key, count, last=time.time())
         uuids = verdict.hit(self._found.inventory, (gpu, (event.gi, event.ci)))
         return verdict.after_xid(conditions, uuids, self._settings.xids, event.xid, now)
 
@@ -201,51 +248,31 @@ class Monitor:
             u: c.reasons for u, c in conditions.items()
         }:
             self._publish()
-        self._ledger.write(self._places, conditions)
-        for uuid in before.keys() | conditions.keys():
-            _log_change(uuid, before.get(uuid, Condition()), conditions.get(uuid, Condition()))
+        self._ledger.write(self._places, conditions, self._found.inventory.gpus)
+        log.changes(before, conditions)
 
     def _publish(self) -> None:
         self._sequence += 1
         found = self._found.inventory
+        health = verdict.health_of(
+            found, self._conditions, self._watch.unwatched, self._actions, self._booted
+        )
         self._publisher.publish(
             NodeState(
                 epoch=self._epoch,
                 sequence=self._sequence,
                 inventory=found,
-                health=verdict.health_of(found, self._conditions, self._watch.unwatched),
-                xids=tuple(XidCount(uuid, xid, n) for (uuid, xid), n in self._xids.items()),
+                health=health,
+                xids=tuple(self._xids.values()),
+                calls=self._nvml.stats(),
+                persisted=self._ledger.persisted,
             )
         )
 
     def _log(self, sights: list[Sight]) -> None:
         for sight in sights:
             if isinstance(sight, XidEvent):
-                self._log_xid(sight)
+                fatal = self._settings.xids.is_fatal(sight.xid)
+                log.xid(sight, self._found.uuid_of(sight.gpu), fatal=fatal)
             elif isinstance(sight, NvmlError):
                 logger.warning("cannot wait for events", error=str(sight))
-
-    def _log_xid(self, event: XidEvent) -> None:
-        known = xids.lookup(event.xid)
-        logger.warning(
-            "Xid",
-            uuid=self._found.uuid_of(event.gpu) or "unknown",
-            xid=event.xid,
-            gi=event.gi,
-            ci=event.ci,
-            name=known.name,
-            action=known.action,
-            fatal=self._settings.xids.is_fatal(event.xid),
-        )
-
-
-def _places(found: Inventory) -> dict[str, str]:
-    """Return where each GPU and instance is, by UUID."""
-    gpus = {gpu.uuid: gpu.pci_bus_id for gpu in found.gpus}
-    return gpus | {i.uuid: gpu.pci_bus_id for gpu in found.gpus for i in gpu.instances}
-
-
-def _log_change(uuid: str, before: Condition, after: Condition) -> None:
-    if (before.state, before.reasons) != (after.state, after.reasons):
-        reasons = sorted(map(str, after.reasons))
-        logger.warning("health", uuid=uuid, state=after.state, reasons=reasons)

@@ -8,12 +8,13 @@ Codes and levels are those of nvml.h.
 import ctypes
 import enum
 import os
+import time
 from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
 
 from health.trace import Trace
-from proto.messages import LinkLevel
+from proto.messages import CallStats, LinkLevel
 
 LIBRARY = "libnvidia-ml.so.1"
 LIBRARY_FOLDERS = (
@@ -28,6 +29,12 @@ LIBRARY_FOLDERS = (
 
 XID_EVENT = 0x8
 """nvmlEventTypeXidCriticalError: only with it is an event's data an Xid."""
+
+MIG_EVENT = 0x100
+"""nvmlEventMigConfigChange."""
+
+HINTS = MIG_EVENT | 0x1000 | 0x2000 | 0x4000 | 0x8000
+"""Events that call for a look: poison errors, GPU unavailable and recovery action too."""
 
 ANY_INSTANCE = 0xFFFFFFFF
 """The GI or CI of an event that is not about a MIG instance."""
@@ -59,6 +66,7 @@ class Code(enum.IntEnum):
     FUNCTION_NOT_FOUND = 13
     GPU_IS_LOST = 15
     VERSION_MISMATCH = 18
+    UNKNOWN = 999
 
 
 ABSENT = frozenset({Code.INVALID_ARGUMENT, Code.NOT_SUPPORTED, Code.NOT_FOUND})
@@ -83,6 +91,18 @@ class XidEvent:
     ci: int | None
     """The MIG instance that it concerns; None: any."""
     xid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """An event that is no Xid: something about a GPU is other than before, so look."""
+
+    kind: int
+
+    @property
+    def of_mig(self) -> bool:
+        """Whether MIG instances came or went."""
+        return self.kind == MIG_EVENT
 
 
 def load(driver_root: str) -> Any:
@@ -112,6 +132,7 @@ class Nvml:
         self._trace = trace
         self.names: dict[Hashable, str] = {}
         """The UUIDs of GPUs by the keys of their handles, to name them."""
+        self._stats: dict[str, CallStats] = {}
 
     def call(self, name: str, *arguments: object) -> Any:
         """Call the binding's function *name*."""
@@ -121,13 +142,27 @@ class Nvml:
         if self._trace:
             gpu = self.names.get(key_of(arguments[0]), "") if arguments else ""
             self._trace.enter(f"{name} {gpu}".rstrip())
+        began, code = time.monotonic(), 0
         try:
             return function(*arguments)
         except self._binding.NVMLError as error:
-            raise NvmlError(name, error.value, str(error)) from error
+            code = error.value
+            raise NvmlError(name, code, str(error)) from error
         finally:
             if self._trace:
                 self._trace.leave()
+            self._count(name, time.monotonic() - began, code)
+
+    def _count(self, name: str, seconds: float, code: int) -> None:
+        before = self._stats.get(name, CallStats(name, 0, 0.0))
+        errors = before.errors
+        if code and code not in ABSENT:
+            errors = {**errors, code: errors.get(code, 0) + 1}
+        self._stats[name] = CallStats(name, before.count + 1, before.seconds + seconds, errors)
+
+    def stats(self) -> tuple[CallStats, ...]:
+        """Return what was called so far, the wait for events aside."""
+        return tuple(self._stats.values())
 
     def ask(self, name: str, *arguments: object) -> Any:
         """Call function *name*; None where the GPU or the driver has no such thing."""
@@ -149,6 +184,14 @@ class Nvml:
     def gpu_count(self) -> int:
         """Return the number of GPUs, lost ones included."""
         return int(self.call("nvmlDeviceGetCount"))
+
+    def reaches(self, index: int) -> bool:
+        """Return whether the GPU at *index* can be enumerated."""
+        try:
+            self.call("nvmlDeviceGetHandleByIndex", index)
+        except NvmlError:
+            return False
+        return True
 
     def mig_enabled(self, handle: object) -> bool:
         """Return whether the GPU is in MIG mode now."""
@@ -207,8 +250,10 @@ class Nvml:
         return self.call("nvmlEventSetCreate")
 
     def register(self, handle: object, events: object) -> None:
-        """Let the Xids of a GPU arrive on an event set; MIG instances' come with their GPU's."""
-        self.call("nvmlDeviceRegisterEvents", handle, XID_EVENT, events)
+        """Let the events of a GPU arrive on an event set; MIG instances' come with their GPU's."""
+        # What is not supported must not be asked for: it would fail the registration of all.
+        known = self.ask("nvmlDeviceGetSupportedEventTypes", handle) or 0
+        self.call("nvmlDeviceRegisterEvents", handle, XID_EVENT | (known & HINTS), events)
 
     def lost(self, handle: object) -> bool:
         """Return whether the driver no longer reaches the GPU.
@@ -221,8 +266,8 @@ class Nvml:
             return error.code == Code.GPU_IS_LOST
         return False
 
-    def wait(self, events: object, milliseconds: int) -> XidEvent | None:
-        """Return the next Xid of an event set; None when none came in time."""
+    def wait(self, events: object, milliseconds: int) -> XidEvent | Hint | None:
+        """Return the next event of an event set; None when none came in time."""
         try:
             # Not by `call`: it waits in a thread of its own, whose calls are not to be traced.
             data = self._binding.nvmlEventSetWait(events, milliseconds)
@@ -231,7 +276,7 @@ class Nvml:
                 return None
             raise NvmlError("nvmlEventSetWait", error.value, str(error)) from error
         if data.eventType != XID_EVENT:
-            return None
+            return Hint(int(data.eventType))
         gi, ci = data.gpuInstanceId, data.computeInstanceId
         return XidEvent(
             gpu=key_of(data.device),

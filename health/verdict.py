@@ -2,7 +2,15 @@
 
 from collections.abc import Iterable, Mapping
 
-from health.condition import LOST, Condition, Look, after_fault, after_look
+from health.condition import (
+    LOST,
+    Condition,
+    Look,
+    after_fault,
+    after_look,
+    after_mark,
+    after_return,
+)
 from proto.messages import DeviceHealth, DeviceState, Gpu, Inventory, Reason, ReasonKind
 from proto.recovery import Recovery
 from proto.xids import XidPolicy
@@ -78,23 +86,77 @@ def after_looks(
     return after
 
 
+def after_returns(conditions: Conditions, uuids: Iterable[str]) -> Conditions:
+    """Return the conditions after devices that were gone are there again."""
+    known = {uuid: conditions[uuid] for uuid in uuids if uuid in conditions}
+    return {**conditions, **{uuid: after_return(one) for uuid, one in known.items()}}
+
+
+def named(inventory: Inventory, name: str) -> list[str]:
+    """Return the UUIDs of what the operator calls *name*, a GPU with its instances.
+
+    It is a UUID, a GPU's index, or `index:place` of a MIG instance.
+    """
+    for gpu in inventory.gpus:
+        if name in {gpu.uuid, str(gpu.index)}:
+            return [gpu.uuid, *(instance.uuid for instance in gpu.instances)]
+        for instance in gpu.instances:
+            if name in {instance.uuid, f"{gpu.index}:{instance.place}"}:
+                return [instance.uuid]
+    return []
+
+
+def after_marks(conditions: Conditions, uuids: Iterable[str], now: float) -> Conditions:
+    """Return the conditions after the operator's word that the faults of devices are gone."""
+    known = {uuid: conditions[uuid] for uuid in uuids if uuid in conditions}
+    return {**conditions, **{uuid: after_mark(one, now) for uuid, one in known.items()}}
+
+
+def access_is_lost(looks: Mapping[str, Look]) -> bool:
+    """Return whether the looks at all GPUs failed as they do for a process without access."""
+    return bool(looks) and all(look.denied for look in looks.values())
+
+
 def health_of(
-    inventory: Inventory, conditions: Conditions, unwatched: Unwatched
+    inventory: Inventory,
+    conditions: Conditions,
+    unwatched: Unwatched,
+    actions: Mapping[str, int | None] | None = None,
+    booted: float = 0.0,
 ) -> tuple[DeviceHealth, ...]:
-    """Return the health of every GPU, and of every instance with its GPU's reasons."""
+    """Return the health of every GPU, and of every instance with its GPU's reasons.
+
+    The recovery *actions* are those that the driver asks for, by the UUID of the GPU; *booted* is
+    the unix time at which the conditions' clock was 0.
+    """
     result = []
     for gpu in inventory.gpus:
         own = conditions.get(gpu.uuid, Condition())
         blind = {unwatched[gpu.uuid]} if gpu.uuid in unwatched else set()
-        result.append(_health(gpu.uuid, own.reasons | blind, own.state))
+        action = (actions or {}).get(gpu.uuid)
+        result.append(_health(gpu.uuid, own, own.reasons | blind, booted, action))
         for instance in gpu.instances:
             its = conditions.get(instance.uuid, Condition())
-            state = own.state if own.reasons else its.state
-            result.append(_health(instance.uuid, own.reasons | its.reasons | blind, state))
+            shown = own if own.reasons else its
+            reasons = own.reasons | its.reasons | blind
+            result.append(_health(instance.uuid, shown, reasons, booted))
     return tuple(result)
 
 
-def _health(uuid: str, reasons: Iterable[Reason], state: DeviceState) -> DeviceHealth:
+def _health(
+    uuid: str,
+    shown: Condition,
+    reasons: Iterable[Reason],
+    booted: float,
+    action: int | None = None,
+) -> DeviceHealth:
     found = tuple(sorted(reasons))
-    well = state in {DeviceState.HEALTHY, DeviceState.SUSPECT}
-    return DeviceHealth(uuid, found, DeviceState.UNHEALTHY if found and well else state)
+    well = shown.state in {DeviceState.HEALTHY, DeviceState.SUSPECT}
+    return DeviceHealth(
+        uuid,
+        found,
+        DeviceState.UNHEALTHY if found and well else shown.state,
+        since=booted + shown.since if shown.since else 0.0,
+        transitions=shown.transitions,
+        recovery_action=action,
+    )

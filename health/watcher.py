@@ -5,7 +5,7 @@ import threading
 import time
 from collections import deque
 
-from health.nvml import Nvml, NvmlError, XidEvent
+from health.nvml import Hint, Nvml, NvmlError, XidEvent
 
 SLICE = 500
 """Milliseconds that one wait may last: the thread ends that long after it is asked to, at most."""
@@ -19,7 +19,7 @@ class Watching:
     """The first wait on an event set, or one that was late, went well."""
 
 
-Sight = XidEvent | NvmlError | Watching
+Sight = XidEvent | Hint | NvmlError | Watching
 
 
 class Watcher(threading.Thread):

@@ -4,7 +4,8 @@ import enum
 
 import msgspec
 
-from proto.messages import Inventory
+from proto.cdi import CdiSettings
+from proto.messages import Inventory, Reason, ReasonKind
 from proto.recovery import Recovery
 from proto.xids import XidPolicy
 
@@ -21,6 +22,8 @@ class ExitCode(enum.IntEnum):
     """The command line or the configuration is wrong: starting again would not help."""
     NOT_READY = 3
     """The environment (driver, device) is not there yet: start again, slowly."""
+    AGAIN = 4
+    """What was found at the start is no longer so: start again, at once."""
 
 
 class AllocationPolicy(enum.StrEnum):
@@ -100,30 +103,6 @@ class Problem(msgspec.Struct, frozen=True):
         return self.kind not in {ProblemKind.MIG_EMPTY, ProblemKind.NOT_SHARED}
 
 
-class CdiSettings(msgspec.Struct, frozen=True):
-    """How the Container Device Interface specifications are generated."""
-
-    spec_folder: str
-    vendor: str
-    """The part of the CDI kind before the slash."""
-    device_class: str
-    """The part behind it."""
-    device_names: str
-    """`uuid` or `index`."""
-    hook_path: str
-    """The hook's binary on the host, as the specification names it."""
-    driver_root: str
-    """On the host."""
-    dev_root: str
-    """On the host."""
-    container_driver_root: str
-    """Where the driver's root is mounted for us; `/` where we run beside it."""
-    feature_flags: tuple[str, ...] = ()
-    disabled_hooks: tuple[str, ...] = ()
-    modes: tuple[str, ...] = ()
-    """Further specifications: any of gdrcopy, gds, mofed, imex."""
-
-
 class PlannedDevice(msgspec.Struct, frozen=True):
     """A device that a resource consists of."""
 
@@ -171,6 +150,8 @@ class MonitorSettings(msgspec.Struct, frozen=True):
     """Below which we see device nodes."""
     poll_interval: float = 5.0
     """Seconds between two looks at each GPU."""
+    rescan_interval: float = 30.0
+    """Seconds between two looks for GPUs and MIG instances that came or went."""
     hang_after: float = 15.0
     """Seconds after which a wait for events that does not return counts as hanging."""
     recovery: Recovery = Recovery()
@@ -213,16 +194,25 @@ class Register(msgspec.Struct, frozen=True, tag=True):
     """Order: the kubelet's socket is a new one, register there."""
 
 
-class MonitorHangs(msgspec.Struct, frozen=True, tag=True):
-    """Order: until another monitor speaks, nothing is known, as this one hangs in a *call*."""
+class Unknown(msgspec.Struct, frozen=True, tag=True):
+    """Order: until another monitor speaks, nothing is known of any device, for this *reason*."""
 
-    call: str
+    reason: Reason
+
+
+class MarkHealthy(msgspec.Struct, frozen=True, tag=True):
+    """Order: the operator says that the faults of a *device* are gone."""
+
+    device: str
+    """UUID, index, or `index:place` of a MIG instance."""
 
 
 class Configure(msgspec.Struct, frozen=True, tag=True):
-    """Order: advertise this from now on."""
+    """Order: advertise this from now on, and hand it out like that."""
 
     plan: ResourcePlan
+    handout: Handout = Handout()
+    stale_after: float = 10.0
 
 
 class ProcessState(msgspec.Struct, frozen=True):
@@ -258,6 +248,8 @@ class ServiceState(msgspec.Struct, frozen=True, tag=True):
     """What is wrong with the inventory."""
     quiesced: bool = False
     """The monitor was ended for maintenance and waits for `resume`."""
+    unknown: Reason | None = None
+    """Why nothing is known of any device, until a monitor speaks."""
     hangs: int = 0
     """How often the monitor hung in the driver."""
     configuration: ConfigurationState = ConfigurationState()
@@ -281,7 +273,21 @@ class NotReady(msgspec.Struct, frozen=True, tag=True):
     """Report: the child cannot do its work, and why; it exits with NOT_READY after it."""
 
     reason: str
+    kind: ReasonKind = ReasonKind.NO_DRIVER
+    """What that is called as a reason of devices'."""
 
 
-Order = Stop | Register | MonitorHangs | Configure | ServiceState
-Report = Ready | Beat | Inventoried | NotReady
+class Marked(msgspec.Struct, frozen=True, tag=True):
+    """Report: MarkHealthy was done, or why not."""
+
+    error: str = ""
+
+
+class Settled(msgspec.Struct, frozen=True, tag=True):
+    """Report: a worker is registered with the kubelet, or waits for it."""
+
+    registered: bool
+
+
+Order = Stop | Register | Unknown | MarkHealthy | Configure | ServiceState
+Report = Ready | Beat | Inventoried | NotReady | Marked | Settled

@@ -53,6 +53,15 @@ class ReasonKind(enum.StrEnum):
     DRIVER_HANG = "driver-hang"
     """The driver does not return from a call, which the detail names."""
 
+    NO_ACCESS = "no-access"
+    """This service may not open the GPUs' device nodes any more; the GPUs may be well."""
+
+    NO_DRIVER = "no-driver"
+    """The driver cannot be used any more; the detail says why."""
+
+    MAINTENANCE = "maintenance"
+    """Held out of service by `quiesce`, until `resume`."""
+
     MONITOR_SILENT = "monitor-silent"
     """No word of the health monitor for `health.staleAfter`."""
 
@@ -121,6 +130,8 @@ class FailedGpu(msgspec.Struct, frozen=True):
 
     index: int
     error: str
+    code: int = 0
+    """NVML's."""
 
 
 class Link(msgspec.Struct, frozen=True, array_like=True):

@@ -3,19 +3,26 @@
 import argparse
 from pathlib import Path
 
-from simulator.node import LiveNode
+from simulator.live import LiveNode
 
 KINDS = {
     "xid": "an Xid happens on the GPU, or on one of its MIG instances",
     "lost": "the GPU falls off the bus",
     "hang": "no call of the driver's on the GPU returns",
+    "ecc": "a memory error of the GPU cannot be corrected",
+    "row-remap": "a memory row of the GPU cannot be replaced",
+    "recovery-action": "the driver asks for a recovery of the GPU",
     "recover": "the GPU that is lost or hangs answers again, which proves nothing",
     "reset": "the GPU is reset: it answers, and the driver asks for no recovery any more",
-    "recovery-action": "the driver asks for a recovery of the GPU",
-    "row-remap": "a memory row of the GPU cannot be replaced",
-    "remove": "the GPU is taken out of the node; noticed when the monitor starts",
-    "add": "the GPU is put back; noticed when the monitor starts",
+    "remove": "the GPU is taken out of the node",
+    "add": "the GPU is put back",
+    "mig": "the GPU, which is in MIG mode, has these instances from now on",
+    "permission-loss": "the service may not open the GPUs' device nodes any more",
+    "permission": "the service may open them again",
 }
+
+OF_THE_NODE = frozenset({"permission-loss", "permission"})
+"""Drills that concern no single GPU."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,9 +37,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             )
         if kind == "recovery-action":
             drill.add_argument("code", metavar="ACTION", type=int, help="NVML's number, 0 for none")
-        drill.add_argument(
-            "--gpu", type=int, required=True, metavar="N", help="place in the node file, from 0"
-        )
+        if kind == "mig":
+            drill.add_argument("profiles", metavar="PROFILE", nargs="*", help="such as 1g.10gb")
+        if kind not in OF_THE_NODE:
+            drill.add_argument(
+                "--gpu", type=int, required=True, metavar="N", help="place in the node file, from 0"
+            )
         drill.add_argument(
             "--runtime-dir", default="/run/gpu-sharing-plugin", help="of the service"
         )
@@ -44,9 +54,10 @@ def run(arguments: argparse.Namespace) -> None:
     plain = {
         "lost": node.lose,
         "hang": node.hang,
+        "ecc": node.fail_memory,
+        "row-remap": node.fail_row,
         "recover": node.recover,
         "reset": node.reset,
-        "row-remap": node.fail_row,
         "remove": node.remove,
         "add": node.add,
     }
@@ -55,5 +66,9 @@ def run(arguments: argparse.Namespace) -> None:
             node.xid(arguments.gpu, arguments.code, arguments.mig)
         case "recovery-action":
             node.ask_for(arguments.gpu, arguments.code)
+        case "mig":
+            node.partition(arguments.gpu, tuple(arguments.profiles))
+        case "permission-loss" | "permission" as kind:
+            node.deny(denied=kind == "permission-loss")
         case kind:
             plain[kind](arguments.gpu)

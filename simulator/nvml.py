@@ -13,12 +13,14 @@ from types import SimpleNamespace
 from inotify_simple import INotify, flags
 
 from proto.messages import LinkLevel
-from simulator.node import FIRST_GI, PROFILE, Gpu, Link, Live, LiveNode, Node
+from simulator.live import LiveNode
+from simulator.node import FIRST_GI, PROFILE, Gpu, Link, Live
 
-INVALID_ARGUMENT, NOT_SUPPORTED, NOT_FOUND, TIMEOUT, GPU_IS_LOST = 2, 3, 6, 10, 15
+INVALID_ARGUMENT, NOT_SUPPORTED, NO_PERMISSION, NOT_FOUND, TIMEOUT, GPU_IS_LOST = 2, 3, 4, 6, 10, 15
 TEXTS = {
     INVALID_ARGUMENT: "Invalid Argument",
     NOT_SUPPORTED: "Not Supported",
+    NO_PERMISSION: "Insufficient Permissions",
     NOT_FOUND: "Not Found",
     TIMEOUT: "Timeout",
     GPU_IS_LOST: "GPU is lost",
@@ -33,8 +35,10 @@ LEVELS = {
 }
 NVLINKS = 18
 MIG_PLACES = 7
-XID_EVENT = 0x8
+XID_EVENT, MIG_EVENT = 0x8, 0x100
 RECOVERY_ACTION = 230
+MILLIJOULES = 1_000_000_000
+"""Energy that a GPU has used before its reset, to be told from one that was just reset."""
 ANY_INSTANCE = 0xFFFFFFFF
 
 
@@ -83,6 +87,7 @@ class Binding:
         self._store = LiveNode(folder)
         self._read: tuple[int, int] | None = None
         self._newest: Live | None = None
+        self._now: tuple[Gpu, ...] = ()
         self._gpus: list[str] = []
         self._links: dict[str, list[tuple[Gpu, Link]]] = {}
         """The GPUs to which the node file connects each one, by UUID."""
@@ -91,15 +96,18 @@ class Binding:
         version = self._version()
         if self._newest is None or version != self._read:
             self._newest, self._read = self._store.read(), version
-            self._links = _links(self._newest.node)
+            self._now = self._newest.gpus
+            self._links = self._newest.node.peers()
         return self._newest
 
     def _gpu(self, handle: GpuHandle | MigHandle) -> Gpu:
         while handle.uuid in (live := self._live()).hung:
             self._wait_for_change(None)
+        if live.denied:
+            raise NVMLError(NO_PERMISSION)
         if handle.uuid in live.lost | live.removed:
             raise NVMLError(GPU_IS_LOST)
-        return next(gpu for gpu in live.node.gpus if gpu.uuid == handle.uuid)
+        return next(gpu for gpu in self._now if gpu.uuid == handle.uuid)
 
     def _physical(self, handle: GpuHandle | MigHandle) -> Gpu:
         gpu = self._gpu(handle)
@@ -111,11 +119,15 @@ class Binding:
         gpu = self._gpu(handle)
         if isinstance(handle, GpuHandle):
             raise NVMLError(INVALID_ARGUMENT)
+        if handle.place >= len(gpu.mig or ()):
+            raise NVMLError(NOT_FOUND)
         return (gpu.mig or ())[handle.place]
 
     def nvmlInit(self) -> None:
         live = self._live()
-        self._gpus = [gpu.uuid for gpu in live.node.gpus if gpu.uuid not in live.removed]
+        if live.denied:
+            raise NVMLError(NO_PERMISSION)
+        self._gpus = [gpu.uuid for gpu in live.gpus if gpu.uuid not in live.removed]
 
     def nvmlSystemGetDriverVersion(self) -> str:
         return self._live().node.driver_version
@@ -140,7 +152,7 @@ class Binding:
 
     def nvmlDeviceGetMinorNumber(self, handle: GpuHandle) -> int:
         gpu = self._physical(handle)
-        return self._live().node.gpus.index(gpu)
+        return self._now.index(gpu)
 
     def nvmlDeviceGetPciInfo(self, handle: GpuHandle) -> SimpleNamespace:
         return SimpleNamespace(busId=f"0000{self._physical(handle).pci_bus_id}".upper())
@@ -211,19 +223,29 @@ class Binding:
         return SimpleNamespace(busId=f"0000{peer.pci_bus_id}".upper())
 
     def nvmlDeviceGetSupportedEventTypes(self, handle: GpuHandle) -> int:
-        return XID_EVENT if self._physical(handle).events else 0
+        return XID_EVENT | MIG_EVENT if self._physical(handle).events else 0
 
     def nvmlDeviceGetFieldValues(
         self, handle: GpuHandle, fields: Sequence[int]
     ) -> list[SimpleNamespace]:
-        uuid = self._physical(handle).uuid
-        action = SimpleNamespace(uiVal=self._live().actions.get(uuid, 0))
+        gpu = self._physical(handle)
+        action = SimpleNamespace(uiVal=self._live().actions.get(gpu.uuid, 0))
         known = {RECOVERY_ACTION: SimpleNamespace(nvmlReturn=0, value=action)}
+        if not gpu.recovery_action:
+            known = {}
         return [known.get(one, SimpleNamespace(nvmlReturn=NOT_SUPPORTED)) for one in fields]
 
     def nvmlDeviceGetRemappedRows(self, handle: GpuHandle) -> tuple[int, int, int, int]:
         failed = int(self._physical(handle).uuid in self._live().rows)
         return 0, failed, 0, failed
+
+    def nvmlDeviceGetTotalEccErrors(self, handle: GpuHandle, kind: int, counter: int) -> int:
+        del kind, counter  # there are none but uncorrected ones since the last reset
+        return self._live().errors.get(self._physical(handle).uuid, 0)
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle: GpuHandle) -> int:
+        resets = self._live().resets.get(self._physical(handle).uuid, 0)
+        return MILLIJOULES // (resets + 1)
 
     def nvmlEventSetCreate(self) -> EventSet:
         return EventSet(self._live().happened)
@@ -255,29 +277,22 @@ class Binding:
 
     def _next_event(self, events: EventSet) -> SimpleNamespace | None:
         live = self._live()
-        for xid in live.xids:
-            if xid.number > events.seen and xid.gpu in events.registered:
-                events.seen = xid.number
-                place = xid.mig
+        for event in live.events:
+            if event.number > events.seen and event.gpu in events.registered:
+                events.seen = event.number
+                place = event.mig
                 return SimpleNamespace(
-                    eventType=XID_EVENT,
-                    device=GpuHandle(xid.gpu),
-                    eventData=xid.xid,
+                    eventType=MIG_EVENT if event.xid is None else XID_EVENT,
+                    device=GpuHandle(event.gpu),
+                    eventData=event.xid or 0,
                     gpuInstanceId=ANY_INSTANCE if place is None else FIRST_GI + place,
                     computeInstanceId=ANY_INSTANCE if place is None else 0,
                 )
+        if live.denied:
+            raise NVMLError(NO_PERMISSION)
         if events.registered & (live.lost | live.removed):
             raise NVMLError(GPU_IS_LOST)
         return None
 
     def nvmlEventSetFree(self, events: EventSet) -> None:
         events.registered.clear()
-
-
-def _links(node: Node) -> dict[str, list[tuple[Gpu, Link]]]:
-    links: dict[str, list[tuple[Gpu, Link]]] = {gpu.uuid: [] for gpu in node.gpus}
-    for link in node.links:
-        first, second = (node.gpus[place] for place in link.between)
-        links[first.uuid].append((second, link))
-        links[second.uuid].append((first, link))
-    return links

@@ -94,6 +94,7 @@ async def _story(kubelet: Kubelet, folder: Path) -> None:
     await _admit_pods(kubelet)
     url = folder / "exporter.url"
     say("metrics", f"{url.read_text()}/metrics" if url.exists() else "not served yet")
+    say("status", f"{url.read_text()}/" if url.exists() else "not served yet")
     say("try", f"gpu-sharing-plugin drill xid 79 --gpu 0 --runtime-dir {folder}")
     say("following", "what changes from here on; Ctrl-C ends")
     shown = _health(kubelet)

@@ -8,6 +8,8 @@ from proto.control import ExitCode
 from simulator import drill
 from supervisor.options import OPTIONS, Option
 
+RUNTIME_DIR = "/run/gpu-sharing-plugin"
+
 
 class Parser(argparse.ArgumentParser):
     """An argument parser that says in one line what is wrong, without the whole usage."""
@@ -49,11 +51,36 @@ def parser(version: str) -> Parser:
     simulate.add_argument(
         "--duration", type=float, metavar="S", help="seconds; by default until Ctrl-C"
     )
+    _add_status(commands)
+    _add_requests(commands)
     faults = commands.add_parser(
         "drill", help="put a fault into a simulated node", allow_abbrev=False
     )
     drill.add_arguments(faults)
     return top
+
+
+def _add_status(commands: "argparse._SubParsersAction[Parser]") -> None:
+    text = "how the GPUs of the running service are, and who holds them"
+    status = commands.add_parser("status", help=text, description=text, allow_abbrev=False)
+    status.add_argument("--json", action="store_true", help="as JSON, see docs/status.md")
+    status.add_argument(
+        "--exit-code", action="store_true", help="exit with 1 unless everything is healthy"
+    )
+    status.add_argument("--runtime-dir", default=RUNTIME_DIR, help="of the service")
+
+
+def _add_requests(commands: "argparse._SubParsersAction[Parser]") -> None:
+    texts = {
+        "quiesce": "end the health monitor, so that the driver is free; devices are Unhealthy",
+        "resume": "start the health monitor again",
+        "mark-healthy": "take a device back whose faults are mended, without the driver's proof",
+    }
+    for name, text in texts.items():
+        request = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        if name == "mark-healthy":
+            request.add_argument("device", metavar="DEVICE", help="UUID, index, or GPU:MIG")
+        request.add_argument("--runtime-dir", default=RUNTIME_DIR, help="of the service")
 
 
 def _add_options(run: argparse.ArgumentParser) -> None:

@@ -197,6 +197,8 @@ class Health(_Section, frozen=True):
     """A process without a sign of life for so long is killed; a slow driver takes less."""
     poll_interval: Seconds = Seconds(5)
     """Time between two looks at a GPU for what no event tells."""
+    rescan_interval: Seconds = Seconds(30)
+    """Time between two looks for GPUs and MIG instances that came or went."""
     recovery: RecoverySection = RecoverySection()
     xids: XidRules = XidRules()
     """Which Xids are fatal, where NVIDIA's table is not to be followed."""

@@ -1,7 +1,8 @@
 """The exporter process: HTTP for Prometheus and for the kubelet's probes.
 
 It listens to the node's state on the health bus, to the workers' on the telemetry bus and to the
-supervisor's on its channel, and answers /metrics, /livez and /readyz from the newest of each.
+supervisor's on its channel, and answers /metrics, /livez, /readyz, /status and / from the newest of
+each.
 HTTP runs in threads, which only read one immutable snapshot.
 """
 
@@ -34,8 +35,10 @@ from proto.control import (
     Stop,
 )
 from proto.messages import NodeState, WorkerState
+from supervisor import pages
 from supervisor.metrics import SnapshotCollector
 from supervisor.snapshot import Snapshot, not_live, not_ready
+from supervisor.status import About
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -132,7 +135,7 @@ class Exporter:
         while True:
             match await bus.receive(socket):
                 case NodeState() as node:
-                    self._snapshot = replace(self._snapshot, node=node)
+                    self._snapshot = replace(self._snapshot, node=node, node_at=time.monotonic())
                 case WorkerState() as worker:
                     self._on_worker(worker)
 
@@ -183,7 +186,7 @@ class Exporter:
                 case "/readyz":
                     return self._probe(not_ready, start)
                 case path:
-                    return _json(start, "404 Not Found", {"error": f"no {path} here"})
+                    return self._page(path, start)
 
         return answer
 
@@ -193,6 +196,13 @@ class Exporter:
         problems = judge(self._snapshot, time.monotonic(), self._settings.stale_after)
         status = "503 Service Unavailable" if problems else "200 OK"
         return _json(start, status, {"ok": not problems, "problems": problems})
+
+    def _page(self, path: str, start: "StartResponse") -> Iterable[bytes]:
+        about = About(self._settings.version, self._settings.stale_after)
+        if answer := pages.answer(path, self._snapshot, about):
+            start("200 OK", list(answer.headers))
+            return [answer.body]
+        return _json(start, "404 Not Found", {"error": f"no {path} here"})
 
 
 def _json(start: "StartResponse", status: str, body: object) -> Iterable[bytes]:

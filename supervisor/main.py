@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -14,9 +14,11 @@ import msgspec
 import setproctitle
 from loguru import logger
 
-from proto.control import ExitCode
+from proto.control import ExitCode, MarkHealthy
+from proto.requests import Quiesce, Request, Resume
 from simulator import drill, node
 from supervisor import cli, logs, settings, xids
+from supervisor.ask import AskError, ask
 from supervisor.child import TITLE
 from supervisor.configuration import plain
 from supervisor.loop import Supervisor
@@ -31,22 +33,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if rest and known.command != "simulate":
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
-        match known.command:
-            case "run":
-                return _run(settings.load(cli.values(known), os.environ))
-            case "check-config":
-                return _check_config(settings.load(cli.values(known), os.environ))
-            case "xids":
-                return _xids(settings.load(cli.values(known), os.environ), as_json=known.json)
-            case "simulate":
-                return _simulate(known, rest)
-            case _:
-                drill.run(known)
-                return ExitCode.DONE
+        return _do(known, rest)
     except settings.SettingsError as error:
         return _say(error, ExitCode.USAGE)
-    except (BusyError, node.NodeError) as error:
+    except (AskError, BusyError, node.NodeError) as error:
         return _say(error, ExitCode.FAILED)
+
+
+def _do(known: argparse.Namespace, rest: Sequence[str]) -> int:
+    match known.command:
+        case "run":
+            return _run(cli.values(known))
+        case "check-config":
+            return _check_config(settings.load(cli.values(known), os.environ))
+        case "xids":
+            return _xids(settings.load(cli.values(known), os.environ), as_json=known.json)
+        case "simulate":
+            return _simulate(known, rest)
+        case "status":
+            return _status(known)
+        case "drill":
+            drill.run(known)
+        case _:
+            ask(Path(known.runtime_dir), _request(known))
+    return ExitCode.DONE
 
 
 def _say(error: Exception, code: ExitCode) -> ExitCode:
@@ -72,15 +82,33 @@ def _xids(wanted: settings.Settings, *, as_json: bool) -> int:
     return ExitCode.DONE
 
 
-def _run(wanted: settings.Settings) -> int:
+def _status(known: argparse.Namespace) -> int:
+    # By name and only here: the process that forks has no use for an HTTP client and a table.
+    show = importlib.import_module("supervisor.show")
+    code: int = show.main(Path(known.runtime_dir), as_json=known.json, judge=known.exit_code)
+    return code
+
+
+def _request(known: argparse.Namespace) -> Request:
+    match known.command:
+        case "quiesce":
+            return Quiesce()
+        case "resume":
+            return Resume()
+        case _:
+            return MarkHealthy(known.device)
+
+
+def _run(flags: Mapping[str, str]) -> int:
     setproctitle.setproctitle(TITLE.format("supervisor"))
+    environment = dict(os.environ)
+    wanted = settings.load(flags, environment)
     logs.set_up("supervisor", wanted.service.log_format, wanted.service.log_level)
     for notice in wanted.notices:
         logger.warning("taken without effect", setting=notice)
     with runtime_folder(Path(wanted.service.runtime_dir)):
-        service = compose(wanted)
         preload()
-        code = Supervisor(service).run()
+        code = Supervisor(lambda: compose(settings.load(flags, environment))).run()
         remove_dead_sockets(Path(wanted.service.device_plugin_path))
     # Not return: the interpreter would wait, for ever, for a child that the kernel cannot kill.
     sys.stdout.flush()

@@ -259,7 +259,7 @@ OPTIONS = (
     Option(
         ("--metrics-address",),
         "service.metricsAddress",
-        "HOST:PORT of /metrics, /livez and /readyz; port 0 picks a free one and logs it",
+        "HOST:PORT of metrics, probes and status; port 0 picks a free one and logs it",
         ("METRICS_ADDRESS",),
     ),
     Option(

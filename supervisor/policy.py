@@ -31,10 +31,18 @@ class Limits:
     """Between two beats."""
     stop: float = 3.0
     """From the order to stop to the end."""
+    reap: float = 5.0
+    """From SIGKILL until a process counts as one that cannot be killed."""
     first_delay: float = 0.1
     last_delay: float = 30.0
+    urgent_delay: float = 2.5
+    """In place of the last delay, for a child without which nothing is known of any device."""
     stable: float = 60.0
     """After so long a life, earlier failures are forgotten."""
+
+    def for_urgent(self) -> "Limits":
+        """Return the limits of a child that must be back before its silence is felt."""
+        return replace(self, last_delay=min(self.last_delay, self.urgent_delay))
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,16 +109,24 @@ def killed(child: Child, now: float, limits: Limits) -> Child:
     return replace(child, state=State.KILLED, since=now, failures=failures)
 
 
+def endured(child: Child, now: float) -> Child:
+    """Return *child* after its process did not die, and has to be waited for all the same."""
+    return replace(child, since=now)
+
+
 def _stable(child: Child, now: float, limits: Limits) -> bool:
     return child.state is State.RUNNING and now - child.since >= limits.stable
 
 
-def exited(child: Child, now: float, limits: Limits) -> Child:
-    """Return *child* after its process is gone (or could not be made)."""
+def exited(child: Child, now: float, limits: Limits, *, well: bool = False) -> Child:
+    """Return *child* after its process is gone; *well*: that is no failure.
+
+    So it is too after one could not be made, or could not be killed and was abandoned.
+    """
     if not child.wanted:
         return replace(child, state=State.DOWN, since=now, failures=0)
     failures = 0 if _stable(child, now, limits) else child.failures
-    failures = 0 if child.state is State.STOPPING else failures + 1
+    failures = 0 if well or child.state is State.STOPPING else failures + 1
     return replace(child, state=State.BACKOFF, since=now, failures=failures)
 
 
@@ -132,5 +148,7 @@ def deadline(child: Child, limits: Limits) -> float | None:
             return child.since + limits.stop
         case State.BACKOFF:
             return child.since + backoff(child.failures, limits)
-        case State.KILLED | State.DOWN:
+        case State.KILLED:
+            return child.since + limits.reap
+        case State.DOWN:
             return None

@@ -3,16 +3,16 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from proto.control import Problem, ProcessState, ResourcePlan, ServiceState
-from proto.messages import Inventory
+from proto.control import ConfigurationState, Problem, ProcessState, ResourcePlan, ServiceState
+from proto.messages import Inventory, Reason
 from supervisor.child import Process, Spec
 from supervisor.plan import Plan
-from supervisor.policy import Child, Limits
+from supervisor.policy import Limits
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What the loop runs."""
+    """What the loop runs; another one takes its place when the configuration changes."""
 
     children: tuple[Spec, ...]
     """Those that always run."""
@@ -22,9 +22,12 @@ class Service:
     """Starts a child, given the number of its start; OSError where the system does not let us."""
     running_call: Callable[[], str]
     """Returns the call of the driver's that the monitor is in."""
+    runtime_dir: str
     kubelet_socket: str
     fail_on_init_error: bool
     limits: Limits
+    configuration_file: str = ""
+    configuration_hash: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +40,44 @@ class Served:
     """What is wrong with the node."""
     not_ready: Mapping[str, str] = field(default_factory=dict)
     """Why a child cannot do its work, by its name."""
+    unknown: Reason | None = None
+    """Why nothing is known of any device, until a monitor speaks."""
+    quiesced: bool = False
+    """Held out of service for maintenance."""
+    hangs: int = 0
+    """How often the monitor hung in the driver."""
+    registered: Mapping[str, bool] = field(default_factory=dict)
+    """Whether a worker is registered or waits for the kubelet, by its name."""
+    configuration: ConfigurationState = field(default_factory=ConfigurationState)
 
-    def state(self, children: Mapping[str, Child]) -> ServiceState:
+    def state(self, processes: tuple[ProcessState, ...]) -> ServiceState:
         """Return what the exporter is told."""
         return ServiceState(
-            processes=tuple(
-                ProcessState(name, child.state.value, max(0, child.starts - 1))
-                for name, child in children.items()
-            ),
+            processes=processes,
             planned=None if self.plans is None else tuple(p.resource for p in self.plans.values()),
             problems=self.problems,
             problem=next(iter(self.not_ready.values()), ""),
+            quiesced=self.quiesced,
+            unknown=self.unknown,
+            hangs=self.hangs,
+            configuration=self.configuration,
         )
+
+    def settled(self) -> bool:
+        """Return whether all is done that can be: registered, or waiting for others."""
+        if self.plans is None:
+            return bool(self.not_ready)
+        return self.plans.keys() <= self.registered.keys()
+
+    def status(self) -> str:
+        """Return in a line how the service stands."""
+        if self.quiesced:
+            return "maintenance: the driver is free, until resume"
+        if self.not_ready:
+            return f"waiting: {next(iter(self.not_ready.values()))}"
+        if self.plans is None:
+            return "looking at the node"
+        waiting = [p.resource for n, p in self.plans.items() if not self.registered.get(n)]
+        if waiting:
+            return f"waiting for the kubelet: {', '.join(waiting)}"
+        return f"registered: {', '.join(p.resource for p in self.plans.values()) or 'nothing'}"

@@ -11,24 +11,27 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from health import trace, xid_policy
+from proto import requests
+from proto.cdi import CdiSettings
 from proto.control import (
-    CdiSettings,
     Configure,
     DeviceListStrategy,
     ExporterSettings,
     Handout,
-    MonitorHangs,
+    MarkHealthy,
     MonitorSettings,
     Paths,
     Register,
     ResourcePlan,
     ServiceState,
+    Unknown,
     WorkerSettings,
 )
 from proto.recovery import Recovery
-from simulator.node import LiveNode
+from simulator.live import LiveNode
 from supervisor.child import Logging, Process, Spec
 from supervisor.configuration import Flags
+from supervisor.maintenance import MONITOR
 from supervisor.plan import Rules, plan
 from supervisor.policy import Limits
 from supervisor.served import Service
@@ -61,7 +64,7 @@ def runtime_folder(path: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            for name in ("health.ipc", "telemetry.ipc", "monitor.call", URL_FILE):
+            for name in ("health.ipc", "telemetry.ipc", "monitor.call", requests.SOCKET, URL_FILE):
                 (path / name).unlink(missing_ok=True)
 
 
@@ -80,16 +83,19 @@ def compose(settings: Settings) -> Service:
     logging = Logging(settings.service.log_format, settings.service.log_level)
     return Service(
         children=(
-            Spec("monitor", "health.main", _monitor(settings, paths), essential=True),
+            Spec(MONITOR, "health.main", _monitor(settings, paths), (MarkHealthy,), essential=True),
             Spec("exporter", "supervisor.exporter", exporter, takes=(ServiceState,)),
         ),
         plan=functools.partial(plan, _rules(settings)),
-        worker=functools.partial(_worker, paths, health.stale_after, _handout(settings)),
+        worker=functools.partial(_worker, paths, float(health.stale_after), _handout(settings)),
         fork=functools.partial(Process, logging=logging),
+        runtime_dir=settings.service.runtime_dir,
         kubelet_socket=paths.kubelet_socket,
         fail_on_init_error=settings.configuration.flags.fail_on_init_error,
         running_call=functools.partial(trace.read, paths.trace),
-        limits=Limits(silence=health.hang_after),
+        limits=Limits(silence=health.hang_after, urgent_delay=health.stale_after / 4),
+        configuration_file=settings.service.config_file,
+        configuration_hash=settings.fingerprint(),
     )
 
 
@@ -116,6 +122,7 @@ def _monitor(settings: Settings, paths: Paths) -> MonitorSettings:
         dev_root=seen_at,
         poll_interval=health.poll_interval,
         hang_after=health.hang_after,
+        rescan_interval=health.rescan_interval,
         recovery=recovery,
         state_folder=settings.service.state_dir,
         cdi=_cdi(settings),
@@ -195,7 +202,7 @@ def _worker(paths: Paths, stale_after: float, handout: Handout, resource: Resour
     name = endpoint(resource.resource, paths.plugin_folder)
     settings = WorkerSettings(paths, name, stale_after, resource, handout)
     return Spec(
-        f"worker {resource.resource}", "workers.main", settings, (Register, MonitorHangs, Configure)
+        f"worker {resource.resource}", "workers.main", settings, (Register, Unknown, Configure)
     )
 
 

@@ -84,6 +84,11 @@ class Settings:
     notices: tuple[str, ...] = ()
     """What was taken but has no effect."""
 
+    def fingerprint(self) -> str:
+        """Return what is another text for other settings."""
+        text = msgspec.json.encode((plain(self.configuration), self.service, self.node))
+        return hashlib.sha256(text).hexdigest()[:12]
+
 
 def load(flags: Mapping[str, str], environment: Mapping[str, str]) -> Settings:
     """Return the settings: *flags* by path over *environment* over the file over defaults.

@@ -19,6 +19,7 @@ class Snapshot:
     """By resource."""
     allocations: tuple[Allocation, ...] | None = None
     """Who holds what; None while the kubelet does not tell."""
+    node_at: float = 0.0
 
     def planned_workers(self) -> dict[str, tuple[WorkerState, float] | None]:
         """Return the planned resources with the newest word of each one's worker."""

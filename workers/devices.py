@@ -50,11 +50,11 @@ def view(
     state: NodeState | None,
     *,
     silent: bool = False,
-    hung: str = "",
+    unknown: Reason | None = None,
 ) -> View:
     """Return what *plan*, with its *known* replicas, is in a *state* of the node.
 
-    That may be too old, as the monitor is *silent*, or *hung* in a call of the driver's.
+    That may be too old, as the monitor is *silent*, or *unknown* for another reason.
 
     The replicas come from outside since thousands of them are not to be made anew every second.
     """
@@ -62,7 +62,7 @@ def view(
     return View(
         plan.resource,
         known,
-        unhealthy(plan, state, silent=silent, hung=hung),
+        unhealthy(plan, state, silent=silent, unknown=unknown),
         found.nodes,
         found.cdi_kinds,
         found.links,
@@ -88,11 +88,11 @@ def replicas(plan: ResourcePlan) -> dict[str, Replica]:
 
 
 def unhealthy(
-    plan: ResourcePlan, state: NodeState | None, *, silent: bool, hung: str = ""
+    plan: ResourcePlan, state: NodeState | None, *, silent: bool, unknown: Reason | None = None
 ) -> dict[str, tuple[Reason, ...]]:
     """Return why devices of *plan* are unhealthy; not knowing is a reason too."""
-    if hung:
-        return {device.uuid: (Reason(ReasonKind.DRIVER_HANG, hung),) for device in plan.devices}
+    if unknown:
+        return {device.uuid: (unknown,) for device in plan.devices}
     if state is None or silent:
         return {device.uuid: SILENT for device in plan.devices}
     known = {device.uuid: device.reasons for device in state.health}

@@ -20,14 +20,14 @@ from proto.control import (
     Beat,
     Configure,
     ExitCode,
-    MonitorHangs,
     Ready,
     Register,
-    ResourcePlan,
+    Settled,
     Stop,
+    Unknown,
     WorkerSettings,
 )
-from proto.messages import NodeState, WorkerState
+from proto.messages import NodeState, Reason, WorkerState
 from workers import devices, registration
 from workers.kubelet import Endpoint, KubeletError, register
 from workers.servicer import Servicer, Shelf
@@ -52,11 +52,12 @@ class Worker:
         self._epoch = epoch
         self._sequence = 0
         self._plan = settings.plan
+        self._stale_after = settings.stale_after
         self._replicas = devices.replicas(settings.plan)
         self._state: NodeState | None = None
         self._heard = time.monotonic()
-        self._hung = ""
-        """The call of the driver's in which the monitor hangs."""
+        self._unknown: Reason | None = None
+        """Why nothing is known until another monitor speaks."""
         self._shelf = Shelf(devices.view(self._plan, self._replicas, None, silent=True))
         self._servicer = Servicer(self._shelf, settings.handout, self._publish)
         self._endpoint = Endpoint(
@@ -65,6 +66,8 @@ class Worker:
         self._kubelet = 0
         self._registered_with: int | None = None
         self._registrations = 0
+        self._settled: bool | None = None
+        """What the supervisor was told of that."""
         self._streamed = 0.0
         self._failures = 0
         self._known = asyncio.Event()
@@ -99,11 +102,12 @@ class Worker:
                 match order:
                     case Register():
                         self._on_new_kubelet()
-                    case MonitorHangs():
-                        self._hung = order.call
+                    case Unknown():
+                        self._unknown = order.reason
                         self._refresh()
+                        self._known.set()
                     case Configure():
-                        self._on_plan(order.plan)
+                        self._on_configuration(order)
                     case Stop():
                         self._on_stop(order)
                     case _:
@@ -113,9 +117,11 @@ class Worker:
         except ClosedError:
             self._on_stop(Stop())
 
-    def _on_plan(self, plan: ResourcePlan) -> None:
-        self._plan = plan
-        self._replicas = devices.replicas(plan)
+    def _on_configuration(self, order: Configure) -> None:
+        self._plan = order.plan
+        self._replicas = devices.replicas(order.plan)
+        self._stale_after = order.stale_after
+        self._servicer.hand_out(order.handout)
         self._refresh()
 
     def _on_new_kubelet(self) -> None:
@@ -134,7 +140,7 @@ class Worker:
             state = await bus.receive(self._health)
             if isinstance(state, NodeState) and (not self._state or state.age > self._state.age):
                 if self._state is None or state.epoch > self._state.epoch:
-                    self._hung = ""
+                    self._unknown = None
                 self._state = state
                 self._heard = time.monotonic()
                 self._refresh()
@@ -157,12 +163,12 @@ class Worker:
             self._publish()
 
     def _silent(self) -> bool:
-        return time.monotonic() - self._heard > self._settings.stale_after
+        return time.monotonic() - self._heard > self._stale_after
 
     def _refresh(self) -> None:
         """Show the kubelet what is new, if anything is."""
         view = devices.view(
-            self._plan, self._replicas, self._state, silent=self._silent(), hung=self._hung
+            self._plan, self._replicas, self._state, silent=self._silent(), unknown=self._unknown
         )
         before = self._shelf.view
         if view == before:
@@ -187,12 +193,19 @@ class Worker:
                 if reason:
                     await self._register(reason)
                 self._failures, problem = 0, ""
+                self._settle(registered=bool(self._settings.paths.kubelet_socket))
             except KubeletError as error:
                 self._failures += 1
                 if str(error) != problem:
                     logger.warning("not registered, retrying", error=str(error))
                 problem = str(error)
+                self._settle(registered=False)
             await self._pause(registration.delay(self._failures) if self._failures else BEAT_EVERY)
+
+    def _settle(self, *, registered: bool) -> None:
+        if registered is not self._settled:
+            self._settled = registered
+            self._channel.send(Settled(registered=registered))
 
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):

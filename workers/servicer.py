@@ -78,6 +78,11 @@ class Servicer(DevicePluginServicer):
             self._allocator = self._allocator_of(view)
         self._shelf.put(view)
 
+    def hand_out(self, handout: Handout) -> None:
+        """Hand devices out like that from now on."""
+        self._handout = handout
+        self._allocator = self._allocator_of(self._shelf.view)
+
     def _allocator_of(self, view: View) -> Allocator:
         return Allocator(view.replicas, self._handout.policy, Topology.of(view.links))
 

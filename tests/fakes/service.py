@@ -21,7 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from proto import bus
 from proto.messages import NodeState
 from simulator.kubelet import Kubelet
-from simulator.node import LiveNode
+from simulator.live import LiveNode
 
 PATIENCE = 15.0
 """Seconds after which a test gives up waiting: a guard, never a measure."""
@@ -136,14 +136,14 @@ class Service:
 
         await until(is_shown, f"{name} {value}")
 
-    async def publishes(self, epoch: int) -> NodeState:
-        """Wait for a state of the node from the monitor's start number *epoch*."""
+    async def publishes(self, epoch: int, sequence: int = 0) -> NodeState:
+        """Wait for a state of the node that is no older than that."""
         socket = bus.health_subscriber(zmq.asyncio.Context.instance(), f"{self.folder}/health.ipc")
         try:
             async with asyncio.timeout(PATIENCE):
                 while True:
                     state = await bus.receive(socket)
-                    if isinstance(state, NodeState) and state.epoch >= epoch:
+                    if isinstance(state, NodeState) and state.age >= (epoch, sequence):
                         return state
         finally:
             socket.close()

@@ -13,7 +13,8 @@ import pytest
 
 from proto.channel import Channel
 from proto.control import Inventoried, MonitorSettings, Paths, Stop
-from simulator.node import LiveNode, Node
+from simulator.live import LiveNode
+from simulator.node import Node
 from tests.fakes.service import PATIENCE
 from tests.fakes.toolkit import NAME, Host
 

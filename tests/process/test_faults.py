@@ -18,6 +18,9 @@ from tests.conftest import children
 from tests.fakes.figures import show
 from tests.fakes.service import Service, kubelet, service, short_folder, until
 
+SOCKETS = ["seqpacket"] * 4
+"""Three channels, and the one that operators ask at."""
+
 GPU = "nvidia.com/gpu"
 WORKER = f"worker {GPU}"
 NODE: dict[str, object] = {"gpus": [{}, {}]}
@@ -168,13 +171,13 @@ def test_the_supervisor_stays_one_thread_and_opens_no_library(folder: Path) -> N
                 await running.restarted(name, running.kill(name))
                 threads.append(len(names(f"/proc/{pid}/task")))
                 # One channel to each of three children, and no socket of another kind.
-                await until(lambda: kinds_of_sockets(pid) == ["seqpacket"] * 3, "three channels")
+                await until(lambda: kinds_of_sockets(pid) == SOCKETS, "its sockets")
             await node.stop()
             await node.start()
             await settled(node, running)
 
             assert [*threads, len(names(f"/proc/{pid}/task"))] == [1] * 4
-            assert kinds_of_sockets(pid) == ["seqpacket"] * 3
+            assert kinds_of_sockets(pid) == SOCKETS
 
     asyncio.run(story())
 
@@ -242,7 +245,7 @@ def test_no_child_holds_what_the_supervisor_has_open(folder: Path) -> None:
             channels = [_sockets(pid) for pid in running.pids().values()]
             mine = _sockets(running.process.pid)
 
-            assert len(mine) == 3
+            assert len(mine) == len(SOCKETS)
             assert not any(mine & held for held in channels)
             assert children(running.process.pid) == set(running.pids().values())
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -118,7 +119,9 @@ def test_the_service_obeys(
             seen = await running.logged("Xid", xid=xid, uuid=UUID, fatal=healthy == 1)
             assert seen["name"]
             assert seen["action"]
-            assert (await running.publishes(epoch=1)).xids == (XidCount(UUID, xid, 1),)
+            (count,) = (await running.publishes(epoch=1)).xids
+            assert count == XidCount(UUID, xid, 1, last=count.last)
+            assert time.time() - 60 < count.last <= time.time()
             # One that is fatal in every case, later: once it is told, so is the first one.
             running.node.xid(1, 119)
             await node.until(lambda k: k.healthy(GPU) == healthy - 1)

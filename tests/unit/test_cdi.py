@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from health import cdi
-from proto.control import CdiSettings
+from proto.cdi import CdiSettings
 
 SETTINGS = CdiSettings(
     spec_folder="/var/run/cdi",

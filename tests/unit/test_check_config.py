@@ -38,6 +38,7 @@ def test_the_defaults(capsys: pytest.CaptureFixture[str]) -> None:
         "staleAfter": "10s",
         "hangAfter": "15s",
         "pollInterval": "5s",
+        "rescanInterval": "30s",
         "recovery": {"mode": "proof", "quietPeriod": "30s", "probes": 3},
         "xids": {},
     }
@@ -97,6 +98,7 @@ def test_what_is_printed_is_a_configuration_file(
         "staleAfter": "0.5s",
         "hangAfter": "3600s",
         "pollInterval": "2s",
+        "rescanInterval": "30s",
         "recovery": {"mode": "never", "quietPeriod": "300s", "probes": 3},
         "xids": {},
     }

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from proto.cdi import CdiSettings
 from proto.control import (
     AllocationPolicy,
-    CdiSettings,
     DeviceIdStrategy,
     DeviceListStrategy,
     Handout,

@@ -171,4 +171,5 @@ def test_exit_codes_that_scripts_go_by() -> None:
         "FAILED": 1,
         "USAGE": 2,
         "NOT_READY": 3,
+        "AGAIN": 4,
     }

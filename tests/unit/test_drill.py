@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from simulator import drill
-from simulator.node import Gpu, Live, LiveNode, Node, Xid, complete
+from simulator.live import LiveNode
+from simulator.node import Event, Gpu, Live, Node, complete
 from supervisor.cli import parser
 from tests.unit.builders import gpu_uuid
 
@@ -27,17 +28,24 @@ BROKEN = {gpu_uuid(1): 1}
 DRILLS: dict[str, tuple[list[str], Live]] = {
     "xid": (
         ["xid 79 --gpu 1"],
-        Live(NODE, happened=1, xids=(Xid(1, gpu_uuid(1), 79),), actions=BROKEN),
+        Live(NODE, happened=1, events=(Event(1, gpu_uuid(1), 79),), actions=BROKEN),
     ),
     "xid of an instance": (
         ["xid 31 --gpu 1 --mig 0"],
-        Live(NODE, happened=1, xids=(Xid(1, gpu_uuid(1), 31, 0),)),
+        Live(NODE, happened=1, events=(Event(1, gpu_uuid(1), 31, 0),)),
     ),
     "lost": (["lost --gpu 1"], Live(NODE, lost=frozenset({gpu_uuid(1)}), actions=BROKEN)),
     "hang": (["hang --gpu 0"], Live(NODE, hung=frozenset({gpu_uuid(0)}))),
     "recover from a hang": (["hang --gpu 0", "recover --gpu 0"], Live(NODE)),
     "recover": (["lost --gpu 1", "recover --gpu 1"], Live(NODE, actions=BROKEN)),
-    "reset": (["lost --gpu 1", "reset --gpu 1"], Live(NODE)),
+    "reset": (["lost --gpu 1", "reset --gpu 1"], Live(NODE, resets=BROKEN)),
+    "ecc": (["ecc --gpu 1"], Live(NODE, errors=BROKEN, actions=BROKEN)),
+    "mig": (
+        ["mig 2g.20gb --gpu 1"],
+        Live(NODE, {gpu_uuid(1): ("2g.20gb",)}, happened=1, events=(Event(1, gpu_uuid(1)),)),
+    ),
+    "permission-loss": (["permission-loss"], Live(NODE, denied=True)),
+    "permission": (["permission-loss", "permission"], Live(NODE)),
     "recovery-action": (["recovery-action 1 --gpu 1"], Live(NODE, actions=BROKEN)),
     "row-remap": (["row-remap --gpu 0"], Live(NODE, rows=frozenset({gpu_uuid(0)}))),
     "remove": (["remove --gpu 1"], Live(NODE, removed=frozenset({gpu_uuid(1)}))),

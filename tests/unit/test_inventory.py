@@ -10,7 +10,8 @@ from health.nvml import Nvml, key_of
 from proto import messages
 from proto.messages import FailedGpu, Inventory, Link, LinkLevel, MigInstance
 from simulator import node as simulated
-from simulator.node import Gpu, LiveNode, Node, complete, default_node
+from simulator.live import LiveNode
+from simulator.node import Gpu, Node, complete, default_node
 from simulator.nvml import Binding, GpuHandle, MigHandle, NVMLError
 from tests.unit.builders import gpu_uuid
 
@@ -165,7 +166,7 @@ def test_a_gpu_that_is_lost_at_the_start_hides_no_other(tmp_path: Path) -> None:
         (2, gpu_uuid(2)),
     ]
     error = LOST.format("nvmlDeviceGetHandleByIndex")
-    assert node.inventory.failed == (FailedGpu(1, error),)
+    assert node.inventory.failed == (FailedGpu(1, error, 15),)
     assert list(node.handles) == [gpu_uuid(0), gpu_uuid(2)]
 
 
@@ -179,7 +180,7 @@ def test_a_gpu_that_fails_half_way_hides_no_other(tmp_path: Path) -> None:
 
     node = found(tmp_path, Gpu(), Gpu(), Gpu(), nvmlDeviceGetName=name)
     assert [gpu.index for gpu in node.inventory.gpus] == [0, 2]
-    assert node.inventory.failed == (FailedGpu(1, LOST.format("nvmlDeviceGetName")),)
+    assert node.inventory.failed == (FailedGpu(1, LOST.format("nvmlDeviceGetName"), 15),)
 
 
 def test_a_node_without_gpus(tmp_path: Path) -> None:

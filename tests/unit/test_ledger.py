@@ -1,6 +1,7 @@
 """What is known of devices outlives a restart, and nothing in its file is an error."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -13,7 +14,7 @@ from health.condition import LOST, Condition, Look
 from health.ledger import FILE, Ledger
 from proto.messages import Reason, ReasonKind
 from proto.recovery import Recovery
-from tests.unit.builders import condition_after
+from tests.unit.builders import condition_after, gpu, mig_gpu
 
 XID = Reason(ReasonKind.XID, "79")
 PLACES = {"A": "0000:01:00.0", "B": "0000:02:00.0", "C": "0000:03:00.0"}
@@ -86,6 +87,48 @@ def test_a_gpu_that_is_not_seen_for_a_while_is_remembered(tmp_path: Path) -> Non
     between = ledger(tmp_path)
     between.write(without, between.read(without))
     assert ledger(tmp_path).read(PLACES) == KNOWN
+
+
+BOUND = frozenset(PLACES.values())
+
+
+@pytest.mark.parametrize(("bound", "reset"), [(BOUND - {PLACES["A"]}, True), (BOUND, False)])
+def test_a_gpu_that_was_gone_from_the_bus_was_reset(
+    tmp_path: Path, *, bound: frozenset[str], reset: bool
+) -> None:
+    """A GPU that the bus did not show for a while was reset; one that the driver lost was not."""
+    ledger(tmp_path).write(PLACES, KNOWN)
+    without = {uuid: place for uuid, place in PLACES.items() if uuid != "A"}
+    between = ledger(tmp_path)
+    between.write(without, between.read(without, bound))
+    found = ledger(tmp_path).read(PLACES, BOUND)
+    assert found == {**KNOWN, "A": replace(KNOWN["A"], reset_seen=reset)}
+
+
+def test_a_new_card_closes_the_incident_of_the_old_one(tmp_path: Path) -> None:
+    """What is known of a card that was replaced is forgotten, also if it turns up again."""
+    old, new = gpu(0), gpu(1, pci_bus_id=gpu(0).pci_bus_id)
+    before, after = {old.uuid: old.pci_bus_id}, {new.uuid: new.pci_bus_id}
+    ledger(tmp_path).write(before, {old.uuid: KNOWN["A"]}, (old,))
+    between = ledger(tmp_path)
+    between.write(after, between.read(after), (new,))
+    assert ledger(tmp_path).read(before) == {}
+
+
+def test_an_instance_that_was_destroyed_was_reset(tmp_path: Path) -> None:
+    """A MIG instance that is made again, with its old UUID, is not the one that failed."""
+    book = ledger(tmp_path)
+    book.write(PLACES, KNOWN)
+    without = {uuid: place for uuid, place in PLACES.items() if uuid != "A"}
+    book.write(without, KNOWN)
+    assert ledger(tmp_path).read(PLACES)["A"] == replace(KNOWN["A"], reset_seen=True)
+
+
+def test_the_gpus_are_known_too(tmp_path: Path) -> None:
+    """The next plugin knows which GPUs there were, so that one which is lost is missed."""
+    ledger(tmp_path).write(PLACES, {}, (gpu(0), mig_gpu(1, "1g.10gb")))
+    assert ledger(tmp_path).gpus() == (gpu(0), mig_gpu(1, "1g.10gb"))
+    assert ledger(tmp_path, "another boot").gpus() == ()
 
 
 def test_no_file(tmp_path: Path, told: list[str]) -> None:
@@ -165,18 +208,19 @@ def test_a_folder_in_the_place_of_the_file(tmp_path: Path, told: list[str]) -> N
     book = ledger(tmp_path)
     assert book.read(PLACES) == {}
     book.write(PLACES, KNOWN)
-    assert (book.read(PLACES), told) == (KNOWN, [CANNOT_READ])
+    assert (ledger(tmp_path).read(PLACES), told) == (KNOWN, [CANNOT_READ])
 
 
 def test_where_nothing_can_be_written(tmp_path: Path, told: list[str]) -> None:
     """A disk that refuses is told of once, and nothing else comes of it; later it may not."""
-    (tmp_path / "state").write_text("in the way")
     book = ledger(tmp_path)
+    (tmp_path / "state").write_text("in the way")
     for known in ({}, KNOWN, {"A": KNOWN["A"]}, KNOWN):
         book.write(PLACES, known)
-    assert told == [CANNOT_KEEP]
+    assert (told, book.persisted) == ([CANNOT_KEEP], False)
     (tmp_path / "state").unlink()
     book.write(PLACES, KNOWN)
+    assert book.persisted
     assert (ledger(tmp_path).read(PLACES), told) == (KNOWN, [CANNOT_KEEP])
 
 

@@ -161,7 +161,8 @@ def test_lost(name: str) -> None:
 def test_failed(name: str, code: int) -> None:
     """Any other error is a failed look, which says what failed and why."""
     error = refusal(code)
-    expected = Look(failed=str(NvmlError(name, code, str(error))))
+    denied = code in {Code.NO_PERMISSION, Code.UNKNOWN}
+    expected = Look(failed=str(NvmlError(name, code, str(error))), denied=denied)
     assert seen({**WELL, name: error}, nvlinks=4) == expected
 
 

@@ -8,14 +8,14 @@ import msgspec
 import pytest
 
 from proto.messages import LinkLevel
+from simulator.live import LiveNode
 from simulator.node import (
-    XIDS_KEPT,
+    EVENTS_KEPT,
+    Event,
     Gpu,
     Live,
-    LiveNode,
     Node,
     NodeError,
-    Xid,
     complete,
     default_node,
 )
@@ -128,17 +128,17 @@ Change = Callable[[LiveNode], None]
 DRILLS: dict[str, tuple[list[Change], dict[str, Any]]] = {
     "xid": (
         [lambda n: n.xid(0, 79)],
-        {"happened": 1, "xids": (Xid(1, FIRST, 79),), "actions": {FIRST: 1}},
+        {"happened": 1, "events": (Event(1, FIRST, 79),), "actions": {FIRST: 1}},
     ),
     "xid of an instance": (
         [lambda n: n.xid(1, 31, 1)],
-        {"happened": 1, "xids": (Xid(1, SECOND, 31, 1),)},
+        {"happened": 1, "events": (Event(1, SECOND, 31, 1),)},
     ),
     "two xids": (
         [lambda n: n.xid(0, 79), lambda n: n.xid(1, 48, 0)],
         {
             "happened": 2,
-            "xids": (Xid(1, FIRST, 79), Xid(2, SECOND, 48, 0)),
+            "events": (Event(1, FIRST, 79), Event(2, SECOND, 48, 0)),
             "actions": {FIRST: 1, SECOND: 1},
         },
     ),
@@ -164,25 +164,40 @@ DRILLS: dict[str, tuple[list[Change], dict[str, Any]]] = {
     ),
     "hung": ([lambda n: n.hang(1)], {"hung": frozenset({SECOND})}),
     "hung and answering": ([lambda n: n.hang(0), lambda n: n.recover(0)], {}),
-    "hung and reset": ([lambda n: n.hang(0), lambda n: n.reset(0)], {}),
+    "hung and reset": ([lambda n: n.hang(0), lambda n: n.reset(0)], {"resets": {FIRST: 1}}),
     "an action": ([lambda n: n.ask_for(0, 4)], {"actions": {FIRST: 4}}),
     "no action": (
         [lambda n: n.xid(0, 79), lambda n: n.ask_for(0, 0)],
-        {"happened": 1, "xids": (Xid(1, FIRST, 79),), "actions": {FIRST: 0}},
+        {"happened": 1, "events": (Event(1, FIRST, 79),), "actions": {FIRST: 0}},
     ),
     "a row": ([lambda n: n.fail_row(1)], {"rows": frozenset({SECOND})}),
     "reset": (
         [lambda n: n.lose(0), lambda n: n.lose(1), lambda n: n.fail_row(0), lambda n: n.reset(0)],
-        {"lost": frozenset({SECOND}), "actions": {SECOND: 1}},
+        {"lost": frozenset({SECOND}), "actions": {SECOND: 1}, "resets": {FIRST: 1}},
     ),
     "reset of one of two rows": (
         [lambda n: n.fail_row(0), lambda n: n.fail_row(1), lambda n: n.reset(1)],
-        {"rows": frozenset({FIRST})},
+        {"rows": frozenset({FIRST}), "resets": {SECOND: 1}},
     ),
-    "reset of a well GPU": ([lambda n: n.reset(1)], {}),
+    "reset of a well GPU": ([lambda n: n.reset(1)], {"resets": {SECOND: 1}}),
+    "reset again": ([lambda n: n.reset(1), lambda n: n.reset(1)], {"resets": {SECOND: 2}}),
+    "memory errors": (
+        [lambda n: n.fail_memory(0), lambda n: n.fail_memory(0)],
+        {"errors": {FIRST: 2}, "actions": {FIRST: 1}},
+    ),
+    "memory errors before a reset": (
+        [lambda n: n.fail_memory(0), lambda n: n.reset(0)],
+        {"resets": {FIRST: 1}},
+    ),
+    "parted": (
+        [lambda n: n.partition(1, ("3g.40gb",))],
+        {"layouts": {SECOND: ("3g.40gb",)}, "happened": 1, "events": (Event(1, SECOND),)},
+    ),
+    "denied": ([lambda n: n.deny(denied=True)], {"denied": True}),
+    "allowed": ([lambda n: n.deny(denied=True), lambda n: n.deny(denied=False)], {}),
     "reset while removed": (
         [lambda n: n.remove(0), lambda n: n.reset(0)],
-        {"removed": frozenset({FIRST})},
+        {"removed": frozenset({FIRST}), "resets": {FIRST: 1}},
     ),
 }
 
@@ -215,12 +230,12 @@ def test_another_node_starts_without_faults(live: LiveNode, tmp_path: Path) -> N
 
 def test_the_newest_xids_are_kept(live: LiveNode) -> None:
     """A node remembers so many Xids and forgets the oldest, while their numbers go on."""
-    for code in range(XIDS_KEPT + 2):
+    for code in range(EVENTS_KEPT + 2):
         live.xid(0, code)
     now = live.read()
-    assert now.happened == XIDS_KEPT + 2
-    assert [xid.number for xid in now.xids] == list(range(3, XIDS_KEPT + 3))
-    assert now.xids[-1].xid == XIDS_KEPT + 1
+    assert now.happened == EVENTS_KEPT + 2
+    assert [xid.number for xid in now.events] == list(range(3, EVENTS_KEPT + 3))
+    assert now.events[-1].xid == EVENTS_KEPT + 1
 
 
 NO_GPU = "cannot find GPU {}: the simulated node has 2 GPUs"
@@ -238,6 +253,16 @@ SENSELESS: dict[str, tuple[Change, str]] = {
     "no such instance": (lambda n: n.xid(1, 79, 2), NO_INSTANCE.format(2, 1)),
     "an instance before the first": (lambda n: n.xid(1, 79, -1), NO_INSTANCE.format(-1, 1)),
     "no MIG": (lambda n: n.xid(0, 79, 0), NO_INSTANCE.format(0, 0)),
+    "memory error": (lambda n: n.fail_memory(2), NO_GPU.format(2)),
+    "parting no GPU": (lambda n: n.partition(2, ()), NO_GPU.format(2)),
+    "parting without MIG": (
+        lambda n: n.partition(0, ()),
+        "cannot make MIG instances on GPU 0: MIG mode is off",
+    ),
+    "parting by no profile": (
+        lambda n: n.partition(1, ("1g",)),
+        'cannot make a MIG instance "1g": write one like 1g.10gb',
+    ),
 }
 
 

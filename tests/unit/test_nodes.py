@@ -8,7 +8,8 @@ from health import nodes
 from health.inventory import Roots, take
 from health.nvml import Nvml
 from proto.messages import Inventory
-from simulator.node import Gpu, LiveNode, Node, complete
+from simulator.live import LiveNode
+from simulator.node import Gpu, Node, complete
 from simulator.nvml import Binding
 
 

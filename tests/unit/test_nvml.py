@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from health.nvml import Code, Nvml, NvmlError, XidEvent, bus_id, key_of
+from health.nvml import Code, Hint, Nvml, NvmlError, XidEvent, bus_id, key_of
 from proto.messages import LinkLevel
-from simulator.node import Gpu, Link, LiveNode, Node, complete
+from simulator.live import LiveNode
+from simulator.node import Gpu, Link, Node, complete
 from simulator.nvml import Binding, NVMLError
 
 ANY = 0xFFFFFFFF
@@ -123,7 +124,9 @@ def test_a_plain_handle_is_its_own_key(nvml: Nvml) -> None:
 def wait_for(data: dict[str, object]) -> XidEvent | None:
     """Return what a wait makes of the driver's event."""
     event = SimpleNamespace(device="device", eventType=8, eventData=79, **data)
-    return Nvml(Answers(nvmlEventSetWait=event)).wait(None, 0)
+    seen = Nvml(Answers(nvmlEventSetWait=event)).wait(None, 0)
+    assert not isinstance(seen, Hint)
+    return seen
 
 
 @pytest.mark.parametrize(
@@ -137,13 +140,13 @@ def test_an_event_says_which_instance(gi: int, ci: int, named: tuple[int | None,
     assert event == XidEvent("device", named[0], named[1], 79)
 
 
-@pytest.mark.parametrize("kind", [1, 2, 4, 16])
+@pytest.mark.parametrize("kind", [1, 2, 4, 16, 0x100, 0x8000])
 def test_an_event_of_another_type_is_no_xid(kind: int) -> None:
     """The data of an event that is not about an Xid is not taken for one."""
     event = SimpleNamespace(
         device="device", eventType=kind, eventData=79, gpuInstanceId=ANY, computeInstanceId=ANY
     )
-    assert Nvml(Answers(nvmlEventSetWait=event)).wait(None, 0) is None
+    assert Nvml(Answers(nvmlEventSetWait=event)).wait(None, 0) == Hint(kind)
 
 
 def test_a_wait_in_which_nothing_happens_is_none(nvml: Nvml) -> None:

@@ -157,14 +157,14 @@ def test_backoff_goes_by_its_limits() -> None:
         (STARTING, 95.0 + 120.0),
         (RUNNING, 95.0 + 15.0),
         (STOPPING, 90.0 + 3.0),
-        (KILLED, None),
+        (KILLED, 90.0 + 5.0),
         (BACKOFF, 90.0 + 0.2),
         (DOWN, None),
     ],
     ids=[state.value for state in State],
 )
 def test_the_deadline_of_each_state(state: State, deadline: float | None) -> None:
-    """Silence, a stop and a wait end at their limit; a killed child and one that is down wait."""
+    """Each wait has its limit, also that for a killed child; one that is down waits for nothing."""
     assert policy.deadline(replace(BEFORE, state=state), LIMITS) == deadline
 
 

@@ -38,6 +38,8 @@ class World:
             return
         if self.child.state is State.BACKOFF:
             self._start()
+        elif self.child.state is State.KILLED:
+            self.child = policy.endured(self.child, self.now)
         else:
             self._kill()
 
@@ -84,7 +86,7 @@ def check(world: World, before: Child) -> None:
     assert world.processes == (1 if child.state in ALIVE else 0)
     assert child.starts == world.starts
     assert child.starts >= before.starts
-    assert (policy.deadline(child, LIMITS) is None) == (child.state in {State.KILLED, State.DOWN})
+    assert (policy.deadline(child, LIMITS) is None) == (child.state is State.DOWN)
     assert child.wanted or child.state is not State.BACKOFF
     assert not child.wanted or child.state is not State.DOWN
     if child.failures < before.failures:
@@ -163,3 +165,10 @@ def test_a_hang_after_a_long_life_is_a_first_failure() -> None:
     killed = policy.killed(worked, 1000.0, LIMITS)
 
     assert policy.exited(killed, 1000.1, LIMITS).failures == 1
+
+
+def test_an_urgent_child_is_back_before_its_silence_is_felt() -> None:
+    """A child without which nothing is known waits shorter than others, however often it fails."""
+    limits = Limits(urgent_delay=1.0).for_urgent()
+    assert [policy.backoff(n, limits) for n in (1, 2, 5, 6, 20)] == [0.0, 0.1, 0.8, 1.0, 1.0]
+    assert Limits(last_delay=0.5, urgent_delay=1.0).for_urgent().last_delay == 0.5

@@ -48,6 +48,7 @@ CONFIGURATION: dict[str, Any] = {
         "staleAfter": 10.0,
         "hangAfter": 15.0,
         "pollInterval": 5.0,
+        "rescanInterval": 30.0,
         "recovery": {"mode": "proof", "quietPeriod": 30.0, "probes": 3},
         "xids": {},
     },
@@ -201,7 +202,7 @@ def test_without_layers_all_values_are_defaults() -> None:
     """Every leaf of the configuration has its source, and these are all leaves."""
     expected = {"version", "resources.gpus", "resources.mig", "sharing.timeSlicing", "sharing.mps"}
     expected |= {"imex.channelIDs", "imex.required", "health.staleAfter", "health.hangAfter"}
-    expected |= {"health.pollInterval", "health.xids"}
+    expected |= {"health.pollInterval", "health.rescanInterval", "health.xids"}
     expected |= {f"health.recovery.{name}" for name in CONFIGURATION["health"]["recovery"]}
     expected |= {f"flags.{name}" for name in CONFIGURATION["flags"]} - {"flags.plugin"}
     expected |= {f"flags.plugin.{name}" for name in CONFIGURATION["flags"]["plugin"]}

@@ -62,7 +62,10 @@ UNKNOWN = {
     ),
     "in health": (
         "health: {old: 1}",
-        'health: unknown key "old"; known are staleAfter, hangAfter, pollInterval, recovery, xids',
+        (
+            'health: unknown key "old"; known are staleAfter, hangAfter, pollInterval, '
+            "rescanInterval, recovery, xids"
+        ),
     ),
 }
 VALUES = {

@@ -133,14 +133,15 @@ def test_the_health_of_the_node() -> None:
     """Every device is listed, GPU by GPU; an instance has its GPU's reasons and its own, sorted."""
     conditions = xid(xid(xid({}, ("B", (7, 1)), 48), ("B", (None, None)), 79), ("C", (7, 0)), 79)
     unhealthy, other = DeviceState.UNHEALTHY, Reason(ReasonKind.XID, "48")
-    assert verdict.health_of(NODE, conditions, {}) == (
+    told = verdict.health_of(NODE, conditions, {}, {"B": 1, "C": None}, booted=1000.0)
+    assert told == (
         DeviceHealth("A"),
-        DeviceHealth("B", (XID,), unhealthy),
-        DeviceHealth("B-7-0", (XID,), unhealthy),
-        DeviceHealth("B-7-1", (other, XID), unhealthy),
-        DeviceHealth("B-8-0", (XID,), unhealthy),
+        DeviceHealth("B", (XID,), unhealthy, 1001.0, 1, recovery_action=1),
+        DeviceHealth("B-7-0", (XID,), unhealthy, 1001.0, 1),
+        DeviceHealth("B-7-1", (other, XID), unhealthy, 1001.0, 1),
+        DeviceHealth("B-8-0", (XID,), unhealthy, 1001.0, 1),
         DeviceHealth("C"),
-        DeviceHealth("C-7-0", (XID,), unhealthy),
+        DeviceHealth("C-7-0", (XID,), unhealthy, 1001.0, 1),
     )
 
 

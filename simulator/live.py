@@ -1,0 +1,167 @@
+"""The live node's file: the simulated NVML reads it, drills replace it, each time in one piece."""
+
+import fcntl
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+from msgspec.structs import replace
+
+from simulator.node import APPLICATIONS, PROFILE, RESET, Gpu, Live, Node, NodeError, capabilities
+
+LIVE_FILE = "simulated-node.json"
+
+
+class LiveNode:
+    """The live node, for whoever reads or changes it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / LIVE_FILE
+        self.sysfs = folder / "sysfs"
+        self.procfs = folder / "procfs"
+
+    def start(self, node: Node) -> None:
+        """Set the node up; one that was here before keeps its faults."""
+        self._change(lambda live: live if live and live.node == node else Live(node))
+
+    def read(self) -> Live:
+        """Return the node as it is now; NodeError if there is none."""
+        try:
+            return msgspec.json.decode(self.path.read_bytes(), type=Live)
+        except OSError as error:
+            raise NodeError(f'cannot find a simulated node at "{self.path.parent}"') from error
+
+    def xid(self, place: int, code: int, mig: int | None = None) -> None:
+        """Let an Xid happen on a GPU, or on the MIG instance at the place *mig* of it."""
+
+        def happen(live: Live, gpu: Gpu) -> Live:
+            if mig is not None and not 0 <= mig < len(gpu.mig or ()):
+                raise NodeError(f"cannot find MIG instance {mig} on GPU {place}")
+            after = live if code in APPLICATIONS else _asking(live, gpu, RESET)
+            return after.then(gpu, code, mig)
+
+        self._change_gpu(place, happen)
+
+    def lose(self, place: int) -> None:
+        """Let a GPU fall off the bus."""
+        self._change_gpu(place, lambda v, g: replace(_asking(v, g, RESET), lost=v.lost | {g.uuid}))
+
+    def hang(self, place: int) -> None:
+        """Let no call on a GPU return."""
+        self._change_gpu(place, lambda v, g: replace(v, hung=v.hung | {g.uuid}))
+
+    def recover(self, place: int) -> None:
+        """Let a GPU that is lost, or on which calls hang, answer again."""
+        self._change_gpu(
+            place, lambda v, g: replace(v, lost=v.lost - {g.uuid}, hung=v.hung - {g.uuid})
+        )
+
+    def ask_for(self, place: int, action: int) -> None:
+        """Let the driver ask for a recovery action, by NVML's number."""
+        self._change_gpu(place, lambda v, g: _asking(v, g, action))
+
+    def fail_row(self, place: int) -> None:
+        """Let a memory row fail for good."""
+        self._change_gpu(place, lambda v, g: replace(v, rows=v.rows | {g.uuid}))
+
+    def fail_memory(self, place: int) -> None:
+        """Let a memory error happen that cannot be corrected."""
+
+        def happen(live: Live, gpu: Gpu) -> Live:
+            errors = {**live.errors, gpu.uuid: live.errors.get(gpu.uuid, 0) + 1}
+            return replace(_asking(live, gpu, RESET), errors=errors)
+
+        self._change_gpu(place, happen)
+
+    def reset(self, place: int) -> None:
+        """Reset a GPU: it answers, nothing is wrong with it any more and no recovery is due."""
+
+        def start_anew(live: Live, gpu: Gpu) -> Live:
+            gone = {gpu.uuid}
+            return replace(
+                live,
+                lost=live.lost - gone,
+                hung=live.hung - gone,
+                rows=live.rows - gone,
+                actions={uuid: one for uuid, one in live.actions.items() if uuid not in gone},
+                errors={uuid: one for uuid, one in live.errors.items() if uuid not in gone},
+                resets={**live.resets, gpu.uuid: live.resets.get(gpu.uuid, 0) + 1},
+            )
+
+        self._change_gpu(place, start_anew)
+
+    def remove(self, place: int) -> None:
+        """Take a GPU out of the node."""
+        self._change_gpu(place, lambda v, g: replace(v, removed=v.removed | {g.uuid}))
+
+    def add(self, place: int) -> None:
+        """Put a GPU back that was taken out."""
+        self._change_gpu(place, lambda v, g: replace(v, removed=v.removed - {g.uuid}))
+
+    def partition(self, place: int, profiles: tuple[str, ...]) -> None:
+        """Let a GPU in MIG mode have instances of these *profiles*, and no others."""
+        for profile in profiles:
+            if not PROFILE.fullmatch(profile):
+                raise NodeError(f'cannot make a MIG instance "{profile}": write one like 1g.10gb')
+
+        def change(live: Live, gpu: Gpu) -> Live:
+            if gpu.mig is None:
+                raise NodeError(f"cannot make MIG instances on GPU {place}: MIG mode is off")
+            return replace(live, layouts={**live.layouts, gpu.uuid: profiles}).then(gpu)
+
+        self._change_gpu(place, change)
+
+    def deny(self, *, denied: bool) -> None:
+        """Take the access to the device nodes away from the service, or give it back."""
+        self.read()  # a clear error where there is no node
+        self._change(lambda live: replace(_there(live), denied=denied))
+
+    def _change_gpu(self, place: int, change: Callable[[Live, Gpu], Live]) -> None:
+        def apply(live: Live | None) -> Live:
+            gpus = live.gpus if live else ()
+            if live is None or not 0 <= place < len(gpus):
+                raise NodeError(f"cannot find GPU {place}: the simulated node has {len(gpus)} GPUs")
+            return change(live, gpus[place])
+
+        self.read()  # a clear error where there is no node
+        self._change(apply)
+
+    def _change(self, change: Callable[[Live | None], Live]) -> None:
+        """Replace the live node atomically, one change after the other."""
+        with self.path.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            before = self.read() if self.path.exists() else None
+            after = change(before)
+            # First what the kernel shows, so that whoever reads the node finds it in step.
+            self._show(after)
+            new = self.path.with_suffix(".new")
+            new.write_bytes(msgspec.json.encode(after))
+            new.replace(self.path)
+
+    def _show(self, live: Live) -> None:
+        """Have the kernel's files say what is there."""
+        for gpu in live.gpus:
+            device = self.sysfs / "bus/pci/devices" / gpu.pci_bus_id
+            bound = self.sysfs / "bus/pci/drivers/nvidia" / gpu.pci_bus_id
+            if gpu.uuid in live.removed:
+                for folder in (device, bound):
+                    shutil.rmtree(folder, ignore_errors=True)
+                continue
+            for folder in (device, bound):
+                folder.mkdir(parents=True, exist_ok=True)
+            number = -1 if gpu.numa_node is None else gpu.numa_node
+            (device / "numa_node").write_text(f"{number}\n")
+        minors = self.procfs / "driver/nvidia-caps/mig-minors"
+        minors.parent.mkdir(parents=True, exist_ok=True)
+        minors.write_text("config 1\nmonitor 2\n" + "".join(capabilities(live.gpus)))
+
+
+def _asking(live: Live, gpu: Gpu, action: int) -> Live:
+    return replace(live, actions={**live.actions, gpu.uuid: action})
+
+
+def _there(live: Live | None) -> Live:
+    if live is None:
+        raise NodeError("cannot find the simulated node: it was taken away just now")
+    return live

@@ -1,0 +1,34 @@
+"""Ask something of the running service: the client's side of the control socket."""
+
+import socket
+from pathlib import Path
+
+from proto import requests
+from proto.requests import Request
+
+PATIENCE = 20.0
+"""Seconds to wait for an answer; the service takes 10 at most."""
+
+
+class AskError(Exception):
+    """The service did not do it, or cannot be reached; one line."""
+
+
+def ask(runtime_dir: Path, request: Request) -> None:
+    """Have the service that lives in *runtime_dir* do what is requested; AskError if it did not."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as end:
+        end.settimeout(PATIENCE)
+        try:
+            end.connect(str(runtime_dir / requests.SOCKET))
+            end.send(requests.encode(request))
+            data = end.recv(requests.LIMIT)
+        except OSError as error:
+            raise AskError(
+                f'cannot reach the service in "{runtime_dir}": {error.strerror or error}; '
+                "is it running, and is --runtime-dir its own?"
+            ) from error
+    if not data:
+        raise AskError(f'cannot ask the service in "{runtime_dir}": it hung up')
+    answer = requests.decode_answer(data)
+    if answer.error:
+        raise AskError(answer.error)

@@ -1,0 +1,90 @@
+"""Where operators' requests arrive: a socket in the runtime folder, which never blocks."""
+
+import contextlib
+import os
+import socket
+import struct
+from pathlib import Path
+
+from loguru import logger
+
+from proto import requests
+from proto.requests import Answer, Request
+
+CLIENTS = 8
+"""Open connections, at most; the oldest gives way."""
+
+
+class Client:
+    """One connection, for one request and its answer."""
+
+    def __init__(self, end: socket.socket) -> None:
+        end.setblocking(False)
+        self._end = end
+
+    def fileno(self) -> int:
+        """Return the descriptor, to wait on."""
+        return self._end.fileno()
+
+    def permitted(self) -> bool:
+        """Return whether it is root, or who we are, that asks."""
+        size = struct.calcsize("3i")
+        credentials = self._end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+        return struct.unpack("3i", credentials)[1] in {0, os.geteuid()}
+
+    def receive(self) -> bytes:
+        """Return what was sent; nothing when the client has hung up."""
+        try:
+            return self._end.recv(requests.LIMIT)
+        except OSError:
+            return b""
+
+    def answer(self, answer: Answer) -> None:
+        """Send the *answer*, if anybody still waits for it, and hang up."""
+        with contextlib.suppress(OSError):
+            self._end.send(requests.encode(answer))
+        self._end.close()
+
+
+class Desk:
+    """The socket and those who are connected to it."""
+
+    def __init__(self, folder: Path) -> None:
+        """Listen in *folder*, of which we have the lock; OSError where that cannot be."""
+        path = folder / requests.SOCKET
+        path.unlink(missing_ok=True)
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._listener.setblocking(False)
+        self._listener.bind(str(path))
+        path.chmod(0o600)
+        self._listener.listen(CLIENTS)
+        self._clients: list[Client] = []
+
+    def sources(self) -> list[object]:
+        """Return what to wait on."""
+        return [self._listener, *self._clients]
+
+    def take(self, ready: set[object]) -> list[tuple[Client, Request]]:
+        """Return the requests of those who are *ready*; who asks is answered by the caller."""
+        found = []
+        for client in [one for one in self._clients if one in ready]:
+            self._clients.remove(client)
+            request = requests.decode(client.receive())
+            if request is None:
+                client.answer(Answer("cannot understand the request"))
+            else:
+                found.append((client, request))
+        if self._listener in ready:
+            self._accept()
+        return found
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            client = Client(self._listener.accept()[0])
+            if not client.permitted():
+                logger.warning("refused a request of another user's")
+                client.answer(Answer("cannot do that: only root and the service's user may"))
+                return
+            self._clients.append(client)
+        if len(self._clients) > CLIENTS:
+            self._clients.pop(0).answer(Answer("cannot wait any longer: too many are connected"))

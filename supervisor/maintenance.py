@@ -1,0 +1,75 @@
+"""What operators ask for: the driver set free and taken up again, a device taken back."""
+
+import time
+from collections import deque
+from dataclasses import replace
+
+from loguru import logger
+
+from proto.control import MarkHealthy, Stop, Unknown
+from proto.messages import Reason, ReasonKind
+from proto.requests import Answer, Quiesce, Request, Resume
+from supervisor.children import Children
+from supervisor.desk import Client
+from supervisor.policy import State
+from supervisor.served import Served
+
+PATIENCE = 10.0
+"""Seconds until a request that waits for a child is answered with what it waits for."""
+
+MONITOR = "monitor"
+
+
+class Maintenance:
+    """The requests that are not answered yet."""
+
+    def __init__(self) -> None:
+        self._quiescing: list[tuple[Client, float]] = []
+        self._marking: deque[Client] = deque()
+
+    def take(self, client: Client, request: Request, served: Served, children: Children) -> Served:
+        """Begin to do what is requested; return how the service stands then."""
+        logger.info("asked", request=type(request).__name__)
+        match request:
+            case Quiesce():
+                reason = Reason(ReasonKind.MAINTENANCE)
+                children.tell(Unknown(reason))
+                children.unwant(MONITOR, Stop())
+                self._quiescing.append((client, time.monotonic() + PATIENCE))
+                return replace(served, quiesced=True, unknown=reason)
+            case Resume():
+                while self._quiescing:
+                    self._quiescing.pop()[0].answer(Answer("cannot wait: resume was asked for"))
+                children.want(children.spec(MONITOR))
+                client.answer(Answer())
+                return replace(served, quiesced=False)
+            case MarkHealthy():
+                self._mark(client, request, children)
+                return served
+
+    def _mark(self, client: Client, request: MarkHealthy, children: Children) -> None:
+        if children.state(MONITOR) is not State.RUNNING:
+            state = children.state(MONITOR).value
+            client.answer(Answer(f"cannot mark a device: the monitor is {state}; try again later"))
+            return
+        self._marking.append(client)
+        children.tell(request)
+
+    def marked(self, answer: Answer) -> None:
+        """Hand the monitor's answer on to the one who has waited longest."""
+        if self._marking:
+            self._marking.popleft().answer(answer)
+
+    def go_on(self, children: Children, now: float) -> None:
+        """Answer those whose request is done, or whose patience is over."""
+        waiting, self._quiescing = self._quiescing, []
+        for client, deadline in waiting:
+            if children.gone(MONITOR):
+                client.answer(Answer())
+            elif now >= deadline:
+                client.answer(Answer("cannot end the monitor: it hangs in the driver"))
+            else:
+                self._quiescing.append((client, deadline))
+        if children.state(MONITOR) is not State.RUNNING:
+            while self._marking:
+                self._marking.popleft().answer(Answer("cannot mark a device: the monitor ended"))

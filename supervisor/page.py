@@ -1,0 +1,266 @@
+"""The status as an HTML page, complete in itself: nothing is asked of any other server."""
+
+import base64
+import hashlib
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from xml.etree.ElementTree import Element
+
+from supervisor import wording
+from supervisor.markup import Content, document, element
+from supervisor.report import Device, Gpu, Instance, Monitoring, Reason, Resource, Share, Status
+from supervisor.wording import Claim
+
+STYLE = Path(__file__).with_name("page.css").read_text()
+SCRIPT = Path(__file__).with_name("page.js").read_text()
+
+REFRESH = "5"
+"""Seconds between two refreshes where no script runs."""
+
+OPEN_UP_TO = 4
+"""Containers that are shown without being asked for."""
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+POLICY = (
+    f"default-src 'none'; script-src {_hash(SCRIPT)}; style-src {_hash(STYLE)}; "
+    "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
+)
+"""The Content-Security-Policy: our own script and style, and nobody else's anything."""
+
+
+def page(status: Status) -> str:
+    """Return the page of *status*."""
+    title = wording.headline(status)
+    head = element(
+        "head",
+        element("meta", charset="utf-8"),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("title", f"{title} - gpu-sharing-plugin"),
+        element("link", rel="icon", href="data:,"),
+        element("noscript", element("meta", http_equiv="refresh", content=REFRESH)),
+        element("style", STYLE),
+    )
+    body = element(
+        "body",
+        element("p", "The service does not answer; what follows is old.", id="stale", role="alert"),
+        element("main", *_sections(status, title)),
+        element("script", SCRIPT),
+    )
+    return document(element("html", head, body, lang="en"))
+
+
+def _sections(status: Status, title: str) -> Iterator[Element]:
+    yield _header(status, title)
+    if problems := wording.problems(status):
+        items = (element("li", problem) for problem in problems)
+        yield _section("Problems", element("ul", *items, class_="problems"))
+    if status.gpus:
+        links = element("nav", *map(_link, status.gpus), aria_label="GPUs")
+        cards = (_card(gpu, status.time) for gpu in status.gpus)
+        yield _section("GPUs", links, element("div", *cards, class_="gpus"))
+    if status.resources:
+        yield _section("Resources", _resources(status.resources))
+    if status.xids:
+        yield _section("Xids since the monitor's start", _xids(status))
+    if status.processes:
+        yield _section("Processes", _processes(status))
+
+
+def _section(title: str, *content: Element) -> Element:
+    return element("section", element("h2", title), *content)
+
+
+def _header(status: Status, title: str) -> Element:
+    node = status.node
+    facts = [
+        f"driver {node.driver_version or 'unknown'}"
+        + (f" ({node.backend})" if node.backend else ""),
+        "✓ live" if node.live.ok else "✗ not live",
+        "✓ ready" if node.ready.ok else "✗ not ready",
+        f"version {status.version}",
+    ]
+    if status.configuration and status.configuration.hash:
+        facts.append(f"configuration {status.configuration.hash}")
+    if any(gpu.holders is None for gpu in status.gpus or ()):
+        facts.append("the kubelet does not tell who holds what")
+    time = element("span", "as of ", _time(status.time, f"{_utc(status.time):%H:%M:%S} UTC"))
+    sign, tone = ("✓", "healthy") if status.ok else ("✗", "unhealthy")
+    return element(
+        "header",
+        element("h1", element("span", sign, class_=f"badge {tone}"), f" {title}"),
+        element("p", *(element("span", fact) for fact in facts), time, class_="headline quiet"),
+    )
+
+
+def _utc(time: float) -> datetime:
+    return datetime.fromtimestamp(time, UTC)
+
+
+def _time(time: float, text: str) -> Element:
+    return element("time", text, datetime=f"{_utc(time):%Y-%m-%dT%H:%M:%SZ}")
+
+
+def _link(gpu: Gpu) -> Element:
+    """Return a way to the GPU's card that tells its state in passing."""
+    tone = _tone(gpu)
+    sign = element("span", wording.sign(tone), class_="badge")
+    return element(
+        "a",
+        f"{gpu.index} ",
+        sign,
+        href=f"#gpu-{gpu.index}",
+        aria_label=f"GPU {gpu.index}: {tone}",
+        class_=tone,
+    )
+
+
+def _card(gpu: Gpu, now: float) -> Element:
+    name = element("h3", f"GPU {gpu.index}", id=f"gpu-{gpu.index}")
+    return element(
+        "article",
+        element("header", name, _badge(gpu, now)),
+        element("p", *_facts(gpu), class_="facts quiet"),
+        element("code", gpu.uuid),
+        _reasons(gpu.reasons),
+        *_shares(gpu),
+        _instances(gpu.instances, now),
+        class_=f"gpu {_tone(gpu)}",
+        aria_labelledby=f"gpu-{gpu.index}",
+    )
+
+
+def _tone(gpu: Gpu) -> str:
+    """Return the state that colours the card: that of an instance where only that has a fault."""
+    ailing = (device for device in (gpu, *gpu.instances) if not device.healthy)
+    return wording.state(next(ailing, gpu))
+
+
+def _badge(device: Device, now: float) -> Element:
+    state = wording.state(device)
+    badge = element("span", f"{wording.sign(state)} {state}", class_=f"badge {state}")
+    if device.since is None:
+        return badge
+    since = _time(device.since, f"for {wording.ago(now - device.since)}")
+    return element("span", badge, " ", element("span", since, class_="quiet"))
+
+
+def _facts(gpu: Gpu) -> Iterator[Element]:
+    facts = (
+        gpu.model,
+        gpu.pci_bus_id,
+        None if gpu.numa_node is None else f"NUMA node {gpu.numa_node}",
+        None if gpu.memory_mib is None else f"{gpu.memory_mib} MiB",
+        "MIG mode" if gpu.mig else None,
+        "reports no Xids" if gpu.monitoring is Monitoring.POLLING else None,
+    )
+    return (element("span", fact) for fact in facts if fact)
+
+
+def _reasons(reasons: Iterable[Reason]) -> Element | None:
+    items = [
+        element("li", element("strong", reason.text), element("span", reason.advice))
+        for reason in reasons
+    ]
+    return element("ul", *items, class_="reasons") if items else None
+
+
+def _shares(gpu: Gpu) -> Iterator[Element]:
+    """Yield what of the GPU is advertised, each with who holds it."""
+    held = wording.by_resource(gpu.holders or ())
+    for share in gpu.resources or ():
+        yield _share(gpu.index, share, held.pop(share.resource, []))
+    for resource, claims in held.items():
+        text = element("span", element("b", resource), element("span", "not advertised any more"))
+        yield element("div", text, _holders(f"{gpu.index}-{resource}", claims), class_="share")
+
+
+def _share(index: int, share: Share, claims: list[Claim]) -> Element:
+    used = f"{wording.number(share.used)} of {share.advertised} used"
+    if share.unhealthy:
+        used += f", {share.unhealthy} unhealthy"
+    bar: Content = None
+    if share.used is not None:
+        bar = element("progress", value=str(share.used), max=str(share.advertised), aria_label=used)
+    text = element("span", element("b", share.resource), element("span", used))
+    holders = _holders(f"{index}-{share.resource}", claims)
+    return element("div", text, bar, holders, class_="share")
+
+
+def _holders(name: str, claims: list[Claim]) -> Element | None:
+    """Return who holds devices of one resource, folded where they are many."""
+    if not claims:
+        return None
+    items = (
+        element("li", element("span", one.container), element("span", str(one.devices)))
+        for one in claims
+    )
+    attributes = {"open": "open"} if len(claims) <= OPEN_UP_TO else {}
+    text = "held by 1 container" if len(claims) == 1 else f"held by {len(claims)} containers"
+    return element(
+        "details", element("summary", text), element("ul", *items), id=name, **attributes
+    )
+
+
+def _instances(instances: Iterable[Instance], now: float) -> Element | None:
+    items = [
+        element(
+            "li",
+            element("div", f"{one.place}: {one.profile or 'MIG instance'}", _badge(one, now)),
+            element("code", one.uuid, class_="quiet"),
+            _reasons(one.reasons),
+            class_=wording.state(one),
+        )
+        for one in instances
+    ]
+    return element("ul", *items, class_="instances") if items else None
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Element:
+    """Return a table in which the first column names the row."""
+    titles = (element("th", title, scope="col") for title in head)
+    lines = (
+        element("tr", element("th", first, scope="row"), *(element("td", one) for one in rest))
+        for first, *rest in rows
+    )
+    return element("table", element("thead", element("tr", *titles)), element("tbody", *lines))
+
+
+def _resources(resources: Iterable[Resource]) -> Element:
+    rows = (
+        (
+            one.name,
+            f"{wording.number(one.healthy)} of {wording.number(one.devices)}",
+            wording.number(one.allocated),
+            wording.kubelet(one),
+        )
+        for one in resources
+    )
+    return _table(("resource", "healthy", "used", "kubelet"), rows)
+
+
+def _xids(status: Status) -> Element:
+    indexes = {gpu.uuid: f"GPU {gpu.index}" for gpu in status.gpus or ()}
+    rows = (
+        (
+            f"{one.xid} {one.name}",
+            indexes.get(one.uuid or "", one.uuid or "unknown GPU"),
+            str(one.count),
+            "" if one.last is None else f"{wording.ago(status.time - one.last)} ago",
+        )
+        for one in status.xids or ()
+    )
+    return _table(("Xid", "where", "times", "last"), rows)
+
+
+def _processes(status: Status) -> Element:
+    rows = (
+        (one.name, one.state, str(one.restarts), str(one.pid or "none"))
+        for one in status.processes or ()
+    )
+    return _table(("process", "state", "restarts", "pid"), rows)

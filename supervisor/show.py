@@ -1,0 +1,180 @@
+"""The command `status`: ask the running service how its node is, and show it."""
+
+import http.client
+import io
+import signal
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from proto.control import ExitCode
+from supervisor import wording
+from supervisor.ask import AskError
+from supervisor.report import Device, Gpu, Resource, Status
+from supervisor.service import URL_FILE
+
+PATIENCE = 5.0
+"""Seconds for an answer; the exporter needs milliseconds."""
+
+STYLES = {"healthy": "green", "unhealthy": "red", "lost": "red", "recovering": "blue"}
+
+FOLDED = {"resource", "held by"}
+"""Columns that give way where a terminal is narrow; nothing is cut off in any."""
+
+ANY_WIDTH = 10_000
+"""Where no terminal sets a width, a line is as long as it is."""
+
+
+def main(runtime_folder: Path, *, as_json: bool, judge: bool) -> int:
+    """Show the status; with *judge*, fail unless everything is healthy.
+
+    AskError where there is no status.
+    """
+    body = _fetch(runtime_folder)
+    try:
+        status = msgspec.json.decode(body, type=Status)
+    except msgspec.MsgspecError as error:
+        raise AskError(
+            f"cannot read the service's answer: {error}; is it of another version?"
+        ) from error
+    signal.signal(
+        signal.SIGPIPE, signal.SIG_DFL
+    )  # end quietly when nobody reads on, as in `| head`
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # for signs that an old locale does not have
+    if as_json:
+        print(msgspec.json.format(body, indent=2).decode())  # noqa: T201 - the result
+    else:
+        show(status, Console(highlight=False, emoji=False, markup=False))
+    return ExitCode.FAILED if judge and not status.ok else ExitCode.DONE
+
+
+def _fetch(runtime_folder: Path) -> bytes:
+    path = runtime_folder / URL_FILE
+    try:
+        url = f"{path.read_text().strip()}/status"
+    except FileNotFoundError as error:
+        raise AskError(
+            f'cannot find the service in "{runtime_folder}"; '
+            "is it running, and is --runtime-dir its own?"
+        ) from error
+    except OSError as error:
+        raise AskError(f'cannot read "{path}": {error.strerror}') from error
+    # The service is on this machine: no proxy knows the way.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(url, timeout=PATIENCE) as answer:
+            body: bytes = answer.read()
+            return body
+    except urllib.error.HTTPError as error:
+        with error:
+            raise AskError(f"cannot get {url}: it answers {error.code}") from error
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        why = getattr(error, "reason", error)
+        raise AskError(f"cannot reach {url}: {why}; is the service running?") from error
+
+
+def show(status: Status, console: Console) -> None:
+    """Print *status* as tables, with what is wrong and what to do first."""
+    if not console.is_terminal:
+        console.width = ANY_WIDTH
+    node = status.node
+    console.print(_text(wording.headline(status), "bold"))
+    driver = f"driver {node.driver_version or wording.UNKNOWN}"
+    live, ready = ("yes" if one.ok else "no" for one in (node.live, node.ready))
+    console.print(_text(f"{driver}, live: {live}, ready: {ready}"))
+    for problem in wording.problems(status):
+        console.print(_text(f"✗ {problem}", "red"))
+    for line, names in _reasons(status).items():
+        console.print(_text(f"✗ GPU {', '.join(names)}: {line}", "red"))
+    if status.gpus:
+        console.print()
+        console.print(_gpus(status.gpus, status.time))
+    if status.resources:
+        console.print()
+        console.print(_resources(status.resources))
+
+
+def _reasons(status: Status) -> dict[str, list[str]]:
+    """Return what is wrong with devices and what to do, each with the devices that it concerns."""
+    found: dict[str, list[str]] = {}
+    for gpu in status.gpus or ():
+        for name, device in _devices(gpu):
+            for reason in device.reasons:
+                found.setdefault(f"{reason.text}. {reason.advice}", []).append(name)
+    return found
+
+
+def _text(text: str, style: str = "") -> Text:
+    """Return *text* that no name in it can turn into a command to the terminal."""
+    return Text("".join(c if c.isprintable() else "?" for c in text), style, overflow="fold")
+
+
+def _table(head: Iterable[str]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for title in head:
+        table.add_column(title, overflow="fold", no_wrap=title not in FOLDED)
+    return table
+
+
+def _devices(gpu: Gpu) -> Iterator[tuple[str, Device]]:
+    yield str(gpu.index), gpu
+    for instance in gpu.instances:
+        yield f"{gpu.index}:{instance.place}", instance
+
+
+def _gpus(gpus: Iterable[Gpu], now: float) -> Table:
+    table = _table(("GPU", "UUID", "state", "for", "resource", "used", "held by"))
+    for gpu in gpus:
+        first, *more = list(_shares(gpu)) or [("", "", "")]
+        itself, *instances = (_condition(name, device, now) for name, device in _devices(gpu))
+        table.add_row(*itself, *map(_text, first))
+        for share in more:
+            table.add_row("", "", "", "", *map(_text, share))
+        for instance in instances:
+            table.add_row(*instance)
+    return table
+
+
+def _condition(name: str, device: Device, now: float) -> tuple[Text, ...]:
+    state = wording.state(device)
+    since = "" if device.since is None else wording.ago(now - device.since)
+    return (
+        _text(name),
+        _text(device.uuid),
+        _text(f"{wording.sign(state)} {state}", STYLES.get(state, "yellow")),
+        _text(since),
+    )
+
+
+def _shares(gpu: Gpu) -> Iterator[tuple[str, str, str]]:
+    """Yield what is advertised of a GPU, and one line more for each further holder."""
+    held = wording.by_resource(gpu.holders or ())
+    for share in gpu.resources or ():
+        first, *more = _names(held.pop(share.resource, [])) or [""]
+        if gpu.holders is None:
+            first = wording.UNKNOWN
+        yield share.resource, f"{wording.number(share.used)} of {share.advertised}", first
+        yield from (("", "", name) for name in more)
+    for resource, claims in held.items():
+        yield from ((resource, "not advertised", name) for name in _names(claims))
+
+
+def _names(claims: Iterable[wording.Claim]) -> list[str]:
+    return [f"{one.container} ({one.devices})" for one in claims]
+
+
+def _resources(resources: Iterable[Resource]) -> Table:
+    table = _table(("resource", "healthy", "used", "kubelet"))
+    for one in resources:
+        healthy = f"{wording.number(one.healthy)} of {wording.number(one.devices)}"
+        cells = (one.name, healthy, wording.number(one.allocated), wording.kubelet(one))
+        table.add_row(*map(_text, cells))
+    return table

@@ -1,0 +1,130 @@
+"""Make the status that people and scripts read of what the exporter knows."""
+
+from dataclasses import dataclass
+
+from health import xids
+from proto.control import ServiceState
+from proto.messages import NodeState, WorkerState, XidCount
+from supervisor import gpu_status, report
+from supervisor.snapshot import Snapshot, not_live, not_ready
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What the exporter was told at its start."""
+
+    version: str
+    stale_after: float
+    """Seconds after which a sender counts as silent."""
+    backend: str | None = None
+    """What answers for the driver: `nvml` or `simulated`."""
+
+
+def status(snapshot: Snapshot, about: About, now: float, wall: float) -> report.Status:
+    """Return what *snapshot* means at *now*, which is *wall* as unix time."""
+    heard_from = now - about.stale_after
+    dead = tuple(not_live(snapshot, now, about.stale_after))
+    unready = tuple(not_ready(snapshot, now, about.stale_after))
+    gpus = gpu_status.gpus(snapshot, heard_from)
+    resources = _resources(snapshot, heard_from)
+    failed = snapshot.node.inventory.failed if snapshot.node else None
+    well = not (dead or unready or failed) and _all_healthy(gpus, resources)
+    return report.Status(
+        time=wall,
+        version=about.version,
+        ok=well,
+        node=_node(snapshot, about, dead, unready),
+        gpus=gpus,
+        strays=gpu_status.strays(snapshot),
+        resources=resources,
+        processes=_processes(snapshot.service),
+        configuration=_configuration(snapshot.service),
+        xids=tuple(map(_xid, snapshot.node.xids)) if snapshot.node else None,
+    )
+
+
+def _all_healthy(
+    gpus: tuple[report.Gpu, ...] | None, resources: tuple[report.Resource, ...] | None
+) -> bool:
+    """Return whether every device is known to be healthy; a worker may plan one that is gone."""
+    if gpus is None or resources is None:
+        return False
+    devices = (device for gpu in gpus for device in (gpu, *gpu.instances))
+    return all(device.healthy for device in devices) and not any(r.unhealthy for r in resources)
+
+
+def _node(
+    snapshot: Snapshot, about: About, dead: tuple[str, ...], unready: tuple[str, ...]
+) -> report.Node:
+    node, service = snapshot.node, snapshot.service
+    return report.Node(
+        driver_version=node.inventory.driver_version or None if node else None,
+        backend=about.backend,
+        maintenance=service.quiesced if service else None,
+        live=report.Verdict(not dead, dead),
+        ready=report.Verdict(not unready, unready),
+        problems=_problems(service),
+        failed=_failed(node),
+        persisted=node.persisted if node else None,
+        driver_hangs=service.hangs if service else None,
+    )
+
+
+def _problems(service: ServiceState | None) -> tuple[report.Problem, ...] | None:
+    if service is None:
+        return None
+    return tuple(report.Problem(one.kind, one.text, one.fatal) for one in service.problems)
+
+
+def _failed(node: NodeState | None) -> tuple[report.FailedGpu, ...] | None:
+    if node is None:
+        return None
+    return tuple(report.FailedGpu(one.index, one.error) for one in node.inventory.failed)
+
+
+def _resources(snapshot: Snapshot, heard_from: float) -> tuple[report.Resource, ...] | None:
+    """Return the planned resources; a worker that was last heard of before is silent."""
+    if snapshot.service is None or snapshot.service.planned is None:
+        return None
+    return tuple(
+        _resource(resource, snapshot, word[0] if word and word[1] >= heard_from else None)
+        for resource, word in snapshot.planned_workers().items()
+    )
+
+
+def _resource(resource: str, snapshot: Snapshot, worker: WorkerState | None) -> report.Resource:
+    allocated = gpu_status.used(snapshot.allocations, resource)
+    if worker is None:
+        return report.Resource(name=resource, allocated=allocated)
+    return report.Resource(
+        name=resource,
+        devices=worker.healthy + worker.unhealthy,
+        healthy=worker.healthy,
+        unhealthy=worker.unhealthy,
+        allocated=allocated,
+        registered=worker.registered,
+        registrations=worker.registrations,
+        streams=worker.streams,
+        answering=worker.answering,
+    )
+
+
+def _processes(service: ServiceState | None) -> tuple[report.Process, ...] | None:
+    if service is None:
+        return None
+    return tuple(
+        report.Process(one.name, one.state, one.restarts, one.pid or None)
+        for one in service.processes
+    )
+
+
+def _configuration(service: ServiceState | None) -> report.Configuration | None:
+    if service is None:
+        return None
+    state = service.configuration
+    return report.Configuration(state.hash or None, state.loaded or None, state.problem or None)
+
+
+def _xid(seen: XidCount) -> report.XidSeen:
+    name = xids.lookup(seen.xid).name
+    return report.XidSeen(seen.uuid or None, seen.xid, name, seen.count, seen.last or None)

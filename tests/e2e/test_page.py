@@ -1,0 +1,91 @@
+"""The page for people in a real browser."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.browser import COMMAND, Browser, browser
+from tests.fakes.exporter import Answer, busy, exporter
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(not shutil.which(COMMAND), reason=f"needs {COMMAND}"),
+]
+
+ARTEFACTS = Path(os.environ.get("E2E_ARTEFACTS", Path(__file__).parent.parent / "artefacts"))
+
+CHANGED = b"16 of 28", b"15 of 28"
+
+
+@pytest.fixture
+def tab(tmp_path: Path) -> Iterator[Browser]:
+    """Open a browser."""
+    with browser(tmp_path / "profile") as running:
+        yield running
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("device", "width"), [("desktop", 1280), ("phone", 375)])
+def test_the_page_fits_and_asks_nobody_else(
+    tab: Browser, device: str, width: int, scheme: str
+) -> None:
+    """The page shows the node within the window, without a complaint or a request to elsewhere."""
+    with exporter(busy) as url:
+        tab.resize(width, 800)
+        tab.prefer(scheme)
+        tab.visit(f"{url}/")
+        ARTEFACTS.mkdir(exist_ok=True)
+        tab.screenshot(ARTEFACTS / f"status-{device}-{scheme}.png")
+        tab.evaluate("refresh()")
+
+        assert tab.evaluate("document.querySelectorAll('article').length") == 8
+        assert tab.evaluate("document.title").startswith("4 of 8 GPUs are not healthy")
+        assert tab.evaluate("document.documentElement.scrollWidth") == width
+        # The style applies, so the policy lets it through, and so does the script, which ran.
+        assert tab.evaluate("getComputedStyle(document.querySelector('.gpus')).display") == "grid"
+        assert tab.complaints() == []
+        assert tab.requested() == {f"{url}/"}
+
+
+def test_a_refresh_keeps_the_place(tab: Browser) -> None:
+    """New figures come without a jump: where one has scrolled to and what is folded stay."""
+    changed = False
+
+    def answers(path: str) -> Answer:
+        code, body, headers = busy(path)
+        return code, body.replace(*CHANGED) if changed else body, headers
+
+    with exporter(answers) as url:
+        tab.resize(1280, 800)
+        tab.visit(f"{url}/")
+        tab.evaluate("document.querySelector('details').open = false")
+        tab.evaluate("window.scrollTo(0, 700)")
+        changed = True
+        tab.evaluate("refresh()")
+
+        assert tab.evaluate("window.scrollY") == 700
+        assert tab.evaluate("document.querySelector('details').open") is False
+        assert tab.evaluate("document.querySelectorAll('details[open]').length") > 0
+        assert "15 of 28" in tab.evaluate("document.querySelector('table').innerText")
+
+
+def test_old_figures_are_called_old(tab: Browser) -> None:
+    """When the service does not answer any more, the page says that what it shows is old."""
+    shown = "getComputedStyle(document.getElementById('stale')).display"
+    answering = True
+
+    with exporter(lambda path: busy(path) if answering else (503, b"", ())) as url:
+        tab.visit(f"{url}/")
+        before = tab.evaluate(shown)
+        answering = False
+        tab.evaluate("refresh()")
+        silent = tab.evaluate(shown)
+        cards = tab.evaluate("document.querySelectorAll('article').length")
+        answering = True
+        tab.evaluate("refresh()")
+
+        assert (before, silent, tab.evaluate(shown)) == ("none", "block", "none")
+        assert cards == 8

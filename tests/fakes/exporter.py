@@ -1,0 +1,45 @@
+"""An HTTP server in place of the exporter: a node that is hard to bring about, or odd answers."""
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from supervisor import pages
+from tests.fakes import showcase
+
+Answer = tuple[int, bytes, tuple[tuple[str, str], ...]]
+
+
+def busy(path: str) -> Answer:
+    """Answer as the exporter of a busy node does."""
+    known = showcase.snapshot(time.monotonic(), time.time())
+    answer = pages.answer(path, known, showcase.ABOUT)
+    return (200, answer.body, answer.headers) if answer else (404, b"", ())
+
+
+@contextlib.contextmanager
+def exporter(answers: Callable[[str], Answer]) -> Iterator[str]:
+    """Serve what *answers* returns for a path; yield the URL."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            code, body, headers = answers(self.path)
+            self.send_response(code)
+            for name, value in headers:
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()

@@ -1,0 +1,120 @@
+"""A node on which much is going on at once: what the status has to show well."""
+
+from proto.control import (
+    ConfigurationState,
+    Problem,
+    ProblemKind,
+    ProcessState,
+    ServiceState,
+)
+from proto.messages import (
+    DeviceHealth,
+    DeviceState,
+    NodeState,
+    Reason,
+    ReasonKind,
+    WorkerState,
+    XidCount,
+)
+from supervisor.allocations import Allocation
+from supervisor.snapshot import Snapshot
+from supervisor.status import About
+from tests.unit.builders import gpu, inventory, mig_gpu, worker_state
+
+SHARED, SLICE, LARGE = "nvidia.com/sharedgpu", "nvidia.com/mig-1g.10gb", "nvidia.com/mig-3g.40gb"
+ABOUT = About(version="0.1.0", stale_after=10.0, backend="simulated")
+PODS = ("notebook-anna", "notebook-jonas", "vision-serving-6c9f7d5b8-x2lqk", "llm-eval-0")
+UUIDS = (
+    "GPU-5d1c7a52-9f0e-4c1b-8a34-1f0e6bb0c001",
+    "GPU-0a8e41c7-33b2-4f8c-9d6e-77d2a2a4c002",
+    "GPU-c2b94f10-6d57-4f27-b1f3-0d3a5e1fc003",
+    "GPU-91e0d3aa-1c48-4b7e-a6c5-5b8a9e42c004",
+    "GPU-7f4b2c68-e5a1-4d93-8c20-9a6d1f73c005",
+    "GPU-e83a5d91-04fc-4a6b-93d7-2c4b8e05c006",
+    "GPU-2b6f9e04-a7d8-4c35-bf19-6e1d3a97c007",
+    "GPU-d45c0b83-5e92-4178-a0fb-8f7c2d16c008",
+)
+
+
+def snapshot(now: float, wall: float, replicas: int = 4, held: int = 9) -> Snapshot:
+    """Return eight GPUs, one in MIG mode, the others shared; two are broken, one is recovering."""
+    shared = [gpu(n, uuid=UUIDS[n], numa_node=n // 4) for n in range(7)]
+    last = mig_gpu(7, "1g.10gb", "1g.10gb", "3g.40gb", uuid=UUIDS[7], numa_node=1)
+    small, other, large = (instance.uuid for instance in last.instances)
+    node = NodeState(
+        epoch=1,
+        sequence=1,
+        inventory=inventory(*shared, last),
+        health=_health(wall, small, other, large),
+        xids=(
+            XidCount(UUIDS[2], 79, 1, wall - 840),
+            XidCount(UUIDS[4], 48, 2, wall - 95),
+            XidCount(UUIDS[0], 31, 5, wall - 7400),
+        ),
+    )
+    broken = 3
+    workers = (
+        _worker(SHARED, dict.fromkeys(UUIDS[:7], replicas), broken * replicas),
+        _worker(SLICE, {small: 1, other: 1}, 1),
+        _worker(LARGE, {large: 1}, 0),
+    )
+    return Snapshot(
+        service=_service(wall),
+        service_at=now,
+        node=node,
+        node_at=now,
+        workers={worker.resource: (worker, now) for worker in workers},
+        allocations=(
+            *(_allocation(SHARED, f"{UUIDS[n % 7]}::{n // 7}", n) for n in range(held)),
+            _allocation(LARGE, large, 3),
+        ),
+    )
+
+
+def _health(wall: float, small: str, other: str, large: str) -> tuple[DeviceHealth, ...]:
+    since = wall - 3 * 86400
+    well = (DeviceHealth(UUIDS[n], since=since) for n in (0, 1, 3, 6, 7))
+    xid, reset = Reason(ReasonKind.XID, "79"), Reason(ReasonKind.RECOVERY_ACTION, "reset the GPU")
+    lost = (Reason(ReasonKind.GPU_LOST), xid)
+    return (
+        *well,
+        DeviceHealth(UUIDS[2], lost, DeviceState.LOST, wall - 840, 1, 2),
+        DeviceHealth(
+            UUIDS[4], (Reason(ReasonKind.XID, "48"), reset), DeviceState.UNHEALTHY, wall - 95, 3, 1
+        ),
+        DeviceHealth(
+            UUIDS[5], (Reason(ReasonKind.XID, "119"),), DeviceState.RECOVERING, wall - 12, 4, 0
+        ),
+        DeviceHealth(small, since=since),
+        DeviceHealth(
+            other, (Reason(ReasonKind.XID, "95"),), DeviceState.UNHEALTHY, wall - 3700, 1, 0
+        ),
+        DeviceHealth(large, since=since),
+    )
+
+
+def _worker(resource: str, replicas: dict[str, int], unhealthy: int) -> WorkerState:
+    healthy = sum(replicas.values()) - unhealthy
+    return worker_state(resource, healthy=healthy, unhealthy=unhealthy, replicas=replicas)
+
+
+def _allocation(resource: str, device: str, number: int) -> Allocation:
+    namespace = ("research", "vision", "platform")[number % 3]
+    pod = PODS[number % len(PODS)] if number < 2 * len(PODS) else f"batch-worker-{number}"
+    return Allocation(resource, device, namespace, pod, "main")
+
+
+def _service(wall: float) -> ServiceState:
+    names = ("monitor", "exporter", f"worker {SHARED}", f"worker {SLICE}", f"worker {LARGE}")
+    return ServiceState(
+        processes=tuple(ProcessState(name, "running", 0, 4711 + n) for n, name in enumerate(names)),
+        planned=(SHARED, SLICE, LARGE),
+        problems=(
+            Problem(
+                ProblemKind.NOT_SHARED,
+                'cannot share "nvidia.com/mig-2g.20gb": the node has no such device; '
+                "correct or remove its entry",
+            ),
+        ),
+        configuration=ConfigurationState(hash="5f2c9a81", loaded=wall - 86400),
+    )

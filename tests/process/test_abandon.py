@@ -1,0 +1,97 @@
+"""A monitor that cannot be killed, as one that the driver holds up: it is left, and replaced."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+from tests.fakes.service import PATIENCE, Entry, until
+
+SCRIPT = """
+import sys
+from dataclasses import replace
+from supervisor import loop, logs
+from supervisor.child import Process
+from supervisor.plan import Plan
+from supervisor.policy import Limits
+from supervisor.service import compose
+from supervisor.settings import load
+
+class Unkillable(Process):
+    '''A process that does not die, as one in the middle of a call of the driver's.'''
+    def kill(self):
+        pass
+
+folder = sys.argv[1]
+flags = {"service.runtimeDir": folder, "service.stateDir": folder + "/state"}
+flags |= {"service.kubeletSocket": "", "service.devicePluginPath": folder}
+flags |= {"service.metricsAddress": "127.0.0.1:0", "service.simulatedNode": folder + "/node.json"}
+flags |= {"service.logFormat": "json"}
+logs.set_up("supervisor", logs.Format.JSON, logs.Level.INFO)
+
+def service():
+    made = compose(load(flags, {}))
+    children = tuple(one for one in made.children if one.essential)
+    fork = lambda spec, epoch: Unkillable(spec, epoch, made.fork.keywords["logging"])
+    limits = Limits(silence=2.0, reap=0.2)
+    nothing = lambda inventory: Plan(())
+    return replace(made, children=children, fork=fork, limits=limits, plan=nothing)
+
+loop.Supervisor(service).run()
+"""
+
+
+def test_at_most_two_are_abandoned(folder: Path) -> None:
+    """Two monitors that do not die get a successor each, the third does not; when one ends after
+    all, the next one is started.
+    """
+
+    async def story() -> None:
+        (folder / "node.json").write_text('{"gpus": [{}]}')
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", SCRIPT, str(folder), stderr=asyncio.subprocess.PIPE
+        )
+        entries: list[Entry] = []
+        reader = asyncio.create_task(read(process, entries))
+        try:
+            for number in range(1, 4):
+                await logged(entries, "watching", number)
+                for pid in monitors(process.pid):
+                    os.kill(pid, signal.SIGSTOP)
+                await logged(entries, "killing a child", number)
+            await logged(entries, "abandoned, it cannot be killed", 2)
+            stuck = monitors(process.pid)
+            assert len(stuck) == 3
+            os.kill(stuck[0], signal.SIGKILL)
+            await logged(entries, "ended after all", 1)
+            await logged(entries, "watching", 4)
+        finally:
+            for pid in monitors(process.pid):
+                os.kill(pid, signal.SIGKILL)
+            process.kill()
+            await asyncio.wait_for(process.wait(), PATIENCE)
+            await reader
+
+    asyncio.run(story())
+
+
+async def read(process: asyncio.subprocess.Process, entries: list[Entry]) -> None:
+    """Collect what is logged."""
+    assert process.stderr is not None
+    async for line in process.stderr:
+        try:
+            entries.append(json.loads(line))
+        except ValueError:
+            entries.append({"message": line.decode().rstrip()})
+
+
+async def logged(entries: list[Entry], message: str, times: int) -> None:
+    """Wait until *message* was logged so often, and no oftener."""
+    await until(lambda: sum(e["message"] == message for e in entries) == times, message)
+
+
+def monitors(pid: int) -> list[int]:
+    """Return the pids of the monitors that there are, the oldest first."""
+    return sorted(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))

@@ -1,0 +1,58 @@
+"""The driver or its devices are taken away from the service, and given back."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from simulator.kubelet import AdmissionError
+from tests.fakes.service import kubelet, service
+
+GPU = "nvidia.com/gpu"
+NODE: dict[str, object] = {"gpus": [{}, {}, {}]}
+CONFIGURATION = "health: {pollInterval: 200ms, hangAfter: 5s}\n"
+
+
+def test_access_that_is_lost_is_no_broken_hardware(folder: Path) -> None:
+    """When all GPUs refuse at once the monitor is replaced, and devices are held back for that
+    reason until they can be opened again; no GPU is blamed.
+    """
+
+    async def story() -> None:
+        (folder / "config.yaml").write_text(CONFIGURATION)
+        options = f"--config-file={folder}/config.yaml"
+        async with kubelet(folder) as node, service(folder, options, node=NODE) as running:
+            await node.until(lambda k: k.healthy(GPU) == 3)
+            await running.ready()
+            running.node.deny(denied=True)
+            await running.logged("the monitor begins anew, as it is without something")
+            told = await running.logged("not ready, retrying")
+            await node.until(lambda k: k.healthy(GPU) == 0)
+            node.resources[GPU].devices = dict.fromkeys(node.resources[GPU].devices, "Healthy")
+            with pytest.raises(AdmissionError, match="no-access cannot call nvmlInit"):
+                await node.admit("pod", GPU, 1)
+            running.node.deny(denied=False)
+            await node.until(lambda k: k.resources[GPU].lists >= 3 and k.healthy(GPU) == 3)
+
+            assert told["reason"].endswith("restart its container if it could")
+            assert running.count("health") == 0
+
+    asyncio.run(story())
+
+
+def test_one_gpu_that_is_lost_is_one_gpu(folder: Path) -> None:
+    """A GPU that is lost while others are held takes neither them nor the monitor with it."""
+
+    async def story() -> None:
+        (folder / "config.yaml").write_text(CONFIGURATION)
+        options = f"--config-file={folder}/config.yaml"
+        async with kubelet(folder) as node, service(folder, options, node=NODE) as running:
+            await node.until(lambda k: k.healthy(GPU) == 3)
+            for pod in range(2):
+                await node.admit(f"pod {pod}", GPU, 1)
+            running.node.lose(2)
+            await node.until(lambda k: k.healthy(GPU) == 2)
+            assert running.count("the monitor begins anew, as it is without something") == 0
+            assert running.count("not ready, retrying") == 0
+
+    asyncio.run(story())

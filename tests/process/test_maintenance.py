@@ -1,0 +1,203 @@
+"""What operators ask of the running service: quiesce, resume, mark-healthy."""
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from proto import requests
+from proto.requests import Answer
+from simulator.kubelet import AdmissionError, Kubelet
+from tests.fakes import nvml_library
+from tests.fakes.service import COMMAND, PATIENCE, Service, kubelet, service, short_folder
+
+GPU = "nvidia.com/gpu"
+FIRST, SECOND = (f"GPU-00000000-0000-0000-0000-{place:012x}" for place in range(2))
+NODE: dict[str, object] = {"gpus": [{}, {}]}
+QUICK = "health: {pollInterval: 200ms, recovery: {mode: never}}\n"
+
+
+async def command(folder: Path, *words: str) -> tuple[int, str]:
+    """Run a command on the service in *folder*; return its exit code and what it says."""
+    process = await asyncio.create_subprocess_exec(
+        *COMMAND,
+        *words,
+        f"--runtime-dir={folder}",
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output, _ = await asyncio.wait_for(process.communicate(), 2 * PATIENCE)
+    return process.returncode or 0, output.decode().strip()
+
+
+@contextlib.asynccontextmanager
+async def started(folder: Path) -> AsyncIterator[tuple[Kubelet, Service]]:
+    """Run the service on two GPUs and wait until all is well."""
+    (folder / "config.yaml").write_text(QUICK)
+    options = f"--config-file={folder}/config.yaml"
+    async with kubelet(folder) as node, service(folder, options, node=NODE) as running:
+        await node.until(lambda k: k.healthy(GPU) == 2)
+        await running.logged("watching")
+        yield node, running
+
+
+def test_quiesce_and_resume(folder: Path) -> None:
+    """Quiesced, there is no monitor and no device is handed out; resumed, all is as before."""
+
+    async def story() -> None:
+        async with started(folder) as (node, running):
+            assert await command(folder, "quiesce") == (0, "")
+            assert "monitor" not in running.pids()
+            await node.until(lambda k: k.healthy(GPU) == 0)
+            node.resources[GPU].devices = dict.fromkeys(node.resources[GPU].devices, "Healthy")
+            with pytest.raises(AdmissionError, match="maintenance"):
+                await node.admit("pod", GPU, 1)
+            assert await command(folder, "quiesce") == (0, "")
+            assert await command(folder, "resume") == (0, "")
+            await node.until(lambda k: k.resources[GPU].lists >= 3 and k.healthy(GPU) == 2)
+            assert await command(folder, "resume") == (0, "")
+            assert node.registrations == 1
+
+    asyncio.run(story())
+
+
+def test_a_worker_that_starts_meanwhile_knows(folder: Path) -> None:
+    """A worker that is started again in maintenance lists its devices, Unhealthy, at once."""
+
+    async def story() -> None:
+        async with started(folder) as (node, running):
+            await command(folder, "quiesce")
+            old = running.kill(f"worker {GPU}")
+            await running.restarted(f"worker {GPU}", old)
+            await node.until(lambda k: k.registrations == 2 and len(k.resources[GPU].devices) == 2)
+            assert node.healthy(GPU) == 0
+
+    asyncio.run(story())
+
+
+@pytest.fixture(scope="module")
+def library() -> Iterator[Path]:
+    """Build the stand-in library once."""
+    with short_folder() as folder:
+        yield nvml_library.build(folder)
+
+
+def test_the_driver_is_free(folder: Path, library: Path) -> None:
+    """While quiesced no process of ours has the driver's library loaded, or a file of it open."""
+
+    def users(running: Service) -> set[str]:
+        pids = {"supervisor": running.process.pid, **running.pids()}
+        return {
+            name
+            for name, pid in pids.items()
+            if library.name in Path(f"/proc/{pid}/maps").read_text()
+            or str(folder / "commands") in _open(pid)
+        }
+
+    async def story() -> None:
+        environment = {"LD_LIBRARY_PATH": str(library.parent), "STANDIN_NVML_DIR": str(folder)}
+        async with (
+            kubelet(folder) as node,
+            service(folder, environment=environment) as running,
+        ):
+            await node.until(lambda k: k.healthy(GPU) == 2)
+            assert users(running) == {"monitor"}
+            assert await command(folder, "quiesce") == (0, "")
+            assert users(running) == set()
+            assert await command(folder, "resume") == (0, "")
+            await node.until(lambda k: k.healthy(GPU) == 2)
+            assert users(running) == {"monitor"}
+
+    asyncio.run(story())
+
+
+def _open(pid: int) -> set[str]:
+    found = set()
+    for path in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            found.add(str(path.readlink()))
+    return found
+
+
+@pytest.mark.parametrize("device", [FIRST, "0"])
+def test_mark_healthy(folder: Path, device: str) -> None:
+    """The operator takes a device back whose fault nothing else would end."""
+
+    async def story() -> None:
+        async with started(folder) as (node, running):
+            running.node.xid(0, 79)
+            running.node.xid(1, 79)
+            await node.until(lambda k: k.healthy(GPU) == 0)
+            running.node.reset(0)
+            running.node.reset(1)
+            await running.logged("health", uuid=FIRST, reasons=["xid 79"], state="unhealthy")
+            assert await command(folder, "mark-healthy", device) == (0, "")
+            await node.until(lambda k: set(k.resources[GPU].healthy()) == {FIRST})
+
+    asyncio.run(story())
+
+
+def test_requests_that_make_no_sense(folder: Path) -> None:
+    """Each is answered by one line that says why, and exit code 1."""
+
+    async def story() -> None:
+        nobody = f'cannot reach the service in "{folder}": No such file or directory; '
+        nobody += "is it running, and is --runtime-dir its own?"
+        assert await command(folder, "quiesce") == (1, nobody)
+        async with started(folder) as (_, running):
+            assert await command(folder, "mark-healthy", "7") == (
+                1,
+                'cannot find a GPU or MIG instance "7"',
+            )
+            assert await command(folder, "quiesce") == (0, "")
+            assert await command(folder, "mark-healthy", "0") == (
+                1,
+                "cannot mark a device: the monitor is down; try again later",
+            )
+            assert running.process.returncode is None
+
+    asyncio.run(story())
+
+
+def test_a_client_that_makes_no_sense(folder: Path) -> None:
+    """Bytes that are no request are answered, and clients that say nothing hold nobody up."""
+
+    def talk() -> tuple[Answer, int]:
+        with contextlib.ExitStack() as stack:
+            ends = []
+            for _ in range(30):
+                end = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+                end.connect(str(folder / requests.SOCKET))
+                end.settimeout(PATIENCE)
+                ends.append(end)
+            ends[-1].send(b"\xff" * 3000)
+            answer = requests.decode_answer(ends[-1].recv(requests.LIMIT))
+            refused = requests.decode_answer(ends[0].recv(requests.LIMIT))
+            return answer, refused.error.count("too many")
+
+    async def story() -> None:
+        async with started(folder) as (node, running):
+            assert await asyncio.to_thread(talk) == (Answer("cannot understand the request"), 1)
+            assert await command(folder, "quiesce") == (0, "")
+            assert node.registrations == 1
+            assert running.count("crashed") == 0
+            mode = (folder / requests.SOCKET).stat().st_mode & 0o777
+            assert mode == 0o600
+
+    asyncio.run(story())
+
+
+def test_a_monitor_that_does_not_end_is_told_of(folder: Path) -> None:
+    """A monitor that is stopped in its tracks is killed, and quiesce is answered after that."""
+
+    async def story() -> None:
+        async with started(folder) as (_, running):
+            running.kill("monitor", signal.SIGSTOP)
+            assert await command(folder, "quiesce") == (0, "")
+            assert "monitor" not in running.pids()
+
+    asyncio.run(story())

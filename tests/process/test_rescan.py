@@ -1,0 +1,172 @@
+"""GPUs and MIG instances that come, go or change are followed while the service runs."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from proto.messages import DeviceState
+from simulator.kubelet import Kubelet
+from tests.fakes.service import Service, kubelet, service, until
+
+GPU, SMALL, LARGE = "nvidia.com/gpu", "nvidia.com/mig-1g.10gb", "nvidia.com/mig-3g.40gb"
+FIRST, SECOND = (f"GPU-00000000-0000-0000-0000-{place:012x}" for place in range(2))
+TWO: dict[str, object] = {"gpus": [{}, {}]}
+PARTED: dict[str, object] = {"gpus": [{}, {"mig": ["1g.10gb", "1g.10gb"]}]}
+CONFIGURATION = """
+flags: {migStrategy: mixed}
+health: {rescanInterval: 200ms, pollInterval: 200ms, recovery: {quietPeriod: 1s, probes: 2}}
+"""
+
+Story = Callable[[Kubelet, Service], Awaitable[None]]
+
+
+def tell(folder: Path, node: dict[str, object], story: Story) -> None:
+    """Run *story* on a *node* that is looked at five times a second."""
+
+    async def whole() -> None:
+        (folder / "config.yaml").write_text(CONFIGURATION)
+        options = f"--config-file={folder}/config.yaml"
+        async with kubelet(folder) as stand_in, service(folder, options, node=node) as running:
+            await running.logged("watching")
+            await running.ready()
+            await story(stand_in, running)
+
+    asyncio.run(whole())
+
+
+def devices(node: Kubelet, resource: str) -> int:
+    """Return how many devices of a resource are listed."""
+    known = node.resources.get(resource)
+    return len(known.devices) if known and known.connected else 0
+
+
+async def looked_at(running: Service, times: int) -> None:
+    """Wait until the GPUs were looked at so often again."""
+
+    async def looks() -> int:
+        calls = (await running.publishes(epoch=1)).calls
+        return sum(c.count for c in calls if c.call == "nvmlDeviceGetTotalEnergyConsumption")
+
+    before = await looks()
+
+    async def enough() -> bool:
+        return await looks() >= before + times
+
+    await until(enough, "further looks")
+
+
+def test_a_gpu_goes_and_comes(folder: Path) -> None:
+    """A GPU that is taken out leaves the list, one that is put in joins it; the other stays."""
+
+    async def story(node: Kubelet, running: Service) -> None:
+        registrations = node.registrations
+        running.node.remove(0)
+        await node.until(lambda k: set(k.resources[GPU].devices) == {SECOND})
+        running.node.add(0)
+        await node.until(lambda k: set(k.resources[GPU].healthy()) == {FIRST, SECOND})
+        assert node.registrations == registrations
+
+    tell(folder, TWO, story)
+
+
+def test_a_gpu_that_was_put_in_is_watched(folder: Path) -> None:
+    """An Xid of a GPU that came while the service ran reaches the kubelet."""
+
+    async def story(node: Kubelet, running: Service) -> None:
+        running.node.remove(0)
+        await node.until(lambda k: set(k.resources[GPU].devices) == {SECOND})
+        seen = len(running.entries)
+        running.node.add(0)
+        await node.until(lambda k: set(k.resources[GPU].healthy()) == {FIRST, SECOND})
+        await running.logged("watching", after=seen, gpus=2)
+        running.node.xid(0, 79)
+        await node.until(lambda k: set(k.resources[GPU].healthy()) == {SECOND})
+
+    tell(folder, TWO, story)
+
+
+def test_instances_come_and_go(folder: Path) -> None:
+    """Another MIG layout is followed by the same monitor: resources appear and are withdrawn."""
+
+    async def story(node: Kubelet, running: Service) -> None:
+        await node.until(lambda k: devices(k, SMALL) == 2)
+        monitor = running.pids()["monitor"]
+        running.node.partition(1, ("3g.40gb", "1g.10gb"))
+        await node.until(lambda k: (devices(k, SMALL), devices(k, LARGE)) == (1, 1))
+        running.node.partition(1, ("3g.40gb",))
+        await node.until(lambda k: not k.resources[SMALL].devices)
+        running.node.partition(1, ("1g.10gb",))
+        await node.until(lambda k: devices(k, SMALL) == 1 and not k.resources[LARGE].devices)
+        assert (devices(node, GPU), running.pids()["monitor"]) == (1, monitor)
+
+    tell(folder, PARTED, story)
+
+
+def test_an_instance_that_came_is_hit_by_its_xid(folder: Path) -> None:
+    """An Xid that names a new MIG instance makes that one Unhealthy, and no other."""
+
+    async def story(node: Kubelet, running: Service) -> None:
+        await node.until(lambda k: devices(k, SMALL) == 2)
+        running.node.partition(1, ("1g.10gb",) * 3)
+        await node.until(lambda k: devices(k, SMALL) == 3)
+        running.node.xid(1, 94, 2)
+        running.node.xid(1, 48, 2)
+        await node.until(lambda k: len(k.resources[SMALL].healthy()) == 2)
+        assert len(node.resources[GPU].healthy()) == 1
+
+    tell(folder, PARTED, story)
+
+
+def test_a_lost_gpu_is_missed_by_a_new_monitor(folder: Path) -> None:
+    """A GPU that a new monitor cannot enumerate is still there for the kubelet, as Unhealthy."""
+
+    async def story(node: Kubelet, running: Service) -> None:
+        running.node.lose(0)
+        await node.until(lambda k: set(k.resources[GPU].healthy()) == {SECOND})
+        seen = len(running.entries)
+        running.kill("monitor")
+        await running.publishes(epoch=2)
+        await running.logged("watching", after=seen, gpus=1)
+        state = await running.publishes(epoch=2)
+        assert {h.uuid: h.state for h in state.health}[FIRST] is DeviceState.LOST
+        assert set(node.resources[GPU].devices) == {FIRST, SECOND}
+        running.node.reset(0)
+        await node.until(lambda k: set(k.resources[GPU].healthy()) == {FIRST, SECOND})
+
+    tell(folder, TWO, story)
+
+
+def test_a_gpu_that_left_and_came_back_was_reset(folder: Path) -> None:
+    """Where the driver tells no recovery action, a GPU recovers that was taken out and put in."""
+    old: dict[str, object] = {"gpus": [{"recoveryAction": False}, {}]}
+
+    async def story(node: Kubelet, running: Service) -> None:
+        running.node.xid(0, 79)
+        await node.until(lambda k: set(k.resources[GPU].healthy()) == {SECOND})
+        running.node.remove(0)
+        await node.until(lambda k: set(k.resources[GPU].devices) == {SECOND})
+        running.node.add(0)
+        await node.until(lambda k: set(k.resources[GPU].devices) == {FIRST, SECOND})
+        await node.until(lambda k: set(k.resources[GPU].healthy()) == {FIRST, SECOND})
+        states = [e["state"] for e in running.entries if e.get("uuid") == FIRST and "state" in e]
+        assert states[-2:] == [DeviceState.RECOVERING, DeviceState.HEALTHY]
+
+    tell(folder, old, story)
+
+
+def test_an_old_driver_shows_a_reset_by_its_energy(folder: Path) -> None:
+    """Where the driver tells no recovery action, memory errors stay until the GPU was reset."""
+    old: dict[str, object] = {"gpus": [{"recoveryAction": False}, {}]}
+
+    async def story(node: Kubelet, running: Service) -> None:
+        running.node.fail_memory(0)
+        await running.logged("health", uuid=FIRST, reasons=["ecc 1 uncorrected errors"])
+        running.node.xid(0, 48)
+        await running.logged("health", uuid=FIRST, reasons=["ecc 1 uncorrected errors", "xid 48"])
+        await looked_at(running, 2)
+        seen = len(running.entries)
+        running.node.reset(0)
+        await running.logged("health", after=seen, uuid=FIRST, state=DeviceState.RECOVERING)
+        await node.until(lambda k: set(k.resources[GPU].healthy()) == {FIRST, SECOND})
+
+    tell(folder, old, story)

@@ -1,0 +1,243 @@
+"""The status of a running service, through the command and over HTTP."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from supervisor.main import main
+from tests.fakes import showcase
+from tests.fakes.exporter import Answer, busy, exporter
+from tests.fakes.service import COMMAND, PATIENCE, Service, kubelet, service, until
+
+GPU = "nvidia.com/gpu"
+UUIDS = [f"GPU-{n}0000000-0000-0000-0000-000000000000" for n in (1, 2)]
+NODE: dict[str, object] = {"gpus": [{"uuid": uuid} for uuid in UUIDS]}
+
+
+async def ask(folder: Path, *arguments: str, **environment: str) -> tuple[int, str, str]:
+    """Run `status` and return its exit code, stdout and stderr."""
+    process = await asyncio.create_subprocess_exec(
+        *COMMAND,
+        "status",
+        f"--runtime-dir={folder}",
+        *arguments,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, **environment},
+    )
+    out, err = await asyncio.wait_for(process.communicate(), PATIENCE)
+    return await process.wait(), out.decode(), err.decode()
+
+
+async def shows(running: Service, healthy: list[bool]) -> None:
+    """Wait until /status tells which of the GPUs are healthy."""
+
+    async def told() -> bool:
+        code, body = await running.get("/status")
+        gpus = json.loads(body)["gpus"] if code == 200 else None
+        return [gpu["healthy"] for gpu in gpus or ()] == healthy
+
+    await until(told, f"GPUs that are {healthy}")
+
+
+def test_an_xid_is_shown_with_advice(folder: Path) -> None:
+    """After an Xid the command tells the GPU, the reason and what to do, and can fail for it."""
+
+    async def scenario() -> None:
+        async with kubelet(folder) as node, service(folder, node=NODE) as running:
+            await node.until(lambda k: k.healthy(GPU) == 2)
+            await running.ready()
+            await shows(running, [True, True])
+            well = await ask(folder, "--exit-code")
+            running.node.xid(1, 79)
+            await node.until(lambda k: k.healthy(GPU) == 1)
+            await shows(running, [True, False])
+            broken = await ask(folder)
+            judged = await ask(folder, "--exit-code")
+            as_json = await ask(folder, "--json", "--exit-code")
+            page = await running.get("/")
+
+        assert (well[0], well[2]) == (0, "")
+        assert "All 2 GPUs are healthy" in well[1]
+        assert (broken[0], broken[2]) == (0, "")
+        advice = "fatal Xid: 79, GPU has fallen off the bus. Drain the node and reboot it."
+        assert f"GPU 1: {advice}" in broken[1]
+        assert all(uuid in broken[1] for uuid in UUIDS)
+        assert judged[0] == 1
+        assert as_json[0] == 1
+        told = json.loads(as_json[1])
+        assert [gpu["healthy"] for gpu in told["gpus"]] == [True, False]
+        assert [(xid["uuid"], xid["xid"]) for xid in told["xids"]] == [(UUIDS[1], 79)]
+        assert page[0] == 200
+        assert "Drain the node and reboot it." in page[1]
+
+    asyncio.run(scenario())
+
+
+def test_no_word_of_the_monitor(folder: Path) -> None:
+    """A monitor that hangs is not taken for healthy GPUs: the status says that nobody looks."""
+
+    async def scenario() -> None:
+        (folder / "config.yaml").write_text("health: {staleAfter: 2s}")
+        options = (f"--config-file={folder}/config.yaml",)
+        async with kubelet(folder) as node, service(folder, *options, node=NODE) as running:
+            await node.until(lambda k: k.healthy(GPU) == 2)
+            await shows(running, [True, True])
+            running.kill("monitor", signal.SIGSTOP)
+            await shows(running, [False, False])
+            (_, body) = await running.get("/status")
+
+        gpus = json.loads(body)["gpus"]
+        assert [gpu["state"] for gpu in gpus] == [None, None]
+        assert {reason["kind"] for gpu in gpus for reason in gpu["reasons"]} == {"monitor-silent"}
+
+    asyncio.run(scenario())
+
+
+def test_maintenance(folder: Path) -> None:
+    """While the driver is held free the status says so, and what ends it."""
+
+    async def scenario() -> None:
+        async with kubelet(folder) as node, service(folder, node=NODE) as running:
+            await node.until(lambda k: k.healthy(GPU) == 2)
+            await shows(running, [True, True])
+            await asyncio.to_thread(requests, folder, "quiesce")
+            await shows(running, [False, False])
+            code, out, _ = await ask(folder, "--exit-code")
+            await asyncio.to_thread(requests, folder, "resume")
+            await shows(running, [True, True])
+
+        assert code == 1
+        assert "Under maintenance" in out
+        advice = "Run gpu-sharing-plugin resume when the maintenance is done."
+        assert f"GPU 0, 1: under maintenance. {advice}" in out
+
+    asyncio.run(scenario())
+
+
+def requests(folder: Path, command: str) -> None:
+    """Have the service do something."""
+    assert main([command, f"--runtime-dir={folder}"]) == 0
+
+
+def leave_url(folder: Path, url: str) -> None:
+    """Leave the file by which the command finds the service."""
+    (folder / "exporter.url").write_text(url)
+
+
+def test_a_busy_node_without_a_terminal(folder: Path) -> None:
+    """Into a file go whole names and no colours, however narrow a terminal would be."""
+    with exporter(busy) as url:
+        leave_url(folder, url)
+        environment = {"COLUMNS": "40", "PYTHONIOENCODING": "utf-8"}
+        code, out, err = asyncio.run(ask(folder, **environment))
+
+    assert (code, err) == (0, "")
+    assert "\x1b" not in out
+    assert all(uuid in out for uuid in showcase.UUIDS)
+    lines = [line.split() for line in out.splitlines()]
+    assert [*lines[lines.index([]) + 1]][:3] == ["GPU", "UUID", "state"]
+    holder = "platform/vision-serving-6c9f7d5b8-x2lqk/main"
+    row = next(line for line in out.splitlines() if line.startswith("2 "))
+    assert all(part in row for part in ("lost", "14 min", "1 of 4", holder))
+    assert "GPU 2: the driver does not reach it. Reboot the node;" in out
+    assert "GPU 7:1: fatal Xid: 95, uncontained memory error." in out
+
+
+def test_an_old_locale(folder: Path) -> None:
+    """Signs that the terminal's encoding does not have cost the signs, not the answer."""
+    with exporter(busy) as url:
+        leave_url(folder, url)
+        code, out, err = asyncio.run(ask(folder, PYTHONIOENCODING="ascii"))
+
+    assert (code, err) == (0, "")
+    assert "? healthy" in out
+
+
+def test_a_reader_that_has_seen_enough(folder: Path) -> None:
+    """As with other commands, `status | head` ends without a word on stderr."""
+    read, write = os.pipe()
+    os.close(read)
+    with exporter(busy) as url, os.fdopen(write, "wb") as nobody:
+        leave_url(folder, url)
+        for form in ((), ("--json",)):
+            done = subprocess.run(
+                [*COMMAND, "status", f"--runtime-dir={folder}", *form],
+                stdout=nobody,
+                stderr=subprocess.PIPE,
+                timeout=PATIENCE,
+                check=False,
+            )
+            assert (done.returncode, done.stderr) == (-signal.SIGPIPE, b"")
+
+
+def test_names_that_are_commands_to_a_terminal(folder: Path) -> None:
+    """What is no printable character is not printed, and brackets are brackets."""
+    with exporter(lambda _: (200, hostile(), ())) as url:
+        leave_url(folder, url)
+        code, out, err = asyncio.run(ask(folder))
+
+    assert (code, err) == (0, "")
+    assert "\x1b" not in out
+    assert "[red]?[31m?]" in out
+
+
+def hostile() -> bytes:
+    """Return the status of a busy node whose first GPU has a dangerous name and holder."""
+    answer = json.loads(busy("/status")[1])
+    answer["gpus"][0]["holders"][0]["pod"] = "[red]\x1b[31m\n]"
+    return json.dumps(answer).encode()
+
+
+@pytest.mark.parametrize(
+    ("answer", "problem"),
+    [
+        ((404, b"{}", ()), "cannot get URL/status: it answers 404"),
+        ((200, b"", ()), "cannot read the service's answer: Input data was truncated"),
+        ((200, b"<html>", ()), "cannot read the service's answer: JSON is malformed"),
+        ((200, b"{}", ()), "cannot read the service's answer: Object missing required field"),
+    ],
+    ids=["not there", "empty", "HTML", "another version"],
+)
+def test_odd_answers(folder: Path, answer: Answer, problem: str) -> None:
+    """An answer that makes no sense is one line on stderr that says why, and exit code 1."""
+    with exporter(lambda _: answer) as url:
+        leave_url(folder, url)
+        for form in ((), ("--json",)):
+            code, out, err = asyncio.run(ask(folder, *form))
+            assert (code, out) == (1, "")
+            assert err.startswith(problem.replace("URL", url))
+            assert err.count("\n") == 1
+
+
+def test_no_service(folder: Path) -> None:
+    """Where there is no service, or none any more, one line says so, with exit code 1."""
+    missing = asyncio.run(ask(folder))
+    with exporter(busy) as url:
+        leave_url(folder, url)
+    gone = asyncio.run(ask(folder))
+    leave_url(folder, "nonsense")
+    nonsense = asyncio.run(ask(folder))
+
+    line = f'cannot find the service in "{folder}"; is it running, and is --runtime-dir its own?\n'
+    assert missing == (1, "", line)
+    assert gone[:2] == (1, "")
+    assert gone[2].startswith(f"cannot reach {url}/status: ")
+    assert gone[2].endswith("Connection refused; is the service running?\n")
+    assert nonsense[:2] == (1, "")
+    assert nonsense[2].startswith("cannot reach nonsense/status: ")
+    assert nonsense[2].count("\n") == 1
+
+
+def test_no_proxy_is_asked(folder: Path) -> None:
+    """A proxy in the environment knows no way to a service on this machine."""
+    with exporter(busy) as url:
+        leave_url(folder, url)
+        code, _, err = asyncio.run(ask(folder, http_proxy="http://127.0.0.1:9", no_proxy=""))
+
+    assert (code, err) == (0, "")

@@ -1,0 +1,175 @@
+"""The page for people: whole, small, and safe whatever the names in it are."""
+
+import base64
+import dataclasses
+import hashlib
+import re
+from html.parser import HTMLParser
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from supervisor import page as module
+from supervisor.allocations import Allocation
+from supervisor.page import POLICY, page
+from supervisor.snapshot import Snapshot
+from supervisor.status import About, status
+from tests.fakes import showcase
+
+NOW, WALL = 1000.0, 1_700_000_000.0
+HOSTILE = '<script>alert("1")</script><img src=x onerror=alert(2)>\' onload="x" & &lt;b&gt;'
+
+
+class Reader(HTMLParser):
+    """What a browser makes of a page: its elements, attributes and text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str]] = []
+        self.text = ""
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note an element."""
+        self.tags.append(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+
+    def handle_data(self, data: str) -> None:
+        """Note text."""
+        self.text += data
+
+
+def shown(known: Snapshot, about: About = showcase.ABOUT) -> str:
+    """Return the page of what is known."""
+    return page(status(known, about, NOW, WALL))
+
+
+def named(name: str) -> Snapshot:
+    """Return the busy node with *name* wherever a name can come from outside."""
+    known = showcase.snapshot(NOW, WALL)
+    assert known.node
+    assert known.service
+    inventory = known.node.inventory
+    gpus = tuple(replace(gpu, name=name, pci_bus_id=name) for gpu in inventory.gpus)
+    problems = tuple(replace(one, text=name) for one in known.service.problems)
+    health = tuple(
+        replace(device, reasons=tuple(replace(reason, detail=name) for reason in device.reasons))
+        for device in known.node.health
+    )
+    return dataclasses.replace(
+        known,
+        node=replace(
+            known.node,
+            inventory=replace(inventory, gpus=gpus, driver_version=name),
+            health=health,
+        ),
+        service=replace(known.service, problems=problems),
+        allocations=(
+            Allocation(showcase.SHARED, f"{showcase.UUIDS[0]}::0", name, name, name),
+            Allocation(name, showcase.UUIDS[1], name, name, name),
+            Allocation(name, name, name, name, name),
+        ),
+    )
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_characters="\r\0"), min_size=1))
+def test_names_from_outside_are_text(name: str) -> None:
+    """No name adds an element or an attribute to the page; it is shown as it is."""
+    usual, odd = Reader(shown(named("plain"))), Reader(shown(named(name)))
+    assert odd.tags == usual.tags
+    assert [key for key, _ in odd.attributes] == [key for key, _ in usual.attributes]
+    assert f"{name}/{name}/{name}" in odd.text
+
+
+def test_a_pod_named_like_a_script() -> None:
+    """A name full of markup is on the page as text only."""
+    text = shown(named(HOSTILE), About(HOSTILE, 10.0, HOSTILE))
+    assert Reader(text).tags.count("script") == 1
+    assert "img" not in Reader(text).tags
+    assert HOSTILE in Reader(text).text
+
+
+def test_the_policy_allows_the_page_and_nothing_else() -> None:
+    """Every script and style is the one whose hash the policy names; no attribute is either."""
+    text = shown(showcase.snapshot(NOW, WALL))
+    for tag in ("script", "style"):
+        (content,) = re.findall(f"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        assert f"{tag}-src 'sha256-{digest}';" in POLICY
+    attributes = Reader(text).attributes
+    assert not [name for name, _ in attributes if name == "style" or name.startswith("on")]
+    links = [value for name, value in attributes if name in {"src", "href", "action"}]
+    assert all(link.startswith(("#", "data:")) for link in links)
+    assert POLICY.startswith("default-src 'none';")
+
+
+def test_the_script_and_the_style_stay_whole() -> None:
+    """Nothing in them could end their element early."""
+    assert "</" not in module.SCRIPT + module.STYLE
+    assert module.SCRIPT.isascii()
+    assert module.STYLE.isascii()
+
+
+def test_a_full_node_is_a_small_page() -> None:
+    """Eight GPUs with a hundred replicas each and a hundred holders take under 60 KiB."""
+    text = shown(showcase.snapshot(NOW, WALL, replicas=100, held=100))
+    assert text.count("batch-worker-") > 80
+    assert len(text.encode()) < 60 * 1024
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "4 of 8 GPUs are not healthy",
+        "for 14 min",
+        "GPU has fallen off the bus",
+        "Drain the node and reboot it.",
+        "2 of 4 used",
+        "1 of 4 used, 4 unhealthy",
+        "research/llm-eval-0/main",
+        "not-shared: cannot share",
+        "16 of 28",
+        "MIG-00000007-0000-0000-0000-000000000001",
+        "↻ recovering",
+    ],
+)
+def test_what_a_busy_node_shows(text: str) -> None:
+    """State, reasons with advice, replicas, holders and problems are in words on the page."""
+    assert text in Reader(shown(showcase.snapshot(NOW, WALL))).text
+
+
+def test_what_nobody_knows() -> None:
+    """A page before anything is known says so, and invents no number."""
+    text = Reader(shown(Snapshot())).text
+    assert "Nothing is known of the GPUs yet" in text
+    assert "not live: supervisor: no sign of life" in text
+    known = dataclasses.replace(showcase.snapshot(NOW, WALL), allocations=None)
+    text = Reader(shown(known)).text
+    assert "unknown of 4 used" in text
+    assert "the kubelet does not tell who holds what" in text
+
+
+def luminance(colour: str) -> float:
+    """Return the relative luminance of a colour like #fff or #1a7f37, as WCAG defines it."""
+    digits = colour.removeprefix("#")
+    pairs = [c * 2 for c in digits] if len(digits) == 3 else re.findall("..", digits)
+    channels = [int(pair, 16) / 255 for pair in pairs]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return sum(weight * c for weight, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+@pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
+def test_text_can_be_read(scheme: int) -> None:
+    """Every colour of text has the contrast of 4.5 that WCAG AA wants, in both schemes."""
+    rules = re.findall(r":root \{(.*?)\}", module.STYLE, re.DOTALL)
+    colours = dict(re.findall(r"--([\w-]+): (#\w+);", rules[scheme]))
+    for text in ("text", "quiet", "good", "bad", "warn", "move"):
+        for back in ("back", "card"):
+            low, high = sorted((luminance(colours[text]), luminance(colours[back])))
+            assert (high + 0.05) / (low + 0.05) >= 4.5, (text, back)
+    low, high = sorted((luminance(colours["text"]), luminance(colours["bad-back"])))
+    assert (high + 0.05) / (low + 0.05) >= 4.5

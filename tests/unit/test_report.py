@@ -1,0 +1,93 @@
+"""The JSON of /status, on which other people's scripts depend."""
+
+from collections.abc import Iterator
+
+import msgspec
+from msgspec import inspect
+
+from supervisor import pages, report
+from supervisor.snapshot import Snapshot
+from tests.fakes import showcase
+
+FIELDS = {
+    "": "time version ok node gpus strays resources processes configuration xids",
+    "node.": "driver_version backend maintenance live ready problems failed persisted driver_hangs",
+    "node.live.": "ok problems",
+    "node.ready.": "ok problems",
+    "node.problems.": "kind text fatal",
+    "node.failed.": "index error",
+    "gpus.": "uuid state healthy reasons since transitions index model pci_bus_id numa_node "
+    "memory_mib recovery_action monitoring mig instances resources holders",
+    "gpus.reasons.": "kind detail text advice",
+    "gpus.instances.": "uuid state healthy reasons since transitions place gpu_instance "
+    "compute_instance profile memory_mib",
+    "gpus.instances.reasons.": "kind detail text advice",
+    "gpus.resources.": "resource advertised used unhealthy",
+    "gpus.holders.": "namespace pod container resource uuid device",
+    "strays.": "namespace pod container resource uuid device",
+    "resources.": "name devices healthy unhealthy allocated registered registrations streams "
+    "answering",
+    "processes.": "name state restarts pid",
+    "configuration.": "hash loaded problem",
+    "xids.": "uuid xid name count last",
+}
+"""Take nothing away here and rename nothing: only what is added is no harm to others."""
+
+
+def fields(kind: inspect.Type, path: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the names of the fields of every object in the JSON by the object's place."""
+    match kind:
+        case inspect.StructType(fields=own):
+            yield path, " ".join(field.encode_name for field in own)
+            for field in own:
+                yield from fields(field.type, f"{path}{field.encode_name}.")
+        case inspect.UnionType(types=types):
+            for one in types:
+                yield from fields(one, path)
+        case inspect.VarTupleType(item_type=item):
+            yield from fields(item, path)
+        case _:
+            pass
+
+
+def test_the_names_of_the_fields() -> None:
+    """These are the fields, by the names that scripts use."""
+    assert dict(fields(inspect.type_info(report.Status))) == FIELDS
+
+
+def test_every_field_is_always_there() -> None:
+    """What is not known is null: a script never has to ask whether there is such a field."""
+    answer = pages.answer("/status", Snapshot(), showcase.ABOUT)
+    assert answer is not None
+    told = msgspec.json.decode(answer.body)
+    assert list(told) == FIELDS[""].split()
+    assert list(told["node"]) == FIELDS["node."].split()
+    assert {name for name, value in told.items() if value is None} == {
+        "gpus",
+        "strays",
+        "resources",
+        "processes",
+        "configuration",
+        "xids",
+    }
+
+
+def test_the_json_of_a_busy_node() -> None:
+    """The JSON holds what the status holds, and names states and reasons as metrics do."""
+    answer = pages.answer("/status", showcase.snapshot(50.0, 1_700_000_000.0), showcase.ABOUT)
+    assert answer is not None
+    told = msgspec.json.decode(answer.body)
+    read = msgspec.json.decode(answer.body, type=report.Status)
+    assert msgspec.json.encode(read) == answer.body.rstrip()
+    assert dict(answer.headers)["Content-Type"] == "application/json"
+    assert [gpu["index"] for gpu in told["gpus"]] == list(range(8))
+    assert {reason["kind"] for gpu in told["gpus"] for reason in gpu["reasons"]} >= {
+        "gpu-lost",
+        "xid",
+    }
+
+
+def test_other_paths() -> None:
+    """Nothing but the page and the JSON is answered."""
+    for path in ("/status/", "//", "/index.html", ""):
+        assert pages.answer(path, Snapshot(), showcase.ABOUT) is None

@@ -1,0 +1,151 @@
+"""What the status says of the node, its resources and the service."""
+
+import dataclasses
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from proto.control import (
+    ConfigurationState,
+    Problem,
+    ProblemKind,
+    ProcessState,
+    ServiceState,
+)
+from proto.messages import DeviceHealth, FailedGpu, Reason, ReasonKind, XidCount
+from supervisor import report
+from supervisor.allocations import Allocation
+from supervisor.snapshot import Snapshot
+from supervisor.status import About, status
+from tests.unit.builders import gpu, inventory, node_state, worker_state
+
+NOW, WALL, GPU = 1000.0, 1_700_000_000.0, "nvidia.com/gpu"
+ABOUT = About(version="1.2.3", stale_after=10.0)
+
+SERVICE = ServiceState(processes=(ProcessState("monitor", "running", 2, 77),), planned=(GPU,))
+NODE = replace(node_state({"A": (), "B": ()}), inventory=inventory(gpu(0, uuid="A")))
+WORKERS = {GPU: (worker_state(GPU, healthy=1, replicas={"A": 1}), NOW)}
+WELL = Snapshot(SERVICE, NOW, NODE, WORKERS, (), node_at=NOW)
+BROKEN = replace(NODE, health=(DeviceHealth("A", (Reason(ReasonKind.XID, "79"),)),))
+PARTIAL = replace(NODE, inventory=inventory(gpu(0, uuid="A"), failed=(FailedGpu(1, "lost"),)))
+
+
+def shown(**fields: Any) -> report.Status:
+    """Return the status of a node on which all is well, but for *fields*."""
+    return status(dataclasses.replace(WELL, **fields), ABOUT, NOW, WALL)
+
+
+def test_before_anything_is_known() -> None:
+    """What nobody has told yet is null; only that the service is not live is known."""
+    silent = report.Verdict(ok=False, problems=("supervisor: no sign of life",))
+    unknown = report.Node(None, None, None, silent, silent, None, None, None, None)
+    assert status(Snapshot(), ABOUT, NOW, WALL) == report.Status(
+        WALL, "1.2.3", False, unknown, None, None, None, None, None, None
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, True),
+        ({"node": BROKEN}, False),
+        ({"node": PARTIAL}, False),
+        ({"node": None}, False),
+        ({"node_at": NOW - 10.0}, True),
+        ({"node_at": NOW - 10.1}, False),
+        ({"service": replace(SERVICE, unknown=Reason(ReasonKind.MAINTENANCE))}, False),
+        ({"service": None}, False),
+        ({"service_at": NOW - 10.1}, False),
+        ({"workers": {}}, False),
+        ({"workers": {GPU: (worker_state(GPU, streams=0), NOW)}}, False),
+        ({"workers": {GPU: (worker_state(GPU, unhealthy=1), NOW)}}, False),
+        ({"allocations": None}, True),
+    ],
+    ids=[
+        "all is well",
+        "a GPU has a fault",
+        "a GPU cannot be enumerated",
+        "the monitor never spoke",
+        "the monitor spoke just in time",
+        "the monitor is silent",
+        "maintenance",
+        "the supervisor never spoke",
+        "the supervisor is silent",
+        "a worker never spoke",
+        "the kubelet does not listen",
+        "a planned device is gone",
+        "the kubelet does not tell who holds what",
+    ],
+)
+def test_ok(fields: dict[str, object], expected: bool) -> None:  # noqa: FBT001 - a table's column
+    """The node is well only if everybody says so; who holds what does not matter."""
+    assert shown(**fields).ok is expected
+
+
+def test_the_node() -> None:
+    """The probes' answers, problems and what the supervisor knows are told as they are."""
+    problem = Problem(ProblemKind.LIST_TOO_LONG, "too many")
+    service = replace(SERVICE, problems=(problem,), hangs=3, quiesced=True)
+    node = replace(PARTIAL, persisted=False)
+    assert shown(service=service, node=node).node == report.Node(
+        driver_version="580.95.05",
+        backend=None,
+        maintenance=True,
+        live=report.Verdict(ok=True, problems=()),
+        ready=report.Verdict(ok=False, problems=("list-too-long: too many",)),
+        problems=(report.Problem(ProblemKind.LIST_TOO_LONG, "too many", fatal=True),),
+        failed=(report.FailedGpu(1, "lost"),),
+        persisted=False,
+        driver_hangs=3,
+    )
+
+
+def test_a_resource() -> None:
+    """A resource shows what its worker told and how many of its devices are held."""
+    held = tuple(Allocation(name, "A", "n", "p", "c") for name in (GPU, GPU, "other"))
+    worker = worker_state(GPU, healthy=6, unhealthy=2, registrations=4, answering=False)
+    assert shown(workers={GPU: (worker, NOW)}, allocations=held).resources == (
+        report.Resource(
+            name=GPU,
+            devices=8,
+            healthy=6,
+            unhealthy=2,
+            allocated=2,
+            registered=True,
+            registrations=4,
+            streams=1,
+            answering=False,
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    "workers", [{}, {GPU: (worker_state(GPU), NOW - 10.1)}], ids=["never heard", "silent"]
+)
+def test_the_resource_of_a_silent_worker(workers: dict[str, object]) -> None:
+    """What a worker does not tell, or told too long ago, is null; what the kubelet tells stays."""
+    assert shown(workers=workers).resources == (report.Resource(name=GPU, allocated=0),)
+    assert shown(workers=workers, allocations=None).resources == (report.Resource(name=GPU),)
+
+
+def test_processes_and_configuration() -> None:
+    """What the supervisor leaves empty is null."""
+    told = ConfigurationState("abc", 5.0, "no such key")
+    gone = ProcessState("exporter", "backoff", 1)
+    service = replace(SERVICE, processes=(*SERVICE.processes, gone), configuration=told)
+    assert shown(service=service).processes == (
+        report.Process("monitor", "running", 2, 77),
+        report.Process("exporter", "backoff", 1, None),
+    )
+    assert shown(service=service).configuration == report.Configuration("abc", 5.0, "no such key")
+    assert shown().configuration == report.Configuration(None, None, None)
+
+
+def test_xids() -> None:
+    """Every Xid bears its name; where the driver named no GPU, and no time is known, is null."""
+    node = replace(NODE, xids=(XidCount("A", 79, 2, 5.0), XidCount("", 31, 1)))
+    assert shown(node=node).xids == (
+        report.XidSeen("A", 79, "GPU has fallen off the bus", 2, 5.0),
+        report.XidSeen(None, 31, "GPU memory page fault", 1, None),
+    )

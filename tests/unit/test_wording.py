@@ -1,0 +1,104 @@
+"""The words for how the node is."""
+
+import dataclasses
+
+import pytest
+from msgspec.structs import replace
+
+from proto.messages import DeviceHealth
+from supervisor import wording
+from supervisor.report import Resource, Status
+from supervisor.snapshot import Snapshot
+from supervisor.status import status
+from tests.fakes import showcase
+from tests.unit.builders import inventory, node_state
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (-1.0, "0 s"),
+        (0.9, "0 s"),
+        (59.9, "59 s"),
+        (60, "1 min"),
+        (3599, "59 min"),
+        (7200, "2 h"),
+        (86400 * 40, "40 d"),
+    ],
+)
+def test_ago(seconds: float, words: str) -> None:
+    """A duration is told in its largest unit."""
+    assert wording.ago(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("resource", "words"),
+    [
+        (Resource(name="r"), "? unknown"),
+        (Resource(name="r", registered=False, streams=0), "✗ not registered"),
+        (Resource(name="r", registered=True, streams=0), "✗ does not listen"),
+        (Resource(name="r", registered=True, streams=1), "✓ listens"),
+    ],
+)
+def test_the_kubelet(resource: Resource, words: str) -> None:
+    """How a resource stands with the kubelet is one word and a sign."""
+    assert wording.kubelet(resource) == words
+
+
+def of(known: Snapshot) -> Status:
+    """Return the status of what is known."""
+    return status(known, showcase.ABOUT, 50.0, 1e9)
+
+
+BUSY = showcase.snapshot(50.0, 1e9)
+
+
+def quiesced() -> Snapshot:
+    """Return the busy node under maintenance, with a configuration that was refused."""
+    assert BUSY.service
+    assert BUSY.node
+    configuration = replace(BUSY.service.configuration, problem="no such key")
+    service = replace(BUSY.service, quiesced=True, configuration=configuration)
+    return dataclasses.replace(BUSY, service=service, node=replace(BUSY.node, persisted=False))
+
+
+def healthy() -> Snapshot:
+    """Return the busy node without any fault."""
+    assert BUSY.node
+    well = tuple(DeviceHealth(device.uuid) for device in BUSY.node.health)
+    return dataclasses.replace(BUSY, node=replace(BUSY.node, health=well))
+
+
+EMPTY = dataclasses.replace(
+    BUSY, node=replace(node_state({}), inventory=inventory()), allocations=()
+)
+
+
+@pytest.mark.parametrize(
+    ("known", "words"),
+    [
+        (BUSY, "4 of 8 GPUs are not healthy"),
+        (healthy(), "All 8 GPUs are healthy"),
+        (quiesced(), "Under maintenance: no GPU is handed out"),
+        (EMPTY, "There is no GPU on this node"),
+        (Snapshot(), "Nothing is known of the GPUs yet"),
+    ],
+    ids=["busy", "healthy", "maintenance", "no GPU", "nothing known"],
+)
+def test_the_headline(known: Snapshot, words: str) -> None:
+    """One line says how the node is."""
+    assert wording.headline(of(known)) == words
+
+
+def test_problems() -> None:
+    """Everything that is wrong beside the devices is told, and nothing twice."""
+    told = wording.problems(of(quiesced()))
+    assert [line.partition(":")[0] for line in told] == [
+        "not-shared",
+        "the state folder takes no writes",
+        "the newest configuration was refused",
+    ]
+    assert wording.problems(of(Snapshot())) == ["not live: supervisor: no sign of life"]
+    assert "holds 1 nvidia.com/sharedgpu that the node no longer has" in " ".join(
+        wording.problems(of(dataclasses.replace(EMPTY, allocations=BUSY.allocations)))
+    )
