@@ -87,8 +87,10 @@ class Kubelet:
             self.stop()
 
     def show_log(self) -> None:
-        """Print the end of its log."""
+        """Print the end of its log, and what the containers of pods wrote."""
         self._daemon.show_log()
+        for log in sorted(_LOGS.glob("*/*/*.log")):
+            print(f"--- {log}", log.read_text(), sep="\n")  # noqa: T201
 
     def run_pod(
         self, name: str, resource: str, count: int, command: str = PRINT_VISIBLE_DEVICES

@@ -16,8 +16,7 @@ REPOSITORY = Path(__file__).parents[2]
 NAME = "gpu-sharing-plugin"
 BOOTED = Path("/run/systemd/system")
 
-# What a systemd of a user cannot do inside the tests' namespaces: mount anything. And a watchdog for
-# the impatient.
+# Off is what a user's systemd cannot do here: mount anything. On is a watchdog for the impatient.
 DROP_IN = """\
 [Service]
 ExecStart=
