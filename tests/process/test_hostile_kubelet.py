@@ -61,7 +61,9 @@ class Victim:
     async def raw(self, method: str, data: bytes) -> grpc.StatusCode:
         """Return how a call of any method with any bytes ends."""
         try:
-            await self.channel.unary_unary(method)(data, timeout=PATIENCE)
+            call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
+            call = self.channel.unary_unary(method)
+            await call(data, timeout=PATIENCE)
         except grpc.aio.AioRpcError as error:
             return error.code()
         return grpc.StatusCode.OK
