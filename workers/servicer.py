@@ -123,7 +123,7 @@ class Servicer(DevicePluginServicer):
     async def GetPreferredAllocation(
         self, request: api.PreferredAllocationRequest, context: PreferredContext
     ) -> api.PreferredAllocationResponse:
-        """Answer what each container should get; never with an error to a kubelet: a pod fails then."""
+        """Answer what each container should get; never an error to a kubelet, which fails a pod."""
         with self.rpcs.counted("GetPreferredAllocation", context):
             await _require_few(len(request.container_requests), context)
             answers = [self._preferred(one) for one in request.container_requests]
