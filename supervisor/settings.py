@@ -17,9 +17,9 @@ from simulator.node import Node, NodeError, complete
 from supervisor import files, logs, naming, sharing
 from supervisor.configuration import Configuration, Pattern, XidRule, decode, plain
 from supervisor.explain import explain
-from supervisor.logs import Format, Level
 from supervisor.option import Option
 from supervisor.options import OPTIONS
+from supervisor.placement import Service
 
 SOCKET_PATH_LIMIT = 107
 """Bytes of a unix socket's path on Linux, without its final NUL."""
@@ -44,34 +44,6 @@ class SettingsError(Exception):
         if len(text) > MESSAGE_LIMIT:
             text = f"{text[: MESSAGE_LIMIT // 2]} ... {text[-MESSAGE_LIMIT // 2 :]}"
         super().__init__(text)
-
-
-class Service(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    """What is no part of the file: where this service lives on its machine."""
-
-    config_file: str = ""
-    resource_config: str = ""
-    device_plugin_path: str = "/var/lib/kubelet/device-plugins"
-    kubelet_socket: str | None = None
-    runtime_dir: str = "/run/gpu-sharing-plugin"
-    state_dir: str = "/var/lib/gpu-sharing-plugin"
-    metrics_address: str = ":9450"
-    pod_resources_socket: str = "/var/lib/kubelet/pod-resources/kubelet.sock"
-    pod_labels: bool = True
-    cdi_spec_dir: str = "/var/run/cdi"
-    cdi_kind: str = "k8s.device-plugin.nvidia.com/gpu"
-    cdi_feature_flags: tuple[str, ...] = ()
-    cdi_disable_hooks: tuple[str, ...] = ()
-    simulated_node: str = ""
-    log_format: Format = Format.TEXT
-    log_level: Level = Level.INFO
-
-    @property
-    def registration_socket(self) -> str:
-        """The kubelet's socket; empty for none."""
-        if self.kubelet_socket is not None:
-            return self.kubelet_socket
-        return f"{self.device_plugin_path}/kubelet.sock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +177,8 @@ def _check(configuration: Configuration, service: Service) -> None:
         )
     if not CDI_KIND.fullmatch(service.cdi_kind):
         raise SettingsError(f'cannot use --cdi-kind "{service.cdi_kind}": write VENDOR/CLASS')
+    if problem := service.guard.problem():
+        raise SettingsError(problem)
     _check_names("gpus", configuration.resources.gpus)
     _check_names("mig", configuration.resources.mig)
     _check_paths(service)
