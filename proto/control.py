@@ -184,6 +184,17 @@ class ExporterSettings(msgspec.Struct, frozen=True):
     """Where to leave the URL, for those who look for the running service."""
 
 
+class ClusterSettings(msgspec.Struct, frozen=True):
+    """What the process that speaks with the Kubernetes API is told at its start."""
+
+    paths: Paths
+    node: str
+    events: bool
+    condition: bool
+    label: str
+    """The label whose value to report; empty: none."""
+
+
 class Stop(msgspec.Struct, frozen=True, tag=True):
     """Order: end; *withdraw* if the resource is gone for good, so its list goes empty first."""
 
@@ -289,5 +300,11 @@ class Settled(msgspec.Struct, frozen=True, tag=True):
     registered: bool
 
 
+class Labelled(msgspec.Struct, frozen=True, tag=True):
+    """Report: the node's label names this configuration; empty: it has no such label."""
+
+    value: str
+
+
 Order = Stop | Register | Unknown | MarkHealthy | Configure | ServiceState
-Report = Ready | Beat | Inventoried | NotReady | Marked | Settled
+Report = Ready | Beat | Inventoried | NotReady | Marked | Settled | Labelled

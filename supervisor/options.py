@@ -1,62 +1,10 @@
 """The options of `run`: each one's flag, environment variable and place in the settings."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 from proto.control import AllocationPolicy, DeviceIdStrategy, DeviceListStrategy
 from supervisor import logs
+from supervisor.choice import Fallback
 from supervisor.configuration import Discovery, MigStrategy
-
-
-@dataclass(frozen=True, slots=True)
-class Option:
-    """One setting as users give it; the precedence is flag, environment, file, default."""
-
-    flags: tuple[str, ...]
-    """The flag and its aliases."""
-    path: str
-    """Its place in the settings; under `service.` it is no part of the configuration file."""
-    help: str
-    environment: tuple[str, ...] = ()
-    parse: Callable[[str], object] = str
-    """Makes the setting of a flag's or variable's text; ValueError says what is allowed."""
-    switch: bool = False
-    """The bare flag means true."""
-    repeatable: bool = False
-    """The flag may be given several times, as well as with several values."""
-
-
-def boolean(text: str) -> bool:
-    """Return the truth of *text*, in the spellings of Go's ParseBool."""
-    if text in {"1", "t", "T", "true", "TRUE", "True"}:
-        return True
-    if text in {"0", "f", "F", "false", "FALSE", "False"}:
-        return False
-    raise ValueError("write true or false")
-
-
-def one_of(*allowed: str) -> Callable[[str], str]:
-    """Return what takes one of the *allowed* texts."""
-
-    def parse(text: str) -> str:
-        if text not in allowed:
-            raise ValueError(f"write {' or '.join(allowed)}")
-        return text
-
-    return parse
-
-
-def number(text: str) -> int:
-    """Return *text* as a number."""
-    if not text.isdecimal():
-        raise ValueError("write a number")
-    return int(text)
-
-
-def several(parse: Callable[[str], object]) -> Callable[[str], tuple[object, ...]]:
-    """Return what takes texts separated by commas, each as *parse* does."""
-    return lambda text: tuple(parse(one.strip()) for one in text.split(",") if one.strip())
-
+from supervisor.option import Option, boolean, number, one_of, several
 
 OPTIONS = (
     Option(
@@ -64,6 +12,56 @@ OPTIONS = (
         "service.configFile",
         "configuration file, YAML or JSON",
         ("CONFIG_FILE",),
+    ),
+    Option(
+        ("--config-dir",),
+        "service.configDir",
+        "folder of configuration files, of which the node's label, --config-default or a fallback "
+        "chooses one",
+        ("CONFIG_DIR",),
+    ),
+    Option(
+        ("--config-label",),
+        "service.configLabel",
+        "label of the node whose value names the file in --config-dir; followed with --node-name",
+        ("CONFIG_LABEL",),
+    ),
+    Option(
+        ("--config-default",),
+        "service.configDefault",
+        "the file in --config-dir for a node without the label",
+        ("CONFIG_DEFAULT",),
+    ),
+    Option(
+        ("--config-fallback-strategies",),
+        "service.configFallbackStrategies",
+        "without label and default, the first of these that fits: named (the file called default), "
+        "single (the only file), empty (built-in defaults)",
+        ("CONFIG_FALLBACK_STRATEGIES",),
+        several(one_of(*Fallback)),
+        repeatable=True,
+    ),
+    Option(
+        ("--node-name",),
+        "service.nodeName",
+        "this node's name in the cluster",
+        ("NODE_NAME",),
+    ),
+    Option(
+        ("--node-events",),
+        "service.nodeEvents",
+        "tell of fatal Xids and of GPUs that become Unhealthy or Healthy by Events of the node",
+        ("NODE_EVENTS",),
+        boolean,
+        switch=True,
+    ),
+    Option(
+        ("--node-condition",),
+        "service.nodeCondition",
+        "keep the node's condition XidCriticalError",
+        ("NODE_CONDITION",),
+        boolean,
+        switch=True,
     ),
     Option(
         ("--resource-config",),

@@ -14,11 +14,13 @@ import msgspec
 from health import xid_policy
 from proto.control import DeviceListStrategy
 from simulator.node import Node, NodeError, complete
-from supervisor import files, naming, sharing
+from supervisor import choice, files, naming, sharing
+from supervisor.choice import Choice, Wish
 from supervisor.configuration import Configuration, Pattern, XidRule, decode, plain
 from supervisor.explain import explain
-from supervisor.logs import Format, Level
-from supervisor.options import OPTIONS, Option
+from supervisor.option import Option
+from supervisor.options import OPTIONS
+from supervisor.place import Service
 
 SOCKET_PATH_LIMIT = 107
 """Bytes of a unix socket's path on Linux, without its final NUL."""
@@ -39,32 +41,6 @@ class SettingsError(Exception):
         super().__init__(message.replace("\n", "\\n"))
 
 
-class Service(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    """What is no part of the file: where this service lives on its machine."""
-
-    config_file: str = ""
-    resource_config: str = ""
-    device_plugin_path: str = "/var/lib/kubelet/device-plugins"
-    kubelet_socket: str | None = None
-    runtime_dir: str = "/run/gpu-sharing-plugin"
-    state_dir: str = "/var/lib/gpu-sharing-plugin"
-    metrics_address: str = ":9450"
-    cdi_spec_dir: str = "/var/run/cdi"
-    cdi_kind: str = "k8s.device-plugin.nvidia.com/gpu"
-    cdi_feature_flags: tuple[str, ...] = ()
-    cdi_disable_hooks: tuple[str, ...] = ()
-    simulated_node: str = ""
-    log_format: Format = Format.TEXT
-    log_level: Level = Level.INFO
-
-    @property
-    def registration_socket(self) -> str:
-        """The kubelet's socket; empty for none."""
-        if self.kubelet_socket is not None:
-            return self.kubelet_socket
-        return f"{self.device_plugin_path}/kubelet.sock"
-
-
 @dataclass(frozen=True, slots=True)
 class Settings:
     """Everything that `run` goes by."""
@@ -79,18 +55,30 @@ class Settings:
     """The simulated node to serve instead of the real one."""
     xids: xid_policy.Wishes
     """What the operator says about Xids, from the file and the environment."""
+    choice: Choice
+    """The file of `--config-dir`, if there is such a folder."""
     sources: Mapping[str, str]
     """Where each value of the configuration comes from, by its path."""
     notices: tuple[str, ...] = ()
     """What was taken but has no effect."""
 
+    @property
+    def file(self) -> str:
+        """The configuration file that was read; empty for none."""
+        return _file(self.service, self.choice)
+
     def fingerprint(self) -> str:
         """Return what is another text for other settings."""
-        text = msgspec.json.encode((plain(self.configuration), self.service, self.node))
+        parts = (plain(self.configuration), self.service, self.node, self.choice.name)
+        text = msgspec.json.encode(parts)
         return hashlib.sha256(text).hexdigest()[:12]
 
 
-def load(flags: Mapping[str, str], environment: Mapping[str, str]) -> Settings:
+def load(
+    flags: Mapping[str, str],
+    environment: Mapping[str, str],
+    wish: Wish = Wish(),  # noqa: B008 - it is frozen
+) -> Settings:
     """Return the settings: *flags* by path over *environment* over the file over defaults.
 
     Raises SettingsError.
@@ -100,11 +88,16 @@ def load(flags: Mapping[str, str], environment: Mapping[str, str]) -> Settings:
         if option.path in flags:
             values[option.path] = _parse(option, option.flags[0], flags[option.path])
             sources[option.path] = "flag"
-    content = _read_file(str(values.get("service.configFile", "")))
+    given: dict[str, Any] = {}
+    for path, value in values.items():
+        _put(given, path.split("."), value)
+    service = msgspec.convert(given.get("service", {}), Service)
+    chosen = _choose(service, wish)
+    content = _read_file(_file(service, chosen))
     sources = {**dict.fromkeys(_leaves(content), "file"), **sources}
     for path, value in values.items():
-        _put(content, path.split("."), value)
-    service = msgspec.convert(content.pop("service", {}), Service)
+        if not path.startswith("service."):
+            _put(content, path.split("."), value)
     configuration = _convert(content)
     _check(configuration, service)
     xids, malformed = _xids(configuration, environment)
@@ -115,9 +108,36 @@ def load(flags: Mapping[str, str], environment: Mapping[str, str]) -> Settings:
         address=_address(service.metrics_address),
         node=_node(service.simulated_node),
         xids=xids,
+        choice=chosen,
         sources={path: sources.get(path, "default") for path in _leaves(plain(configuration))},
         notices=(*_notices(configuration), *malformed),
     )
+
+
+def _choose(service: Service, wish: Wish) -> Choice:
+    """Return which file of the folder to read; refuse what does not go together."""
+    for flag, wanted in (("events", service.node_events), ("condition", service.node_condition)):
+        if wanted and not service.node_name:
+            raise SettingsError(f"cannot use --node-{flag} without --node-name: name the node")
+    if not service.config_dir:
+        return Choice("")
+    if service.config_file:
+        raise SettingsError("cannot use --config-dir beside --config-file: choose one")
+    default, fallbacks = service.config_default, service.config_fallback_strategies
+    try:
+        chosen = choice.choose(choice.listing(service.config_dir), wish, default, fallbacks)
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise SettingsError(f'cannot use --config-dir "{service.config_dir}": {why}') from error
+    if wish.label is None and service.follows_label:
+        return Choice(
+            chosen.name, "cannot tell the node's label: the API server has not answered yet"
+        )
+    return chosen
+
+
+def _file(service: Service, chosen: Choice) -> str:
+    return f"{service.config_dir}/{chosen.name}" if chosen.name else service.config_file
 
 
 def _from_environment(environment: Mapping[str, str]) -> tuple[dict[str, object], dict[str, str]]:

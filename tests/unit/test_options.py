@@ -2,7 +2,8 @@
 
 import pytest
 
-from supervisor.options import OPTIONS, boolean, number, one_of, several
+from supervisor.option import boolean, number, one_of, several
+from supervisor.options import OPTIONS
 
 TRUE = ("1", "t", "T", "true", "TRUE", "True")
 FALSE = ("0", "f", "F", "false", "FALSE", "False")
@@ -39,6 +40,13 @@ def test_no_two_options_share_a_name() -> None:
 
 NAMES = """
 --config-file CONFIG_FILE
+--config-dir CONFIG_DIR
+--config-label CONFIG_LABEL
+--config-default CONFIG_DEFAULT
+--config-fallback-strategies CONFIG_FALLBACK_STRATEGIES
+--node-name NODE_NAME
+--node-events NODE_EVENTS
+--node-condition NODE_CONDITION
 --resource-config NVIDIA_DRIVER_RESOURCE_CONFIG
 --fail-on-init-error FAIL_ON_INIT_ERROR
 --driver-root-ctr-path DRIVER_ROOT_CTR_PATH CONTAINER_DRIVER_ROOT

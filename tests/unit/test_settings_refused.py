@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.options import OPTIONS, Option
+from supervisor.option import Option
+from supervisor.options import OPTIONS
 from supervisor.settings import load
 from tests.unit.refusal import message
 
