@@ -10,16 +10,20 @@ simulate: .venv/installed
 
 # Lint, types and all tests that need no root.
 test: .venv/installed
+	@.venv/bin/python scripts/fetch-helm
 	@scripts/check & check=$$!; scripts/test $(ARGS); tests=$$?; wait $$check && exit $$tests
 
 # The same against a real kubelet: root, Debian.
 e2e: .venv/installed
 	@scripts/e2e $(ARGS)
 
-# After a change of a .proto file, of a flag or of a message: what is made from them.
+# After a change of a .proto file, a flag, a message, an alert or a panel: what is made from them.
 generate: .venv/installed
 	@scripts/gen-proto
 	@.venv/bin/python scripts/gen-docs
+	@scripts/gen-rules
+	@.venv/bin/python scripts/gen-dashboard
+	@.venv/bin/python scripts/chart
 
 .venv/installed: requirements-dev.lock pyproject.toml
 	@$(PYTHON) -m venv .venv || { echo "cannot create .venv: install Python >= 3.11 with its venv module (Debian: python3-venv)" >&2; exit 1; }

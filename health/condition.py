@@ -157,7 +157,8 @@ def _after_failed(before: Condition, why: str, now: float) -> Condition:
 
 
 def _unproven(before: Condition, now: float) -> Condition:
-    return _in(replace(before, proven_at=None, clean=0), DeviceState.LOST, now)
+    after = replace(before, proven_at=None, clean=0, energy=None, reset_seen=False)
+    return _in(after, DeviceState.LOST, now)
 
 
 def _unless_lost(before: Condition) -> DeviceState:

@@ -123,7 +123,7 @@ class Monitor:
             self._rescan()
         if now >= self._look_at:
             self._look_at = now + self._settings.poll_interval
-            self._look(now)
+            self._look(now, self._conditions)
         self._follow(now)
         if self._watch.find_overdue(self._settings.hang_after, now):
             self._publish()
@@ -153,10 +153,11 @@ class Monitor:
             self._channel.send(Marked(error=f'cannot find a GPU or MIG instance "{device}"'))
             return
         logger.warning("marked healthy by the operator", device=device)
-        self._become(verdict.after_marks(self._conditions, uuids, now))
+        # With a look before anybody hears of it: what it still shows is no matter of belief.
+        self._look(now, verdict.after_marks(self._conditions, uuids, now))
         self._channel.send(Marked())
 
-    def _look(self, now: float) -> None:
+    def _look(self, now: float, conditions: verdict.Conditions) -> None:
         """Look at every GPU for what no event tells, and for proof that a fault is gone."""
         found = self._found
         looks = look_at_all(self._nvml, found.inventory, found.handles)
@@ -166,7 +167,7 @@ class Monitor:
         self._had_access |= any(not one.denied for one in looks.values())
         self._actions = {uuid: one.action for uuid, one in looks.items()}
         recovery = self._settings.recovery
-        self._become(verdict.after_looks(self._conditions, found.inventory, looks, recovery, now))
+        self._become(verdict.after_looks(conditions, found.inventory, looks, recovery, now))
 
     def _rescan(self) -> None:
         """Look for GPUs and MIG instances that came or went."""

@@ -5,6 +5,7 @@ import enum
 import msgspec
 
 from proto.cdi import CdiSettings
+from proto.cluster import Labelled
 from proto.messages import Inventory, Reason, ReasonKind
 from proto.recovery import Recovery
 from proto.xids import XidPolicy
@@ -182,17 +183,12 @@ class ExporterSettings(msgspec.Struct, frozen=True):
     version: str
     url_file: str
     """Where to leave the URL, for those who look for the running service."""
-
-
-class ClusterSettings(msgspec.Struct, frozen=True):
-    """What the process that speaks with the Kubernetes API is told at its start."""
-
-    paths: Paths
-    node: str
-    events: bool
-    condition: bool
-    label: str
-    """The label whose value to report; empty: none."""
+    backend: str = "nvml"
+    """What answers for the driver: `nvml` or `simulated`."""
+    pod_resources_socket: str = ""
+    """Where the kubelet tells which container holds which device; empty: nowhere."""
+    pod_labels: bool = True
+    """Whether metrics name the pods."""
 
 
 class Stop(msgspec.Struct, frozen=True, tag=True):
@@ -298,12 +294,6 @@ class Settled(msgspec.Struct, frozen=True, tag=True):
     """Report: a worker is registered with the kubelet, or waits for it."""
 
     registered: bool
-
-
-class Labelled(msgspec.Struct, frozen=True, tag=True):
-    """Report: the node's label names this configuration; empty: it has no such label."""
-
-    value: str
 
 
 Order = Stop | Register | Unknown | MarkHealthy | Configure | ServiceState

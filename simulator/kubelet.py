@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 import grpc
 
 from proto import deviceplugin_pb2 as api
+from proto.podresources_pb2_grpc import add_PodResourcesListerServicer_to_server
+from simulator.pods import PodLister
 
 if TYPE_CHECKING:
     from proto.deviceplugin_pb2_grpc import DevicePluginAsyncStub
@@ -68,6 +70,7 @@ class Kubelet(RegistrationServicer):
 
     def __init__(self, folder: Path, seed: int = 0) -> None:
         self.socket = folder / "kubelet.sock"
+        self.pod_resources = folder.parent / "pod-resources.sock"
         self.resources: dict[str, Resource] = {}
         self.registrations = 0
         self._folder = folder
@@ -83,7 +86,9 @@ class Kubelet(RegistrationServicer):
             path.unlink()
         self._server = grpc.aio.server()
         add_RegistrationServicer_to_server(self, self._server)
-        self._server.add_insecure_port(f"unix:{self.socket}")
+        add_PodResourcesListerServicer_to_server(PodLister(self.holders), self._server)
+        for path in (self.socket, self.pod_resources):
+            self._server.add_insecure_port(f"unix:{path}")
         await self._server.start()
 
     async def stop(self) -> None:
@@ -173,6 +178,10 @@ class Kubelet(RegistrationServicer):
             api.PreferredAllocationRequest(container_requests=[request])
         )
         return [i for i in response.container_responses[0].deviceIDs if i in free]
+
+    def holders(self) -> dict[str, tuple[str, tuple[str, ...]]]:
+        """Return the resource and the ids that each pod holds."""
+        return {pod: (one.resource, one.ids) for pod, one in self._held.items()}
 
     def delete(self, pod: str) -> None:
         """Let a pod's devices be free again."""

@@ -1,7 +1,9 @@
 """The live node's file: the simulated NVML reads it, drills replace it, each time in one piece."""
 
 import fcntl
+import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,6 +33,10 @@ class LiveNode:
             return msgspec.json.decode(self.path.read_bytes(), type=Live)
         except OSError as error:
             raise NodeError(f'cannot find a simulated node at "{self.path.parent}"') from error
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise NodeError(
+                f'cannot read the simulated node in "{self.path}": remove it, or use another folder'
+            ) from error
 
     def xid(self, place: int, code: int, mig: int | None = None) -> None:
         """Let an Xid happen on a GPU, or on the MIG instance at the place *mig* of it."""
@@ -137,6 +143,8 @@ class LiveNode:
             self._show(after)
             new = self.path.with_suffix(".new")
             new.write_bytes(msgspec.json.encode(after))
+            # The kernel's own times are so coarse that two changes in a row could look like one.
+            os.utime(new, ns=(time.time_ns(),) * 2)
             new.replace(self.path)
 
     def _show(self, live: Live) -> None:

@@ -13,18 +13,20 @@ from types import SimpleNamespace
 from inotify_simple import INotify, flags
 
 from proto.messages import LinkLevel
+from simulator.handles import (
+    GPU_IS_LOST,
+    INVALID_ARGUMENT,
+    NO_PERMISSION,
+    NOT_FOUND,
+    NOT_SUPPORTED,
+    TIMEOUT,
+    GpuHandle,
+    MigHandle,
+    NVMLError,
+)
 from simulator.live import LiveNode
 from simulator.node import FIRST_GI, PROFILE, Gpu, Link, Live
 
-INVALID_ARGUMENT, NOT_SUPPORTED, NO_PERMISSION, NOT_FOUND, TIMEOUT, GPU_IS_LOST = 2, 3, 4, 6, 10, 15
-TEXTS = {
-    INVALID_ARGUMENT: "Invalid Argument",
-    NOT_SUPPORTED: "Not Supported",
-    NO_PERMISSION: "Insufficient Permissions",
-    NOT_FOUND: "Not Found",
-    TIMEOUT: "Timeout",
-    GPU_IS_LOST: "GPU is lost",
-}
 LEVELS = {
     LinkLevel.SAME: 0,
     LinkLevel.PIX: 10,
@@ -42,27 +44,15 @@ MILLIJOULES = 1_000_000_000
 ANY_INSTANCE = 0xFFFFFFFF
 
 
-class NVMLError(Exception):
-    """What the binding raises; `value` is the code."""
-
-    def __init__(self, value: int) -> None:
-        super().__init__(TEXTS[value])
-        self.value = value
-
-
 @dataclass(frozen=True, slots=True)
-class GpuHandle:
-    """A GPU, by UUID."""
+class Seen:
+    """The live node at one time."""
 
-    uuid: str
-
-
-@dataclass(frozen=True, slots=True)
-class MigHandle:
-    """A MIG instance, by its place on its GPU."""
-
-    uuid: str
-    place: int
+    version: tuple[int, int]
+    live: Live
+    gpus: tuple[Gpu, ...]
+    peers: dict[str, list[tuple[Gpu, Link]]]
+    """The GPUs to which the node file connects each one, by UUID."""
 
 
 class EventSet:
@@ -85,29 +75,29 @@ class Binding:
 
     def __init__(self, folder: Path) -> None:
         self._store = LiveNode(folder)
-        self._read: tuple[int, int] | None = None
-        self._newest: Live | None = None
-        self._now: tuple[Gpu, ...] = ()
+        self._newest: Seen | None = None
         self._gpus: list[str] = []
-        self._links: dict[str, list[tuple[Gpu, Link]]] = {}
-        """The GPUs to which the node file connects each one, by UUID."""
+
+    def _seen(self) -> Seen:
+        """Return the node as it is now; several threads ask, and none may get what another kept."""
+        version, seen = self._version(), self._newest
+        if seen is None or version != seen.version:
+            live = self._store.read()
+            self._newest = seen = Seen(version, live, live.gpus, live.node.peers())
+        return seen
 
     def _live(self) -> Live:
-        version = self._version()
-        if self._newest is None or version != self._read:
-            self._newest, self._read = self._store.read(), version
-            self._now = self._newest.gpus
-            self._links = self._newest.node.peers()
-        return self._newest
+        return self._seen().live
 
     def _gpu(self, handle: GpuHandle | MigHandle) -> Gpu:
-        while handle.uuid in (live := self._live()).hung:
-            self._wait_for_change(None)
+        while handle.uuid in (seen := self._seen()).live.hung:
+            self._wait_for_change(seen, None)
+        live = seen.live
         if live.denied:
             raise NVMLError(NO_PERMISSION)
         if handle.uuid in live.lost | live.removed:
             raise NVMLError(GPU_IS_LOST)
-        return next(gpu for gpu in self._now if gpu.uuid == handle.uuid)
+        return next(gpu for gpu in seen.gpus if gpu.uuid == handle.uuid)
 
     def _physical(self, handle: GpuHandle | MigHandle) -> Gpu:
         gpu = self._gpu(handle)
@@ -152,7 +142,7 @@ class Binding:
 
     def nvmlDeviceGetMinorNumber(self, handle: GpuHandle) -> int:
         gpu = self._physical(handle)
-        return self._now.index(gpu)
+        return [one.uuid for one in self._seen().gpus].index(gpu.uuid)
 
     def nvmlDeviceGetPciInfo(self, handle: GpuHandle) -> SimpleNamespace:
         return SimpleNamespace(busId=f"0000{self._physical(handle).pci_bus_id}".upper())
@@ -197,12 +187,15 @@ class Binding:
 
     def nvmlDeviceGetTopologyCommonAncestor(self, first: GpuHandle, second: GpuHandle) -> int:
         mine, other = self._physical(first), self._physical(second)
-        paths = (link.path for peer, link in self._links[mine.uuid] if peer.uuid == other.uuid)
+        paths = (
+            link.path for peer, link in self._seen().peers[mine.uuid] if peer.uuid == other.uuid
+        )
         return LEVELS[next(paths, LinkLevel.SYS)]
 
     def _nvlinks(self, handle: GpuHandle) -> list[Gpu | None]:
         """Return the peer of each active NVLink; None for a switch, as between many GPUs."""
-        peers = [(peer, link.nvlinks) for peer, link in self._links[self._physical(handle).uuid]]
+        links = self._seen().peers[self._physical(handle).uuid]
+        peers = [(peer, link.nvlinks) for peer, link in links]
         direct = [peer for peer, count in peers for _ in range(count)]
         if len(direct) <= NVLINKS:
             return list(direct)
@@ -257,26 +250,26 @@ class Binding:
 
     def nvmlEventSetWait(self, events: EventSet, milliseconds: int) -> SimpleNamespace:
         deadline = time.monotonic() + milliseconds / 1000
-        while (event := self._next_event(events)) is None:
+        while (event := self._next_event(events, seen := self._seen())) is None:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise NVMLError(TIMEOUT)
-            self._wait_for_change(left * 1000)
+            self._wait_for_change(seen, left * 1000)
         return event
 
-    def _wait_for_change(self, milliseconds: float | None) -> None:
-        """Wait until the live node is another than the one last read, or the time is over."""
+    def _wait_for_change(self, seen: Seen, milliseconds: float | None) -> None:
+        """Wait until the live node is another than the one *seen*, or the time is over."""
         with INotify() as notice:
             notice.add_watch(self._store.path.parent, flags.MOVED_TO)
-            if self._version() == self._read:  # else it changed before there was the watch
+            if self._version() == seen.version:  # else it changed before there was the watch
                 notice.read(timeout=milliseconds)
 
     def _version(self) -> tuple[int, int]:
         found = self._store.path.stat()
         return found.st_ino, found.st_mtime_ns
 
-    def _next_event(self, events: EventSet) -> SimpleNamespace | None:
-        live = self._live()
+    def _next_event(self, events: EventSet, seen: Seen) -> SimpleNamespace | None:
+        live = seen.live
         for event in live.events:
             if event.number > events.seen and event.gpu in events.registered:
                 events.seen = event.number

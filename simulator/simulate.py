@@ -74,6 +74,7 @@ async def _start(simulation: Simulation) -> asyncio.subprocess.Process:
         f"--runtime-dir={simulation.folder}",
         f"--state-dir={simulation.folder}/state",
         f"--device-plugin-path={simulation.plugins}",
+        f"--pod-resources-socket={simulation.folder}/pod-resources.sock",
         preexec_fn=lambda: die_with(parent),
         start_new_session=True,  # Ctrl-C is for this process, which then stops the service
     )

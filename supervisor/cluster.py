@@ -13,12 +13,11 @@ from loguru import logger
 from health.ledger import BOOT_ID
 from proto import bus
 from proto.channel import Channel, ClosedError
+from proto.cluster import ClusterSettings, Labelled
 from proto.control import (
     BEAT_EVERY,
     Beat,
-    ClusterSettings,
     ExitCode,
-    Labelled,
     Ready,
     Stop,
     Unknown,
@@ -111,7 +110,7 @@ class Cluster:
             await asyncio.sleep(BEAT_EVERY)
 
     async def _listen(self) -> None:
-        socket = bus.health_subscriber(zmq.asyncio.Context(), self._settings.paths.health_bus)
+        socket = bus.health_subscriber(zmq.asyncio.Context(), self._settings.health_bus)
         while True:
             state = await bus.receive(socket)
             if isinstance(state, NodeState) and state.age > self._age:

@@ -1,26 +1,22 @@
-"""The exporter process: HTTP for Prometheus and for the kubelet's probes.
+"""The exporter process: HTTP for Prometheus, for the kubelet's probes and for people.
 
-It listens to the node's state on the health bus, to the workers' on the telemetry bus and to the
-supervisor's on its channel, and answers /metrics, /livez, /readyz, /status and / from the newest of
-each.
-HTTP runs in threads, which only read one immutable snapshot.
+It listens to the node's state on the health bus, to the workers' on the telemetry bus, to the
+supervisor's on its channel and to the kubelet's word on who holds what, and answers /metrics,
+/livez, /readyz, /status and / from the newest of each. One asyncio loop, no threads.
 """
 
 import asyncio
-import json
-import socket
-import threading
+import gzip
+import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from socketserver import TCPServer, ThreadingMixIn
-from typing import TYPE_CHECKING
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 import zmq.asyncio
 from loguru import logger
-from prometheus_client import CollectorRegistry, make_wsgi_app
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
 
 from proto import bus
 from proto.channel import Channel, ClosedError
@@ -35,16 +31,15 @@ from proto.control import (
     Stop,
 )
 from proto.messages import NodeState, WorkerState
-from supervisor import pages
-from supervisor.metrics import SnapshotCollector
+from supervisor import pages, web
+from supervisor.metrics import SampleCollector
+from supervisor.podresources import PodResources
+from supervisor.samples import Sample, samples
 from supervisor.snapshot import Snapshot, not_live, not_ready
 from supervisor.status import About
+from supervisor.usage import usage
 
-if TYPE_CHECKING:
-    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
-
-SILENT_CLIENT = 5.0
-"""Seconds after which a client that sends nothing is hung up on."""
+FASTEST_GZIP = 1
 
 
 def main(settings: ExporterSettings, channel: Channel, epoch: int) -> int:
@@ -56,15 +51,18 @@ def main(settings: ExporterSettings, channel: Channel, epoch: int) -> int:
 async def _live(settings: ExporterSettings, channel: Channel) -> int:
     exporter = Exporter(settings, channel)
     try:
-        server = Server((settings.host, settings.port), exporter.application())
+        server, url = await web.serve((settings.host, settings.port), exporter.answer)
     except OSError as error:
         address = f"{settings.host}:{settings.port}"
-        channel.send(NotReady(reason=f'cannot listen on "{address}" for HTTP: {error.strerror}'))
+        # Not its own text, to which asyncio adds the address again; look-ups have codes below 0.
+        number = error.errno or 0
+        why = os.strerror(number) if number > 0 else error.strerror
+        channel.send(NotReady(reason=f'cannot listen on "{address}" for HTTP: {why}'))
         return ExitCode.NOT_READY
-    threading.Thread(target=server.serve_forever, name="http", daemon=True).start()
-    _leave(server.url, Path(settings.url_file))
-    logger.info("metrics", url=f"{server.url}/metrics")
-    return await exporter.run()
+    _leave(url, Path(settings.url_file))
+    logger.info("metrics", url=f"{url}/metrics")
+    async with server:
+        return await exporter.run()
 
 
 def _leave(url: str, path: Path) -> None:
@@ -74,39 +72,6 @@ def _leave(url: str, path: Path) -> None:
     new.replace(path)
 
 
-class Server(ThreadingMixIn, WSGIServer):
-    """An HTTP server with a thread for each connection."""
-
-    daemon_threads = True
-
-    def __init__(self, address: tuple[str, int], application: "WSGIApplication") -> None:
-        if ":" in address[0]:
-            self.address_family = socket.AF_INET6
-        super().__init__(address, _Handler)
-        self.set_app(application)
-
-    def server_bind(self) -> None:
-        """Bind, without the look-up of our own name, which could wait for a name server."""
-        TCPServer.server_bind(self)
-        host, self.server_port = self.server_address[:2]
-        self.server_name = str(host)
-        self.setup_environ()
-
-    @property
-    def url(self) -> str:
-        """Where this server is, for a client on this machine."""
-        ours = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - to be reached, not to bind
-        name = f"[{self.server_name}]" if ":" in self.server_name else self.server_name
-        return f"http://{ours.get(self.server_name, name)}:{self.server_port}"
-
-
-class _Handler(WSGIRequestHandler):
-    timeout = SILENT_CLIENT
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's name
-        """Say nothing: a line for each scrape would drown the others."""
-
-
 class Exporter:
     """Keeps the newest snapshot, from the start to the order to stop."""
 
@@ -114,6 +79,12 @@ class Exporter:
         self._settings = settings
         self._channel = channel
         self._snapshot = Snapshot()
+        self._about = About(
+            settings.version, settings.stale_after, settings.backend, settings.pod_labels
+        )
+        self._registry = CollectorRegistry()
+        self._registry.register(SampleCollector(self._samples))
+        self._pods = PodResources(settings.pod_resources_socket, self._planned)
         self._stop = asyncio.get_running_loop().create_future()
         context = zmq.asyncio.Context()
         self._health = bus.health_subscriber(context, settings.paths.health_bus)
@@ -124,7 +95,12 @@ class Exporter:
         asyncio.get_running_loop().add_reader(self._channel.fileno(), self._on_readable)
         self._channel.send(Ready())
         async with asyncio.TaskGroup() as group:
-            endless = (self._follow(self._health), self._follow(self._telemetry), self._beat())
+            endless = (
+                self._follow(self._health),
+                self._follow(self._telemetry),
+                self._follow_pods(),
+                self._beat(),
+            )
             tasks = [group.create_task(one) for one in endless]
             await self._stop
             for task in tasks:
@@ -135,9 +111,23 @@ class Exporter:
         while True:
             match await bus.receive(socket):
                 case NodeState() as node:
-                    self._snapshot = replace(self._snapshot, node=node, node_at=time.monotonic())
+                    self._on_node(node)
                 case WorkerState() as worker:
                     self._on_worker(worker)
+
+    def _on_node(self, node: NodeState) -> None:
+        known = self._snapshot.node
+        if known is None or node.age > known.age:  # that of an abandoned monitor is older
+            self._snapshot = replace(self._snapshot, node=node, node_at=time.monotonic())
+
+    async def _follow_pods(self) -> None:
+        while True:
+            allocations = await self._pods.next()
+            self._snapshot = replace(self._snapshot, allocations=allocations)
+
+    def _planned(self) -> frozenset[str]:
+        service = self._snapshot.service
+        return frozenset((service and service.planned) or ())
 
     def _on_worker(self, worker: WorkerState) -> None:
         workers = dict(self._snapshot.workers)
@@ -145,6 +135,8 @@ class Exporter:
         if known is None or worker.age > known[0].age:
             workers[worker.resource] = (worker, time.monotonic())
             self._snapshot = replace(self._snapshot, workers=workers)
+            if known is None or _allocated(worker) != _allocated(known[0]):
+                self._pods.look()
 
     def _on_readable(self) -> None:
         try:
@@ -170,41 +162,40 @@ class Exporter:
             self._channel.send(Beat())
             await asyncio.sleep(BEAT_EVERY)
 
-    def application(self) -> "WSGIApplication":
-        """Return what answers the HTTP requests."""
-        registry = CollectorRegistry()
-        registry.register(SnapshotCollector(lambda: self._snapshot, self._settings.version))
-        metrics = make_wsgi_app(registry)
+    def answer(self, request: web.Request) -> web.Response:
+        """Return the answer to an HTTP request, made of the newest snapshot."""
+        match request.path:
+            case "/metrics":
+                return self._metrics(request)
+            case "/livez":
+                return self._probe(not_live)
+            case "/readyz":
+                return self._probe(not_ready)
+            case path:
+                if page := pages.answer(path, self._snapshot, self._about):
+                    return web.Response(200, page.headers, page.body)
+                return web.plain(404, {"error": f"no {path} here"})
 
-        def answer(environ: "WSGIEnvironment", start: "StartResponse") -> Iterable[bytes]:
-            match environ["PATH_INFO"]:
-                case "/metrics":
-                    page: Iterable[bytes] = metrics(environ, start)
-                    return page
-                case "/livez":
-                    return self._probe(not_live, start)
-                case "/readyz":
-                    return self._probe(not_ready, start)
-                case path:
-                    return self._page(path, start)
+    def _metrics(self, request: web.Request) -> web.Response:
+        encode, kind = choose_encoder(request.headers.get("accept", ""))
+        body = encode(self._registry)
+        if "gzip" not in request.headers.get("accept-encoding", ""):
+            return web.Response(200, [("Content-Type", kind)], body)
+        headers = [("Content-Type", kind), ("Content-Encoding", "gzip")]
+        return web.Response(200, headers, gzip.compress(body, FASTEST_GZIP))
 
-        return answer
+    def _samples(self) -> Iterator[Sample]:
+        service = self._snapshot.service
+        pids = {process.name: process.pid for process in service.processes} if service else {}
+        used = usage({"supervisor": os.getppid(), **pids})
+        return samples(self._snapshot, self._about, used, time.monotonic(), time.time())
 
-    def _probe(
-        self, judge: Callable[[Snapshot, float, float], list[str]], start: "StartResponse"
-    ) -> Iterable[bytes]:
+    def _probe(self, judge: Callable[[Snapshot, float, float], list[str]]) -> web.Response:
         problems = judge(self._snapshot, time.monotonic(), self._settings.stale_after)
-        status = "503 Service Unavailable" if problems else "200 OK"
-        return _json(start, status, {"ok": not problems, "problems": problems})
-
-    def _page(self, path: str, start: "StartResponse") -> Iterable[bytes]:
-        about = About(self._settings.version, self._settings.stale_after)
-        if answer := pages.answer(path, self._snapshot, about):
-            start("200 OK", list(answer.headers))
-            return [answer.body]
-        return _json(start, "404 Not Found", {"error": f"no {path} here"})
+        body = {"ok": not problems, "problems": problems}
+        return web.plain(503 if problems else 200, body)
 
 
-def _json(start: "StartResponse", status: str, body: object) -> Iterable[bytes]:
-    start(status, [("Content-Type", "application/json")])
-    return [json.dumps(body).encode() + b"\n"]
+def _allocated(worker: WorkerState) -> int:
+    """Return how often the kubelet has asked for devices."""
+    return sum(rpc.buckets[-1] for rpc in worker.rpcs if rpc.method == "Allocate")

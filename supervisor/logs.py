@@ -75,15 +75,24 @@ class _Sink:
 
     def _fitting(self, record: "Record") -> bytes:
         """Return the line, with its longest fields shortened until it fits into a pipe."""
-        line = self._render(record).replace("\n", " ").encode()
+        line = printable(self._render(record).replace("\n", " ")).encode()
         allowed = LINE_LIMIT
         while len(line) >= LINE_LIMIT and allowed > SHORTEST:
             allowed //= 2
             extra = {name: _shortened(value, allowed) for name, value in record["extra"].items()}
             record["extra"] = extra
             record["message"] = _shortened(record["message"], allowed)
-            line = self._render(record).replace("\n", " ").encode()
+            line = printable(self._render(record).replace("\n", " ")).encode()
         return line[: LINE_LIMIT - 1]
+
+
+def printable(text: str) -> str:
+    """Return *text* with what would command a terminal, or begin a line, shown instead."""
+    if text.isprintable():
+        return text
+    return "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode() for one in text
+    )
 
 
 def _shortened(value: T, length: int) -> T | str:
@@ -101,8 +110,10 @@ def _text(record: "Record") -> str:
 
 
 def _value(value: object) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, default=str)
-    return json.dumps(text) if " " in text and isinstance(value, str) else text
+    if not isinstance(value, str):
+        return json.dumps(value, default=str)
+    # Quoted where it could be taken for more than one field.
+    return json.dumps(value) if " " in value or not value.isprintable() else value
 
 
 def _json(record: "Record") -> str:

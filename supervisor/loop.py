@@ -21,12 +21,12 @@ from loguru import logger
 from multiprocess import connection
 
 from proto.channel import ClosedError
+from proto.cluster import Labelled
 from proto.control import (
     Beat,
     Configure,
     ExitCode,
     Inventoried,
-    Labelled,
     Marked,
     NotReady,
     Ready,
@@ -158,14 +158,13 @@ class Supervisor:
                 logger.error("an order came up", child=name, order=type(report).__name__)
 
     def _on_found(self, report: Inventoried | Labelled) -> None:
-        match report:
-            case Inventoried():
-                self._inventory = report.inventory
-                self._on_inventory(report.inventory)
-            case Labelled():
-                if self._reload.labelled(report.value):
-                    self._on_configuration()
-                self._children.hasten()
+        if isinstance(report, Inventoried):
+            self._inventory = report.inventory
+            self._on_inventory(report.inventory)
+            return
+        if self._reload.labelled(report.value):
+            self._on_configuration()
+        self._children.hasten()
 
     def _on_inventory(self, inventory: Inventory) -> None:
         """Start a worker for each new resource, stop those that are gone, tell the others."""
@@ -251,6 +250,7 @@ class Supervisor:
         if now >= self._tick_at:
             self._tick_at = now + TICK
             self._look_at_kubelet()
+            self._desk.tend()
             if self._reload.is_due():
                 self._on_configuration()
             self._tell_state()

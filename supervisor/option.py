@@ -1,4 +1,4 @@
-"""What an option of `run` is, and how the text that is given for it is read."""
+"""One option of `run`: its flag, environment variable and place, and how its text is read."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

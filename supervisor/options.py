@@ -1,4 +1,4 @@
-"""The options of `run`: each one's flag, environment variable and place in the settings."""
+"""The options of `run`."""
 
 from proto.control import AllocationPolicy, DeviceIdStrategy, DeviceListStrategy
 from supervisor import logs
@@ -259,6 +259,20 @@ OPTIONS = (
         "service.metricsAddress",
         "HOST:PORT of metrics, probes and status; port 0 picks a free one and logs it",
         ("METRICS_ADDRESS",),
+    ),
+    Option(
+        ("--pod-resources-socket",),
+        "service.podResourcesSocket",
+        "where the kubelet tells which container holds which device; empty: do not ask",
+        ("POD_RESOURCES_SOCKET",),
+    ),
+    Option(
+        ("--pod-labels",),
+        "service.podLabels",
+        "name the pods that hold devices in the metrics",
+        ("POD_LABELS",),
+        boolean,
+        switch=True,
     ),
     Option(
         ("--simulated-node",),

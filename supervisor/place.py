@@ -2,7 +2,7 @@
 
 import msgspec
 
-from supervisor.choice import Fallback
+from supervisor.choice import Choice, Fallback, Wish, choose, listing
 from supervisor.logs import Format, Level
 
 
@@ -23,6 +23,8 @@ class Service(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields
     runtime_dir: str = "/run/gpu-sharing-plugin"
     state_dir: str = "/var/lib/gpu-sharing-plugin"
     metrics_address: str = ":9450"
+    pod_resources_socket: str = "/var/lib/kubelet/pod-resources/kubelet.sock"
+    pod_labels: bool = True
     cdi_spec_dir: str = "/var/run/cdi"
     cdi_kind: str = "k8s.device-plugin.nvidia.com/gpu"
     cdi_feature_flags: tuple[str, ...] = ()
@@ -47,3 +49,29 @@ class Service(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields
     def uses_api_server(self) -> bool:
         """Whether anything is asked of, or told to, the Kubernetes API."""
         return self.node_events or self.node_condition or self.follows_label
+
+
+def choose_file(service: Service, wish: Wish) -> Choice:
+    """Return which file of the folder to read; ValueError says what does not go together."""
+    for flag, wanted in (("events", service.node_events), ("condition", service.node_condition)):
+        if wanted and not service.node_name:
+            raise ValueError(f"--node-{flag} without --node-name: name the node")
+    if not service.config_dir:
+        return Choice("")
+    if service.config_file:
+        raise ValueError("--config-dir beside --config-file: choose one")
+    default, fallbacks = service.config_default, service.config_fallback_strategies
+    try:
+        chosen = choose(listing(service.config_dir), wish, default, fallbacks)
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise ValueError(f'--config-dir "{service.config_dir}": {why}') from error
+    if wish.label is None and service.follows_label:
+        problem = "cannot tell the node's label: the API server has not answered yet"
+        return Choice(chosen.name, problem)
+    return chosen
+
+
+def configuration_file(service: Service, chosen: Choice) -> str:
+    """Return the path of the configuration file; empty for none."""
+    return f"{service.config_dir}/{chosen.name}" if chosen.name else service.config_file

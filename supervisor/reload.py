@@ -26,11 +26,7 @@ class Reload:
         self.state = _state(self.service)
         self._stamps = _stamps(self.service)
         if problem := self.state.problem:
-            logger.warning(
-                "the configuration may change",
-                reason=problem,
-                **_file(self.service),
-            )
+            logger.warning("the configuration may change", reason=problem, **_file(self.service))
 
     def labelled(self, value: str) -> bool:
         """Take note of the node's label; return whether that is news."""

@@ -12,10 +12,10 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from health import trace, xid_policy
-from proto import requests
+from proto import folders, requests
 from proto.cdi import CdiSettings
+from proto.cluster import ClusterSettings
 from proto.control import (
-    ClusterSettings,
     Configure,
     DeviceListStrategy,
     ExporterSettings,
@@ -56,7 +56,7 @@ class BusyError(Exception):
 def runtime_folder(path: Path) -> Iterator[None]:
     """Have the runtime folder for ourselves, and leave none of our sockets in it."""
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folders.make_private(path)
         lock = (path / "lock").open("w")
     except OSError as error:
         raise BusyError(f'cannot use the runtime folder "{path}": {error.strerror}') from error
@@ -94,6 +94,9 @@ def compose(settings: Settings) -> Service:
         stale_after=health.stale_after,
         version=metadata.version(DISTRIBUTION),
         url_file=f"{settings.service.runtime_dir}/{URL_FILE}",
+        backend="nvml" if settings.node is None else "simulated",
+        pod_resources_socket=settings.service.pod_resources_socket,
+        pod_labels=settings.service.pod_labels,
     )
     logging = Logging(settings.service.log_format, settings.service.log_level)
     return Service(
@@ -134,7 +137,7 @@ def _cluster(settings: Settings, paths: Paths) -> Iterator[Spec]:
     service = settings.service
     if service.uses_api_server:
         told = ClusterSettings(
-            paths=paths,
+            health_bus=paths.health_bus,
             node=service.node_name,
             events=service.node_events,
             condition=service.node_condition,

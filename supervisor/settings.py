@@ -14,18 +14,21 @@ import msgspec
 from health import xid_policy
 from proto.control import DeviceListStrategy
 from simulator.node import Node, NodeError, complete
-from supervisor import choice, files, naming, sharing
+from supervisor import files, logs, naming, sharing
 from supervisor.choice import Choice, Wish
 from supervisor.configuration import Configuration, Pattern, XidRule, decode, plain
 from supervisor.explain import explain
 from supervisor.option import Option
 from supervisor.options import OPTIONS
-from supervisor.place import Service
+from supervisor.place import Service, choose_file, configuration_file
 
 SOCKET_PATH_LIMIT = 107
 """Bytes of a unix socket's path on Linux, without its final NUL."""
 
 HIGHEST_PORT = 65535
+
+MESSAGE_LIMIT = 1000
+"""Characters of an error: it also goes to the exporter, in a datagram."""
 
 LONGEST_ENDPOINT = "nvidia-0123456789ab.sock"
 """As long as an endpoint has to be that is shortened."""
@@ -38,7 +41,10 @@ class SettingsError(Exception):
     """The settings cannot be used; the message is one line that says which and why."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(message.replace("\n", "\\n"))
+        text = logs.printable(message)
+        if len(text) > MESSAGE_LIMIT:
+            text = f"{text[: MESSAGE_LIMIT // 2]} ... {text[-MESSAGE_LIMIT // 2 :]}"
+        super().__init__(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +71,7 @@ class Settings:
     @property
     def file(self) -> str:
         """The configuration file that was read; empty for none."""
-        return _file(self.service, self.choice)
+        return configuration_file(self.service, self.choice)
 
     def fingerprint(self) -> str:
         """Return what is another text for other settings."""
@@ -91,9 +97,9 @@ def load(
     given: dict[str, Any] = {}
     for path, value in values.items():
         _put(given, path.split("."), value)
-    service = msgspec.convert(given.get("service", {}), Service)
+    service = msgspec.convert(given.pop("service", {}), Service)
     chosen = _choose(service, wish)
-    content = _read_file(_file(service, chosen))
+    content = _read_file(configuration_file(service, chosen))
     sources = {**dict.fromkeys(_leaves(content), "file"), **sources}
     for path, value in values.items():
         if not path.startswith("service."):
@@ -114,32 +120,6 @@ def load(
     )
 
 
-def _choose(service: Service, wish: Wish) -> Choice:
-    """Return which file of the folder to read; refuse what does not go together."""
-    for flag, wanted in (("events", service.node_events), ("condition", service.node_condition)):
-        if wanted and not service.node_name:
-            raise SettingsError(f"cannot use --node-{flag} without --node-name: name the node")
-    if not service.config_dir:
-        return Choice("")
-    if service.config_file:
-        raise SettingsError("cannot use --config-dir beside --config-file: choose one")
-    default, fallbacks = service.config_default, service.config_fallback_strategies
-    try:
-        chosen = choice.choose(choice.listing(service.config_dir), wish, default, fallbacks)
-    except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else error
-        raise SettingsError(f'cannot use --config-dir "{service.config_dir}": {why}') from error
-    if wish.label is None and service.follows_label:
-        return Choice(
-            chosen.name, "cannot tell the node's label: the API server has not answered yet"
-        )
-    return chosen
-
-
-def _file(service: Service, chosen: Choice) -> str:
-    return f"{service.config_dir}/{chosen.name}" if chosen.name else service.config_file
-
-
 def _from_environment(environment: Mapping[str, str]) -> tuple[dict[str, object], dict[str, str]]:
     values: dict[str, object] = {}
     for option in OPTIONS:
@@ -153,9 +133,20 @@ def _from_environment(environment: Mapping[str, str]) -> tuple[dict[str, object]
 
 def _parse(option: Option, name: str, text: str) -> object:
     try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise SettingsError(f'cannot use {name}="{text}": it is no UTF-8') from error
+    try:
         return option.parse(text)
     except ValueError as error:
         raise SettingsError(f'cannot use {name}="{text}": {error}') from error
+
+
+def _choose(service: Service, wish: Wish) -> Choice:
+    try:
+        return choose_file(service, wish)
+    except ValueError as error:
+        raise SettingsError(f"cannot use {error}") from error
 
 
 def _put(tree: dict[str, Any], path: list[str], value: object) -> None:
@@ -226,7 +217,16 @@ def _check_names(key: str, patterns: Iterable[Pattern]) -> None:
 
 
 def _check_paths(service: Service) -> None:
-    """Refuse folders in which the sockets would have paths that the kernel does not take."""
+    """Refuse folders without a name, and such in which a socket's path would be too long."""
+    folders = {
+        "--runtime-dir": service.runtime_dir,
+        "--state-dir": service.state_dir,
+        "--device-plugin-path": service.device_plugin_path,
+        "--cdi-spec-dir": service.cdi_spec_dir,
+    }
+    for flag, path in folders.items():
+        if not path:
+            raise SettingsError(f'cannot use {flag}="": write a path')
     sockets = {
         "--device-plugin-path": f"{service.device_plugin_path}/{LONGEST_ENDPOINT}",
         "--kubelet-socket": service.registration_socket,
@@ -283,7 +283,7 @@ def _node(path: str) -> Node | None:
 
 def _address(text: str) -> tuple[str, int]:
     host, colon, port = text.rpartition(":")
-    if not colon or not re.fullmatch(r"\d{1,5}", port) or int(port) > HIGHEST_PORT:
+    if not colon or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > HIGHEST_PORT:
         raise SettingsError(f'cannot use --metrics-address "{text}": write HOST:PORT, or :PORT')
     return host.strip("[]"), int(port)
 

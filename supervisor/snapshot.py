@@ -31,11 +31,16 @@ def not_live(snapshot: Snapshot, now: float, stale_after: float) -> list[str]:
     """Return why the service is not alive; GPUs, kubelet and driver may be in any state."""
     if snapshot.service is None or now - snapshot.service_at > stale_after:
         return ["supervisor: no sign of life"]
-    return [
-        f"worker {resource}: no sign of life"
-        for resource, word in snapshot.planned_workers().items()
-        if word is None or now - word[1] > stale_after
-    ]
+    starting = {one.name for one in snapshot.service.processes if one.state == "starting"}
+    problems = []
+    for resource, word in snapshot.planned_workers().items():
+        if f"worker {resource}" in starting:
+            continue  # the supervisor gives it so long and no longer
+        if word is None or now - word[1] > stale_after:
+            problems.append(f"worker {resource}: no sign of life")
+        elif not word[0].answering:
+            problems.append(f"worker {resource}: no answer on its own socket")
+    return problems
 
 
 def not_ready(snapshot: Snapshot, now: float, stale_after: float) -> list[str]:
@@ -47,8 +52,10 @@ def not_ready(snapshot: Snapshot, now: float, stale_after: float) -> list[str]:
         return [snapshot.service.problem or "monitor: no inventory yet"]
     problems = [f"{p.kind}: {p.text}" for p in snapshot.service.problems if p.fatal]
     for resource, word in snapshot.planned_workers().items():
-        if word and not word[0].registered:
+        if word is None:
+            problems.append(f"{resource}: its worker is only starting")
+        elif not word[0].registered:
             problems.append(f"{resource}: not registered with the kubelet")
-        elif word and not word[0].streams:
+        elif not word[0].streams:
             problems.append(f"{resource}: the kubelet does not listen to its device list")
     return problems

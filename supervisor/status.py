@@ -18,6 +18,8 @@ class About:
     """Seconds after which a sender counts as silent."""
     backend: str | None = None
     """What answers for the driver: `nvml` or `simulated`."""
+    pod_labels: bool = True
+    """Whether metrics name the pods that hold devices."""
 
 
 def status(snapshot: Snapshot, about: About, now: float, wall: float) -> report.Status:

@@ -10,6 +10,7 @@ import grpc
 from proto import deviceplugin_pb2 as api
 from proto.deviceplugin_pb2_grpc import (
     DevicePluginServicer,
+    DevicePluginStub,
     RegistrationStub,
     add_DevicePluginServicer_to_server,
 )
@@ -42,6 +43,8 @@ class Endpoint:
         self._path = path
         self._servicer = servicer
         self._server: grpc.aio.Server | None = None
+        self._wanted = False
+        """Whether it was to be served, with or without success."""
         self._identity: Identity | None = None
 
     def intact(self) -> bool:
@@ -50,6 +53,7 @@ class Endpoint:
 
     async def serve(self) -> None:
         """Serve on a new socket; raise KubeletError where that is not possible."""
+        self._wanted = True
         _require_free(self._path)
         self._server = server = grpc.aio.server()
         add_DevicePluginServicer_to_server(self._servicer, server)
@@ -62,6 +66,17 @@ class Endpoint:
             ) from error
         self._identity = Identity.of(self._path)
         await server.start()
+
+    async def answers(self) -> bool:
+        """Return whether a call on our own socket is answered, as it has to be for the kubelet."""
+        if self._server is None:
+            return not self._wanted  # before it is to be served there is nothing to call
+        async with grpc.aio.insecure_channel(f"unix:{self._path}", CLIENT_OPTIONS) as channel:
+            try:
+                await DevicePluginStub(channel).GetDevicePluginOptions(api.Empty(), timeout=TIMEOUT)
+            except grpc.aio.AioRpcError:
+                return False
+        return True
 
     async def stop(self) -> None:
         """Stop serving and remove the socket; streams that do not end in time are cut off."""

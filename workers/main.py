@@ -6,7 +6,6 @@ its own state goes out over the telemetry bus. One asyncio loop, no threads of o
 
 import asyncio
 import contextlib
-import os
 import time
 
 import msgspec
@@ -32,10 +31,12 @@ from workers import devices, registration
 from workers.kubelet import Endpoint, KubeletError, register
 from workers.servicer import Servicer, Shelf
 
+CHECK_EVERY = 5.0
+"""Seconds between two calls on our own socket."""
+
 
 def main(settings: WorkerSettings, channel: Channel, epoch: int) -> int:
     """Live: serve, register, stream, until told to stop."""
-    os.umask(0o077)  # the socket's mode: none but root may ask for devices
     return asyncio.run(_live(settings, channel, epoch))
 
 
@@ -54,6 +55,7 @@ class Worker:
         self._plan = settings.plan
         self._stale_after = settings.stale_after
         self._replicas = devices.replicas(settings.plan)
+        self._counts = {device.uuid: device.replicas for device in settings.plan.devices}
         self._state: NodeState | None = None
         self._heard = time.monotonic()
         self._unknown: Reason | None = None
@@ -66,6 +68,7 @@ class Worker:
         self._kubelet = 0
         self._registered_with: int | None = None
         self._registrations = 0
+        self._answering = True
         self._settled: bool | None = None
         """What the supervisor was told of that."""
         self._streamed = 0.0
@@ -82,7 +85,13 @@ class Worker:
         asyncio.get_running_loop().add_reader(self._channel.fileno(), self._on_readable)
         self._channel.send(Ready())
         async with asyncio.TaskGroup() as group:
-            endless = (self._follow_health, self._keep_registered, self._beat, self._greet)
+            endless = (
+                self._follow_health,
+                self._keep_registered,
+                self._beat,
+                self._greet,
+                self._check_ourselves,
+            )
             tasks = [group.create_task(one()) for one in endless]
             order = await self._stop
             for task in tasks:
@@ -120,6 +129,7 @@ class Worker:
     def _on_configuration(self, order: Configure) -> None:
         self._plan = order.plan
         self._replicas = devices.replicas(order.plan)
+        self._counts = {device.uuid: device.replicas for device in order.plan.devices}
         self._stale_after = order.stale_after
         self._servicer.hand_out(order.handout)
         self._refresh()
@@ -161,6 +171,12 @@ class Worker:
         while True:
             await self._telemetry.joined()
             self._publish()
+
+    async def _check_ourselves(self) -> None:
+        """Call on our own socket now and then: what the kubelet cannot reach is not alive."""
+        while True:
+            await asyncio.sleep(CHECK_EVERY)
+            self._answering = await self._endpoint.answers()
 
     def _silent(self) -> bool:
         return time.monotonic() - self._heard > self._stale_after
@@ -254,5 +270,9 @@ class Worker:
                 streams=self._servicer.streams,
                 healthy=len(view.replicas) - unhealthy,
                 unhealthy=unhealthy,
+                replicas=self._counts,
+                list_bytes=self._shelf.list_bytes(),
+                rpcs=self._servicer.rpcs.stats(),
+                answering=self._answering,
             )
         )

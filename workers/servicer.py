@@ -12,6 +12,7 @@ from proto.deviceplugin_pb2_grpc import DevicePluginServicer
 from workers import response
 from workers.allocation import Allocator
 from workers.devices import View
+from workers.rpcs import Rpcs
 from workers.topology import Topology
 
 AllocateContext = grpc.aio.ServicerContext[api.AllocateRequest, api.AllocateResponse]
@@ -46,6 +47,10 @@ class Shelf:
         """Show the view again after `close`."""
         self._show(response.device_list(self.view))
 
+    def list_bytes(self) -> int:
+        """Return the size of the list that is shown."""
+        return self._list.ByteSize() if self._list else 0
+
     def _show(self, message: api.ListAndWatchResponse | None) -> None:
         self._list = message
         self._changed.set()
@@ -63,13 +68,14 @@ class Shelf:
 class Servicer(DevicePluginServicer):
     """Answers the kubelet from the shelf."""
 
-    def __init__(self, shelf: Shelf, handout: Handout, on_streams: Callable[[], None]) -> None:
+    def __init__(self, shelf: Shelf, handout: Handout, on_change: Callable[[], None]) -> None:
         self._shelf = shelf
         self._handout = handout
         self._allocator = self._allocator_of(shelf.view)
-        self._on_streams = on_streams
+        self._on_change = on_change
         self.streams = 0
         """Open ListAndWatch streams."""
+        self.rpcs = Rpcs()
 
     def show(self, view: View) -> None:
         """Answer from *view* from now on, and send it to all who listen."""
@@ -90,29 +96,30 @@ class Servicer(DevicePluginServicer):
         self, request: api.Empty, context: object
     ) -> api.DevicePluginOptions:
         """Tell that we have preferences, and need no call before a container's start."""
-        return OPTIONS
+        with self.rpcs.counted("GetDevicePluginOptions", context):
+            return OPTIONS
 
     async def ListAndWatch(
         self, request: api.Empty, context: object
     ) -> AsyncIterator[api.ListAndWatchResponse]:
         """Send the list, and again after each change; each stream remembers what it has sent."""
         self.streams += 1
-        self._on_streams()
+        self._on_change()
         sent = None
         try:
             while sent := await self._shelf.next_list(sent):
                 yield sent
         finally:
             self.streams -= 1
-            self._on_streams()
+            self._on_change()
 
     async def GetPreferredAllocation(
         self, request: api.PreferredAllocationRequest, context: object
     ) -> api.PreferredAllocationResponse:
         """Answer what each container should get; never an error, as that would reject the pod."""
-        return api.PreferredAllocationResponse(
-            container_responses=[self._preferred(one) for one in request.container_requests]
-        )
+        with self.rpcs.counted("GetPreferredAllocation", context):
+            answers = [self._preferred(one) for one in request.container_requests]
+            return api.PreferredAllocationResponse(container_responses=answers)
 
     def _preferred(
         self, request: api.ContainerPreferredAllocationRequest
@@ -131,13 +138,19 @@ class Servicer(DevicePluginServicer):
     ) -> api.AllocateResponse:
         """Answer for each container how it gets to its devices; refuse what must not be given."""
         view = self._shelf.view
-        try:
-            answers = [self._allocate(view, r) for r in request.container_requests]
-        except response.RefusedError as error:
-            logger.warning("refused", error=str(error))
-            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
-        asyncio.get_running_loop().call_later(ANSWERED, _log_allocated, request)
-        return api.AllocateResponse(container_responses=answers)
+        with self.rpcs.counted("Allocate", context):
+            try:
+                answers = [self._allocate(view, r) for r in request.container_requests]
+            except response.RefusedError as error:
+                logger.warning("refused", error=str(error))
+                await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+            asyncio.get_running_loop().call_later(ANSWERED, self._on_allocated, request)
+            return api.AllocateResponse(container_responses=answers)
+
+    def _on_allocated(self, request: api.AllocateRequest) -> None:
+        self._on_change()
+        devices = [list(one.devices_ids) for one in request.container_requests]
+        logger.info("allocated", devices=devices)
 
     def _allocate(
         self, view: View, request: api.ContainerAllocateRequest
@@ -148,8 +161,5 @@ class Servicer(DevicePluginServicer):
         self, request: api.PreStartContainerRequest, context: object
     ) -> api.PreStartContainerResponse:
         """Do nothing: we do not ask for this call, yet a kubelet may make it."""
-        return api.PreStartContainerResponse()
-
-
-def _log_allocated(request: api.AllocateRequest) -> None:
-    logger.info("allocated", devices=[list(r.devices_ids) for r in request.container_requests])
+        with self.rpcs.counted("PreStartContainer", context):
+            return api.PreStartContainerResponse()

@@ -69,6 +69,10 @@ class Plugin:
         os.kill(pid, signal.SIGKILL)
         return pid
 
+    def url(self) -> str:
+        """Return where the metrics are."""
+        return (self._runtime_folder / "exporter.url").read_text()
+
     def drill(self, kind: str, *arguments: str) -> None:
         """Inject a fault into the simulated node."""
         command = [str(COMMAND), "drill", kind, *arguments]

@@ -192,6 +192,7 @@ async def service(
         f"--runtime-dir={folder}",
         f"--state-dir={folder}/state",
         f"--device-plugin-path={folder}/kubelet",
+        f"--pod-resources-socket={folder}/pod-resources.sock",
         "--metrics-address=127.0.0.1:0",
         "--log-format=json",
     ]

@@ -21,7 +21,7 @@ from proto.messages import (
     WorkerState,
 )
 from proto.recovery import Recovery
-from simulator.nvml import NVMLError
+from simulator.handles import NVMLError
 from workers.devices import Replica, View, replicas
 
 

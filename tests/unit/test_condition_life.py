@@ -1,17 +1,26 @@
 """The life of a device, against a model that keeps all that ever happened to it."""
 
+import enum
 from typing import TypeGuard
 
 import hypothesis.strategies as st
 import msgspec
 from hypothesis import given
 
-from health.condition import LOST, Condition, Look
+from health.condition import LOST, Condition, Look, after_mark, after_return
 from proto.messages import DeviceState, Reason, ReasonKind
 from proto.recovery import Recovery, RecoveryMode
-from tests.unit.builders import after_event as after
+from tests.unit.builders import after_event
 
-Event = Look | Reason
+
+class Word(enum.Enum):
+    """What is told of a device from outside."""
+
+    RETURNED = "it was gone from the node, and is there again"
+    MARKED = "the operator says that its faults are gone"
+
+
+Event = Look | Reason | Word
 
 AILMENTS = st.frozensets(
     st.sampled_from([Reason(ReasonKind.THERMAL), Reason(ReasonKind.NVLINK_DOWN, "1 of 18 links")])
@@ -20,12 +29,14 @@ LOOKS = st.one_of(
     st.just(Look(lost=True)),
     st.builds(Look, failed=st.sampled_from(["busy", "unknown error"])),
     st.builds(Look, ailments=AILMENTS, action=st.sampled_from([None, 0, 0, 0, 0, 1, 4, 99])),
+    st.builds(Look, ailments=AILMENTS, energy=st.sampled_from([1, 2, 3, 500])),
 )
 FATAL = st.one_of(
     st.just(LOST), st.builds(Reason, st.just(ReasonKind.XID), st.sampled_from(["48", "79"]))
 )
 STEPS = st.sampled_from([0.0, 0.25, 1.0, 1.0, 2.0, 7.0, 40.0, 5000.0])
-LIVES = st.lists(st.tuples(STEPS, st.one_of(LOOKS, LOOKS, LOOKS, FATAL)), max_size=60)
+EVENTS = st.one_of(LOOKS, LOOKS, LOOKS, LOOKS, FATAL, st.sampled_from(Word))
+LIVES = st.lists(st.tuples(STEPS, EVENTS), max_size=60)
 RECOVERIES = st.builds(
     Recovery,
     mode=st.sampled_from([RecoveryMode.PROOF, RecoveryMode.PROOF, RecoveryMode.NEVER]),
@@ -43,6 +54,8 @@ class Device:
         self.times: list[float] = []
         self.well = 0
         """The events up to the last recovery: their faults are forgotten."""
+        self.marked = 0
+        """The events up to the last time that the operator was believed."""
         self.incidents = 0
 
     def meet(self, event: Event, now: float) -> None:
@@ -51,7 +64,9 @@ class Device:
         self.history.append(event)
         self.times.append(now)
         self.incidents += bool(self.faults() and not before)
-        if before and self.proven(now):
+        if before and event is Word.MARKED:
+            self.marked = self.well = len(self.history)
+        elif before and isinstance(event, Look) and self.proven(now):
             self.well = len(self.history)
 
     def faults(self) -> set[Reason]:
@@ -66,10 +81,30 @@ class Device:
         never = self.recovery.mode is RecoveryMode.NEVER
         for place in range(len(self.history) - 1, self.well - 1, -1):
             event = self.history[place]
-            if never or not sees(event) or event.action != 0:
+            if isinstance(event, Word):
+                continue
+            if never or not sees(event) or not self.proves(place, event.action):
                 break
             times.insert(0, self.times[place])
         return times
+
+    def proves(self, place: int, action: int | None) -> bool:
+        """Return whether a look is a proof: by the driver's word, or by a reset before it."""
+        return action == 0 or (action is None and self.reset_before(place))
+
+    def reset_before(self, place: int) -> bool:
+        """Return whether there was a reset between the last fatal event and a look."""
+        used: list[int] = []
+        faulty = reset = False
+        for event in self.history[self.well : place + 1]:
+            if isinstance(event, Reason) or lost(event):
+                used, faulty, reset = [], True, False
+            elif event is Word.RETURNED:
+                reset |= faulty
+            elif faulty and sees(event) and event.energy is not None:
+                used.append(event.energy)
+                reset |= used[-1] < used[0]
+        return reset
 
     def proven(self, now: float) -> bool:
         """Return whether enough proofs came, for long enough."""
@@ -79,7 +114,7 @@ class Device:
 
     def lost(self) -> bool:
         """Return whether no look has reached the device since it was lost."""
-        told = [e for e in self.history if sees(e) or e == LOST or lost(e)]
+        told = [e for e in self.history[self.marked :] if sees(e) or e == LOST or lost(e)]
         return bool(told) and not sees(told[-1])
 
     def ailments(self) -> set[Reason]:
@@ -102,8 +137,19 @@ class Device:
             return DeviceState.RECOVERING
         if self.faults() or self.ailments():
             return DeviceState.UNHEALTHY
-        suspect = bool(self.history) and not sees(self.history[-1])
+        told = [event for event in self.history[self.marked :] if not isinstance(event, Word)]
+        suspect = bool(told) and not sees(told[-1])
         return DeviceState.SUSPECT if suspect else DeviceState.HEALTHY
+
+
+def after(before: Condition, event: Event, now: float, recovery: Recovery) -> Condition:
+    """Return the condition after anything that can happen."""
+    if event is Word.RETURNED:
+        return after_return(before)
+    if event is Word.MARKED:
+        return after_mark(before, now)
+    assert not isinstance(event, Word)
+    return after_event(before, event, now, recovery)
 
 
 def sees(event: Event) -> TypeGuard[Look]:

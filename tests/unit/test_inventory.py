@@ -10,9 +10,10 @@ from health.nvml import Nvml, key_of
 from proto import messages
 from proto.messages import FailedGpu, Inventory, Link, LinkLevel, MigInstance
 from simulator import node as simulated
+from simulator.handles import GpuHandle, MigHandle, NVMLError
 from simulator.live import LiveNode
 from simulator.node import Gpu, Node, complete, default_node
-from simulator.nvml import Binding, GpuHandle, MigHandle, NVMLError
+from simulator.nvml import Binding
 from tests.unit.builders import gpu_uuid
 
 Function = Callable[..., object]
@@ -161,10 +162,8 @@ def test_a_gpu_that_is_lost_at_the_start_hides_no_other(tmp_path: Path) -> None:
     nvml = Nvml(Binding(tmp_path))
     nvml.start()
     node = take(nvml, Roots(live.sysfs, live.procfs, tmp_path))
-    assert [(gpu.index, gpu.uuid) for gpu in node.inventory.gpus] == [
-        (0, gpu_uuid(0)),
-        (2, gpu_uuid(2)),
-    ]
+    assert [gpu.uuid for gpu in node.inventory.gpus] == [gpu_uuid(0), gpu_uuid(2)]
+    assert [gpu.index for gpu in node.inventory.gpus] == [0, 2]
     error = LOST.format("nvmlDeviceGetHandleByIndex")
     assert node.inventory.failed == (FailedGpu(1, error, 15),)
     assert list(node.handles) == [gpu_uuid(0), gpu_uuid(2)]

@@ -102,7 +102,7 @@ def test_new_lines_do_not_break_a_text_line(stderr: Stderr) -> None:
     """A text line stays one line when the message and a field have several."""
     logs.set_up("monitor", Format.TEXT, Level.INFO)
     logger.info("one\ntwo", error="three\nfour", last="a\nb c")
-    assert stderr.line().endswith('monitor: one two error=three four last="a\\nb c"')
+    assert stderr.line().endswith('monitor: one two error="three\\nfour" last="a\\nb c"')
 
 
 def test_new_lines_are_kept_in_a_json_line(stderr: Stderr) -> None:

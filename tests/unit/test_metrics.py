@@ -1,194 +1,186 @@
-"""The metrics as Prometheus reads them."""
+"""The metrics as Prometheus reads them, in both of its formats."""
 
-import platform
+from collections.abc import Iterator
+from typing import Any
 
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given
 from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.openmetrics import exposition as openmetrics
+from prometheus_client.openmetrics import parser as openmetrics_parser
 from prometheus_client.parser import text_string_to_metric_families
 
-from proto.control import Problem, ProblemKind, ProcessState, ServiceState
-from proto.messages import DeviceHealth, DeviceState, NodeState, Reason, ReasonKind, XidCount
-from supervisor.metrics import SnapshotCollector
+from proto.control import (
+    ServiceState,
+)
+from proto.messages import (
+    NodeState,
+    Reason,
+    ReasonKind,
+)
+from supervisor.allocations import Allocation
+from supervisor.metrics import FAMILIES, SampleCollector
+from supervisor.samples import Usage, samples
 from supervisor.snapshot import Snapshot
-from tests.unit.builders import gpu, inventory, node_state, worker_state
+from supervisor.status import About
+from tests.unit.builders import gpu, inventory
+from tests.unit.whole_page import EXPECTED, GPU, NODE, NOW, SERVICE, WALL, WHOLE, Samples, key
 
-GPU, SHARED = "nvidia.com/gpu", "nvidia.com/gpu.shared"
 AWKWARD = 'a "quoted" \\ back\\nslash,\nnew line}'
+ABOUT = About("1.2.3", stale_after=10.0, backend="simulated")
 
-Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+def registry(snapshot: Snapshot, about: About = ABOUT) -> CollectorRegistry:
+    """Return what a scrape of *snapshot* is made of."""
+    used = {"monitor": Usage(20 << 20, 1.5)}
+    made = CollectorRegistry()
+    made.register(SampleCollector(lambda: samples(snapshot, about, used, NOW, WALL)))
+    return made
 
 
-def page(snapshot: Snapshot, version: str = "1.2.3") -> str:
+def page(snapshot: Snapshot, about: About = ABOUT) -> str:
     """Return the page that a scrape gets."""
-    registry = CollectorRegistry()
-    registry.register(SnapshotCollector(lambda: snapshot, version))
-    return generate_latest(registry).decode()
+    return generate_latest(registry(snapshot, about)).decode()
 
 
-def scrape(snapshot: Snapshot, version: str = "1.2.3") -> Samples:
-    """Return every sample of the page by its name and labels."""
+def scrape(snapshot: Snapshot, about: About = ABOUT) -> Samples:
+    """Return every sample of the page by its name without prefix, and its labels."""
     return {
-        (sample.name, frozenset(sample.labels.items())): sample.value
-        for family in text_string_to_metric_families(page(snapshot, version))
+        (sample.name.removeprefix("gpu_sharing_"), frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(page(snapshot, about))
         for sample in family.samples
     }
 
 
-def key(name: str, **labels: str) -> tuple[str, frozenset[tuple[str, str]]]:
-    """Return what a sample is found by."""
-    return name, frozenset(labels.items())
+def test_every_series() -> None:
+    """These are all series, by the names and labels that dashboards and alerts use."""
+    assert scrape(WHOLE) == EXPECTED
 
 
-def build_info(driver: str = "", version: str = "1.2.3") -> Samples:
-    """Return the sample that every page has."""
-    labels = {"version": version, "python": platform.python_version(), "driver_version": driver}
-    return {key("gpu_sharing_build_info", **labels): 1.0}
-
-
-def service(*planned: str) -> ServiceState:
-    """Return a service with two processes and these resources."""
-    processes = (ProcessState("monitor", "running", 2), ProcessState("exporter", "running", 0))
-    return ServiceState(processes=processes, planned=planned)
-
-
-RESTARTS: Samples = {
-    key("gpu_sharing_process_restarts_total", process="monitor"): 2.0,
-    key("gpu_sharing_process_restarts_total", process="exporter"): 0.0,
-}
-
-
-def resource(name: str, healthy: int, unhealthy: int, registrations: int) -> Samples:
-    """Return the samples of one resource."""
-    return {
-        key("gpu_sharing_devices", resource=name, health="Healthy"): healthy,
-        key("gpu_sharing_devices", resource=name, health="Unhealthy"): unhealthy,
-        key("gpu_sharing_registrations_total", resource=name): registrations,
-    }
-
-
-WORKERS = {
-    GPU: (worker_state(GPU, healthy=7, unhealthy=1, registrations=3), 0.0),
-    SHARED: (worker_state(SHARED, healthy=16, unhealthy=0, registrations=1), 0.0),
-}
+def test_every_metric_has_a_series_here() -> None:
+    """A new metric needs a line in the table above; each has a sentence that ends."""
+    shown = {name for name, _ in EXPECTED}
+    ends = ("", "_total", "_count")
+    missing = [f.name for f in FAMILIES if not any(f.name + end in shown for end in ends)]
+    assert missing == []
+    assert all(family.help.endswith(".") for family in FAMILIES)
 
 
 def test_before_anything_is_known() -> None:
-    """A scrape right after the start shows what runs, and nothing that is not known yet."""
-    assert scrape(Snapshot()) == build_info()
-
-
-def test_every_metric() -> None:
-    """These are all metrics, by the names and labels that dashboards and alerts use."""
-    snapshot = Snapshot(service(GPU, SHARED), 0.0, node_state({}), WORKERS)
-    expected = (
-        build_info("580.95.05") | RESTARTS | resource(GPU, 7, 1, 3) | resource(SHARED, 16, 0, 1)
-    )
-    assert scrape(snapshot) == expected
-
-
-XID, ACTION = Reason(ReasonKind.XID, "79"), Reason(ReasonKind.RECOVERY_ACTION, "reset the GPU")
-
-DEVICES: Samples = {
-    key(
-        "gpu_sharing_device_info",
-        uuid="A",
-        index="0",
-        pci_bus_id="0000:01:00.0",
-        model="NVIDIA H100 80GB HBM3",
-        numa_node="1",
-        mig="off",
-    ): 1.0,
-    key(
-        "gpu_sharing_device_info",
-        uuid="B",
-        index="1",
-        pci_bus_id="0000:02:00.0",
-        model="NVIDIA H100 80GB HBM3",
-        numa_node="",
-        mig="on",
-    ): 1.0,
-    key("gpu_sharing_device_healthy", uuid="A"): 1.0,
-    key("gpu_sharing_device_healthy", uuid="B"): 0.0,
-    key("gpu_sharing_device_unhealthy_reason", uuid="B", reason="xid"): 1.0,
-    key("gpu_sharing_device_unhealthy_reason", uuid="B", reason="recovery-action"): 1.0,
-    key("gpu_sharing_xid_errors_total", uuid="B", xid="79"): 2.0,
-    key("gpu_sharing_xid_errors_total", uuid="", xid="31"): 1.0,
-}
-
-
-def test_devices() -> None:
-    """Each GPU shows what it is, how it is and why; two Xids are one reason and two counts."""
-    node = NodeState(
-        epoch=1,
-        sequence=1,
-        inventory=inventory(gpu(0, uuid="A", numa_node=1), gpu(1, uuid="B", mig_enabled=True)),
-        health=(
-            DeviceHealth("A"),
-            DeviceHealth("B", (ACTION, Reason(ReasonKind.XID, "48"), XID), DeviceState.UNHEALTHY),
-        ),
-        xids=(XidCount("B", 79, 2), XidCount("", 31, 1)),
-    )
-    assert scrape(Snapshot(None, 0.0, node)) == build_info("580.95.05") | DEVICES
-
-
-def test_types() -> None:
-    """What only grows is a counter, what may fall is a gauge."""
-    snapshot = Snapshot(service(GPU), 0.0, node_state({}), WORKERS)
-    lines = [line.split() for line in page(snapshot).splitlines() if line.startswith("# TYPE")]
-    assert {name: kind for _, _, name, kind in lines} == {
-        "gpu_sharing_build_info": "gauge",
-        "gpu_sharing_process_restarts_total": "counter",
-        "gpu_sharing_node_problem": "gauge",
-        "gpu_sharing_devices": "gauge",
-        "gpu_sharing_registrations_total": "counter",
-        "gpu_sharing_device_info": "gauge",
-        "gpu_sharing_device_healthy": "gauge",
-        "gpu_sharing_device_unhealthy_reason": "gauge",
-        "gpu_sharing_xid_errors_total": "counter",
+    """Right after the start little is known, yet every metric has its TYPE line."""
+    found = {name for name, _ in scrape(Snapshot())}
+    assert found == {
+        "build_info",
+        "health_monitor_up",
+        "pod_resources_up",
+        "process_resident_memory_bytes",
+        "process_cpu_seconds_total",
     }
+    assert page(Snapshot()).count("# TYPE") == len(FAMILIES)
+
+
+def open_samples(snapshot: Snapshot) -> Iterator[Any]:
+    """Yield the samples of the page in the other format."""
+    text = openmetrics.generate_latest(registry(snapshot)).decode()  # type: ignore[no-untyped-call]
+    families = openmetrics_parser.text_string_to_metric_families(text)  # type: ignore[no-untyped-call]
+    yield from (sample for family in families for sample in family.samples)
+
+
+def test_what_openmetrics_reads() -> None:
+    """The other format says the same."""
+    found = {
+        (sample.name.removeprefix("gpu_sharing_"), frozenset(sample.labels.items())): sample.value
+        for sample in open_samples(WHOLE)
+    }
+    assert found == EXPECTED
+
+
+def names(snapshot: Snapshot, about: About = ABOUT) -> set[str]:
+    """Return the names of the metrics that have a series."""
+    return {name for name, _ in scrape(snapshot, about)}
 
 
 def test_a_series_vanishes_with_its_resource() -> None:
     """A resource that is no longer planned has no series, though its worker spoke a moment ago."""
-    snapshot = Snapshot(service(GPU), 0.0, None, WORKERS)
-    assert scrape(snapshot) == build_info() | RESTARTS | resource(GPU, 7, 1, 3)
+    gone = Snapshot(ServiceState(processes=(), planned=()), NOW, NODE, WHOLE.workers, node_at=NOW)
+    assert not names(gone) & {"devices", "registered", "list_size_bytes", "replicas"}
 
 
-def test_a_resource_whose_worker_never_spoke_has_no_series() -> None:
-    """A planned resource shows numbers only once its worker has told some."""
-    snapshot = Snapshot(service(GPU, SHARED), 0.0, None, {SHARED: WORKERS[SHARED]})
-    assert scrape(snapshot) == build_info() | RESTARTS | resource(SHARED, 16, 0, 1)
+def test_a_series_vanishes_with_its_pod_and_its_gpu() -> None:
+    """What a container held is 0 when it is gone; of a GPU that is gone nothing is left."""
+    free = Snapshot(SERVICE, NOW, NODE, WHOLE.workers, (), node_at=NOW)
+    assert scrape(free)[key("devices_allocated", resource=GPU, uuid="A")] == 0.0
+    assert "allocation_info" not in names(free)
+    empty = NodeState(epoch=1, sequence=2, inventory=inventory(), health=())
+    assert "device_healthy" not in names(Snapshot(SERVICE, NOW, empty))
 
 
-def test_problems_of_the_node() -> None:
-    """Each kind of problem is a series of value 1 while it lasts, however many there are of it."""
-    problems = (
-        Problem(ProblemKind.LIST_TOO_LONG, "a"),
-        Problem(ProblemKind.LIST_TOO_LONG, "b"),
-        Problem(ProblemKind.MIG_EMPTY, "c"),
-    )
-    state = ServiceState(processes=(), planned=(), problems=problems)
-    assert scrape(Snapshot(state, 0.0)) == build_info() | {
-        key("gpu_sharing_node_problem", problem="list-too-long"): 1.0,
-        key("gpu_sharing_node_problem", problem="mig-empty"): 1.0,
-    }
-    assert scrape(Snapshot(ServiceState(processes=(), planned=()), 0.0)) == build_info()
+def test_nobody_tells_who_holds_what() -> None:
+    """Without the kubelet's word there is no count, least of all 0."""
+    unknown = Snapshot(SERVICE, NOW, NODE, WHOLE.workers, None, node_at=NOW)
+    assert not names(unknown) & {"devices_allocated", "allocation_info"}
+    assert scrape(unknown)[key("pod_resources_up")] == 0.0
 
 
-def test_labels_are_escaped() -> None:
-    """Quotes, backslashes and new lines in a label arrive at Prometheus as they were."""
-    state = ServiceState(processes=(ProcessState(AWKWARD, "running", 1),), planned=(AWKWARD,))
-    workers = {AWKWARD: (worker_state(AWKWARD, healthy=1, unhealthy=2, registrations=3), 0.0)}
-    expected = {key("gpu_sharing_process_restarts_total", process=AWKWARD): 1.0}
-    expected |= resource(AWKWARD, 1, 2, 3) | build_info(version=AWKWARD)
-    assert scrape(Snapshot(state, 0.0, None, workers), AWKWARD) == expected
+def test_pods_may_stay_unnamed() -> None:
+    """Without pod labels the counts are there, and no name."""
+    quiet = About("1.2.3", 10.0, pod_labels=False)
+    assert "devices_allocated" in names(WHOLE, quiet)
+    assert "allocation_info" not in names(WHOLE, quiet)
+
+
+@pytest.mark.parametrize(
+    ("age", "quiesced", "up"), [(10.0, False, 1), (10.1, False, 0), (0.0, True, 0)]
+)
+def test_the_monitor_is_up(age: float, *, quiesced: bool, up: int) -> None:
+    """A monitor is up while its word is fresh, and not in maintenance."""
+    service = ServiceState(processes=(), planned=(), quiesced=quiesced)
+    snapshot = Snapshot(service, NOW, NODE, node_at=NOW - age)
+    assert scrape(snapshot)[key("health_monitor_up")] == up
+
+
+@pytest.mark.parametrize(
+    ("unknown", "age", "reason"),
+    [
+        (None, 11.0, "monitor-silent"),
+        (Reason(ReasonKind.MAINTENANCE), 0.0, "maintenance"),
+        (Reason(ReasonKind.DRIVER_HANG, "nvmlInit"), 11.0, "driver-hang"),
+    ],
+)
+def test_nothing_is_known(unknown: Reason | None, age: float, reason: str) -> None:
+    """While nothing is known of any device none is healthy, for the reason why not."""
+    service = ServiceState(processes=(), planned=(), unknown=unknown)
+    found = scrape(Snapshot(service, NOW, NODE, node_at=NOW - age))
+    for uuid in ("A", "B"):
+        assert found[key("device_healthy", uuid=uuid)] == 0.0
+        assert found[key("device_unhealthy_reason", uuid=uuid, reason=reason)] == 1.0
+    assert key("device_unhealthy_reason", uuid="B", reason="xid") not in found
+
+
+TEXTS = st.one_of(st.just(AWKWARD), st.text(st.characters(codec="utf-8")))
+
+
+@given(TEXTS, TEXTS)
+def test_labels_are_escaped(pod: str, model: str) -> None:
+    """Whatever a pod or a model is called, it arrives at Prometheus as it is."""
+    node = NodeState(epoch=1, sequence=1, inventory=inventory(gpu(0, name=model)), health=())
+    held = Allocation(GPU, "A", pod, pod, pod)
+    shown = open_samples(Snapshot(None, NOW, node, {}, (held,)))
+    labels = {sample.name: sample.labels for sample in shown}
+    assert labels["gpu_sharing_device_info"]["model"] == model
+    assert labels["gpu_sharing_allocation_info"]["pod"] == pod
 
 
 def test_each_scrape_shows_the_snapshot_of_its_time() -> None:
     """The collector holds no value of its own: the next scrape shows the next snapshot."""
-    snapshots = iter([Snapshot(), Snapshot(service(), 0.0)])
-    collector = SnapshotCollector(lambda: next(snapshots), "1.2.3")
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(collector)
-    first, second = generate_latest(registry).decode(), generate_latest(registry).decode()
-    assert 'process="monitor"' not in first
-    assert 'process="monitor"} 2.0' in second
+    snapshots = iter([Snapshot(), Snapshot(), WHOLE])
+
+    def source() -> Iterator[object]:
+        return samples(next(snapshots), ABOUT, {}, NOW, WALL)
+
+    made = CollectorRegistry(auto_describe=False)
+    made.register(SampleCollector(source))  # type: ignore[arg-type]
+    first, second, third = (generate_latest(made).decode() for _ in range(3))
+    assert "process=" not in first + second
+    assert 'process="monitor"} 2.0' in third

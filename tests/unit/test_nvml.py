@@ -9,9 +9,10 @@ import pytest
 
 from health.nvml import Code, Hint, Nvml, NvmlError, XidEvent, bus_id, key_of
 from proto.messages import LinkLevel
+from simulator.handles import NVMLError
 from simulator.live import LiveNode
 from simulator.node import Gpu, Link, Node, complete
-from simulator.nvml import Binding, NVMLError
+from simulator.nvml import Binding
 
 ANY = 0xFFFFFFFF
 

@@ -79,6 +79,8 @@ NAMES = """
 --runtime-dir GPU_SHARING_RUNTIME_DIR
 --state-dir GPU_SHARING_STATE_DIR
 --metrics-address METRICS_ADDRESS
+--pod-resources-socket POD_RESOURCES_SOCKET
+--pod-labels POD_LABELS
 --simulated-node
 --log-format LOG_FORMAT
 --log-level LOG_LEVEL

@@ -54,6 +54,13 @@ CONFIGURATION: dict[str, Any] = {
     },
 }
 SERVICE: dict[str, Any] = {
+    "configDir": "",
+    "configLabel": "nvidia.com/device-plugin.config",
+    "configDefault": "",
+    "configFallbackStrategies": ("named", "single"),
+    "nodeName": "",
+    "nodeEvents": False,
+    "nodeCondition": False,
     "configFile": "",
     "resourceConfig": "",
     "devicePluginPath": "/var/lib/kubelet/device-plugins",
@@ -61,6 +68,8 @@ SERVICE: dict[str, Any] = {
     "runtimeDir": "/run/gpu-sharing-plugin",
     "stateDir": "/var/lib/gpu-sharing-plugin",
     "metricsAddress": ":9450",
+    "podResourcesSocket": "/var/lib/kubelet/pod-resources/kubelet.sock",
+    "podLabels": True,
     "cdiSpecDir": "/var/run/cdi",
     "cdiKind": "k8s.device-plugin.nvidia.com/gpu",
     "cdiFeatureFlags": (),

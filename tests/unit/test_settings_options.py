@@ -28,6 +28,8 @@ GIVEN: dict[str, tuple[str, object]] = {
     "service.runtimeDir": ("/runtime", "/runtime"),
     "service.stateDir": ("/state", "/state"),
     "service.metricsAddress": ("localhost:1", "localhost:1"),
+    "service.podResourcesSocket": ("/pods.sock", "/pods.sock"),
+    "service.podLabels": ("false", False),
     "service.cdiSpecDir": ("/etc/cdi", "/etc/cdi"),
     "service.cdiKind": ("example.com/gpu", "example.com/gpu"),
     "service.cdiFeatureFlags": ("a-flag, another", ("a-flag", "another")),

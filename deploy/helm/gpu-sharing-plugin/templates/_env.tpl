@@ -1,0 +1,62 @@
+{{/* The variables of the service whose values are given; false counts as given, null and "" do not. */}}
+{{- define "gpu-sharing-plugin.given" -}}
+{{- $given := dict
+  "NVIDIA_DRIVER_RESOURCE_CONFIG" .Values.resourceConfig
+  "PASS_DEVICE_SPECS" .Values.compatWithCPUManager
+  "MIG_STRATEGY" .Values.migStrategy
+  "FAIL_ON_INIT_ERROR" .Values.failOnInitError
+  "DEVICE_LIST_STRATEGY" .Values.deviceListStrategy
+  "DEVICE_ID_STRATEGY" .Values.deviceIDStrategy
+  "SHARED_DEVICES_ALLOCATION_POLICY" .Values.sharedDevicesAllocationPolicy
+  "NVIDIA_DRIVER_ROOT" .Values.nvidiaDriverRoot
+  "NVIDIA_DEV_ROOT" .Values.nvidiaDevRoot
+  "GDRCOPY_ENABLED" .Values.gdrcopyEnabled
+  "GDS_ENABLED" .Values.gdsEnabled
+  "MOFED_ENABLED" .Values.mofedEnabled
+  "DEVICE_DISCOVERY_STRATEGY" .Values.deviceDiscoveryStrategy
+  "NVIDIA_CDI_HOOK_PATH" .Values.cdi.nvidiaHookPath
+  "CDI_FEATURE_FLAGS" .Values.cdi.featureFlags
+  "CDI_DISABLE_HOOKS" .Values.cdi.disableHooks
+  "CDI_ANNOTATION_PREFIX" .Values.cdi.annotationPrefix
+  "CDI_KIND" .Values.cdi.kind
+  "IMEX_CHANNEL_IDS" .Values.imex.channelIDs
+  "IMEX_REQUIRED" .Values.imex.required
+  "LOG_FORMAT" .Values.logFormat
+  "LOG_LEVEL" .Values.logLevel
+}}
+{{- if ne (int .Values.metrics.port) 9450 }}{{ $_ := set $given "METRICS_ADDRESS" (printf ":%d" (int .Values.metrics.port)) }}{{ end }}
+{{- if not .Values.metrics.podLabels }}{{ $_ := set $given "POD_LABELS" "false" }}{{ end }}
+{{- if .Values.events.enabled }}{{ $_ := set $given "NODE_EVENTS" "true" }}{{ end }}
+{{- if .Values.nodeCondition.enabled }}{{ $_ := set $given "NODE_CONDITION" "true" }}{{ end }}
+{{- if .Values.simulatedNode }}{{ $_ := set $given "NVIDIA_VISIBLE_DEVICES" "void" }}{{ end }}
+{{- if has "mig" (splitList " " (include "gpu-sharing-plugin.needs" .)) }}{{ $_ := set $given "NVIDIA_MIG_MONITOR_DEVICES" "all" }}{{ end }}
+{{- if include "gpu-sharing-plugin.configMapName" . }}
+{{- $_ := set $given "CONFIG_DIR" "/config" }}
+{{- $_ := set $given "CONFIG_LABEL" .Values.config.label }}
+{{- $_ := set $given "CONFIG_DEFAULT" .Values.config.default }}
+{{- $_ := set $given "CONFIG_FALLBACK_STRATEGIES" .Values.config.fallbackStrategies }}
+{{- else if include "gpu-sharing-plugin.settings" . }}
+{{- $_ := set $given "CONFIG_FILE" "/config/config.yaml" }}
+{{- end }}
+{{- range $name, $value := $given }}
+{{- if not (kindIs "invalid" $value) }}
+{{- with include "gpu-sharing-plugin.commas" $value }}
+- name: {{ $name }}
+  value: {{ . | quote }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "gpu-sharing-plugin.env" -}}
+{{- include "gpu-sharing-plugin.given" . }}
+{{- if include "gpu-sharing-plugin.apiUses" . }}
+- name: NODE_NAME
+  valueFrom:
+    fieldRef:
+      fieldPath: spec.nodeName
+{{- end }}
+{{- with .Values.extraEnv }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}

@@ -1,0 +1,76 @@
+{{/* The chart's name in labels. */}}
+{{- define "gpu-sharing-plugin.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{/*
+The name of the objects: 53 characters at most. A release's name has no more, so none is cut and no two
+releases meet; and ten are left for what tells the objects apart. Without dots, as a Service's has none.
+*/}}
+{{- define "gpu-sharing-plugin.fullname" -}}
+{{- $name := default .Chart.Name .Values.nameOverride }}
+{{- $full := .Values.fullnameOverride }}
+{{- if not $full }}
+{{- $full = contains $name .Release.Name | ternary .Release.Name (printf "%s-%s" .Release.Name $name) }}
+{{- end }}
+{{- $full | replace "." "-" | trunc 53 | trimSuffix "-" }}
+{{- end }}
+
+{{- define "gpu-sharing-plugin.namespace" -}}
+{{- default .Release.Namespace .Values.namespaceOverride }}
+{{- end }}
+
+{{/* What has no namespace is told apart by a digest of it: a release of this name may be in another one too. */}}
+{{- define "gpu-sharing-plugin.clusterName" -}}
+{{- $namespace := include "gpu-sharing-plugin.namespace" . }}
+{{- printf "%s-%s" (include "gpu-sharing-plugin.fullname" .) ($namespace | sha256sum | trunc 8) }}
+{{- end }}
+
+{{- define "gpu-sharing-plugin.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create }}
+{{- default (include "gpu-sharing-plugin.fullname" .) .Values.serviceAccount.name }}
+{{- else }}
+{{- default "default" .Values.serviceAccount.name }}
+{{- end }}
+{{- end }}
+
+{{/* Never a version or anything else that an upgrade changes: the selector of a DaemonSet is immutable. */}}
+{{- define "gpu-sharing-plugin.selectorLabels" -}}
+{{- if .Values.selectorLabelsOverride }}
+{{- toYaml .Values.selectorLabelsOverride }}
+{{- else -}}
+app.kubernetes.io/name: {{ include "gpu-sharing-plugin.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
+{{- end }}
+{{- end }}
+
+{{- define "gpu-sharing-plugin.labels" -}}
+{{ include "gpu-sharing-plugin.selectorLabels" . }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end }}
+
+{{/* The metadata of an object: dict "root" $ "name" NAME, and optional labels and annotations. */}}
+{{- define "gpu-sharing-plugin.metadata" -}}
+metadata:
+  name: {{ .name | quote }}
+  namespace: {{ include "gpu-sharing-plugin.namespace" .root | quote }}
+  labels:
+    {{- include "gpu-sharing-plugin.labels" .root | nindent 4 }}
+    {{- with .labels }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+  {{- with .annotations }}
+  annotations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- end }}
+
+{{- define "gpu-sharing-plugin.image" -}}
+{{- if .Values.image.digest }}
+{{- printf "%s@%s" .Values.image.repository .Values.image.digest }}
+{{- else }}
+{{- printf "%s:%s" .Values.image.repository (default .Chart.AppVersion .Values.image.tag) }}
+{{- end }}
+{{- end }}

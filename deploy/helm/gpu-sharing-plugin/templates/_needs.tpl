@@ -1,0 +1,99 @@
+{{/* A value that may be a list or a text with commas, as a text with commas. */}}
+{{- define "gpu-sharing-plugin.commas" -}}
+{{- kindIs "slice" . | ternary (join "," .) (toString .) }}
+{{- end }}
+
+{{/* The ConfigMap of configurations by node label; empty: there are none. */}}
+{{- define "gpu-sharing-plugin.configMapName" -}}
+{{- if .Values.config.name }}
+{{- .Values.config.name }}
+{{- else if .Values.config.map }}
+{{- printf "%s-configs" (include "gpu-sharing-plugin.fullname" .) }}
+{{- end }}
+{{- end }}
+
+{{/* What the service is to talk to the API server about, as words; empty: it needs no token. */}}
+{{- define "gpu-sharing-plugin.apiUses" -}}
+{{- $uses := list }}
+{{- if include "gpu-sharing-plugin.configMapName" . }}{{ $uses = append $uses "config" }}{{ end }}
+{{- if .Values.events.enabled }}{{ $uses = append $uses "events" }}{{ end }}
+{{- if .Values.nodeCondition.enabled }}{{ $uses = append $uses "condition" }}{{ end }}
+{{- join " " $uses }}
+{{- end }}
+
+{{/* The configuration file that is made of values: health and sharing; empty if they say nothing. */}}
+{{- define "gpu-sharing-plugin.settings" -}}
+{{- $health := dict }}
+{{- range $key, $value := .Values.health }}
+{{- if kindIs "map" $value }}
+{{- $inner := dict }}
+{{- range $name, $one := $value }}
+{{- if not (kindIs "invalid" $one) }}{{ $_ := set $inner $name $one }}{{ end }}
+{{- end }}
+{{- if $inner }}{{ $_ := set $health $key $inner }}{{ end }}
+{{- else if not (kindIs "invalid" $value) }}{{ $_ := set $health $key $value }}
+{{- end }}
+{{- end }}
+{{- $file := dict }}
+{{- if $health }}{{ $_ := set $file "health" $health }}{{ end }}
+{{- if .Values.sharing }}{{ $_ := set $file "sharing" .Values.sharing }}{{ end }}
+{{- if $file }}{{ toYaml (merge (dict "version" "v1") $file) }}{{ end }}
+{{- end }}
+
+{{/*
+What the pod has to be able to do, as words: mig, cdi, volume-mounts, devices. A value decides; without one
+each file of config.map counts, and of a ConfigMap that cannot be read here MIG and CDI are expected.
+*/}}
+{{- define "gpu-sharing-plugin.needs" -}}
+{{- $unknown := ne .Values.config.name "" }}
+{{- $mig := list }}{{ $lists := list }}{{ $devices := list }}
+{{- range $text := .Values.config.map }}
+{{- /* What is no mapping is the service's to refuse, with its reason. */}}
+{{- $flags := (fromYaml $text).flags }}
+{{- if not (kindIs "map" $flags) }}{{ $flags = dict }}{{ end }}
+{{- $plugin := $flags.plugin }}
+{{- if not (kindIs "map" $plugin) }}{{ $plugin = dict }}{{ end }}
+{{- $mig = append $mig ($flags.migStrategy | default "none") }}
+{{- $lists = append $lists (include "gpu-sharing-plugin.commas" ($plugin.deviceListStrategy | default "")) }}
+{{- $devices = append $devices ($plugin.passDeviceSpecs | default false) }}
+{{- end }}
+{{- if $unknown }}{{ $mig = append $mig "mixed" }}{{ $lists = append $lists "cdi-cri" }}{{ end }}
+{{- with .Values.migStrategy }}{{ $mig = list . }}{{ end }}
+{{- with .Values.deviceListStrategy }}{{ $lists = list (include "gpu-sharing-plugin.commas" .) }}{{ end }}
+{{- if not (kindIs "invalid" .Values.compatWithCPUManager) }}{{ $devices = list .Values.compatWithCPUManager }}{{ end }}
+{{- $needs := list }}
+{{- if without $mig "none" }}{{ $needs = append $needs "mig" }}{{ end }}
+{{- if contains "cdi-" (join "," $lists) }}{{ $needs = append $needs "cdi" }}{{ end }}
+{{- if contains "volume-mounts" (join "," $lists) }}{{ $needs = append $needs "volume-mounts" }}{{ end }}
+{{- if has true $devices }}{{ $needs = append $needs "devices" }}{{ end }}
+{{- join " " $needs }}
+{{- end }}
+
+{{/*
+The least that works. Privileged, for MIG: its capabilities are handed to nobody else; for CDI: the driver and
+all device nodes are looked at; for device nodes: the kubelet's CPU manager takes them away from the others.
+For volume-mounts, SYS_ADMIN: NVIDIA's runtime can be told to believe nobody without it.
+*/}}
+{{- define "gpu-sharing-plugin.securityContext" -}}
+{{- $needs := splitList " " (include "gpu-sharing-plugin.needs" .) }}
+{{- if .Values.securityContext }}
+{{- toYaml .Values.securityContext }}
+{{- else if or (has "mig" $needs) (has "cdi" $needs) (has "devices" $needs) -}}
+privileged: true
+readOnlyRootFilesystem: true
+{{- else if has "volume-mounts" $needs -}}
+capabilities:
+  drop: [ALL]
+  add: [SYS_ADMIN]
+readOnlyRootFilesystem: true
+seccompProfile:
+  type: RuntimeDefault
+{{- else -}}
+allowPrivilegeEscalation: false
+capabilities:
+  drop: [ALL]
+readOnlyRootFilesystem: true
+seccompProfile:
+  type: RuntimeDefault
+{{- end }}
+{{- end }}

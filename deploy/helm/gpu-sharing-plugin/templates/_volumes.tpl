@@ -1,0 +1,31 @@
+{{/*
+Each volume with its mount, as a list of {volume, mount}: so that neither is there without the other.
+*/}}
+{{- define "gpu-sharing-plugin.volumes" -}}
+{{- $kubelet := .Values.kubeletDir | trimSuffix "/" }}
+{{- $cdi := has "cdi" (splitList " " (include "gpu-sharing-plugin.needs" .)) }}
+- volume: {name: device-plugins, hostPath: {path: {{ printf "%s/device-plugins" $kubelet | quote }}, type: Directory}}
+  mount: {mountPath: /var/lib/kubelet/device-plugins}
+- volume: {name: pod-resources, hostPath: {path: {{ printf "%s/pod-resources" $kubelet | quote }}, type: Directory}}
+  mount: {mountPath: /var/lib/kubelet/pod-resources, readOnly: true}
+- volume: {name: state, hostPath: {path: {{ .Values.stateDir | quote }}, type: DirectoryOrCreate}}
+  mount: {mountPath: /var/lib/gpu-sharing-plugin}
+- volume: {name: runtime, emptyDir: {medium: Memory}}
+  mount: {mountPath: /run/gpu-sharing-plugin}
+{{- if $cdi }}
+- volume: {name: cdi, hostPath: {path: /var/run/cdi, type: DirectoryOrCreate}}
+  mount: {mountPath: /var/run/cdi}
+{{- end }}
+{{- if or $cdi .Values.nvidiaDriverRoot }}
+- volume: {name: driver-root, hostPath: {path: {{ .Values.nvidiaDriverRoot | default "/" | quote }}, type: Directory}}
+  mount: {mountPath: /driver-root, readOnly: true, mountPropagation: HostToContainer}
+{{- end }}
+{{- if or (include "gpu-sharing-plugin.configMapName" .) (include "gpu-sharing-plugin.settings" .) }}
+- volume: {name: config, configMap: {name: {{ include "gpu-sharing-plugin.configMapName" . | default (printf "%s-settings" (include "gpu-sharing-plugin.fullname" .)) | quote }}}}
+  mount: {mountPath: /config, readOnly: true}
+{{- end }}
+{{- if .Values.simulatedNode }}
+- volume: {name: node, configMap: {name: {{ printf "%s-node" (include "gpu-sharing-plugin.fullname" .) | quote }}}}
+  mount: {mountPath: /node, readOnly: true}
+{{- end }}
+{{- end }}

@@ -1,0 +1,58 @@
+"""The stand-in kubelet's pod resources API: which pod holds what."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import grpc
+
+from proto import podresources_pb2 as api
+from proto.podresources_pb2_grpc import PodResourcesListerServicer
+
+NAMESPACE = "simulated"
+CONTAINER = "main"
+
+Holders = Mapping[str, tuple[str, tuple[str, ...]]]
+"""By pod: the resource and the ids that it holds."""
+
+
+class PodLister(PodResourcesListerServicer):
+    """Answers List; the calls that came later to the API are not there, as in an old kubelet."""
+
+    def __init__(self, holders: Callable[[], Holders]) -> None:
+        self._holders = holders
+
+    async def List(
+        self, request: api.ListPodResourcesRequest, context: object
+    ) -> api.ListPodResourcesResponse:
+        """Tell of every pod that holds something."""
+        return api.ListPodResourcesResponse(
+            pod_resources=(
+                api.PodResources(
+                    name=pod.replace("/", "-"),
+                    namespace=NAMESPACE,
+                    containers=[_container(resource, ids)],
+                )
+                for pod, (resource, ids) in self._holders().items()
+            )
+        )
+
+    async def GetAllocatableResources(
+        self,
+        request: api.AllocatableResourcesRequest,
+        context: "grpc.aio.ServicerContext[Any, Any]",
+    ) -> api.AllocatableResourcesResponse:
+        """Refuse."""
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "unknown method")
+
+    async def Get(
+        self,
+        request: api.GetPodResourcesRequest,
+        context: "grpc.aio.ServicerContext[Any, Any]",
+    ) -> api.GetPodResourcesResponse:
+        """Refuse."""
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "unknown method")
+
+
+def _container(resource: str, ids: tuple[str, ...]) -> api.ContainerResources:
+    devices = api.ContainerDevices(resource_name=resource, device_ids=ids)
+    return api.ContainerResources(name=CONTAINER, devices=[devices])

@@ -1,0 +1,162 @@
+"""What the metrics say: a snapshot in, samples out."""
+
+import platform
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from proto.control import ServiceState
+from proto.messages import (
+    DeviceHealth,
+    DeviceState,
+    Gpu,
+    Health,
+    NodeState,
+    ReasonKind,
+    WorkerState,
+)
+from supervisor.allocations import Allocation
+from supervisor.snapshot import Snapshot
+from supervisor.status import About
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One series at the time of the scrape; *name* is the metric's without prefix."""
+
+    name: str
+    value: float
+    """Of a summary or histogram: the sum."""
+    labels: tuple[str, ...] = ()
+    count: int = 0
+    """Of a summary."""
+    buckets: tuple[int, ...] = ()
+    """Of a histogram: cumulative, by RPC_BUCKETS; the last is the count."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a process takes."""
+
+    resident_bytes: int
+    cpu_seconds: float
+
+
+def samples(
+    snapshot: Snapshot, about: About, usage: Mapping[str, Usage], now: float, wall: float
+) -> Iterator[Sample]:
+    """Yield all samples at *now*, which is *wall* as unix time; *usage* is by process."""
+    service, node = snapshot.service, snapshot.node
+    driver = node.inventory.driver_version if node else ""
+    build = (about.version, platform.python_version(), driver, about.backend or "")
+    yield Sample("build_info", 1, build)
+    if service:
+        yield from _service(service)
+    for process, used in usage.items():
+        yield Sample("process_resident_memory_bytes", used.resident_bytes, (process,))
+        yield Sample("process_cpu_seconds", used.cpu_seconds, (process,))
+    heard = node is not None and now - snapshot.node_at <= about.stale_after
+    yield Sample("health_monitor_up", heard and not (service and service.quiesced))
+    if node:
+        heartbeat = wall - (now - snapshot.node_at)
+        yield Sample("health_monitor_last_heartbeat_timestamp_seconds", heartbeat)
+        yield from _node(node, _unknown(service, heard=heard))
+    workers = [word[0] for word in snapshot.planned_workers().values() if word]
+    for worker in workers:
+        yield from _worker(worker)
+    yield Sample("pod_resources_up", snapshot.allocations is not None)
+    if snapshot.allocations is not None:
+        yield from _allocations(snapshot.allocations, workers, named=about.pod_labels)
+
+
+def _service(service: ServiceState) -> Iterator[Sample]:
+    for process in service.processes:
+        yield Sample("process_up", process.pid > 0, (process.name,))
+        yield Sample("process_restarts", process.restarts, (process.name,))
+    for kind in sorted({problem.kind for problem in service.problems}):
+        yield Sample("node_problem", 1, (kind,))
+    yield Sample("maintenance", service.quiesced)
+    yield Sample("nvml_hangs", service.hangs)
+    configuration = service.configuration
+    yield Sample("config_info", 1, (configuration.hash,))
+    yield Sample("config_last_reload_successful", not configuration.problem)
+    yield Sample("config_last_reload_success_timestamp_seconds", configuration.loaded)
+
+
+def _unknown(service: ServiceState | None, *, heard: bool) -> ReasonKind | None:
+    """Return why nothing is known of any device now, as workers tell the kubelet too."""
+    if service and service.unknown:
+        return service.unknown.kind
+    return None if heard else ReasonKind.MONITOR_SILENT
+
+
+def _node(node: NodeState, unknown: ReasonKind | None) -> Iterator[Sample]:
+    yield Sample("health_state_persisted", node.persisted)
+    for gpu in node.inventory.gpus:
+        yield from _gpu(gpu)
+    for device in node.health:
+        yield from _device(device, unknown)
+    for xid in node.xids:
+        labels = (xid.uuid, str(xid.xid))
+        yield Sample("xid_errors", xid.count, labels)
+        yield Sample("xid_last_timestamp_seconds", xid.last, labels)
+    for call in node.calls:
+        yield Sample("nvml_call_duration_seconds", call.seconds, (call.call,), count=call.count)
+        for code, count in call.errors.items():
+            yield Sample("nvml_errors", count, (call.call, str(code)))
+
+
+def _gpu(gpu: Gpu) -> Iterator[Sample]:
+    numa = "" if gpu.numa_node is None else str(gpu.numa_node)
+    mig = "on" if gpu.mig_enabled else "off"
+    monitoring = "events" if gpu.events else "polling"
+    labels = (gpu.uuid, str(gpu.index), gpu.pci_bus_id, gpu.name, numa, mig, monitoring)
+    yield Sample("device_info", 1, labels)
+    for one in gpu.instances:
+        yield Sample(
+            "mig_device_info", 1, (one.uuid, gpu.uuid, str(one.gi), str(one.ci), one.profile)
+        )
+
+
+def _device(device: DeviceHealth, unknown: ReasonKind | None) -> Iterator[Sample]:
+    uuid = device.uuid
+    kinds = {unknown} if unknown else {reason.kind for reason in device.reasons}
+    yield Sample("device_healthy", not kinds, (uuid,))
+    for state in DeviceState:
+        yield Sample("device_health_state", state is device.state, (uuid, state))
+    for kind in sorted(kinds):
+        yield Sample("device_unhealthy_reason", 1, (uuid, kind))
+    if device.since:
+        yield Sample("device_state_since_timestamp_seconds", device.since, (uuid,))
+    yield Sample("device_health_transitions", device.transitions, (uuid,))
+    if device.recovery_action is not None:
+        yield Sample("gpu_recovery_action", device.recovery_action, (uuid,))
+
+
+def _worker(worker: WorkerState) -> Iterator[Sample]:
+    resource = worker.resource
+    yield Sample("devices", worker.healthy, (resource, Health.HEALTHY))
+    yield Sample("devices", worker.unhealthy, (resource, Health.UNHEALTHY))
+    for uuid, count in worker.replicas.items():
+        yield Sample("replicas", count, (resource, uuid))
+    yield Sample("registered", worker.registered, (resource,))
+    yield Sample("registrations", worker.registrations, (resource,))
+    yield Sample("list_and_watch_streams", worker.streams, (resource,))
+    yield Sample("list_size_bytes", worker.list_bytes, (resource,))
+    for rpc in worker.rpcs:
+        labels = (resource, rpc.method)
+        yield Sample("rpc_duration_seconds", rpc.seconds, labels, buckets=rpc.buckets)
+        for code, count in rpc.errors.items():
+            yield Sample("rpc_errors", count, (resource, rpc.method, code))
+
+
+def _allocations(
+    allocations: tuple[Allocation, ...], workers: list[WorkerState], *, named: bool
+) -> Iterator[Sample]:
+    held = Counter((one.resource, one.uuid) for one in allocations)
+    known = {(worker.resource, uuid) for worker in workers for uuid in worker.replicas}
+    for resource, uuid in sorted(known | held.keys()):
+        yield Sample("devices_allocated", held[resource, uuid], (resource, uuid))
+    for one in allocations if named else ():
+        labels = (one.resource, one.uuid, one.replica, one.namespace, one.pod, one.container)
+        yield Sample("allocation_info", 1, labels)

@@ -1,0 +1,121 @@
+"""A real API server with its etcd, for what a cluster's owner does with kubectl and Helm."""
+
+import json
+import socket
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from tests.e2e.daemon import Daemon
+from tests.fakes.helm import CACHE
+
+KUBECTL = CACHE / "kubectl-1.32.3"
+"""As scripts/fetch-helm names it."""
+
+_TOKEN = "e2e"  # noqa: S105 - of a server that lives for a test, on loopback
+_PATIENCE = 60
+
+
+class ApiServer:
+    """An API server on loopback; no controller runs, so a DaemonSet makes no pods."""
+
+    def __init__(self, binaries: Path, folder: Path) -> None:
+        """Start etcd and kube-apiserver of the folder *binaries*; their data go to *folder*."""
+        self._folder = folder
+        self.kubeconfig = folder / "kubeconfig"
+        peer, client, self._port = (_free_port() for _ in range(3))
+        self._etcd = Daemon(_etcd(binaries, folder, peer, client), folder / "etcd.log")
+        try:
+            self._server = Daemon(self._command(binaries, client), folder / "apiserver.log")
+        except BaseException:
+            self._etcd.kill()
+            raise
+        try:
+            self._write_kubeconfig()
+            self._server.wait_ready(self._is_ready, _PATIENCE, "the API server is ready")
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """End both."""
+        self._server.stop()
+        self._etcd.stop()
+
+    def kubectl(self, *arguments: str) -> str:
+        """Return what kubectl prints; CalledProcessError if it fails."""
+        command = [str(KUBECTL), f"--kubeconfig={self.kubeconfig}", *arguments]
+        result = subprocess.run(
+            command, check=True, capture_output=True, text=True, timeout=_PATIENCE
+        )
+        return result.stdout
+
+    def get(self, *arguments: str) -> list[dict[str, Any]]:
+        """Return the objects that kubectl gets."""
+        items: list[dict[str, Any]] = json.loads(self.kubectl("get", *arguments, "-o=json"))[
+            "items"
+        ]
+        return items
+
+    def _is_ready(self) -> bool:
+        try:
+            return self.kubectl("get", "--raw=/readyz") == "ok"
+        except subprocess.CalledProcessError:
+            return False
+
+    def _command(self, binaries: Path, etcd_port: int) -> list[str]:
+        key = self._folder / "service-account.key"
+        openssl = ["/usr/bin/openssl", "genrsa", "-out", str(key), "2048"]
+        subprocess.run(openssl, check=True, capture_output=True)
+        tokens = self._folder / "tokens.csv"
+        tokens.write_text(f"{_TOKEN},e2e,e2e,system:masters\n")
+        return [
+            f"{binaries}/kube-apiserver",
+            "--bind-address=127.0.0.1",
+            "--advertise-address=127.0.0.1",
+            f"--secure-port={self._port}",
+            f"--etcd-servers=http://127.0.0.1:{etcd_port}",
+            f"--cert-dir={self._folder}/certificates",
+            f"--token-auth-file={tokens}",
+            "--authorization-mode=RBAC",
+            "--allow-privileged",
+            "--service-cluster-ip-range=10.96.0.0/16",
+            f"--service-account-signing-key-file={key}",
+            f"--service-account-key-file={key}",
+            "--service-account-issuer=https://kubernetes.default.svc",
+        ]
+
+    def _write_kubeconfig(self) -> None:
+        server = {
+            "server": f"https://127.0.0.1:{self._port}",
+            "certificate-authority": f"{self._folder}/certificates/apiserver.crt",
+        }
+        names = {"cluster": "e2e", "user": "e2e"}
+        content = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "e2e", "cluster": server}],
+            "users": [{"name": "e2e", "user": {"token": _TOKEN}}],
+            "contexts": [{"name": "e2e", "context": names}],
+            "current-context": "e2e",
+        }
+        self.kubeconfig.touch(0o600)
+        self.kubeconfig.write_text(json.dumps(content))
+
+
+def _etcd(binaries: Path, folder: Path, peer: int, client: int) -> list[str]:
+    return [
+        f"{binaries}/etcd",
+        f"--data-dir={folder}/etcd",
+        f"--listen-peer-urls=http://127.0.0.1:{peer}",
+        f"--listen-client-urls=http://127.0.0.1:{client}",
+        f"--advertise-client-urls=http://127.0.0.1:{client}",
+        "--unsafe-no-fsync",
+    ]
+
+
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port: int = one.getsockname()[1]
+        return port

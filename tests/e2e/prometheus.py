@@ -1,0 +1,153 @@
+"""A real Prometheus on loopback, with our rules but without their patience."""
+
+import json
+import re
+import shutil
+import socket
+import urllib.error
+import urllib.parse
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.e2e.daemon import Daemon
+
+ROOT = Path(__file__).parents[2]
+RULES = ROOT / "deploy" / "prometheus" / "rules.yaml"
+DASHBOARD = ROOT / "deploy" / "grafana" / "dashboard.json"
+
+LABELS = {
+    "instance": "node-a",
+    "namespace": "gpu-sharing",
+    "pod": "gpu-sharing-plugin-x7k2p",
+    "container": "gpu-sharing-plugin",
+}
+"""What a PodMonitor puts on every series, so that labels of ours under these names are renamed."""
+
+Series = frozenset[tuple[str, str]]
+"""The labels of a series, its name among them."""
+
+
+def tool(name: str) -> str:
+    """Return the path of one of Prometheus's binaries; skip the test where it is missing."""
+    found = shutil.which(name)
+    if found is None:
+        pytest.skip(f"needs {name} of Debian's package prometheus, which scripts/e2e unpacks")
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One series of an answer."""
+
+    labels: dict[str, str]
+    value: float
+
+    @property
+    def series(self) -> Series:
+        """The labels as something that can be in a set."""
+        return frozenset(self.labels.items())
+
+
+class Prometheus:
+    """A running Prometheus that scrapes one target every second."""
+
+    def __init__(self, folder: Path, target: str) -> None:
+        """Start it with all it keeps in *folder* and wait until it answers."""
+        self._url = f"http://127.0.0.1:{free_port()}"
+        (folder / "rules.yaml").write_text(_impatient(RULES.read_text()))
+        configuration = folder / "prometheus.yaml"
+        configuration.write_text(yaml.safe_dump(_configuration(target)))
+        command = [
+            tool("prometheus"),
+            f"--config.file={configuration}",
+            f"--storage.tsdb.path={folder / 'data'}",
+            f"--web.listen-address={self._url.removeprefix('http://')}",
+            "--log.level=warn",
+        ]
+        self._daemon = Daemon(command, folder / "prometheus.log")
+        try:
+            self._daemon.wait_ready(self._answers, 30, "Prometheus answers")
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """End it and show its log."""
+        self._daemon.stop()
+        self._daemon.show_log()
+
+    def query(self, expression: str) -> list[Sample]:
+        """Return what *expression* is now."""
+        answer = self._get("query", query=expression)
+        return [Sample(one["metric"], float(one["value"][1])) for one in answer["result"]]
+
+    def alerts(self) -> set[Series]:
+        """Return the labels of the alerts that fire."""
+        fire = [one["labels"] for one in self._get("alerts")["alerts"] if one["state"] == "firing"]
+        return {frozenset(labels.items()) for labels in fire}
+
+    def problems(self) -> list[str]:
+        """Return what it complains of: samples out of order, duplicates, rules that fail."""
+        lines = self._daemon.log.read_text().splitlines()
+        return [line for line in lines if "level=warn" in line or "level=error" in line]
+
+    def _answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self._url}/-/ready", timeout=10):  # noqa: S310
+                return True
+        except OSError:  # an error of HTTP is one, too
+            return False
+
+    def _get(self, path: str, **parameters: str) -> Any:
+        url = f"{self._url}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
+        try:
+            with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - our own http
+                return json.load(answer)["data"]
+        except urllib.error.HTTPError as error:
+            with error:
+                raise AssertionError(f"{parameters}: {error.read().decode()}") from None
+
+
+def free_port() -> int:
+    """Return a port of loopback on which nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+# Seconds instead of minutes: a test waits for the alert itself, and its `for:` is for promtool.
+def _impatient(rules: str) -> str:
+    return re.sub(r"^( +for: ).*$", r"\g<1>1s", rules, flags=re.MULTILINE)
+
+
+def _configuration(target: str) -> dict[str, Any]:
+    job = {
+        "job_name": "gpus",
+        "scrape_interval": "1s",
+        "scrape_timeout": "1s",
+        "static_configs": [{"targets": [target.removeprefix("http://")], "labels": LABELS}],
+    }
+    return {
+        "global": {"evaluation_interval": "1s"},
+        "rule_files": ["rules.yaml"],
+        "scrape_configs": [job],
+    }
+
+
+def dashboard_queries() -> dict[str, str]:
+    """Return each query of the dashboard as Grafana sends it for all nodes, by panel and letter."""
+    panels = json.loads(DASHBOARD.read_text())["panels"]
+    chosen = {"$__rate_interval": "5m", "$by": "instance", "$node": ".*"}
+    queries = {}
+    for panel in panels:
+        for target in panel.get("targets", ()):
+            expression = target["expr"]
+            for name, value in chosen.items():
+                expression = expression.replace(name, value)
+            queries[f"{panel['title']} {target['refId']}"] = expression
+    return queries

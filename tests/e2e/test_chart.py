@@ -1,0 +1,195 @@
+"""The chart on a real API server: what a cluster's owner types, and what the server makes of it."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.e2e.apiserver import KUBECTL, ApiServer
+from tests.fakes.helm import BINARIES, CHART, Helm, helms
+from tests.process.chart_sets import SETS
+
+pytestmark = pytest.mark.e2e
+
+OURS = "--selector=app.kubernetes.io/name=gpu-sharing-plugin"
+KINDS = "daemonsets,serviceaccounts,configmaps,services,clusterroles,clusterrolebindings"
+RESOURCE = "nvidia.com/gpu"
+
+
+class Cluster:
+    """An API server and a Helm that works on it."""
+
+    def __init__(self, server: ApiServer, helm: Helm) -> None:
+        self.server = server
+        self._helm = helm
+
+    def helm(self, *arguments: str) -> str:
+        """Return what Helm prints; the test fails if Helm does."""
+        result = self.try_helm(*arguments)
+        assert result.returncode == 0, result.stderr
+        return result.stdout
+
+    def try_helm(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run Helm on this cluster."""
+        return self._helm.run(*arguments, f"--kubeconfig={self.server.kubeconfig}")
+
+    def ours(self) -> set[str]:
+        """Return the kind and name of each object of the chart, in all namespaces."""
+        objects = self.server.get(KINDS, OURS, "--all-namespaces")
+        return {f"{one['kind']}/{one['metadata']['name']}" for one in objects}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+    """Run one API server for all tests."""
+    binaries = os.environ.get("E2E_APISERVER")
+    if not binaries or not KUBECTL.exists():
+        pytest.skip("needs what scripts/e2e sets up")
+    server = ApiServer(Path(binaries), tmp_path_factory.mktemp("apiserver"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(params=BINARIES)
+def cluster(server: ApiServer, request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """Give each test the cluster without releases, once by each Helm."""
+    (helm,) = [one for one in helms() if one.binary.endswith(request.param)]
+    cluster = Cluster(server, helm)
+    yield cluster
+    for namespace in ("one", "two"):
+        for release in cluster.helm("list", "--short", f"--namespace={namespace}").split():
+            cluster.helm("uninstall", release, f"--namespace={namespace}")
+    assert cluster.ours() == set()
+
+
+def install(release: str, namespace: str, *values: str) -> list[str]:
+    """Return the command that installs or upgrades the chart."""
+    place = [f"--namespace={namespace}", "--create-namespace"]
+    return [
+        "upgrade",
+        "--install",
+        release,
+        str(CHART),
+        *place,
+        *(f"--set={one}" for one in values),
+    ]
+
+
+def test_the_life_of_a_release(cluster: Cluster) -> None:
+    """It is installed, upgraded with its values, rolled back and uninstalled without a rest."""
+    plain = {"DaemonSet/gpus-gpu-sharing-plugin", "ServiceAccount/gpus-gpu-sharing-plugin"}
+    cluster.helm(*install("gpus", "one", "resourceConfig=gpu:shared:4"))
+    assert cluster.ours() == plain
+    arguments = ["--reset-then-reuse-values", "--set=events.enabled=true"]
+    cluster.helm("upgrade", "gpus", str(CHART), "--namespace=one", *arguments)
+    assert {one.partition("/")[0] for one in cluster.ours()} >= {"ClusterRole"}
+    assert {"NVIDIA_DRIVER_RESOURCE_CONFIG", "NODE_EVENTS"} <= variables(cluster)
+    cluster.helm("rollback", "gpus", "1", "--namespace=one")
+    assert cluster.ours() == plain
+    assert "NODE_EVENTS" not in variables(cluster)
+    cluster.helm("uninstall", "gpus", "--namespace=one")
+    assert cluster.ours() == set()
+
+
+def test_releases_live_side_by_side(cluster: Cluster) -> None:
+    """Two in one namespace, and two of one name in two namespaces, touch nothing of each other."""
+    places = [("gpus", "one"), ("shared", "one"), ("gpus", "two")]
+    for release, namespace in places:
+        cluster.helm(*install(release, namespace, "events.enabled=true"))
+    daemon_sets = cluster.server.get("daemonsets", OURS, "--all-namespaces")
+    assert len(daemon_sets) == len(places)
+    roles = {one["metadata"]["name"] for one in cluster.server.get("clusterroles", OURS)}
+    assert len(roles) == len(places)
+    cluster.helm("uninstall", "gpus", "--namespace=two")
+    assert len(cluster.server.get("clusterroles", OURS)) == len(places) - 1
+
+
+def test_what_selects_pods_cannot_be_changed(cluster: Cluster) -> None:
+    """The server refuses it, as the page about upgrades says, and the release stays as it was."""
+    cluster.helm(*install("gpus", "one", "fullnameOverride=gpus"))
+    result = cluster.try_helm(*install("gpus", "one", "fullnameOverride=gpus", "nameOverride=a"))
+    assert result.returncode != 0
+    assert "field is immutable" in result.stderr
+    assert "DaemonSet/gpus" in cluster.ours()
+
+
+@pytest.mark.parametrize(
+    ("value", "allowed"),
+    [
+        ("events.enabled=true", {"get nodes", "create events", "patch events"}),
+        ("nodeCondition.enabled=true", {"get nodes", "patch nodes/status"}),
+        ("config.name=configs", {"get nodes", "watch nodes"}),
+        ("logLevel=debug", set()),
+    ],
+)
+def test_rights_are_what_the_server_grants(cluster: Cluster, value: str, allowed: set[str]) -> None:
+    """The pod's account may do what is switched on, and nothing else that is asked here."""
+    cluster.helm(*install("gpus", "one", value))
+    account = "--as=system:serviceaccount:one:gpus-gpu-sharing-plugin"
+    asked = {"patch nodes", "delete nodes", "get secrets", "list pods", "patch nodes/status"}
+    for question in asked | {"create events"} | allowed:
+        verb, resource = question.split()
+        resource, *subresource = resource.split("/")
+        flags = [f"--subresource={one}" for one in subresource]
+        command = ["auth", "can-i", verb, resource, account, "--all-namespaces", *flags]
+        try:
+            answer = cluster.server.kubectl(*command)
+        except subprocess.CalledProcessError as error:  # "no" is its exit code 1
+            answer = error.stdout
+        assert answer.strip() == ("yes" if question in allowed else "no"), question
+
+
+@pytest.mark.parametrize("values", SETS.values(), ids=SETS)
+def test_the_server_takes_every_object(
+    server: ApiServer, values: dict[str, Any], tmp_path: Path
+) -> None:
+    """Its validation, which knows more than the schema, finds nothing to refuse."""
+    objects = helms()[-1].objects(values, namespace="kube-system", release="r")
+    known = [one for one in objects if "monitoring.coreos.com" not in one["apiVersion"]]
+    (tmp_path / "objects.yaml").write_text(yaml.safe_dump_all(known))
+    made = server.kubectl("create", "--dry-run=server", f"--filename={tmp_path}/objects.yaml")
+    assert made.count("created (server dry run)") == len(known)
+
+
+def test_the_page_about_helm_tells_what_works(server: ApiServer, tmp_path: Path) -> None:
+    """Its commands of kubectl do what it says; the last ones clear a node's stale resources."""
+    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "stale"}}
+    (tmp_path / "node.yaml").write_text(yaml.safe_dump(node))
+    server.kubectl("create", f"--filename={tmp_path}/node.yaml")
+    left = json.dumps({"status": {key: {RESOURCE: "0"} for key in ("capacity", "allocatable")}})
+    server.kubectl("patch", "node", "stale", "--subresource=status", f"--patch={left}")
+    assert server.get("nodes")[0]["status"]["capacity"] == {RESOURCE: "0"}
+    for words in kubectl_of_the_page():
+        server.kubectl(*("stale" if word == "NODE" else word for word in words))
+    (found,) = server.get("nodes")
+    assert found["metadata"]["labels"]["nvidia.com/device-plugin.config"] == "shared"
+    assert not found["status"].get("capacity")
+    assert not found["status"].get("allocatable")
+
+
+def kubectl_of_the_page() -> Iterator[list[str]]:
+    """Yield the arguments of each kubectl that needs no controller; some go over several lines."""
+    page = (CHART.parents[2] / "docs/install-helm.md").read_text()
+    for block in re.findall(r"^```sh\n(.*?)^```", page, re.DOTALL | re.MULTILINE):
+        command = ""
+        for line in block.replace("\\\n", " ").splitlines():
+            command += line
+            if command.count("'") % 2:
+                continue
+            words, command = shlex.split(command), ""
+            if words[0] == "kubectl" and "rollout" not in words:
+                yield words[1:]
+
+
+def variables(cluster: Cluster) -> set[str]:
+    """Return the names of the container's variables."""
+    (daemon_set,) = cluster.server.get("daemonsets", OURS, "--all-namespaces")
+    (container,) = daemon_set["spec"]["template"]["spec"]["containers"]
+    return {one["name"] for one in container["env"]}

@@ -1,0 +1,233 @@
+"""What a real Prometheus makes of a running service: series, alerts, dashboard, attribution."""
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import pytest
+
+from proto import deviceplugin_pb2 as api
+from simulator.kubelet import Kubelet as StandIn
+from tests.e2e.conftest import StartPlugin
+from tests.e2e.kubelet import POD_RESOURCES_SOCKET, Kubelet
+from tests.e2e.prometheus import Prometheus, Series, dashboard_queries, free_port, tool
+from tests.e2e.test_prometheus_rules import promtool
+from tests.fakes.service import Service, kubelet, service, short_folder, until
+
+pytestmark = pytest.mark.e2e
+
+SHARED = "nvidia.com/sharedgpu"
+MIG = "nvidia.com/mig-1g.10gb"
+FIRST, SECOND, THIRD = (f"GPU-00000000-0000-0000-0000-{place:012x}" for place in range(3))
+NODE: dict[str, object] = {"gpus": [{}, {}, {"mig": ["1g.10gb", "1g.10gb"]}]}
+CONFIGURATION = "version: v1\nhealth: {pollInterval: 200ms, hangAfter: 2s}\n"
+ONE_LIFE = "xid|rpc|nvml_call|nvml_errors|build_info"
+"""Series that begin anew with a process: what it has counted, and the driver that it has met."""
+
+OPTIONS = ("--resource-config=gpu:sharedgpu:2", "--mig-strategy=mixed")
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A service that Prometheus scrapes, and its kubelet."""
+
+    node: StandIn
+    service: Service
+    prometheus: Prometheus
+
+    async def query_is(self, expression: str, *values: float) -> None:
+        """Wait until *expression* has exactly these values."""
+
+        async def holds() -> bool:
+            answer = await asyncio.to_thread(self.prometheus.query, expression)
+            return sorted(sample.value for sample in answer) == sorted(values)
+
+        await until(holds, f"{expression}: {values}")
+
+    async def fires(self, name: str, **labels: str) -> None:
+        """Wait until the alert *name* with *labels* fires."""
+        wanted = {("alertname", name), *labels.items()}
+
+        async def fired() -> bool:
+            return any(wanted <= one for one in await asyncio.to_thread(self.prometheus.alerts))
+
+        await until(fired, f"{name} {labels}")
+
+    async def scraped(self) -> None:
+        """Wait until a scrape that begins from now on is in."""
+        await self.query_is(f"min(timestamp(gpu_sharing_build_info)) > bool {time.time()}", 1)
+
+
+@contextlib.asynccontextmanager
+async def scene(folder: Path) -> AsyncIterator[Scene]:
+    """Run everything on a node of two shared GPUs and one in MIG mode, all well and scraped."""
+    (folder / "config.yaml").write_text(CONFIGURATION)
+    address = f"127.0.0.1:{free_port()}"  # the same after a restart of the exporter
+    options = (*OPTIONS, f"--config-file={folder}/config.yaml", f"--metrics-address={address}")
+    async with kubelet(folder) as node, service(folder, *options, node=NODE) as running:
+        await node.until(lambda k: k.healthy(SHARED) == 4 and k.healthy(MIG) == 2)
+        await running.ready()
+        with prometheus(folder, address) as server:
+            yield Scene(node, running, server)
+
+
+@contextlib.contextmanager
+def prometheus(folder: Path, target: str) -> Iterator[Prometheus]:
+    """Run Prometheus on *target*, and hold it to have had nothing to complain of."""
+    (folder / "prometheus").mkdir()
+    server = Prometheus(folder / "prometheus", target)
+    try:
+        yield server
+        assert server.problems() == []
+    finally:
+        server.stop()
+
+
+def tell(story: Callable[[Scene], Awaitable[None]]) -> None:
+    """Run *story* on such a scene."""
+    tool("prometheus")
+
+    async def whole() -> None:
+        with short_folder() as folder:
+            async with scene(folder) as stage:
+                await story(stage)
+
+    asyncio.run(whole())
+
+
+def test_an_xid_is_counted_once_and_fires_for_its_gpu_alone() -> None:
+    """After an Xid 79 one GPU of all is unhealthy, the Xid counts one, and its alerts fire."""
+
+    async def story(stage: Scene) -> None:
+        await stage.query_is("sum(gpu_sharing_device_healthy)", 5)
+        await stage.query_is('ALERTS{alertstate="firing"}')  # before the first scrape one did
+        stage.service.node.xid(0, 79)
+        await stage.query_is("gpu_sharing_device_healthy == 0", 0)
+        await stage.query_is(f'gpu_sharing_device_healthy{{uuid="{FIRST}"}}', 0)
+        await stage.query_is(f'gpu_sharing_xid_errors_total{{uuid="{FIRST}", xid="79"}}', 1)
+        await stage.query_is("sum(gpu_sharing_xid_errors_total)", 1)
+        await stage.query_is(f'gpu_sharing_devices{{resource="{SHARED}", health="Unhealthy"}}', 2)
+        await stage.fires("GpuSharingDeviceUnhealthy", uuid=FIRST, reason="xid")
+        await stage.fires("GpuSharingFatalXid", uuid=FIRST, xid="79")
+        await stage.fires("GpuSharingCapacityGap", resource=SHARED)
+        named = {value for labels in stage.prometheus.alerts() for _, value in labels}
+        assert not named & {SECOND, THIRD, MIG}
+
+    tell(story)
+
+
+def test_a_restart_of_any_process_makes_no_series_anew() -> None:
+    """Whichever process is killed, all series are the same as before, and none was another."""
+
+    async def story(stage: Scene) -> None:
+        await stage.node.admit("pod", SHARED, 1)
+        stage.service.node.xid(0, 79)
+        await stage.query_is("sum(gpu_sharing_xid_errors_total)", 1)
+        await stage.query_is("sum(gpu_sharing_devices_allocated)", 1)
+        before = await _series(stage)
+        for name in ("monitor", f"worker {SHARED}", "exporter"):
+            old = stage.service.kill(name)
+            await stage.service.restarted(name, old)
+            await stage.query_is(f'gpu_sharing_process_restarts_total{{process="{name}"}}', 1)
+            await stage.service.ready()
+            await stage.query_is("sum(gpu_sharing_registered)", 2)
+            await stage.query_is("sum(gpu_sharing_devices_allocated)", 1)
+            await stage.scraped()
+        assert await _series(stage) == before
+        assert await _series(stage, "[5m]") == before
+
+    tell(story)
+
+
+async def _series(stage: Scene, window: str = "") -> set[Series]:
+    """Return our series now, or over all of a window, that live longer than one process does."""
+    await stage.scraped()
+    series = f'{{__name__=~"gpu_sharing_.+", __name__!~"gpu_sharing_({ONE_LIFE}).*"}}'
+    expression = f"last_over_time({series}{window})" if window else series
+    return {s.series for s in await asyncio.to_thread(stage.prometheus.query, expression)}
+
+
+def test_every_panel_of_the_dashboard_shows_something() -> None:
+    """On a node on which everything has happened, no query of the dashboard fails or is empty."""
+
+    async def story(stage: Scene) -> None:
+        await stage.query_is("sum(gpu_sharing_device_healthy)", 5)
+        await stage.node.admit("pod", SHARED, 1)
+        unknown = api.AllocateRequest(
+            container_requests=[api.ContainerAllocateRequest(devices_ids=["GPU-none"])]
+        )
+        with pytest.raises(grpc.aio.AioRpcError):
+            await stage.node.resources[SHARED].stub.Allocate(unknown)
+        old = stage.service.kill(f"worker {MIG}")
+        await stage.service.restarted(f"worker {MIG}", old)
+        stage.service.node.lose(1)
+        await stage.query_is("sum(gpu_sharing_nvml_errors_total) > bool 0", 1)
+        stage.service.node.hang(2)
+        await stage.query_is("gpu_sharing_nvml_hangs_total > bool 0", 1)
+        before = len(stage.service.entries)
+        stage.service.node.recover(2)
+        await stage.service.logged("watching", after=before)
+        stage.service.node.xid(0, 79)  # last: this monitor counts anew
+        stage.service.node.lose(2)
+        empty = set(dashboard_queries())
+
+        def all_shown() -> bool:
+            for name, expression in dashboard_queries().items():
+                if name in empty and stage.prometheus.query(expression):
+                    empty.discard(name)
+            return not empty
+
+        with contextlib.suppress(AssertionError):  # for the one below, which names them
+            await until(all_shown, "data in every panel")
+        assert empty == set()
+        holders = stage.prometheus.query(dashboard_queries()["Who holds what A"])
+        named = {(holder.labels["namespace"], holder.labels["pod"]) for holder in holders}
+        assert named == {("simulated", "pod")}  # and not the plugin's own, as it is scraped
+
+    tell(story)
+
+
+def test_the_metrics_are_as_prometheus_wants_them() -> None:
+    """Promtool finds no fault in names, units and help texts."""
+
+    async def story(stage: Scene) -> None:
+        stage.service.node.xid(0, 79)
+        await stage.query_is("sum(gpu_sharing_xid_errors_total)", 1)
+        _, text = await stage.service.get("/metrics")
+        assert promtool("check", "metrics", text=text) == ""
+
+    tell(story)
+
+
+def test_a_pod_of_the_real_kubelet_is_named(
+    kubelet: Kubelet, plugin: StartPlugin, tmp_path: Path
+) -> None:
+    """PromQL names the pod that the real kubelet gave a replica, on the GPU that it runs on."""
+    tool("prometheus")
+    node_file = tmp_path / "node.yaml"
+    node_file.write_text(json.dumps({"gpus": [{}, {}]}))
+    running = plugin(
+        node_file,
+        "--resource-config=gpu:sharedgpu:2",
+        f"--pod-resources-socket={POD_RESOURCES_SOCKET}",
+    )
+    running.wait_until(lambda: len(kubelet.healthy_devices(SHARED)) == 4, "4 replicas")
+    kubelet.run_pod("one", SHARED, 1)
+    kubelet.wait_for_phase("one", "Running")
+    (held,) = kubelet.allocated("one")[SHARED]
+    uuid, _, replica = held.partition("::")
+    allocation = (
+        f'gpu_sharing_allocation_info{{exported_namespace="default", exported_pod="one-e2e",'
+        f' exported_container="main", resource="{SHARED}", uuid="{uuid}", replica="{replica}"}}'
+    )
+    with prometheus(tmp_path, running.url()) as server:
+        running.wait_until(lambda: server.query(allocation), "the pod is named")
+        running.wait_until(
+            lambda: [s.value for s in server.query("sum(gpu_sharing_devices_allocated)")] == [1],
+            "one replica counts as allocated",
+        )

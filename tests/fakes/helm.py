@@ -1,0 +1,132 @@
+"""The chart as Helm renders it: the real Helm, of both major versions, without a cluster."""
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+CHART = Path(__file__).parents[2] / "deploy/helm/gpu-sharing-plugin"
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gpu-sharing-plugin"
+BINARIES = ("helm-3.17.2", "helm-4.3.1")
+"""As scripts/fetch-helm names them, the newest last."""
+
+PATIENCE = 60
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Helm:
+    """A Helm binary."""
+
+    binary: str
+
+    def run(self, *arguments: str, text: str = "") -> subprocess.CompletedProcess[str]:
+        """Run Helm with *text* as its standard input, in a home that nobody else uses."""
+        environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent"}
+        command = [self.binary, *arguments]
+        return subprocess.run(
+            command,
+            input=text,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+
+    def template(
+        self,
+        values: Mapping[str, Any] | None = None,
+        *arguments: str,
+        release: str = "gpus",
+        namespace: str = "gpu-nodes",
+        chart: Path = CHART,
+    ) -> subprocess.CompletedProcess[str]:
+        """Render the chart with *values* over its own."""
+        place = [release, str(chart), f"--namespace={namespace}", "--values=-"]
+        return self.run("template", *place, *arguments, text=json.dumps(values or {}))
+
+    def objects(
+        self, values: Mapping[str, Any] | None = None, *arguments: str, **place: Any
+    ) -> list[Object]:
+        """Return the objects that the chart makes of *values*."""
+        result = self.template(values, *arguments, **place)
+        assert result.returncode == 0, result.stderr
+        assert not result.stderr
+        return [one for one in yaml.safe_load_all(result.stdout) if one]
+
+    def refusal(self, values: Mapping[str, Any], **place: Any) -> str:
+        """Return what Helm says instead of rendering *values*."""
+        result = self.template(values, **place)
+        assert result.returncode != 0, "it was not refused"
+        return result.stderr
+
+
+def helms() -> list[Helm]:
+    """Return the Helms of this machine, the newest last."""
+    found = [str(CACHE / name) for name in BINARIES if (CACHE / name).exists()]
+    on_path = shutil.which("helm")
+    return [Helm(binary) for binary in found or filter(None, [on_path])]
+
+
+def newest() -> Helm:
+    """Return the newest Helm of this machine; skip the test where there is none."""
+    found = helms()
+    if not found:
+        pytest.skip("no Helm: run scripts/fetch-helm, or put helm on PATH")
+    return found[-1]
+
+
+def named(binary: str) -> Helm:
+    """Return the Helm with that name; skip the test where it is not there."""
+    found = [helm for helm in helms() if helm.binary.endswith(binary)]
+    if not found:
+        pytest.skip(f"no {binary}: run scripts/fetch-helm")
+    return found[0]
+
+
+def the(objects: list[Object], kind: str) -> Object:
+    """Return the only object of its *kind*."""
+    (found,) = [one for one in objects if one["kind"] == kind]
+    return found
+
+
+def pod(objects: list[Object]) -> Object:
+    """Return the specification of the DaemonSet's pods."""
+    found: Object = the(objects, "DaemonSet")["spec"]["template"]["spec"]
+    return found
+
+
+def container(objects: list[Object]) -> Object:
+    """Return the DaemonSet's container."""
+    (found,) = pod(objects)["containers"]
+    assert isinstance(found, dict)
+    return found
+
+
+def environment(objects: list[Object]) -> dict[str, str]:
+    """Return the container's variables that have a value; each is there once."""
+    given = container(objects).get("env", [])
+    names = [one["name"] for one in given]
+    assert len(names) == len(set(names)), names
+    return {one["name"]: one["value"] for one in given if "value" in one}
+
+
+def mounts(objects: list[Object]) -> dict[str, tuple[str, Object]]:
+    """Return what is mounted, by the path in the container: the source's kind, and the source."""
+    volumes = {one["name"]: one for one in pod(objects)["volumes"]}
+    found = {}
+    for mount in container(objects)["volumeMounts"]:
+        ((kind, source),) = [
+            (kind, source) for kind, source in volumes[mount["name"]].items() if kind != "name"
+        ]
+        found[mount["mountPath"]] = (kind, source | {"readOnly": mount.get("readOnly", False)})
+    return found

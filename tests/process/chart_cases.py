@@ -1,0 +1,292 @@
+"""The chart's values one by one: the value, where to look, and what is there then."""
+
+from tests.fakes.helm import pod
+from tests.process.chart_looks import (
+    Case,
+    annotations,
+    at,
+    file,
+    health,
+    kinds,
+    label,
+    mounted,
+    of_container,
+    of_pod,
+    privileged,
+    recovery,
+    variable,
+)
+
+MODEL = {"affinity": {"nodeAffinity": {}}, "context": {"runAsNonRoot": False}}
+FILES = {"map": {"a": "{version: v1}"}, "default": "a"}
+MONITOR = {"enabled": True}
+SHARING = {"timeSlicing": {"resources": [{"name": "gpu", "replicas": 4}]}}
+DIGEST = f"sha256:{'0' * 64}"
+
+ENVIRONMENT: list[Case] = [
+    ({"resourceConfig": "gpu:a:4"}, variable("NVIDIA_DRIVER_RESOURCE_CONFIG"), "gpu:a:4"),
+    ({"compatWithCPUManager": True}, variable("PASS_DEVICE_SPECS"), "true"),
+    ({"compatWithCPUManager": False}, variable("PASS_DEVICE_SPECS"), "false"),
+    ({"migStrategy": "single"}, variable("MIG_STRATEGY"), "single"),
+    ({"migStrategy": "single"}, variable("NVIDIA_MIG_MONITOR_DEVICES"), "all"),
+    ({"migStrategy": "none"}, variable("NVIDIA_MIG_MONITOR_DEVICES"), None),
+    ({}, variable("FAIL_ON_INIT_ERROR"), "false"),
+    ({"failOnInitError": True}, variable("FAIL_ON_INIT_ERROR"), "true"),
+    ({"failOnInitError": None}, variable("FAIL_ON_INIT_ERROR"), None),
+    ({"deviceListStrategy": "volume-mounts"}, variable("DEVICE_LIST_STRATEGY"), "volume-mounts"),
+    (
+        {"deviceListStrategy": ["envvar", "cdi-cri"]},
+        variable("DEVICE_LIST_STRATEGY"),
+        "envvar,cdi-cri",
+    ),
+    ({"deviceIDStrategy": "index"}, variable("DEVICE_ID_STRATEGY"), "index"),
+    (
+        {"sharedDevicesAllocationPolicy": "packed"},
+        variable("SHARED_DEVICES_ALLOCATION_POLICY"),
+        "packed",
+    ),
+    ({"nvidiaDriverRoot": "/run/driver"}, variable("NVIDIA_DRIVER_ROOT"), "/run/driver"),
+    ({"nvidiaDevRoot": "/host"}, variable("NVIDIA_DEV_ROOT"), "/host"),
+    ({"gdrcopyEnabled": True}, variable("GDRCOPY_ENABLED"), "true"),
+    ({"gdsEnabled": True}, variable("GDS_ENABLED"), "true"),
+    ({"mofedEnabled": False}, variable("MOFED_ENABLED"), "false"),
+    ({"deviceDiscoveryStrategy": "nvml"}, variable("DEVICE_DISCOVERY_STRATEGY"), "nvml"),
+    ({"cdi": {"nvidiaHookPath": "/hook"}}, variable("NVIDIA_CDI_HOOK_PATH"), "/hook"),
+    ({"cdi": {"featureFlags": ["a", "b"]}}, variable("CDI_FEATURE_FLAGS"), "a,b"),
+    ({"cdi": {"featureFlags": "a,b"}}, variable("CDI_FEATURE_FLAGS"), "a,b"),
+    ({"cdi": {"disableHooks": "all"}}, variable("CDI_DISABLE_HOOKS"), "all"),
+    ({"cdi": {"annotationPrefix": "a/"}}, variable("CDI_ANNOTATION_PREFIX"), "a/"),
+    ({"cdi": {"kind": "a.com/gpu"}}, variable("CDI_KIND"), "a.com/gpu"),
+    ({"imex": {"channelIDs": [0]}}, variable("IMEX_CHANNEL_IDS"), "0"),
+    ({"imex": {"required": True}}, variable("IMEX_REQUIRED"), "true"),
+    ({"logFormat": "json"}, variable("LOG_FORMAT"), "json"),
+    ({"logLevel": "debug"}, variable("LOG_LEVEL"), "debug"),
+    ({"metrics": {"port": 9500}}, variable("METRICS_ADDRESS"), ":9500"),
+    ({"metrics": {"podLabels": False}}, variable("POD_LABELS"), "false"),
+    ({"events": {"enabled": True}}, variable("NODE_EVENTS"), "true"),
+    ({"nodeCondition": {"enabled": True}}, variable("NODE_CONDITION"), "true"),
+    ({"config": FILES}, variable("CONFIG_DIR"), "/config"),
+    ({"config": FILES}, variable("CONFIG_DEFAULT"), "a"),
+    ({"config": FILES | {"label": "a.com/b"}}, variable("CONFIG_LABEL"), "a.com/b"),
+    (
+        {"config": FILES | {"fallbackStrategies": ["single", "empty"]}},
+        variable("CONFIG_FALLBACK_STRATEGIES"),
+        "single,empty",
+    ),
+    ({"simulatedNode": {"gpus": [{}]}}, variable("NVIDIA_VISIBLE_DEVICES"), "void"),
+    ({"health": {"staleAfter": "5s"}}, variable("CONFIG_FILE"), "/config/config.yaml"),
+    ({"extraEnv": [{"name": "A", "value": "b"}]}, variable("A"), "b"),
+]
+
+POD: list[Case] = [
+    ({"runtimeClassName": "nvidia"}, of_pod("runtimeClassName"), "nvidia"),
+    ({"priorityClassName": "a"}, of_pod("priorityClassName"), "a"),
+    ({"nodeSelector": {"gpushare": "true"}}, of_pod("nodeSelector"), {"gpushare": "true"}),
+    ({}, of_pod("affinity"), None),
+    ({"affinity": MODEL["affinity"]}, of_pod("affinity"), MODEL["affinity"]),
+    (
+        {"nfdAffinity": True},
+        lambda objects: [
+            term["matchExpressions"][0]["key"]
+            for term in pod(objects)["affinity"]["nodeAffinity"][
+                "requiredDuringSchedulingIgnoredDuringExecution"
+            ]["nodeSelectorTerms"]
+        ],
+        [
+            "feature.node.kubernetes.io/pci-10de.present",
+            "feature.node.kubernetes.io/cpu-model.vendor_id",
+            "nvidia.com/gpu.present",
+        ],
+    ),
+    ({"tolerations": [{"operator": "Exists"}]}, of_pod("tolerations"), [{"operator": "Exists"}]),
+    ({"imagePullSecrets": [{"name": "a"}]}, of_pod("imagePullSecrets"), [{"name": "a"}]),
+    ({"podSecurityContext": MODEL["context"]}, of_pod("securityContext"), MODEL["context"]),
+    ({"devicePlugin": {"enableHostNetwork": True}}, of_pod("hostNetwork"), True),
+    (
+        {"devicePlugin": {"enableHostNetwork": True}},
+        of_pod("dnsPolicy"),
+        "ClusterFirstWithHostNet",
+    ),
+    ({"image": {"repository": "a/b"}}, of_container("image"), "a/b:0.1.0"),
+    ({"image": {"tag": "c"}}, of_container("image"), "gpu-sharing-plugin:c"),
+    ({"image": {"digest": DIGEST}}, of_container("image"), f"gpu-sharing-plugin@{DIGEST}"),
+    ({"image": {"pullPolicy": "Always"}}, of_container("imagePullPolicy"), "Always"),
+    (
+        {"resources": {"requests": None, "limits": {"cpu": "1"}}},
+        of_container("resources"),
+        {"limits": {"cpu": "1"}},
+    ),
+    (
+        {"securityContext": {"privileged": False}},
+        of_container("securityContext"),
+        {"privileged": False},
+    ),
+    ({"extraArgs": ["--kubelet-socket="]}, of_container("args"), ["--kubelet-socket="]),
+    (
+        {"simulatedNode": {"gpus": [{}]}, "extraArgs": ["--log-level=debug"]},
+        of_container("args"),
+        ["--simulated-node=/node/node.yaml", "--log-level=debug"],
+    ),
+    (
+        {"metrics": {"port": 9500}},
+        of_container("ports"),
+        [{"name": "metrics", "containerPort": 9500}],
+    ),
+    ({}, privileged, False),
+    ({"compatWithCPUManager": True}, privileged, True),
+    ({"migStrategy": "mixed"}, privileged, True),
+    ({"deviceListStrategy": "cdi-annotations"}, privileged, True),
+    ({"config": {"name": "a"}}, privileged, True),
+    (
+        {"config": {"name": "a"}, "migStrategy": "none", "deviceListStrategy": "envvar"},
+        privileged,
+        False,
+    ),
+    ({"config": FILES}, privileged, False),
+    ({"config": {"map": {"a": "flags: 1"}}}, privileged, False),
+    ({"config": {"map": {"a": "flags: {plugin: 1}"}}}, privileged, False),
+    (
+        {"config": {"map": {"default": "{}", "m": "flags: {migStrategy: single}"}}},
+        privileged,
+        True,
+    ),
+    (
+        {"config": {"map": {"a": "flags: {plugin: {deviceListStrategy: [envvar, cdi-cri]}}"}}},
+        privileged,
+        True,
+    ),
+    ({"config": {"map": {"a": "flags: {plugin: {passDeviceSpecs: true}}"}}}, privileged, True),
+    (
+        {"deviceListStrategy": "volume-mounts"},
+        of_container("securityContext"),
+        {
+            "capabilities": {"drop": ["ALL"], "add": ["SYS_ADMIN"]},
+            "readOnlyRootFilesystem": True,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+    ),
+]
+
+MOUNTS: list[Case] = [
+    (
+        {"kubeletDir": "/k/"},
+        mounted("/var/lib/kubelet/device-plugins"),
+        ("hostPath", {"path": "/k/device-plugins", "type": "Directory", "readOnly": False}),
+    ),
+    (
+        {"kubeletDir": "/k"},
+        mounted("/var/lib/kubelet/pod-resources"),
+        ("hostPath", {"path": "/k/pod-resources", "type": "Directory", "readOnly": True}),
+    ),
+    (
+        {"stateDir": "/s"},
+        mounted("/var/lib/gpu-sharing-plugin"),
+        ("hostPath", {"path": "/s", "type": "DirectoryOrCreate", "readOnly": False}),
+    ),
+    ({}, mounted("/run/gpu-sharing-plugin"), ("emptyDir", {"medium": "Memory", "readOnly": False})),
+    ({}, mounted("/var/run/cdi"), None),
+    (
+        {"deviceListStrategy": "cdi-cri"},
+        mounted("/var/run/cdi"),
+        ("hostPath", {"path": "/var/run/cdi", "type": "DirectoryOrCreate", "readOnly": False}),
+    ),
+    (
+        {"deviceListStrategy": "cdi-cri"},
+        mounted("/driver-root"),
+        ("hostPath", {"path": "/", "type": "Directory", "readOnly": True}),
+    ),
+    (
+        {"nvidiaDriverRoot": "/run/driver"},
+        mounted("/driver-root"),
+        ("hostPath", {"path": "/run/driver", "type": "Directory", "readOnly": True}),
+    ),
+    ({}, mounted("/config"), None),
+    (
+        {"config": FILES},
+        mounted("/config"),
+        ("configMap", {"name": "gpus-gpu-sharing-plugin-configs", "readOnly": True}),
+    ),
+    ({"config": {"name": "a"}}, mounted("/config"), ("configMap", {"name": "a", "readOnly": True})),
+    (
+        {
+            "extraVolumes": [{"name": "v", "emptyDir": {}}],
+            "extraVolumeMounts": [{"name": "v", "mountPath": "/v"}],
+        },
+        mounted("/v"),
+        ("emptyDir", {"readOnly": False}),
+    ),
+]
+
+OBJECTS: list[Case] = [
+    ({}, kinds, {"DaemonSet", "ServiceAccount"}),
+    ({"serviceAccount": {"create": False}}, kinds, {"DaemonSet"}),
+    ({"serviceAccount": {"create": False, "name": "a"}}, of_pod("serviceAccountName"), "a"),
+    ({"serviceAccount": {"annotations": {"a": "b"}}}, annotations("ServiceAccount"), {"a": "b"}),
+    (
+        {"updateStrategy": {"type": "OnDelete"}},
+        at("DaemonSet", "spec", "updateStrategy", "type"),
+        "OnDelete",
+    ),
+    (
+        {"podAnnotations": {"a": "b"}},
+        at("DaemonSet", "spec", "template", "metadata", "annotations"),
+        {"a": "b"},
+    ),
+    ({"nameOverride": "a"}, at("DaemonSet", "metadata", "name"), "gpus-a"),
+    ({"nameOverride": "a"}, label("DaemonSet", "app.kubernetes.io/name"), "a"),
+    ({"fullnameOverride": "a"}, at("DaemonSet", "metadata", "name"), "a"),
+    ({"namespaceOverride": "a"}, at("DaemonSet", "metadata", "namespace"), "a"),
+    (
+        {"selectorLabelsOverride": {"a": "b"}},
+        at("DaemonSet", "spec", "selector", "matchLabels"),
+        {"a": "b"},
+    ),
+    ({"config": FILES}, file("-configs", "a"), {"version": "v1"}),
+    ({"sharing": SHARING}, file("-settings", "config.yaml"), {"version": "v1", "sharing": SHARING}),
+    ({"simulatedNode": {"gpus": [{}]}}, file("-node", "node.yaml"), {"gpus": [{}]}),
+    health("staleAfter", "5s"),
+    health("hangAfter", 20),
+    health("pollInterval", "1m"),
+    health("rescanInterval", "1m"),
+    health("xids", {"79": "ignore"}),
+    recovery("mode", "never"),
+    recovery("quietPeriod", "1m"),
+    recovery("probes", 5),
+    ({"metrics": {"service": {"enabled": True}}}, at("Service", "spec", "clusterIP"), "None"),
+    (
+        {"metrics": {"service": {"enabled": True, "annotations": {"a": "b"}}}},
+        annotations("Service"),
+        {"a": "b"},
+    ),
+    (
+        {"metrics": {"podMonitor": MONITOR}},
+        at("PodMonitor", "spec", "podMetricsEndpoints"),
+        [
+            {
+                "port": "metrics",
+                "honorLabels": True,
+                "interval": "15s",
+                "relabelings": [
+                    {"sourceLabels": ["__meta_kubernetes_pod_node_name"], "targetLabel": "node"}
+                ],
+            }
+        ],
+    ),
+    (
+        {"metrics": {"podMonitor": MONITOR | {"labels": {"release": "a"}}}},
+        label("PodMonitor", "release"),
+        "a",
+    ),
+    (
+        {"metrics": {"podMonitor": MONITOR | {"interval": None, "relabelings": []}}},
+        at("PodMonitor", "spec", "podMetricsEndpoints"),
+        [{"port": "metrics", "honorLabels": True}],
+    ),
+    (
+        {"metrics": {"podMonitor": MONITOR | {"metricRelabelings": [{"action": "drop"}]}}},
+        at("PodMonitor", "spec", "podMetricsEndpoints", 0, "metricRelabelings"),
+        [{"action": "drop"}],
+    ),
+]
+
+CASES = [*ENVIRONMENT, *POD, *MOUNTS, *OBJECTS]

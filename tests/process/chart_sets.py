@@ -1,0 +1,76 @@
+"""Sets of values under which what holds for the chart has to hold."""
+
+from typing import Any
+
+EVERYTHING: dict[str, Any] = {
+    "resourceConfig": "gpu:shared:4",
+    "compatWithCPUManager": True,
+    "migStrategy": "mixed",
+    "failOnInitError": True,
+    "deviceListStrategy": ["envvar", "cdi-cri"],
+    "deviceIDStrategy": "index",
+    "sharedDevicesAllocationPolicy": "spread",
+    "nvidiaDriverRoot": "/run/nvidia/driver",
+    "nvidiaDevRoot": "/host",
+    "gdrcopyEnabled": True,
+    "gdsEnabled": True,
+    "mofedEnabled": True,
+    "deviceDiscoveryStrategy": "nvml",
+    "cdi": {
+        "nvidiaHookPath": "/hook",
+        "featureFlags": ["a", "b"],
+        "disableHooks": "all",
+        "annotationPrefix": "cdi.k8s.io/",
+        "kind": "example.com/gpu",
+    },
+    "imex": {"channelIDs": [0], "required": True},
+    "events": {"enabled": True},
+    "nodeCondition": {"enabled": True},
+    "logFormat": "json",
+    "logLevel": "debug",
+    "metrics": {
+        "port": 9500,
+        "podLabels": False,
+        "service": {"enabled": True, "annotations": {"prometheus.io/scrape": "true"}},
+        "podMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+    },
+    "image": {"tag": "1", "digest": f"sha256:{'a' * 64}"},
+    "imagePullSecrets": [{"name": "registry"}],
+    "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 2}},
+    "podAnnotations": {"a": "b"},
+    "podSecurityContext": {"fsGroup": 0},
+    "resources": {"limits": {"memory": "1Gi"}},
+    "nodeSelector": {"gpu": "yes"},
+    "nfdAffinity": True,
+    "runtimeClassName": "nvidia",
+    "extraEnv": [{"name": "DP_DISABLE_HEALTHCHECKS", "value": "13"}],
+    "extraArgs": ["--log-level=info"],
+    "extraVolumes": [{"name": "extra", "emptyDir": {}}],
+    "extraVolumeMounts": [{"name": "extra", "mountPath": "/extra"}],
+    "devicePlugin": {"enableHostNetwork": True},
+}
+SETTINGS = {
+    "health": {
+        "staleAfter": "5s",
+        "hangAfter": 20,
+        "pollInterval": "1m",
+        "rescanInterval": "2m",
+        "xids": {"79": "ignore"},
+        "recovery": {"mode": "never", "quietPeriod": "1m", "probes": 5},
+    },
+    "sharing": {
+        "timeSlicing": {
+            "renameByDefault": True,
+            "failRequestsGreaterThanOne": True,
+            "resources": [{"name": "mig-1g.10gb", "replicas": 4, "rename": "a", "devices": [0]}],
+        }
+    },
+}
+FILES = {"config": {"map": {"default": "version: v1\n", "other": "version: v1\n"}}}
+SETS: dict[str, dict[str, Any]] = {
+    "nothing": {},
+    "everything, own settings": EVERYTHING | SETTINGS,
+    "everything, settings by node": EVERYTHING | FILES,
+    "simulated": {"simulatedNode": {"gpus": [{"mig": ["1g.10gb"]}, {}]}},
+    "volume-mounts": {"deviceListStrategy": "volume-mounts"},
+}

@@ -1,0 +1,49 @@
+"""What the pages about the chart tell people to type is what the chart takes."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.fakes.helm import CHART, newest
+
+ROOT = CHART.parents[2]
+PAGES = (ROOT / "docs/install-helm.md", CHART / "README.md")
+OF_A_CLUSTER = {"--create-namespace", "--install", "--reset-then-reuse-values"}
+"""What `helm template` does not know."""
+
+
+def blocks(language: str) -> list[str]:
+    """Return the blocks of code in a language."""
+    text = "\n".join(page.read_text() for page in PAGES)
+    found = re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    assert found
+    return found
+
+
+def commands() -> list[str]:
+    """Return what is to be typed to install or render this chart."""
+    lines = [line for block in blocks("sh") for line in block.replace("\\\n", " ").splitlines()]
+    return [" ".join(line.split()) for line in lines if f"deploy/helm/{CHART.name}" in line]
+
+
+@pytest.mark.parametrize("command", commands())
+def test_commands_render(command: str, tmp_path: Path) -> None:
+    """Each command for this chart makes objects, with the values that it names."""
+    helm, _, *arguments = shlex.split(command)
+    assert helm == "helm"
+    kept = [one for one in arguments if one not in OF_A_CLUSTER]
+    (tmp_path / "values.yaml").write_text("{}")
+    kept = [str(tmp_path / one) if one == "values.yaml" else one for one in kept]
+    kept = [str(ROOT / one) if one.startswith("deploy/") else one for one in kept]
+    result = newest().run("template", *kept)
+    assert result.returncode == 0, result.stderr
+    assert "kind: DaemonSet" in result.stdout
+
+
+@pytest.mark.parametrize("block", blocks("yaml"))
+def test_values_in_the_pages_are_values(block: str) -> None:
+    """Each block of YAML is a values file that the chart takes."""
+    assert newest().objects(yaml.safe_load(block))

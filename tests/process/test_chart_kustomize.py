@@ -1,0 +1,60 @@
+"""The chart and the kustomizations of deploy/ make the same pods."""
+
+import subprocess
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.fakes.helm import CACHE, CHART, Object, newest, pod
+
+KUSTOMIZE = CHART.parents[1] / "kustomize"
+KUBECTL = CACHE / "kubectl-1.37.1"
+
+PAIRS: dict[str, dict[str, Any]] = {
+    "base": {},
+    "overlays/cpu-manager": {"compatWithCPUManager": True},
+    "overlays/mig": {"migStrategy": "mixed"},
+    "overlays/cdi": {"deviceListStrategy": "cdi-cri", "nvidiaDriverRoot": "/"},
+    "overlays/simulated": {
+        "simulatedNode": {"gpus": [{}]},
+        "extraArgs": ["--resource-config=gpu:gpu:4"],
+    },
+}
+NAMES_OF_OBJECTS = ("configMap", "serviceAccountName")
+
+
+@pytest.mark.parametrize(("folder", "values"), PAIRS.items(), ids=PAIRS)
+def test_the_pods_are_the_same(folder: str, values: dict[str, Any]) -> None:
+    """Whoever goes from one to the other gets the same pod, but for the names of its objects."""
+    if not (KUSTOMIZE / folder).exists():
+        pytest.skip(f"no deploy/kustomize/{folder} in this tree")
+    if not KUBECTL.exists():
+        pytest.skip("no kubectl: run scripts/fetch-helm")
+    command = [str(KUBECTL), "kustomize", str(KUSTOMIZE / folder)]
+    result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    made = pod(list(yaml.safe_load_all(result.stdout)))
+    assert _comparable(pod(newest().objects(values))) == _comparable(made)
+
+
+def _comparable(spec: Object) -> Object:
+    """Return *spec* without names of other objects, and without the order of what has none."""
+    (container,) = spec["containers"]
+    ports = [{"protocol": "TCP"} | port for port in container["ports"]]
+    sorted_lists = {
+        "env": sorted(container.get("env", []), key=lambda one: str(one["name"])),
+        "volumeMounts": sorted(container["volumeMounts"], key=lambda one: str(one["mountPath"])),
+        "ports": ports,
+    }
+    volumes = [
+        {key: key in NAMES_OF_OBJECTS or value for key, value in one.items()}
+        for one in sorted(spec["volumes"], key=lambda one: str(one["name"]))
+    ]
+    tolerations = sorted(spec["tolerations"], key=lambda one: str(one["key"]))
+    lists = {
+        "containers": [container | sorted_lists],
+        "volumes": volumes,
+        "tolerations": tolerations,
+    }
+    rest = {key: value for key, value in spec.items() if key not in NAMES_OF_OBJECTS}
+    return rest | lists

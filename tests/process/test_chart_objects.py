@@ -1,0 +1,213 @@
+"""What holds for all objects of the chart, whatever the values."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+
+from proto.control import DeviceListStrategy
+from supervisor.options import OPTIONS
+from supervisor.settings import load
+from tests.fakes.helm import Object, container, environment, helms, newest, pod, the
+from tests.process.chart_sets import EVERYTHING, FILES, SETS, SETTINGS
+
+LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
+LABEL_NAME = re.compile(r"([a-z0-9.-]{1,253}/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
+
+KUBERNETES = ("1.25", "1.31", "1.37")
+"""The first and the last that the validator knows, and one between."""
+
+OF_OTHERS = ("monitoring.coreos.com",)
+"""API groups of which the validator knows no schema."""
+
+SETS_OF_VALUES = pytest.mark.parametrize("values", SETS.values(), ids=SETS)
+
+COMING = {
+    "CONFIG_DEFAULT",
+    "CONFIG_DIR",
+    "CONFIG_FALLBACK_STRATEGIES",
+    "CONFIG_LABEL",
+    "NODE_CONDITION",
+    "NODE_EVENTS",
+}
+"""Variables of options that the service is to get."""
+
+OF_THE_RUNTIME = {"NVIDIA_MIG_MONITOR_DEVICES", "NVIDIA_VISIBLE_DEVICES", "DP_DISABLE_HEALTHCHECKS"}
+
+
+@SETS_OF_VALUES
+@pytest.mark.parametrize("version", KUBERNETES)
+def test_kubernetes_takes_every_object(values: dict[str, Any], version: str) -> None:
+    """Each object has the schema of Kubernetes, without a field that it does not know."""
+    for one in newest().objects(values):
+        if not one["apiVersion"].startswith(OF_OTHERS):
+            kubernetes_validate.validate(one, version, strict=True)
+
+
+@SETS_OF_VALUES
+def test_both_helms_make_the_same(values: dict[str, Any]) -> None:
+    """It does not matter which major version of Helm a cluster's owner has."""
+    found = [helm.objects(values) for helm in helms()]
+    if len(found) < len(("3", "4")):
+        pytest.skip("only one Helm: run scripts/fetch-helm")
+    key = _identity
+    assert sorted(found[0], key=key) == sorted(found[1], key=key)
+
+
+@SETS_OF_VALUES
+@pytest.mark.parametrize("release", ["r", "1.2", "gpu-sharing-plugin", "r" * 53, "a-" * 26 + "b"])
+def test_names_and_labels_are_legal(values: dict[str, Any], release: str) -> None:
+    """Names have at most 63 characters and no dots, and labels are what Kubernetes takes."""
+    for one in newest().objects(values, release=release):
+        name = one["metadata"]["name"]
+        assert re.fullmatch("[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", name), name
+        for label, value in one["metadata"]["labels"].items():
+            assert LABEL_NAME.fullmatch(label), label
+            assert LABEL_VALUE.fullmatch(value), value
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({"release": "a"}, {"release": "b"}),
+        ({"release": "r" * 53}, {"release": "r" * 52}),
+        ({"release": "a", "namespace": "one"}, {"release": "a", "namespace": "two"}),
+    ],
+)
+def test_two_releases_do_not_collide(first: dict[str, str], second: dict[str, str]) -> None:
+    """No object of one release is an object of the other, and neither selects the other's pods."""
+    here, there = (newest().objects(EVERYTHING | FILES, **place) for place in (first, second))
+    assert not {_identity(one) for one in here} & {_identity(one) for one in there}
+    if "namespace" not in first:
+        labels = the(there, "DaemonSet")["spec"]["template"]["metadata"]["labels"]
+        wanted = the(here, "DaemonSet")["spec"]["selector"]["matchLabels"]
+        assert not wanted.items() <= labels.items()
+
+
+@SETS_OF_VALUES
+def test_the_selector_outlives_an_upgrade(values: dict[str, Any]) -> None:
+    """Whatever is changed, the selector, which Kubernetes lets nobody change, stays the same."""
+    plain = the(newest().objects(), "DaemonSet")["spec"]["selector"]
+    assert the(newest().objects(values), "DaemonSet")["spec"]["selector"] == plain
+    assert not {label for label in plain["matchLabels"] if "version" in label or "chart" in label}
+
+
+@SETS_OF_VALUES
+def test_all_that_selects_pods_selects_the_daemon_sets(values: dict[str, Any]) -> None:
+    """The DaemonSet, the Service and the PodMonitor mean the same pods."""
+    objects = newest().objects(values)
+    labels = the(objects, "DaemonSet")["spec"]["template"]["metadata"]["labels"]
+    for one in objects:
+        selector = one.get("spec", {}).get("selector", {})
+        assert selector.get("matchLabels", selector).items() <= labels.items()
+
+
+def test_without_anything_switched_on_there_is_no_access_to_the_api_server() -> None:
+    """No token, no role: nothing in the pod can talk to the API server."""
+    objects = newest().objects()
+    assert not pod(objects)["automountServiceAccountToken"]
+    assert not [one for one in objects if "Role" in one["kind"]]
+    assert not [one for one in container(objects)["env"] if one["name"] == "NODE_NAME"]
+
+
+@pytest.mark.parametrize(
+    ("values", "rules"),
+    [
+        (FILES, {"nodes": "get list watch"}),
+        ({"events": {"enabled": True}}, {"nodes": "get list watch", "events": "create patch"}),
+        (
+            {"nodeCondition": {"enabled": True}},
+            {"nodes": "get list watch", "nodes/status": "get patch"},
+        ),
+    ],
+)
+def test_rights_are_those_of_what_is_switched_on(
+    values: dict[str, Any], rules: dict[str, str]
+) -> None:
+    """Each switch brings the token, the node's name and the rights that it needs, and no more."""
+    objects = newest().objects(values)
+    role = the(objects, "ClusterRole")
+    assert {one["resources"][0]: " ".join(one["verbs"]) for one in role["rules"]} == rules
+    binding = the(objects, "ClusterRoleBinding")
+    assert binding["roleRef"]["name"] == role["metadata"]["name"]
+    account = the(objects, "ServiceAccount")["metadata"]
+    assert binding["subjects"] == [
+        {"kind": "ServiceAccount", "name": account["name"], "namespace": account["namespace"]}
+    ]
+    assert pod(objects)["serviceAccountName"] == account["name"]
+    assert pod(objects)["automountServiceAccountToken"]
+    names = {one["name"]: one for one in container(objects)["env"]}
+    assert names["NODE_NAME"]["valueFrom"] == {"fieldRef": {"fieldPath": "spec.nodeName"}}
+
+
+def test_a_new_configuration_makes_no_new_pods() -> None:
+    """The service takes a changed file over; only a changed simulated node needs new pods."""
+    first, second = ({"config": {"map": {"default": text}}} for text in ("{}", "version: v1"))
+    assert newest().objects(first) != newest().objects(second)
+    assert _pods(first) == _pods(second)
+    assert _pods({"simulatedNode": {"gpus": [{}]}}) != _pods({"simulatedNode": {"gpus": [{}, {}]}})
+
+
+@SETS_OF_VALUES
+def test_the_probes_ask_what_they_are_for(values: dict[str, Any]) -> None:
+    """A start may take five minutes, a hang 30 seconds; what is not ready is not started again."""
+    found = container(newest().objects(values))
+    live, ready = ({"httpGet": {"path": path, "port": "metrics"}} for path in ("/livez", "/readyz"))
+    assert found["startupProbe"] == live | {"periodSeconds": 5, "failureThreshold": 60}
+    patience = {"periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 3}
+    assert found["livenessProbe"] == live | patience
+    assert found["readinessProbe"] == ready | {"periodSeconds": 5, "timeoutSeconds": 5}
+
+
+@SETS_OF_VALUES
+def test_volumes_and_mounts_are_paired(values: dict[str, Any]) -> None:
+    """Each volume is mounted once, and each mount has its volume."""
+    objects = newest().objects(values)
+    volumes = [one["name"] for one in pod(objects)["volumes"]]
+    assert sorted(volumes) == sorted(one["name"] for one in container(objects)["volumeMounts"])
+    assert len(volumes) == len(set(volumes))
+
+
+@SETS_OF_VALUES
+def test_the_service_takes_what_the_chart_tells_it(values: dict[str, Any], tmp_path: Path) -> None:
+    """Variables, files and flags of the pod are settings that `run` starts with."""
+    objects = newest().objects(values)
+    variables = environment(objects)
+    known = {name for option in OPTIONS for name in option.environment}
+    assert variables.keys() <= known | COMING | OF_THE_RUNTIME
+    for one in objects:
+        for name, text in one.get("data", {}).items() if one["kind"] == "ConfigMap" else ():
+            (tmp_path / name).write_text(text)
+    if "CONFIG_FILE" in variables:
+        variables["CONFIG_FILE"] = str(tmp_path / Path(variables["CONFIG_FILE"]).name)
+    flags = {}
+    for argument in container(objects).get("args", []):
+        flag, _, value = argument.partition("=")
+        (option,) = [one for one in OPTIONS if flag in one.flags]
+        flags[option.path] = value.replace("/node/", f"{tmp_path}/")
+    settings = load(flags, {name: variables[name] for name in variables.keys() & known})
+    if values.items() >= EVERYTHING.items():
+        plugin = settings.configuration.flags.plugin
+        assert plugin.list_strategies == (DeviceListStrategy.ENVVAR, DeviceListStrategy.CDI_CRI)
+        assert settings.address == ("", 9500)
+    if values.items() >= SETTINGS.items():
+        assert settings.configuration.health.recovery.probes == 5
+    assert bool(settings.node) == ("simulatedNode" in values)
+
+
+def test_what_is_coming_has_not_come() -> None:
+    """A variable that the service has got is no longer among those that it is to get."""
+    known = {name for option in OPTIONS for name in option.environment}
+    assert not known & COMING, "take these out of COMING"
+
+
+def _identity(one: Object) -> tuple[str, str, str]:
+    metadata = one["metadata"]
+    return one["kind"], metadata.get("namespace", ""), metadata["name"]
+
+
+def _pods(values: dict[str, Any]) -> Object:
+    template: Object = the(newest().objects(values), "DaemonSet")["spec"]["template"]
+    return template

@@ -1,0 +1,62 @@
+"""The chart as a package, and what is said after its installation."""
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.fakes.helm import BINARIES, CHART, named
+
+ROOT = CHART.parents[2]
+
+
+@pytest.mark.parametrize("binary", BINARIES)
+def test_lint_finds_nothing(binary: str) -> None:
+    """Helm's own judgement is without warnings."""
+    result = named(binary).run("lint", "--strict", str(CHART), "--namespace=gpu-nodes")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "WARNING" not in result.stdout
+
+
+@pytest.mark.parametrize("binary", BINARIES)
+def test_the_package_makes_what_the_folder_makes(binary: str, tmp_path: Path) -> None:
+    """Nothing that the templates read is left out of the archive."""
+    helm = named(binary)
+    result = helm.run("package", str(CHART), f"--destination={tmp_path}")
+    assert result.returncode == 0, result.stderr
+    (archive,) = tmp_path.glob("gpu-sharing-plugin-*.tgz")
+    values = {"alerts": {"enabled": True}, "dashboard": {"enabled": True}}
+    assert helm.objects(values, chart=archive) == helm.objects(values)
+
+
+def test_chart_and_project_have_one_version() -> None:
+    """The chart installs the image of the same version."""
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert chart["appVersion"] == chart["version"] == project["version"]
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({}, "kubectl --namespace gpu-nodes rollout status daemonset/gpus-gpu-sharing-plugin"),
+        ({}, "kubectl --namespace gpu-nodes logs daemonset/gpus-gpu-sharing-plugin"),
+        ({}, "all of them"),
+        ({"metrics": {"port": 9500}}, "/api/v1/namespaces/gpu-nodes/pods/POD:9500/proxy/readyz"),
+        ({"nodeSelector": {"gpu": "yes"}}, "the nodes with the labels gpu=yes"),
+        ({"nfdAffinity": True}, "node feature discovery found an NVIDIA GPU"),
+        ({"config": {"name": "a", "label": "b/c"}}, "kubectl label node NODE b/c=NAME"),
+        ({"config": {"name": "a"}}, "The pods are privileged"),
+        ({"simulatedNode": {"gpus": [{}]}}, "The GPUs are simulated"),
+        ({"mps": {"root": "/mps"}}, "mps.root has no effect"),
+    ],
+)
+def test_the_notes_say_what_to_look_at(values: dict[str, Any], words: str) -> None:
+    """They name the objects of this release, and what its values mean for them."""
+    place = ["gpus", str(CHART), "--namespace=gpu-nodes", "--dry-run=client", "--values=-"]
+    result = named(BINARIES[-1]).run("install", *place, text=json.dumps(values))
+    assert result.returncode == 0, result.stderr
+    assert words in " ".join(result.stdout.partition("NOTES:")[2].split())

@@ -1,0 +1,181 @@
+"""What the chart refuses, with what to do instead, and what it takes without effect."""
+
+from typing import Any
+
+import pytest
+
+from tests.fakes.helm import BINARIES, named, newest
+
+NVIDIA: dict[str, Any] = {
+    "legacyDaemonsetAPI": None,
+    "config": {"map": {}, "name": "", "default": "", "fallbackStrategies": ["named", "single"]},
+    "compatWithCPUManager": None,
+    "migStrategy": None,
+    "failOnInitError": None,
+    "deviceListStrategy": None,
+    "deviceIDStrategy": None,
+    "nvidiaDriverRoot": None,
+    "gdrcopyEnabled": None,
+    "gdsEnabled": None,
+    "mofedEnabled": None,
+    "deviceDiscoveryStrategy": None,
+    "nameOverride": "",
+    "fullnameOverride": "",
+    "namespaceOverride": "",
+    "selectorLabelsOverride": {},
+    "allowDefaultNamespace": False,
+    "imagePullSecrets": [],
+    "image": {"repository": "a/b", "pullPolicy": "IfNotPresent", "tag": ""},
+    "updateStrategy": {"type": "RollingUpdate"},
+    "podAnnotations": {},
+    "podSecurityContext": {},
+    "securityContext": {},
+    "resources": {},
+    "nodeSelector": {},
+    "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {}}},
+    "tolerations": [{"key": "CriticalAddonsOnly", "operator": "Exists"}],
+    "priorityClassName": "system-node-critical",
+    "runtimeClassName": None,
+    "devicePlugin": {"enabled": True},
+    "gfd": {
+        "enabled": False,
+        "nameOverride": "gpu-feature-discovery",
+        "namespaceOverride": "",
+        "noTimestamp": None,
+        "sleepInterval": None,
+        "securityContext": {"privileged": True},
+    },
+    "nfd": {
+        "nameOverride": "node-feature-discovery",
+        "enableNodeFeatureApi": False,
+        "master": {"serviceAccount": {"name": "nfd", "create": True}, "config": {"a": ["b"]}},
+        "worker": {"tolerations": [{"operator": "Equal"}], "config": {"sources": {"pci": {}}}},
+    },
+    "mps": {"root": "/run/nvidia/mps", "enableHostPID": True},
+    "cdi": {"nvidiaHookPath": None},
+}
+"""The structure of the values of NVIDIA's chart v0.20.0."""
+
+IKTOS: dict[str, Any] = {
+    "legacyDaemonsetAPI": False,
+    "compatWithCPUManager": False,
+    "migStrategy": "none",
+    "failOnInitError": True,
+    "deviceListStrategy": "envvar",
+    "deviceIDStrategy": "uuid",
+    "nvidiaDriverRoot": "/",
+    "resourceConfig": "gpu:gpu-mem-gb:-1",
+    "nameOverride": "",
+    "fullnameOverride": "",
+    "selectorLabelsOverride": {},
+    "imagePullSecrets": [],
+    "image": {"repository": "a/b", "pullPolicy": "Always", "tag": "devel"},
+    "updateStrategy": {"type": "RollingUpdate"},
+    "podSecurityContext": {},
+    "securityContext": {},
+    "resources": {},
+    "nodeSelector": {"gpushare": "true"},
+    "affinity": {},
+    "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
+    "runtimeClassName": None,
+}
+"""The values of the iktos fork's chart, but for `namespace`."""
+
+FILES = {"a": "{}", "b": "{}"}
+
+REASONS = [
+    ({"namespace": "kube-system"}, "cannot use namespace: give Helm's --namespace"),
+    ({"legacyDaemonsetAPI": True}, "extensions/v1beta1 was removed in Kubernetes 1.16"),
+    ({"devicePlugin": {"enabled": False}}, "cannot disable devicePlugin"),
+    ({"gfd": {"enabled": True}}, "helm install gfd nvidia-device-plugin --repo https://"),
+    ({"nfd": {"enabled": True}}, "helm install nfd oci://registry.k8s.io/nfd/charts/"),
+    ({"deviceDiscoveryStrategy": "tegra"}, 'cannot use deviceDiscoveryStrategy "tegra"'),
+    ({"nfdAffinity": True, "affinity": {"nodeAffinity": {}}}, "cannot use nfdAffinity beside"),
+    (
+        {"serviceAccount": {"create": False}, "events": {"enabled": True}},
+        "cannot give rights to no ServiceAccount: set serviceAccount.name",
+    ),
+    ({"config": {"name": "a", "map": FILES}}, "cannot use config.name beside config.map"),
+    ({"config": {"name": "a"}, "health": {"staleAfter": "5s"}}, "cannot use health or sharing"),
+    ({"config": {"map": {"a": "a: [", "b": "{}"}}}, "cannot use config.map.a: "),
+    ({"config": {"map": {"a": "- b"}}}, "cannot use config.map.a: "),
+    ({"config": {"map": FILES, "default": "c"}}, 'config.default "c": config.map has a, b'),
+    ({"config": {"map": FILES}}, "set config.default to one of a, b"),
+    ({"config": {"map": {"a": "{}"}, "fallbackStrategies": ["named"]}}, "set config.default"),
+]
+
+SCHEMA: list[tuple[dict[str, Any], str]] = [
+    ({"migStrateggy": "none"}, "migStrateggy"),
+    ({"metrics": {"prot": 1}}, "prot"),
+    ({"migStrategy": "all"}, "migStrategy"),
+    ({"failOnInitError": "true"}, "failOnInitError"),
+    ({"deviceListStrategy": "envvar,cdi"}, "deviceListStrategy"),
+    ({"deviceListStrategy": ["cdi"]}, "deviceListStrategy"),
+    ({"resourceConfig": "gpu:a"}, "resourceConfig"),
+    ({"resourceConfig": "gpu:a:0"}, "resourceConfig"),
+    ({"health": {"staleAfter": "soon"}}, "staleAfter"),
+    ({"health": {"xids": {"79": "bad"}}}, "xids"),
+    ({"sharing": {"timeSlicing": {"resources": []}}}, "resources"),
+    ({"sharing": {"mps": {}}}, "mps"),
+    ({"nvidiaDriverRoot": "driver"}, "nvidiaDriverRoot"),
+    ({"config": {"map": {"": "{}"}}}, "map"),
+    ({"config": {"map": {"a": {"version": "v1"}}}}, "map"),
+    ({"nodeSelector": {"a": True}}, "nodeSelector"),
+    ({"metrics": {"port": 0}}, "port"),
+    ({"image": {"digest": "sha256:12"}}, "digest"),
+    ({"image": {"repository": "a:b"}}, "repository"),
+    ({"imex": {"channelIDs": [1]}}, "channelIDs"),
+    ({"extraArgs": ["mps"]}, "extraArgs"),
+    ({"fullnameOverride": "Upper"}, "fullnameOverride"),
+    ({"fullnameOverride": "a" * 64}, "fullnameOverride"),
+]
+
+
+@pytest.mark.parametrize(("values", "words"), REASONS)
+def test_what_cannot_work_is_refused_with_what_to_do(values: dict[str, Any], words: str) -> None:
+    """The message begins with cannot and says what to write or to install instead."""
+    refusal = newest().refusal(values)
+    assert words in refusal
+    assert "cannot " in refusal
+
+
+@pytest.mark.parametrize("binary", BINARIES)
+@pytest.mark.parametrize(("values", "name"), SCHEMA)
+def test_unknown_and_ill_typed_values_are_refused(
+    values: dict[str, Any], name: str, binary: str
+) -> None:
+    """The schema refuses it, naming the value, under each major version of Helm."""
+    refusal = named(binary).refusal(values)
+    assert "values don't meet the specifications of the schema" in refusal
+    assert name in refusal
+
+
+def test_the_default_namespace_is_refused_unless_it_is_allowed() -> None:
+    """A release does not land in `default` by a forgotten flag."""
+    helm = newest()
+    assert 'namespace "default"' in helm.refusal({}, namespace="default")
+    assert helm.objects({"allowDefaultNamespace": True}, namespace="default")
+    assert helm.objects({"namespaceOverride": "kube-system"}, namespace="default")
+    assert 'namespace "default"' in helm.refusal({"namespaceOverride": "default"})
+
+
+@pytest.mark.parametrize("binary", BINARIES)
+@pytest.mark.parametrize("values", [NVIDIA, IKTOS], ids=["nvidia", "iktos"])
+def test_the_values_of_the_charts_before_it_are_taken(values: dict[str, Any], binary: str) -> None:
+    """A values file for NVIDIA's chart or for the fork's works as it is."""
+    assert named(binary).objects(values)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"mps": {"root": "/a", "enableHostPID": False, "enableHostNetwork": True}},
+        {"gfd": {"noTimestamp": True, "sleepInterval": "5s", "enableHostNetwork": True}},
+        {"nfd": {"enableNodeFeatureApi": True, "master": {"a": 1}}},
+        {"global": {"a": 1}},
+    ],
+)
+def test_what_is_taken_without_effect_has_none(values: dict[str, Any]) -> None:
+    """What the comment says: these values change no object."""
+    helm = newest()
+    assert helm.objects(values) == helm.objects()

@@ -1,0 +1,62 @@
+"""Every value of the chart changes what it says: the value, and what is found in the objects."""
+
+import json
+import re
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import pytest
+
+from tests.fakes.helm import CHART, Object, newest
+from tests.process.chart_cases import CASES
+from tests.process.chart_looks import Look
+
+ELSEWHERE = {
+    "alerts": "test_chart_monitoring",
+    "dashboard": "test_chart_monitoring",
+    "allowDefaultNamespace": "test_chart_refusals",
+    "gfd": "test_chart_refusals",
+    "nfd": "test_chart_refusals",
+    "mps": "test_chart_refusals",
+    "devicePlugin.enabled": "test_chart_refusals",
+    "legacyDaemonsetAPI": "test_chart_refusals",
+    "namespace": "test_chart_refusals",
+}
+
+
+@cache
+def render(values: str) -> list[Object]:
+    """Render each set of values once."""
+    return newest().objects(json.loads(values))
+
+
+@pytest.mark.parametrize(("values", "look", "expected"), CASES)
+def test_a_value_changes_what_it_says(values: dict[str, Any], look: Look, expected: Any) -> None:
+    """Each value is found where its comment says that it goes."""
+    objects = render(json.dumps(values))
+    assert look(objects) == expected
+    assert not values or objects != render("{}"), "without the value it is the same"
+
+
+def test_every_value_has_a_case() -> None:
+    """No value is documented that nobody has looked at."""
+    tried = {path for values, _, _ in CASES for path in paths(values)}
+    documented = re.findall(r"^\| `([\w.]+)`", (CHART / "README.md").read_text(), re.MULTILINE)
+    assert documented
+    missing = [path for path in documented if path not in tried]
+    assert not [path for path in missing if not ELSEWHERE.keys() & set(above(path))]
+
+
+def paths(values: dict[str, Any], outer: str = "") -> Iterator[str]:
+    """Yield the path of each value that is given, and of each mapping on the way."""
+    for key, value in values.items():
+        yield f"{outer}{key}"
+        if isinstance(value, dict):
+            yield from paths(value, f"{outer}{key}.")
+
+
+def above(path: str) -> Iterator[str]:
+    """Yield *path* and the mappings that it is in."""
+    parts = path.split(".")
+    yield from (".".join(parts[:length]) for length in range(len(parts), 0, -1))

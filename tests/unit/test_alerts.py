@@ -1,0 +1,110 @@
+"""The alerts, their runbook, their tests and the dashboard fit together."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+PROMETHEUS = ROOT / "deploy" / "prometheus"
+BASE = "https://runbooks.invalid/gpu-sharing-plugin/alerts.md#"
+RUNBOOK = (ROOT / "docs" / "alerts.md").read_text()
+CASES = yaml.safe_load((PROMETHEUS / "tests.yaml").read_text())["tests"]
+
+
+def _rules() -> Iterator[dict[str, Any]]:
+    for group in yaml.safe_load((PROMETHEUS / "rules.yaml").read_text())["groups"]:
+        yield from group["rules"]
+
+
+RULES = {rule["alert"]: rule for rule in _rules()}
+
+
+def expected(case: dict[str, Any]) -> set[str]:
+    """Return the alerts that fire in *case*."""
+    labels = [s["labels"] for t in case["promql_expr_test"] for s in t["exp_samples"]]
+    return {name for text in labels for name in re.findall(r'alertname="(\w+)"', text)}
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_an_alert_says_how_bad_it_is_and_where_to_read_on(name: str) -> None:
+    """Each alert has a severity, a summary that names the node, a description and a runbook."""
+    rule = RULES[name]
+    assert rule["labels"]["severity"] in {"warning", "critical"}
+    notes = rule["annotations"]
+    assert notes.keys() == {"summary", "description", "runbook_url"}
+    assert notes["runbook_url"] == BASE + name.lower()
+    if name != "GpuSharingAbsent":  # which has no node
+        assert "{{ or $labels.node $labels.instance }}" in notes["summary"]
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_an_alert_has_a_paragraph_in_the_runbook(name: str) -> None:
+    """The runbook says for each alert what users feel and what to do."""
+    _, _, after = RUNBOOK.partition(f"\n## {name}\n")
+    paragraph = after.partition("\n## ")[0]
+    assert "\nUsers: " in paragraph
+    assert "\nDo" in paragraph
+
+
+def test_the_runbook_has_no_paragraph_for_what_is_no_alert() -> None:
+    """Every heading of the runbook is an alert."""
+    headings = set(re.findall(r"^## (\w+)$", RUNBOOK, re.MULTILINE))
+    assert headings == RULES.keys()
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_an_alert_is_seen_firing_and_seen_silent(name: str) -> None:
+    """Promtool's tests have a case that fires each alert, and one of its metric that does not."""
+    metrics = set(re.findall(r"\b(?:gpu_sharing_\w+|up)\b", RULES[name]["expr"]))
+    firing = [case for case in CASES if name in expected(case)]
+    assert firing
+    silent = [
+        query
+        for case in CASES
+        if any(series["series"].partition("{")[0] in metrics for series in case["input_series"])
+        for query in case["promql_expr_test"]
+        if not any(name in sample["labels"] for sample in query["exp_samples"])
+    ]
+    assert silent
+
+
+def test_the_operators_object_says_what_the_file_says() -> None:
+    """The PrometheusRule holds the groups of the plain file."""
+    custom = yaml.safe_load((PROMETHEUS / "prometheusrule.yaml").read_text())
+    assert custom["kind"] == "PrometheusRule"
+    assert custom["spec"] == yaml.safe_load((PROMETHEUS / "rules.yaml").read_text())
+
+
+def _panels() -> list[dict[str, Any]]:
+    dashboard = json.loads((ROOT / "deploy" / "grafana" / "dashboard.json").read_text())
+    return [panel for panel in dashboard["panels"] if panel["type"] != "row"]
+
+
+@pytest.mark.parametrize("panel", _panels(), ids=lambda panel: panel["title"])
+def test_a_panel_explains_itself(panel: dict[str, Any]) -> None:
+    """Each panel has a description, a unit or columns, and asks the chosen data source."""
+    assert panel["description"].endswith(".")
+    assert panel["fieldConfig"]["defaults"]["unit"]
+    assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+    for target in panel["targets"]:
+        assert '$by=~"$node"' in target["expr"]
+
+
+def test_no_two_panels_overlap() -> None:
+    """The panels lie side by side on a grid of 24 columns."""
+    taken: set[tuple[int, int]] = set()
+    for panel in _panels():
+        at = panel["gridPos"]
+        assert at["x"] + at["w"] <= 24
+        cells = {
+            (x, y)
+            for x in range(at["x"], at["x"] + at["w"])
+            for y in range(at["y"], at["y"] + at["h"])
+        }
+        assert not taken & cells
+        taken |= cells

@@ -1,0 +1,169 @@
+"""A node on which there is something to say in every metric, and what is said."""
+
+import platform
+
+from proto.control import (
+    ConfigurationState,
+    Problem,
+    ProblemKind,
+    ProcessState,
+    ServiceState,
+)
+from proto.messages import (
+    RPC_BUCKETS,
+    CallStats,
+    DeviceHealth,
+    DeviceState,
+    NodeState,
+    Reason,
+    ReasonKind,
+    RpcStats,
+    XidCount,
+)
+from supervisor.allocations import Allocation
+from supervisor.snapshot import Snapshot
+from tests.unit.builders import gpu, inventory, mig_gpu, mig_uuid, worker_state
+
+GPU = "nvidia.com/gpu"
+NOW, WALL = 1000.0, 1_800_000_000.0
+
+Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+def key(name: str, **labels: str) -> tuple[str, frozenset[tuple[str, str]]]:
+    """Return what a sample is found by."""
+    return name, frozenset(labels.items())
+
+
+PROBLEMS = (
+    Problem(ProblemKind.LIST_TOO_LONG, "a"),
+    Problem(ProblemKind.LIST_TOO_LONG, "b"),
+    Problem(ProblemKind.MIG_EMPTY, "c"),
+)
+SERVICE = ServiceState(
+    processes=(ProcessState("monitor", "running", 2, 77), ProcessState("exporter", "down", 0)),
+    planned=(GPU,),
+    problems=PROBLEMS,
+    hangs=3,
+    configuration=ConfigurationState("0123456789ab", loaded=123.0, problem="no good"),
+)
+NODE = NodeState(
+    epoch=1,
+    sequence=1,
+    inventory=inventory(gpu(0, uuid="A", numa_node=1), mig_gpu(1, "1g.10gb", events=False)),
+    health=(
+        DeviceHealth("A", since=5.0, transitions=4, recovery_action=0),
+        DeviceHealth(
+            "B",
+            (Reason(ReasonKind.XID, "48"), Reason(ReasonKind.XID, "79")),
+            DeviceState.RECOVERING,
+        ),
+    ),
+    xids=(XidCount("B", 79, 2, last=99.0), XidCount("", 31, 1, last=98.0)),
+    calls=(CallStats("nvmlInit", 2, 0.5, {999: 1}),),
+    persisted=False,
+)
+RPC = RpcStats("Allocate", (1, 2, *[3] * (len(RPC_BUCKETS) - 1)), 0.25, {"UNKNOWN": 1})
+WORKER = worker_state(
+    GPU, healthy=7, unhealthy=1, registrations=3, replicas={"A": 4}, list_bytes=900, rpcs=(RPC,)
+)
+HELD = Allocation(GPU, "A::2", "space", "pod", "main")
+WHOLE = Snapshot(SERVICE, NOW, NODE, {GPU: (WORKER, NOW)}, (HELD,), node_at=NOW - 4.0)
+
+EXPECTED: Samples = {
+    key(
+        "build_info",
+        version="1.2.3",
+        python=platform.python_version(),
+        driver_version="580.95.05",
+        backend="simulated",
+    ): 1.0,
+    key(
+        "device_info",
+        uuid="A",
+        index="0",
+        pci_bus_id="0000:01:00.0",
+        model="NVIDIA H100 80GB HBM3",
+        numa_node="1",
+        mig="off",
+        monitoring="events",
+    ): 1.0,
+    key(
+        "device_info",
+        uuid=mig_gpu(1).uuid,
+        index="1",
+        pci_bus_id="0000:02:00.0",
+        model="NVIDIA H100 80GB HBM3",
+        numa_node="",
+        mig="on",
+        monitoring="polling",
+    ): 1.0,
+    key(
+        "mig_device_info",
+        uuid=mig_uuid(1, 0),
+        gpu_uuid=mig_gpu(1).uuid,
+        gpu_instance_id="7",
+        compute_instance_id="0",
+        profile="1g.10gb",
+    ): 1.0,
+    key("device_healthy", uuid="A"): 1.0,
+    key("device_healthy", uuid="B"): 0.0,
+    **{
+        key("device_health_state", uuid=uuid, state=state): float(state == its)
+        for uuid, its in (("A", "healthy"), ("B", "recovering"))
+        for state in DeviceState
+    },
+    key("device_unhealthy_reason", uuid="B", reason="xid"): 1.0,
+    key("device_state_since_timestamp_seconds", uuid="A"): 5.0,
+    key("device_health_transitions_total", uuid="A"): 4.0,
+    key("device_health_transitions_total", uuid="B"): 0.0,
+    key("gpu_recovery_action", uuid="A"): 0.0,
+    key("xid_errors_total", uuid="B", xid="79"): 2.0,
+    key("xid_errors_total", uuid="", xid="31"): 1.0,
+    key("xid_last_timestamp_seconds", uuid="B", xid="79"): 99.0,
+    key("xid_last_timestamp_seconds", uuid="", xid="31"): 98.0,
+    key("nvml_call_duration_seconds_count", call="nvmlInit"): 2.0,
+    key("nvml_call_duration_seconds_sum", call="nvmlInit"): 0.5,
+    key("nvml_errors_total", call="nvmlInit", code="999"): 1.0,
+    key("nvml_hangs_total"): 3.0,
+    key("health_state_persisted"): 0.0,
+    key("health_monitor_up"): 1.0,
+    key("health_monitor_last_heartbeat_timestamp_seconds"): WALL - 4.0,
+    key("devices", resource=GPU, health="Healthy"): 7.0,
+    key("devices", resource=GPU, health="Unhealthy"): 1.0,
+    key("replicas", resource=GPU, uuid="A"): 4.0,
+    key("registered", resource=GPU): 1.0,
+    key("registrations_total", resource=GPU): 3.0,
+    key("list_and_watch_streams", resource=GPU): 1.0,
+    key("list_size_bytes", resource=GPU): 900.0,
+    **{
+        key("rpc_duration_seconds_bucket", resource=GPU, method="Allocate", le=bound): count
+        for bound, count in zip([*map(str, RPC_BUCKETS), "+Inf"], RPC.buckets, strict=True)
+    },
+    key("rpc_duration_seconds_count", resource=GPU, method="Allocate"): 3.0,
+    key("rpc_duration_seconds_sum", resource=GPU, method="Allocate"): 0.25,
+    key("rpc_errors_total", resource=GPU, method="Allocate", code="UNKNOWN"): 1.0,
+    key("pod_resources_up"): 1.0,
+    key("devices_allocated", resource=GPU, uuid="A"): 1.0,
+    key(
+        "allocation_info",
+        resource=GPU,
+        uuid="A",
+        replica="2",
+        namespace="space",
+        pod="pod",
+        container="main",
+    ): 1.0,
+    key("process_up", process="monitor"): 1.0,
+    key("process_up", process="exporter"): 0.0,
+    key("process_restarts_total", process="monitor"): 2.0,
+    key("process_restarts_total", process="exporter"): 0.0,
+    key("process_resident_memory_bytes", process="monitor"): float(20 << 20),
+    key("process_cpu_seconds_total", process="monitor"): 1.5,
+    key("node_problem", problem="list-too-long"): 1.0,
+    key("node_problem", problem="mig-empty"): 1.0,
+    key("maintenance"): 0.0,
+    key("config_info", hash="0123456789ab"): 1.0,
+    key("config_last_reload_successful"): 0.0,
+    key("config_last_reload_success_timestamp_seconds"): 123.0,
+}

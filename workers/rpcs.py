@@ -1,0 +1,66 @@
+"""Count the calls of the device plugin API: how long they took, and how they failed."""
+
+import asyncio
+import bisect
+import contextlib
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+
+from proto.messages import RPC_BUCKETS, RpcStats
+
+CODES = {code.value[0]: code.name for code in grpc.StatusCode}
+"""Names by number, as a context tells what it was aborted with."""
+
+
+class _Method:
+    def __init__(self) -> None:
+        self.counts = [0] * (len(RPC_BUCKETS) + 1)
+        """Calls by the first bucket that they fit into; the last is for all others."""
+        self.seconds = 0.0
+        self.errors: Counter[str] = Counter()
+
+    def stats(self, name: str) -> RpcStats:
+        total, cumulative = 0, []
+        for count in self.counts:
+            total += count
+            cumulative.append(total)
+        return RpcStats(name, tuple(cumulative), self.seconds, dict(self.errors))
+
+
+class Rpcs:
+    """The calls since the worker's start."""
+
+    def __init__(self) -> None:
+        self._methods: dict[str, _Method] = {}
+
+    @contextlib.contextmanager
+    def counted(self, name: str, context: object) -> Iterator[None]:
+        """Count what is done inside as a call of the method called *name*."""
+        method = self._methods.setdefault(name, _Method())
+        began = time.perf_counter()
+        try:
+            yield
+        except asyncio.CancelledError:
+            method.errors["CANCELLED"] += 1
+            raise
+        except Exception:
+            method.errors[_code(context)] += 1
+            raise
+        finally:
+            took = time.perf_counter() - began
+            method.counts[bisect.bisect_left(RPC_BUCKETS, took)] += 1
+            method.seconds += took
+
+    def stats(self) -> tuple[RpcStats, ...]:
+        """Return all that was counted."""
+        return tuple(method.stats(name) for name, method in self._methods.items())
+
+
+def _code(context: Any) -> str:
+    """Return what an aborted call was answered with; a crash is answered with UNKNOWN."""
+    code = context.code()
+    return CODES.get(code, "UNKNOWN") if isinstance(code, int) else str(code.name)
