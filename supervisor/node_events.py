@@ -61,7 +61,8 @@ class Telling:
     def name(self, node: str, boot_id: str) -> str:
         """Return the Event's name: the same for the same thing in one boot of a node."""
         text = f"{boot_id} {self.gpu} {self.reason} {self.xid}"
-        return f"{node}.{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+        # A name has 253 characters at most, and no dot or dash beside a dot.
+        return f"{node[:230].rstrip('-.')}.{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
     def after(self, earlier: "Telling") -> "Telling":
         """Return this and an *earlier* one of its name as one."""

@@ -150,6 +150,9 @@ def test_names() -> None:
     assert name.startswith("node-1.")
     names = {name, one.name("node-1", "next"), *(other.name("node-1", "boot") for other in others)}
     assert len(names) == 5
+    long = one.name(f"{'a' * 229}-{'b' * 23}", "boot")
+    assert len(long) <= 253
+    assert "-." not in long
 
 
 def telling(gpu: str = "GPU-a", at: float = 0.0) -> Telling:
