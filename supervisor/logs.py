@@ -7,6 +7,7 @@ service: a line that a pipe cannot take now is dropped, and the next one says ho
 import contextlib
 import enum
 import json
+import logging
 import os
 import select
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -51,7 +52,17 @@ def set_up(process: str, form: Format, level: Level) -> None:
     logger.remove()
     logger.configure(extra={"process": process})
     render = {Format.TEXT: _text, Format.JSON: _json}[form]
+    logging.lastResort = _FromLibraries(logging.WARNING)
     logger.add(_Sink(render).write, level=level.upper(), format="{message}", catch=True)
+
+
+class _FromLibraries(logging.Handler):
+    """Makes a line like ours of what a library logs, which else were several of another form."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Log *record* as ours."""
+        ours = logger.bind(library=record.name).opt(exception=record.exc_info)
+        ours.log(record.levelname, "{}", record.getMessage())
 
 
 class _Sink:

@@ -2,7 +2,7 @@
 
 from proto.control import AllocationPolicy, DeviceIdStrategy, DeviceListStrategy
 from supervisor import logs
-from supervisor.choice import Fallback
+from supervisor.cluster_options import CLUSTER
 from supervisor.configuration import Discovery, MigStrategy
 from supervisor.option import Option, boolean, number, one_of, several
 
@@ -13,56 +13,7 @@ OPTIONS = (
         "configuration file, YAML or JSON",
         ("CONFIG_FILE",),
     ),
-    Option(
-        ("--config-dir",),
-        "service.configDir",
-        "folder of configuration files, of which the node's label, --config-default or a fallback "
-        "chooses one",
-        ("CONFIG_DIR",),
-    ),
-    Option(
-        ("--config-label",),
-        "service.configLabel",
-        "label of the node whose value names the file in --config-dir; followed with --node-name",
-        ("CONFIG_LABEL",),
-    ),
-    Option(
-        ("--config-default",),
-        "service.configDefault",
-        "the file in --config-dir for a node without the label",
-        ("CONFIG_DEFAULT",),
-    ),
-    Option(
-        ("--config-fallback-strategies",),
-        "service.configFallbackStrategies",
-        "without label and default, the first of these that fits: named (the file called default), "
-        "single (the only file), empty (built-in defaults)",
-        ("CONFIG_FALLBACK_STRATEGIES",),
-        several(one_of(*Fallback)),
-        repeatable=True,
-    ),
-    Option(
-        ("--node-name",),
-        "service.nodeName",
-        "this node's name in the cluster",
-        ("NODE_NAME",),
-    ),
-    Option(
-        ("--node-events",),
-        "service.nodeEvents",
-        "tell of fatal Xids and of GPUs that become Unhealthy or Healthy by Events of the node",
-        ("NODE_EVENTS",),
-        boolean,
-        switch=True,
-    ),
-    Option(
-        ("--node-condition",),
-        "service.nodeCondition",
-        "keep the node's condition XidCriticalError",
-        ("NODE_CONDITION",),
-        boolean,
-        switch=True,
-    ),
+    *CLUSTER,
     Option(
         ("--resource-config",),
         "service.resourceConfig",
@@ -259,6 +210,30 @@ OPTIONS = (
         "service.metricsAddress",
         "HOST:PORT of metrics, probes and status; port 0 picks a free one and logs it",
         ("METRICS_ADDRESS",),
+    ),
+    Option(
+        ("--metrics-tls-cert",),
+        "service.metricsTlsCert",
+        "certificate, with its chain, of the metrics port, which then speaks HTTPS only",
+        ("METRICS_TLS_CERT",),
+    ),
+    Option(
+        ("--metrics-tls-key",),
+        "service.metricsTlsKey",
+        "private key of that certificate",
+        ("METRICS_TLS_KEY",),
+    ),
+    Option(
+        ("--metrics-client-ca",),
+        "service.metricsClientCa",
+        "authority that signs the certificates without which only the probes are answered",
+        ("METRICS_CLIENT_CA",),
+    ),
+    Option(
+        ("--metrics-token-file",),
+        "service.metricsTokenFile",
+        "file with the bearer token without which only the probes are answered",
+        ("METRICS_TOKEN_FILE",),
     ),
     Option(
         ("--pod-resources-socket",),

@@ -18,7 +18,6 @@ from proto.cluster import ClusterSettings
 from proto.control import (
     Configure,
     DeviceListStrategy,
-    ExporterSettings,
     Handout,
     MarkHealthy,
     MonitorSettings,
@@ -29,11 +28,13 @@ from proto.control import (
     Unknown,
     WorkerSettings,
 )
+from proto.exporter import ExporterSettings
 from proto.recovery import Recovery
 from simulator.live import LiveNode
 from supervisor.child import Logging, Process, Spec
 from supervisor.configuration import Flags
 from supervisor.maintenance import MONITOR
+from supervisor.placement import configuration_file
 from supervisor.plan import Rules, plan
 from supervisor.policy import Limits
 from supervisor.served import Service
@@ -41,11 +42,15 @@ from supervisor.settings import Settings, SettingsError, endpoint
 
 DISTRIBUTION = "gpu-sharing-plugin"
 URL_FILE = "exporter.url"
+LOCAL_SOCKET = "exporter.sock"
 
 LABEL_WAIT = 10.0
 """Seconds for which nothing is served at the start while the node's label is not known."""
 
 CDI_STRATEGIES = {DeviceListStrategy.CDI_ANNOTATIONS, DeviceListStrategy.CDI_CRI}
+
+
+EXPORTERS = (URL_FILE, LOCAL_SOCKET)
 
 
 class BusyError(Exception):
@@ -70,7 +75,13 @@ def runtime_folder(path: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            for name in ("health.ipc", "telemetry.ipc", "monitor.call", requests.SOCKET, URL_FILE):
+            for name in (
+                "health.ipc",
+                "telemetry.ipc",
+                "monitor.call",
+                requests.SOCKET,
+                *EXPORTERS,
+            ):
                 (path / name).unlink(missing_ok=True)
 
 
@@ -97,6 +108,8 @@ def compose(settings: Settings) -> Service:
         backend="nvml" if settings.node is None else "simulated",
         pod_resources_socket=settings.service.pod_resources_socket,
         pod_labels=settings.service.pod_labels,
+        guard=settings.service.guard,
+        local_socket=f"{settings.service.runtime_dir}/{LOCAL_SOCKET}",
     )
     logging = Logging(settings.service.log_format, settings.service.log_level)
     return Service(
@@ -113,7 +126,7 @@ def compose(settings: Settings) -> Service:
         fail_on_init_error=settings.configuration.flags.fail_on_init_error,
         running_call=functools.partial(trace.read, paths.trace),
         limits=Limits(silence=health.hang_after, urgent_delay=health.stale_after / 4),
-        configuration_file=settings.file,
+        configuration_file=configuration_file(settings.service, settings.choice),
         configuration_folder=settings.service.config_dir,
         configuration_hash=settings.fingerprint(),
         configuration_problem=settings.choice.problem,

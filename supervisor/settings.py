@@ -20,7 +20,7 @@ from supervisor.configuration import Configuration, Pattern, XidRule, decode, pl
 from supervisor.explain import explain
 from supervisor.option import Option
 from supervisor.options import OPTIONS
-from supervisor.place import Service, choose_file, configuration_file
+from supervisor.placement import Service, choose_file, configuration_file
 
 SOCKET_PATH_LIMIT = 107
 """Bytes of a unix socket's path on Linux, without its final NUL."""
@@ -67,11 +67,6 @@ class Settings:
     """Where each value of the configuration comes from, by its path."""
     notices: tuple[str, ...] = ()
     """What was taken but has no effect."""
-
-    @property
-    def file(self) -> str:
-        """The configuration file that was read; empty for none."""
-        return configuration_file(self.service, self.choice)
 
     def fingerprint(self) -> str:
         """Return what is another text for other settings."""
@@ -203,6 +198,8 @@ def _check(configuration: Configuration, service: Service) -> None:
         )
     if not CDI_KIND.fullmatch(service.cdi_kind):
         raise SettingsError(f'cannot use --cdi-kind "{service.cdi_kind}": write VENDOR/CLASS')
+    if problem := service.guard.problem():
+        raise SettingsError(problem)
     _check_names("gpus", configuration.resources.gpus)
     _check_names("mig", configuration.resources.mig)
     _check_paths(service)

@@ -13,6 +13,7 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,15 +23,19 @@ from google.protobuf.message import DecodeError, Message
 from health import cdi, nodes, xid_policy
 from health.ledger import FILE, Ledger
 from proto import deviceplugin_pb2 as api
-from proto import messages, requests
+from proto import messages, podresources_pb2, requests
 from proto.channel import Channel, ClosedError
 from proto.control import AllocationPolicy, DeviceListStrategy, Handout
 from simulator.live import LiveNode
 from simulator.node import NodeError
-from supervisor import logs, naming, xids
+from supervisor import logs, naming, pages, xids
+from supervisor.allocations import Allocation
 from supervisor.options import OPTIONS
+from supervisor.podresources import allocations
+from supervisor.samples import samples
 from supervisor.service import compose
 from supervisor.settings import SOCKET_PATH_LIMIT, Settings, SettingsError, endpoint, load
+from tests.fakes import showcase
 from tests.unit.builders import gpu, gpu_uuid, inventory, mig_gpu, view
 from workers import response
 from workers.allocation import Allocator
@@ -224,6 +229,23 @@ def allocate(data: bytes) -> None:
                 assert not unknown
 
 
+def pod_resources(data: bytes) -> None:
+    """Show on every page, and as each series once, who holds what; whatever the kubelet tells."""
+    answer = _parsed(podresources_pb2.ListPodResourcesResponse(), data)
+    known = showcase.snapshot(100.0, 1e9)
+    names = frozenset(known.workers)
+    told = tuple(allocations(answer, names)) + tuple(
+        Allocation(name, text, text, text, text)
+        for name in names
+        for text in data.decode(errors="replace").split("|", 3)
+    )
+    known = replace(known, allocations=told)
+    for path in ("/status", "/"):
+        assert pages.answer(path, known, showcase.ABOUT)
+    shown = [(one.name, one.labels) for one in samples(known, showcase.ABOUT, {}, 100.0, 1e9)]
+    assert len(shown) == len(set(shown))
+
+
 def _parsed(into: M, data: bytes) -> M:
     with contextlib.suppress(DecodeError):
         into.ParseFromString(data)
@@ -246,6 +268,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
         names,
         node,
         options,
+        pod_resources,
         preferred,
         resource_config,
         xid_lists,

@@ -8,7 +8,6 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import grpc
 import pytest
@@ -62,7 +61,8 @@ class Victim:
     async def raw(self, method: str, data: bytes) -> grpc.StatusCode:
         """Return how a call of any method with any bytes ends."""
         try:
-            call: Any = self.channel.unary_unary(method)  # of bytes, without a message's type
+            call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
+            call = self.channel.unary_unary(method)
             await call(data, timeout=PATIENCE)
         except grpc.aio.AioRpcError as error:
             return error.code()

@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import logging
 import os
 import re
 import select
@@ -204,3 +205,16 @@ def test_a_line_is_never_longer_than_a_pipe_takes_in_one_piece(
     assert len(line.encode()) + 1 <= select.PIPE_BUF
     assert "GPU-1" in line
     assert form is Format.TEXT or json.loads(line)["uuid"] == "GPU-1"
+
+
+def test_a_library_has_no_lines_of_another_form(stderr: Stderr) -> None:
+    """What a library logs by itself, with a traceback or not, is one line of ours."""
+    logs.set_up("exporter", Format.JSON, Level.INFO)
+    before, logging.root.handlers = logging.root.handlers, []  # pytest's own
+    try:
+        logging.getLogger("some.library").error("cannot {} %s", "decode", exc_info=ValueError("x"))
+    finally:
+        logging.root.handlers = before
+    entry = stderr.entry()
+    assert (entry["level"], entry["library"]) == ("error", "some.library")
+    assert entry["message"].startswith("cannot {} decode")

@@ -1,13 +1,14 @@
-"""The settings that are no part of the file: where this service lives."""
+"""Where this service lives on its machine, which is no part of the configuration file."""
 
 import msgspec
 
+from proto.exporter import HttpGuard
 from supervisor.choice import Choice, Fallback, Wish, choose, listing
 from supervisor.logs import Format, Level
 
 
 class Service(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    """What is no part of the file."""
+    """What is no part of the file: where this service lives on its machine."""
 
     config_file: str = ""
     config_dir: str = ""
@@ -23,6 +24,10 @@ class Service(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields
     runtime_dir: str = "/run/gpu-sharing-plugin"
     state_dir: str = "/var/lib/gpu-sharing-plugin"
     metrics_address: str = ":9450"
+    metrics_tls_cert: str = ""
+    metrics_tls_key: str = ""
+    metrics_client_ca: str = ""
+    metrics_token_file: str = ""
     pod_resources_socket: str = "/var/lib/kubelet/pod-resources/kubelet.sock"
     pod_labels: bool = True
     cdi_spec_dir: str = "/var/run/cdi"
@@ -49,6 +54,16 @@ class Service(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields
     def uses_api_server(self) -> bool:
         """Whether anything is asked of, or told to, the Kubernetes API."""
         return self.node_events or self.node_condition or self.follows_label
+
+    @property
+    def guard(self) -> HttpGuard:
+        """Who may ask the exporter."""
+        return HttpGuard(
+            self.metrics_tls_cert,
+            self.metrics_tls_key,
+            self.metrics_client_ca,
+            self.metrics_token_file,
+        )
 
 
 def choose_file(service: Service, wish: Wish) -> Choice:
