@@ -10,6 +10,7 @@ from loguru import logger
 
 from proto import requests
 from proto.requests import Answer, Request
+from workers.identity import Identity
 
 CLIENTS = 8
 """Open connections, at most; the oldest gives way."""
@@ -46,19 +47,45 @@ class Client:
         self._end.close()
 
 
+def _listener(path: Path) -> socket.socket:
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        listener.setblocking(False)
+        listener.bind(str(path))
+        path.chmod(0o600)
+        listener.listen(CLIENTS)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
 class Desk:
     """The socket and those who are connected to it."""
 
     def __init__(self, folder: Path) -> None:
         """Listen in *folder*, of which we have the lock; OSError where that cannot be."""
-        path = folder / requests.SOCKET
-        path.unlink(missing_ok=True)
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._listener.setblocking(False)
-        self._listener.bind(str(path))
-        path.chmod(0o600)
-        self._listener.listen(CLIENTS)
+        self._path = folder / requests.SOCKET
+        self._listener = _listener(self._path)
+        self._identity = Identity.of(str(self._path))
+        self._problem = ""
         self._clients: list[Client] = []
+
+    def tend(self) -> None:
+        """Listen anew if somebody has taken the socket away, as cleaners of /run do."""
+        if Identity.of(str(self._path)) == self._identity:
+            return
+        try:
+            listener = _listener(self._path)
+        except OSError as error:
+            if str(error) != self._problem:
+                logger.warning("cannot listen to operators", error=str(error))
+            self._problem = str(error)
+            return
+        self._problem = ""
+        self._listener.close()
+        self._listener, self._identity = listener, Identity.of(str(self._path))
 
     def sources(self) -> list[object]:
         """Return what to wait on."""

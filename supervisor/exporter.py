@@ -101,6 +101,7 @@ class Exporter:
         context = zmq.asyncio.Context()
         self._health = bus.health_subscriber(context, settings.paths.health_bus)
         self._telemetry = bus.telemetry_subscriber(context, settings.paths.telemetry_bus)
+        self._telemetry_file = bus.file_of(settings.paths.telemetry_bus)
 
     async def run(self) -> int:
         """Listen until the order to stop, or the supervisor's end, which is one."""
@@ -177,6 +178,10 @@ class Exporter:
     async def _beat(self) -> None:
         while True:
             self._channel.send(Beat())
+            if bus.file_of(self._settings.paths.telemetry_bus) != self._telemetry_file:
+                logger.warning("the exporter begins anew, as nobody can join it without its socket")
+                self._on_stop(ExitCode.AGAIN)
+                return
             if self._guard.is_old():
                 self._on_new_files()
             await asyncio.sleep(BEAT_EVERY)

@@ -173,6 +173,7 @@ def test_every_panel_of_the_dashboard_shows_something() -> None:
         stage.service.node.recover(2)
         await stage.service.logged("watching", after=before)
         stage.service.node.xid(0, 79)  # last: this monitor counts anew
+        stage.service.node.lose(2)
         empty = set(dashboard_queries())
 
         def all_shown() -> bool:

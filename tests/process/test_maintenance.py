@@ -13,7 +13,7 @@ from proto import requests
 from proto.requests import Answer
 from simulator.kubelet import AdmissionError, Kubelet
 from tests.fakes import nvml_library
-from tests.fakes.service import COMMAND, PATIENCE, Service, kubelet, service, short_folder
+from tests.fakes.service import COMMAND, PATIENCE, Service, kubelet, service, short_folder, until
 
 GPU = "nvidia.com/gpu"
 FIRST, SECOND = (f"GPU-00000000-0000-0000-0000-{place:012x}" for place in range(2))
@@ -187,6 +187,18 @@ def test_a_client_that_makes_no_sense(folder: Path) -> None:
             assert running.count("crashed") == 0
             mode = (folder / requests.SOCKET).stat().st_mode & 0o777
             assert mode == 0o600
+
+    asyncio.run(story())
+
+
+def test_a_socket_that_was_taken_away(folder: Path) -> None:
+    """Operators are heard again a second after somebody deleted the socket."""
+
+    async def story() -> None:
+        async with started(folder):
+            (folder / requests.SOCKET).unlink()
+            await until((folder / requests.SOCKET).exists, "another socket")
+            assert await command(folder, "quiesce") == (0, "")
 
     asyncio.run(story())
 
