@@ -234,7 +234,7 @@ def pod_resources(data: bytes) -> None:
     known = showcase.snapshot(100.0, 1e9)
     names = frozenset(known.workers)
     for name in names:  # what random bytes seldom hit upon
-        devices = [text for text in data.decode(errors="replace").split("|")][:8]
+        devices = data.decode(errors="replace").split("|")[:8]
         held = answer.pod_resources.add(name=devices[0]).containers.add(name=devices[-1])
         held.devices.add(resource_name=name, device_ids=devices)
     known = replace(known, allocations=allocations(answer, names))
