@@ -89,8 +89,12 @@ def _remove(path: str) -> None:
 
 
 def _require_free(path: str) -> None:
-    """Raise KubeletError if somebody serves on *path*: gRPC would silently take the socket away."""
-    with socket.socket(socket.AF_UNIX) as probe:
+    """Raise KubeletError if somebody serves on *path*: we would silently take the place away."""
+    try:
+        probe = socket.socket(socket.AF_UNIX)
+    except OSError as error:  # no descriptor is left
+        raise KubeletError(f'cannot listen on "{path}": {error.strerror}') from error
+    with probe:
         probe.setblocking(False)
         try:
             probe.connect(path)
