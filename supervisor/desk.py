@@ -46,19 +46,34 @@ class Client:
         self._end.close()
 
 
+def _listen(path: Path) -> socket.socket:
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener.setblocking(False)
+    listener.bind(str(path))
+    path.chmod(0o600)
+    listener.listen(CLIENTS)
+    return listener
+
+
 class Desk:
     """The socket and those who are connected to it."""
 
     def __init__(self, folder: Path) -> None:
         """Listen in *folder*, of which we have the lock; OSError where that cannot be."""
-        path = folder / requests.SOCKET
-        path.unlink(missing_ok=True)
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._listener.setblocking(False)
-        self._listener.bind(str(path))
-        path.chmod(0o600)
-        self._listener.listen(CLIENTS)
+        self._path = folder / requests.SOCKET
+        self._listener = _listen(self._path)
         self._clients: list[Client] = []
+
+    def keep(self) -> None:
+        """Listen anew if somebody deleted the socket, as cleaners of /run do."""
+        if self._path.exists():
+            return
+        logger.warning("operators' socket was deleted, making it anew", path=str(self._path))
+        with contextlib.suppress(OSError):  # the next time, then
+            listener = _listen(self._path)
+            self._listener.close()
+            self._listener = listener
 
     def sources(self) -> list[object]:
         """Return what to wait on."""

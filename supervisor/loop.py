@@ -240,6 +240,7 @@ class Supervisor:
         if now >= self._tick_at:
             self._tick_at = now + TICK
             self._look_at_kubelet()
+            self._desk.keep()
             if self._reload.is_due():
                 self._on_configuration()
             self._tell_state()
