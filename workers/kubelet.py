@@ -50,7 +50,7 @@ class Endpoint:
 
     async def serve(self) -> None:
         """Serve on a new socket; raise KubeletError where that is not possible."""
-        _require_free(self._path)
+        require_free(self._path)
         self._server = server = grpc.aio.server()
         add_DevicePluginServicer_to_server(self._servicer, server)
         # gRPC removes the path that it was given when a server ends, whoever has that by then.
@@ -88,7 +88,7 @@ def _remove(path: str) -> None:
         Path(path).unlink()
 
 
-def _require_free(path: str) -> None:
+def require_free(path: str) -> None:
     """Raise KubeletError if somebody serves on *path*: we would silently take the place away."""
     try:
         probe = socket.socket(socket.AF_UNIX)
