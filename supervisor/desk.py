@@ -69,11 +69,11 @@ class Desk:
         """Listen anew if somebody deleted the socket, as cleaners of /run do."""
         if self._path.exists():
             return
-        logger.warning("operators' socket was deleted, making it anew", path=str(self._path))
         with contextlib.suppress(OSError):  # the next time, then
             listener = _listen(self._path)
             self._listener.close()
             self._listener = listener
+            logger.warning("operators' socket was deleted and made anew", path=str(self._path))
 
     def sources(self) -> list[object]:
         """Return what to wait on."""
