@@ -9,7 +9,7 @@ import pytest
 
 from proto.control import DeviceListStrategy
 from supervisor.options import OPTIONS
-from supervisor.settings import load
+from supervisor.settings import Settings, load
 from tests.fakes.helm import Object, container, environment, helms, newest, pod, the
 from tests.process.chart_sets import EVERYTHING, FILES, SETS, SETTINGS
 
@@ -163,26 +163,7 @@ def test_volumes_and_mounts_are_paired(values: dict[str, Any]) -> None:
 @SETS_OF_VALUES
 def test_the_service_takes_what_the_chart_tells_it(values: dict[str, Any], tmp_path: Path) -> None:
     """Variables, files and flags of the pod are settings that `run` starts with."""
-    objects = newest().objects(values)
-    variables = environment(objects)
-    known = {name for option in OPTIONS for name in option.environment}
-    assert variables.keys() <= known | OF_THE_RUNTIME
-    for one in objects:
-        for name, text in one.get("data", {}).items() if one["kind"] == "ConfigMap" else ():
-            (tmp_path / name).write_text(text)
-    for one in container(objects).get("env", []):
-        if "valueFrom" in one:
-            variables[one["name"]] = "a-node"
-    if "CONFIG_DIR" in variables:
-        variables["CONFIG_DIR"] = str(tmp_path)
-    if "CONFIG_FILE" in variables:
-        variables["CONFIG_FILE"] = str(tmp_path / Path(variables["CONFIG_FILE"]).name)
-    flags = {}
-    for argument in container(objects).get("args", []):
-        flag, _, value = argument.partition("=")
-        (option,) = [one for one in OPTIONS if flag in one.flags]
-        flags[option.path] = value.replace("/node/", f"{tmp_path}/")
-    settings = load(flags, {name: variables[name] for name in variables.keys() & known})
+    settings = _settings(newest().objects(values), tmp_path)
     if values.items() >= EVERYTHING.items():
         plugin = settings.configuration.flags.plugin
         assert plugin.list_strategies == (DeviceListStrategy.ENVVAR, DeviceListStrategy.CDI_CRI)
@@ -190,6 +171,28 @@ def test_the_service_takes_what_the_chart_tells_it(values: dict[str, Any], tmp_p
     if values.items() >= SETTINGS.items():
         assert settings.configuration.health.recovery.probes == 5
     assert bool(settings.node) == ("simulatedNode" in values)
+
+
+def _settings(objects: list[Object], folder: Path) -> Settings:
+    """Return what `run` is told by the pod, whose files lie in *folder*."""
+    variables = environment(objects)
+    known = {name for option in OPTIONS for name in option.environment}
+    assert variables.keys() <= known | OF_THE_RUNTIME
+    for one in objects:
+        for name, text in one.get("data", {}).items() if one["kind"] == "ConfigMap" else ():
+            (folder / name).write_text(text)
+    given = container(objects).get("env", [])
+    variables |= {one["name"]: "a-node" for one in given if "valueFrom" in one}
+    if "CONFIG_DIR" in variables:
+        variables["CONFIG_DIR"] = str(folder)
+    if "CONFIG_FILE" in variables:
+        variables["CONFIG_FILE"] = str(folder / Path(variables["CONFIG_FILE"]).name)
+    flags = {}
+    for argument in container(objects).get("args", []):
+        flag, _, value = argument.partition("=")
+        (option,) = [one for one in OPTIONS if flag in one.flags]
+        flags[option.path] = value.replace("/node/", f"{folder}/")
+    return load(flags, {name: variables[name] for name in variables.keys() & known})
 
 
 def _identity(one: Object) -> tuple[str, str, str]:
