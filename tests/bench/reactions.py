@@ -63,7 +63,11 @@ def of_worker_crashes(plugin: Plugin, crashes: int) -> Figures:
     """Measure how soon a resource is listed again when its worker was killed."""
     times = []
     for _ in range(crashes):
-        with short_folder() as folder, kubelet(folder) as node, running(plugin, folder) as tree:
+        with (
+            short_folder() as folder,
+            kubelet(folder) as node,
+            running(plugin, folder, node={"gpus": [{}] * GPUS}) as tree,
+        ):
             node.next_list()
             rest(SETTLED)
             worker = next(pid for name, pid in tree.children().items() if "worker" in name)
