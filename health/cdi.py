@@ -19,6 +19,7 @@ from pathlib import Path
 
 from loguru import logger
 
+from proto import folders
 from proto.cdi import CdiSettings
 from proto.parent import die_with
 
@@ -129,7 +130,7 @@ def check(content: bytes, kind: str) -> None:
         raise CdiError(f"cannot use what {TOOL} wrote: there is nothing")
     try:
         found = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CdiError(f"cannot read what {TOOL} wrote as JSON: {error}") from None
     if not isinstance(found, dict) or found.get("kind") != kind:
         raise CdiError(f"cannot use what {TOOL} wrote: it is not of kind {kind}")
@@ -207,9 +208,10 @@ class Toolkit:
 
     def write(self, spec: Spec) -> bool:
         """Put *spec* in its place and return True, or False when it is there already."""
+        _prepare(spec.path.parent)
         work = spec.path.with_name(f".{spec.path.stem}.work")
         shutil.rmtree(work, ignore_errors=True)  # of a monitor that was killed
-        work.mkdir(parents=True)
+        work.mkdir()
         try:
             made = work / "spec.json"
             self._make(spec, made)
@@ -249,6 +251,14 @@ class Toolkit:
         if code:
             failure = NothingThereError if any(x in said for x in NOTHING_THERE) else CdiError
             raise failure(f"cannot run {self.tool}, exit code {code}: {said[:REASON_LIMIT]}")
+
+
+def _prepare(folder: Path) -> None:
+    """Have the folder, which runtimes of any user read and nobody else writes into."""
+    if not folder.exists():
+        folder.mkdir(parents=True)
+        folder.chmod(0o755)
+    folders.require_safe(folder)
 
 
 def _content(path: Path) -> bytes:

@@ -12,6 +12,7 @@ from loguru import logger
 from msgspec.structs import replace
 
 from health.condition import Condition, after_return
+from proto import folders
 from proto.messages import Gpu
 
 FILE = "health.json"
@@ -85,8 +86,12 @@ class Ledger:
 
     def _page(self) -> Page | None:
         try:
+            folders.require_safe(self._path.parent)
             page = msgspec.json.decode(self._path.read_bytes(), type=Page)
         except FileNotFoundError:
+            return None
+        except PermissionError as error:
+            logger.warning("cannot believe what was known of devices", error=str(error))
             return None
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             self._set_aside(str(error))
@@ -115,7 +120,7 @@ class Ledger:
         if page == self._written:
             return
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            folders.make_private(self._path.parent)
             new = self._path.with_suffix(".new")
             new.write_bytes(msgspec.json.encode(page))
             new.replace(self._path)

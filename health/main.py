@@ -129,6 +129,9 @@ class Monitor:
             self._publish()
             logger.error("the driver hangs", call="nvmlEventSetWait")
         if now >= self._publish_at:
+            if not self._publisher.reachable():
+                # Cleaners of /run do that; who joins from now on would hear nothing.
+                self._leave("the file of its socket, so that nobody can join")
             self._publish_at = now + BEAT_EVERY
             self._channel.send(Beat())
             self._publish()

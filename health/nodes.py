@@ -6,7 +6,7 @@ from pathlib import Path
 CONTROL = ("/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools", "/dev/nvidia-modeset")
 IMEX = "/dev/nvidia-caps-imex-channels/channel0"
 
-ACCESS = re.compile(r"gpu(\d+)/gi(\d+)(?:/ci(\d+))?/access (\d+)")
+ACCESS = re.compile(r"gpu(\d{1,9})/gi(\d{1,9})(?:/ci(\d{1,9}))?/access (\d{1,9})", re.ASCII)
 """A line of mig-minors: which capability gives access to a GI, or to a CI in it."""
 
 Capabilities = dict[tuple[int, int, int | None], int]
@@ -21,11 +21,11 @@ def existing(dev_root: Path) -> tuple[str, ...]:
 def capabilities(procfs: Path) -> Capabilities:
     """Return what the driver tells of MIG capabilities; nothing where it tells nothing."""
     try:
-        lines = (procfs / "driver/nvidia-caps/mig-minors").read_text().splitlines()
+        text = (procfs / "driver/nvidia-caps/mig-minors").read_text(errors="replace")
     except OSError:
         return {}
     found: Capabilities = {}
-    for line in lines:
+    for line in text.splitlines():
         if match := ACCESS.fullmatch(line.strip()):
             gpu, gi, ci, number = match.groups()
             found[int(gpu), int(gi), None if ci is None else int(ci)] = int(number)

@@ -20,7 +20,7 @@ _decoder: msgspec.msgpack.Decoder[Order | Report] = msgspec.msgpack.Decoder(Orde
 
 
 class ClosedError(Exception):
-    """The other side is gone."""
+    """The other side is gone, or is not what it was."""
 
 
 class Channel:
@@ -60,7 +60,10 @@ class Channel:
         return True
 
     def receive(self) -> Order | Report | None:
-        """Return the next message, None when there is none now; raise ClosedError at the end."""
+        """Return the next message, None when there is none now; raise ClosedError at the end.
+
+        Nonsense is an end too: who talks it is not what it was, and must not end its reader.
+        """
         try:
             data = self._end.recv(MESSAGE_LIMIT)
         except BlockingIOError:
@@ -69,4 +72,7 @@ class Channel:
             raise ClosedError from error
         if not data:
             raise ClosedError
-        return _decoder.decode(data)
+        try:
+            return _decoder.decode(data)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise ClosedError from error

@@ -172,24 +172,6 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     handout: Handout = Handout()
 
 
-class ExporterSettings(msgspec.Struct, frozen=True):
-    """What the exporter is told at its start."""
-
-    paths: Paths
-    host: str
-    port: int
-    stale_after: float
-    version: str
-    url_file: str
-    """Where to leave the URL, for those who look for the running service."""
-    backend: str = "nvml"
-    """What answers for the driver: `nvml` or `simulated`."""
-    pod_resources_socket: str = ""
-    """Where the kubelet tells which container holds which device; empty: nowhere."""
-    pod_labels: bool = True
-    """Whether metrics name the pods."""
-
-
 class Stop(msgspec.Struct, frozen=True, tag=True):
     """Order: end; *withdraw* if the resource is gone for good, so its list goes empty first."""
 

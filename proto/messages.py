@@ -285,6 +285,6 @@ def decode(data: bytes) -> NodeState | WorkerState | None:
     """Return the message in *data*; None for one that this version cannot read."""
     try:
         state = _decoder.decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
     return state if state.version == VERSION else None

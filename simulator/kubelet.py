@@ -1,7 +1,7 @@
 """A stand-in kubelet: a real server of the registration API that treats plugins as one does.
 
-It empties its folder at start, dials a plugin before it answers its registration, lets a second
-registration replace the first, and admits pods by GetPreferredAllocation and Allocate.
+It empties its folder at start, takes plugins in with the habits of a version (habits.py), lets a
+second registration replace the first, and admits pods by GetPreferredAllocation and Allocate.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ import grpc
 
 from proto import deviceplugin_pb2 as api
 from proto.podresources_pb2_grpc import add_PodResourcesListerServicer_to_server
+from simulator.habits import NEWEST, Habits
 from simulator.pods import PodLister
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class Resource:
     endpoint: str
     stub: "DevicePluginAsyncStub"
     channel: grpc.aio.Channel
+    options: api.DevicePluginOptions
     devices: dict[str, str] = field(default_factory=dict)
     """Health by id; what the newest list says."""
     numa: dict[str, tuple[int, ...]] = field(default_factory=dict)
@@ -63,27 +65,34 @@ class Admitted:
     resource: str
     ids: tuple[str, ...]
     envs: Mapping[str, str]
+    cdi: tuple[str, ...] = ()
+    """CDI names, where the kubelet's version knows them."""
 
 
 class Kubelet(RegistrationServicer):
     """The registration server and what has registered with it."""
 
-    def __init__(self, folder: Path, seed: int = 0) -> None:
+    def __init__(self, folder: Path, seed: int = 0, habits: Habits = NEWEST) -> None:
         self.socket = folder / "kubelet.sock"
         self.pod_resources = folder.parent / "pod-resources.sock"
+        self.habits = habits
         self.resources: dict[str, Resource] = {}
         self.registrations = 0
         self._folder = folder
         self._server: grpc.aio.Server | None = None
         self._changed = asyncio.Condition()
         self._held: dict[str, Admitted] = {}
+        self._dialling: set[asyncio.Task[None]] = set()
+        self._replaced: set[asyncio.Task[None]] = set()
+        """The streams of earlier registrations, which stay open until the plugin ends them."""
         self._random = random.Random(seed)  # noqa: S311 - the order of ids, not a secret
 
     async def start(self) -> None:
         """Empty the folder and listen, as the kubelet does at every start."""
         self._folder.mkdir(parents=True, exist_ok=True)
         for path in self._folder.iterdir():
-            path.unlink()
+            if path.is_socket() or (self.habits.removes_files and path.is_file()):
+                path.unlink(missing_ok=True)
         self._server = grpc.aio.server()
         add_RegistrationServicer_to_server(self, self._server)
         add_PodResourcesListerServicer_to_server(PodLister(self.holders), self._server)
@@ -93,6 +102,9 @@ class Kubelet(RegistrationServicer):
 
     async def stop(self) -> None:
         """Stop listening and hang up on all plugins; what pods hold is remembered."""
+        for task in (*self._dialling, *self._replaced):
+            task.cancel()
+        await asyncio.gather(*self._dialling, *self._replaced, return_exceptions=True)
         for resource in list(self.resources.values()):
             await _forget(resource)
         self.resources.clear()
@@ -101,32 +113,54 @@ class Kubelet(RegistrationServicer):
             self._server = None
 
     async def Register(self, request: api.RegisterRequest, context: object) -> api.Empty:
-        """Take a plugin in, once it is reached on its own socket."""
+        """Take a plugin in, once it is reached on its own socket, or before that."""
+        connecting = asyncio.create_task(self._connect(request))
+        if self.habits.answers_first:
+            self._dialling.add(connecting)
+            connecting.add_done_callback(self._dialling.discard)
+        else:
+            await connecting
+        return api.Empty()
+
+    async def _connect(self, request: api.RegisterRequest) -> None:
         channel = grpc.aio.insecure_channel(
             f"unix:{self._folder / request.endpoint}",
             (("grpc.default_authority", "localhost"), ("grpc.enable_http_proxy", 0)),
         )
         await asyncio.wait_for(channel.channel_ready(), DIAL)
-        name = request.resource_name
-        resource = Resource(name, request.endpoint, DevicePluginStub(channel), channel)
-        if before := self.resources.get(name):
-            await _forget(before)
+        name, stub = request.resource_name, DevicePluginStub(channel)
+        asks = self.habits.asks_options
+        options = await stub.GetDevicePluginOptions(api.Empty()) if asks else request.options
+        resource = Resource(name, request.endpoint, stub, channel, options)
+        if (before := self.resources.get(name)) and before.watch:
+            self._replaced.add(before.watch)
+            before.watch.add_done_callback(self._replaced.discard)
         self.resources[name] = resource
         self.registrations += 1
         resource.watch = asyncio.create_task(self._watch(resource))
-        return api.Empty()
 
     async def _watch(self, resource: Resource) -> None:
-        """Take in the plugin's lists until its stream ends."""
-        with contextlib.suppress(grpc.aio.AioRpcError):
-            async for message in resource.stub.ListAndWatch(api.Empty()):
-                resource.devices = {device.ID: device.health for device in message.devices}
-                resource.numa = {
-                    d.ID: tuple(n.ID for n in d.topology.nodes) for d in message.devices
-                }
-                resource.lists += 1
-                await self._tell()
-        resource.connected = False
+        """Take in the plugin's lists until its stream ends, or our own channel is closed."""
+        try:
+            with contextlib.suppress(grpc.aio.AioRpcError):
+                await self._take_lists(resource)
+        finally:
+            await self._disconnect(resource)
+
+    async def _take_lists(self, resource: Resource) -> None:
+        async for message in resource.stub.ListAndWatch(api.Empty()):
+            resource.devices = {device.ID: device.health for device in message.devices}
+            resource.numa = {d.ID: tuple(n.ID for n in d.topology.nodes) for d in message.devices}
+            resource.lists += 1
+            await self._tell()
+
+    async def _disconnect(self, resource: Resource) -> None:
+        current = self.resources.get(resource.name, resource)
+        ended = current if self.habits.knows_by_name else resource
+        ended.connected = False
+        await resource.channel.close()
+        if ended is not resource:
+            await ended.channel.close()
         await self._tell()
 
     async def _tell(self) -> None:
@@ -166,14 +200,17 @@ class Kubelet(RegistrationServicer):
             )
         except grpc.aio.AioRpcError as error:
             raise AdmissionError(f"UnexpectedAdmissionError: {error.details()}") from error
-        envs = dict(response.container_responses[0].envs)
-        self._held[pod] = Admitted(name, tuple(sorted(ids)), envs)
+        answer = response.container_responses[0]
+        cdi = tuple(one.name for one in answer.cdi_devices) if self.habits.reads_cdi else ()
+        self._held[pod] = Admitted(name, tuple(sorted(ids)), dict(answer.envs), cdi)
         return self._held[pod]
 
     async def _preferred(self, resource: Resource, free: list[str], count: int) -> list[str]:
         request = api.ContainerPreferredAllocationRequest(
             available_deviceIDs=free, allocation_size=count
         )
+        if not resource.options.get_preferred_allocation_available:
+            return []
         response = await resource.stub.GetPreferredAllocation(
             api.PreferredAllocationRequest(container_requests=[request])
         )

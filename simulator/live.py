@@ -33,6 +33,10 @@ class LiveNode:
             return msgspec.json.decode(self.path.read_bytes(), type=Live)
         except OSError as error:
             raise NodeError(f'cannot find a simulated node at "{self.path.parent}"') from error
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise NodeError(
+                f'cannot read the simulated node in "{self.path}": remove it, or use another folder'
+            ) from error
 
     def xid(self, place: int, code: int, mig: int | None = None) -> None:
         """Let an Xid happen on a GPU, or on the MIG instance at the place *mig* of it."""

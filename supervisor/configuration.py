@@ -32,6 +32,10 @@ class Discovery(enum.StrEnum):
     NVML = "nvml"
 
 
+LONGEST = 7 * 24 * 3600
+"""Seconds; the kernel waits for no more than 24 days, and a guard that never comes is none."""
+
+
 class Seconds(float):
     """A length of time, written as `500ms`, `30s`, `5m`, `1h` or as a number of seconds."""
 
@@ -39,11 +43,14 @@ class Seconds(float):
 
     @classmethod
     def read(cls, value: object) -> "Seconds":
-        """Return the time that *value* stands for; ValueError if it is none, or not positive."""
+        """Return the time that *value* stands for; ValueError if none, or not from 0 to LONGEST."""
         match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h)?", str(value))
         if isinstance(value, bool) or not match or not float(match[1]):
             raise ValueError(f'write "{value}" as a positive time such as 30s, 5m or 2.5')
-        return cls(float(match[1]) * cls.UNITS[match[2] or "s"])
+        seconds = float(match[1]) * cls.UNITS[match[2] or "s"]
+        if seconds > LONGEST:
+            raise ValueError(f'write "{value}" as a time of at most {LONGEST // 3600}h')
+        return cls(seconds)
 
     def __str__(self) -> str:
         return f"{float(self):g}s"

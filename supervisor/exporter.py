@@ -6,6 +6,7 @@ supervisor's on its channel and to the kubelet's word on who holds what, and ans
 """
 
 import asyncio
+import contextlib
 import gzip
 import os
 import time
@@ -24,14 +25,14 @@ from proto.control import (
     BEAT_EVERY,
     Beat,
     ExitCode,
-    ExporterSettings,
     NotReady,
     Ready,
     ServiceState,
     Stop,
 )
+from proto.exporter import ExporterSettings, HttpGuard
 from proto.messages import NodeState, WorkerState
-from supervisor import pages, web
+from supervisor import guard, pages, web
 from supervisor.metrics import SampleCollector
 from supervisor.podresources import PodResources
 from supervisor.samples import Sample, samples
@@ -49,9 +50,13 @@ def main(settings: ExporterSettings, channel: Channel, epoch: int) -> int:
 
 
 async def _live(settings: ExporterSettings, channel: Channel) -> int:
-    exporter = Exporter(settings, channel)
     try:
-        server, url = await web.serve((settings.host, settings.port), exporter.answer)
+        exporter = Exporter(settings, channel, guard.read(settings.guard))
+    except guard.GuardError as error:
+        channel.send(NotReady(reason=str(error)))
+        return ExitCode.NOT_READY
+    try:
+        server, url = await exporter.serve()
     except OSError as error:
         address = f"{settings.host}:{settings.port}"
         # Not its own text, to which asyncio adds the address again; look-ups have codes below 0.
@@ -59,9 +64,14 @@ async def _live(settings: ExporterSettings, channel: Channel) -> int:
         why = os.strerror(number) if number > 0 else error.strerror
         channel.send(NotReady(reason=f'cannot listen on "{address}" for HTTP: {why}'))
         return ExitCode.NOT_READY
-    _leave(url, Path(settings.url_file))
     logger.info("metrics", url=f"{url}/metrics")
-    async with server:
+    async with contextlib.AsyncExitStack() as stack:
+        await stack.enter_async_context(server)
+        if settings.guard != HttpGuard():
+            local = await web.serve_locally(settings.local_socket, exporter.answer)
+            await stack.enter_async_context(local)
+            url = f"unix:{settings.local_socket}"
+        _leave(url, Path(settings.url_file))
         return await exporter.run()
 
 
@@ -75,8 +85,10 @@ def _leave(url: str, path: Path) -> None:
 class Exporter:
     """Keeps the newest snapshot, from the start to the order to stop."""
 
-    def __init__(self, settings: ExporterSettings, channel: Channel) -> None:
+    def __init__(self, settings: ExporterSettings, channel: Channel, watchman: guard.Guard) -> None:
         self._settings = settings
+        self._guard = watchman
+        self._guard_problem = ""
         self._channel = channel
         self._snapshot = Snapshot()
         self._about = About(
@@ -85,10 +97,11 @@ class Exporter:
         self._registry = CollectorRegistry()
         self._registry.register(SampleCollector(self._samples))
         self._pods = PodResources(settings.pod_resources_socket, self._planned)
-        self._stop = asyncio.get_running_loop().create_future()
+        self._stop: asyncio.Future[ExitCode] = asyncio.get_running_loop().create_future()
         context = zmq.asyncio.Context()
         self._health = bus.health_subscriber(context, settings.paths.health_bus)
         self._telemetry = bus.telemetry_subscriber(context, settings.paths.telemetry_bus)
+        self._telemetry_file = bus.file_of(settings.paths.telemetry_bus)
 
     async def run(self) -> int:
         """Listen until the order to stop, or the supervisor's end, which is one."""
@@ -102,10 +115,15 @@ class Exporter:
                 self._beat(),
             )
             tasks = [group.create_task(one) for one in endless]
-            await self._stop
+            code = await self._stop
             for task in tasks:
                 task.cancel()
-        return ExitCode.DONE
+        return code
+
+    async def serve(self) -> tuple[asyncio.Server, str]:
+        """Answer on the port; return the server and its URL."""
+        address = (self._settings.host, self._settings.port)
+        return await web.serve(address, self.answer, self._guard.context)
 
     async def _follow(self, socket: zmq.asyncio.Socket) -> None:
         while True:
@@ -152,25 +170,46 @@ class Exporter:
         except ClosedError:
             self._on_stop()
 
-    def _on_stop(self) -> None:
+    def _on_stop(self, code: ExitCode = ExitCode.DONE) -> None:
         asyncio.get_running_loop().remove_reader(self._channel.fileno())
         if not self._stop.done():
-            self._stop.set_result(None)
+            self._stop.set_result(code)
 
     async def _beat(self) -> None:
         while True:
             self._channel.send(Beat())
+            if bus.file_of(self._settings.paths.telemetry_bus) != self._telemetry_file:
+                logger.warning("the exporter begins anew, as nobody can join it without its socket")
+                self._on_stop(ExitCode.AGAIN)
+                return
+            if self._guard.is_old():
+                self._on_new_files()
             await asyncio.sleep(BEAT_EVERY)
+
+    def _on_new_files(self) -> None:
+        """End for a successor that goes by the new files; if they are no good, go on as before."""
+        try:
+            guard.read(self._settings.guard)
+        except guard.GuardError as error:
+            if str(error) != self._guard_problem:
+                logger.error("certificates and token stay as they were", reason=str(error))
+            self._guard_problem = str(error)
+            return
+        logger.info("a certificate or the token is new")
+        self._on_stop(ExitCode.AGAIN)
 
     def answer(self, request: web.Request) -> web.Response:
         """Return the answer to an HTTP request, made of the newest snapshot."""
         match request.path:
+            case "/livez":
+                return self._probe(request, not_live)
+            case "/readyz":
+                return self._probe(request, not_ready)
+            case _ if not self._guard.permits(request):
+                error = {"error": "cannot answer: it takes a certificate or token that is known"}
+                return web.plain(401, error, ("WWW-Authenticate", "Bearer"))
             case "/metrics":
                 return self._metrics(request)
-            case "/livez":
-                return self._probe(not_live)
-            case "/readyz":
-                return self._probe(not_ready)
             case path:
                 if page := pages.answer(path, self._snapshot, self._about):
                     return web.Response(200, page.headers, page.body)
@@ -190,9 +229,11 @@ class Exporter:
         used = usage({"supervisor": os.getppid(), **pids})
         return samples(self._snapshot, self._about, used, time.monotonic(), time.time())
 
-    def _probe(self, judge: Callable[[Snapshot, float, float], list[str]]) -> web.Response:
+    def _probe(
+        self, request: web.Request, judge: Callable[[Snapshot, float, float], list[str]]
+    ) -> web.Response:
         problems = judge(self._snapshot, time.monotonic(), self._settings.stale_after)
-        body = {"ok": not problems, "problems": problems}
+        body = {"ok": not problems, "problems": problems if self._guard.permits(request) else []}
         return web.plain(503 if problems else 200, body)
 
 

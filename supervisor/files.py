@@ -1,14 +1,15 @@
 """Read what users write in files: YAML, and so JSON, into a typed value or a one-line error."""
 
-import re
-from collections.abc import Callable, Hashable
-from pathlib import Path
+import os
+import stat
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import msgspec
 import yaml
 
 from supervisor.explain import explain
+from supervisor.loader import Loader
 
 T = TypeVar("T")
 
@@ -17,32 +18,8 @@ class FileError(Exception):
     """A file that cannot be used; the message is one line that names it."""
 
 
-INT = "tag:yaml.org,2002:int"
-
-
-class _Loader(yaml.SafeLoader):
-    """Refuses a key that is given twice, and reads 1:0 as the MIG instance that it is.
-
-    YAML would take the last of the keys, and in its version 1.1 reads 1:0 as sixty.
-    """
-
-    yaml_implicit_resolvers = {  # noqa: RUF012 - the base's name and kind
-        first: [(tag, pattern) for tag, pattern in resolvers if tag != INT]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002
-        keys = [key.value for key, _ in node.value]
-        for key, _ in node.value:
-            if keys.count(key.value) > 1:
-                problem = f'the key "{key.value}" is given twice'
-                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_implicit_resolver(
-    INT, re.compile(r"[-+]?(0|[1-9][0-9_]*|0x[0-9a-fA-F_]+|0o?[0-7_]+)$"), list("-+0123456789")
-)
+LIMIT = 256 << 10
+"""Bytes of a file: reading more would hold the supervisor up for seconds."""
 
 
 def read(
@@ -51,10 +28,25 @@ def read(
     """Return the content of the file at *path*, plain and as *kind*; errors say *what* it is."""
     try:
         # The loader is a safe one.
-        content = _without_nulls(yaml.load(Path(path).read_text(), _Loader))  # noqa: S506
+        content = _without_nulls(yaml.load(_text(path), Loader))  # noqa: S506
         return content, msgspec.convert(content, kind, dec_hook=decode)
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise FileError(f'cannot use the {what} "{path}": {_one_line(error, kind)}') from error
+
+
+def _text(path: str) -> str:
+    # Not Path.open: it has no opener, and to open a pipe would wait for whoever writes into it.
+    with open(path, "rb", opener=_without_waiting) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise ValueError("it is no regular file")
+        content = file.read(LIMIT + 1)
+    if len(content) > LIMIT:
+        raise ValueError(f"it has over {LIMIT >> 10} KiB")
+    return content.decode()
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _without_nulls(content: Any) -> Any:
@@ -71,6 +63,8 @@ def _without_nulls(content: Any) -> Any:
 def _one_line(error: Exception, kind: type) -> str:
     if isinstance(error, OSError):
         return error.strerror or str(error)
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
     if isinstance(error, msgspec.ValidationError):
         return explain(error, kind)
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:

@@ -7,6 +7,7 @@ service: a line that a pipe cannot take now is dropped, and the next one says ho
 import contextlib
 import enum
 import json
+import logging
 import os
 import select
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -51,7 +52,17 @@ def set_up(process: str, form: Format, level: Level) -> None:
     logger.remove()
     logger.configure(extra={"process": process})
     render = {Format.TEXT: _text, Format.JSON: _json}[form]
+    logging.lastResort = _FromLibraries(logging.WARNING)
     logger.add(_Sink(render).write, level=level.upper(), format="{message}", catch=True)
+
+
+class _FromLibraries(logging.Handler):
+    """Makes a line like ours of what a library logs, which else were several of another form."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Log *record* as ours."""
+        ours = logger.bind(library=record.name).opt(exception=record.exc_info)
+        ours.log(record.levelname, "{}", record.getMessage())
 
 
 class _Sink:
@@ -75,15 +86,24 @@ class _Sink:
 
     def _fitting(self, record: "Record") -> bytes:
         """Return the line, with its longest fields shortened until it fits into a pipe."""
-        line = self._render(record).replace("\n", " ").encode()
+        line = printable(self._render(record).replace("\n", " ")).encode()
         allowed = LINE_LIMIT
         while len(line) >= LINE_LIMIT and allowed > SHORTEST:
             allowed //= 2
             extra = {name: _shortened(value, allowed) for name, value in record["extra"].items()}
             record["extra"] = extra
             record["message"] = _shortened(record["message"], allowed)
-            line = self._render(record).replace("\n", " ").encode()
+            line = printable(self._render(record).replace("\n", " ")).encode()
         return line[: LINE_LIMIT - 1]
+
+
+def printable(text: str) -> str:
+    """Return *text* with what would command a terminal, or begin a line, shown instead."""
+    if text.isprintable():
+        return text
+    return "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode() for one in text
+    )
 
 
 def _shortened(value: T, length: int) -> T | str:
@@ -101,8 +121,10 @@ def _text(record: "Record") -> str:
 
 
 def _value(value: object) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, default=str)
-    return json.dumps(text) if " " in text and isinstance(value, str) else text
+    if not isinstance(value, str):
+        return json.dumps(value, default=str)
+    # Quoted where it could be taken for more than one field.
+    return json.dumps(value) if " " in value or not value.isprintable() else value
 
 
 def _json(record: "Record") -> str:

@@ -101,6 +101,8 @@ def _request(known: argparse.Namespace) -> Request:
 
 def _run(flags: Mapping[str, str]) -> int:
     setproctitle.setproctitle(TITLE.format("supervisor"))
+    # All that is made from here on, the workers' sockets included, is for us and for root alone.
+    os.umask(0o077)
     environment = dict(os.environ)
     wanted = settings.load(flags, environment)
     logs.set_up("supervisor", wanted.service.log_format, wanted.service.log_level)

@@ -210,6 +210,30 @@ OPTIONS = (
         ("METRICS_ADDRESS",),
     ),
     Option(
+        ("--metrics-tls-cert",),
+        "service.metricsTlsCert",
+        "certificate, with its chain, of the metrics port, which then speaks HTTPS only",
+        ("METRICS_TLS_CERT",),
+    ),
+    Option(
+        ("--metrics-tls-key",),
+        "service.metricsTlsKey",
+        "private key of that certificate",
+        ("METRICS_TLS_KEY",),
+    ),
+    Option(
+        ("--metrics-client-ca",),
+        "service.metricsClientCa",
+        "authority that signs the certificates without which only the probes are answered",
+        ("METRICS_CLIENT_CA",),
+    ),
+    Option(
+        ("--metrics-token-file",),
+        "service.metricsTokenFile",
+        "file with the bearer token without which only the probes are answered",
+        ("METRICS_TOKEN_FILE",),
+    ),
+    Option(
         ("--pod-resources-socket",),
         "service.podResourcesSocket",
         "where the kubelet tells which container holds which device; empty: do not ask",

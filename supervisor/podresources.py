@@ -34,6 +34,10 @@ OPTIONS = (
 )
 
 
+class NonsenseError(Exception):
+    """The answer cannot be decoded."""
+
+
 class PodResources:
     """The kubelet's word, asked for again and again."""
 
@@ -56,7 +60,7 @@ class PodResources:
         await self._pause()
         try:
             found = await self._list()
-        except (grpc.aio.AioRpcError, TimeoutError) as error:
+        except (grpc.aio.AioRpcError, TimeoutError, NonsenseError) as error:
             self._on_failed(error)
             return None
         self._wait, self._problem = EVERY, ""
@@ -74,10 +78,18 @@ class PodResources:
         async with grpc.aio.insecure_channel(f"unix:{self._socket}", OPTIONS) as channel:
             stub = PodResourcesListerStub(channel)
             answer = await stub.List(api.ListPodResourcesRequest(), timeout=ANSWER_WITHIN)
+        if answer is None:  # how grpc.aio tells that it could not decode it
+            raise NonsenseError
         return tuple(allocations(answer, self._planned()))
 
     def _on_failed(self, error: Exception) -> None:
-        code = error.code().name if isinstance(error, grpc.aio.AioRpcError) else "TIMEOUT"
+        match error:
+            case grpc.aio.AioRpcError():
+                code = error.code().name
+            case NonsenseError():
+                code = "NONSENSE"
+            case _:
+                code = "TIMEOUT"
         if code != self._problem:
             logger.warning("the kubelet does not tell who holds what", code=code)
         self._problem = code

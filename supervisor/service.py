@@ -11,12 +11,11 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from health import trace, xid_policy
-from proto import requests
+from proto import folders, requests
 from proto.cdi import CdiSettings
 from proto.control import (
     Configure,
     DeviceListStrategy,
-    ExporterSettings,
     Handout,
     MarkHealthy,
     MonitorSettings,
@@ -27,6 +26,7 @@ from proto.control import (
     Unknown,
     WorkerSettings,
 )
+from proto.exporter import ExporterSettings
 from proto.recovery import Recovery
 from simulator.live import LiveNode
 from supervisor.child import Logging, Process, Spec
@@ -39,7 +39,11 @@ from supervisor.settings import Settings, endpoint
 
 DISTRIBUTION = "gpu-sharing-plugin"
 URL_FILE = "exporter.url"
+LOCAL_SOCKET = "exporter.sock"
 CDI_STRATEGIES = {DeviceListStrategy.CDI_ANNOTATIONS, DeviceListStrategy.CDI_CRI}
+
+
+EXPORTERS = (URL_FILE, LOCAL_SOCKET)
 
 
 class BusyError(Exception):
@@ -50,7 +54,7 @@ class BusyError(Exception):
 def runtime_folder(path: Path) -> Iterator[None]:
     """Have the runtime folder for ourselves, and leave none of our sockets in it."""
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folders.make_private(path)
         lock = (path / "lock").open("w")
     except OSError as error:
         raise BusyError(f'cannot use the runtime folder "{path}": {error.strerror}') from error
@@ -64,7 +68,13 @@ def runtime_folder(path: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            for name in ("health.ipc", "telemetry.ipc", "monitor.call", requests.SOCKET, URL_FILE):
+            for name in (
+                "health.ipc",
+                "telemetry.ipc",
+                "monitor.call",
+                requests.SOCKET,
+                *EXPORTERS,
+            ):
                 (path / name).unlink(missing_ok=True)
 
 
@@ -82,6 +92,8 @@ def compose(settings: Settings) -> Service:
         backend="nvml" if settings.node is None else "simulated",
         pod_resources_socket=settings.service.pod_resources_socket,
         pod_labels=settings.service.pod_labels,
+        guard=settings.service.guard,
+        local_socket=f"{settings.service.runtime_dir}/{LOCAL_SOCKET}",
     )
     logging = Logging(settings.service.log_format, settings.service.log_level)
     return Service(

@@ -14,17 +14,20 @@ import msgspec
 from health import xid_policy
 from proto.control import DeviceListStrategy
 from simulator.node import Node, NodeError, complete
-from supervisor import files, naming, sharing
+from supervisor import files, logs, naming, sharing
 from supervisor.configuration import Configuration, Pattern, XidRule, decode, plain
 from supervisor.explain import explain
-from supervisor.logs import Format, Level
 from supervisor.option import Option
 from supervisor.options import OPTIONS
+from supervisor.placement import Service
 
 SOCKET_PATH_LIMIT = 107
 """Bytes of a unix socket's path on Linux, without its final NUL."""
 
 HIGHEST_PORT = 65535
+
+MESSAGE_LIMIT = 1000
+"""Characters of an error: it also goes to the exporter, in a datagram."""
 
 LONGEST_ENDPOINT = "nvidia-0123456789ab.sock"
 """As long as an endpoint has to be that is shortened."""
@@ -37,35 +40,10 @@ class SettingsError(Exception):
     """The settings cannot be used; the message is one line that says which and why."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(message.replace("\n", "\\n"))
-
-
-class Service(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    """What is no part of the file: where this service lives on its machine."""
-
-    config_file: str = ""
-    resource_config: str = ""
-    device_plugin_path: str = "/var/lib/kubelet/device-plugins"
-    kubelet_socket: str | None = None
-    runtime_dir: str = "/run/gpu-sharing-plugin"
-    state_dir: str = "/var/lib/gpu-sharing-plugin"
-    metrics_address: str = ":9450"
-    pod_resources_socket: str = "/var/lib/kubelet/pod-resources/kubelet.sock"
-    pod_labels: bool = True
-    cdi_spec_dir: str = "/var/run/cdi"
-    cdi_kind: str = "k8s.device-plugin.nvidia.com/gpu"
-    cdi_feature_flags: tuple[str, ...] = ()
-    cdi_disable_hooks: tuple[str, ...] = ()
-    simulated_node: str = ""
-    log_format: Format = Format.TEXT
-    log_level: Level = Level.INFO
-
-    @property
-    def registration_socket(self) -> str:
-        """The kubelet's socket; empty for none."""
-        if self.kubelet_socket is not None:
-            return self.kubelet_socket
-        return f"{self.device_plugin_path}/kubelet.sock"
+        text = logs.printable(message)
+        if len(text) > MESSAGE_LIMIT:
+            text = f"{text[: MESSAGE_LIMIT // 2]} ... {text[-MESSAGE_LIMIT // 2 :]}"
+        super().__init__(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +114,10 @@ def _from_environment(environment: Mapping[str, str]) -> tuple[dict[str, object]
 
 def _parse(option: Option, name: str, text: str) -> object:
     try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise SettingsError(f'cannot use {name}="{text}": it is no UTF-8') from error
+    try:
         return option.parse(text)
     except ValueError as error:
         raise SettingsError(f'cannot use {name}="{text}": {error}') from error
@@ -195,6 +177,8 @@ def _check(configuration: Configuration, service: Service) -> None:
         )
     if not CDI_KIND.fullmatch(service.cdi_kind):
         raise SettingsError(f'cannot use --cdi-kind "{service.cdi_kind}": write VENDOR/CLASS')
+    if problem := service.guard.problem():
+        raise SettingsError(problem)
     _check_names("gpus", configuration.resources.gpus)
     _check_names("mig", configuration.resources.mig)
     _check_paths(service)
@@ -209,7 +193,16 @@ def _check_names(key: str, patterns: Iterable[Pattern]) -> None:
 
 
 def _check_paths(service: Service) -> None:
-    """Refuse folders in which the sockets would have paths that the kernel does not take."""
+    """Refuse folders without a name, and such in which a socket's path would be too long."""
+    folders = {
+        "--runtime-dir": service.runtime_dir,
+        "--state-dir": service.state_dir,
+        "--device-plugin-path": service.device_plugin_path,
+        "--cdi-spec-dir": service.cdi_spec_dir,
+    }
+    for flag, path in folders.items():
+        if not path:
+            raise SettingsError(f'cannot use {flag}="": write a path')
     sockets = {
         "--device-plugin-path": f"{service.device_plugin_path}/{LONGEST_ENDPOINT}",
         "--kubelet-socket": service.registration_socket,
@@ -266,7 +259,7 @@ def _node(path: str) -> Node | None:
 
 def _address(text: str) -> tuple[str, int]:
     host, colon, port = text.rpartition(":")
-    if not colon or not re.fullmatch(r"\d{1,5}", port) or int(port) > HIGHEST_PORT:
+    if not colon or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > HIGHEST_PORT:
         raise SettingsError(f'cannot use --metrics-address "{text}": write HOST:PORT, or :PORT')
     return host.strip("[]"), int(port)
 

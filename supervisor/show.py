@@ -1,8 +1,10 @@
 """The command `status`: ask the running service how its node is, and show it."""
 
+import contextlib
 import http.client
 import io
 import signal
+import socket
 import sys
 import urllib.error
 import urllib.request
@@ -59,7 +61,7 @@ def main(runtime_folder: Path, *, as_json: bool, judge: bool) -> int:
 def _fetch(runtime_folder: Path) -> bytes:
     path = runtime_folder / URL_FILE
     try:
-        url = f"{path.read_text().strip()}/status"
+        url = path.read_text().strip()
     except FileNotFoundError as error:
         raise AskError(
             f'cannot find the service in "{runtime_folder}"; '
@@ -67,6 +69,9 @@ def _fetch(runtime_folder: Path) -> bytes:
         ) from error
     except OSError as error:
         raise AskError(f'cannot read "{path}": {error.strerror}') from error
+    if url.startswith("unix:"):
+        return _fetch_locally(url)
+    url = f"{url}/status"
     # The service is on this machine: no proxy knows the way.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
@@ -79,6 +84,25 @@ def _fetch(runtime_folder: Path) -> bytes:
     except (OSError, ValueError, http.client.HTTPException) as error:
         why = getattr(error, "reason", error)
         raise AskError(f"cannot reach {url}: {why}; is the service running?") from error
+
+
+class _Local(http.client.HTTPConnection):
+    """A connection to a unix socket, of which only the runtime folder's owner knows the way."""
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(PATIENCE)
+        self.sock.connect(self.host)
+
+
+def _fetch_locally(url: str) -> bytes:
+    try:
+        with contextlib.closing(_Local("localhost")) as connection:
+            connection.host = url.removeprefix("unix:")
+            connection.request("GET", "/status", headers={"Host": "localhost"})
+            return connection.getresponse().read()
+    except (OSError, http.client.HTTPException) as error:
+        raise AskError(f"cannot reach {url}: {error}; is the service running?") from error
 
 
 def show(status: Status, console: Console) -> None:

@@ -9,6 +9,7 @@ import asyncio
 import json
 import logging
 import socket
+import ssl
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -39,6 +40,10 @@ class Request:
     path: str
     headers: dict[str, str]
     """By name in lower case; the last of several of one name."""
+    local: bool = False
+    """Whether it came over a unix socket."""
+    certified: bool = False
+    """Whether its client has shown a certificate, which TLS has verified."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +62,28 @@ def plain(status: int, body: object, *headers: tuple[str, str]) -> Response:
 
 
 async def serve(
-    address: tuple[str, int], answer: Callable[[Request], Response]
+    address: tuple[str, int],
+    answer: Callable[[Request], Response],
+    context: ssl.SSLContext | None = None,
 ) -> tuple[asyncio.Server, str]:
     """Serve what *answer* returns on host and port; return the server and its URL.
 
-    OSError where the address cannot be had.
+    OSError where the address cannot be had. With a *context* it speaks HTTPS.
     """
+    listener = _listener(*address)
+    handshake = REQUEST_WITHIN if context else None
+    server = await asyncio.get_running_loop().create_server(
+        _connections(answer), sock=listener, ssl=context, ssl_handshake_timeout=handshake
+    )
+    return server, _url("https" if context else "http", *listener.getsockname()[:2])
+
+
+async def serve_locally(path: str, answer: Callable[[Request], Response]) -> asyncio.Server:
+    """Serve what *answer* returns on a unix socket, for those who may open it."""
+    return await asyncio.get_running_loop().create_unix_server(_connections(answer), path)
+
+
+def _connections(answer: Callable[[Request], Response]) -> "Callable[[], _Connection]":
     logging.getLogger("uvicorn.error").propagate = False  # we say ourselves what there is to say
     logging.getLogger("uvicorn.error").addHandler(logging.NullHandler())
     config = uvicorn.Config(
@@ -80,11 +101,7 @@ async def serve(
     )
     config.load()
     state, connections = ServerState(), dict[_Connection, None]()
-    listener = _listener(*address)
-    server = await asyncio.get_running_loop().create_server(
-        lambda: _Connection(config, state, connections), sock=listener
-    )
-    return server, _url(*listener.getsockname()[:2])
+    return lambda: _Connection(config, state, connections)
 
 
 def _listener(host: str, port: int) -> socket.socket:
@@ -99,11 +116,11 @@ def _listener(host: str, port: int) -> socket.socket:
     return socket.create_server(found[0][4][:2], family=family)
 
 
-def _url(host: str, port: int) -> str:
+def _url(scheme: str, host: str, port: int) -> str:
     """Return where the server is, for a client on this machine."""
     ours = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - to be reached, not to bind
     name = ours.get(host, host)
-    return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
+    return f"{scheme}://[{name}]:{port}" if ":" in name else f"{scheme}://{name}:{port}"
 
 
 def _application(
@@ -128,7 +145,7 @@ def _response(scope: Message, answer: Callable[[Request], Response]) -> Response
         error = {"error": f"cannot {scope['method']} here: only GET and HEAD"}
         return plain(405, error, ("Allow", "GET, HEAD"))
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-    return answer(Request(scope["path"], headers))
+    return answer(Request(scope["path"], headers, **scope["state"]))
 
 
 class _Connection(H11Protocol):
@@ -143,6 +160,10 @@ class _Connection(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.app_state = {
+            "local": transport.get_extra_info("socket").family is socket.AF_UNIX,
+            "certified": bool(transport.get_extra_info("peercert")),
+        }
         self._open[self] = None
         if len(self._open) > CONNECTIONS:
             next(iter(self._open)).hang_up()

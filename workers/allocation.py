@@ -37,8 +37,12 @@ class Allocator:
         Whole GPUs go by how they are connected, all else by the policy.
         """
         if self._whole:
-            some = tuple(sorted({name for name in available if name in self._places}))
-            return [*self._choose(some, tuple(sorted({*required})), size)]
+            # Only what is known: what is not would fill the cache with whatever a caller sends.
+            some, must = (
+                tuple(sorted({name for name in names if name in self._places}))
+                for names in (available, required)
+            )
+            return [*self._choose(some, must, size)]
         free = bytearray(len(self._ids))
         for place in map(self._places.get, available):
             if place is not None:

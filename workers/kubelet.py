@@ -57,13 +57,15 @@ class Endpoint:
         _require_free(self._path)
         self._server = server = grpc.aio.server()
         add_DevicePluginServicer_to_server(self._servicer, server)
+        # gRPC removes the path that it was given when a server ends, whoever has that by then.
+        made = _while_it_is_made(self._path)
         try:
-            server.add_insecure_port(f"unix:{self._path}")
-        except RuntimeError as error:
+            server.add_insecure_port(f"unix:{made}")
+            made.replace(self._path)
+        except (RuntimeError, OSError) as error:
             await self.stop()
-            raise KubeletError(
-                f'cannot listen on "{self._path}": {_why_not(self._path)}'
-            ) from error
+            why = error.strerror if isinstance(error, OSError) else _why_not(str(made))
+            raise KubeletError(f'cannot listen on "{self._path}": {why}') from error
         self._identity = Identity.of(self._path)
         await server.start()
 
@@ -87,6 +89,13 @@ class Endpoint:
         await server.stop(GRACE)
         if ours:
             _remove(self._path)
+
+
+def _while_it_is_made(path: str) -> Path:
+    """Return where the socket is until it takes the place of whatever is at *path*; as short."""
+    made = Path(path).with_suffix(".new")
+    _remove(str(made))  # a crash may have left it, and a plain file would be in the way
+    return made
 
 
 def _remove(path: str) -> None:

@@ -6,7 +6,6 @@ its own state goes out over the telemetry bus. One asyncio loop, no threads of o
 
 import asyncio
 import contextlib
-import os
 import time
 
 import msgspec
@@ -29,6 +28,7 @@ from proto.control import (
 )
 from proto.messages import NodeState, Reason, WorkerState
 from workers import devices, registration
+from workers.identity import Identity
 from workers.kubelet import Endpoint, KubeletError, register
 from workers.servicer import Servicer, Shelf
 
@@ -38,7 +38,6 @@ CHECK_EVERY = 5.0
 
 def main(settings: WorkerSettings, channel: Channel, epoch: int) -> int:
     """Live: serve, register, stream, until told to stop."""
-    os.umask(0o077)  # the socket's mode: none but root may ask for devices
     return asyncio.run(_live(settings, channel, epoch))
 
 
@@ -57,7 +56,6 @@ class Worker:
         self._plan = settings.plan
         self._stale_after = settings.stale_after
         self._replicas = devices.replicas(settings.plan)
-        self._counts = {device.uuid: device.replicas for device in settings.plan.devices}
         self._state: NodeState | None = None
         self._heard = time.monotonic()
         self._unknown: Reason | None = None
@@ -71,6 +69,8 @@ class Worker:
         self._registered_with: int | None = None
         self._registrations = 0
         self._answering = True
+        self._met: Identity | None = None
+        """The socket of the kubelet with which we are registered."""
         self._settled: bool | None = None
         """What the supervisor was told of that."""
         self._streamed = 0.0
@@ -131,12 +131,14 @@ class Worker:
     def _on_configuration(self, order: Configure) -> None:
         self._plan = order.plan
         self._replicas = devices.replicas(order.plan)
-        self._counts = {device.uuid: device.replicas for device in order.plan.devices}
         self._stale_after = order.stale_after
         self._servicer.hand_out(order.handout)
         self._refresh()
 
     def _on_new_kubelet(self) -> None:
+        """Register with it, unless the loss of our own socket has already led us there."""
+        if self._met is not None and Identity.of(self._settings.paths.kubelet_socket) == self._met:
+            return
         self._kubelet += 1
         self._failures = 0
         self._nudge.set()
@@ -251,7 +253,9 @@ class Worker:
             await self._endpoint.serve()
         if self._settings.paths.kubelet_socket:
             paths, resource = self._settings.paths, self._plan.resource
+            met, self._met = Identity.of(paths.kubelet_socket), None
             await register(paths.kubelet_socket, self._settings.endpoint, resource)
+            self._met = met
             self._registrations += 1
             logger.info("registered", why=reason, endpoint=self._settings.endpoint)
         self._registered_with = kubelet
@@ -272,7 +276,7 @@ class Worker:
                 streams=self._servicer.streams,
                 healthy=len(view.replicas) - unhealthy,
                 unhealthy=unhealthy,
-                replicas=self._counts,
+                replicas={device.uuid: device.replicas for device in self._plan.devices},
                 list_bytes=self._shelf.list_bytes(),
                 rpcs=self._servicer.rpcs.stats(),
                 answering=self._answering,

@@ -16,6 +16,10 @@ IMEX_NODE = "/dev/nvidia-caps-imex-channels/channel{}"
 CDI = {DeviceListStrategy.CDI_ANNOTATIONS, DeviceListStrategy.CDI_CRI}
 
 
+SHOWN = 100
+"""Characters of an unknown id in an error, which gRPC carries in a header of limited size."""
+
+
 class RefusedError(Exception):
     """A request that must not be granted; the kubelet rejects the pod with this text."""
 
@@ -66,7 +70,8 @@ def allocate(view: View, handout: Handout, ids: Sequence[str]) -> api.ContainerA
 def _usable(view: View, name: str) -> Replica:
     replica = view.replicas.get(name)
     if replica is None:
-        raise RefusedError(f'cannot allocate "{name}": {view.resource} has no such device')
+        shown = name if len(name) <= SHOWN else f"{name[:SHOWN]}..."
+        raise RefusedError(f'cannot allocate "{shown}": {view.resource} has no such device')
     if reasons := view.unhealthy.get(replica.uuid):
         why = ", ".join(map(str, reasons))
         raise RefusedError(f'cannot allocate "{name}" of {view.resource}: unhealthy ({why})')

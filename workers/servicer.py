@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import grpc
 from loguru import logger
@@ -15,10 +16,16 @@ from workers.devices import View
 from workers.rpcs import Rpcs
 from workers.topology import Topology
 
+PreferredContext = grpc.aio.ServicerContext[
+    api.PreferredAllocationRequest, api.PreferredAllocationResponse
+]
 AllocateContext = grpc.aio.ServicerContext[api.AllocateRequest, api.AllocateResponse]
 
 ANSWERED = 0.01
 """Seconds after which an answer is out, so that nobody waits for its log line."""
+
+MOST_CONTAINERS = 1000
+"""In one request; a kubelet asks for one. A million of them fit into 2 MB and take 600 MB."""
 
 OPTIONS = api.DevicePluginOptions(get_preferred_allocation_available=True)
 
@@ -114,10 +121,11 @@ class Servicer(DevicePluginServicer):
             self._on_change()
 
     async def GetPreferredAllocation(
-        self, request: api.PreferredAllocationRequest, context: object
+        self, request: api.PreferredAllocationRequest, context: PreferredContext
     ) -> api.PreferredAllocationResponse:
-        """Answer what each container should get; never an error, as that would reject the pod."""
+        """Answer what each container should get; never an error to a kubelet, which fails a pod."""
         with self.rpcs.counted("GetPreferredAllocation", context):
+            await _require_few(len(request.container_requests), context)
             answers = [self._preferred(one) for one in request.container_requests]
             return api.PreferredAllocationResponse(container_responses=answers)
 
@@ -139,6 +147,7 @@ class Servicer(DevicePluginServicer):
         """Answer for each container how it gets to its devices; refuse what must not be given."""
         view = self._shelf.view
         with self.rpcs.counted("Allocate", context):
+            await _require_few(len(request.container_requests), context)
             try:
                 answers = [self._allocate(view, r) for r in request.container_requests]
             except response.RefusedError as error:
@@ -163,3 +172,11 @@ class Servicer(DevicePluginServicer):
         """Do nothing: we do not ask for this call, yet a kubelet may make it."""
         with self.rpcs.counted("PreStartContainer", context):
             return api.PreStartContainerResponse()
+
+
+async def _require_few(containers: int, context: "grpc.aio.ServicerContext[Any, Any]") -> None:
+    if containers > MOST_CONTAINERS:
+        why = (
+            f"cannot answer for {containers} containers at once: ask for {MOST_CONTAINERS} at most"
+        )
+        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, why)

@@ -48,11 +48,15 @@ class Containerd:
             self._daemon.wait_ready(self._answers, 30, "containerd answers")
             archive = folder / "image.tar"
             write_image(Path("/bin/busybox"), archive)
-            imported = self._ctr("images", "import", "--snapshotter=native", str(archive))
-            assert imported.returncode == 0, imported.stderr.decode()
+            self.load(archive)
         except BaseException:
             self.stop()
             raise
+
+    def load(self, archive: Path) -> None:
+        """Take the image in *archive* in, under the name that it has there."""
+        imported = self._ctr("images", "import", "--snapshotter=native", str(archive))
+        assert imported.returncode == 0, imported.stderr.decode()
 
     def stop(self) -> None:
         """End it; containers, if any are left, outlive it."""

@@ -87,18 +87,27 @@ class Kubelet:
             self.stop()
 
     def show_log(self) -> None:
-        """Print the end of its log."""
+        """Print the end of its log, and what the containers of pods wrote."""
         self._daemon.show_log()
+        for log in sorted(_LOGS.glob("*/*/*.log")):
+            print(f"--- {log}", log.read_text(), sep="\n")  # noqa: T201
 
     def run_pod(
         self, name: str, resource: str, count: int, command: str = PRINT_VISIBLE_DEVICES
     ) -> None:
         """Hand the kubelet a static pod whose shell *command* gets *count* of *resource*."""
-        manifest = json.dumps(_pod(name, resource, count, command))
-        unseen = self._folder / f"{name}.json"
-        unseen.write_text(manifest)
+        self.run(_pod(name, resource, count, command))
+
+    def run(self, pod: dict[str, Any]) -> None:
+        """Hand the kubelet a static *pod*."""
+        unseen = self._folder / f"{pod['metadata']['name']}.json"
+        unseen.write_text(json.dumps(pod))
         # Moved in whole: the kubelet watches the folder and might read half a file.
         unseen.rename(self._manifests / unseen.name)
+
+    def remove(self, name: str) -> None:
+        """Take the static pod *name* away; the kubelet ends it."""
+        (self._manifests / f"{name}.json").unlink()
 
     def wait_for_phase(self, name: str, phase: str) -> Pod:
         """Return the pod *name* once it is in *phase*; no pod leaves the phase Failed."""
@@ -113,11 +122,22 @@ class Kubelet:
 
     def pod(self, name: str) -> Pod | None:
         """Return what the kubelet says of the pod *name*, if it knows it."""
+        status = self._status(name)
+        if status is None:
+            return None
+        return Pod(*(status.get(key, "") for key in ("phase", "reason", "message")))
+
+    def ready(self, name: str) -> bool:
+        """Tell whether the pod *name* passes its probes; fail if it had to be restarted."""
+        containers = (self._status(name) or {}).get("containerStatuses") or ()
+        assert all(container["restartCount"] == 0 for container in containers), containers
+        return bool(containers) and all(container["ready"] for container in containers)
+
+    def _status(self, name: str) -> dict[str, Any] | None:
         for item in json.loads(self._read("pods"))["items"] or ():
             if item["metadata"]["name"] == f"{name}-{_NODE}":
-                status = item["status"]
-                texts = [status.get(key, "") for key in ("phase", "reason", "message")]
-                return Pod(*texts)
+                status: dict[str, Any] = item["status"]
+                return status
         return None
 
     def visible_devices(self, name: str) -> set[str]:

@@ -20,6 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from proto import bus
 from proto.messages import NodeState
+from simulator.habits import NEWEST, Habits
 from simulator.kubelet import Kubelet
 from simulator.live import LiveNode
 
@@ -219,9 +220,9 @@ async def service(
 
 
 @contextlib.asynccontextmanager
-async def kubelet(folder: Path) -> AsyncIterator[Kubelet]:
-    """Run a stand-in kubelet on *folder*/kubelet."""
-    running = Kubelet(folder / "kubelet")
+async def kubelet(folder: Path, habits: Habits = NEWEST) -> AsyncIterator[Kubelet]:
+    """Run a stand-in kubelet with the *habits* of a version on *folder*/kubelet."""
+    running = Kubelet(folder / "kubelet", habits=habits)
     await running.start()
     try:
         yield running

@@ -4,12 +4,14 @@ import asyncio
 import json
 import shutil
 import signal
+import socket
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.fakes.service import COMMAND, PATIENCE, kubelet, service, until
+from workers.identity import Identity
 
 GPU = "nvidia.com/gpu"
 NODE: dict[str, object] = {"gpus": [{}, {}]}
@@ -160,6 +162,41 @@ def test_a_folder_that_is_made_anew_is_found(folder: Path) -> None:
     asyncio.run(story())
 
 
+def test_a_plain_file_in_our_place_is_removed(folder: Path) -> None:
+    """A worker whose socket becomes a plain file makes a new one and registers it."""
+
+    async def story() -> None:
+        async with kubelet(folder) as node, service(folder, node=NODE) as running:
+            await node.until(lambda k: k.healthy(GPU) == 2)
+            path = folder / "kubelet/nvidia-gpu.sock"
+            path.unlink()
+            path.write_text("not a socket")
+            await node.until(lambda k: k.registrations == 2 and k.healthy(GPU) == 2)
+            await running.ready()
+
+    asyncio.run(story())
+
+
+def test_a_new_kubelet_is_registered_with_once(folder: Path) -> None:
+    """A worker that found the new kubelet by itself does not register again when it is told."""
+
+    async def story() -> None:
+        async with kubelet(folder) as node, service(folder, node=NODE) as running:
+            await node.until(lambda k: k.healthy(GPU) == 2)
+            await running.ready()
+            running.process.send_signal(signal.SIGSTOP)
+            await node.stop()
+            await node.start()
+            await node.until(lambda k: k.registrations == 2 and k.healthy(GPU) == 2)
+            running.process.send_signal(signal.SIGCONT)
+            await running.logged("the kubelet's socket is new")
+            state = await running.publishes(epoch=1)
+            await running.publishes(epoch=1, sequence=state.sequence + 2)
+            assert node.registrations == 2
+
+    asyncio.run(story())
+
+
 def test_another_plugin_on_our_socket_is_not_pushed_aside(folder: Path) -> None:
     """A socket on which somebody else serves is left alone, and the reason is told."""
 
@@ -174,6 +211,26 @@ def test_another_plugin_on_our_socket_is_not_pushed_aside(folder: Path) -> None:
 
                 assert "another process does" in told["error"]
                 assert node.registrations == 1
+
+    asyncio.run(story())
+
+
+def test_another_that_took_our_place_is_left_alone(folder: Path) -> None:
+    """A worker whose path another process took leaves that one's socket, and serves after it."""
+
+    async def story() -> None:
+        async with kubelet(folder) as node, service(folder, node=NODE) as running:
+            await node.until(lambda k: k.healthy(GPU) == 2)
+            path = folder / "kubelet/nvidia-gpu.sock"
+            path.unlink()
+            with socket.socket(socket.AF_UNIX) as end:
+                end.bind(str(path))
+                end.listen(8)
+                theirs = Identity.of(str(path))
+                entry = await running.logged("not registered, retrying")
+                assert "another process does" in entry["error"]
+                assert Identity.of(str(path)) == theirs
+            await node.until(lambda k: k.registrations == 2 and k.healthy(GPU) == 2)
 
     asyncio.run(story())
 

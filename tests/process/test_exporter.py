@@ -29,6 +29,7 @@ async def started(
     """Run the service until all is ready."""
     async with kubelet(folder) as stand_in, service(folder, *options, node=node) as running:
         await running.ready()
+        await stand_in.until(lambda k: k.healthy(GPU) > 0)
         yield stand_in, running
 
 
@@ -84,19 +85,22 @@ def test_calls_are_counted(folder: Path) -> None:
 
 
 def test_a_worker_that_does_not_answer_is_not_alive(folder: Path) -> None:
-    """A worker calls on its own socket; when nobody answers there the service says so."""
+    """A worker calls on its own socket; when another sits in its place the service says so."""
 
     async def story() -> None:
-        async with started(folder) as (_, running):
-            (folder / "kubelet/nvidia-gpu.sock").unlink()
-            (folder / "kubelet/nvidia-gpu.sock").write_text("in the way")
+        with socket.socket(socket.AF_UNIX) as other:
+            async with started(folder) as (_, running):
+                path = folder / "kubelet/nvidia-gpu.sock"
+                path.unlink()
+                other.bind(str(path))
+                other.listen()
 
-            async def says_why() -> bool:
-                status, body = await running.get("/livez")
-                why = json.loads(body)["problems"]
-                return status == 503 and why == [f"worker {GPU}: no answer on its own socket"]
+                async def says_why() -> bool:
+                    status, body = await running.get("/livez")
+                    why = [f"worker {GPU}: no answer on its own socket"]
+                    return status == 503 and json.loads(body)["problems"] == why
 
-            await until(says_why, "the reason at /livez")
+                await until(says_why, "the reason at /livez")
 
     asyncio.run(story())
 

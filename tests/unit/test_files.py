@@ -1,5 +1,7 @@
 """Files that users write, as typed values."""
 
+import os
+import time
 from pathlib import Path
 
 import msgspec
@@ -87,3 +89,77 @@ def test_a_file_cannot_run_code(tmp_path: Path) -> None:
     ):
         files.read(str(path), "box", Box)
     assert not made.exists()
+
+
+def refused(path: Path, content: str | bytes) -> str:
+    """Return why a file with *content* is refused."""
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(files.FileError) as error:
+        files.read(str(path), "box", dict)
+    return str(error.value).removeprefix(f'cannot use the box "{path}": ')
+
+
+def test_a_merged_mapping_may_be_overruled(tmp_path: Path) -> None:
+    """A key beside `<<` overrules the merged one, also in a mapping that is merged itself."""
+    path = tmp_path / "box"
+    path.write_text("base: &base {x: 1}\np: {q: &a {<<: *base, x: 2}}\nb: {<<: *a}\n")
+    assert files.read(str(path), "box", dict)[1] == {
+        "base": {"x": 1},
+        "p": {"q": {"x": 2}},
+        "b": {"x": 2},
+    }
+
+
+@pytest.mark.parametrize("form", ["[{}]", "{{<<: [{}]}}"], ids=["lists", "merges"])
+def test_aliases_that_multiply_are_refused(tmp_path: Path, form: str) -> None:
+    """A file of a few lines cannot stand for billions of values."""
+    first = "a0: &a0 " + form.format("{b: c}" if "<<" in form else "x")
+    more = (f"a{n}: &a{n} " + form.format(",".join([f"*a{n - 1}"] * 9)) for n in range(1, 12))
+    why = refused(tmp_path / "box", "\n".join([first, *more]))
+    assert "more than 50000 values" in why
+
+
+def test_many_keys_are_read_in_time_that_grows_with_their_number(tmp_path: Path) -> None:
+    """Ten thousand keys are no quadratic work: they stay far below the minutes that would take."""
+    path = tmp_path / "box"
+    path.write_text("".join(f"k{n}: 1\n" for n in range(20_000)))
+    before = time.process_time()
+    assert len(files.read(str(path), "box", dict)[1]) == 20_000
+    assert time.process_time() - before < 4
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ("a: &a [*a]", "line 1, column 4: an alias stands for what it is in"),
+        ("a: " + "[" * 3000, "it is nested too deeply"),
+        ("a: !!bool maybe", "line 1, column 4: it is no bool"),
+        ("a: !!int ''", "line 1, column 4: it is no int"),
+        ("a: !!timestamp soon", "line 1, column 4: it is no timestamp"),
+        ("a: 2001-99-99", "line 1, column 4: it is no timestamp"),
+        (f"a: {'9' * 5000}", "line 1, column 4: it is no int"),
+        ("a: " + ":".join(["1"] * 400) + ".5", "line 1, column 4: it is no float"),
+        (r'a: "\ud800"', "line 1, column 4: no program can take this text"),
+        (r'a: "b\0"', "line 1, column 4: no program can take this text"),
+        ("#" * 300_000, "it has over 256 KiB"),
+    ],
+)
+def test_a_hostile_file_is_refused_in_one_line(tmp_path: Path, content: str, why: str) -> None:
+    """What is meant to break a reader is an error like any other, with its place."""
+    assert refused(tmp_path / "box", content) == why
+
+
+def test_digits_that_are_missing_make_no_number(tmp_path: Path) -> None:
+    """A prefix without digits is text, which the error for its key then says."""
+    path = tmp_path / "box"
+    path.write_text("size: 0x_\n")
+    with pytest.raises(files.FileError, match="size: Expected `int`, got `str`"):
+        files.read(str(path), "box", Box)
+
+
+def test_nobody_waits_for_a_pipe(tmp_path: Path) -> None:
+    """A pipe, whose other end may never write, is refused at once."""
+    path = tmp_path / "box"
+    os.mkfifo(path)
+    with pytest.raises(files.FileError, match="it is no regular file"):
+        files.read(str(path), "box", Box)

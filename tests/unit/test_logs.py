@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import logging
 import os
 import re
 import select
@@ -102,7 +103,7 @@ def test_new_lines_do_not_break_a_text_line(stderr: Stderr) -> None:
     """A text line stays one line when the message and a field have several."""
     logs.set_up("monitor", Format.TEXT, Level.INFO)
     logger.info("one\ntwo", error="three\nfour", last="a\nb c")
-    assert stderr.line().endswith('monitor: one two error=three four last="a\\nb c"')
+    assert stderr.line().endswith('monitor: one two error="three\\nfour" last="a\\nb c"')
 
 
 def test_new_lines_are_kept_in_a_json_line(stderr: Stderr) -> None:
@@ -204,3 +205,16 @@ def test_a_line_is_never_longer_than_a_pipe_takes_in_one_piece(
     assert len(line.encode()) + 1 <= select.PIPE_BUF
     assert "GPU-1" in line
     assert form is Format.TEXT or json.loads(line)["uuid"] == "GPU-1"
+
+
+def test_a_library_has_no_lines_of_another_form(stderr: Stderr) -> None:
+    """What a library logs by itself, with a traceback or not, is one line of ours."""
+    logs.set_up("exporter", Format.JSON, Level.INFO)
+    before, logging.root.handlers = logging.root.handlers, []  # pytest's own
+    try:
+        logging.getLogger("some.library").error("cannot {} %s", "decode", exc_info=ValueError("x"))
+    finally:
+        logging.root.handlers = before
+    entry = stderr.entry()
+    assert (entry["level"], entry["library"]) == ("error", "some.library")
+    assert entry["message"].startswith("cannot {} decode")

@@ -72,6 +72,10 @@ NAMES = """
 --runtime-dir GPU_SHARING_RUNTIME_DIR
 --state-dir GPU_SHARING_STATE_DIR
 --metrics-address METRICS_ADDRESS
+--metrics-tls-cert METRICS_TLS_CERT
+--metrics-tls-key METRICS_TLS_KEY
+--metrics-client-ca METRICS_CLIENT_CA
+--metrics-token-file METRICS_TOKEN_FILE
 --pod-resources-socket POD_RESOURCES_SOCKET
 --pod-labels POD_LABELS
 --simulated-node

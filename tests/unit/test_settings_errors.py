@@ -182,7 +182,7 @@ def test_a_configuration_file_without_end(tmp_path: Path) -> None:
     """A file that is nested too deep is refused in one line as well."""
     path = tmp_path / "config.yaml"
     path.write_text("[" * 1000)
-    problem = CONFIGURATION.format(path=path) + "maximum recursion depth exceeded"
+    problem = CONFIGURATION.format(path=path) + "it is nested too deeply"
     assert message({"service.configFile": str(path)}, {}).startswith(problem)
 
 

@@ -21,6 +21,10 @@ GIVEN: dict[str, tuple[str, object]] = {
     "service.runtimeDir": ("/runtime", "/runtime"),
     "service.stateDir": ("/state", "/state"),
     "service.metricsAddress": ("localhost:1", "localhost:1"),
+    "service.metricsTlsCert": ("/cert", "/cert"),
+    "service.metricsTlsKey": ("/key", "/key"),
+    "service.metricsClientCa": ("/ca", "/ca"),
+    "service.metricsTokenFile": ("/token", "/token"),
     "service.podResourcesSocket": ("/pods.sock", "/pods.sock"),
     "service.podLabels": ("false", False),
     "service.cdiSpecDir": ("/etc/cdi", "/etc/cdi"),
@@ -61,6 +65,11 @@ def at(settings: Settings, path: str) -> object:
     return tuple(tree) if isinstance(tree, list) else tree
 
 
+CERT, KEY, CLIENTS = (f"service.metrics{name}" for name in ("TlsCert", "TlsKey", "ClientCa"))
+BESIDE = {CERT: {KEY: "/key"}, KEY: {CERT: "/cert"}, CLIENTS: {CERT: "/cert", KEY: "/key"}}
+"""What an option cannot do without."""
+
+
 def test_the_table_has_every_option() -> None:
     """No option is forgotten here."""
     assert sorted(GIVEN) == sorted(option.path for option in OPTIONS)
@@ -72,11 +81,11 @@ def test_every_flag_and_variable_arrives(option: Option) -> None:
     text, value = GIVEN[option.path]
     for flag in option.flags:
         given = values(parser("1").parse_args(["run", f"{flag}={text}"]))
-        settings = load(given, {})
+        settings = load({**BESIDE.get(option.path, {}), **given}, {})
         assert at(settings, option.path) == value
         assert settings.sources.get(option.path, "flag") == "flag"
     for name in option.environment:
-        settings = load({}, {name: text})
+        settings = load(BESIDE.get(option.path, {}), {name: text})
         assert at(settings, option.path) == value
         assert settings.sources.get(option.path, "environment") in {"environment", "default"}
 
@@ -96,7 +105,8 @@ TEXTS = [option for option in OPTIONS if option.parse is str and len(GIVEN[optio
 def test_a_flag_wins_over_its_variable(option: Option) -> None:
     """What the variable says is not gone by where there is the flag."""
     text, value = GIVEN[option.path]
-    assert at(load({option.path: text}, {option.environment[0]: "/other"}), option.path) == value
+    given = {**BESIDE.get(option.path, {}), option.path: text}
+    assert at(load(given, {option.environment[0]: "/other"}), option.path) == value
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,50 @@
+"""Folders of ours, in which nobody but root and us may change anything.
+
+Who may write into a folder can put a link in the place of a file of ours, and have us write
+elsewhere. Who may write into one above it, or owns that, can put another folder in its place.
+"""
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+OTHERS = stat.S_IRWXG | stat.S_IRWXO
+WRITABLE = stat.S_IWGRP | stat.S_IWOTH
+
+
+def make_private(path: Path) -> None:
+    """Have a folder at *path* that is safe, and closed to others if it is empty; OSError if not.
+
+    One that is not empty stays readable: it may be another's by mistake, and our files in it have
+    modes of their own.
+    """
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _require_ours(path)
+    if path.stat().st_mode & OTHERS and not any(path.iterdir()):
+        path.chmod(0o700)  # such as Kubernetes' emptyDir, in which all may write
+    require_safe(path)
+
+
+def require_safe(path: Path) -> None:
+    """Raise PermissionError if others than root and us can change what is in *path*."""
+    _require_ours(path)
+    if path.stat().st_mode & WRITABLE:
+        raise _refusal(path, "others may write into it; remove it, or take that right from them")
+    for folder in sorted({*path.absolute().parents, *path.resolve().parents}):
+        _require_ours(folder)
+        mode = folder.stat().st_mode
+        # In a folder with the sticky bit, such as /tmp, nobody renames what is another's.
+        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+            raise _refusal(path, f'others may write into "{folder}"')
+
+
+def _require_ours(path: Path) -> None:
+    """Refuse a folder, or a link to one, of somebody who could have us work in any other."""
+    for one in (path, path.resolve()):
+        if one.lstat().st_uid not in {0, os.geteuid()}:
+            raise _refusal(path, f'"{one}" belongs to another user')
+
+
+def _refusal(path: Path, why: str) -> PermissionError:
+    return PermissionError(errno.EPERM, f"it is not safe, as {why}", str(path))

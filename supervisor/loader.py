@@ -1,0 +1,88 @@
+"""YAML as users write it, and as somebody might who wants to break its reader."""
+
+import re
+from collections import Counter
+from collections.abc import Hashable
+from typing import Any
+
+import yaml
+
+MOST_VALUES = 50_000
+"""In a file, what an alias stands for counted each time; 64 GPUs with all links have 25,000."""
+
+INT = "tag:yaml.org,2002:int"
+
+
+class Loader(yaml.SafeLoader):
+    """Refuses a key that is given twice, and reads 1:0 as the MIG instance that it is.
+
+    YAML would take the last of the keys, and in its version 1.1 reads 1:0 as sixty.
+    """
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - the base's name and kind
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != INT]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def get_single_node(self) -> yaml.Node | None:
+        """Return the document, of which nothing is merged or multiplied yet."""
+        node = super().get_single_node()
+        if node is not None:
+            _values(node, {})
+        return node
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Hashable:  # noqa: FBT001, FBT002
+        """Return the value of *node*."""
+        try:
+            found: Hashable = super().construct_object(node, deep)
+        except (ArithmeticError, AttributeError, LookupError, ValueError) as error:
+            # So the base fails at a value that is not what its tag, or its look, says.
+            raise _refusal(node, f"it is no {node.tag.rpartition(':')[2]}") from error
+        return found
+
+
+Loader.add_implicit_resolver(
+    INT,
+    re.compile(r"[-+]?(0|[1-9][0-9_]*|0x[0-9a-fA-F][0-9a-fA-F_]*|0o?[0-7][0-7_]*)$"),
+    list("-+0123456789"),
+)
+
+
+def _refusal(node: yaml.Node, problem: str) -> yaml.MarkedYAMLError:
+    return yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+
+
+def _values(node: yaml.Node, known: dict[int, int]) -> int:
+    """Return how many values *node* stands for, by those *known* already.
+
+    Raises MarkedYAMLError at what no file of ours has.
+    """
+    if id(node) in known:
+        if not known[id(node)]:
+            raise _refusal(node, "an alias stands for what it is in")
+        return known[id(node)]
+    known[id(node)] = 0
+    count = 1 + sum(_values(one, known) for one in _parts(node))
+    if count > MOST_VALUES:
+        raise _refusal(node, f"it stands for more than {MOST_VALUES} values")
+    known[id(node)] = count
+    return count
+
+
+def _parts(node: yaml.Node) -> list[Any]:
+    if isinstance(node, yaml.MappingNode):
+        _require_distinct([key for key, _ in node.value if isinstance(key, yaml.ScalarNode)])
+        return [one for pair in node.value for one in pair]
+    if isinstance(node, yaml.SequenceNode):
+        return list(node.value)
+    # In a path both would be an exception where nobody expects one.
+    if "\0" in node.value or any("\ud800" <= character <= "\udfff" for character in node.value):
+        raise _refusal(node, "no program can take this text")
+    return []
+
+
+def _require_distinct(keys: list[yaml.ScalarNode]) -> None:
+    counts = Counter(key.value for key in keys)
+    for key in keys:
+        if counts[key.value] > 1:
+            raise _refusal(key, f'the key "{key.value}" is given twice')

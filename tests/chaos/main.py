@@ -1,0 +1,62 @@
+"""The command `scripts/chaos`."""
+
+import argparse
+import asyncio
+import json
+import statistics
+import sys
+from pathlib import Path
+
+from tests.chaos.kinds import KINDS
+from tests.chaos.runner import Results, ViolationError, run
+from tests.chaos.schedule import schedule
+from tests.fakes.service import short_folder
+
+
+def table(results: Results) -> str:
+    """Return the results as a Markdown table, in milliseconds."""
+    lines = [
+        "| fault | count | median, worst (ms) | after the repair: median, worst (ms) |",
+        "|---|---|---|---|",
+    ]
+    for kind in KINDS.values():
+        took = results.faults.get(kind.name, [])
+        if took:
+            back = _times(results.repairs.get(kind.name, []))
+            lines.append(f"| {kind.name} | {len(took)} | {_times(took)} | {back} |")
+    return "\n".join(lines)
+
+
+def _times(seconds: list[float]) -> str:
+    if not seconds:
+        return ""
+    return f"{statistics.median(seconds) * 1000:.0f}, {max(seconds) * 1000:.0f}"
+
+
+def main() -> int:
+    """Run, show the table, and return the exit code."""
+    parser = argparse.ArgumentParser(prog="scripts/chaos", description=__doc__)
+    parser.add_argument("--seed", type=int, default=1, help="makes the schedule")
+    parser.add_argument("--faults", type=int, default=60, help="how many, at least")
+    parser.add_argument("--noise", type=float, default=5.0, help="by how much bounds are stretched")
+    parser.add_argument("--json", type=Path, help="write all times to this file, in seconds")
+    parser.add_argument("--only", choices=KINDS, metavar="FAULT", help="this kind of fault alone")
+    given = parser.parse_args()
+    kinds = {given.only: KINDS[given.only]} if given.only else KINDS
+    steps = schedule(kinds, given.seed, given.faults)
+    try:
+        with short_folder() as folder:
+            results = asyncio.run(run(folder, given.seed, steps, given.noise))
+    except ViolationError as error:
+        print(f"cannot go on, --seed {given.seed} found: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    if given.json:
+        given.json.write_text(json.dumps({"faults": results.faults, "repairs": results.repairs}))
+    print(f"{table(results)}\n\nseed {given.seed}; {results.admitted} pods admitted meanwhile")  # noqa: T201
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

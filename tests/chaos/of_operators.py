@@ -1,0 +1,140 @@
+"""What operators and strangers do: maintenance, configuration, and garbage on our sockets."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator
+from random import Random
+
+import zmq
+
+from proto import requests
+from proto.messages import Inventory, NodeState, WorkerState, encode
+from proto.requests import Quiesce, Resume
+from supervisor.ask import ask
+from tests.chaos.kinds import fault
+from tests.chaos.world import POLL, RESOURCES, World, configuration
+
+LOOK = 1.0
+"""Seconds until another configuration file is noticed."""
+
+
+@fault("quiesce and resume", "operator", promise=1.0, back=2.0 + POLL, weight=3)
+async def quiesce(world: World, dice: Random) -> AsyncIterator[None]:
+    """Set the driver free, and take it up again."""
+    world.absent.add("monitor")
+    await asyncio.to_thread(ask, world.folder, Quiesce())
+    world.quiesced = True
+    world.happens()
+    yield
+    await asyncio.sleep(dice.uniform(0.0, 0.5))
+    await asyncio.to_thread(ask, world.folder, Resume())
+    world.quiesced = False
+    world.absent.clear()
+    world.happens()
+
+
+@fault("good configuration", "operator", promise=LOOK + 1.0, weight=4)
+async def good(world: World, dice: Random) -> AsyncIterator[None]:
+    """Share the GPUs among more or fewer; sometimes as a ConfigMap does it, by a symbolic link."""
+    world.replicas = dice.choice([n for n in (1, 2, 3, 5) if n != world.replicas])
+    text = configuration(world.replicas)
+    if dice.random() < 0.5:
+        world.configure(text)
+    else:
+        version = world.folder / f"..data_{dice.randrange(10**9)}"
+        version.mkdir()
+        (version / "config.yaml").write_text(text)
+        link = world.folder / "config.link"
+        link.symlink_to(version / "config.yaml")
+        link.replace(world.folder / "config.yaml")
+    world.happens()
+    yield
+
+
+@fault("bad configuration", "operator", promise=LOOK + 0.5, back=LOOK + 0.5, weight=3)
+async def bad(world: World, dice: Random) -> AsyncIterator[None]:
+    """Write what is no good, or half of what is; the old configuration stays."""
+    before = configuration(world.replicas)
+    seen = len(world.running.entries)
+    texts = (
+        "health: {staleAfter: soon}\n",
+        "\x00\xff",
+        "]",
+        before[: len(before) // 2] + "{",
+        "a: b",
+    )
+    world.configure(dice.choice(texts))
+    world.happens()
+    await world.until(
+        lambda: any(
+            e["message"] == "the configuration stays as it was"
+            for e in world.running.entries[seen:]
+        ),
+        "line about it",
+    )
+    yield
+    world.configure(before)
+    world.happens()
+
+
+@fault("garbage on the control socket", "bus", promise=0.5, weight=2)
+async def garbage_on_control(world: World, dice: Random) -> AsyncIterator[None]:
+    """Send bytes that are no request, from many clients, some of whom hang up or say nothing."""
+    with contextlib.ExitStack() as stack:
+        for _ in range(dice.randint(1, 20)):
+            end = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+            end.setblocking(False)
+            with contextlib.suppress(OSError):
+                end.connect(str(world.folder / requests.SOCKET))
+                if dice.random() < 0.7:
+                    end.send(dice.randbytes(dice.randint(1, requests.LIMIT)))
+        world.happens()
+        yield
+
+
+def stale(dice: Random) -> bytes:
+    """Return a message that a worker sent long ago."""
+    return encode(
+        WorkerState(
+            epoch=0,
+            sequence=dice.randint(0, 9),
+            resource=dice.choice(RESOURCES),
+            registered=False,
+            registrations=0,
+            streams=0,
+            healthy=0,
+            unhealthy=99,
+        )
+    )
+
+
+@fault("garbage on the telemetry bus", "bus", promise=0.5, weight=3)
+async def garbage_on_telemetry(world: World, dice: Random) -> AsyncIterator[None]:
+    """Send garbage, pieces of messages, and messages of long ago, twice and in any order."""
+    with zmq.Context() as context, context.socket(zmq.PUB) as end:
+        end.linger = 0
+        end.connect(f"ipc://{world.folder}/telemetry.ipc")
+        await asyncio.sleep(0.1)
+        for _ in range(50):
+            old = stale(dice)
+            node = encode(NodeState(epoch=0, sequence=1, inventory=Inventory("", ()), health=()))
+            for message in (old, old, old[: len(old) // 2], node[:9], dice.randbytes(300), b""):
+                end.send(message, zmq.NOBLOCK)
+        await asyncio.sleep(0.1)
+    world.happens()
+    yield
+
+
+@fault("garbage on the health bus", "bus", promise=0.5, weight=2)
+async def garbage_on_health(world: World, dice: Random) -> AsyncIterator[None]:
+    """Join and leave the monitor's bus again and again, and send what is no subscription."""
+    for _ in range(dice.randint(1, 10)):
+        with zmq.Context() as context, context.socket(zmq.XSUB) as end:
+            end.linger = 0
+            end.connect(f"ipc://{world.folder}/health.ipc")
+            for message in (b"\x01", b"\x01topic", b"\x00nothing", dice.randbytes(500), b""):
+                end.send(message, zmq.NOBLOCK)
+            await asyncio.sleep(0.01)
+    world.happens()
+    yield

@@ -1,0 +1,44 @@
+"""Which faults happen, in which order: a pure function of the seed."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from random import Random
+
+from tests.chaos.kinds import Kind
+
+TWO = 0.15
+"""How often two faults happen at once."""
+
+TOGETHER = {"device": ("process", "kubelet", "bus"), "kubelet": ("process", "bus")}
+"""The groups whose faults may happen beside one of a group."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One fault, or two at once, and the seed of all that is random about it."""
+
+    number: int
+    names: tuple[str, ...]
+    seed: str
+
+
+def schedule(kinds: Mapping[str, Kind], seed: int, faults: int) -> Sequence[Step]:
+    """Return the steps of a run: first each kind once, so that a short run has most, then any."""
+    dice = Random(seed)  # noqa: S311 - reproducible, not secret
+    deck: list[str] = []
+    steps: list[Step] = []
+    counted = 0
+    while counted < faults:
+        if not deck:
+            once = not steps
+            deck = [kind.name for kind in kinds.values() for _ in range(1 if once else kind.weight)]
+            dice.shuffle(deck)
+        names = [deck.pop()]
+        others = TOGETHER.get(kinds[names[0]].group, ())
+        fitting = [name for name in deck if kinds[name].group in others]
+        if fitting and counted + 1 < faults and dice.random() < TWO:
+            names.append(fitting[-1])
+            deck.remove(fitting[-1])
+        steps.append(Step(len(steps) + 1, tuple(names), f"{seed}/{len(steps)}"))
+        counted += len(names)
+    return steps

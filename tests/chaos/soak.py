@@ -1,0 +1,142 @@
+"""The command `scripts/soak`: the work of months in minutes; what each process holds stays flat."""
+
+import argparse
+import asyncio
+import signal
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from random import Random
+
+from tests.chaos.invariants import Size, sizes, unsettled
+from tests.chaos.of_devices import breaks, vouch
+from tests.chaos.world import World, configuration, world
+from tests.fakes.service import short_folder
+
+ROUND = 25
+"""Operations between two looks at the sizes."""
+
+WARM = 0.25
+"""The part of the run before caches and allocators have what they need."""
+
+KIB_PER_1000, EACH_PER_1000 = 1024.0, 4.0
+"""Growth in 1000 operations that is not held to be a leak: memory, and descriptors or threads."""
+
+PATIENCE = 60.0
+
+Sample = tuple[int, dict[str, Size]]
+
+
+class Soak:
+    """One run."""
+
+    def __init__(self, made: World, seed: int) -> None:
+        self._world = made
+        self._dice = Random(seed)  # noqa: S311 - reproducible, not secret
+        self.operations = 0
+        self.samples: list[Sample] = []
+
+    async def run(self, seconds: float) -> None:
+        """Work for that long; TimeoutError when something is not done."""
+        await self._world.until(self._world.running.node.path.exists, "simulated node")
+        await self._settled()
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            for _ in range(ROUND):
+                await self._operate()
+                self.operations += 1
+            self.samples.append((self.operations, sizes(self._world)))
+            self._world.running.entries.clear()  # ours, not the service's
+
+    async def _operate(self) -> None:
+        work = (
+            self._health,
+            self._health,
+            self._health,
+            self._scrape,
+            self._register,
+            self._reload,
+        )
+        await self._dice.choice(work)()
+
+    async def _settled(self) -> None:
+        self._world.began = time.monotonic()
+        self._world.deadline = self._world.began + PATIENCE
+        await self._world.until(lambda: not list(unsettled(self._world)), "settled node")
+
+    async def _health(self) -> None:
+        node, place = self._world.running.node, self._dice.randrange(8)
+        uuid = breaks(self._world, place, lambda: node.xid(place, 79))
+        await self._settled()
+        node.reset(place)
+        await vouch(self._world, uuid)
+        await self._settled()
+
+    async def _scrape(self) -> None:
+        for path in ("/metrics", "/status", "/", "/readyz"):
+            await self._world.running.get(path)
+
+    async def _register(self) -> None:
+        await self._world.kubelet.stop()
+        await self._world.kubelet.start()
+        await self._settled()
+
+    async def _reload(self) -> None:
+        self._world.replicas = 5 - self._world.replicas
+        self._world.configure(configuration(self._world.replicas))
+        self._world.running.process.send_signal(signal.SIGHUP)
+        await self._settled()
+
+
+def growth(samples: Sequence[Sample]) -> dict[str, tuple[float, float, float]]:
+    """Return by how much each process grows in 1000 operations: KiB, descriptors, threads."""
+    warm = samples[int(len(samples) * WARM) :]
+    names = set.intersection(*(set(found) for _, found in warm))
+    return {
+        name: (
+            _slope([(done, found[name].rss) for done, found in warm]),
+            _slope([(done, found[name].descriptors) for done, found in warm]),
+            _slope([(done, found[name].threads) for done, found in warm]),
+        )
+        for name in sorted(names)
+    }
+
+
+def _slope(points: Sequence[tuple[int, int]]) -> float:
+    done, held = zip(*points, strict=True)
+    return 1000 * statistics.linear_regression(done, held).slope
+
+
+async def soak(folder: Path, seed: int, seconds: float) -> Soak:
+    """Run it in *folder*."""
+    async with world(folder, seed) as made:
+        made.deadline = time.monotonic() + PATIENCE
+        soaked = Soak(made, seed)
+        await soaked.run(seconds)
+        return soaked
+
+
+def main() -> int:
+    """Run, show the slopes, and return the exit code."""
+    parser = argparse.ArgumentParser(prog="scripts/soak", description=__doc__)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--minutes", type=float, default=10.0)
+    given = parser.parse_args()
+    try:
+        with short_folder() as folder:
+            soaked = asyncio.run(soak(folder, given.seed, given.minutes * 60))
+    except KeyboardInterrupt:
+        return 130
+    print("| process | KiB | descriptors | threads |\n|---|---|---|---|")  # noqa: T201
+    leaks = False
+    for name, (memory, descriptors, threads) in growth(soaked.samples).items():
+        leaks |= memory > KIB_PER_1000 or max(descriptors, threads) > EACH_PER_1000
+        print(f"| {name} | {memory:+.0f} | {descriptors:+.2f} | {threads:+.2f} |")  # noqa: T201
+    print(f"\ngrowth in 1000 operations; {soaked.operations} operations, seed {given.seed}")  # noqa: T201
+    return int(leaks)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,81 @@
+"""What the kubelet should see, worked out from the simulated node alone: values in, values out.
+
+Nothing of the service is asked or imported: its policy must not judge itself.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from simulator.node import Gpu, Live
+
+GPU = "nvidia.com/gpu"
+
+View = Mapping[str, Mapping[str, bool]]
+"""Whether a device may be handed out, by its id, by its resource."""
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What the truth depends on besides the node."""
+
+    replicas: int
+    quiesced: bool
+
+
+def expected(live: Live, service: Service) -> View:
+    """Return what the kubelet should see once all has settled."""
+    # A call that does not return holds up the monitor, so nothing is known of any GPU.
+    dark = live.denied or service.quiesced or bool(live.hung)
+    view: dict[str, dict[str, bool]] = {}
+    for gpu in live.gpus:
+        if gpu.uuid in live.removed:
+            continue
+        fit = not dark and not is_broken(live, gpu)
+        for resource, name in devices(gpu, service.replicas):
+            view.setdefault(resource, {})[name] = fit
+    return view
+
+
+def is_broken(live: Live, gpu: Gpu) -> bool:
+    """Return whether a GPU has to be repaired before anybody may have it."""
+    faulty = live.lost | live.hung | live.rows
+    return gpu.uuid in faulty or bool(live.actions.get(gpu.uuid))
+
+
+def broken(live: Live) -> frozenset[str]:
+    """Return the UUIDs of all GPUs that have to be repaired."""
+    return frozenset(gpu.uuid for gpu in live.gpus if is_broken(live, gpu))
+
+
+def devices(gpu: Gpu, replicas: int) -> list[tuple[str, str]]:
+    """Return the resource and the id of each device on a GPU, by MIG strategy `mixed`."""
+    if gpu.mig is not None:
+        names = [re.sub(r"[^a-z0-9.]", ".", profile) for profile in gpu.mig]
+        return [(f"nvidia.com/mig-{name}", gpu.mig_uuid(place)) for place, name in enumerate(names)]
+    if replicas == 1:
+        return [(GPU, gpu.uuid)]
+    return [(GPU, f"{gpu.uuid}::{number}") for number in range(replicas)]
+
+
+def owners(live: Live, replicas: int) -> dict[str, str]:
+    """Return the UUID of the GPU that each device is on."""
+    return {name: gpu.uuid for gpu in live.gpus for _, name in devices(gpu, replicas)}
+
+
+def difference(view: View, truth: View) -> list[str]:
+    """Return where the kubelet's *view* is not the *truth*, a line for each resource."""
+    found = []
+    for resource in sorted(view.keys() | truth.keys()):
+        seen, real = view.get(resource, {}), truth.get(resource, {})
+        if seen == real:
+            continue
+        wrong = sorted(n for n in seen.keys() | real.keys() if seen.get(n) != real.get(n))
+        states = [f"{n}: {_word(seen.get(n))} instead of {_word(real.get(n))}" for n in wrong[:3]]
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        found.append(f"{resource}: {', '.join(states)}{more}")
+    return found
+
+
+def _word(healthy: bool | None) -> str:  # noqa: FBT001 - one of three values
+    return "not listed" if healthy is None else "Healthy" if healthy else "Unhealthy"

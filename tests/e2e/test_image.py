@@ -1,0 +1,158 @@
+"""The image and the manifest as they are deployed: built, loaded, and run by a real kubelet."""
+
+import json
+import os
+import shutil
+import subprocess
+import tarfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.e2e.containerd import Containerd
+from tests.e2e.daemon import processes, wait_until
+from tests.e2e.kubelet import PLUGIN_FOLDER, Kubelet
+
+pytestmark = pytest.mark.e2e
+
+REPOSITORY = Path(__file__).parents[2]
+OVERLAY = REPOSITORY / "deploy/kustomize/overlays/simulated"
+CERTIFICATES = "/etc/ssl/certs"
+IMAGE = "localhost/gpu-sharing-plugin:e2e"
+DEPLOYED = "docker.io/library/gpu-sharing-plugin:0.1.0"
+MIB = 1 << 20
+
+KUBECTL = shutil.which("kubectl") or ""
+NAME = "gpu-sharing-plugin"
+GPU = "nvidia.com/gpu"
+PATIENCE = 60
+
+
+def buildah(*arguments: str, run: Path) -> None:
+    """Run buildah on the store in which scripts/e2e has put the base."""
+    store = ["--root", os.environ["E2E_IMAGES"], "--runroot", str(run), "--storage-driver", "vfs"]
+    # Its own isolation wants more rights than this machine may give.
+    environment = {**os.environ, "BUILDAH_ISOLATION": "chroot"}
+    done = subprocess.run(
+        ["/usr/bin/buildah", *store, *arguments],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=REPOSITORY,
+        env=environment,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def archive(
+    kubelet_binary: Path,  # noqa: ARG001  (without it there is no use in an image)
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Path]:
+    """Build the image on the base and write it to a file, under the manifest's name."""
+    folder = tmp_path_factory.mktemp("image")
+    arguments = [
+        "BASE=localhost/base",
+        "SOURCE_DATE_EPOCH=1",
+        f"PIP_CERT={CERTIFICATES}/ca-certificates.crt",
+    ]
+    arguments += [f"PIP_INDEX_URL={os.environ.get('PIP_INDEX_URL', 'https://pypi.org/simple')}"]
+    buildah(
+        *("bud", "--quiet", "--format=docker", "--layers=false", "--timestamp=1"),
+        *(f"--build-arg={argument}" for argument in arguments),
+        # The machine's own idea of whom to trust: its package index may be a mirror.
+        f"--volume={CERTIFICATES}:{CERTIFICATES}:ro",
+        *("--file=deploy/image/Dockerfile", f"--tag={IMAGE}", "."),
+        run=folder / "run",
+    )
+    try:
+        target = folder / "image.tar"
+        buildah("push", "--quiet", IMAGE, f"docker-archive:{target}:{DEPLOYED}", run=folder / "run")
+        yield target
+    finally:
+        buildah("rmi", IMAGE, run=folder / "run")
+
+
+def rendered() -> dict[str, dict[str, Any]]:
+    """Return the objects of the overlay by their kind."""
+    if not KUBECTL:
+        pytest.skip("needs kubectl on PATH, to render the overlay")
+    text = subprocess.run(
+        [KUBECTL, "kustomize", str(OVERLAY)], check=True, capture_output=True, text=True
+    ).stdout
+    return {document["kind"]: document for document in yaml.safe_load_all(text)}
+
+
+def static_pod(folder: Path) -> dict[str, Any]:
+    """Return the DaemonSet's pod, with what a kubelet without an API server cannot give replaced.
+
+    The ConfigMap becomes a folder of the host. Without a network plugin the pod has the host's
+    network, and there it listens, and is probed, on the loopback address alone.
+    """
+    objects = rendered()
+    template = objects["DaemonSet"]["spec"]["template"]
+    spec = template["spec"]
+    for name, text in objects["ConfigMap"]["data"].items():
+        (folder / name).write_text(text)
+    for volume in spec["volumes"]:
+        if volume.pop("configMap", None):
+            volume["hostPath"] = {"path": str(folder), "type": "Directory"}
+    spec["hostNetwork"] = True
+    (container,) = spec["containers"]
+    container["env"].append({"name": "METRICS_ADDRESS", "value": "127.0.0.1:9450"})
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        container[probe]["httpGet"]["host"] = "127.0.0.1"
+    metadata = {**template["metadata"], "name": NAME, "namespace": "kube-system"}
+    metadata["uid"] = str(uuid.uuid4())
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+
+
+def status_of(title: str) -> dict[str, str]:
+    """Return what the kernel says of the process with *title*."""
+    pids = [pid for pid, command in processes().items() if command == title]
+    (pid,) = pids
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
+
+
+def test_the_image_is_small(archive: Path) -> None:
+    """Beyond its base it has one layer, of less than 120 MB, without pip and without tests."""
+    with tarfile.open(archive) as image:
+        (manifest,) = json.load(image.extractfile("manifest.json"))  # type: ignore[arg-type]
+        _, layer = manifest["Layers"]
+        assert image.getmember(layer).size < 120 * MIB
+        with tarfile.open(fileobj=image.extractfile(layer)) as files:
+            names = files.getnames()
+
+    assert "opt/gpu-sharing-plugin/bin/gpu-sharing-plugin" in names
+    assert not [name for name in names if {"pip", "setuptools", "tests"} & {*name.split("/")}]
+
+
+def test_the_pod_of_the_manifest_serves_pods(
+    archive: Path, containerd: Containerd, kubelet: Kubelet, tmp_path: Path
+) -> None:
+    """The DaemonSet's pod, without any right, gets ready and shares simulated GPUs among pods."""
+    containerd.load(archive)
+    kubelet.run(static_pod(tmp_path))
+    kubelet.wait_for_phase(NAME, "Running")
+    wait_until(lambda: kubelet.ready(NAME), PATIENCE, "the plugin's pod is ready")
+    supervisor = status_of("gpu-sharing-plugin: supervisor")
+    held = set()
+    for name in ("first", "second"):
+        kubelet.run_pod(name, GPU, 1)
+        kubelet.wait_for_phase(name, "Running")
+        held |= kubelet.allocated(name)[GPU]
+        assert len(kubelet.visible_devices(name)) == 1
+
+    assert (supervisor["CapEff"], supervisor["NoNewPrivs"]) == ("0" * 16, "1")
+    assert supervisor["Seccomp"] == "2"
+    assert len(kubelet.healthy_devices(GPU)) == 8
+    assert len(held) == 2
+    assert kubelet.ready(NAME)
+
+    kubelet.remove(NAME)
+    wait_until(lambda: not [*PLUGIN_FOLDER.glob("nvidia*")], PATIENCE, "its sockets are gone")

@@ -1,0 +1,145 @@
+"""The unit under a real systemd, an instance of its own, as scripts/install puts it in place."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.daemon import Daemon, title, wait_until
+
+pytestmark = pytest.mark.e2e
+
+REPOSITORY = Path(__file__).parents[2]
+NAME = "gpu-sharing-plugin"
+BOOTED = Path("/run/systemd/system")
+
+# Off is what a user's systemd cannot do here: mount anything. On is a watchdog for the impatient.
+DROP_IN = """\
+[Service]
+ExecStart=
+ExecStart={prefix}/bin/gpu-sharing-plugin run --simulated-node={folder}/node.yaml \
+ --runtime-dir=%t/gpu-sharing-plugin --state-dir=%S/gpu-sharing-plugin
+Environment=DEVICE_PLUGIN_PATH={folder}/kubelet METRICS_ADDRESS=127.0.0.1:0
+WatchdogSec=3
+ProtectSystem=no
+ReadWritePaths=
+ProtectHome=no
+PrivateTmp=no
+ProtectControlGroups=no
+ProtectKernelLogs=no
+ProtectHostname=no
+ProtectClock=no
+"""
+
+
+def installer(folder: Path) -> dict[str, str]:
+    """Return the environment in which scripts/install works below *folder* alone."""
+    return {
+        **os.environ,
+        "PREFIX": str(folder / "opt"),
+        "UNITS": str(folder / "config/systemd/user"),
+        "SETTINGS": str(folder / "etc"),
+    }
+
+
+def install(folder: Path, *arguments: str) -> None:
+    """Run scripts/install for *folder*."""
+    subprocess.run([REPOSITORY / "scripts/install", *arguments], check=True, env=installer(folder))
+
+
+class Systemd:
+    """A running systemd, and the command that speaks to it."""
+
+    def __init__(self, folder: Path) -> None:
+        (folder / "run").mkdir()
+        self._environment = {
+            **os.environ,
+            "XDG_RUNTIME_DIR": str(folder / "run"),
+            "XDG_CONFIG_HOME": str(folder / "config"),
+            "HOME": str(folder),
+        }
+        assignments = [f"{key}={self._environment[key]}" for key in ("XDG_RUNTIME_DIR", "HOME")]
+        assignments.append(f"XDG_CONFIG_HOME={folder / 'config'}")
+        command = ["/usr/bin/env", *assignments, "/lib/systemd/systemd", "--user"]
+        self._daemon = Daemon(command, folder / "systemd.log")
+        self._daemon.wait_ready(lambda: self.ctl("list-units") is not None, 30, "systemd answers")
+
+    def ctl(self, *arguments: str) -> str | None:
+        """Return what systemctl says, or None where it fails."""
+        command = ["/usr/bin/systemctl", "--user", "--no-pager", *arguments]
+        environment: Mapping[str, str] = self._environment
+        done = subprocess.run(
+            command, check=False, capture_output=True, text=True, env=environment, timeout=60
+        )
+        return None if done.returncode else done.stdout
+
+    def show(self, what: str) -> str:
+        """Return a property of the unit."""
+        return (self.ctl("show", f"--property={what}", "--value", NAME) or "").strip()
+
+    def stop(self) -> None:
+        """End it and all that it has started."""
+        self._daemon.stop()
+
+
+@pytest.fixture
+def systemd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Systemd]:
+    """Install the service for a systemd of its own, and run that."""
+    if "E2E_KUBELET" not in os.environ:
+        pytest.skip("needs what scripts/e2e sets up")
+    folder = tmp_path_factory.mktemp("systemd")
+    install(folder)
+    (folder / "kubelet").mkdir()
+    (folder / "node.yaml").write_text("gpus:\n  - {}\n")
+    drop_in = folder / f"config/systemd/user/{NAME}.service.d/test.conf"
+    drop_in.parent.mkdir()
+    drop_in.write_text(DROP_IN.format(prefix=folder / "opt", folder=folder))
+    # systemctl believes in a systemd only where this is.
+    made = not BOOTED.exists()
+    BOOTED.mkdir(parents=True, exist_ok=True)
+    running = Systemd(folder)
+    yield running
+    running.stop()
+    if made:
+        BOOTED.rmdir()
+
+
+def test_the_watchdog_restarts_a_service_that_stands_still(systemd: Systemd) -> None:
+    """It starts with READY and a status, is started again when its loop stands still, and stops."""
+    assert systemd.ctl("start", NAME) is not None, systemd.ctl("status", NAME)
+    assert systemd.show("StatusText") == "waiting for the kubelet: nvidia.com/gpu"
+    first = int(systemd.show("MainPID"))
+    os.kill(first, signal.SIGSTOP)
+    wait_until(lambda: systemd.show("NRestarts") == "1", 30, "systemd starts it again")
+    wait_until(lambda: systemd.show("ActiveState") == "active", 30, "it is active again")
+    second = int(systemd.show("MainPID"))
+
+    assert title(first) is None
+    assert systemd.ctl("stop", NAME) is not None
+    assert systemd.show("Result") == "success"
+    assert title(second) is None
+    assert systemd.show("ControlGroup") == ""
+
+
+def test_an_upgrade_keeps_the_settings_and_an_uninstall_only_them(tmp_path: Path) -> None:
+    """Installed twice, there is one environment more and no setting less; the unit is sound."""
+    install(tmp_path)
+    settings = tmp_path / f"etc/{NAME}.env"
+    settings.write_text("MIG_STRATEGY=mixed\n")
+    install(tmp_path)
+    unit = tmp_path / f"config/systemd/user/{NAME}.service"
+    verified = subprocess.run(
+        ["/usr/bin/systemd-analyze", "verify", unit], check=False, capture_output=True, text=True
+    )
+
+    assert (verified.returncode, verified.stderr) == (0, "")
+    assert settings.read_text() == "MIG_STRATEGY=mixed\n"
+    assert len([*(tmp_path / "opt").glob("venv-*")]) == 2
+
+    install(tmp_path, "--uninstall")
+    assert settings.exists()
+    assert not unit.exists()
+    assert not (tmp_path / "opt").exists()

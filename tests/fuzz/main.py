@@ -1,0 +1,18 @@
+"""Run one target under atheris, which looks for inputs that reach code not reached before."""
+
+import sys
+
+import atheris
+
+with atheris.instrument_imports():
+    from tests.fuzz.targets import TARGETS
+
+
+def main() -> None:
+    """Fuzz the target that the first argument names; the others are libFuzzer's."""
+    target = TARGETS[sys.argv.pop(1)]
+    atheris.Setup(sys.argv, target)
+    atheris.Fuzz()
+
+
+main()

@@ -1,0 +1,283 @@
+"""What each reader of outside bytes promises, as a function that fails where it does not hold.
+
+The same functions are run on random bytes by hypothesis and on the kept inputs in `make test`, and
+guided by coverage in `scripts/fuzz`.
+"""
+
+import atexit
+import contextlib
+import functools
+import json
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+from google.protobuf.message import DecodeError, Message
+
+from health import cdi, nodes, xid_policy
+from health.ledger import FILE, Ledger
+from proto import deviceplugin_pb2 as api
+from proto import messages, podresources_pb2, requests
+from proto.channel import Channel, ClosedError
+from proto.control import AllocationPolicy, DeviceListStrategy, Handout
+from simulator.live import LiveNode
+from simulator.node import NodeError
+from supervisor import logs, naming, pages, xids
+from supervisor.allocations import Allocation
+from supervisor.options import OPTIONS
+from supervisor.podresources import allocations
+from supervisor.samples import samples
+from supervisor.service import compose
+from supervisor.settings import SOCKET_PATH_LIMIT, Settings, SettingsError, endpoint, load
+from tests.fakes import showcase
+from tests.unit.builders import gpu, gpu_uuid, inventory, mig_gpu, view
+from workers import response
+from workers.allocation import Allocator
+from workers.topology import Topology
+
+M = TypeVar("M", bound=Message)
+
+NODE = inventory(gpu(0), gpu(1), mig_gpu(2, "1g.10gb", "3g.40gb"))
+SHARED = view({gpu_uuid(0): 4, gpu_uuid(1): 4})
+WHOLE = view({gpu_uuid(place): 1 for place in range(8)})
+SETTABLE = [option for option in OPTIONS if option.path != "service.configFile"]
+
+
+@functools.cache
+def scratch() -> Path:
+    """Return a folder in memory: to write a file for each input is what takes longest."""
+    folder = tempfile.mkdtemp(prefix="gs-fuzz-", dir=_memory())
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
+
+
+def _memory() -> str | None:
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+
+
+def _load(flags: dict[str, str], environment: dict[str, str]) -> Settings | None:
+    """Return the settings, or None where they are refused as is promised: in one line to print."""
+    try:
+        return load(flags, environment)
+    except SettingsError as error:
+        text = str(error)
+        assert text.startswith("cannot ")
+        assert text.isprintable()
+        return None
+
+
+def _serve(settings: Settings | None) -> None:
+    """Go as far with settings that were taken as the supervisor does before it forks."""
+    if settings is None:
+        return
+    service = compose(settings)
+    for resource in service.plan(NODE).resources:
+        assert naming.full(resource.resource) == resource.resource
+        name = endpoint(resource.resource, settings.service.device_plugin_path)
+        assert Path(name).name == name
+        assert len(f"{settings.service.device_plugin_path}/{name}".encode()) <= SOCKET_PATH_LIMIT
+        assert msgspec.msgpack.encode(service.worker(resource).settings)
+
+
+def configuration(data: bytes) -> None:
+    """Take a configuration file, or refuse it in one line."""
+    path = scratch() / "config.yaml"
+    path.write_bytes(data)
+    _serve(_load({"service.configFile": str(path)}, {}))
+
+
+def node(data: bytes) -> None:
+    """Take a node file, or refuse it in one line."""
+    path = scratch() / "node.yaml"
+    path.write_bytes(data)
+    _load({"service.simulatedNode": str(path)}, {})
+
+
+def options(data: bytes) -> None:
+    """Take a flag and the variable of the same setting, or refuse them in one line."""
+    option = SETTABLE[data[0] % len(SETTABLE)] if data else SETTABLE[0]
+    text = os.fsdecode(data[1:]).replace("\0", "")
+    if option.path == "service.simulatedNode":
+        text = str(scratch() / "none") + text
+    _serve(_load({option.path: text}, {}))
+    _load({}, dict.fromkeys(option.environment, text))
+
+
+def resource_config(data: bytes) -> None:
+    """Take `--resource-config`, or refuse it in one line."""
+    _serve(_load({"service.resourceConfig": data.decode(errors="replace")}, {}))
+
+
+def xid_lists(data: bytes) -> None:
+    """Take any DP_* list: what is malformed in it is told in one line each."""
+    disabled, _, enabled = data.decode(errors="replace").partition("|")
+    settings = _load({}, {xid_policy.DISABLE: disabled, xid_policy.ENABLE: enabled})
+    assert settings is not None
+    assert all(map(str.isprintable, settings.notices))
+    json.loads(xids.as_json(settings.xids))
+    xids.as_text(settings.xids)
+    msgspec.msgpack.encode(xid_policy.policy(settings.xids))
+
+
+def bus(data: bytes) -> None:
+    """Decode a message that encodes again, or none."""
+    if message := messages.decode(data):
+        assert messages.decode(messages.encode(message)) is not None
+
+
+def channel(data: bytes) -> None:
+    """Receive a message, nothing, or the end."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    end = Channel(ours)
+    with theirs, contextlib.closing(end), contextlib.suppress(ClosedError):
+        theirs.send(data)
+        end.receive()
+
+
+def control_socket(data: bytes) -> None:
+    """Decode a request, or none, and an answer, always."""
+    if request := requests.decode(data):
+        assert requests.decode(requests.encode(request)) == request
+    requests.decode_answer(data)
+
+
+def mig_minors(data: bytes) -> None:
+    """Find capabilities, whatever else is in the file."""
+    path = scratch() / "driver/nvidia-caps/mig-minors"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"gpu0/gi7/access 3\n" + data)
+    assert nodes.capabilities(scratch())
+
+
+def ledger(data: bytes) -> None:
+    """Read a ledger or set it aside, and write it again."""
+    folder = scratch() / "state"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    (folder / FILE).write_bytes(data.replace(b"BOOT", _boot_id().read_bytes()))
+    kept = Ledger(folder, _boot_id())
+    places = {gpu_uuid(0): "0000:01:00.0"}
+    conditions = kept.read(places)
+    kept.write(places, conditions, kept.gpus())
+    assert kept.persisted
+    assert Ledger(folder, _boot_id()).read(places) == conditions
+
+
+def _boot_id() -> Path:
+    path = scratch() / "boot_id"
+    if not path.exists():
+        path.write_text("0" * 36)
+    return path
+
+
+def live_node(data: bytes) -> None:
+    """Read a simulated node, or say that it cannot be read."""
+    live = LiveNode(scratch())
+    live.path.write_bytes(data)
+    with contextlib.suppress(NodeError):
+        live.read()
+
+
+def cdi_output(data: bytes) -> None:
+    """Take what the tool wrote, or refuse it; find a reason in what it said."""
+    with contextlib.suppress(cdi.CdiError):
+        cdi.check(data, "a/b")
+    cdi.reason(data)
+
+
+def names(data: bytes) -> None:
+    """Make of any profile a resource name, and match any pattern in no time."""
+    profile, _, pattern = data.decode(errors="replace").partition("|")
+    assert naming.full(naming.of_profile(profile))
+    naming.matches(pattern, profile)
+    assert naming.matches("*", profile)
+
+
+def log_line(data: bytes) -> None:
+    """Show any text as one line."""
+    text = logs.printable(data.decode(errors="surrogateescape"))
+    assert text.isprintable()
+    text.encode()
+
+
+def preferred(data: bytes) -> None:
+    """Answer any request for preferences: so many as asked, of those available, or fewer."""
+    request = _parsed(api.ContainerPreferredAllocationRequest(), data)
+    for seen, policy in ((SHARED, AllocationPolicy.DISTRIBUTED), (WHOLE, AllocationPolicy.PACKED)):
+        allocator = Allocator(seen.replicas, policy, Topology.of(()))
+        ids = allocator.preferred(
+            request.available_deviceIDs, request.must_include_deviceIDs, request.allocation_size
+        )
+        assert len(ids) <= max(request.allocation_size, 0)
+        assert set(ids) <= set(request.available_deviceIDs) & seen.replicas.keys()
+
+
+def allocate(data: bytes) -> None:
+    """Hand out what there is, or refuse in one line."""
+    request = _parsed(api.ContainerAllocateRequest(), data)
+    handouts = (Handout(), Handout(tuple(DeviceListStrategy), pass_device_specs=True))
+    for seen in (SHARED, WHOLE):
+        for handout in handouts:
+            unknown = set(request.devices_ids) - seen.replicas.keys()
+            with contextlib.suppress(response.RefusedError):
+                response.allocate(seen, handout, request.devices_ids).SerializeToString()
+                assert not unknown
+
+
+def pod_resources(data: bytes) -> None:
+    """Show on every page, and as each series once, who holds what; whatever the kubelet tells."""
+    answer = _parsed(podresources_pb2.ListPodResourcesResponse(), data)
+    known = showcase.snapshot(100.0, 1e9)
+    names = frozenset(known.workers)
+    told = tuple(allocations(answer, names)) + tuple(
+        Allocation(name, text, text, text, text)
+        for name in names
+        for text in data.decode(errors="replace").split("|", 3)
+    )
+    known = replace(known, allocations=told)
+    for path in ("/status", "/"):
+        assert pages.answer(path, known, showcase.ABOUT)
+    shown = [(one.name, one.labels) for one in samples(known, showcase.ABOUT, {}, 100.0, 1e9)]
+    assert len(shown) == len(set(shown))
+
+
+def _parsed(into: M, data: bytes) -> M:
+    with contextlib.suppress(DecodeError):
+        into.ParseFromString(data)
+    return into
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    target.__name__: target
+    for target in (
+        allocate,
+        bus,
+        cdi_output,
+        channel,
+        configuration,
+        control_socket,
+        ledger,
+        live_node,
+        log_line,
+        mig_minors,
+        names,
+        node,
+        options,
+        pod_resources,
+        preferred,
+        resource_config,
+        xid_lists,
+    )
+}
+
+
+def kept(target: str) -> Iterator[Path]:
+    """Yield the inputs that were found to be of interest for a target."""
+    folder = Path(__file__).with_name("regressions") / target
+    if folder.is_dir():
+        yield from sorted(folder.iterdir())

@@ -1,0 +1,34 @@
+"""The sockets of the bus may be deleted under us, as cleaners of /run do: all can still join."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.service import kubelet, service
+
+GPU = "nvidia.com/gpu"
+WORKER = f"worker {GPU}"
+NODE: dict[str, object] = {"gpus": [{}, {}]}
+
+
+@pytest.mark.parametrize("name", ["health.ipc", "telemetry.ipc"])
+def test_whoever_joins_later_is_served(folder: Path, name: str) -> None:
+    """After a socket of the bus is deleted, a worker that starts knows the node and is known."""
+
+    async def story() -> None:
+        async with kubelet(folder) as node, service(folder, node=NODE) as running:
+            await node.until(lambda k: k.healthy(GPU) == 2)
+            await running.ready()
+            lists = node.resources[GPU].lists
+            (folder / name).unlink()
+            owner = {"health.ipc": "monitor", "telemetry.ipc": "exporter"}[name]
+            await running.restarted(owner, running.pids()[owner])
+            await running.publishes(epoch=1)
+            assert (node.resources[GPU].lists, node.registrations) == (lists, 1)
+            await running.restarted(WORKER, running.kill(WORKER))
+            await node.until(lambda k: k.registrations == 2 and k.healthy(GPU) == 2)
+            await running.ready()
+            assert running.count("child ended") == 1  # the worker; the other did not fail
+
+    asyncio.run(story())

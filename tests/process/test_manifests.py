@@ -1,0 +1,99 @@
+"""The manifests: rendered by the real kustomize, and what each overlay says."""
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+KUSTOMIZE = Path(__file__).parents[2] / "deploy/kustomize"
+KUBECTL = shutil.which("kubectl") or ""
+PRIVILEGED = {"privileged": True, "readOnlyRootFilesystem": True}
+
+pytestmark = pytest.mark.skipif(not KUBECTL, reason="needs kubectl on PATH, which has kustomize")
+
+Object = dict[str, Any]
+
+
+def rendered(folder: Path) -> dict[str, Object]:
+    """Return the objects of a kustomization by their kind, each as the API server would take it."""
+    done = subprocess.run([KUBECTL, "kustomize", folder], check=True, capture_output=True)
+    objects = list(yaml.safe_load_all(done.stdout))
+    for one in objects:
+        if one["kind"] != "PodMonitor":  # the operator's, which the schemas do not know
+            kubernetes_validate.validate(one, "1.31", strict=True)
+    return {one["kind"]: one for one in objects}
+
+
+def pod_of(objects: dict[str, Object]) -> tuple[Object, Object, dict[str, str]]:
+    """Return the pod, its container and the container's plain variables."""
+    pod = objects["DaemonSet"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    variables = {one["name"]: one["value"] for one in container["env"] if "value" in one}
+    return pod, container, variables
+
+
+def test_the_base_asks_for_no_right() -> None:
+    """The default container is not privileged, has no capability and no token."""
+    pod, container, _ = pod_of(rendered(KUSTOMIZE / "base"))
+
+    assert pod["automountServiceAccountToken"] is False
+    assert container["command"] == ["gpu-sharing-plugin", "run"]
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "readOnlyRootFilesystem": True,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("overlay", "privileged", "variables"),
+    [
+        ("cpu-manager", True, {"PASS_DEVICE_SPECS": "true"}),
+        ("mig", True, {"MIG_STRATEGY": "mixed", "NVIDIA_MIG_MONITOR_DEVICES": "all"}),
+        ("cdi", True, {"DEVICE_LIST_STRATEGY": "cdi-cri", "NVIDIA_DRIVER_ROOT": "/"}),
+        ("shared-time-slicing", False, {"CONFIG_FILE": "/config/config.yaml"}),
+        ("simulated", False, {"NVIDIA_VISIBLE_DEVICES": "void"}),
+    ],
+)
+def test_an_overlay_says_what_it_is_for(
+    *,
+    overlay: str,
+    privileged: bool,
+    variables: dict[str, str],
+) -> None:
+    """Each overlay is valid, sets its variables beside the base's, and is privileged or is not."""
+    pod, container, found = pod_of(rendered(KUSTOMIZE / "overlays" / overlay))
+
+    assert found == {"FAIL_ON_INIT_ERROR": "false", **variables}
+    assert (container["securityContext"] == PRIVILEGED) == privileged
+    mounted = {mount["name"] for mount in container["volumeMounts"]}
+    assert mounted == {volume["name"] for volume in pod["volumes"]}
+
+
+def test_all_follows_into_another_namespace(tmp_path: Path) -> None:
+    """With every component, an overlay of the user's own moves all that has a namespace."""
+    # A link, as kustomize takes relative paths alone.
+    (tmp_path / "kustomize").symlink_to(KUSTOMIZE)
+    components = ("gpu-nodes", "node-access", "pod-monitor")
+    ours = {
+        "resources": ["kustomize/overlays/simulated"],
+        "components": [f"kustomize/components/{name}" for name in components],
+        "namespace": "gpu",
+    }
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(ours))
+    objects = rendered(tmp_path)
+    pod, _, _ = pod_of(objects)
+    config = next(volume["configMap"] for volume in pod["volumes"] if "configMap" in volume)
+
+    assert config["name"] == objects["ConfigMap"]["metadata"]["name"]
+    assert pod["automountServiceAccountToken"] is True
+    assert pod["serviceAccountName"] == objects["ServiceAccount"]["metadata"]["name"]
+    assert "affinity" in pod
+    assert objects["ClusterRoleBinding"]["subjects"][0]["namespace"] == "gpu"
+    namespaced = objects.keys() - {"ClusterRole", "ClusterRoleBinding"}
+    assert {objects[kind]["metadata"]["namespace"] for kind in namespaced} == {"gpu"}

@@ -1,0 +1,55 @@
+"""The wall clock may jump: what decides goes by the monotonic one, and nothing else."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("supervisor", "workers", "health", "proto")
+WALL = {
+    "time": {"time", "time_ns", "localtime", "gmtime", "ctime", "asctime", "clock_gettime"},
+    "datetime": {"now", "utcnow", "today"},
+    "date": {"today"},
+}
+
+SHOWN = {
+    "health/main.py": "when a device came into its state, and when an Xid was seen last",
+    "supervisor/exporter.py": "when the monitor spoke last, in a metric",
+    "supervisor/pages.py": "how long ago that was, on the page",
+    "supervisor/reload.py": "when the configuration was loaded",
+}
+"""Where the wall clock is read, and which value that operators see comes of it."""
+
+
+def readings(tree: ast.AST) -> Iterator[str]:
+    """Yield what reads the wall clock."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Attribute(value=ast.Name(id=module), attr=name) if name in WALL.get(
+                module, ()
+            ):
+                yield f"{module}.{name}"
+            case ast.ImportFrom(module="time", names=names):
+                yield from (f"time.{n.name}" for n in names if n.name in WALL["time"])
+            case _:
+                pass
+
+
+def test_the_wall_clock_is_only_shown() -> None:
+    """Only values that are shown come from the wall clock, so a jump of it changes no decision."""
+    found = {
+        str(path.relative_to(ROOT))
+        for package in PACKAGES
+        for path in (ROOT / package).glob("*.py")
+        if any(readings(ast.parse(path.read_text())))
+    }
+    assert found == SHOWN.keys()
+
+
+def test_readings_are_found() -> None:
+    """Each way to read the wall clock is seen, and the monotonic clock is none."""
+    text = (
+        "from time import time_ns\nimport time\nx = time.time() + datetime.now() + time.monotonic()"
+    )
+
+    assert sorted(readings(ast.parse(text))) == ["datetime.now", "time.time", "time.time_ns"]
