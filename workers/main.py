@@ -265,7 +265,9 @@ class Worker:
     def _publish(self) -> None:
         self._sequence += 1
         view = self._shelf.view
-        unhealthy = sum(replica.uuid in view.unhealthy for replica in view.replicas.values())
+        replicas = {device.uuid: device.replicas for device in self._plan.devices}
+        # Not by each replica: with thousands of them that takes longer than all else here.
+        unhealthy = sum(replicas[uuid] for uuid in view.unhealthy)
         self._telemetry.publish(
             WorkerState(
                 epoch=self._epoch,
@@ -276,7 +278,7 @@ class Worker:
                 streams=self._servicer.streams,
                 healthy=len(view.replicas) - unhealthy,
                 unhealthy=unhealthy,
-                replicas={device.uuid: device.replicas for device in self._plan.devices},
+                replicas=replicas,
                 list_bytes=self._shelf.list_bytes(),
                 rpcs=self._servicer.rpcs.stats(),
                 answering=self._answering,

@@ -8,19 +8,15 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 
 from proto import deviceplugin_pb2 as api
-from proto import podresources_pb2 as pods
 from proto.deviceplugin_pb2_grpc import (
     DevicePluginStub,
     RegistrationServicer,
     add_RegistrationServicer_to_server,
-)
-from proto.podresources_pb2_grpc import (
-    PodResourcesListerServicer,
-    add_PodResourcesListerServicer_to_server,
 )
 from tests.fakes.service import PATIENCE
 
@@ -45,12 +41,6 @@ class Heard:
         return self.data.count(b"Unhealthy")
 
 
-class _Pods(PodResourcesListerServicer):
-    def List(self, request: object, context: object) -> pods.ListPodResourcesResponse:
-        del request, context
-        return pods.ListPodResourcesResponse()
-
-
 class Kubelet(RegistrationServicer):
     """The registration server, and a stream to each plugin that registers."""
 
@@ -71,7 +61,9 @@ class Kubelet(RegistrationServicer):
             path.unlink()
         self._server = grpc.server(ThreadPoolExecutor(8))
         add_RegistrationServicer_to_server(self, self._server)
-        add_PodResourcesListerServicer_to_server(_Pods(), self._server)
+        nobody: Any = grpc.unary_unary_rpc_method_handler(lambda request, context: b"")  # noqa: ARG005
+        lister = grpc.method_handlers_generic_handler("v1.PodResourcesLister", {"List": nobody})
+        self._server.add_generic_rpc_handlers((lister,))
         self._server.add_insecure_port(f"unix:{self.folder}.pods")
         self._server.add_insecure_port(f"unix:{self.folder}/kubelet.sock")
         listening = time.perf_counter()
@@ -99,7 +91,7 @@ class Kubelet(RegistrationServicer):
         return api.Empty()
 
     def _listen(self, resource: str, channel: grpc.Channel) -> None:
-        call = channel.unary_stream(LIST_AND_WATCH)  # without a deserialiser: bytes
+        call: Any = channel.unary_stream(LIST_AND_WATCH)  # without a deserialiser: bytes
         with contextlib.suppress(grpc.RpcError, ValueError):  # it ended, or its channel did
             for data in call(b"", wait_for_ready=True):
                 self.newest[resource] = heard = Heard(resource, time.perf_counter(), data)

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from tests.bench import calls, footprint, reactions, report
-from tests.bench.plugin import Plugin, other
+from tests.bench.plugin import MeasureError, Plugin, other
 from tests.bench.rows import Figures
 from tests.fakes import nvml_library
 
@@ -81,7 +81,11 @@ def main() -> int:
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
         nvml_library.build(Path(folder))
-        figures, theirs = measure(given, Path(folder))
+        try:
+            figures, theirs = measure(given, Path(folder))
+        except MeasureError as error:
+            print(error, file=sys.stderr)  # noqa: T201
+            return 1
     result = report.Report(report.machine(), load, figures, theirs)
     if given.json:
         given.json.write_bytes(msgspec.json.encode(result))

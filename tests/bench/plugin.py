@@ -4,6 +4,7 @@ import array
 import contextlib
 import json
 import os
+import queue
 import shlex
 import signal
 import subprocess
@@ -26,6 +27,10 @@ REDIRECT = (
     "mount -t tmpfs none /var/lib && mkdir -p /var/lib/kubelet/device-plugins && "
     'mount --bind "$0" /var/lib/kubelet/device-plugins && exec "$@"'
 )
+
+
+class MeasureError(Exception):
+    """A plugin does not do what is to be measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,5 +156,8 @@ def running(
     tree = plugin.start(folder, options, settings)
     try:
         yield tree
+    except queue.Empty as error:
+        log = (folder / "plugin.log").read_text()
+        raise MeasureError(f"cannot measure: the plugin sends no list; it says:\n{log}") from error
     finally:
         tree.stop()

@@ -1,16 +1,22 @@
 """What is measured, and the budgets."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
 Figures = dict[str, list[float]]
 """What was measured, by the row's key."""
 
-STATISTICS = {
+
+def p99(values: Sequence[float]) -> float:
+    """Return what 99 of 100 values are no greater than; of less than 100, the greatest."""
+    return sorted(values)[math.ceil(0.99 * len(values)) - 1]
+
+
+STATISTICS: Mapping[str, Callable[[Sequence[float]], float]] = {
     "median": median,
-    "p99": lambda values: sorted(values)[math.ceil(0.99 * len(values)) - 1],
+    "p99": p99,
     "worst": max,
 }
 
