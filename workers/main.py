@@ -15,7 +15,6 @@ from loguru import logger
 from proto import bus
 from proto.channel import Channel, ClosedError
 from proto.control import (
-    BEAT_EVERY,
     Beat,
     Configure,
     ExitCode,
@@ -25,6 +24,7 @@ from proto.control import (
     Stop,
     Unknown,
     WorkerSettings,
+    until_beat,
 )
 from proto.messages import NodeState, Reason, WorkerState
 from workers import devices, registration
@@ -32,8 +32,8 @@ from workers.identity import Identity
 from workers.kubelet import Endpoint, KubeletError, register
 from workers.servicer import Servicer, Shelf
 
-CHECK_EVERY = 5.0
-"""Seconds between two calls on our own socket."""
+CHECK_EVERY = 10.0
+"""Seconds between two calls on our own socket; each takes what ten seconds of idling take."""
 
 
 def main(settings: WorkerSettings, channel: Channel, epoch: int) -> int:
@@ -168,7 +168,7 @@ class Worker:
                 self._known.set()
             self._channel.send(Beat())
             self._publish()
-            await asyncio.sleep(BEAT_EVERY)
+            await asyncio.sleep(until_beat(time.monotonic()))
 
     async def _greet(self) -> None:
         """Tell an exporter that joins all there is to know, at once."""
@@ -220,7 +220,8 @@ class Worker:
                     logger.warning("not registered, retrying", error=str(error))
                 problem = str(error)
                 self._settle(registered=False)
-            await self._pause(registration.delay(self._failures) if self._failures else BEAT_EVERY)
+            next_look = until_beat(time.monotonic())
+            await self._pause(registration.delay(self._failures) if self._failures else next_look)
 
     def _settle(self, *, registered: bool) -> None:
         if registered is not self._settled:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.bench.calls import GPU, Calls
 from tests.bench.kubelet import Kubelet, kubelet
-from tests.bench.plugin import Plugin, Tree, running
+from tests.bench.plugin import Plugin, running
 from tests.bench.reactions import rest
 from tests.bench.rows import Figures
 from tests.fakes.service import short_folder

@@ -23,7 +23,8 @@ class Report(msgspec.Struct, frozen=True):
 
 def machine() -> str:
     """Return what tells this machine from others."""
-    return f"{os.cpu_count()} processors, Linux {platform.release()}, Python {platform.python_version()}"
+    kernel, python = platform.release(), platform.python_version()
+    return f"{os.cpu_count()} processors, Linux {kernel}, Python {python}"
 
 
 def read(path: Path) -> Report:
