@@ -28,6 +28,7 @@ from proto.control import (
 )
 from proto.messages import NodeState, Reason, WorkerState
 from workers import devices, registration
+from workers.devices import View
 from workers.identity import Identity
 from workers.kubelet import Endpoint, KubeletError, register
 from workers.servicer import Servicer, Shelf
@@ -194,8 +195,14 @@ class Worker:
         if view == before:
             return
         self._servicer.show(view)
+        # The streams come first: a kubelet should not wait for our words to others.
+        first = not self._known.is_set()
+        asyncio.get_running_loop().call_soon(self._tell, before, view, first)
+
+    def _tell(self, before: View, view: View, first: bool) -> None:  # noqa: FBT001
+        """Tell the exporter, and log what is new in *view*, the *first* one or another."""
         self._publish()
-        if not self._known.is_set():
+        if first:
             logger.info("listing", devices=len(view.replicas), unhealthy=len(view.unhealthy))
             return
         for uuid in before.unhealthy.keys() | view.unhealthy.keys():

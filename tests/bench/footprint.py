@@ -14,7 +14,7 @@ from tests.fakes.service import short_folder
 
 SCRAPES = 20
 FRESH = 3.0
-"""Seconds after the first list until a plugin that was just started has done all that a start is."""
+"""Seconds from the first list until a plugin has done all that belongs to a start."""
 
 
 def of_one_resource(plugin: Plugin, admissions: int, seconds: float) -> Figures:
