@@ -22,7 +22,6 @@ def until_beat(now: float) -> float:
     return BEAT_EVERY - now % BEAT_EVERY
 
 
-
 class ExitCode(enum.IntEnum):
     """What a process of ours tells its parent by its exit status."""
 
