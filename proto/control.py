@@ -5,6 +5,7 @@ import enum
 import msgspec
 
 from proto.cdi import CdiSettings
+from proto.cluster import Labelled
 from proto.messages import Inventory, Reason, ReasonKind
 from proto.recovery import Recovery
 from proto.xids import XidPolicy
@@ -287,4 +288,4 @@ class Settled(msgspec.Struct, frozen=True, tag=True):
 
 
 Order = Stop | Register | Unknown | MarkHealthy | Configure | ServiceState
-Report = Ready | Beat | Inventoried | NotReady | Marked | Settled
+Report = Ready | Beat | Inventoried | NotReady | Marked | Settled | Labelled

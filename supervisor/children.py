@@ -86,12 +86,18 @@ class Children:
         for name in self._children:
             self.heard(name)
 
-    def want(self, spec: Spec) -> None:
-        """Have a child of *spec*; its next start uses it."""
+    def want(self, spec: Spec, delay: float = 0.0) -> None:
+        """Have a child of *spec*; its next start uses it, and its first one has time."""
         self._specs[spec.name] = spec
         now = time.monotonic()
         child = self._children.get(spec.name)
-        self._become(spec.name, policy.wanted(child, now) if child else policy.new(now))
+        self._become(spec.name, policy.wanted(child, now) if child else policy.new(now + delay))
+
+    def hasten(self) -> None:
+        """Start those at once whose first start was to wait."""
+        for name, child in list(self._children.items()):
+            if child.state is State.BACKOFF and not child.starts:
+                self._become(name, policy.new(time.monotonic()))
 
     def unwant(self, name: str, order: Stop) -> None:
         """Ask a child to end, for good."""

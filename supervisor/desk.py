@@ -84,6 +84,7 @@ class Desk:
             self._problem = str(error)
             return
         self._problem = ""
+        logger.warning("operators' socket was deleted and made anew", path=str(self._path))
         self._listener.close()
         self._listener, self._identity = listener, Identity.of(str(self._path))
 

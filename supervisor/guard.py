@@ -3,7 +3,7 @@
 import hmac
 import os
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from proto.exporter import HttpGuard
@@ -24,7 +24,7 @@ class Guard:
     files: HttpGuard
     context: ssl.SSLContext | None
     """None: plain HTTP."""
-    token: str
+    token: str = field(repr=False)
     stamps: tuple[tuple[int, int], ...]
 
     def permits(self, request: Request) -> bool:

@@ -141,8 +141,11 @@ def _trace(record: "Record") -> str:
     if error is None or error.traceback is None:
         return ""
     frames = []
-    trace: TracebackType | None = error.traceback
+    cause = error.value
+    while isinstance(cause, BaseExceptionGroup):
+        cause = cause.exceptions[0]  # a group says nothing of what happened
+    trace: TracebackType | None = cause.__traceback__ if cause else error.traceback
     while trace:
         frames.append(f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}")
         trace = trace.tb_next
-    return f" [{type(error.value).__name__}: {error.value} at {' < '.join(reversed(frames))}]"
+    return f" [{type(cause).__name__}: {cause} at {' < '.join(reversed(frames))}]"

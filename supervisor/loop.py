@@ -21,6 +21,7 @@ from loguru import logger
 from multiprocess import connection
 
 from proto.channel import ClosedError
+from proto.cluster import Labelled
 from proto.control import (
     Beat,
     Configure,
@@ -40,6 +41,7 @@ from proto.messages import Inventory, Reason, ReasonKind
 from proto.requests import Answer
 from supervisor.child import Spec
 from supervisor.children import Children
+from supervisor.choice import Wish
 from supervisor.desk import Desk
 from supervisor.maintenance import Maintenance
 from supervisor.policy import State
@@ -59,7 +61,7 @@ STOP_WITHIN = 4.5
 class Supervisor:
     """Starts the children, keeps them running, and stops them."""
 
-    def __init__(self, load: Callable[[], Service]) -> None:
+    def __init__(self, load: Callable[[Wish], Service]) -> None:
         """Begin with what *load* returns, now and after each change of the configuration."""
         self._reload = Reload(load)
         self._service = self._reload.service
@@ -78,7 +80,7 @@ class Supervisor:
     def run(self) -> int:
         """Live: start all, serve events until told to stop, stop all."""
         for spec in self._service.children:
-            self._children.want(spec)
+            self._children.want(spec, self._service.label_wait if spec.essential else 0.0)
         while not self._finished():
             self._on_deadlines(time.monotonic())
             self._on_events(self._wait(time.monotonic()))
@@ -140,9 +142,8 @@ class Supervisor:
                 self._on_ready(name)
             case Beat():
                 self._children.heard(name)
-            case Inventoried():
-                self._inventory = report.inventory
-                self._on_inventory(report.inventory)
+            case Inventoried() | Labelled():
+                self._on_found(report)
             case NotReady():
                 self._on_not_ready(name, report)
             case Marked():
@@ -153,6 +154,15 @@ class Supervisor:
                 self._tell_systemd()
             case _:
                 logger.error("an order came up", child=name, order=type(report).__name__)
+
+    def _on_found(self, report: Inventoried | Labelled) -> None:
+        if isinstance(report, Inventoried):
+            self._inventory = report.inventory
+            self._on_inventory(report.inventory)
+            return
+        if self._reload.labelled(report.value):
+            self._on_configuration()
+        self._children.hasten()
 
     def _on_inventory(self, inventory: Inventory) -> None:
         """Start a worker for each new resource, stop those that are gone, tell the others."""

@@ -1,6 +1,7 @@
 """The composition root: parse, read the settings, put the objects together, run, exit."""
 
 import argparse
+import functools
 import importlib
 import json
 import os
@@ -23,7 +24,14 @@ from supervisor.child import TITLE
 from supervisor.configuration import plain
 from supervisor.loop import Supervisor
 from supervisor.preload import preload
-from supervisor.service import DISTRIBUTION, BusyError, compose, remove_dead_sockets, runtime_folder
+from supervisor.service import (
+    DISTRIBUTION,
+    BusyError,
+    compose,
+    remove_dead_sockets,
+    require_api_client,
+    runtime_folder,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -105,12 +113,14 @@ def _run(flags: Mapping[str, str]) -> int:
     os.umask(0o077)
     environment = dict(os.environ)
     wanted = settings.load(flags, environment)
+    require_api_client(wanted)
     logs.set_up("supervisor", wanted.service.log_format, wanted.service.log_level)
     for notice in wanted.notices:
         logger.warning("taken without effect", setting=notice)
     with runtime_folder(Path(wanted.service.runtime_dir)):
-        preload()
-        code = Supervisor(lambda: compose(settings.load(flags, environment))).run()
+        preload(api_client=wanted.service.uses_api_server)
+        load = functools.partial(settings.load, flags, environment)
+        code = Supervisor(lambda wish: compose(load(wish))).run()
         remove_dead_sockets(Path(wanted.service.device_plugin_path))
     # Not return: the interpreter would wait, for ever, for a child that the kernel cannot kill.
     sys.stdout.flush()

@@ -2,6 +2,7 @@
 
 from proto.control import AllocationPolicy, DeviceIdStrategy, DeviceListStrategy
 from supervisor import logs
+from supervisor.cluster_options import CLUSTER
 from supervisor.configuration import Discovery, MigStrategy
 from supervisor.option import Option, boolean, number, one_of, several
 
@@ -12,6 +13,7 @@ OPTIONS = (
         "configuration file, YAML or JSON",
         ("CONFIG_FILE",),
     ),
+    *CLUSTER,
     Option(
         ("--resource-config",),
         "service.resourceConfig",

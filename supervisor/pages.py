@@ -10,8 +10,6 @@ from supervisor.page import POLICY, page
 from supervisor.snapshot import Snapshot
 from supervisor.status import About, status
 
-HEADERS = (("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff"))
-
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -26,11 +24,11 @@ def answer(path: str, snapshot: Snapshot, about: About) -> Answer | None:
     match path:
         case "/status":
             kind, body = "application/json", msgspec.json.encode(_status(snapshot, about)) + b"\n"
-            return Answer((("Content-Type", kind), *HEADERS), body)
+            return Answer((("Content-Type", kind),), body)
         case "/":
             kind, body = "text/html; charset=utf-8", page(_status(snapshot, about)).encode()
             policy = ("Content-Security-Policy", POLICY)
-            return Answer((("Content-Type", kind), policy, *HEADERS), body)
+            return Answer((("Content-Type", kind), policy), body)
         case _:
             return None
 

@@ -3,6 +3,7 @@
 import msgspec
 
 from proto.exporter import HttpGuard
+from supervisor.choice import Choice, Fallback, Wish, choose, listing
 from supervisor.logs import Format, Level
 
 
@@ -10,6 +11,13 @@ class Service(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields
     """What is no part of the file: where this service lives on its machine."""
 
     config_file: str = ""
+    config_dir: str = ""
+    config_label: str = "nvidia.com/device-plugin.config"
+    config_default: str = ""
+    config_fallback_strategies: tuple[Fallback, ...] = (Fallback.NAMED, Fallback.SINGLE)
+    node_name: str = ""
+    node_events: bool = False
+    node_condition: bool = False
     resource_config: str = ""
     device_plugin_path: str = "/var/lib/kubelet/device-plugins"
     kubelet_socket: str | None = None
@@ -38,6 +46,16 @@ class Service(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields
         return f"{self.device_plugin_path}/kubelet.sock"
 
     @property
+    def follows_label(self) -> bool:
+        """Whether the node's label chooses the configuration."""
+        return bool(self.config_dir and self.node_name)
+
+    @property
+    def uses_api_server(self) -> bool:
+        """Whether anything is asked of, or told to, the Kubernetes API."""
+        return self.node_events or self.node_condition or self.follows_label
+
+    @property
     def guard(self) -> HttpGuard:
         """Who may ask the exporter."""
         return HttpGuard(
@@ -46,3 +64,29 @@ class Service(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields
             self.metrics_client_ca,
             self.metrics_token_file,
         )
+
+
+def choose_file(service: Service, wish: Wish) -> Choice:
+    """Return which file of the folder to read; ValueError says what does not go together."""
+    for flag, wanted in (("events", service.node_events), ("condition", service.node_condition)):
+        if wanted and not service.node_name:
+            raise ValueError(f"--node-{flag} without --node-name: name the node")
+    if not service.config_dir:
+        return Choice("")
+    if service.config_file:
+        raise ValueError("--config-dir beside --config-file: choose one")
+    default, fallbacks = service.config_default, service.config_fallback_strategies
+    try:
+        chosen = choose(listing(service.config_dir), wish, default, fallbacks)
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise ValueError(f'--config-dir "{service.config_dir}": {why}') from error
+    if wish.label is None and service.follows_label:
+        problem = "cannot tell the node's label: the API server has not answered yet"
+        return Choice(chosen.name, problem)
+    return chosen
+
+
+def configuration_file(service: Service, chosen: Choice) -> str:
+    """Return the path of the configuration file; empty for none."""
+    return f"{service.config_dir}/{chosen.name}" if chosen.name else service.config_file

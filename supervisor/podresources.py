@@ -80,7 +80,7 @@ class PodResources:
             answer = await stub.List(api.ListPodResourcesRequest(), timeout=ANSWER_WITHIN)
         if answer is None:  # how grpc.aio tells that it could not decode it
             raise NonsenseError
-        return tuple(allocations(answer, self._planned()))
+        return allocations(answer, self._planned())
 
     def _on_failed(self, error: Exception) -> None:
         match error:
@@ -98,8 +98,15 @@ class PodResources:
 
 def allocations(
     answer: api.ListPodResourcesResponse, resources: frozenset[str]
-) -> Iterator[Allocation]:
-    """Yield each device of our *resources* that a container holds."""
+) -> tuple[Allocation, ...]:
+    """Return each device of our *resources* that a container holds, once however often it is told.
+
+    Twice would be two series of one name, and a device too many in use.
+    """
+    return tuple(dict.fromkeys(_told(answer, resources)))
+
+
+def _told(answer: api.ListPodResourcesResponse, resources: frozenset[str]) -> Iterator[Allocation]:
     for pod in answer.pod_resources:
         for container in pod.containers:
             for devices in container.devices:

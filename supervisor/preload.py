@@ -17,11 +17,15 @@ MODULES = (
 )
 
 
-def preload() -> None:
+API_CLIENT = ("supervisor.cluster",)
+"""What only the child needs that speaks with the Kubernetes API."""
+
+
+def preload(*, api_client: bool) -> None:
     """Import the children's modules, and keep the collector from writing to the shared pages."""
     # gRPC's own log, beside ours on stderr, tells of every peer that hangs up.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    for module in MODULES:
+    for module in MODULES + (API_CLIENT if api_client else ()):
         importlib.import_module(module)
     gc.collect()
     gc.freeze()

@@ -8,6 +8,7 @@ import msgspec
 from loguru import logger
 
 from proto.control import ConfigurationState
+from supervisor.choice import Wish
 from supervisor.served import Service
 from supervisor.settings import SettingsError
 
@@ -17,38 +18,62 @@ Stamp = tuple[int, int, int] | None
 class Reload:
     """The service by the newest good configuration."""
 
-    def __init__(self, load: Callable[[], Service]) -> None:
+    def __init__(self, load: Callable[[Wish], Service]) -> None:
         """Begin with what *load* returns; SettingsError if that is no good."""
         self._load = load
-        self.service = load()
+        self._label: str | None = None
+        self.service = load(Wish())
         self.state = _state(self.service)
-        self._stamp = _stamp(self.service.configuration_file)
+        self._stamps = _stamps(self.service)
+        if problem := self.state.problem:
+            logger.warning("the configuration may change", reason=problem, **_file(self.service))
+
+    def labelled(self, value: str) -> bool:
+        """Take note of the node's label; return whether that is news."""
+        before, self._label = self._label, value
+        return value != before
 
     def is_due(self) -> bool:
-        """Return whether the file is another than when it was read last."""
-        return _stamp(self.service.configuration_file) != self._stamp
+        """Return whether the file, or the choice of files, is another than when last read."""
+        return _stamps(self.service) != self._stamps
 
     def again(self) -> Service:
         """Return the service by the configuration as it is now, or as it was if that is no good."""
         # Before it is read: a change in the middle of that is then one more.
-        self._stamp = _stamp(self.service.configuration_file)
+        self._stamps = _stamps(self.service)
         try:
-            service = self._load()
+            service = self._load(Wish(self._label, self.service.chosen))
         except SettingsError as error:
-            if str(error) != self.state.problem:
-                logger.error("the configuration stays as it was", reason=str(error))
-            self.state = msgspec.structs.replace(self.state, problem=str(error))
+            self._complain(str(error))
             return self.service
+        self._complain(service.configuration_problem)
         if service.configuration_hash == self.state.hash:
-            self.state = msgspec.structs.replace(self.state, problem="")
             return self.service
-        logger.info("the configuration is new", hash=service.configuration_hash)
+        logger.info("the configuration is new", hash=service.configuration_hash, **_file(service))
         self.service, self.state = service, _state(service)
         return service
 
+    def _complain(self, problem: str) -> None:
+        """Show a problem, and log it once until it changes."""
+        if problem and problem != self.state.problem:
+            logger.error("the configuration stays as it was", reason=problem)
+        self.state = msgspec.structs.replace(self.state, problem=problem)
+
+
+def _file(service: Service) -> dict[str, str]:
+    """Return the file as a field of a log line, where there is more than one to choose from."""
+    return {"file": service.chosen or "none"} if service.configuration_folder else {}
+
 
 def _state(service: Service) -> ConfigurationState:
-    return ConfigurationState(hash=service.configuration_hash, loaded=time.time())
+    return ConfigurationState(
+        hash=service.configuration_hash, loaded=time.time(), problem=service.configuration_problem
+    )
+
+
+def _stamps(service: Service) -> tuple[Stamp, Stamp]:
+    """Return what is another when the file, or the folder that it is chosen in, is another."""
+    return _stamp(service.configuration_file), _stamp(service.configuration_folder)
 
 
 def _stamp(path: str) -> Stamp:

@@ -157,6 +157,10 @@ def _allocations(
     known = {(worker.resource, uuid) for worker in workers for uuid in worker.replicas}
     for resource, uuid in sorted(known | held.keys()):
         yield Sample("devices_allocated", held[resource, uuid], (resource, uuid))
-    for one in allocations if named else ():
-        labels = (one.resource, one.uuid, one.replica, one.namespace, one.pod, one.container)
+    # Each once: an id that is none of ours, such as "x::" beside "x", must not spoil a scrape.
+    holders = dict.fromkeys(
+        (one.resource, one.uuid, one.replica, one.namespace, one.pod, one.container)
+        for one in (allocations if named else ())
+    )
+    for labels in holders:
         yield Sample("allocation_info", 1, labels)

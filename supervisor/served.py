@@ -27,7 +27,15 @@ class Service:
     fail_on_init_error: bool
     limits: Limits
     configuration_file: str = ""
+    configuration_folder: str = ""
+    """In which a label, or else a default, chooses the file."""
     configuration_hash: str = ""
+    configuration_problem: str = ""
+    """Why the file is not the one that the node's label names."""
+    chosen: str = ""
+    """The file's name in the folder."""
+    label_wait: float = 0.0
+    """Seconds for which the monitor waits for the node's label at the start."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import functools
+import importlib.util
 import socket
 from collections.abc import Iterator
 from importlib import metadata
@@ -13,6 +14,7 @@ from msgspec.structs import replace
 from health import trace, xid_policy
 from proto import folders, requests
 from proto.cdi import CdiSettings
+from proto.cluster import ClusterSettings
 from proto.control import (
     Configure,
     DeviceListStrategy,
@@ -32,14 +34,19 @@ from simulator.live import LiveNode
 from supervisor.child import Logging, Process, Spec
 from supervisor.configuration import Flags
 from supervisor.maintenance import MONITOR
+from supervisor.placement import configuration_file
 from supervisor.plan import Rules, plan
 from supervisor.policy import Limits
 from supervisor.served import Service
-from supervisor.settings import Settings, endpoint
+from supervisor.settings import Settings, SettingsError, endpoint
 
 DISTRIBUTION = "gpu-sharing-plugin"
 URL_FILE = "exporter.url"
 LOCAL_SOCKET = "exporter.sock"
+
+LABEL_WAIT = 10.0
+"""Seconds for which nothing is served at the start while the node's label is not known."""
+
 CDI_STRATEGIES = {DeviceListStrategy.CDI_ANNOTATIONS, DeviceListStrategy.CDI_CRI}
 
 
@@ -78,6 +85,15 @@ def runtime_folder(path: Path) -> Iterator[None]:
                 (path / name).unlink(missing_ok=True)
 
 
+def require_api_client(settings: Settings) -> None:
+    """Raise SettingsError if the API server is to be used and the library for it is missing."""
+    if settings.service.uses_api_server and importlib.util.find_spec("lightkube") is None:
+        raise SettingsError(
+            "cannot use the Kubernetes API for --node-events, --node-condition or --config-dir "
+            "with --node-name: install gpu-sharing-plugin[cluster], or lightkube"
+        )
+
+
 def compose(settings: Settings) -> Service:
     """Return the service that *settings* describe."""
     health = settings.configuration.health
@@ -100,6 +116,7 @@ def compose(settings: Settings) -> Service:
         children=(
             Spec(MONITOR, "health.main", _monitor(settings, paths), (MarkHealthy,), essential=True),
             Spec("exporter", "supervisor.exporter", exporter, takes=(ServiceState,)),
+            *_cluster(settings, paths),
         ),
         plan=functools.partial(plan, _rules(settings)),
         worker=functools.partial(_worker, paths, float(health.stale_after), _handout(settings)),
@@ -109,8 +126,12 @@ def compose(settings: Settings) -> Service:
         fail_on_init_error=settings.configuration.flags.fail_on_init_error,
         running_call=functools.partial(trace.read, paths.trace),
         limits=Limits(silence=health.hang_after, urgent_delay=health.stale_after / 4),
-        configuration_file=settings.service.config_file,
+        configuration_file=configuration_file(settings.service, settings.choice),
+        configuration_folder=settings.service.config_dir,
         configuration_hash=settings.fingerprint(),
+        configuration_problem=settings.choice.problem,
+        chosen=settings.choice.name,
+        label_wait=LABEL_WAIT if settings.service.follows_label else 0.0,
     )
 
 
@@ -122,6 +143,20 @@ def _paths(settings: Settings) -> Paths:
         kubelet_socket=settings.service.registration_socket,
         plugin_folder=settings.service.device_plugin_path,
     )
+
+
+def _cluster(settings: Settings, paths: Paths) -> Iterator[Spec]:
+    """Yield the child that speaks with the Kubernetes API, if there is anything to say."""
+    service = settings.service
+    if service.uses_api_server:
+        told = ClusterSettings(
+            health_bus=paths.health_bus,
+            node=service.node_name,
+            events=service.node_events,
+            condition=service.node_condition,
+            label=service.config_label if service.follows_label else "",
+        )
+        yield Spec("cluster", "supervisor.cluster", told, takes=(Unknown,))
 
 
 def _monitor(settings: Settings, paths: Paths) -> MonitorSettings:

@@ -15,11 +15,12 @@ from health import xid_policy
 from proto.control import DeviceListStrategy
 from simulator.node import Node, NodeError, complete
 from supervisor import files, logs, naming, sharing
+from supervisor.choice import Choice, Wish
 from supervisor.configuration import Configuration, Pattern, XidRule, decode, plain
 from supervisor.explain import explain
 from supervisor.option import Option
 from supervisor.options import OPTIONS
-from supervisor.placement import Service
+from supervisor.placement import Service, choose_file, configuration_file
 
 SOCKET_PATH_LIMIT = 107
 """Bytes of a unix socket's path on Linux, without its final NUL."""
@@ -60,6 +61,8 @@ class Settings:
     """The simulated node to serve instead of the real one."""
     xids: xid_policy.Wishes
     """What the operator says about Xids, from the file and the environment."""
+    choice: Choice
+    """The file of `--config-dir`, if there is such a folder."""
     sources: Mapping[str, str]
     """Where each value of the configuration comes from, by its path."""
     notices: tuple[str, ...] = ()
@@ -67,11 +70,16 @@ class Settings:
 
     def fingerprint(self) -> str:
         """Return what is another text for other settings."""
-        text = msgspec.json.encode((plain(self.configuration), self.service, self.node))
+        parts = (plain(self.configuration), self.service, self.node, self.choice.name)
+        text = msgspec.json.encode(parts)
         return hashlib.sha256(text).hexdigest()[:12]
 
 
-def load(flags: Mapping[str, str], environment: Mapping[str, str]) -> Settings:
+def load(
+    flags: Mapping[str, str],
+    environment: Mapping[str, str],
+    wish: Wish = Wish(),  # noqa: B008 - it is frozen
+) -> Settings:
     """Return the settings: *flags* by path over *environment* over the file over defaults.
 
     Raises SettingsError.
@@ -81,11 +89,16 @@ def load(flags: Mapping[str, str], environment: Mapping[str, str]) -> Settings:
         if option.path in flags:
             values[option.path] = _parse(option, option.flags[0], flags[option.path])
             sources[option.path] = "flag"
-    content = _read_file(str(values.get("service.configFile", "")))
+    given: dict[str, Any] = {}
+    for path, value in values.items():
+        _put(given, path.split("."), value)
+    service = msgspec.convert(given.pop("service", {}), Service)
+    chosen = _choose(service, wish)
+    content = _read_file(configuration_file(service, chosen))
     sources = {**dict.fromkeys(_leaves(content), "file"), **sources}
     for path, value in values.items():
-        _put(content, path.split("."), value)
-    service = msgspec.convert(content.pop("service", {}), Service)
+        if not path.startswith("service."):
+            _put(content, path.split("."), value)
     configuration = _convert(content)
     _check(configuration, service)
     xids, malformed = _xids(configuration, environment)
@@ -96,6 +109,7 @@ def load(flags: Mapping[str, str], environment: Mapping[str, str]) -> Settings:
         address=_address(service.metrics_address),
         node=_node(service.simulated_node),
         xids=xids,
+        choice=chosen,
         sources={path: sources.get(path, "default") for path in _leaves(plain(configuration))},
         notices=(*_notices(configuration), *malformed),
     )
@@ -121,6 +135,13 @@ def _parse(option: Option, name: str, text: str) -> object:
         return option.parse(text)
     except ValueError as error:
         raise SettingsError(f'cannot use {name}="{text}": {error}') from error
+
+
+def _choose(service: Service, wish: Wish) -> Choice:
+    try:
+        return choose_file(service, wish)
+    except ValueError as error:
+        raise SettingsError(f"cannot use {error}") from error
 
 
 def _put(tree: dict[str, Any], path: list[str], value: object) -> None:

@@ -30,6 +30,9 @@ CONNECTIONS = 256
 LONGEST_HEADERS = 16 << 10
 """Bytes of a request's head."""
 
+ALWAYS = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
+"""Headers of every answer: it is of this moment, and is what it says it is."""
+
 Message = MutableMapping[str, Any]
 
 
@@ -132,7 +135,8 @@ def _application(
         del receive  # a body has no meaning here
         response = _response(scope, answer)
         length = (b"content-length", str(len(response.body)).encode())
-        headers = [(name.lower().encode(), value.encode()) for name, value in response.headers]
+        given = {name.lower(): value for name, value in response.headers}
+        headers = [(name.encode(), value.encode()) for name, value in (ALWAYS | given).items()]
         start = {"type": "http.response.start", "status": response.status}
         await send({**start, "headers": [*headers, length]})
         await send({"type": "http.response.body", "body": response.body})

@@ -101,7 +101,7 @@ def problems(status: Status) -> list[str]:
     if node.persisted is False:
         found.append("the state folder takes no writes: a restart would forget the faults")
     if configuration and configuration.problem:
-        found.append(f"the newest configuration was refused: {configuration.problem}")
+        found.append(f"configuration: {configuration.problem}")
     found += [
         f"{claim.container} holds {claim.devices} {claim.resource} that the node no longer has"
         for claim in claims(status.strays or ())

@@ -45,6 +45,8 @@ class Endpoint:
         self._path = path
         self._servicer = servicer
         self._server: grpc.aio.Server | None = None
+        self.answering = True
+        """What the last check found."""
         self._wanted = False
         """Whether it was to be served, with or without success."""
         self._identity: Identity | None = None
@@ -56,7 +58,7 @@ class Endpoint:
     async def serve(self) -> None:
         """Serve on a new socket; raise KubeletError where that is not possible."""
         self._wanted = True
-        _require_free(self._path)
+        require_free(self._path)
         self._server = server = grpc.aio.server()
         add_DevicePluginServicer_to_server(self._servicer, server)
         server.add_registered_method_handlers(SERVICE, {"ListAndWatch": _of_bytes(self._servicer)})
@@ -72,8 +74,11 @@ class Endpoint:
         self._identity = Identity.of(self._path)
         await server.start()
 
-    async def answers(self) -> bool:
-        """Return whether a call on our own socket is answered, as it has to be for the kubelet."""
+    async def check(self) -> None:
+        """Find out whether a call on our own socket is answered, as it is for the kubelet."""
+        self.answering = await self._answers()
+
+    async def _answers(self) -> bool:
         if self._server is None:
             return not self._wanted  # before it is to be served there is nothing to call
         async with grpc.aio.insecure_channel(f"unix:{self._path}", CLIENT_OPTIONS) as channel:
@@ -113,9 +118,13 @@ def _remove(path: str) -> None:
         Path(path).unlink()
 
 
-def _require_free(path: str) -> None:
-    """Raise KubeletError if somebody serves on *path*: gRPC would silently take the socket away."""
-    with socket.socket(socket.AF_UNIX) as probe:
+def require_free(path: str) -> None:
+    """Raise KubeletError if somebody serves on *path*: we would silently take the place away."""
+    try:
+        probe = socket.socket(socket.AF_UNIX)
+    except OSError as error:  # no descriptor is left
+        raise KubeletError(f'cannot listen on "{path}": {error.strerror}') from error
+    with probe:
         probe.setblocking(False)
         try:
             probe.connect(path)

@@ -68,14 +68,14 @@ class Worker:
         )
         self._kubelet = 0
         self._registered_with: int | None = None
-        self._registrations = 0
-        self._answering = True
         self._met: Identity | None = None
-        """The socket of the kubelet with which we are registered."""
+        """The socket of the kubelet with which we are registered, or register just now."""
+        self._calling: asyncio.Timeout | None = None
+        """Ends the call that registers, while there is one."""
         self._settled: bool | None = None
         """What the supervisor was told of that."""
         self._streamed = 0.0
-        self._failures = 0
+        self._registrations = self._failures = 0
         self._known = asyncio.Event()
         self._nudge = asyncio.Event()
         self._stop: asyncio.Future[Stop] = asyncio.get_running_loop().create_future()
@@ -143,6 +143,10 @@ class Worker:
         self._kubelet += 1
         self._failures = 0
         self._nudge.set()
+        if self._calling:
+            # The kubelet that was called may never answer; it is not the one that counts any more.
+            self._calling.reschedule(asyncio.get_running_loop().time())
+            self._calling = None
 
     def _on_stop(self, order: Stop) -> None:
         asyncio.get_running_loop().remove_reader(self._channel.fileno())
@@ -181,7 +185,7 @@ class Worker:
         """Call on our own socket now and then: what the kubelet cannot reach is not alive."""
         while True:
             await asyncio.sleep(CHECK_EVERY)
-            self._answering = await self._endpoint.answers()
+            await self._endpoint.check()
 
     def _silent(self) -> bool:
         return time.monotonic() - self._heard > self._stale_after
@@ -223,6 +227,7 @@ class Worker:
                 self._settle(registered=bool(self._settings.paths.kubelet_socket))
             except KubeletError as error:
                 self._failures += 1
+                self._met = None
                 if str(error) != problem:
                     logger.warning("not registered, retrying", error=str(error))
                 problem = str(error)
@@ -260,15 +265,22 @@ class Worker:
             self._shelf.open()
             await self._endpoint.serve()
         if self._settings.paths.kubelet_socket:
-            paths, resource = self._settings.paths, self._plan.resource
-            met, self._met = Identity.of(paths.kubelet_socket), None
-            await register(paths.kubelet_socket, self._settings.endpoint, resource)
-            self._met = met
+            await self._call_kubelet(self._settings.paths.kubelet_socket)
             self._registrations += 1
             logger.info("registered", why=reason, endpoint=self._settings.endpoint)
         self._registered_with = kubelet
         self._streamed = time.monotonic()
         self._publish()
+
+    async def _call_kubelet(self, path: str) -> None:
+        self._met = Identity.of(path)
+        try:
+            async with asyncio.timeout(None) as self._calling:
+                await register(path, self._settings.endpoint, self._plan.resource)
+        except TimeoutError as error:
+            raise KubeletError(f'cannot register at "{path}": a newer kubelet came') from error
+        finally:
+            self._calling = None
 
     def _publish(self) -> None:
         self._sequence += 1
@@ -289,6 +301,6 @@ class Worker:
                 replicas=replicas,
                 list_bytes=self._shelf.list_bytes(),
                 rpcs=self._servicer.rpcs.stats(),
-                answering=self._answering,
+                answering=self._endpoint.answering,
             )
         )

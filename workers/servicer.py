@@ -25,7 +25,7 @@ AllocateContext = grpc.aio.ServicerContext[api.AllocateRequest, api.AllocateResp
 ANSWERED = 0.01
 """Seconds after which an answer is out, so that nobody waits for its log line."""
 
-MOST_CONTAINERS = 1000
+MOST_CONTAINERS = 100
 """In one request; a kubelet asks for one. A million of them fit into 2 MB and take 600 MB."""
 
 OPTIONS = api.DevicePluginOptions(get_preferred_allocation_available=True)

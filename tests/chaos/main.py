@@ -35,27 +35,33 @@ def _times(seconds: list[float]) -> str:
 
 def main() -> int:
     """Run, show the table, and return the exit code."""
+    given = _arguments()
+    kinds = {given.only: KINDS[given.only]} if given.only else KINDS
+    results, code = Results(), 0
+    steps = schedule(kinds, given.seed, given.faults)
+    try:
+        with short_folder() as folder:
+            asyncio.run(run(folder, given.seed, steps, given.noise, results))
+    except ViolationError as error:
+        print(f"cannot go on, --seed {given.seed} found: {error}", file=sys.stderr)  # noqa: T201
+        code = 1
+    except KeyboardInterrupt:
+        code = 130
+    if given.json:
+        given.json.write_text(json.dumps({"faults": results.faults, "repairs": results.repairs}))
+    print(table(results))  # noqa: T201
+    print(f"\nseed {given.seed}: {results.happened} faults; {results.admitted} pods admitted")  # noqa: T201
+    return code
+
+
+def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/chaos", description=__doc__)
     parser.add_argument("--seed", type=int, default=1, help="makes the schedule")
     parser.add_argument("--faults", type=int, default=60, help="how many, at least")
     parser.add_argument("--noise", type=float, default=5.0, help="by how much bounds are stretched")
     parser.add_argument("--json", type=Path, help="write all times to this file, in seconds")
     parser.add_argument("--only", choices=KINDS, metavar="FAULT", help="this kind of fault alone")
-    given = parser.parse_args()
-    kinds = {given.only: KINDS[given.only]} if given.only else KINDS
-    steps = schedule(kinds, given.seed, given.faults)
-    try:
-        with short_folder() as folder:
-            results = asyncio.run(run(folder, given.seed, steps, given.noise))
-    except ViolationError as error:
-        print(f"cannot go on, --seed {given.seed} found: {error}", file=sys.stderr)  # noqa: T201
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    if given.json:
-        given.json.write_text(json.dumps({"faults": results.faults, "repairs": results.repairs}))
-    print(f"{table(results)}\n\nseed {given.seed}; {results.admitted} pods admitted meanwhile")  # noqa: T201
-    return 0
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -49,11 +49,13 @@ async def state_folder_unusable(world: World, dice: Random) -> AsyncIterator[Non
     state.mkdir()
 
 
-@fault("socket of the bus deleted", "files", promise=REJOIN, weight=3)
-async def bus_socket_deleted(world: World, dice: Random) -> AsyncIterator[None]:
+@fault("runtime socket deleted", "files", promise=REJOIN, weight=3)
+async def runtime_socket_deleted(world: World, dice: Random) -> AsyncIterator[None]:
     """Delete a socket of the runtime folder, as cleaners of /run do; then somebody has to join."""
-    (world.folder / dice.choice(("health.ipc", "telemetry.ipc"))).unlink(missing_ok=True)
+    path = world.folder / dice.choice(("health.ipc", "telemetry.ipc", "control.sock"))
+    path.unlink(missing_ok=True)
     await asyncio.sleep(dice.choice((0.0, 1.5)))
     victim = dice.choice(CHILDREN)
     await world.replaced(victim, world.strike(victim, signal.SIGKILL))
+    await world.until(path.exists, path.name)
     yield

@@ -28,7 +28,7 @@ async def kubelet_restarts(world: World, dice: Random) -> AsyncIterator[None]:
     yield
 
 
-@fault("kubelet flaps", "kubelet", promise=LISTED, weight=2)
+@fault("kubelet flaps", "kubelet", promise=LOOK, weight=2)
 async def kubelet_flaps(world: World, dice: Random) -> AsyncIterator[None]:
     """Restart the kubelet again and again."""
     for _ in range(dice.randint(2, 6)):

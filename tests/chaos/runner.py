@@ -43,18 +43,21 @@ class Results:
 
     faults: dict[str, list[float]] = field(default_factory=dict)
     repairs: dict[str, list[float]] = field(default_factory=dict)
+    happened: int = 0
+    """Faults, those that came in pairs too; of these nobody knows whose time it was."""
     admitted: int = 0
+    """Pods that got what they asked for."""
 
 
 class Runner:
     """One run."""
 
-    def __init__(self, made: World, noise: float) -> None:
+    def __init__(self, made: World, noise: float, results: Results) -> None:
         self._world = made
         self._noise = noise
         self._first: dict[str, Size] = {}
         self._last: deque[str] = deque(maxlen=KEPT)
-        self.results = Results()
+        self._results = results
 
     async def settle_first(self) -> None:
         """Wait until the service has begun."""
@@ -77,12 +80,12 @@ class Runner:
             for kind in kinds:
                 await stack.enter_async_context(kind.story(self._world, dice))
             took = await self._settled(label)
-            self._note(self.results.faults, kinds, took)
+            self._note(self._results.faults, kinds, took)
             self._begin(sum(kind.back or kind.promise for kind in kinds))
             await stack.aclose()
             if any(kind.back for kind in kinds):
                 took = await self._settled(f"{label}, repaired")
-                self._note(self.results.repairs, [k for k in kinds if k.back], took)
+                self._note(self._results.repairs, [k for k in kinds if k.back], took)
             await self._calm(label)
             print(f"{label} ({time.monotonic() - begun:.1f} s)", file=sys.stderr)  # noqa: T201
         except TimeoutError as error:
@@ -137,12 +140,17 @@ class Runner:
         raise ViolationError("\n".join(lines))
 
 
-async def run(folder: Path, seed: int, steps: Sequence[Step], noise: float) -> Results:
-    """Let the faults of all *steps* happen; ViolationError when something does not hold."""
+async def run(
+    folder: Path, seed: int, steps: Sequence[Step], noise: float, results: Results
+) -> None:
+    """Let the faults of all *steps* happen, and add to the *results* as it goes on.
+
+    ViolationError when something does not hold.
+    """
     async with world(folder, seed) as made:
-        runner = Runner(made, noise)
+        runner = Runner(made, noise, results)
         await runner.settle_first()
         for step in steps:
             await runner.step(step)
-        runner.results.admitted = made.admitted
-        return runner.results
+            results.happened += len(step.names)
+            results.admitted = made.admitted

@@ -29,10 +29,7 @@ class TroubledKubelet(Kubelet):
         self._restart: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Listen, also after a time without ears."""
-        if self._deaf:
-            self._deaf.close()
-            self._deaf = None
+        """Listen; whoever called while we had no ears still waits."""
         self.socket.unlink(missing_ok=True)
         self.habits = self._versions.choice(list(VERSIONS.values()))
         await super().start()
@@ -47,6 +44,8 @@ class TroubledKubelet(Kubelet):
         """Take connections and never answer one."""
         await self.stop()
         self.socket.unlink(missing_ok=True)
+        if self._deaf:
+            self._deaf.close()
         self._deaf = socket.socket(socket.AF_UNIX)
         self._deaf.bind(str(self.socket))
         self._deaf.listen(8)

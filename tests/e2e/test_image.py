@@ -142,7 +142,7 @@ def test_the_pod_of_the_manifest_serves_pods(
     wait_until(lambda: kubelet.ready(NAME), PATIENCE, "the plugin's pod is ready")
     supervisor = status_of("gpu-sharing-plugin: supervisor")
     held = set()
-    for name in ("first", "second"):
+    for name in ("image-first", "image-second"):
         kubelet.run_pod(name, GPU, 1)
         kubelet.wait_for_phase(name, "Running")
         held |= kubelet.allocated(name)[GPU]

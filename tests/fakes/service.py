@@ -11,7 +11,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -187,8 +187,12 @@ async def service(
     *options: str,
     node: Mapping[str, object] | None = None,
     environment: Mapping[str, str] | None = None,
+    within: Sequence[str] = (),
 ) -> AsyncIterator[Service]:
-    """Run the service in *folder*, on the simulated *node* if one is given; end it afterwards."""
+    """Run the service in *folder*, on the simulated *node* if one is given; end it afterwards.
+
+    The command *within* runs it, and becomes it.
+    """
     arguments = [
         f"--runtime-dir={folder}",
         f"--state-dir={folder}/state",
@@ -201,6 +205,7 @@ async def service(
         (folder / "node.json").write_text(json.dumps(node))
         arguments.append(f"--simulated-node={folder}/node.json")
     process = await asyncio.create_subprocess_exec(
+        *within,
         *COMMAND,
         "run",
         *arguments,

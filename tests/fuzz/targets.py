@@ -29,7 +29,6 @@ from proto.control import AllocationPolicy, DeviceListStrategy, Handout
 from simulator.live import LiveNode
 from simulator.node import NodeError
 from supervisor import logs, naming, pages, xids
-from supervisor.allocations import Allocation
 from supervisor.options import OPTIONS
 from supervisor.podresources import allocations
 from supervisor.samples import samples
@@ -234,12 +233,11 @@ def pod_resources(data: bytes) -> None:
     answer = _parsed(podresources_pb2.ListPodResourcesResponse(), data)
     known = showcase.snapshot(100.0, 1e9)
     names = frozenset(known.workers)
-    told = tuple(allocations(answer, names)) + tuple(
-        Allocation(name, text, text, text, text)
-        for name in names
-        for text in data.decode(errors="replace").split("|", 3)
-    )
-    known = replace(known, allocations=told)
+    for name in names:  # what random bytes seldom hit upon
+        devices = data.decode(errors="replace").split("|")[:8]
+        held = answer.pod_resources.add(name=devices[0]).containers.add(name=devices[-1])
+        held.devices.add(resource_name=name, device_ids=devices)
+    known = replace(known, allocations=allocations(answer, names))
     for path in ("/status", "/"):
         assert pages.answer(path, known, showcase.ABOUT)
     shown = [(one.name, one.labels) for one in samples(known, showcase.ABOUT, {}, 100.0, 1e9)]

@@ -31,8 +31,8 @@ flags |= {"service.metricsAddress": "127.0.0.1:0", "service.simulatedNode": fold
 flags |= {"service.logFormat": "json"}
 logs.set_up("supervisor", logs.Format.JSON, logs.Level.INFO)
 
-def service():
-    made = compose(load(flags, {}))
+def service(wish):
+    made = compose(load(flags, {}, wish))
     children = tuple(one for one in made.children if one.essential)
     fork = lambda spec, epoch: Unkillable(spec, epoch, made.fork.keywords["logging"])
     limits = Limits(silence=2.0, reap=0.2)

@@ -1,10 +1,12 @@
-"""The sockets of the bus may be deleted under us, as cleaners of /run do: all can still join."""
+"""Sockets of the runtime folder may be deleted under us, as cleaners of /run do: all go on."""
 
 import asyncio
 from pathlib import Path
 
 import pytest
 
+from proto.requests import SOCKET, Quiesce
+from supervisor.ask import ask
 from tests.fakes.service import kubelet, service
 
 GPU = "nvidia.com/gpu"
@@ -30,5 +32,19 @@ def test_whoever_joins_later_is_served(folder: Path, name: str) -> None:
             await node.until(lambda k: k.registrations == 2 and k.healthy(GPU) == 2)
             await running.ready()
             assert running.count("child ended") == 1  # the worker; the other did not fail
+
+    asyncio.run(story())
+
+
+def test_operators_can_still_ask(folder: Path) -> None:
+    """After the operators' socket is deleted, they are heard again within a second or two."""
+
+    async def story() -> None:
+        async with service(folder, node=NODE) as running:
+            await running.logged("watching")
+            (folder / SOCKET).unlink()
+            await running.logged("operators' socket was deleted and made anew")
+            await asyncio.to_thread(ask, folder, Quiesce())
+            assert "monitor" not in running.pids()
 
     asyncio.run(story())

@@ -119,6 +119,28 @@ def test_a_folder_that_cannot_be_written_is_an_error(host: Host) -> None:
     assert "Not a directory" in entry["error"]
 
 
+def test_a_folder_that_others_can_change_is_not_written_to(host: Host) -> None:
+    """Runtimes obey what is in the folder as root, so where others may write nothing of ours is."""
+    host.specs.mkdir(parents=True)
+    host.specs.chmod(0o777)
+    kinds, [entry] = host.write()
+
+    assert (kinds, host.files()) == ([], set())
+    assert "others may write into it" in entry["error"]
+
+
+def test_the_folder_is_for_runtimes_of_all_users(host: Host) -> None:
+    """A folder that we make can be read by all, though all else that we make cannot."""
+    before = os.umask(0o077)
+    try:
+        host.write()
+    finally:
+        os.umask(before)
+
+    assert host.specs.stat().st_mode & 0o777 == 0o755
+    assert (host.specs / NAME).stat().st_mode & 0o777 == 0o644
+
+
 def test_what_a_killed_monitor_left_is_removed(host: Host) -> None:
     """Files in the making that were left behind do not disturb the next run, and go with it."""
     left = host.specs / ".k8s.device-plugin.nvidia.com-gpu.work"

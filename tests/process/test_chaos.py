@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 
 from tests.chaos.kinds import KINDS
-from tests.chaos.runner import run
+from tests.chaos.runner import Results, run
 from tests.chaos.schedule import schedule
 
 SEED = 20
@@ -17,7 +17,8 @@ def test_sixty_faults(folder: Path) -> None:
     """After each of sixty faults, one of each kind among them, all is as it has to be."""
     steps = schedule(KINDS, SEED, FAULTS)
     assert {name for step in steps for name in step.names} == set(KINDS)
-    results = asyncio.run(run(folder, SEED, steps, NOISE))
+    results = Results()
+    asyncio.run(run(folder, SEED, steps, NOISE, results))
 
-    assert sum(map(len, results.faults.values())) > FAULTS // 2
+    assert results.happened >= FAULTS
     assert results.admitted

@@ -9,7 +9,7 @@ import pytest
 
 from proto.control import DeviceListStrategy
 from supervisor.options import OPTIONS
-from supervisor.settings import load
+from supervisor.settings import Settings, load
 from tests.fakes.helm import Object, container, environment, helms, newest, pod, the
 from tests.process.chart_sets import EVERYTHING, FILES, SETS, SETTINGS
 
@@ -23,16 +23,6 @@ OF_OTHERS = ("monitoring.coreos.com",)
 """API groups of which the validator knows no schema."""
 
 SETS_OF_VALUES = pytest.mark.parametrize("values", SETS.values(), ids=SETS)
-
-COMING = {
-    "CONFIG_DEFAULT",
-    "CONFIG_DIR",
-    "CONFIG_FALLBACK_STRATEGIES",
-    "CONFIG_LABEL",
-    "NODE_CONDITION",
-    "NODE_EVENTS",
-}
-"""Variables of options that the service is to get."""
 
 OF_THE_RUNTIME = {"NVIDIA_MIG_MONITOR_DEVICES", "NVIDIA_VISIBLE_DEVICES", "DP_DISABLE_HEALTHCHECKS"}
 
@@ -173,21 +163,7 @@ def test_volumes_and_mounts_are_paired(values: dict[str, Any]) -> None:
 @SETS_OF_VALUES
 def test_the_service_takes_what_the_chart_tells_it(values: dict[str, Any], tmp_path: Path) -> None:
     """Variables, files and flags of the pod are settings that `run` starts with."""
-    objects = newest().objects(values)
-    variables = environment(objects)
-    known = {name for option in OPTIONS for name in option.environment}
-    assert variables.keys() <= known | COMING | OF_THE_RUNTIME
-    for one in objects:
-        for name, text in one.get("data", {}).items() if one["kind"] == "ConfigMap" else ():
-            (tmp_path / name).write_text(text)
-    if "CONFIG_FILE" in variables:
-        variables["CONFIG_FILE"] = str(tmp_path / Path(variables["CONFIG_FILE"]).name)
-    flags = {}
-    for argument in container(objects).get("args", []):
-        flag, _, value = argument.partition("=")
-        (option,) = [one for one in OPTIONS if flag in one.flags]
-        flags[option.path] = value.replace("/node/", f"{tmp_path}/")
-    settings = load(flags, {name: variables[name] for name in variables.keys() & known})
+    settings = _settings(newest().objects(values), tmp_path)
     if values.items() >= EVERYTHING.items():
         plugin = settings.configuration.flags.plugin
         assert plugin.list_strategies == (DeviceListStrategy.ENVVAR, DeviceListStrategy.CDI_CRI)
@@ -197,10 +173,26 @@ def test_the_service_takes_what_the_chart_tells_it(values: dict[str, Any], tmp_p
     assert bool(settings.node) == ("simulatedNode" in values)
 
 
-def test_what_is_coming_has_not_come() -> None:
-    """A variable that the service has got is no longer among those that it is to get."""
+def _settings(objects: list[Object], folder: Path) -> Settings:
+    """Return what `run` is told by the pod, whose files lie in *folder*."""
+    variables = environment(objects)
     known = {name for option in OPTIONS for name in option.environment}
-    assert not known & COMING, "take these out of COMING"
+    assert variables.keys() <= known | OF_THE_RUNTIME
+    for one in objects:
+        for name, text in one.get("data", {}).items() if one["kind"] == "ConfigMap" else ():
+            (folder / name).write_text(text)
+    given = container(objects).get("env", [])
+    variables |= {one["name"]: "a-node" for one in given if "valueFrom" in one}
+    if "CONFIG_DIR" in variables:
+        variables["CONFIG_DIR"] = str(folder)
+    if "CONFIG_FILE" in variables:
+        variables["CONFIG_FILE"] = str(folder / Path(variables["CONFIG_FILE"]).name)
+    flags = {}
+    for argument in container(objects).get("args", []):
+        flag, _, value = argument.partition("=")
+        (option,) = [one for one in OPTIONS if flag in one.flags]
+        flags[option.path] = value.replace("/node/", f"{folder}/")
+    return load(flags, {name: variables[name] for name in variables.keys() & known})
 
 
 def _identity(one: Object) -> tuple[str, str, str]:

@@ -177,26 +177,6 @@ def test_a_plain_file_in_our_place_is_removed(folder: Path) -> None:
     asyncio.run(story())
 
 
-def test_a_new_kubelet_is_registered_with_once(folder: Path) -> None:
-    """A worker that found the new kubelet by itself does not register again when it is told."""
-
-    async def story() -> None:
-        async with kubelet(folder) as node, service(folder, node=NODE) as running:
-            await node.until(lambda k: k.healthy(GPU) == 2)
-            await running.ready()
-            running.process.send_signal(signal.SIGSTOP)
-            await node.stop()
-            await node.start()
-            await node.until(lambda k: k.registrations == 2 and k.healthy(GPU) == 2)
-            running.process.send_signal(signal.SIGCONT)
-            await running.logged("the kubelet's socket is new")
-            state = await running.publishes(epoch=1)
-            await running.publishes(epoch=1, sequence=state.sequence + 2)
-            assert node.registrations == 2
-
-    asyncio.run(story())
-
-
 def test_another_plugin_on_our_socket_is_not_pushed_aside(folder: Path) -> None:
     """A socket on which somebody else serves is left alone, and the reason is told."""
 

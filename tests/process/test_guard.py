@@ -1,6 +1,7 @@
 """Who may ask the exporter: TLS, clients' certificates and a token."""
 
 import asyncio
+import contextlib
 import http.client
 import json
 import socket
@@ -203,3 +204,26 @@ def test_a_guard_that_cannot_be_had_is_told(
 def test_half_a_guard_is_refused(flags: dict[str, str], said: str) -> None:
     """Files that mean nothing without others are refused at the start."""
     assert message(flags, {}).startswith(said)
+
+
+def test_every_answer_has_the_headers_that_protect_it(folder: Path) -> None:
+    """No answer is kept by a cache or taken for what it is not, and none tells what serves it."""
+
+    async def story() -> None:
+        async with service(folder, node=NODE) as running:
+            await running.logged("metrics")
+            for path in ("/", "/status", "/metrics", "/livez", "/readyz", "/none"):
+                headers = await asyncio.to_thread(headers_of, port(running), path)
+
+                assert headers["Cache-Control"] == "no-store"
+                assert headers["X-Content-Type-Options"] == "nosniff"
+                assert "Server" not in headers
+
+    asyncio.run(story())
+
+
+def headers_of(at: int, path: str) -> http.client.HTTPMessage:
+    """Return the headers of an answer."""
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", at, timeout=PATIENCE)) as end:
+        end.request("GET", path)
+        return end.getresponse().headers

@@ -1,5 +1,6 @@
 """Log lines as they reach stderr."""
 
+import asyncio
 import fcntl
 import json
 import logging
@@ -133,6 +134,22 @@ def test_an_exception_is_part_of_the_text_line(stderr: Stderr) -> None:
     logs.set_up("monitor", Format.TEXT, Level.INFO)
     log_failure(2)
     assert re.fullmatch(rf"{TIME} ERROR   monitor: crashed {trace(2)}", stderr.line())
+
+
+def test_a_group_of_exceptions_tells_of_the_first(stderr: Stderr) -> None:
+    """A task group's own words say nothing: the line has what happened in it."""
+    logs.set_up("monitor", Format.TEXT, Level.INFO)
+
+    async def together() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(asyncio.wait_for(asyncio.sleep(10), -1))
+
+    try:
+        asyncio.run(together())
+    except ExceptionGroup:
+        logger.exception("crashed")
+
+    assert re.search(r"crashed \[TimeoutError:  at ", stderr.line())
 
 
 def test_an_exception_is_part_of_the_json_message(stderr: Stderr) -> None:

@@ -40,6 +40,13 @@ def test_no_two_options_share_a_name() -> None:
 
 NAMES = """
 --config-file CONFIG_FILE
+--config-dir CONFIG_DIR
+--config-label CONFIG_LABEL
+--config-default CONFIG_DEFAULT
+--config-fallback-strategies CONFIG_FALLBACK_STRATEGIES
+--node-name NODE_NAME
+--node-events NODE_EVENTS
+--node-condition NODE_CONDITION
 --resource-config NVIDIA_DRIVER_RESOURCE_CONFIG
 --fail-on-init-error FAIL_ON_INIT_ERROR
 --driver-root-ctr-path DRIVER_ROOT_CTR_PATH CONTAINER_DRIVER_ROOT

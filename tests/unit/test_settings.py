@@ -54,6 +54,13 @@ CONFIGURATION: dict[str, Any] = {
     },
 }
 SERVICE: dict[str, Any] = {
+    "configDir": "",
+    "configLabel": "nvidia.com/device-plugin.config",
+    "configDefault": "",
+    "configFallbackStrategies": ("named", "single"),
+    "nodeName": "",
+    "nodeEvents": False,
+    "nodeCondition": False,
     "configFile": "",
     "resourceConfig": "",
     "devicePluginPath": "/var/lib/kubelet/device-plugins",

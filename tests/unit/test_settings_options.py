@@ -15,6 +15,13 @@ PLUGIN = "flags.plugin."
 
 GIVEN: dict[str, tuple[str, object]] = {
     "service.configFile": ("", ""),
+    "service.configDir": ("", ""),
+    "service.configLabel": ("example.com/gpus", "example.com/gpus"),
+    "service.configDefault": ("plain", "plain"),
+    "service.configFallbackStrategies": ("empty, single", ("empty", "single")),
+    "service.nodeName": ("node-1", "node-1"),
+    "service.nodeEvents": ("false", False),
+    "service.nodeCondition": ("f", False),
     "service.resourceConfig": ("gpu:shared:2", "gpu:shared:2"),
     "service.devicePluginPath": ("/plugins", "/plugins"),
     "service.kubeletSocket": ("/kubelet.sock", "/kubelet.sock"),

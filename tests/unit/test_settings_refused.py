@@ -67,6 +67,7 @@ ADDRESS = "write HOST:PORT, or :PORT"
 BOOLEANS = {o.path: "write true or false" for o in OPTIONS if o.switch}
 REFUSED = {
     **{path: ("yes", problem) for path, problem in BOOLEANS.items()},
+    "service.configFallbackStrategies": ("named,any", "write named or single or empty"),
     "service.logFormat": ("xml", "write text or json"),
     "service.logLevel": ("INFO", "write debug or info or warning or error"),
     "flags.migStrategy": ("Single", "write none or single or mixed"),

@@ -96,7 +96,7 @@ def test_problems() -> None:
     assert [line.partition(":")[0] for line in told] == [
         "not-shared",
         "the state folder takes no writes",
-        "the newest configuration was refused",
+        "configuration",
     ]
     assert wording.problems(of(Snapshot())) == ["not live: supervisor: no sign of life"]
     assert "holds 1 nvidia.com/sharedgpu that the node no longer has" in " ".join(

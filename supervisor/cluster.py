@@ -1,0 +1,199 @@
+"""The process that speaks with the Kubernetes API: Events, the node's condition, its label.
+
+It listens to the health bus and to the supervisor. Whatever the API server does, nothing else waits
+for this process, and it can be ended at any time: what it has to say is made of the newest state.
+"""
+
+import asyncio
+import time
+
+import zmq.asyncio
+from loguru import logger
+
+from health.ledger import BOOT_ID
+from proto import bus
+from proto.channel import Channel, ClosedError
+from proto.cluster import ClusterSettings, Labelled
+from proto.control import (
+    BEAT_EVERY,
+    Beat,
+    ExitCode,
+    Ready,
+    Stop,
+    Unknown,
+)
+from proto.messages import NodeState
+from supervisor import node_condition, node_events
+from supervisor.apiserver import ApiServer, TroubleError, stamp
+from supervisor.attempts import Attempts
+from supervisor.node_condition import Condition
+from supervisor.node_events import Outbox, Telling, View
+
+HEARTBEAT = 300.0
+"""Seconds after which a condition is told again that has not changed."""
+
+FOR_GOOD = {400, 422}
+"""Answers to an Event that will be no other next time."""
+
+
+def main(settings: ClusterSettings, channel: Channel, epoch: int) -> int:
+    """Live: tell the cluster, and ask it, until told to stop."""
+    del epoch  # nobody listens to us on the bus
+    return asyncio.run(_live(settings, channel))
+
+
+async def _live(settings: ClusterSettings, channel: Channel) -> int:
+    return await Cluster(settings, channel).run()
+
+
+class Cluster:
+    """Keeps the newest view of the node, and tells of it."""
+
+    def __init__(self, settings: ClusterSettings, channel: Channel) -> None:
+        self._settings = settings
+        self._channel = channel
+        self._boot_id = BOOT_ID.read_text().strip()
+        self._api = ApiServer(settings.node)
+        self._age = (0, 0)
+        self._view: View | None = None
+        self._outbox = Outbox()
+        self._news = asyncio.Event()
+        """There is something to tell by an Event."""
+        self._spoken = asyncio.Event()
+        """There is word of the node, new or not."""
+        self._stop = asyncio.get_running_loop().create_future()
+
+    async def run(self) -> int:
+        """Live until the order to stop, or the supervisor's end, which is one."""
+        asyncio.get_running_loop().add_reader(self._channel.fileno(), self._on_readable)
+        self._channel.send(Ready())
+        endless = [self._beat()]
+        if self._settings.events or self._settings.condition:
+            endless.append(self._listen())
+        if self._settings.events:
+            endless.append(self._tell_events())
+        if self._settings.condition:
+            endless.append(self._keep_condition())
+        if self._settings.label:
+            endless.append(self._follow_label())
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one) for one in endless]
+            await self._stop
+            for task in tasks:
+                task.cancel()
+        return ExitCode.DONE
+
+    def _on_readable(self) -> None:
+        try:
+            while order := self._channel.receive():
+                match order:
+                    case Unknown(reason=reason):
+                        if self._view:
+                            self._on_view(node_events.unknown(self._view, reason))
+                    case Stop():
+                        self._on_stop()
+                    case _:
+                        logger.error("an order that is not for us", order=type(order).__name__)
+        except ClosedError:
+            self._on_stop()
+
+    def _on_stop(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._channel.fileno())
+        if not self._stop.done():
+            self._stop.set_result(None)
+
+    async def _beat(self) -> None:
+        while True:
+            self._channel.send(Beat())
+            if self._outbox.left_out:
+                self._sum_up()
+            await asyncio.sleep(BEAT_EVERY)
+
+    async def _listen(self) -> None:
+        socket = bus.health_subscriber(zmq.asyncio.Context(), self._settings.health_bus)
+        while True:
+            state = await bus.receive(socket)
+            if isinstance(state, NodeState) and state.age > self._age:
+                self._age = state.age
+                self._on_view(node_events.view(state))
+
+    def _on_view(self, view: View) -> None:
+        before, self._view = self._view, view
+        self._spoken.set()
+        if self._settings.events and view != before:
+            for telling in node_events.decide(before, view, time.time()):
+                self._put(telling)
+
+    def _put(self, telling: Telling) -> None:
+        name = telling.name(self._settings.node, self._boot_id)
+        self._outbox = self._outbox.put(name, telling, time.monotonic())
+        self._news.set()
+
+    def _sum_up(self) -> None:
+        node, boot_id = self._settings.node, self._boot_id
+        self._outbox = self._outbox.sum_up(node, boot_id, time.time(), time.monotonic())
+        self._news.set()
+
+    async def _tell_events(self) -> None:
+        attempts = Attempts("events")
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            while self._outbox.waiting:
+                name, telling = next(iter(self._outbox.waiting.items()))
+                try:
+                    await self._api.tell(name, telling)
+                except TroubleError as error:
+                    pause = attempts.failed(str(error))
+                    if error.code not in FOR_GOOD:
+                        await asyncio.sleep(pause)
+                        continue
+                else:
+                    attempts.went_well()
+                self._outbox = self._outbox.without(name, telling)
+
+    async def _keep_condition(self) -> None:
+        attempts = Attempts("condition")
+        told, at = None, 0.0
+        while True:
+            wanted = await self._due(told, at)
+            try:
+                await self._tell_condition(wanted, told)
+            except TroubleError as error:
+                await asyncio.sleep(attempts.failed(str(error)))
+            else:
+                attempts.went_well()
+                told, at = wanted, time.monotonic()
+
+    async def _due(self, told: Condition | None, at: float) -> Condition:
+        """Return the condition once it is another than was *told*, or that is long ago.
+
+        Without word of the node there is no heartbeat: an old one says that nothing is known.
+        """
+        while True:
+            if self._view:
+                wanted = node_condition.condition(self._view, self._boot_id)
+                if wanted != told or time.monotonic() - at >= HEARTBEAT:
+                    return wanted
+            self._spoken.clear()
+            await self._spoken.wait()
+
+    async def _tell_condition(self, wanted: Condition, told: Condition | None) -> None:
+        now = stamp(time.time())
+        if told is None:
+            # A restart of ours is no change of the condition's, so what it says is asked for first.
+            status = (await self._api.conditions()).get(node_condition.TYPE)
+        else:
+            status = str(told.status)
+        changed = now if status != str(wanted.status) else None
+        await self._api.patch_status(node_condition.patch(wanted, now, changed))
+
+    async def _follow_label(self) -> None:
+        attempts = Attempts("label")
+        while True:
+            try:
+                async for value in self._api.labels(self._settings.label):
+                    attempts.went_well()
+                    self._channel.send(Labelled(value))
+            except TroubleError as error:
+                await asyncio.sleep(attempts.failed(str(error)))

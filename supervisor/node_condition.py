@@ -1,0 +1,49 @@
+"""The node's condition that tells of fatal Xids: what it says, and the patch that says it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from supervisor.node_events import View
+
+TYPE = "XidCriticalError"
+"""The condition's type; operators' alerts and remedies name it, as on GKE."""
+
+MESSAGE_LIMIT = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What the condition says, without times."""
+
+    status: bool
+    """Whether a fatal Xid stands against any GPU."""
+    message: str
+
+
+def condition(view: View, boot_id: str) -> Condition:
+    """Return what the condition has to say; the boot's id tells which boot that holds for."""
+    gpus = (f"{uuid}: {_list(gpu.fatal_xids)}" for uuid, gpu in view.gpus.items() if gpu.fatal_xids)
+    found = "; ".join(gpus)
+    told = f"boot {boot_id}; Xid on {found}" if found else f"boot {boot_id}; no fatal Xid"
+    return Condition(bool(found), told[:MESSAGE_LIMIT])
+
+
+def _list(xids: tuple[int, ...]) -> str:
+    return ", ".join(map(str, xids))
+
+
+def patch(wanted: Condition, now: str, changed: str | None) -> dict[str, Any]:
+    """Return the strategic merge patch of the node's status; *changed*: when the status did.
+
+    Conditions are merged by their type, so no other one is touched; what is not named stays.
+    """
+    body = {
+        "type": TYPE,
+        "status": str(wanted.status),
+        "reason": "FatalXid" if wanted.status else "NoFatalXid",
+        "message": wanted.message,
+        "lastHeartbeatTime": now,
+    }
+    if changed is not None:
+        body["lastTransitionTime"] = changed
+    return {"status": {"conditions": [body]}}

@@ -1,0 +1,214 @@
+"""A small Kubernetes API server: one node, its status and label, Events, a watch, and misbehaviour.
+
+A real HTTP server on loopback that speaks just what the service asks. It can be told to fail.
+"""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from tests.fakes.service import PATIENCE
+
+Json = dict[str, Any]
+
+REASONS = {200: "OK", 201: "Created", 403: "Forbidden", 404: "Not Found", 409: "Conflict"}
+
+
+@dataclass
+class ApiServer:
+    """The server's state, all of which a test may read and change."""
+
+    node: str = "node-1"
+    labels: dict[str, str] = field(default_factory=dict)
+    conditions: dict[str, Json] = field(default_factory=dict)
+    events: dict[str, Json] = field(default_factory=dict)
+    requests: list[str] = field(default_factory=list)
+    """Method and path of each, in their order."""
+    patches: list[Json] = field(default_factory=list)
+    """Of the node's status."""
+    status: int = 0
+    """Answer everything with this status instead; 0: do as asked."""
+    hang: bool = False
+    """Answer nothing."""
+    gone: bool = False
+    """End the next watch: its version is too old."""
+    version: int = 1
+    labelled: int = 1
+    """The version of the newest change of the labels."""
+    port: int = 0
+
+    def __post_init__(self) -> None:
+        self._news = asyncio.Condition()
+        self._server: asyncio.Server | None = None
+        self._clients: set[asyncio.StreamWriter] = set()
+
+    async def start(self) -> None:
+        """Listen, the second time on the same port."""
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def stop(self) -> None:
+        """Hang up on everybody in the middle of what they ask, and listen no more."""
+        if self._server:
+            self._server.close()
+            for writer in list(self._clients):
+                writer.transport.abort()
+            await self._server.wait_closed()
+        self._server = None
+
+    def kubeconfig(self, folder: Path) -> dict[str, str]:
+        """Write a kubeconfig that leads here; return the environment that names it."""
+        text = {
+            "current-context": "test",
+            "clusters": [{"name": "test", "cluster": {"server": f"http://127.0.0.1:{self.port}"}}],
+            "users": [{"name": "test", "user": {"token": "none"}}],
+            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
+        }
+        path = folder / "kubeconfig"
+        path.write_text(json.dumps(text))
+        return {"KUBECONFIG": str(path), "NO_PROXY": "*"}
+
+    async def label(self, key: str, value: str | None) -> None:
+        """Set the node's label, or take it away, as `kubectl label` does."""
+        self.labels.pop(key, None)
+        if value is not None:
+            self.labels[key] = value
+        self.labelled = self.version + 1
+        await self._changed()
+
+    async def until(self, what: str, holds: Callable[[], object]) -> None:
+        """Wait until *holds*, which is asked after each request and change."""
+        try:
+            async with asyncio.timeout(PATIENCE), self._news:
+                await self._news.wait_for(holds)
+        except TimeoutError:
+            raise AssertionError(f"no {what}; requests: {self.requests[-5:]}") from None
+
+    def told(self, reason: str) -> list[Json]:
+        """Return the Events with that *reason*."""
+        return [event for event in self.events.values() if event["reason"] == reason]
+
+    async def _changed(self) -> None:
+        self.version += 1
+        async with self._news:
+            self._news.notify_all()
+
+    def _node(self) -> Json:
+        return {
+            "apiVersion": "v1",
+            "kind": "Node",
+            "metadata": {
+                "name": self.node,
+                "labels": dict(self.labels),
+                "resourceVersion": str(self.version),
+            },
+            "status": {"conditions": list(self.conditions.values())},
+        }
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._clients.add(writer)
+        try:
+            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+                while head := await reader.readuntil(b"\r\n\r\n"):
+                    lines = head.decode().split("\r\n")
+                    method, target, _ = lines[0].split(" ")
+                    headers = dict(line.lower().split(": ", 1) for line in lines[1:] if line)
+                    body = await reader.readexactly(int(headers.get("content-length", 0)))
+                    await self._answer(writer, method, target, body)
+        finally:
+            self._clients.discard(writer)
+            writer.close()
+
+    async def _answer(
+        self, writer: asyncio.StreamWriter, method: str, target: str, body: bytes
+    ) -> None:
+        url = urlsplit(target)
+        self.requests.append(f"{method} {url.path}")
+        if self.hang:
+            await self._changed()
+            await asyncio.Event().wait()
+        if self.status:
+            _send(writer, self.status, _failure(self.status))
+        elif "watch" in parse_qs(url.query):
+            await self._watch(writer, int(parse_qs(url.query)["resourceVersion"][0]))
+        else:
+            _send(writer, *self._do(method, url.path, json.loads(body) if body else {}))
+        await writer.drain()
+        await self._changed()
+
+    def _do(self, method: str, path: str, body: Json) -> tuple[int, Json]:
+        events = "/api/v1/namespaces/default/events"
+        match method, path.removeprefix(f"{events}/"):
+            case "GET", "/api/v1/nodes/node-1":
+                return 200, self._node()
+            case "PATCH", "/api/v1/nodes/node-1/status":
+                self.patches.append(body)
+                for one in body["status"]["conditions"]:
+                    self.conditions[one["type"]] = self.conditions.get(one["type"], {}) | one
+                return 200, self._node()
+            case "POST", path if path == events:
+                name = body["metadata"]["name"]
+                if name in self.events:
+                    return 409, _failure(409)
+                self.events[name] = body
+                return 201, body
+            case "PATCH", name if name in self.events:
+                self.events[name] |= body
+                return 200, self.events[name]
+            case _:
+                return 404, _failure(404)
+
+    async def _watch(self, writer: asyncio.StreamWriter, version: int) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n")
+        writer.write(b"Transfer-Encoding: chunked\r\n\r\n")
+        _chunk(writer, {"type": "BOOKMARK", "object": self._node()})
+        while not self.gone:
+            if self.labelled > version:
+                version = self.labelled
+                _chunk(writer, {"type": "MODIFIED", "object": self._node()})
+            async with self._news:
+                await self._news.wait()
+        self.gone = False
+        _chunk(writer, {"type": "ERROR", "object": _failure(410)})
+        writer.write(b"0\r\n\r\n")
+
+
+def _failure(code: int) -> Json:
+    text = f"the test says {code}"
+    return {
+        "kind": "Status",
+        "apiVersion": "v1",
+        "status": "Failure",
+        "code": code,
+        "message": text,
+    }
+
+
+def _send(writer: asyncio.StreamWriter, status: int, answer: Json) -> None:
+    data = json.dumps(answer).encode()
+    writer.write(
+        f"HTTP/1.1 {status} {REASONS.get(status, 'Other')}\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(data)}\r\n\r\n".encode()
+        + data
+    )
+
+
+def _chunk(writer: asyncio.StreamWriter, event: Json) -> None:
+    data = json.dumps(event).encode() + b"\n"
+    writer.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
+
+
+@contextlib.asynccontextmanager
+async def apiserver(**state: Any) -> AsyncIterator[ApiServer]:
+    """Run the server on loopback."""
+    running = ApiServer(**state)
+    await running.start()
+    try:
+        yield running
+    finally:
+        await running.stop()

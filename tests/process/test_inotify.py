@@ -1,0 +1,38 @@
+"""A node whose inotify instances are used up, in a user namespace that may have none."""
+
+import asyncio
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.fakes import nvml_library
+from tests.fakes.service import kubelet, service
+
+GPU = "nvidia.com/gpu"
+NAMESPACE = ("unshare", "--user", "--map-root-user")
+NO_INOTIFY = 'echo 0 > /proc/sys/user/max_inotify_instances && exec "$@"'
+
+
+def test_a_new_kubelet_is_found_without_inotify(folder: Path) -> None:
+    """Without inotify, a kubelet that restarts is noticed by looking, and a line says so."""
+    if subprocess.run([*NAMESPACE, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this machine allows no user namespaces")
+
+    async def story() -> None:
+        # Not the simulated node, which needs inotify itself.
+        library = nvml_library.build(folder)
+        environment = {"LD_LIBRARY_PATH": str(library.parent), "STANDIN_NVML_DIR": str(folder)}
+        within = (*NAMESPACE, "sh", "-c", NO_INOTIFY, "sh")
+        async with (
+            kubelet(folder) as node,
+            service(folder, environment=environment, within=within) as running,
+        ):
+            await node.until(lambda k: k.healthy(GPU) == 2)
+            await running.logged("cannot use inotify, looking every second")
+            await node.stop()
+            await node.start()
+            await node.until(lambda k: k.healthy(GPU) == 2)
+            assert node.registrations >= 2
+
+    asyncio.run(story())

@@ -1,0 +1,54 @@
+"""A kubelet that is replaced by another: each worker finds the newest, and registers once."""
+
+import asyncio
+import signal
+import socket
+from pathlib import Path
+
+from tests.fakes.service import kubelet, service
+
+GPU = "nvidia.com/gpu"
+NODE: dict[str, object] = {"gpus": [{}, {}]}
+
+
+def test_a_kubelet_that_never_answers_holds_nobody_up(folder: Path) -> None:
+    """A new kubelet is registered with at once, though the old one has yet to answer a call."""
+
+    async def story() -> None:
+        path = folder / "kubelet/kubelet.sock"
+        path.parent.mkdir()
+        with socket.socket(socket.AF_UNIX) as deaf:
+            deaf.bind(str(path))
+            deaf.listen(8)
+            deaf.setblocking(False)
+            async with service(folder, node=NODE) as running:
+                called = await asyncio.wait_for(asyncio.get_running_loop().sock_accept(deaf), 10)
+                with called[0]:
+                    async with kubelet(folder) as node:
+                        await node.until(lambda k: k.healthy(GPU) == 2)
+                        # Not the end of the call's own time: a newer kubelet ended it.
+                        entry = await running.logged("not registered, retrying")
+                        assert "a newer kubelet came" in entry["error"]
+                        assert node.registrations == 1
+
+    asyncio.run(story())
+
+
+def test_a_new_kubelet_is_registered_with_once(folder: Path) -> None:
+    """A worker that found the new kubelet by itself does not register again when it is told."""
+
+    async def story() -> None:
+        async with kubelet(folder) as node, service(folder, node=NODE) as running:
+            await node.until(lambda k: k.healthy(GPU) == 2)
+            await running.ready()
+            running.process.send_signal(signal.SIGSTOP)
+            await node.stop()
+            await node.start()
+            await node.until(lambda k: k.registrations == 2 and k.healthy(GPU) == 2)
+            running.process.send_signal(signal.SIGCONT)
+            await running.logged("the kubelet's socket is new")
+            state = await running.publishes(epoch=1)
+            await running.publishes(epoch=1, sequence=state.sequence + 2)
+            assert node.registrations == 2
+
+    asyncio.run(story())

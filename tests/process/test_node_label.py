@@ -1,0 +1,163 @@
+"""The node's label chooses the configuration, while the service runs and when it starts."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from simulator.kubelet import Kubelet
+from tests.fakes.apiserver import ApiServer, apiserver
+from tests.fakes.service import PATIENCE, Service, kubelet, service
+
+GPU, LABEL = "nvidia.com/gpu", "nvidia.com/device-plugin.config"
+NODE: dict[str, object] = {"gpus": [{}, {}]}
+SHARING = "version: v1\nsharing: {{timeSlicing: {{resources: [{{name: gpu, replicas: {}}}]}}}}\n"
+NEW, OLD = "the configuration is new", "the configuration stays as it was"
+TROUBLE = "cannot use the Kubernetes API"
+
+
+@pytest.fixture
+def configurations(folder: Path) -> Path:
+    """Make a folder with a configuration of one device a GPU, one of two, and one of three."""
+    path = folder / "configurations"
+    path.mkdir()
+    (path / "one").write_text("version: v1\n")
+    (path / "two").write_text(SHARING.format(2))
+    (path / "three").write_text(SHARING.format(3))
+    return path
+
+
+@contextlib.asynccontextmanager
+async def started(
+    folder: Path, api: ApiServer, *options: str
+) -> AsyncIterator[tuple[Kubelet, Service]]:
+    """Run the service on a node of two GPUs that goes by its label, else by the first file."""
+    arguments = (
+        "--node-name=node-1",
+        f"--config-dir={folder}/configurations",
+        "--config-default=one",
+        *options,
+    )
+    environment = api.kubeconfig(folder)
+    async with (
+        kubelet(folder) as node,
+        service(folder, *arguments, node=NODE, environment=environment) as running,
+    ):
+        yield node, running
+
+
+def count(node: Kubelet) -> int:
+    """Return how many devices are listed."""
+    return len(node.resources[GPU].devices) if GPU in node.resources else 0
+
+
+def test_the_label_chooses(folder: Path, configurations: Path) -> None:
+    """A label's change takes another file over without a restart; so does a change of the file."""
+
+    async def story() -> None:
+        async with (
+            apiserver(labels={LABEL: "two"}) as api,
+            started(folder, api) as (node, running),
+        ):
+            await node.until(lambda k: count(k) == 4)
+            await running.ready()
+            # At the first list it was right already.
+            assert node.resources[GPU].lists == 1
+            pids = running.pids()
+            await api.label(LABEL, "three")
+            await node.until(lambda k: count(k) == 6)
+            (configurations / "new").write_text(SHARING.format(4))
+            (configurations / "new").replace(configurations / "three")
+            await node.until(lambda k: count(k) == 8)
+            await api.label(LABEL, None)
+            await node.until(lambda k: count(k) == 2)
+            assert (running.pids(), node.registrations) == (pids, 1)
+            assert await running.stop() == 0
+
+    asyncio.run(story())
+
+
+def test_an_unknown_label_changes_nothing(folder: Path, configurations: Path) -> None:
+    """A label that names no file is told of, and holds as soon as there is such a file."""
+
+    async def story() -> None:
+        async with (
+            apiserver(labels={LABEL: "two"}) as api,
+            started(folder, api) as (node, running),
+        ):
+            await node.until(lambda k: count(k) == 4)
+            await api.label(LABEL, "five")
+            told = await running.logged(OLD)
+            assert 'label "five"' in told["reason"]
+            assert "one, three, two" in told["reason"]
+            assert count(node) == 4
+            (configurations / "five").write_text(SHARING.format(5))
+            await node.until(lambda k: count(k) == 10)
+            await api.label(LABEL, "two")
+            await node.until(lambda k: count(k) == 4)
+            assert running.count(OLD) == 1
+
+    asyncio.run(story())
+
+
+@pytest.mark.usefixtures("configurations")
+def test_a_watch_that_ends_is_resumed(folder: Path) -> None:
+    """An old version, a cut connection and a dead process lose no change of the label."""
+
+    async def story() -> None:
+        async with apiserver() as api, started(folder, api) as (node, running):
+            await node.until(lambda k: count(k) == 2)
+            api.gone = True
+            await api.label(LABEL, "two")
+            await node.until(lambda k: count(k) == 4)
+            await running.logged(TROUBLE, use="label")
+            await api.stop()
+            await api.start()
+            await api.label(LABEL, "three")
+            await node.until(lambda k: count(k) == 6)
+            await running.restarted("cluster", running.kill("cluster"))
+            await api.label(LABEL, "two")
+            await node.until(lambda k: count(k) == 4)
+            assert node.registrations == 1
+
+    asyncio.run(story())
+
+
+@pytest.mark.usefixtures("configurations")
+def test_a_start_without_the_api_server(folder: Path) -> None:
+    """After ten seconds without the label the default is served, and the label once it is known."""
+
+    async def story() -> None:
+        async with apiserver(labels={LABEL: "two"}) as api:
+            await api.stop()
+            async with started(folder, api) as (node, running):
+                await running.logged("the configuration may change")
+                await running.logged(TROUBLE, use="label")
+                assert "monitor" not in running.pids()
+                await node.until(lambda k: count(k) == 2, seconds=2 * PATIENCE)
+                await running.ready()
+                _, status = await running.get("/status")
+                assert "cannot tell the node's label" in status
+                await api.start()
+                # It would come by itself, but after a pause that is long by now.
+                running.kill("cluster")
+                await node.until(lambda k: count(k) == 4)
+
+    asyncio.run(story())
+
+
+@pytest.mark.usefixtures("configurations")
+def test_a_folder_without_a_node(folder: Path) -> None:
+    """Without a node's name the default is served at once, and the API server never asked."""
+
+    async def story() -> None:
+        async with apiserver() as api:
+            options = ("--node-name=", "--config-default=three")
+            async with started(folder, api, *options) as (node, running):
+                await node.until(lambda k: count(k) == 6)
+                assert "cluster" not in running.pids()
+                assert not api.requests
+
+    asyncio.run(story())

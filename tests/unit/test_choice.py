@@ -1,0 +1,127 @@
+"""Which configuration a node goes by."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from supervisor.choice import Choice, Fallback, Wish, choose, listing
+from supervisor.placement import configuration_file
+from supervisor.settings import load
+from tests.unit.refusal import message
+
+NAMED, SINGLE, EMPTY = Fallback.NAMED, Fallback.SINGLE, Fallback.EMPTY
+FILES = ("a", "b", "default")
+
+
+@pytest.mark.parametrize(
+    ("files", "label", "default", "fallbacks", "name"),
+    [
+        (FILES, "a", "b", (NAMED,), "a"),
+        (FILES, "a", "missing", (), "a"),
+        (FILES, "", "b", (NAMED,), "b"),
+        (FILES, None, "b", (), "b"),
+        (FILES, "", "", (NAMED, EMPTY), "default"),
+        (FILES, "", "", (SINGLE, NAMED), "default"),
+        (("a",), "", "", (NAMED, SINGLE), "a"),
+        (("a", "b"), "", "", (NAMED, SINGLE, EMPTY), ""),
+        ((), "", "", (NAMED, SINGLE, EMPTY), ""),
+        (("default",), "", "", (EMPTY, NAMED), ""),
+    ],
+)
+def test_the_choice(
+    files: tuple[str, ...],
+    label: str | None,
+    default: str,
+    fallbacks: tuple[Fallback, ...],
+    name: str,
+) -> None:
+    """The label's file comes first, then the default one, then the first fallback that fits."""
+    assert choose(files, Wish(label), default, fallbacks) == Choice(name)
+
+
+@pytest.mark.parametrize(("last", "name"), [("a", "a"), ("", ""), (None, "b")])
+def test_an_unknown_label(last: str | None, name: str) -> None:
+    """A label that names no file keeps what is in effect, or the default one, and is told of."""
+    choice = choose(FILES, Wish("c", last), "b", ())
+    assert choice.name == name
+    assert choice.problem == (
+        'cannot use the node\'s label "c": no file is called so; known: a, b, default'
+    )
+
+
+@given(
+    st.lists(st.sampled_from("abc"), unique=True),
+    st.none() | st.sampled_from("abcd"),
+    st.lists(st.sampled_from(Fallback)),
+)
+def test_what_is_chosen_exists(
+    files: list[str], label: str | None, fallbacks: list[Fallback]
+) -> None:
+    """Without anything in effect before, only a file that exists or `empty` is chosen."""
+    try:
+        choice = choose(files, Wish(label), "", fallbacks)
+    except ValueError:
+        assert EMPTY not in fallbacks
+    else:
+        assert choice.name in files or (choice.name == "" and EMPTY in fallbacks)
+        assert bool(choice.problem) == bool(label and label not in files)
+
+
+def test_the_listing(tmp_path: Path) -> None:
+    """Files and links to files count, folders and what begins with a dot do not."""
+    (tmp_path / "..2026").mkdir()
+    (tmp_path / "..2026" / "b").write_text("")
+    (tmp_path / "..data").symlink_to("..2026")
+    (tmp_path / "b").symlink_to("..data/b")
+    (tmp_path / "a").write_text("")
+    (tmp_path / "folder").mkdir()
+    assert listing(str(tmp_path)) == ["a", "b"]
+
+
+def test_the_settings_are_those_of_the_file(tmp_path: Path) -> None:
+    """The chosen file's values hold, and another file is another configuration."""
+    (tmp_path / "a").write_text("flags: {migStrategy: mixed}")
+    (tmp_path / "b").write_text("flags: {migStrategy: mixed}")
+    flags = {"service.configDir": str(tmp_path), "service.configDefault": "a"}
+    first, second = load(flags, {}), load(flags, {}, Wish("b"))
+    assert first.configuration == second.configuration
+    assert first.configuration.flags.mig_strategy == "mixed"
+    files = [configuration_file(one.service, one.choice) for one in (first, second)]
+    assert files == [f"{tmp_path}/a", f"{tmp_path}/b"]
+    assert first.fingerprint() != second.fingerprint()
+
+
+def test_a_label_that_is_not_known_yet(tmp_path: Path) -> None:
+    """Where the label chooses, settings that were read without it say so."""
+    (tmp_path / "a").write_text("")
+    flags = {"service.configDir": str(tmp_path), "service.nodeName": "n"}
+    assert "cannot tell the node's label" in load(flags, {}).choice.problem
+    assert load(flags, {}, Wish("")).choice == Choice("a")
+
+
+REFUSED = {
+    "events": ({"nodeEvents": "true"}, "--node-events without --node-name: name the node"),
+    "condition": ({"nodeCondition": "true"}, "--node-condition without --node-name: name the node"),
+    "both": (
+        {"configDir": "/x", "configFile": "/y"},
+        "--config-dir beside --config-file: choose one",
+    ),
+    "no folder": ({"configDir": "/nowhere"}, '--config-dir "/nowhere": No such file or directory'),
+}
+
+
+@pytest.mark.parametrize(("flags", "problem"), REFUSED.values(), ids=REFUSED)
+def test_what_does_not_go_together(flags: dict[str, str], problem: str) -> None:
+    """What makes no sense is refused in a line."""
+    given = {f"service.{name}": value for name, value in flags.items()}
+    assert message(given, {}) == f"cannot use {problem}"
+
+
+def test_nothing_to_choose(tmp_path: Path) -> None:
+    """A folder in which nothing can be chosen is refused with what to set."""
+    flags = {"service.configDir": str(tmp_path)}
+    assert "set --config-default, or add empty to" in message(flags, {})
+    flags["service.configDefault"] = "x"
+    assert 'no file "x", which --config-default names' in message(flags, {})

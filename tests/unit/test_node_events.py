@@ -1,0 +1,223 @@
+"""What is told of GPUs by Events, and how much."""
+
+import itertools
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proto.messages import DeviceHealth, NodeState, Reason, ReasonKind, XidCount
+from supervisor.node_condition import TYPE, condition, patch
+from supervisor.node_events import (
+    BURST,
+    HEALTHY,
+    LEFT_OUT,
+    MESSAGE_LIMIT,
+    REFILL,
+    UNHEALTHY,
+    XID,
+    Bucket,
+    GpuView,
+    Outbox,
+    Telling,
+    View,
+    decide,
+    unknown,
+    view,
+)
+from tests.unit.builders import gpu, inventory, mig_gpu
+
+LOST, HOT = Reason(ReasonKind.GPU_LOST), Reason(ReasonKind.THERMAL)
+X79, X48 = Reason(ReasonKind.XID, "79"), Reason(ReasonKind.XID, "48")
+
+
+def of(*reasons: Reason, epoch: int = 1, **xids: int) -> View:
+    """Return a view of one GPU, with counts such as x79=2."""
+    counts = {int(name[1:]): count for name, count in xids.items()}
+    return View(epoch, {"GPU-a": GpuView(0, tuple(sorted(reasons)), counts)})
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        (None, of(), []),
+        (None, of(X79), [(XID, 79), (UNHEALTHY, None)]),
+        (of(), of(), []),
+        (of(), of(X79, x79=1), [(XID, 79), (UNHEALTHY, None)]),
+        (of(), of(HOT), [(UNHEALTHY, None)]),
+        (of(HOT), of(HOT, LOST), []),
+        (of(HOT), of(HOT, X79), [(XID, 79)]),
+        (of(X79), of(X79, X48), [(XID, 48)]),
+        (of(X79, x79=1), of(X79, x79=3), [(XID, 79)]),
+        (of(X79, x79=3), of(X79, x79=3), []),
+        (of(X79, x79=3), of(X79, epoch=2, x79=1), []),
+        (of(x31=1), of(x31=2), []),
+        (of(X79, HOT), of(), [(HEALTHY, None)]),
+        (View(1, {}), of(HOT), [(UNHEALTHY, None)]),
+        (of(HOT), View(1, {}), []),
+    ],
+)
+def test_what_is_told(
+    before: View | None, after: View, expected: list[tuple[str, int | None]]
+) -> None:
+    """Each fatal Xid and each change between Healthy and Unhealthy is told, and nothing else."""
+    told = decide(before, after, 5.0)
+    assert [(one.reason, one.xid) for one in told] == expected
+    assert all(one.initial == (before is None) for one in told)
+    assert all(one.first == one.last == 5.0 for one in told)
+
+
+def test_repetitions_are_counted() -> None:
+    """An Xid that came twice more since the last state is told as two."""
+    (telling,) = decide(of(X79, x79=1), of(X79, x79=3), 5.0)
+    assert telling.count == 2
+
+
+def test_the_messages() -> None:
+    """Messages name the GPU, the fault and what to do about it."""
+    xid, unhealthy = decide(of(), of(X79), 5.0)
+    assert xid.message.startswith("Xid 79 on GPU 0 (GPU-a): GPU has fallen off the bus. ")
+    assert "NVIDIA's catalogue says: reboot." in xid.message
+    assert unhealthy.message.startswith("GPU 0 (GPU-a) is Unhealthy: fatal Xid 79. Do what ")
+    (healthy,) = decide(of(X79), of(), 5.0)
+    assert healthy.message == "GPU 0 (GPU-a) is Healthy again; it was not for: fatal Xid 79."
+    assert (xid.warning, unhealthy.warning, healthy.warning) == (True, True, False)
+
+
+def test_maintenance_is_no_warning() -> None:
+    """What an operator asked for is told as something normal."""
+    quiesced = unknown(of(), Reason(ReasonKind.MAINTENANCE))
+    (telling,) = decide(of(), quiesced, 5.0)
+    assert not telling.warning
+    assert [one.reason for one in decide(quiesced, of(epoch=2), 6.0)] == [HEALTHY]
+
+
+def test_an_unknown_node_keeps_its_faults() -> None:
+    """While nothing is known the faults that were known stand, and are not told again after."""
+    hung = unknown(of(X79), Reason(ReasonKind.DRIVER_HANG, "nvmlInit"))
+    assert decide(of(X79), hung, 5.0) == ()
+    assert decide(hung, of(X79, epoch=2), 6.0) == ()
+
+
+def test_a_view_has_gpus_only() -> None:
+    """A MIG instance's faults are its GPU's, and an Xid of no known GPU counts for each."""
+    whole, parted = gpu(0), mig_gpu(1, "1g.10gb")
+    instance = parted.instances[0].uuid
+    state = NodeState(
+        epoch=3,
+        sequence=1,
+        inventory=inventory(whole, parted),
+        health=(
+            DeviceHealth(whole.uuid),
+            DeviceHealth(parted.uuid),
+            DeviceHealth(instance, (X48,)),
+        ),
+        xids=(XidCount(whole.uuid, 79, 1), XidCount("", 79, 2)),
+    )
+    seen = view(state)
+    assert seen.epoch == 3
+    assert seen.gpus == {
+        whole.uuid: GpuView(0, (), {79: 3}),
+        parted.uuid: GpuView(1, (X48,), {79: 2}),
+    }
+
+
+reasons = st.frozensets(st.sampled_from([LOST, HOT, X79, X48]))
+
+
+@given(st.lists(reasons, max_size=8))
+def test_one_event_an_incident(steps: list[frozenset[Reason]]) -> None:
+    """Unhealthy and Healthy alternate, and the last one told is how it stands."""
+    views = [of(), *(of(*one) for one in steps)]
+    steps_told = itertools.chain.from_iterable(decide(*pair, 0.0) for pair in pairwise(views))
+    told = [one.reason for one in steps_told if one.reason != XID]
+    assert told == [UNHEALTHY, HEALTHY] * (len(told) // 2) + [UNHEALTHY] * (len(told) % 2)
+    assert (len(told) % 2 == 1) == bool(views[-1].gpus["GPU-a"].reasons)
+
+
+def test_names() -> None:
+    """The same thing in the same boot has one name, which Kubernetes takes; all else another."""
+    one = Telling("GPU-a", XID, "m", 0.0, 0.0, xid=79)
+    others = [
+        replace(one, xid=48),
+        replace(one, gpu="GPU-b"),
+        replace(one, reason=UNHEALTHY),
+    ]
+    name = one.name("node-1", "boot")
+    assert name == replace(one, message="other", last=9.0, count=3).name("node-1", "boot")
+    assert name.startswith("node-1.")
+    names = {name, one.name("node-1", "next"), *(other.name("node-1", "boot") for other in others)}
+    assert len(names) == 5
+    long = one.name(f"{'a' * 229}-{'b' * 23}", "boot")
+    assert len(long) <= 253
+    assert "-." not in long
+
+
+def telling(gpu: str = "GPU-a", at: float = 0.0) -> Telling:
+    """Return something to tell."""
+    return Telling(gpu, XID, f"at {at}", at, at, xid=79)
+
+
+def test_equal_ones_are_one() -> None:
+    """What waits already is counted, keeps its first time, and takes the newest words."""
+    box = Outbox().put("n", telling(at=1.0), 0.0).put("n", telling(at=2.0), 0.0)
+    (one,) = box.waiting.values()
+    assert (one.first, one.last, one.count, one.message) == (1.0, 2.0, 2, "at 2.0")
+
+
+def test_what_joins_while_it_is_told_stays() -> None:
+    """A repetition that comes during the request is told by the next one."""
+    first = Outbox().put("n", telling(at=1.0), 0.0)
+    joined = first.put("n", telling(at=2.0), 0.0)
+    left = joined.without("n", first.waiting["n"])
+    assert (left.waiting["n"].count, left.waiting["n"].message) == (1, "at 2.0")
+    assert not left.without("n", left.waiting["n"]).waiting
+
+
+def test_too_many_are_summed_up() -> None:
+    """Beyond the burst they are counted, and told as one when there is room again."""
+    box = Outbox()
+    for number in range(int(BURST) + 5):
+        box = box.put(f"n{number}", telling(f"GPU-{number}"), 0.0)
+    assert (len(box.waiting), box.left_out) == (BURST, 5)
+    assert box.sum_up("node-1", "boot", 9.0, REFILL / 2) == box
+    summed = box.sum_up("node-1", "boot", 9.0, REFILL)
+    (last,) = [one for one in summed.waiting.values() if one.reason == LEFT_OUT]
+    assert (last.count, summed.left_out) == (5, 0)
+    assert last.message.startswith("5 Events about GPUs were left out")
+
+
+@given(st.lists(st.floats(0.0, 100.0), max_size=60))
+def test_the_bucket_holds(steps: list[float]) -> None:
+    """In no time are there more than the burst and one for each refill."""
+    bucket, now, allowed = Bucket(at=0.0), 0.0, 0
+    for step in steps:
+        now += step
+        bucket, ok = bucket.take(now)
+        allowed += ok
+    assert allowed <= BURST + now / REFILL + 1e-6
+
+
+def test_the_condition() -> None:
+    """The condition names the boot, and the fatal Xids of each GPU while there are any."""
+    well, ill = condition(of(HOT), "b-1"), condition(of(X79, X48, HOT), "b-1")
+    assert (well.status, well.message) == (False, "boot b-1; no fatal Xid")
+    assert (ill.status, ill.message) == (True, "boot b-1; Xid on GPU-a: 48, 79")
+
+
+def test_messages_have_an_end() -> None:
+    """However many GPUs are ill, the message stays within the limit."""
+    many = {f"GPU-{number:036}": GpuView(number, (X79,)) for number in range(64)}
+    assert len(condition(View(1, many), "b-1").message) == MESSAGE_LIMIT
+
+
+@pytest.mark.parametrize("changed", [None, "then"])
+def test_the_patch(changed: str | None) -> None:
+    """The patch names one condition, and its transition only when it is one."""
+    made = patch(condition(of(X79), "b-1"), "now", changed)
+    (one,) = made["status"]["conditions"]
+    assert (one["type"], one["status"], one["reason"]) == (TYPE, "True", "FatalXid")
+    assert one.get("lastTransitionTime") == changed
+    assert one["lastHeartbeatTime"] == "now"
