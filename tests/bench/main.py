@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from tests.bench import calls, footprint, reactions, report
+from tests.bench import calls, footprint, growth, reactions, report
 from tests.bench.plugin import MeasureError, Plugin, other
 from tests.bench.rows import Figures
 from tests.fakes import nvml_library
@@ -73,10 +73,16 @@ def main() -> int:
     parser.add_argument(
         "--other", metavar="COMMAND", help="measure this plugin too, on the same library (root)"
     )
+    parser.add_argument(
+        "--growth", type=Path, metavar="FOLDER", help="measure curves instead, and draw them there"
+    )
     given = parser.parse_args()
     if os.geteuid() != 0:
         print("cannot measure memory: read /proc/*/pagemap as root", file=sys.stderr)  # noqa: T201
         return 2
+    if given.growth:
+        growth.run(given.growth)
+        return 0
     earlier = report.read(given.compare) if given.compare else None
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
