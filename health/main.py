@@ -22,7 +22,6 @@ from health.watcher import Sight, Watching
 from proto.bus import HealthPublisher
 from proto.channel import Channel, ClosedError
 from proto.control import (
-    BEAT_EVERY,
     Beat,
     ExitCode,
     Inventoried,
@@ -31,6 +30,7 @@ from proto.control import (
     MonitorSettings,
     Ready,
     Stop,
+    until_beat,
 )
 from proto.messages import DeviceState, NodeState, XidCount
 
@@ -132,7 +132,7 @@ class Monitor:
             if not self._publisher.reachable():
                 # Cleaners of /run do that; who joins from now on would hear nothing.
                 self._leave("the file of its socket, so that nobody can join")
-            self._publish_at = now + BEAT_EVERY
+            self._publish_at = now + until_beat(now)
             self._channel.send(Beat())
             self._publish()
 

@@ -14,6 +14,15 @@ BEAT_EVERY = 1.0
 """Seconds between two signs of life of a child."""
 
 
+def until_beat(now: float) -> float:
+    """Return the seconds until all processes give a sign of life: the next whole second.
+
+    All at once, by the clock that they share: so an idle node is woken once a second, not once for
+    each process and purpose.
+    """
+    return BEAT_EVERY - now % BEAT_EVERY
+
+
 class ExitCode(enum.IntEnum):
     """What a process of ours tells its parent by its exit status."""
 

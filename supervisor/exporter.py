@@ -22,13 +22,13 @@ from prometheus_client.exposition import choose_encoder
 from proto import bus
 from proto.channel import Channel, ClosedError
 from proto.control import (
-    BEAT_EVERY,
     Beat,
     ExitCode,
     NotReady,
     Ready,
     ServiceState,
     Stop,
+    until_beat,
 )
 from proto.exporter import ExporterSettings, HttpGuard
 from proto.messages import NodeState, WorkerState
@@ -184,7 +184,7 @@ class Exporter:
                 return
             if self._guard.is_old():
                 self._on_new_files()
-            await asyncio.sleep(BEAT_EVERY)
+            await asyncio.sleep(until_beat(time.monotonic()))
 
     def _on_new_files(self) -> None:
         """End for a successor that goes by the new files; if they are no good, go on as before."""

@@ -35,6 +35,7 @@ from proto.control import (
     Stop,
     Unknown,
     WorkerSettings,
+    until_beat,
 )
 from proto.messages import Inventory, Reason, ReasonKind
 from proto.requests import Answer
@@ -49,9 +50,6 @@ from supervisor.served import Served, Service
 from supervisor.signals import SignalPipe
 from supervisor.systemd import Notifier
 from supervisor.watch import KubeletWatch
-
-TICK = 1.0
-"""Seconds between two looks at what gives no event, and between two reports to the exporter."""
 
 STALL = 5.0
 """Seconds by which a tick is late when this process, or the whole machine, stood still."""
@@ -248,7 +246,7 @@ class Supervisor:
         for name, state in self._children.due(now):
             self._on_deadline(name, state)
         if now >= self._tick_at:
-            self._tick_at = now + TICK
+            self._tick_at = now + until_beat(now)
             self._look_at_kubelet()
             self._desk.tend()
             if self._reload.is_due():

@@ -12,7 +12,6 @@ MODULES = (
     "grpc.aio",
     "health.main",
     "pynvml",
-    "supervisor.exporter",
     "workers.main",
     "zmq.asyncio",
 )

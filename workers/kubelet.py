@@ -19,6 +19,8 @@ from workers.identity import Identity
 VERSION = "v1beta1"
 """Of the device plugin API."""
 
+SERVICE = f"{VERSION}.DevicePlugin"
+
 GRACE = 0.5
 """Seconds in which open streams may take in their last message."""
 
@@ -59,6 +61,7 @@ class Endpoint:
         require_free(self._path)
         self._server = server = grpc.aio.server()
         add_DevicePluginServicer_to_server(self._servicer, server)
+        server.add_registered_method_handlers(SERVICE, {"ListAndWatch": _of_bytes(self._servicer)})
         # gRPC removes the path that it was given when a server ends, whoever has that by then.
         made = _while_it_is_made(self._path)
         try:
@@ -94,6 +97,13 @@ class Endpoint:
         await server.stop(GRACE)
         if ours:
             _remove(self._path)
+
+
+def _of_bytes(servicer: DevicePluginServicer) -> "grpc.RpcMethodHandler[api.Empty, bytes]":
+    """Return a handler, in place of the generated one, of lists that are encoded already."""
+    return grpc.unary_stream_rpc_method_handler(
+        servicer.ListAndWatch, request_deserializer=api.Empty.FromString
+    )
 
 
 def _while_it_is_made(path: str) -> Path:

@@ -15,7 +15,6 @@ from loguru import logger
 from proto import bus
 from proto.channel import Channel, ClosedError
 from proto.control import (
-    BEAT_EVERY,
     Beat,
     Configure,
     ExitCode,
@@ -25,15 +24,17 @@ from proto.control import (
     Stop,
     Unknown,
     WorkerSettings,
+    until_beat,
 )
 from proto.messages import NodeState, Reason, WorkerState
 from workers import devices, registration
+from workers.devices import View
 from workers.identity import Identity
 from workers.kubelet import Endpoint, KubeletError, register
 from workers.servicer import Servicer, Shelf
 
-CHECK_EVERY = 5.0
-"""Seconds between two calls on our own socket."""
+CHECK_EVERY = 10.0
+"""Seconds between two calls on our own socket; each takes what ten seconds of idling take."""
 
 
 def main(settings: WorkerSettings, channel: Channel, epoch: int) -> int:
@@ -172,7 +173,7 @@ class Worker:
                 self._known.set()
             self._channel.send(Beat())
             self._publish()
-            await asyncio.sleep(BEAT_EVERY)
+            await asyncio.sleep(until_beat(time.monotonic()))
 
     async def _greet(self) -> None:
         """Tell an exporter that joins all there is to know, at once."""
@@ -198,8 +199,14 @@ class Worker:
         if view == before:
             return
         self._servicer.show(view)
+        # The streams come first: a kubelet should not wait for our words to others.
+        first = not self._known.is_set()
+        asyncio.get_running_loop().call_soon(self._tell, before, view, first)
+
+    def _tell(self, before: View, view: View, first: bool) -> None:  # noqa: FBT001
+        """Tell the exporter, and log what is new in *view*, the *first* one or another."""
         self._publish()
-        if not self._known.is_set():
+        if first:
             logger.info("listing", devices=len(view.replicas), unhealthy=len(view.unhealthy))
             return
         for uuid in before.unhealthy.keys() | view.unhealthy.keys():
@@ -225,7 +232,8 @@ class Worker:
                     logger.warning("not registered, retrying", error=str(error))
                 problem = str(error)
                 self._settle(registered=False)
-            await self._pause(registration.delay(self._failures) if self._failures else BEAT_EVERY)
+            next_look = until_beat(time.monotonic())
+            await self._pause(registration.delay(self._failures) if self._failures else next_look)
 
     def _settle(self, *, registered: bool) -> None:
         if registered is not self._settled:
@@ -277,7 +285,9 @@ class Worker:
     def _publish(self) -> None:
         self._sequence += 1
         view = self._shelf.view
-        unhealthy = sum(replica.uuid in view.unhealthy for replica in view.replicas.values())
+        replicas = {device.uuid: device.replicas for device in self._plan.devices}
+        # Not by each replica: with thousands of them that takes longer than all else here.
+        unhealthy = sum(replicas[uuid] for uuid in view.unhealthy)
         self._telemetry.publish(
             WorkerState(
                 epoch=self._epoch,
@@ -288,7 +298,7 @@ class Worker:
                 streams=self._servicer.streams,
                 healthy=len(view.replicas) - unhealthy,
                 unhealthy=unhealthy,
-                replicas={device.uuid: device.replicas for device in self._plan.devices},
+                replicas=replicas,
                 list_bytes=self._shelf.list_bytes(),
                 rpcs=self._servicer.rpcs.stats(),
                 answering=self._endpoint.answering,

@@ -24,16 +24,12 @@ class RefusedError(Exception):
     """A request that must not be granted; the kubelet rejects the pod with this text."""
 
 
-def device_list(view: View) -> api.ListAndWatchResponse:
-    """Return the list of all devices."""
+def device_list(replicas: Iterable[Replica], health: Health) -> api.ListAndWatchResponse:
+    """Return the list of *replicas* that are all of the same *health*."""
     return api.ListAndWatchResponse(
         devices=(
-            api.Device(
-                ID=replica.id,
-                health=Health.UNHEALTHY if replica.uuid in view.unhealthy else Health.HEALTHY,
-                topology=_topology(replica.numa_node),
-            )
-            for replica in view.replicas.values()
+            api.Device(ID=replica.id, health=health, topology=_topology(replica.numa_node))
+            for replica in replicas
         )
     )
 

@@ -13,6 +13,7 @@ from proto.deviceplugin_pb2_grpc import DevicePluginServicer
 from workers import response
 from workers.allocation import Allocator
 from workers.devices import View
+from workers.listing import Listing
 from workers.rpcs import Rpcs
 from workers.topology import Topology
 
@@ -35,16 +36,19 @@ class Shelf:
 
     def __init__(self, view: View) -> None:
         self.view = view
-        self._list: api.ListAndWatchResponse | None = response.device_list(view)
+        self._listing = Listing(view.replicas)
+        self._list: bytes | None = self._listing.of(view.unhealthy)
         self._changed = asyncio.Event()
 
     def put(self, view: View) -> None:
         """Replace the view and wake all who wait, if its list is another."""
         before, self.view = self.view, view
         # Reasons are not in the list: when only they change, the kubelet need not hear of it.
-        same = view.unhealthy.keys() == before.unhealthy.keys() and view.replicas == before.replicas
-        if not same:
-            self._show(response.device_list(view))
+        if view.replicas is not before.replicas and view.replicas != before.replicas:
+            self._listing = Listing(view.replicas)
+        elif view.unhealthy.keys() == before.unhealthy.keys():
+            return
+        self._show(self._listing.of(view.unhealthy))
 
     def close(self) -> None:
         """Let all who wait know that nothing more comes, until `open`."""
@@ -52,20 +56,18 @@ class Shelf:
 
     def open(self) -> None:
         """Show the view again after `close`."""
-        self._show(response.device_list(self.view))
+        self._show(self._listing.of(self.view.unhealthy))
 
     def list_bytes(self) -> int:
         """Return the size of the list that is shown."""
-        return self._list.ByteSize() if self._list else 0
+        return len(self._list or b"")
 
-    def _show(self, message: api.ListAndWatchResponse | None) -> None:
-        self._list = message
+    def _show(self, encoded: bytes | None) -> None:
+        self._list = encoded
         self._changed.set()
         self._changed = asyncio.Event()
 
-    async def next_list(
-        self, sent: api.ListAndWatchResponse | None
-    ) -> api.ListAndWatchResponse | None:
+    async def next_list(self, sent: bytes | None) -> bytes | None:
         """Return the newest list once it is another than the one *sent*; None after `close`."""
         while self._list is not None and self._list is sent:
             await self._changed.wait()
@@ -106,15 +108,16 @@ class Servicer(DevicePluginServicer):
         with self.rpcs.counted("GetDevicePluginOptions", context):
             return OPTIONS
 
-    async def ListAndWatch(
+    # Bytes, not a message: they are encoded once for all streams (see kubelet.py).
+    async def ListAndWatch(  # type: ignore[override]
         self, request: api.Empty, context: object
-    ) -> AsyncIterator[api.ListAndWatchResponse]:
+    ) -> AsyncIterator[bytes]:
         """Send the list, and again after each change; each stream remembers what it has sent."""
         self.streams += 1
         self._on_change()
         sent = None
         try:
-            while sent := await self._shelf.next_list(sent):
+            while (sent := await self._shelf.next_list(sent)) is not None:
                 yield sent
         finally:
             self.streams -= 1

@@ -14,6 +14,7 @@
  *   STANDIN_NVML_NO_EVENTS=<gpu>     that GPU knows no Xid events and registers none
  *   STANDIN_NVML_LOST=<gpu>          that GPU is lost from this process's first nvmlInit on
  *   STANDIN_NVML_OLD=1               MIG, NVLink and field values answer NOT_SUPPORTED
+ *   STANDIN_NVML_GPUS=<count>        so many H100 (up to 16) in place of the two, none in MIG mode
  *
  * Commands, one line each, written to the FIFO while one process has it open:
  *   xid <gpu> <code> [<gi> [<ci>]]   an Xid event of that GPU, its device the GPU's own handle
@@ -40,7 +41,7 @@
 
 enum { SUCCESS, UNINITIALIZED, INVALID_ARGUMENT, NOT_SUPPORTED, NOT_FOUND = 6, INSUFFICIENT_SIZE,
        TIMEOUT = 10, GPU_IS_LOST = 15, OPERATING_SYSTEM = 17, NO_MEMORY = 20, HANG = -1 };
-enum { GPUS = 2, HANDLES = 4, PLACES = 7, LINKS = 18, ACTIVE_LINKS = 2, SETS = 16, QUEUE = 64 };
+enum { MOST_GPUS = 16, PLACES = 7, LINKS = 18, ACTIVE_LINKS = 2, SETS = 16, QUEUE = 64 };
 enum { INTERNAL = 0, SINGLE = 10, FIELD_LINK_COUNT = 91, VALUE_UNSIGNED_INT = 1 };
 enum { XID_EVENT = 0x08, USUAL_EVENTS = 0x1F, EVENTS_WITHOUT_XID = 0x14 };
 #define NO_INSTANCE 0xFFFFFFFFu
@@ -54,7 +55,7 @@ enum { XID_EVENT = 0x08, USUAL_EVENTS = 0x1F, EVENTS_WITHOUT_XID = 0x14 };
 
 typedef unsigned long long u64;
 typedef struct { const char *uuid, *name; unsigned gpu, mig, place, minor, bus, gi, mib; } device;
-typedef struct { int used; u64 types[GPUS]; } event_set;
+typedef struct { int used; u64 types[MOST_GPUS]; } event_set;
 typedef struct { char old_id[16]; unsigned domain, bus, slot, model, board; char id[32]; } pci_info;
 typedef struct { u64 total, free, used; } memory_info;
 typedef struct { unsigned sms, copy, dec, enc, jpeg, ofa, gi_size, ci_size; u64 mib; } attributes;
@@ -62,18 +63,19 @@ typedef struct { device *device; u64 type, data; unsigned gi, ci; } event_data;
 typedef struct { unsigned id, scope; u64 times[2]; unsigned type; int result; u64 value; } field;
 
 /* A handle is the address of one of these: first the GPUs by index, then the instances of GPU 1. */
-static device devices[HANDLES] = {
+static device devices[MOST_GPUS] = {
     {"GPU-5a2f1c30-7b1e-4c55-9a44-0d3f6e8b1000", H100, 0, 0, 0, 3, 0x07, 0, 81559},
     {"GPU-5a2f1c30-7b1e-4c55-9a44-0d3f6e8b1001", H100, 1, 0, 0, 5, 0x0A, 0, 81559},
     {"MIG-9c6e40d2-3f0a-5b8d-8e21-6a7b2c4d2007", H100 " MIG 1g.10gb", 1, 1, 0, 0, 0, 7, 9984},
     {"MIG-9c6e40d2-3f0a-5b8d-8e21-6a7b2c4d2008", H100 " MIG 1g.10gb", 1, 1, 2, 0, 0, 8, 9984},
 };
+static int gpus = 2, handles = 4, mig_gpu = 1;
 
 /* All of the state, guarded by one lock; nothing waits while it holds the lock. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static int users, fifo = -1, wake = -1, old, no_events = -1;
 static event_set sets[SETS];
-static unsigned order, lost_at[GPUS], hang_at; /* as a command's ordinal; 0: not so */
+static unsigned order, lost_at[MOST_GPUS], hang_at; /* as a command's ordinal; 0: not so */
 static struct { unsigned order; event_data event; } queue[QUEUE];
 static unsigned queued;
 
@@ -90,12 +92,12 @@ static void obey(const char *line) {
     unsigned gpu = 0, gi = NO_INSTANCE, ci = NO_INSTANCE;
     u64 code;
     order++;
-    if (sscanf(line, "xid %u %llu %u %u", &gpu, &code, &gi, &ci) >= 2 && gpu < GPUS) {
+    if (sscanf(line, "xid %u %llu %u %u", &gpu, &code, &gi, &ci) >= 2 && gpu < (unsigned)gpus) {
         queue[queued].order = order;
         queue[queued++].event = (event_data){&devices[gpu], XID_EVENT, code, gi, ci};
-    } else if (sscanf(line, "lost %u", &gpu) == 1 && gpu < GPUS) {
+    } else if (sscanf(line, "lost %u", &gpu) == 1 && gpu < (unsigned)gpus) {
         if (!lost_at[gpu]) lost_at[gpu] = order;
-    } else if (sscanf(line, "recover %u", &gpu) == 1 && gpu < GPUS) {
+    } else if (sscanf(line, "recover %u", &gpu) == 1 && gpu < (unsigned)gpus) {
         lost_at[gpu] = 0;
     } else if (strcmp(line, "hang") == 0) {
         if (!hang_at) hang_at = order;
@@ -122,7 +124,7 @@ static int enter(const device *d) {
 }
 
 static int on_device(const device *d) {
-    int known = d >= devices && d < devices + HANDLES;
+    int known = d >= devices && d < devices + handles;
     CHECK(enter(known ? d : NULL));
     return known ? SUCCESS : INVALID_ARGUMENT;
 }
@@ -139,7 +141,7 @@ static int on_mig_parent(const device *d) {
 
 static int on_instance(const device *d) {
     CHECK(on_device(d));
-    return old || d->gpu == 0 ? NOT_SUPPORTED : d->mig ? SUCCESS : INVALID_ARGUMENT;
+    return old || (int)d->gpu != mig_gpu ? NOT_SUPPORTED : d->mig ? SUCCESS : INVALID_ARGUMENT;
 }
 
 static int on_link(const device *d, unsigned link) {
@@ -175,14 +177,26 @@ static int open_commands(void) {
     return fifo >= 0 && wake >= 0 ? SUCCESS : OPERATING_SYSTEM;
 }
 
+static void have(int count) {
+    static char uuids[MOST_GPUS][41];
+    gpus = handles = count;
+    mig_gpu = -1;
+    for (unsigned i = 0; i < (unsigned)count; i++) {
+        snprintf(uuids[i], sizeof uuids[i], "GPU-5a2f1c30-7b1e-4c55-9a44-0d3f6e8b1%03u", i);
+        devices[i] = (device){uuids[i], H100, i, 0, 0, i, 0x10 + i, 0, 81559};
+    }
+}
+
 static int initialise(void) {
     static int first = 1;
+    int count = number("STANDIN_NVML_GPUS", 0);
     int lost = number("STANDIN_NVML_LOST", -1);
     CHECK(number("STANDIN_NVML_INIT_ERROR", SUCCESS));
     CHECK(open_commands());
     old = number("STANDIN_NVML_OLD", 0);
     no_events = number("STANDIN_NVML_NO_EVENTS", -1);
-    if (first && lost >= 0 && lost < GPUS) lost_at[lost] = ++order;
+    if (count > 0 && count <= MOST_GPUS) have(count);
+    if (first && lost >= 0 && lost < gpus) lost_at[lost] = ++order;
     first = 0;
     users++;
     return SUCCESS;
@@ -223,20 +237,20 @@ static memory_info memory_of(const device *d) {
 }
 
 int nvmlDeviceGetHandleByIndex_v2(unsigned index, device **d) {
-    CHECK(enter(index < GPUS ? &devices[index] : NULL));
-    if (index >= GPUS) return INVALID_ARGUMENT;
+    CHECK(enter(index < (unsigned)gpus ? &devices[index] : NULL));
+    if (index >= (unsigned)gpus) return INVALID_ARGUMENT;
     *d = &devices[index];
     return SUCCESS;
 }
 
 int nvmlDeviceGetHandleByUUID(const char *uuid, device **d) {
     CHECK(enter(NULL));
-    for (*d = devices; *d < devices + HANDLES; ++*d)
+    for (*d = devices; *d < devices + handles; ++*d)
         if (strcmp(uuid, (*d)->uuid) == 0) return on_device(*d);
     return NOT_FOUND;
 }
 
-API(nvmlDeviceGetCount_v2, (unsigned *n), enter(NULL), *n = GPUS, SUCCESS)
+API(nvmlDeviceGetCount_v2, (unsigned *n), enter(NULL), *n = gpus, SUCCESS)
 API(nvmlDeviceGetUUID, (device *d, char *to, unsigned n), on_device(d), , copy(to, n, d->uuid))
 API(nvmlDeviceGetName, (device *d, char *to, unsigned n), on_device(d), , copy(to, n, d->name))
 API(nvmlDeviceGetIndex, (device *d, unsigned *n), on_device(d),
@@ -251,16 +265,16 @@ API(nvmlDeviceGetCudaComputeCapability, (device *d, int *major, int *minor), on_
 
 int nvmlDeviceGetMigDeviceHandleByIndex(device *d, unsigned index, device **instance) {
     CHECK(on_mig_parent(d));
-    if (d->gpu == 0) return NOT_SUPPORTED;
-    for (*instance = devices + GPUS; *instance < devices + HANDLES; ++*instance)
+    if ((int)d->gpu != mig_gpu) return NOT_SUPPORTED;
+    for (*instance = devices + gpus; *instance < devices + handles; ++*instance)
         if ((*instance)->place == index) return SUCCESS;
     return index < PLACES ? NOT_FOUND : INVALID_ARGUMENT;
 }
 
 API(nvmlDeviceGetMigMode, (device *d, unsigned *current, unsigned *pending), on_mig_parent(d),
-    *current = *pending = d->gpu == 1, SUCCESS)
+    *current = *pending = (int)d->gpu == mig_gpu, SUCCESS)
 API(nvmlDeviceGetMaxMigDeviceCount, (device *d, unsigned *n), on_mig_parent(d),
-    *n = d->gpu == 1 ? PLACES : 0, SUCCESS)
+    *n = (int)d->gpu == mig_gpu ? PLACES : 0, SUCCESS)
 API(nvmlDeviceGetDeviceHandleFromMigDeviceHandle, (device *d, device **parent), on_instance(d),
     *parent = &devices[d->gpu], SUCCESS)
 API(nvmlDeviceGetGpuInstanceId, (device *d, unsigned *n), on_instance(d), *n = d->gi, SUCCESS)
@@ -284,7 +298,7 @@ API(nvmlDeviceGetTopologyCommonAncestor, (device *a, device *b, unsigned *level)
 API(nvmlDeviceGetNvLinkState, (device *d, unsigned link, unsigned *active), on_link(d, link),
     *active = link < ACTIVE_LINKS, SUCCESS)
 API(nvmlDeviceGetNvLinkRemotePciInfo_v2, (device *d, unsigned link, pci_info *pci),
-    on_active_link(d, link), *pci = pci_of(&devices[1 - d->gpu]), SUCCESS)
+    on_active_link(d, link), *pci = pci_of(&devices[d->gpu ^ 1]), SUCCESS)
 API(nvmlDeviceGetNvLinkRemoteDeviceType, (device *d, unsigned link, unsigned *type),
     on_active_link(d, link), *type = 0 /* a GPU */, SUCCESS)
 API(nvmlDeviceGetFieldValues, (device *d, int count, field *fields), on_gpu(d), ,
@@ -320,7 +334,7 @@ API(nvmlEventSetFree, (event_set *set), on_set(set), LOCKED(set->used = 0), SUCC
 static int meet(const event_set *set, event_data *event) {
     unsigned first = hang_at ? hang_at : UINT_MAX;
     int result = hang_at ? HANG : TIMEOUT;
-    for (int gpu = 0; gpu < GPUS; gpu++) {
+    for (int gpu = 0; gpu < gpus; gpu++) {
         if (!set->types[gpu] || !lost_at[gpu] || lost_at[gpu] > first) continue;
         first = lost_at[gpu];
         result = GPU_IS_LOST;

@@ -5,21 +5,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proto.control import PlannedDevice, Problem, ProblemKind, ResourcePlan
-from proto.messages import Reason, ReasonKind
 from supervisor.plan import LIST_LIMIT, Plan, Rules, list_bytes, plan
 from supervisor.sharing import MOST_REPLICAS, Share
 from tests.unit.builders import gpu, gpu_uuid, inventory, mig_uuid
-from workers.devices import View, replicas
-from workers.response import device_list
+from workers.devices import replicas
+from workers.listing import Listing
 
 GPU = "nvidia.com/gpu"
-LOST = (Reason(ReasonKind.GPU_LOST),)
 
 
 def encoded(resource: ResourcePlan) -> int:
     """Return the bytes of the list that a worker sends when all its devices are unhealthy."""
-    unhealthy = {device.uuid: LOST for device in resource.devices}
-    return device_list(View(resource.resource, replicas(resource), unhealthy)).ByteSize()
+    return len(Listing(replicas(resource)).of({device.uuid for device in resource.devices}))
 
 
 def device(uuid: str, count: int, numa_node: int | None) -> PlannedDevice:
@@ -53,7 +50,7 @@ def test_the_bytes_of_any_list(resource: ResourcePlan) -> None:
 def test_a_list_is_longest_when_all_are_unhealthy() -> None:
     """A list with healthy devices is shorter than the one that is reckoned."""
     resource = ResourcePlan(GPU, (device(gpu_uuid(0), 10, 0), device(gpu_uuid(1), 10, 0)))
-    healthy = device_list(View(GPU, replicas(resource), {})).ByteSize()
+    healthy = len(Listing(replicas(resource)).of(()))
     assert healthy == list_bytes(resource) - 20 * len("Un")
 
 

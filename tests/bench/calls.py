@@ -1,0 +1,123 @@
+"""How long the kubelet's calls take, over the socket, as a plain gRPC client sees them."""
+
+import itertools
+import random
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from proto import deviceplugin_pb2 as api
+from proto.deviceplugin_pb2_grpc import DevicePluginStub
+from tests.bench.kubelet import kubelet
+from tests.bench.plugin import Plugin, running
+from tests.bench.rows import Figures
+from tests.fakes.service import short_folder
+
+GPU = "nvidia.com/gpu"
+RANDOM = random.Random(0)  # noqa: S311 - the same questions every time, not a secret
+
+
+def milliseconds(call: Callable[[], Any]) -> float:
+    """Return how long *call* takes."""
+    begun = time.perf_counter()
+    call()
+    return (time.perf_counter() - begun) * 1e3
+
+
+class Calls:
+    """The kubelet's calls to one resource."""
+
+    def __init__(self, stub: DevicePluginStub, ids: Sequence[str]) -> None:
+        self._stub = stub
+        self.ids = list(ids)
+        RANDOM.shuffle(self.ids)  # as a kubelet does
+
+    def empty(self) -> None:
+        """Make a call for which nothing is done: what it takes is gRPC's own."""
+        self._stub.GetDevicePluginOptions(api.Empty())
+
+    def preferred(self, size: int, among: Sequence[str] | None = None) -> list[str]:
+        """Ask for the best *size* devices."""
+        one = api.ContainerPreferredAllocationRequest(
+            available_deviceIDs=among or self.ids, allocation_size=size
+        )
+        request = api.PreferredAllocationRequest(container_requests=[one])
+        answer = self._stub.GetPreferredAllocation(request)
+        return list(answer.container_responses[0].deviceIDs)
+
+    def allocate(self, ids: Sequence[str]) -> None:
+        """Allocate the devices called *ids*."""
+        one = api.ContainerAllocateRequest(devices_ids=ids)
+        self._stub.Allocate(api.AllocateRequest(container_requests=[one]))
+
+    def admit(self, size: int) -> None:
+        """Make both calls, one after the other, as for a pod."""
+        self.allocate(self.preferred(size))
+
+
+def of_whole_gpus(plugin: Plugin, rounds: int) -> Figures:
+    """Measure on eight GPUs, nothing shared."""
+    with short_folder() as folder, kubelet(folder) as node, running(plugin, folder):
+        ids = node.next_list().ids()
+        channel, stub = node.stub(GPU)
+        with channel:
+            calls = Calls(stub, ids)
+            for _ in range(rounds // 10):
+                calls.admit(4)
+            # In turns, so that a busy moment of the machine hits all alike.
+            turns = [
+                (
+                    milliseconds(calls.empty),
+                    milliseconds(lambda: calls.admit(4)),
+                    milliseconds(lambda: calls.allocate(calls.ids[:4])),
+                )
+                for _ in range(rounds)
+            ]
+    empty, admission, allocate = map(list, zip(*turns, strict=True))
+    return {"empty": empty, "admission": admission, "allocate": allocate}
+
+
+def of_replicas(plugin: Plugin, rounds: int, replicas: int = 1000) -> Figures:
+    """Measure on eight GPUs, each shared by a thousand."""
+    with (
+        short_folder() as folder,
+        kubelet(folder) as node,
+        running(plugin, folder, replicas=replicas),
+    ):
+        heard = node.next_list()
+        channel, stub = node.stub(heard.resource)
+        with channel:
+            calls = Calls(stub, heard.ids())
+            times = [milliseconds(lambda: calls.preferred(8)) for _ in range(rounds // 4)]
+    return {"preferred-8000": times}
+
+
+def connected_at_random(gpus: int) -> dict[str, object]:
+    """Return a node whose GPUs are connected at random: symmetry would make it easy."""
+    links = [
+        {"between": pair, "path": "NODE", "nvlinks": RANDOM.randrange(19)}
+        for pair in itertools.combinations(range(gpus), 2)
+    ]
+    return {"gpus": [{}] * gpus, "links": links}
+
+
+def of_topology(plugin: Plugin, rounds: int) -> Figures:
+    """Measure on GPUs of which some sixteen are free, ever others."""
+    node_file = connected_at_random(20)
+    cold, cached = [], []
+    with (
+        short_folder() as folder,
+        kubelet(folder) as node,
+        running(plugin, folder, node=node_file),
+    ):
+        ids = node.next_list().ids()
+        channel, stub = node.stub(GPU)
+        with channel:
+            calls = Calls(stub, ids)
+            calls.empty()
+            choices = list(itertools.combinations(ids, 16))
+            for some in RANDOM.sample(choices, rounds // 4):
+                ask = lambda some=some: calls.preferred(8, some)  # noqa: E731
+                cold.append(milliseconds(ask))
+                cached.append(milliseconds(ask))
+    return {"preferred-cold": cold, "preferred-cached": cached}

@@ -1,0 +1,76 @@
+"""What a plugin takes from the node: memory, and processor time when nothing happens."""
+
+import gzip
+import time
+import urllib.request
+from pathlib import Path
+
+from tests.bench.calls import GPU, Calls
+from tests.bench.kubelet import Kubelet, kubelet
+from tests.bench.plugin import Plugin, running
+from tests.bench.reactions import rest
+from tests.bench.rows import Figures
+from tests.fakes.service import short_folder
+
+SCRAPES = 20
+FRESH = 3.0
+"""Seconds from the first list until a plugin has done all that belongs to a start."""
+
+
+def of_one_resource(plugin: Plugin, admissions: int, seconds: float) -> Figures:
+    """Measure eight GPUs: memory before and after load, then so many idle seconds."""
+    with short_folder() as folder, kubelet(folder) as node, running(plugin, folder) as tree:
+        node.next_list()
+        rest(FRESH)
+        fresh = tree.memory()
+        load(node, folder, admissions)
+        after = tree.memory()
+        rest(FRESH)
+        begun, before = time.monotonic(), tree.processor_time()
+        rest(seconds)
+        share = (tree.processor_time() - before) / (time.monotonic() - begun)
+    return {"memory-fresh": [fresh], "memory": [after], "idle": [100 * share]}
+
+
+def of_more_resources(plugin: Plugin, admissions: int, resources: int = 5) -> Figures:
+    """Measure what each further resource adds to the memory after load."""
+    one, more = (memory_with(plugin, admissions, count) for count in (1, resources))
+    return {"memory-more": [(more - one) / (resources - 1)]}
+
+
+def memory_with(plugin: Plugin, admissions: int, resources: int) -> float:
+    """Return the memory after load with so many resources: one for each MIG profile."""
+    profiles = [f"1g.{size}gb" for size in range(1, resources + 1)]
+    node_file = {"gpus": [{"mig": profiles[place::8]} for place in range(8)]}
+    node_file["gpus"] = [one for one in node_file["gpus"] if one["mig"]]
+    with (
+        short_folder() as folder,
+        kubelet(folder) as node,
+        running(plugin, folder, "--mig-strategy=mixed", node=node_file) as tree,
+    ):
+        node.lists_of(resources)
+        rest(FRESH)
+        load(node, folder, admissions)
+        return tree.memory()
+
+
+def load(node: Kubelet, folder: Path, admissions: int) -> None:
+    """Admit pods to each resource, and scrape the metrics where there are any."""
+    for resource in list(node.endpoints):
+        channel, stub = node.stub(resource)
+        with channel:
+            one = 4 if resource == GPU else 1
+            calls = Calls(stub, _ids(node, resource))
+            for _ in range(admissions):
+                calls.admit(one)
+    url = folder / "exporter.url"
+    for _ in range(SCRAPES if url.exists() else 0):
+        request = urllib.request.Request(  # noqa: S310 - our own http
+            f"{url.read_text()}/metrics", headers={"Accept-Encoding": "gzip"}
+        )
+        with urllib.request.urlopen(request) as answer:  # noqa: S310
+            gzip.decompress(answer.read())
+
+
+def _ids(node: Kubelet, resource: str) -> list[str]:
+    return node.newest[resource].ids()

@@ -1,0 +1,93 @@
+"""Run each pure function of the hot paths once, for callgrind to count its instructions.
+
+Callgrind is told to write its counts down before every call of getsid(2), which nothing else makes.
+"""
+
+import itertools
+import os
+from collections.abc import Callable, Mapping
+
+from health.verdict import health_of
+from proto.control import AllocationPolicy, Handout, PlannedDevice, ResourcePlan
+from proto.messages import DeviceHealth, Gpu, Inventory, LinkLevel, MigInstance, NodeState
+from supervisor.allocations import Allocation
+from supervisor.samples import samples
+from supervisor.snapshot import Snapshot
+from supervisor.status import About
+from workers.allocation import Allocator
+from workers.devices import View, replicas
+from workers.listing import Listing
+from workers.response import allocate
+from workers.topology import LEVEL_SCORES, NVLINK_SCORE, Topology
+
+MARK = "getsid"
+RESOURCE = "nvidia.com/gpu"
+UUIDS = [f"GPU-00000000-0000-0000-0000-{place:012x}" for place in range(16)]
+
+
+def gpu(place: int, instances: int = 0) -> Gpu:
+    """Return a GPU, with so many MIG instances."""
+    migs = tuple(
+        MigInstance(f"MIG-{place}-{one}", one, 7 + one, 0, "1g.10gb") for one in range(instances)
+    )
+    name = "NVIDIA H100 80GB HBM3"
+    bus = f"0000:{place + 1:02x}:00.0"
+    return Gpu(UUIDS[place], place, place, bus, name, 81559, 0, "9.0", bool(migs), migs)
+
+
+def shared(count: int) -> ResourcePlan:
+    """Return eight GPUs, each shared by so many."""
+    return ResourcePlan(RESOURCE, tuple(PlannedDevice(u, u, count) for u in UUIDS[:8]))
+
+
+def connected() -> Topology:
+    """Return sixteen GPUs of which no two pairs need be alike."""
+    scores = {}
+    for one, other in itertools.combinations(range(16), 2):
+        score = LEVEL_SCORES[LinkLevel.NODE] + NVLINK_SCORE * (one * other % 19)
+        scores[UUIDS[one], UUIDS[other]] = scores[UUIDS[other], UUIDS[one]] = score
+    return Topology(scores)
+
+
+def held() -> tuple[Snapshot, About]:
+    """Return a node of eight GPUs by a hundred replicas, all held by pods."""
+    gpus = tuple(gpu(place) for place in range(8))
+    health = tuple(DeviceHealth(one.uuid) for one in gpus)
+    node = NodeState(epoch=1, sequence=1, inventory=Inventory("580", gpus), health=health)
+    pods = tuple(
+        Allocation(RESOURCE, name, "default", f"pod-{name}", "main")
+        for name in replicas(shared(100))
+    )
+    return Snapshot(node=node, allocations=pods), About("1", 10.0)
+
+
+def hot() -> Mapping[str, Callable[[], object]]:
+    """Return the functions by name, ready to be called."""
+    many, few, hundred = (replicas(shared(count)) for count in (1000, 1, 100))
+    allocator = Allocator(many, AllocationPolicy.DISTRIBUTED, Topology({}))
+    topology = connected()
+    view = View(RESOURCE, few, {})
+    instances = Inventory("580", tuple(gpu(place, 7) for place in range(8)))
+    snapshot, about = held()
+    names = [*many]
+    return {
+        "prefer 8 of 8000 replicas": lambda: allocator.preferred(names, (), 8),
+        "prefer 8 of 16 GPUs": lambda: topology.choose(UUIDS, (), 8),
+        "answer Allocate of 4 GPUs": lambda: allocate(view, Handout(), UUIDS[:4]),
+        "encode a list of 800 devices": lambda: Listing(hundred).of({UUIDS[0]}),
+        "health of 8 GPUs with 56 instances": lambda: health_of(instances, {}, {}),
+        "samples of 800 held replicas": lambda: [*samples(snapshot, about, {}, 0.0, 0.0)],
+    }
+
+
+def main() -> None:
+    """Call each once to warm up, then between two marks."""
+    for function in hot().values():
+        function()
+        os.getsid(0)
+        function()
+        os.getsid(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""The command `scripts/bench`: measure every budget on this machine."""
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from tests.bench import calls, footprint, growth, reactions, report
+from tests.bench.plugin import MeasureError, Plugin, other
+from tests.bench.rows import Figures
+from tests.fakes import nvml_library
+
+Measurement = Callable[[Plugin], Figures]
+
+
+def shared(*, quick: bool) -> dict[str, Measurement]:
+    """Return what can be measured of any plugin."""
+    few, many = (50, 3) if quick else (500, 13)
+    return {
+        "calls": lambda plugin: calls.of_whole_gpus(plugin, few),
+        "replicas": lambda plugin: calls.of_replicas(plugin, few),
+        "starts": lambda plugin: reactions.of_starts(plugin, many),
+        "kubelet": lambda plugin: reactions.of_kubelet_restarts(plugin, 5 if quick else 34),
+        "footprint": lambda plugin: footprint.of_one_resource(plugin, 1000, 5 if quick else 30),
+    }
+
+
+def own(*, quick: bool) -> dict[str, Measurement]:
+    """Return what can be measured of ours alone, as it takes a simulated node or our processes."""
+    few, many = (50, 3) if quick else (500, 7)
+    return {
+        "topology": lambda plugin: calls.of_topology(plugin, few),
+        "worker": lambda plugin: reactions.of_worker_crashes(plugin, many),
+        "large": lambda plugin: reactions.of_large_lists(plugin, many),
+        "resources": lambda plugin: footprint.of_more_resources(plugin, 300),
+    }
+
+
+def measure(given: argparse.Namespace, library: Path) -> tuple[Figures, Figures]:
+    """Return the figures of our plugin, and of the other one if there is one."""
+    ours, plain = Plugin(library=library), Plugin()
+    rival = other(given.other, library) if given.other else None
+    figures: Figures = {}
+    theirs: Figures = {}
+    for run in range(1 if given.quick else given.runs):
+        steps = [(name, ours, one, figures) for name, one in shared(quick=given.quick).items()]
+        if rival:  # in turns, so that a busy hour of the machine hits both
+            steps += [(name, rival, one, theirs) for name, one in shared(quick=given.quick).items()]
+            steps.sort(key=lambda step: step[0])
+        steps += [(name, plain, one, figures) for name, one in own(quick=given.quick).items()]
+        for name, plugin, one, into in steps:
+            if given.only in (None, name):
+                whose = "ours" if plugin.ours else "other"
+                print(f"run {run + 1}: {name}, {whose}", file=sys.stderr)  # noqa: T201
+                for key, values in one(plugin).items():
+                    into.setdefault(key, []).extend(values)
+    return figures, theirs
+
+
+def main() -> int:
+    """Measure, show the table, and write the figures down."""
+    names = [*shared(quick=True), *own(quick=True)]
+    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--runs", type=int, default=3, help="how often to measure everything")
+    parser.add_argument("--quick", action="store_true", help="one short run")
+    parser.add_argument("--only", choices=names, help="this measurement alone")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to this file")
+    parser.add_argument("--compare", type=Path, metavar="FILE", help="show an earlier file's too")
+    parser.add_argument(
+        "--other", metavar="COMMAND", help="measure this plugin too, on the same library (root)"
+    )
+    parser.add_argument(
+        "--growth", type=Path, metavar="FOLDER", help="measure curves instead, and draw them there"
+    )
+    given = parser.parse_args()
+    if os.geteuid() != 0:
+        print("cannot measure memory: read /proc/*/pagemap as root", file=sys.stderr)  # noqa: T201
+        return 2
+    if given.growth:
+        growth.run(given.growth)
+        return 0
+    earlier = report.read(given.compare) if given.compare else None
+    load = os.getloadavg()[0]
+    with tempfile.TemporaryDirectory() as folder:
+        nvml_library.build(Path(folder))
+        try:
+            figures, theirs = measure(given, Path(folder))
+        except MeasureError as error:
+            print(error, file=sys.stderr)  # noqa: T201
+            return 1
+    result = report.Report(report.machine(), load, figures, theirs)
+    if given.json:
+        given.json.write_bytes(msgspec.json.encode(result))
+    print(f"{result.machine}; load {load:.1f}\n", *report.table(result, earlier), sep="\n")  # noqa: T201
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,163 @@
+"""The device plugins that are measured, ours and another, and what the kernel tells of them."""
+
+import array
+import contextlib
+import json
+import os
+import queue
+import shlex
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.fakes.nvml_library import Steering
+from tests.fakes.service import COMMAND, PATIENCE
+
+PAGE = os.sysconf("SC_PAGE_SIZE")
+PRESENT, FRAME = 1 << 63, (1 << 55) - 1
+"""Of an entry of /proc/<pid>/pagemap, see the kernel's admin-guide/mm/pagemap."""
+
+STOPPED_WITHIN = 10
+
+# Others write to the one folder that kubelets have: a private mount makes it ours.
+REDIRECT = (
+    "mount -t tmpfs none /var/lib && mkdir -p /var/lib/kubelet/device-plugins && "
+    'mount --bind "$0" /var/lib/kubelet/device-plugins && exec "$@"'
+)
+
+
+class MeasureError(Exception):
+    """A plugin does not do what is to be measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plugin:
+    """How a plugin is started."""
+
+    command: tuple[str, ...] = (*COMMAND, "run")
+    library: Path | None = None
+    """Folder of the stand-in for NVML."""
+    ours: bool = True
+
+    def start(self, folder: Path, options: tuple[str, ...], settings: Mapping[str, str]) -> "Tree":
+        """Start it in *folder*; it takes only *settings* if it is another's."""
+        environment = {**os.environ, **settings, "STANDIN_NVML_DIR": str(folder)}
+        if self.library:
+            environment["LD_LIBRARY_PATH"] = str(self.library)
+        command = [*self.command, *options]
+        if self.ours:
+            environment |= {
+                "DEVICE_PLUGIN_PATH": f"{folder}/kubelet",
+                "GPU_SHARING_RUNTIME_DIR": str(folder),
+                "GPU_SHARING_STATE_DIR": f"{folder}/state",
+                "METRICS_ADDRESS": "127.0.0.1:0",
+                "POD_RESOURCES_SOCKET": f"{folder}/kubelet.pods",
+            }
+        else:
+            command = ["unshare", "--mount", "sh", "-c", REDIRECT, f"{folder}/kubelet", *command]
+        begun = time.perf_counter()
+        with (folder / "plugin.log").open("w") as log:
+            process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        return Tree(folder, process, begun)
+
+
+def other(command: str, library: Path) -> Plugin:
+    """Return the plugin that *command* starts."""
+    return Plugin(tuple(shlex.split(command)), library, ours=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """A running plugin: its process and their children."""
+
+    folder: Path
+    process: subprocess.Popen[bytes]
+    begun: float
+    steering: Steering = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "steering", Steering(self.folder))
+
+    def children(self) -> dict[str, int]:
+        """Return the pids of our children by name."""
+        found = {}
+        for pid in _children(self.process.pid):
+            with contextlib.suppress(OSError):
+                title = Path(f"/proc/{pid}/cmdline").read_text().rstrip("\0 ")
+                found[title.removeprefix("gpu-sharing-plugin: ")] = pid
+        return found
+
+    def _pids(self) -> list[int]:
+        return [self.process.pid, *_children(self.process.pid)]
+
+    def memory(self) -> float:
+        """Return the MiB of distinct pages that the processes have, each counted once (root).
+
+        It is what their PSS would sum up to if nothing else on the machine had the same files.
+        """
+        return len(set().union(*map(_frames, self._pids()))) * PAGE / 2**20
+
+    def processor_time(self) -> float:
+        """Return the seconds that all threads have run."""
+        runs = (
+            int((task / "schedstat").read_text().split()[0])
+            for pid in self._pids()
+            for task in Path(f"/proc/{pid}/task").iterdir()
+        )
+        return sum(runs) / 1e9
+
+    def stop(self) -> None:
+        """End it and its children."""
+        with contextlib.suppress(ProcessLookupError):
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(STOPPED_WITHIN)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait(PATIENCE)
+
+
+def _children(pid: int) -> list[int]:
+    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(child) for child in found]
+
+
+def _frames(pid: int) -> set[int]:
+    """Return the numbers of the physical pages that a process has mapped."""
+    frames: set[int] = set()
+    with Path(f"/proc/{pid}/pagemap").open("rb") as pagemap:
+        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+            start, end = (int(address, 16) for address in line.split()[0].split("-"))
+            entries = array.array("Q")
+            with contextlib.suppress(OSError, OverflowError):  # the kernel's own pages at the end
+                pagemap.seek(start // PAGE * 8)
+                entries.frombytes(pagemap.read((end - start) // PAGE * 8))
+            frames.update(entry & FRAME for entry in entries if entry & PRESENT)
+    return frames - {0}
+
+
+@contextlib.contextmanager
+def running(
+    plugin: Plugin, folder: Path, *options: str, replicas: int = 1, node: object = None
+) -> Iterator[Tree]:
+    """Run a plugin with so many replicas of each GPU, on the library or on a simulated *node*."""
+    settings = {"STANDIN_NVML_GPUS": "8"}
+    if replicas > 1:
+        shared = {"resources": [{"name": "nvidia.com/gpu", "replicas": replicas}]}
+        config = {"version": "v1", "sharing": {"timeSlicing": shared}}
+        (folder / "config.json").write_text(json.dumps(config))
+        settings["CONFIG_FILE"] = f"{folder}/config.json"
+    if node is not None:
+        (folder / "node.json").write_text(json.dumps(node))
+        options = (*options, f"--simulated-node={folder}/node.json")
+    tree = plugin.start(folder, options, settings)
+    try:
+        yield tree
+    except queue.Empty as error:
+        log = (folder / "plugin.log").read_text()
+        raise MeasureError(f"cannot measure: the plugin sends no list; it says:\n{log}") from error
+    finally:
+        tree.stop()

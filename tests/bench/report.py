@@ -1,0 +1,65 @@
+"""What was measured, as a table for people and as JSON for the next time."""
+
+import os
+import platform
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from tests.bench.rows import ROWS, STATISTICS, Figures, Row
+
+
+class Report(msgspec.Struct, frozen=True):
+    """One measurement of a machine."""
+
+    machine: str
+    load: float
+    """Processes that wanted to run, over the last minute before it began."""
+    figures: Figures
+    other: Figures = {}
+    """Of the other plugin, if there was one."""
+
+
+def machine() -> str:
+    """Return what tells this machine from others."""
+    kernel, python = platform.release(), platform.python_version()
+    return f"{os.cpu_count()} processors, Linux {kernel}, Python {python}"
+
+
+def read(path: Path) -> Report:
+    """Return the report in a file."""
+    return msgspec.json.decode(path.read_bytes(), type=Report)
+
+
+def table(report: Report, earlier: Report | None) -> Iterator[str]:
+    """Yield the lines of a Markdown table: each row that was measured, beside its budget."""
+    heads = ["", "times", *STATISTICS, "budget", "missed by"]
+    heads += ["the other's median"] if report.other else []
+    heads += ["median before"] if earlier else []
+    yield _line(heads)
+    yield _line(["---", *["---:"] * (len(heads) - 1)])
+    for row in ROWS:
+        if values := report.figures.get(row.key):
+            cells = [row.title, str(len(values)), *_statistics(values), _budget(row)]
+            cells.append(row.missed(values))
+            cells += [_median(report.other, row)] if report.other else []
+            cells += [_median(earlier.figures, row)] if earlier else []
+            yield _line(cells)
+
+
+def _line(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _statistics(values: list[float]) -> list[str]:
+    return [f"{one(values):.2f}" for one in STATISTICS.values()]
+
+
+def _budget(row: Row) -> str:
+    return ", ".join(f"{name} {most:g}" for name, most in row.budget.items())
+
+
+def _median(figures: Figures, row: Row) -> str:
+    values = figures.get(row.key)
+    return f"{STATISTICS['median'](values):.2f}" if values else ""

@@ -1,0 +1,57 @@
+"""What is measured, and the budgets."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+
+Figures = dict[str, list[float]]
+"""What was measured, by the row's key."""
+
+
+def p99(values: Sequence[float]) -> float:
+    """Return what 99 of 100 values are no greater than; of less than 100, the greatest."""
+    return sorted(values)[math.ceil(0.99 * len(values)) - 1]
+
+
+STATISTICS: Mapping[str, Callable[[Sequence[float]], float]] = {
+    "median": median,
+    "p99": p99,
+    "worst": max,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One thing that is measured, in milliseconds unless it says so."""
+
+    key: str
+    title: str
+    budget: Mapping[str, float] = field(default_factory=dict)
+    """The most that is allowed, by the statistic."""
+
+    def missed(self, values: Sequence[float]) -> str:
+        """Say by how much *values* miss the budget; empty if they do not."""
+        found = {name: STATISTICS[name](values) for name in self.budget}
+        over = [n for n, most in self.budget.items() if found[n] > most]
+        return ", ".join(f"{name} {found[name] / self.budget[name]:.2f} x" for name in over)
+
+
+ROWS = (
+    Row("empty", "an empty call, for comparison"),
+    Row("admission", "pod admission: preferred 4 of 8 GPUs, and Allocate", {"median": 1.5}),
+    Row("allocate", "Allocate", {"median": 0.45}),
+    Row("preferred-8000", "preferred 8 of 8 x 1000 replicas", {"median": 8}),
+    Row("preferred-cold", "preferred 8 of 16 whole GPUs, never asked before", {"median": 10}),
+    Row("preferred-cached", "preferred 8 of 16 whole GPUs, asked before", {"median": 1}),
+    Row("xid", "Xid delivered to list received", {"median": 1.5, "p99": 5}),
+    Row("kubelet", "kubelet listening to resource listed", {"median": 12, "worst": 100}),
+    Row("start", "start to listed", {"median": 350}),
+    Row("worker", "worker killed to listed again", {"median": 60}),
+    Row("large-change", "8 x 8000 devices: health change to list received", {"median": 250}),
+    Row("large-stall", "8 x 8000 devices: longest Allocate meanwhile", {"worst": 20}),
+    Row("memory-fresh", "memory of all processes, one resource, fresh (MiB)"),
+    Row("memory", "memory of all processes, one resource, after load (MiB)", {"median": 40}),
+    Row("memory-more", "memory of each further resource, after load (MiB)", {"median": 9}),
+    Row("idle", "processor time of all processes when idle (% of a core)", {"median": 0.3}),
+)

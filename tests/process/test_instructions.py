@@ -1,0 +1,64 @@
+"""How many instructions the hot functions take: unlike times, no other process changes them."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.bench import hot
+from tests.fakes.figures import FIGURES
+
+BOUNDS = {
+    "prefer 8 of 8000 replicas": 8_000_000,
+    "prefer 8 of 16 GPUs": 25_000_000,
+    "answer Allocate of 4 GPUs": 130_000,
+    "encode a list of 800 devices": 12_000_000,
+    "health of 8 GPUs with 56 instances": 3_000_000,
+    "samples of 800 held replicas": 24_000_000,
+}
+"""About 1.6 times what CPython 3.11 takes on x86-64, so that a function that doubles fails."""
+
+GUARD = 300
+TOTALS = re.compile(r"^totals: (\d+)$", re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def counts(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, int]:
+    """Run all functions under callgrind, which writes a file at each mark (see hot.py)."""
+    valgrind = shutil.which("valgrind")
+    if valgrind is None:
+        pytest.skip("cannot count instructions: there is no valgrind (Debian: valgrind)")
+    out = tmp_path_factory.mktemp("callgrind") / "out"
+    callgrind = [valgrind, "--quiet", "--tool=callgrind", f"--callgrind-out-file={out}"]
+    subprocess.run(
+        [*callgrind, f"--dump-before={hot.MARK}", sys.executable, "-m", "tests.bench.hot"],
+        env={**os.environ, "PYTHONHASHSEED": "0"},
+        check=True,
+        timeout=GUARD,
+    )
+    # Between two marks of a function, then between it and the next: each second file counts.
+    found = {name: _total(out.with_suffix(f".{2 * i + 2}")) for i, name in enumerate(BOUNDS)}
+    FIGURES.extend(f"instructions to {name}: {count:,}" for name, count in found.items())
+    return found
+
+
+def _total(path: Path) -> int:
+    match = TOTALS.search(path.read_text())
+    assert match, f"no count in {path}"
+    return int(match[1])
+
+
+def test_every_function_has_a_bound() -> None:
+    """The bounds are those of the functions that are run, in their order."""
+    assert [*BOUNDS] == [*hot.hot()]
+
+
+@pytest.mark.parametrize("name", BOUNDS)
+def test_a_hot_function_takes_no_more_than_it_did(counts: Mapping[str, int], name: str) -> None:
+    """A function stays below its bound, and far from nothing, which would count something else."""
+    assert BOUNDS[name] / 5 < counts[name] < BOUNDS[name]
