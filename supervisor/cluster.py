@@ -15,12 +15,12 @@ from proto import bus
 from proto.channel import Channel, ClosedError
 from proto.cluster import ClusterSettings, Labelled
 from proto.control import (
-    BEAT_EVERY,
     Beat,
     ExitCode,
     Ready,
     Stop,
     Unknown,
+    until_beat,
 )
 from proto.messages import NodeState
 from supervisor import node_condition, node_events
@@ -107,7 +107,7 @@ class Cluster:
             self._channel.send(Beat())
             if self._outbox.left_out:
                 self._sum_up()
-            await asyncio.sleep(BEAT_EVERY)
+            await asyncio.sleep(until_beat(time.monotonic()))
 
     async def _listen(self) -> None:
         socket = bus.health_subscriber(zmq.asyncio.Context(), self._settings.health_bus)

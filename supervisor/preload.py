@@ -1,7 +1,8 @@
 """Import what the children need, once, before they are forked.
 
-So they start in milliseconds and share the pages. Nothing is initialised here: no gRPC object,
-no ZeroMQ context, no driver, no thread.
+So they start in milliseconds and share the pages. The exporter imports what it alone needs
+itself: nobody waits for it, and the first list would come later. Nothing is initialised here: no
+gRPC object, no ZeroMQ context, no driver, no thread.
 """
 
 import gc

@@ -20,6 +20,7 @@ from proto.control import (
     Report,
     ServiceState,
     Stop,
+    until_beat,
 )
 from proto.messages import FailedGpu, Link, LinkLevel
 from tests.unit.builders import gpu, gpu_uuid, instance, inventory, plan
@@ -173,3 +174,11 @@ def test_exit_codes_that_scripts_go_by() -> None:
         "NOT_READY": 3,
         "AGAIN": 4,
     }
+
+
+@pytest.mark.parametrize("now", [0.0, 0.25, 41.0, 41.999, 1e6 + 0.001])
+def test_all_beat_at_whole_seconds(now: float) -> None:
+    """Whenever a process asks, its next beat is at the next whole second of the common clock."""
+    wait = until_beat(now)
+    assert 0 < wait <= 1
+    assert now + wait == pytest.approx(int(now) + 1)
