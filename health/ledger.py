@@ -117,7 +117,8 @@ class Ledger:
     ) -> None:
         """Keep *conditions* and *gpus*; where the disk does not let us, warn once and go on."""
         page = Page(VERSION, self._boot_id, self._entries(places, conditions), tuple(gpus))
-        if page == self._written:
+        # Written again as well when somebody has deleted it: a restart would have forgotten all.
+        if page == self._written and self._path.exists():
             return
         try:
             folders.make_private(self._path.parent)

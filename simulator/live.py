@@ -139,6 +139,8 @@ class LiveNode:
             fcntl.flock(lock, fcntl.LOCK_EX)
             before = self.read() if self.path.exists() else None
             after = change(before)
+            if after is before:
+                return  # a reload on a disk that is full has nothing to write
             # First what the kernel shows, so that whoever reads the node finds it in step.
             self._show(after)
             new = self.path.with_suffix(".new")

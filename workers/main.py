@@ -5,7 +5,6 @@ its own state goes out over the telemetry bus. One asyncio loop, no threads of o
 """
 
 import asyncio
-import contextlib
 import time
 
 import msgspec
@@ -27,10 +26,10 @@ from proto.control import (
     until_beat,
 )
 from proto.messages import NodeState, Reason, WorkerState
-from workers import devices, registration
+from workers import devices
 from workers.devices import View
-from workers.identity import Identity
-from workers.kubelet import Endpoint, KubeletError, register
+from workers.kubelet import Endpoint
+from workers.membership import Membership
 from workers.servicer import Servicer, Shelf
 
 CHECK_EVERY = 10.0
@@ -66,18 +65,10 @@ class Worker:
         self._endpoint = Endpoint(
             f"{settings.paths.plugin_folder}/{settings.endpoint}", self._servicer
         )
-        self._kubelet = 0
-        self._registered_with: int | None = None
-        self._met: Identity | None = None
-        """The socket of the kubelet with which we are registered, or register just now."""
-        self._calling: asyncio.Timeout | None = None
-        """Ends the call that registers, while there is one."""
-        self._settled: bool | None = None
-        """What the supervisor was told of that."""
-        self._streamed = 0.0
-        self._registrations = self._failures = 0
+        self._membership = Membership(
+            settings, self._endpoint, self._servicer, self._publish, self._on_settled
+        )
         self._known = asyncio.Event()
-        self._nudge = asyncio.Event()
         self._stop: asyncio.Future[Stop] = asyncio.get_running_loop().create_future()
         context = zmq.asyncio.Context()
         self._health = bus.health_subscriber(context, settings.paths.health_bus)
@@ -113,7 +104,7 @@ class Worker:
             while order := self._channel.receive():
                 match order:
                     case Register():
-                        self._on_new_kubelet()
+                        self._membership.on_new_kubelet()
                     case Unknown():
                         self._unknown = order.reason
                         self._refresh()
@@ -135,18 +126,6 @@ class Worker:
         self._stale_after = order.stale_after
         self._servicer.hand_out(order.handout)
         self._refresh()
-
-    def _on_new_kubelet(self) -> None:
-        """Register with it, unless the loss of our own socket has already led us there."""
-        if self._met is not None and Identity.of(self._settings.paths.kubelet_socket) == self._met:
-            return
-        self._kubelet += 1
-        self._failures = 0
-        self._nudge.set()
-        if self._calling:
-            # The kubelet that was called may never answer; it is not the one that counts any more.
-            self._calling.reschedule(asyncio.get_running_loop().time())
-            self._calling = None
 
     def _on_stop(self, order: Stop) -> None:
         asyncio.get_running_loop().remove_reader(self._channel.fileno())
@@ -215,72 +194,11 @@ class Worker:
                 logger.info("listed", uuid=uuid, unhealthy=reasons)
 
     async def _keep_registered(self) -> None:
-        """Register, and again whenever something calls for it; retry for ever."""
         await self._known.wait()  # nothing is advertised before something is known
-        problem = ""
-        while True:
-            reason = registration.why(self._standing(), time.monotonic())
-            try:
-                if reason:
-                    await self._register(reason)
-                self._failures, problem = 0, ""
-                self._settle(registered=bool(self._settings.paths.kubelet_socket))
-            except KubeletError as error:
-                self._failures += 1
-                self._met = None
-                if str(error) != problem:
-                    logger.warning("not registered, retrying", error=str(error))
-                problem = str(error)
-                self._settle(registered=False)
-            next_look = until_beat(time.monotonic())
-            await self._pause(registration.delay(self._failures) if self._failures else next_look)
+        await self._membership.keep()
 
-    def _settle(self, *, registered: bool) -> None:
-        if registered is not self._settled:
-            self._settled = registered
-            self._channel.send(Settled(registered=registered))
-
-    async def _pause(self, seconds: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._nudge.wait()
-        self._nudge.clear()
-
-    def _standing(self) -> registration.Standing:
-        if self._servicer.streams:
-            self._streamed = time.monotonic()
-        return registration.Standing(
-            registered=self._registered_with == self._kubelet,
-            intact=self._endpoint.intact(),
-            streams=self._servicer.streams,
-            streamed=self._streamed,
-        )
-
-    async def _register(self, reason: str) -> None:
-        kubelet = self._kubelet  # a newer one that we hear of meanwhile must be told as well
-        if not self._endpoint.intact():
-            self._registered_with = None
-            self._shelf.close()  # streams over a socket that nobody can find any more
-            await self._endpoint.stop()
-            self._shelf.open()
-            await self._endpoint.serve()
-        if self._settings.paths.kubelet_socket:
-            await self._call_kubelet(self._settings.paths.kubelet_socket)
-            self._registrations += 1
-            logger.info("registered", why=reason, endpoint=self._settings.endpoint)
-        self._registered_with = kubelet
-        self._streamed = time.monotonic()
-        self._publish()
-
-    async def _call_kubelet(self, path: str) -> None:
-        self._met = Identity.of(path)
-        try:
-            async with asyncio.timeout(None) as self._calling:
-                await register(path, self._settings.endpoint, self._plan.resource)
-        except TimeoutError as error:
-            raise KubeletError(f'cannot register at "{path}": a newer kubelet came') from error
-        finally:
-            self._calling = None
+    def _on_settled(self, registered: bool) -> None:  # noqa: FBT001 - a callback of one value
+        self._channel.send(Settled(registered=registered))
 
     def _publish(self) -> None:
         self._sequence += 1
@@ -293,8 +211,8 @@ class Worker:
                 epoch=self._epoch,
                 sequence=self._sequence,
                 resource=self._plan.resource,
-                registered=self._registered_with == self._kubelet,
-                registrations=self._registrations,
+                registered=self._membership.registered,
+                registrations=self._membership.registrations,
                 streams=self._servicer.streams,
                 healthy=len(view.replicas) - unhealthy,
                 unhealthy=unhealthy,

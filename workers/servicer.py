@@ -78,7 +78,7 @@ class Servicer(DevicePluginServicer):
     """Answers the kubelet from the shelf."""
 
     def __init__(self, shelf: Shelf, handout: Handout, on_change: Callable[[], None]) -> None:
-        self._shelf = shelf
+        self.shelf = shelf
         self._handout = handout
         self._allocator = self._allocator_of(shelf.view)
         self._on_change = on_change
@@ -88,15 +88,15 @@ class Servicer(DevicePluginServicer):
 
     def show(self, view: View) -> None:
         """Answer from *view* from now on, and send it to all who listen."""
-        before = self._shelf.view
+        before = self.shelf.view
         if view.replicas is not before.replicas or view.links != before.links:
             self._allocator = self._allocator_of(view)
-        self._shelf.put(view)
+        self.shelf.put(view)
 
     def hand_out(self, handout: Handout) -> None:
         """Hand devices out like that from now on."""
         self._handout = handout
-        self._allocator = self._allocator_of(self._shelf.view)
+        self._allocator = self._allocator_of(self.shelf.view)
 
     def _allocator_of(self, view: View) -> Allocator:
         return Allocator(view.replicas, self._handout.policy, Topology.of(view.links))
@@ -117,7 +117,7 @@ class Servicer(DevicePluginServicer):
         self._on_change()
         sent = None
         try:
-            while (sent := await self._shelf.next_list(sent)) is not None:
+            while (sent := await self.shelf.next_list(sent)) is not None:
                 yield sent
         finally:
             self.streams -= 1
@@ -148,7 +148,7 @@ class Servicer(DevicePluginServicer):
         self, request: api.AllocateRequest, context: AllocateContext
     ) -> api.AllocateResponse:
         """Answer for each container how it gets to its devices; refuse what must not be given."""
-        view = self._shelf.view
+        view = self.shelf.view
         with self.rpcs.counted("Allocate", context):
             await _require_few(len(request.container_requests), context)
             try:

@@ -52,6 +52,7 @@ async def mend(world: World, place: int, *, quiet: bool = False) -> None:
     world.running.node.reset(place)
     world.happens()
     if world.relapses[uuid] > 2:
+        await asyncio.sleep(POLL)  # a look may have shown what an event on its way tells again
         await vouch(world, uuid)
 
 
@@ -103,6 +104,7 @@ async def storm(world: World, dice: Random) -> AsyncIterator[None]:
 
     breaks(world, place, happen)
     yield
+    await asyncio.sleep(2 * LOOKED)  # nobody vouches for a GPU in the middle of a storm
     await mend(world, place)
 
 

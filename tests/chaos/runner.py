@@ -64,6 +64,7 @@ class Runner:
         self._begin(30.0)
         await self._world.until(self._world.running.node.path.exists, "simulated node")
         await self._settled("the start")
+        await self._world.running.ready()  # the exporter opens what it needs beside the others
         self._first = sizes(self._world)
 
     async def step(self, step: Step) -> None:

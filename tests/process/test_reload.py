@@ -29,6 +29,7 @@ async def started(folder: Path, text: str) -> AsyncIterator[tuple[Kubelet, Servi
     async with kubelet(folder) as node, service(folder, options, node=NODE) as running:
         await running.logged("watching")
         await running.ready()
+        await node.until(lambda k: count(k, GPU) + count(k, SHARED) > 0)
         yield node, running
 
 

@@ -241,11 +241,20 @@ def test_what_has_not_changed_is_not_written(tmp_path: Path) -> None:
     """The disk is left alone while there is nothing new: looks come all the time."""
     book = ledger(tmp_path)
     book.write(PLACES, KNOWN)
-    kept(tmp_path).unlink()
+    kept(tmp_path).write_text("a mark")
     book.write(PLACES, dict(KNOWN))
-    assert not kept(tmp_path).exists()
+    assert kept(tmp_path).read_text() == "a mark"
     book.write(PLACES, {"A": KNOWN["A"]})
     assert ledger(tmp_path).read(PLACES) == {"A": KNOWN["A"]}
+
+
+def test_a_file_that_somebody_deleted_is_written_again(tmp_path: Path) -> None:
+    """What is known is kept though nothing new comes, or a restart would forget it."""
+    book = ledger(tmp_path)
+    book.write(PLACES, KNOWN)
+    kept(tmp_path).unlink()
+    book.write(PLACES, KNOWN)
+    assert ledger(tmp_path).read(PLACES) == KNOWN
 
 
 @pytest.mark.parametrize("known", [{}, {"A": Condition()}, {"gone": KNOWN["A"]}])

@@ -219,6 +219,14 @@ def test_a_node_that_is_started_again_keeps_its_faults(live: LiveNode, tmp_path:
     assert live.read() == before
 
 
+def test_a_node_that_is_started_again_is_not_written(live: LiveNode) -> None:
+    """A reload of the configuration sets the same node up again, also on a disk that is full."""
+    before = live.path.stat().st_ino
+    live.start(live.read().node)
+
+    assert live.path.stat().st_ino == before
+
+
 def test_another_node_starts_without_faults(live: LiveNode, tmp_path: Path) -> None:
     """A service that is given another node has none of the old one's faults."""
     live.lose(0)
