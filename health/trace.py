@@ -7,6 +7,8 @@ way of a file in the runtime folder, so that writing it costs no system call.
 import mmap
 from pathlib import Path
 
+from loguru import logger
+
 SIZE = 256
 
 
@@ -14,10 +16,13 @@ class Trace:
     """The one text, of the thread that beats."""
 
     def __init__(self, path: str) -> None:
-        file = Path(path)
-        file.write_bytes(bytes(SIZE))
-        with file.open("r+b") as opened:
-            self._memory = mmap.mmap(opened.fileno(), SIZE)
+        """Keep it at *path*; where that cannot be, as on a full disk, nobody reads it."""
+        try:
+            self._memory = _shared(Path(path))
+        except OSError as error:
+            logger.warning("cannot tell which call of the driver's is running", error=str(error))
+            self._memory = mmap.mmap(-1, SIZE)
+        self.leave()
 
     def enter(self, call: str) -> None:
         """Note that *call* begins."""
@@ -26,6 +31,14 @@ class Trace:
     def leave(self) -> None:
         """Note that it has ended."""
         self._memory[0] = 0
+
+
+def _shared(file: Path) -> mmap.mmap:
+    # The file of an earlier monitor is used as it is: that takes no space on a disk.
+    if not file.is_file() or file.stat().st_size != SIZE:
+        file.write_bytes(bytes(SIZE))
+    with file.open("r+b") as opened:
+        return mmap.mmap(opened.fileno(), SIZE)
 
 
 def read(path: str) -> str:

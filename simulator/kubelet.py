@@ -117,10 +117,16 @@ class Kubelet(RegistrationServicer):
         connecting = asyncio.create_task(self._connect(request))
         if self.habits.answers_first:
             self._dialling.add(connecting)
-            connecting.add_done_callback(self._dialling.discard)
+            connecting.add_done_callback(self._dialled)
         else:
             await connecting
         return api.Empty()
+
+    def _dialled(self, task: asyncio.Task[None]) -> None:
+        """Forget a plugin that was dialled; if that failed nobody hears of it, as in that kubelet."""
+        self._dialling.discard(task)
+        if not task.cancelled():
+            task.exception()
 
     async def _connect(self, request: api.RegisterRequest) -> None:
         channel = grpc.aio.insecure_channel(
