@@ -123,7 +123,7 @@ class Kubelet(RegistrationServicer):
         return api.Empty()
 
     def _dialled(self, task: asyncio.Task[None]) -> None:
-        """Forget a plugin that was dialled; if that failed nobody hears of it, as in that kubelet."""
+        """Forget a plugin that was dialled; nobody hears of it if that failed, as in 1.20."""
         self._dialling.discard(task)
         if not task.cancelled():
             task.exception()
