@@ -6,11 +6,10 @@ So whoever is one binds, whoever are many connect, and either side may restart.
 A binder whose socket file is gone ends, for a successor that makes a new one.
 """
 
-import os
-
 import zmq
 import zmq.asyncio
 
+from proto.identity import Identity
 from proto.messages import NodeState, WorkerState, decode, encode
 
 RECONNECT = 10
@@ -37,11 +36,11 @@ class HealthPublisher:
         _announce_all(self.socket)
         self.socket.bind(f"ipc://{path}")
         self._path = path
-        self._file = file_of(path)
+        self._identity = Identity.of(path)
 
     def reachable(self) -> bool:
         """Return whether the socket's file is still there, for those who have yet to join."""
-        return file_of(self._path) == self._file
+        return Identity.of(self._path) == self._identity
 
     def publish(self, state: NodeState) -> None:
         """Send *state* to all who have joined."""
@@ -53,15 +52,6 @@ class HealthPublisher:
         while self.socket.poll(0):
             joined |= self.socket.recv(zmq.NOBLOCK).startswith(JOINED)
         return joined
-
-
-def file_of(path: str) -> tuple[int, int] | None:
-    """Return what tells the file at *path* from another one, None if there is none."""
-    try:
-        found = os.stat(path)  # noqa: PTH116 - a path as the settings have it
-    except OSError:
-        return None
-    return found.st_ino, found.st_ctime_ns
 
 
 class TelemetryPublisher:

@@ -9,8 +9,8 @@ from pathlib import Path
 from loguru import logger
 
 from proto import requests
+from proto.identity import Identity
 from proto.requests import Answer, Request
-from workers.identity import Identity
 
 CLIENTS = 8
 """Open connections, at most; the oldest gives way."""

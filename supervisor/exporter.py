@@ -31,6 +31,7 @@ from proto.control import (
     until_beat,
 )
 from proto.exporter import ExporterSettings, HttpGuard
+from proto.identity import Identity
 from proto.messages import NodeState, WorkerState
 from supervisor import guard, pages, web
 from supervisor.metrics import SampleCollector
@@ -101,7 +102,7 @@ class Exporter:
         context = zmq.asyncio.Context()
         self._health = bus.health_subscriber(context, settings.paths.health_bus)
         self._telemetry = bus.telemetry_subscriber(context, settings.paths.telemetry_bus)
-        self._telemetry_file = bus.file_of(settings.paths.telemetry_bus)
+        self._telemetry_file = Identity.of(settings.paths.telemetry_bus)
 
     async def run(self) -> int:
         """Listen until the order to stop, or the supervisor's end, which is one."""
@@ -178,7 +179,7 @@ class Exporter:
     async def _beat(self) -> None:
         while True:
             self._channel.send(Beat())
-            if bus.file_of(self._settings.paths.telemetry_bus) != self._telemetry_file:
+            if Identity.of(self._settings.paths.telemetry_bus) != self._telemetry_file:
                 logger.warning("the exporter begins anew, as nobody can join it without its socket")
                 self._on_stop(ExitCode.AGAIN)
                 return

@@ -8,7 +8,6 @@ import os
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 
 import msgspec
@@ -17,6 +16,7 @@ from loguru import logger
 
 from proto.control import ExitCode, MarkHealthy
 from proto.requests import Quiesce, Request, Resume
+from proto.version import VERSION
 from simulator import drill, node
 from supervisor import cli, logs, settings, xids
 from supervisor.ask import AskError, ask
@@ -25,7 +25,6 @@ from supervisor.configuration import plain
 from supervisor.loop import Supervisor
 from supervisor.preload import preload
 from supervisor.service import (
-    DISTRIBUTION,
     BusyError,
     compose,
     remove_dead_sockets,
@@ -36,7 +35,7 @@ from supervisor.service import (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command on the command line and return its exit code."""
-    parser = cli.parser(metadata.version(DISTRIBUTION))
+    parser = cli.parser(VERSION)
     known, rest = parser.parse_known_args(arguments)
     if rest and known.command != "simulate":
         parser.error(f"unrecognized arguments: {' '.join(rest)}")

@@ -1,6 +1,5 @@
 """The configuration may change while the service runs: when to read it, and what came of it."""
 
-import os
 import time
 from collections.abc import Callable
 
@@ -8,11 +7,10 @@ import msgspec
 from loguru import logger
 
 from proto.control import ConfigurationState
+from proto.identity import Identity
 from supervisor.choice import Wish
 from supervisor.served import Service
 from supervisor.settings import SettingsError
-
-Stamp = tuple[int, int, int] | None
 
 
 class Reload:
@@ -71,15 +69,11 @@ def _state(service: Service) -> ConfigurationState:
     )
 
 
-def _stamps(service: Service) -> tuple[Stamp, Stamp]:
+def _stamps(service: Service) -> tuple[Identity | None, Identity | None]:
     """Return what is another when the file, or the folder that it is chosen in, is another."""
     return _stamp(service.configuration_file), _stamp(service.configuration_folder)
 
 
-def _stamp(path: str) -> Stamp:
+def _stamp(path: str) -> Identity | None:
     """Return what tells a file from another; a ConfigMap is another file after each change."""
-    try:
-        found = os.stat(path) if path else None  # noqa: PTH116 - through symbolic links
-    except OSError:
-        return None
-    return (found.st_dev, found.st_ino, found.st_mtime_ns) if found else None
+    return Identity.of(path) if path else None

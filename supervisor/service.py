@@ -6,7 +6,6 @@ import functools
 import importlib.util
 import socket
 from collections.abc import Iterator
-from importlib import metadata
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -30,6 +29,7 @@ from proto.control import (
 )
 from proto.exporter import ExporterSettings
 from proto.recovery import Recovery
+from proto.version import VERSION
 from simulator.live import LiveNode
 from supervisor.child import Logging, Process, Spec
 from supervisor.configuration import Flags
@@ -40,7 +40,6 @@ from supervisor.policy import Limits
 from supervisor.served import Service
 from supervisor.settings import Settings, SettingsError, endpoint
 
-DISTRIBUTION = "gpu-sharing-plugin"
 URL_FILE = "exporter.url"
 LOCAL_SOCKET = "exporter.sock"
 
@@ -103,7 +102,7 @@ def compose(settings: Settings) -> Service:
         host=settings.address[0],
         port=settings.address[1],
         stale_after=health.stale_after,
-        version=metadata.version(DISTRIBUTION),
+        version=VERSION,
         url_file=f"{settings.service.runtime_dir}/{URL_FILE}",
         backend="nvml" if settings.node is None else "simulated",
         pod_resources_socket=settings.service.pod_resources_socket,

@@ -6,7 +6,7 @@ from pathlib import Path
 from inotify_simple import INotify, flags
 from loguru import logger
 
-from workers.identity import Identity
+from proto.identity import Identity
 
 EVENTS = flags.CREATE | flags.MOVED_TO
 

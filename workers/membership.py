@@ -8,8 +8,8 @@ from collections.abc import Callable
 from loguru import logger
 
 from proto.control import WorkerSettings, until_beat
+from proto.identity import Identity
 from workers import registration
-from workers.identity import Identity
 from workers.kubelet import Endpoint, KubeletError, register
 from workers.servicer import Servicer
 

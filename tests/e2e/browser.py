@@ -11,6 +11,7 @@ import json
 import os
 import select
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -146,6 +147,7 @@ def browser(profile: Path) -> Iterator[Browser]:
         ["/bin/bash", "-c", script, "bash", *arguments],
         pass_fds=(theirs_in, theirs_out),
         stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     os.close(theirs_in)
     os.close(theirs_out)
@@ -160,3 +162,13 @@ def browser(profile: Path) -> Iterator[Browser]:
         process.wait()
         os.close(read)
         os.close(write)
+        _end_group(process.pid)
+
+
+def _end_group(group: int) -> None:
+    """End Chromium's helpers, which outlive it by a moment and then are this process's children."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.waitpid(-group, 0)

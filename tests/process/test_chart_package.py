@@ -1,16 +1,14 @@
 """The chart as a package, and what is said after its installation."""
 
 import json
-import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from proto.version import VERSION
 from tests.fakes.helm import BINARIES, CHART, named
-
-ROOT = CHART.parents[2]
 
 
 @pytest.mark.parametrize("binary", BINARIES)
@@ -35,8 +33,7 @@ def test_the_package_makes_what_the_folder_makes(binary: str, tmp_path: Path) ->
 def test_chart_and_project_have_one_version() -> None:
     """The chart installs the image of the same version."""
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert chart["appVersion"] == chart["version"] == project["version"]
+    assert chart["appVersion"] == chart["version"] == VERSION
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from proto.identity import Identity
 from tests.fakes.service import COMMAND, PATIENCE, kubelet, service, until
-from workers.identity import Identity
 
 GPU = "nvidia.com/gpu"
 NODE: dict[str, object] = {"gpus": [{}, {}]}

@@ -2,6 +2,8 @@
 
 from importlib import metadata
 
+from proto.version import VERSION
+
 OURS = {"supervisor", "workers", "health", "proto", "simulator"}
 
 
@@ -15,3 +17,8 @@ def test_no_other_distribution_provides_our_names() -> None:
     }
 
     assert intruders == set()
+
+
+def test_the_version_is_the_distributions() -> None:
+    """What the service tells of itself is the version under which it is installed."""
+    assert metadata.version("gpu-sharing-plugin") == VERSION

@@ -1,4 +1,4 @@
-"""Which file a path leads to, to notice that a socket was made anew."""
+"""Which file a path leads to, to notice that it was made anew or written to."""
 
 from dataclasses import dataclass
 from pathlib import Path
