@@ -15,7 +15,6 @@ class Listing:
     """
 
     def __init__(self, replicas: Mapping[str, Replica]) -> None:
-        self.replicas = replicas
         self._devices: dict[str, list[Replica]] = {}
         for replica in replicas.values():
             self._devices.setdefault(replica.uuid, []).append(replica)

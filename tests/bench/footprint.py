@@ -41,8 +41,8 @@ def of_more_resources(plugin: Plugin, admissions: int, resources: int = 5) -> Fi
 def memory_with(plugin: Plugin, admissions: int, resources: int) -> float:
     """Return the memory after load with so many resources: one for each MIG profile."""
     profiles = [f"1g.{size}gb" for size in range(1, resources + 1)]
-    node_file = {"gpus": [{"mig": profiles[place::8]} for place in range(8)]}
-    node_file["gpus"] = [one for one in node_file["gpus"] if one["mig"]]
+    placed = [profiles[place::8] for place in range(8)]
+    node_file = {"gpus": [{"mig": mig} for mig in placed if mig]}
     with (
         short_folder() as folder,
         kubelet(folder) as node,

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.fakes.nvml_library import Steering
@@ -76,10 +76,10 @@ class Tree:
     folder: Path
     process: subprocess.Popen[bytes]
     begun: float
-    steering: Steering = field(init=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "steering", Steering(self.folder))
+    def xid(self, gpu: int, code: int) -> None:
+        """Let a GPU of the library have an Xid."""
+        Steering(self.folder).xid(gpu, code)
 
     def children(self) -> dict[str, int]:
         """Return the pids of our children by name."""

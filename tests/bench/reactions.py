@@ -40,7 +40,7 @@ def of_starts(plugin: Plugin, starts: int) -> Figures:
 
 def _xid(node: Kubelet, tree: Tree, gpu: int) -> float:
     begun = time.perf_counter()
-    tree.steering.xid(gpu, 79)
+    tree.xid(gpu, 79)
     heard = node.list_with(unhealthy=gpu + 1)
     rest(BETWEEN)
     return (heard.at - begun) * 1e3

@@ -13,6 +13,9 @@ from workers.kubelet import KubeletError, require_free
 
 GPU = "nvidia.com/gpu"
 WORKER = f"worker {GPU}"
+LOWEST = 12
+"""A worker's first descriptors are never closed, and it polls fewer than so many at once."""
+
 NODE: dict[str, object] = {"gpus": [{}, {}]}
 
 
@@ -25,6 +28,8 @@ def test_a_worker_without_descriptors(folder: Path) -> None:
             await running.ready()
             pid = running.pids()[WORKER]
             before = no_more_descriptors(pid)
+            # Below every connection: the number of one that the kubelet closes is not free then.
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (LOWEST, before[1]))
             await node.stop()
             await node.start()
             entry = await running.logged("not registered, retrying")
