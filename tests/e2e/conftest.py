@@ -12,6 +12,7 @@ from typing import NoReturn, Protocol
 
 import pytest
 
+from tests.e2e.apiserver import KUBECTL, ApiServer
 from tests.e2e.containerd import Containerd
 from tests.e2e.kubelet import ROOT, Kubelet
 from tests.e2e.plugin import Plugin
@@ -84,3 +85,14 @@ def plugin(
     yield start
     for each in started:
         each.clean_up()
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+    """Run one API server for all tests; each leaves it as it was."""
+    binaries = os.environ.get("E2E_APISERVER")
+    if not binaries or not KUBECTL.exists():
+        pytest.skip("needs what scripts/e2e sets up")
+    server = ApiServer(Path(binaries), tmp_path_factory.mktemp("apiserver"))
+    yield server
+    server.stop()

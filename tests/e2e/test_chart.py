@@ -1,7 +1,6 @@
 """The chart on a real API server: what a cluster's owner types, and what the server makes of it."""
 
 import json
-import os
 import re
 import shlex
 import subprocess
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.e2e.apiserver import KUBECTL, ApiServer
+from tests.e2e.apiserver import ApiServer
 from tests.fakes.helm import BINARIES, CHART, Helm, helms
 from tests.process.chart_sets import SETS
 
@@ -44,17 +43,6 @@ class Cluster:
         """Return the kind and name of each object of the chart, in all namespaces."""
         objects = self.server.get(KINDS, OURS, "--all-namespaces")
         return {f"{one['kind']}/{one['metadata']['name']}" for one in objects}
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    """Run one API server for all tests."""
-    binaries = os.environ.get("E2E_APISERVER")
-    if not binaries or not KUBECTL.exists():
-        pytest.skip("needs what scripts/e2e sets up")
-    server = ApiServer(Path(binaries), tmp_path_factory.mktemp("apiserver"))
-    yield server
-    server.stop()
 
 
 @pytest.fixture(params=BINARIES)

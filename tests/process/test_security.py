@@ -108,6 +108,7 @@ def test_another_user_reads_nothing_of_ours(folder: Path) -> None:
     async def story() -> None:
         async with kubelet(folder) as node, service(folder, node=NODE) as running:
             await node.until(lambda k: k.healthy(GPU) == 2)
+            await running.ready()
             running.node.xid(0, 79)
             await node.until(lambda k: k.healthy(GPU) == 1)
             open_to_all(folder)

@@ -1,0 +1,87 @@
+"""The commands of docs/install.md on a real API server."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.apiserver import ApiServer
+
+pytestmark = pytest.mark.e2e
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs/install.md").read_text()
+FLAT = ROOT / "deploy/gpu-sharing-plugin.yaml"
+
+
+def said(command: str) -> str:
+    """Return *command*, which the page has to say."""
+    assert command in PAGE, command
+    return command
+
+
+def test_the_flat_manifest(server: ApiServer) -> None:
+    """What `kubectl create -f` makes of the one file is what the server then has."""
+    said("kubectl create -f deploy/gpu-sharing-plugin.yaml")
+    server.kubectl("create", "-f", str(FLAT))
+    (made,) = server.get("daemonsets", "--namespace=kube-system")
+    assert made["metadata"]["name"] == "gpu-sharing-plugin"
+    server.kubectl("delete", "-f", str(FLAT))
+    assert server.get("daemonsets", "--namespace=kube-system") == []
+
+
+OVERLAYS = sorted(one.name for one in (ROOT / "deploy/kustomize/overlays").iterdir())
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_every_overlay(server: ApiServer, name: str) -> None:
+    """Each overlay is applied, applied again without a change, and deleted."""
+    said("kubectl apply -k FOLDER")
+    said("kubectl delete -k FOLDER")
+    folder = str(ROOT / "deploy/kustomize/overlays" / name)
+    server.kubectl("apply", "-k", folder)
+    assert "unchanged" in server.kubectl("apply", "-k", folder)
+    server.kubectl("delete", "-k", folder)
+
+
+def test_events_and_the_condition_take_what_the_component_gives(
+    server: ApiServer, tmp_path: Path
+) -> None:
+    """With the component the service may do what it is switched on for, and no more."""
+    shutil.copytree(ROOT / "deploy/kustomize", tmp_path / "kustomize")
+    (tmp_path / "kustomize/own").mkdir()
+    (tmp_path / "kustomize/own/kustomization.yaml").write_text(
+        "resources: [../base]\ncomponents: [../components/node-access]\n"
+    )
+    own = str(tmp_path / "kustomize/own")
+    who = "--as=system:serviceaccount:kube-system:gpu-sharing-plugin"
+    allowed = (("get", "nodes"), ("patch", "nodes", "--subresource=status"), ("create", "events"))
+    server.kubectl("apply", "-k", own)
+    try:
+        for question in allowed:
+            answer = server.kubectl("auth", "can-i", *question, who)
+            assert answer.splitlines()[-1] == "yes", question
+        listed = server.kubectl("auth", "can-i", "--list", who)
+    finally:
+        server.kubectl("delete", "-k", own)
+    assert "secrets" not in listed
+    assert "pods" not in listed
+
+
+def test_a_resource_that_stayed_is_taken_off(server: ApiServer, tmp_path: Path) -> None:
+    """The patch of the page removes the extended resource from a node, and nothing else."""
+    said("kubectl patch node NODE --subresource=status --type=json")
+    said('[{"op": "remove", "path": "/status/capacity/nvidia.com~1gpu"}]')
+    node = '{"apiVersion": "v1", "kind": "Node", "metadata": {"name": "old"}}'
+    file = tmp_path / "node.json"
+    file.write_text(node)
+    server.kubectl("create", "-f", str(file))
+    capacity = '{"status": {"capacity": {"cpu": "2", "nvidia.com/gpu": "0"}}}'
+    server.kubectl("patch", "node", "old", "--subresource=status", f"--patch={capacity}")
+    remove = '[{"op": "remove", "path": "/status/capacity/nvidia.com~1gpu"}]'
+    server.kubectl(
+        "patch", "node", "old", "--subresource=status", "--type=json", f"--patch={remove}"
+    )
+    (left,) = server.get("nodes")
+    assert left["status"]["capacity"] == {"cpu": "2"}
+    server.kubectl("delete", "node", "old")
