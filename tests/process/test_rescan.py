@@ -148,7 +148,7 @@ def test_a_gpu_that_left_and_came_back_was_reset(folder: Path) -> None:
         running.node.add(0)
         await node.until(lambda k: set(k.resources[GPU].devices) == {FIRST, SECOND})
         await node.until(lambda k: set(k.resources[GPU].healthy()) == {FIRST, SECOND})
-        await running.logged("health", uuid=FIRST, state=DeviceState.HEALTHY)  # after the list
+        await running.logged("health", uuid=FIRST, state=DeviceState.HEALTHY)  # after it was listed
         states = [e["state"] for e in running.entries if e.get("uuid") == FIRST and "state" in e]
         assert states[-2:] == [DeviceState.RECOVERING, DeviceState.HEALTHY]
 
