@@ -129,6 +129,7 @@ def test_the_image_is_small(archive: Path) -> None:
             names = files.getnames()
 
     assert "opt/gpu-sharing-plugin/bin/gpu-sharing-plugin" in names
+    assert "opt/gpu-sharing-plugin/sbom.cdx.json" in names
     assert not [name for name in names if {"pip", "setuptools", "tests"} & {*name.split("/")}]
 
 
