@@ -78,7 +78,9 @@ async def serve(
     server = await asyncio.get_running_loop().create_server(
         _connections(answer), sock=listener, ssl=context, ssl_handshake_timeout=handshake
     )
-    return server, _url("https" if context else "http", *listener.getsockname()[:2])
+    host, port = listener.getsockname()[:2]
+    # Bound to all addresses of both kinds, of which a node may have only the older.
+    return server, _url("https" if context else "http", host if address[0] else "127.0.0.1", port)
 
 
 async def serve_locally(path: str, answer: Callable[[Request], Response]) -> asyncio.Server:
