@@ -1,10 +1,8 @@
 """The call of the driver's that is running, as another process reads it."""
 
-import resource
-from collections.abc import Iterator
+import subprocess
+import sys
 from pathlib import Path
-
-import pytest
 
 from health.trace import SIZE, Trace, read
 
@@ -34,37 +32,35 @@ def test_a_successor_begins_anew(tmp_path: Path) -> None:
     assert read(path) == "nvmlShutdown"
 
 
-@pytest.fixture
-def _full_disk() -> Iterator[None]:
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+ON_A_FULL_DISK = """
+import resource, sys
+from health.trace import Trace, read
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+trace = Trace(sys.argv[1])
+before = read(sys.argv[1])
+trace.enter("nvmlShutdown")
+print([before, read(sys.argv[1])])
+"""
+"""In a process of its own, as the limit would hold for pytest's output too."""
 
 
-@pytest.mark.usefixtures("_full_disk")
+def on_a_full_disk(path: str) -> str:
+    """Return what is read before and in a call."""
+    command = [sys.executable, "-c", ON_A_FULL_DISK, path]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    return done.stdout.strip()
+
+
 def test_a_full_disk_takes_no_gpu(tmp_path: Path) -> None:
     """Where the note cannot be kept there is none, and the monitor goes on all the same."""
-    path = str(tmp_path / "call")
-    trace = Trace(path)
-    trace.enter("nvmlInit")
-    trace.leave()
-    assert read(path) == ""
+    assert on_a_full_disk(str(tmp_path / "call")) == "['', '']"
 
 
 def test_a_note_that_is_there_is_used_on_a_full_disk(tmp_path: Path) -> None:
     """A successor on a disk that is full by now uses the file of the monitor before."""
     path = str(tmp_path / "call")
     Trace(path).enter("nvmlInit")
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
-    try:
-        trace = Trace(path)
-        assert read(path) == ""
-        trace.enter("nvmlShutdown")
-        assert read(path) == "nvmlShutdown"
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert on_a_full_disk(path) == "['', 'nvmlShutdown']"
 
 
 def test_a_folder_that_is_gone(tmp_path: Path) -> None:
