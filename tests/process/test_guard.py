@@ -87,6 +87,11 @@ def test_only_who_bears_the_token_is_answered(folder: Path) -> None:
         async with kubelet(folder) as node, service(folder, options, node=NODE) as running:
             await node.until(lambda k: k.healthy(GPU) == 2)
             await running.logged("metrics")
+
+            async def is_live() -> bool:
+                return (await asyncio.to_thread(ask, running, "/livez"))[0] == 200
+
+            await until(is_live, "the workers' first word")
             wrong: tuple[dict[str, str], ...]
             wrong = ({}, {"Authorization": f"Bearer {TOKEN}x"}, {"Authorization": f"Basic {TOKEN}"})
             for path in ("/metrics", "/status", "/", "/x"):
@@ -148,6 +153,11 @@ def test_https_with_certificates_of_clients(folder: Path) -> None:
             assert told["url"].startswith("https://127.0.0.1:")
             with socket.create_connection(("127.0.0.1", port(running))):
                 stranger, known = trusting(folder), trusting(folder, "prom")
+
+                async def is_live() -> bool:
+                    return (await asyncio.to_thread(ask, running, "/livez", {}, stranger))[0] == 200
+
+                await until(is_live, "the workers' first word")
                 expected = {
                     ("/metrics", stranger): 401,
                     ("/livez", stranger): 200,
