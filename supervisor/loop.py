@@ -211,7 +211,7 @@ class Supervisor:
     def _on_ready(self, name: str) -> None:
         not_ready = {n: why for n, why in self._served.not_ready.items() if n != name}
         self._served = replace(self._served, not_ready=not_ready)
-        if self._children.spec(name).essential:
+        if self._children.spec(name).essential and not self._served.quiesced:
             self._served = replace(self._served, unknown=None)
         elif self._served.unknown:
             self._children.tell(Unknown(self._served.unknown), only=name)
@@ -286,6 +286,7 @@ class Supervisor:
             self._children.kill_all("asked twice to stop")
             return
         self._systemd.stopping()
+        self._maintenance.end()
         self._exit_code = code
         self._stop_at = time.monotonic() + STOP_WITHIN
         self._children.unwant_all()

@@ -19,6 +19,9 @@ PATIENCE = 10.0
 
 MONITOR = "monitor"
 
+REASON = Reason(ReasonKind.MAINTENANCE)
+"""Why nothing is known while the driver is free."""
+
 
 class Maintenance:
     """The requests that are not answered yet."""
@@ -26,17 +29,24 @@ class Maintenance:
     def __init__(self) -> None:
         self._quiescing: list[tuple[Client, float]] = []
         self._marking: deque[Client] = deque()
+        self._ended = False
+
+    def end(self) -> None:
+        """Begin nothing from here on, as the service stops."""
+        self._ended = True
 
     def take(self, client: Client, request: Request, served: Served, children: Children) -> Served:
         """Begin to do what is requested; return how the service stands then."""
+        if self._ended:
+            client.answer(Answer("cannot do that: the service is stopping"))
+            return served
         logger.info("asked", request=type(request).__name__)
         match request:
             case Quiesce():
-                reason = Reason(ReasonKind.MAINTENANCE)
-                children.tell(Unknown(reason))
+                children.tell(Unknown(REASON))
                 children.unwant(MONITOR, Stop())
                 self._quiescing.append((client, time.monotonic() + PATIENCE))
-                return replace(served, quiesced=True, unknown=reason)
+                return replace(served, quiesced=True, unknown=REASON)
             case Resume():
                 while self._quiescing:
                     self._quiescing.pop()[0].answer(Answer("cannot wait: resume was asked for"))
@@ -65,6 +75,8 @@ class Maintenance:
         waiting, self._quiescing = self._quiescing, []
         for client, deadline in waiting:
             if children.gone(MONITOR):
+                # Again: it may have spoken for the first time after it was told to stop.
+                children.tell(Unknown(REASON))
                 client.answer(Answer())
             elif now >= deadline:
                 client.answer(Answer("cannot end the monitor: it hangs in the driver"))

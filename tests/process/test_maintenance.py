@@ -213,3 +213,39 @@ def test_a_monitor_that_does_not_end_is_told_of(folder: Path) -> None:
             assert "monitor" not in running.pids()
 
     asyncio.run(story())
+
+
+def test_a_monitor_that_was_only_starting_is_not_believed(folder: Path) -> None:
+    """What a monitor says between quiesce and its end makes no device Healthy again."""
+
+    async def story() -> None:
+        async with started(folder) as (node, running):
+            running.node.hang(0)
+            await running.restarted("monitor", running.kill("monitor"))
+            quiesce = asyncio.create_task(command(folder, "quiesce"))
+            await running.logged("asked", request="Quiesce")
+            running.node.recover(0)
+            assert await quiesce == (0, "")
+            name, reason = "gpu_sharing_device_unhealthy_reason", "maintenance"
+            await running.shows(name, 1, uuid=FIRST, reason=reason)
+            node.resources[GPU].devices = dict.fromkeys(node.resources[GPU].devices, "Healthy")
+            with pytest.raises(AdmissionError, match=reason):
+                await node.admit("pod", GPU, 1)
+
+    asyncio.run(story())
+
+
+def test_nothing_is_begun_while_the_service_stops(folder: Path) -> None:
+    """A request during the stop is refused: nothing is started that would be left behind."""
+
+    async def story() -> None:
+        async with started(folder) as (_, running):
+            running.kill("monitor", signal.SIGSTOP)
+            running.process.terminate()
+            await running.logged("asked to stop")
+            refusal = (1, "cannot do that: the service is stopping")
+            assert await command(folder, "resume") == refusal
+            assert await running.ended() == 0
+            assert running.count("left behind, it cannot be killed") == 0
+
+    asyncio.run(story())
