@@ -47,7 +47,7 @@ async def _within(seconds: float) -> AsyncIterator[None]:
             yield
     except TroubleError:
         raise
-    except Exception as error:
+    except Exception as error:  # whatever it is, the next attempt is all that can be done
         raise _trouble(error) from error
 
 

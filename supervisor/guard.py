@@ -1,12 +1,12 @@
 """Who may ask the exporter: TLS, clients' certificates and a token, as far as they are wanted."""
 
 import hmac
-import os
 import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from proto.exporter import HttpGuard
+from proto.identity import Identity
 from supervisor.web import Request
 
 SHORTEST = 16
@@ -25,7 +25,7 @@ class Guard:
     context: ssl.SSLContext | None
     """None: plain HTTP."""
     token: str = field(repr=False)
-    stamps: tuple[tuple[int, int], ...]
+    stamps: tuple[Identity | None, ...]
 
     def permits(self, request: Request) -> bool:
         """Return whether more than the probes' verdict may be told."""
@@ -99,14 +99,10 @@ def _token(path: str) -> str:
     return token
 
 
-def _stamps(files: HttpGuard) -> tuple[tuple[int, int], ...]:
+def _stamps(files: HttpGuard) -> tuple[Identity | None, ...]:
     """Return what tells files from others; a Secret is another file after each change."""
-    return tuple(map(_stamp, (files.certificate, files.key, files.client_ca, files.token_file)))
-
-
-def _stamp(path: str) -> tuple[int, int]:
-    try:
-        found = os.stat(path)  # noqa: PTH116 - through symbolic links
-    except OSError:
-        return 0, 0
-    return found.st_ino, found.st_mtime_ns
+    return tuple(
+        Identity.of(path)
+        for path in (files.certificate, files.key, files.client_ca, files.token_file)
+        if path
+    )

@@ -164,6 +164,7 @@ class _Connection(H11Protocol):
         self._open = connections
         self._deadline: asyncio.TimerHandle | None = None
 
+    # As uvicorn's own, whose transport is narrower than asyncio says.
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.app_state = {
