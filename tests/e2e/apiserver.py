@@ -1,8 +1,10 @@
 """A real API server with its etcd, for what a cluster's owner does with kubectl and Helm."""
 
+import contextlib
 import json
 import socket
 import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +58,21 @@ class ApiServer:
             "items"
         ]
         return items
+
+    @contextlib.contextmanager
+    def node(self, name: str, status: dict[str, Any]) -> Iterator[Callable[[], dict[str, Any]]]:
+        """Have a node with this *status*, which is gone afterwards; yield what shows it."""
+        file = self._folder / "node.json"
+        file.write_text(
+            json.dumps({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})
+        )
+        self.kubectl("create", f"--filename={file}")
+        try:
+            patch = json.dumps({"status": status})
+            self.kubectl("patch", "node", name, "--subresource=status", f"--patch={patch}")
+            yield lambda: self.get("nodes", f"--field-selector=metadata.name={name}")[0]
+        finally:
+            self.kubectl("delete", "node", name)
 
     def _is_ready(self) -> bool:
         try:

@@ -1,6 +1,5 @@
 """The chart on a real API server: what a cluster's owner types, and what the server makes of it."""
 
-import json
 import re
 import shlex
 import subprocess
@@ -146,17 +145,14 @@ def test_the_server_takes_every_object(
     assert made.count("created (server dry run)") == len(known)
 
 
-def test_the_page_about_helm_tells_what_works(server: ApiServer, tmp_path: Path) -> None:
+def test_the_page_about_helm_tells_what_works(server: ApiServer) -> None:
     """Its commands of kubectl do what it says; the last ones clear a node's stale resources."""
-    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "stale"}}
-    (tmp_path / "node.yaml").write_text(yaml.safe_dump(node))
-    server.kubectl("create", f"--filename={tmp_path}/node.yaml")
-    left = json.dumps({"status": {key: {RESOURCE: "0"} for key in ("capacity", "allocatable")}})
-    server.kubectl("patch", "node", "stale", "--subresource=status", f"--patch={left}")
-    assert server.get("nodes")[0]["status"]["capacity"] == {RESOURCE: "0"}
-    for words in kubectl_of_the_page():
-        server.kubectl(*("stale" if word == "NODE" else word for word in words))
-    (found,) = server.get("nodes")
+    stale = {key: {RESOURCE: "0"} for key in ("capacity", "allocatable")}
+    with server.node("stale", stale) as shown:
+        assert shown()["status"]["capacity"] == {RESOURCE: "0"}
+        for words in kubectl_of_the_page():
+            server.kubectl(*("stale" if word == "NODE" else word for word in words))
+        found = shown()
     assert found["metadata"]["labels"]["nvidia.com/device-plugin.config"] == "shared"
     assert not found["status"].get("capacity")
     assert not found["status"].get("allocatable")

@@ -68,20 +68,12 @@ def test_events_and_the_condition_take_what_the_component_gives(
     assert "pods" not in listed
 
 
-def test_a_resource_that_stayed_is_taken_off(server: ApiServer, tmp_path: Path) -> None:
+def test_a_resource_that_stayed_is_taken_off(server: ApiServer) -> None:
     """The patch of the page removes the extended resource from a node, and nothing else."""
     said("kubectl patch node NODE --subresource=status --type=json")
-    said('[{"op": "remove", "path": "/status/capacity/nvidia.com~1gpu"}]')
-    node = '{"apiVersion": "v1", "kind": "Node", "metadata": {"name": "old"}}'
-    file = tmp_path / "node.json"
-    file.write_text(node)
-    server.kubectl("create", "-f", str(file))
-    capacity = '{"status": {"capacity": {"cpu": "2", "nvidia.com/gpu": "0"}}}'
-    server.kubectl("patch", "node", "old", "--subresource=status", f"--patch={capacity}")
-    remove = '[{"op": "remove", "path": "/status/capacity/nvidia.com~1gpu"}]'
-    server.kubectl(
-        "patch", "node", "old", "--subresource=status", "--type=json", f"--patch={remove}"
-    )
-    (left,) = server.get("nodes")
-    assert left["status"]["capacity"] == {"cpu": "2"}
-    server.kubectl("delete", "node", "old")
+    remove = said('[{"op": "remove", "path": "/status/capacity/nvidia.com~1gpu"}]')
+    with server.node("old", {"capacity": {"cpu": "2", "nvidia.com/gpu": "0"}}) as shown:
+        server.kubectl(
+            "patch", "node", "old", "--subresource=status", "--type=json", f"--patch={remove}"
+        )
+        assert shown()["status"]["capacity"] == {"cpu": "2"}
