@@ -5,7 +5,6 @@ NodeStates on the health bus: at once on a change or when somebody joins, and ev
 """
 
 import math
-import sys
 import time
 from pathlib import Path
 
@@ -35,16 +34,12 @@ from proto.control import (
 )
 from proto.messages import DeviceState, NodeState, XidCount
 
-TURN = 0.0005
-"""Seconds after which a look gives way to the thread that has an event, not ten times that."""
-
 SOON = 1.0
 """Seconds from an event that calls for a look to that look: a storm of them is one reason."""
 
 
 def main(settings: MonitorSettings, channel: Channel, epoch: int) -> int:
     """Live: find what is on the node, then watch it; NOT_READY where the driver is not there."""
-    sys.setswitchinterval(TURN)
     ledger = Ledger(Path(settings.state_folder))
     try:
         begun = start(settings, ledger)

@@ -58,9 +58,18 @@ class Seen:
 class EventSet:
     """Registered GPUs, and the last of the node's Xids that a wait has passed."""
 
-    def __init__(self, seen: int) -> None:
+    def __init__(self, seen: int, folder: Path) -> None:
         self.registered: set[str] = set()
         self.seen = seen
+        # Kept from wait to wait: closing one may take 20 ms, for which the next Xid would wait.
+        self.notice = _notice(folder)
+
+
+def _notice(folder: Path) -> INotify:
+    """Return what can be read when a file in *folder* was replaced."""
+    notice = INotify()
+    notice.add_watch(folder, flags.MOVED_TO)
+    return notice
 
 
 def load(folder: str) -> "Binding":
@@ -91,7 +100,8 @@ class Binding:
 
     def _gpu(self, handle: GpuHandle | MigHandle) -> Gpu:
         while handle.uuid in (seen := self._seen()).live.hung:
-            self._wait_for_change(seen, None)
+            with _notice(self._store.path.parent) as notice:
+                self._wait_for_change(notice, seen, None)
         live = seen.live
         if live.denied:
             raise NVMLError(NO_PERMISSION)
@@ -241,7 +251,7 @@ class Binding:
         return MILLIJOULES // (resets + 1)
 
     def nvmlEventSetCreate(self) -> EventSet:
-        return EventSet(self._live().happened)
+        return EventSet(self._live().happened, self._store.path.parent)
 
     def nvmlDeviceRegisterEvents(self, handle: GpuHandle, types: int, events: EventSet) -> None:
         if types & ~self.nvmlDeviceGetSupportedEventTypes(handle):
@@ -254,15 +264,13 @@ class Binding:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise NVMLError(TIMEOUT)
-            self._wait_for_change(seen, left * 1000)
+            self._wait_for_change(events.notice, seen, left * 1000)
         return event
 
-    def _wait_for_change(self, seen: Seen, milliseconds: float | None) -> None:
-        """Wait until the live node is another than the one *seen*, or the time is over."""
-        with INotify() as notice:
-            notice.add_watch(self._store.path.parent, flags.MOVED_TO)
-            if self._version() == seen.version:  # else it changed before there was the watch
-                notice.read(timeout=milliseconds)
+    def _wait_for_change(self, notice: INotify, seen: Seen, milliseconds: float | None) -> None:
+        """Wait for word that the live node is another than the one *seen*, at most so long."""
+        if self._version() == seen.version:  # else it changed before there was the watch
+            notice.read(timeout=milliseconds)
 
     def _version(self) -> tuple[int, int]:
         found = self._store.path.stat()
@@ -289,3 +297,4 @@ class Binding:
 
     def nvmlEventSetFree(self, events: EventSet) -> None:
         events.registered.clear()
+        events.notice.close()
