@@ -12,7 +12,7 @@ from random import Random
 
 from tests.chaos.invariants import Size, sizes, unsettled
 from tests.chaos.of_devices import breaks, vouch
-from tests.chaos.world import World, configuration, world
+from tests.chaos.world import World, configuration, said, world
 from tests.fakes.service import short_folder
 
 ROUND = 25
@@ -67,9 +67,14 @@ class Soak:
         await self._world.until(lambda: not list(unsettled(self._world)), "settled node")
 
     async def _health(self) -> None:
-        node, place = self._world.running.node, self._dice.randrange(8)
+        running, place = self._world.running, self._dice.randrange(8)
+        node, seen = running.node, len(running.entries)
         uuid = breaks(self._world, place, lambda: node.xid(place, 79))
         await self._settled()
+        # A look may have been faster than the Xid, which after the reset would be a relapse.
+        await self._world.until(
+            lambda: said(running.entries[seen:], "Xid", uuid=uuid), "word of the Xid"
+        )
         node.reset(place)
         await vouch(self._world, uuid)
         await self._settled()
