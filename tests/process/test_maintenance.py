@@ -220,6 +220,7 @@ def test_a_monitor_that_was_only_starting_is_not_believed(folder: Path) -> None:
 
     async def story() -> None:
         async with started(folder) as (node, running):
+            await running.shows("gpu_sharing_device_healthy", 1, uuid=FIRST)
             running.node.hang(0)
             await running.restarted("monitor", running.kill("monitor"))
             quiesce = asyncio.create_task(command(folder, "quiesce"))

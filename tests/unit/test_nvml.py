@@ -1,6 +1,7 @@
 """The typed face on NVML, over the simulated binding and over single answers."""
 
 import ctypes
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -150,9 +151,16 @@ def test_an_event_of_another_type_is_no_xid(kind: int) -> None:
     assert Nvml(Answers(nvmlEventSetWait=event)).wait(None, 0) == Hint(kind)
 
 
-def test_a_wait_in_which_nothing_happens_is_none(nvml: Nvml) -> None:
+@pytest.fixture
+def events(nvml: Nvml) -> Iterator[object]:
+    """Have an event set of `nvml`."""
+    made = nvml.event_set()
+    yield made
+    nvml.free(made)
+
+
+def test_a_wait_in_which_nothing_happens_is_none(nvml: Nvml, events: object) -> None:
     """The driver's time-out is no error."""
-    events = nvml.event_set()
     nvml.register(handle(nvml, 0), events)
     assert nvml.wait(events, 0) is None
 
@@ -164,9 +172,8 @@ def test_a_wait_that_fails_is_an_error() -> None:
     assert failed.value.code == Code.GPU_IS_LOST
 
 
-def test_xids_of_the_node_arrive_in_order(nvml: Nvml, live: LiveNode) -> None:
+def test_xids_of_the_node_arrive_in_order(nvml: Nvml, live: LiveNode, events: object) -> None:
     """An Xid of a GPU and one of an instance arrive one after the other, each with its place."""
-    events = nvml.event_set()
     for index in range(2):
         nvml.register(handle(nvml, index), events)
     live.xid(0, 79)
