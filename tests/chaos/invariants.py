@@ -12,6 +12,7 @@ import grpc
 
 from proto import deviceplugin_pb2 as api
 from tests.chaos import truth
+from tests.chaos.calls import unless_hung_up
 from tests.chaos.world import CHILDREN, World
 from tests.conftest import children as children_of
 from tests.conftest import title
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 MORE_DESCRIPTORS, MORE_THREADS, MORE_KIB = 12, 8, 48 * 1024
 """By how much a process may exceed what the first of its kind had when the run began."""
+
+SAID = {True: "answered", False: "refused", None: "not asked, as the kubelet had hung up"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +97,11 @@ async def allocations(world: World) -> list[str]:
         stub = world.kubelet.resources[name].stub
         for wanted in (True, False):
             ids = [one for one, fit in devices.items() if fit is wanted]
-            if ids and await _answers(stub, ids[-1]) is not wanted:
-                found.append(f"Allocate of {ids[-1]} was {'refused' if wanted else 'answered'}")
+            if not ids:
+                continue
+            answered = await unless_hung_up(_answers(stub, ids[-1]))
+            if answered is not wanted:
+                found.append(f"Allocate of {ids[-1]} was {SAID[answered]}")
     return found
 
 

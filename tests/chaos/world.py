@@ -11,11 +11,10 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from random import Random
 
-import grpc
-
 from simulator.kubelet import AdmissionError
 from simulator.node import Live
 from tests.chaos import truth
+from tests.chaos.calls import unless_hung_up
 from tests.chaos.troubled import TroubledKubelet
 from tests.conftest import PR_SET_CHILD_SUBREAPER
 from tests.fakes.service import Service, service
@@ -82,7 +81,7 @@ class World:
         """When the newest fault happened, and until when all has to be well."""
         self.alone = True
         """Whether there is one fault at a time."""
-        self.admitted = self.rejected = 0
+        self.admitted = 0
         self.seen = 0
         """Entries of the log that were looked at."""
         self._random = Random(seed)  # noqa: S311 - a choice of pods, not a secret
@@ -145,17 +144,11 @@ class World:
                 self.kubelet.delete(held.pop(self._random.randrange(len(held))))
                 continue
             resource, count = self._random.choice(RESOURCES), self._random.choice((1, 1, 2))
-            try:
-                await self.kubelet.admit(f"pod {number}", resource, count)
-            except (AdmissionError, grpc.aio.UsageError):
-                self.rejected += 1
-                continue
-            except asyncio.CancelledError:  # the kubelet's stop cancels its calls as well
-                if (task := asyncio.current_task()) and task.cancelling():
-                    raise
-                continue
-            self.admitted += 1
-            held.append(f"pod {number}")
+            with contextlib.suppress(AdmissionError):
+                pod = self.kubelet.admit(f"pod {number}", resource, count)
+                if await unless_hung_up(pod):
+                    self.admitted += 1
+                    held.append(f"pod {number}")
 
     async def _watch(self) -> None:
         """Note at once when the kubelet is told that a device is Healthy which is not."""
