@@ -65,6 +65,7 @@ async def child_terminated(world: World, dice: Random) -> AsyncIterator[None]:
 async def child_hangs(world: World, dice: Random) -> AsyncIterator[None]:
     """Stop a child for good: it is killed and started again."""
     victim = dice.choice(CHILDREN)
+    await world.works(victim)
     await world.replaced(victim, world.strike(victim, signal.SIGSTOP))
     yield
 

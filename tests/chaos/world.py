@@ -190,11 +190,25 @@ class World:
     async def until(self, holds: Callable[[], object], what: str) -> None:
         """Wait until something *holds*; TimeoutError when the fault's bound is over."""
         while not holds():
-            if time.monotonic() > self.deadline:
-                raise TimeoutError(
-                    f"no {what} {time.monotonic() - self.began:.1f} s after the fault"
-                )
-            await asyncio.sleep(0.005)
+            await self._patience(what)
+
+    async def _patience(self, what: str) -> None:
+        if time.monotonic() > self.deadline:
+            raise TimeoutError(f"no {what} {time.monotonic() - self.began:.1f} s after the fault")
+        await asyncio.sleep(0.005)
+
+    async def works(self, child: str) -> None:
+        """Wait until a child does its work: one that begins may take two minutes, as a driver may.
+
+        The service tells its states once a second, so that the pid says whose state it is.
+        """
+        while True:
+            _, body = await self.running.get("/status")
+            wanted = (child, "running", self.running.pids().get(child))
+            processes = json.loads(body or "{}").get("processes") or ()
+            if wanted in [(one["name"], one["state"], one["pid"]) for one in processes]:
+                return
+            await self._patience(f"{child} at work")
 
     def strike(self, child: str, number: signal.Signals) -> int:
         """Send a signal to a child and return its pid; allow for the wait until its next start."""
