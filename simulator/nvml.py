@@ -269,7 +269,7 @@ class Binding:
 
     def _wait_for_change(self, notice: INotify, seen: Seen, milliseconds: float | None) -> None:
         """Wait for word that the live node is another than the one *seen*, at most so long."""
-        if self._version() == seen.version:  # else it changed before there was the watch
+        if self._version() == seen.version:  # else it has changed, perhaps before the watch
             notice.read(timeout=milliseconds)
 
     def _version(self) -> tuple[int, int]:

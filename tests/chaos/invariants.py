@@ -24,6 +24,7 @@ MORE_DESCRIPTORS, MORE_THREADS, MORE_KIB = 12, 8, 48 * 1024
 """By how much a process may exceed what the first of its kind had when the run began."""
 
 SAID = {True: "answered", False: "refused", None: "not asked, as the kubelet had hung up"}
+"""What became of an Allocate."""
 
 
 @dataclass(frozen=True, slots=True)
