@@ -6,8 +6,8 @@ from typing import Any, NoReturn
 
 from proto.control import ExitCode
 from simulator import drill
-from supervisor.option import Option
-from supervisor.options import OPTIONS
+from supervisor.config.option import Option
+from supervisor.config.options import OPTIONS
 
 RUNTIME_DIR = "/run/gpu-sharing-plugin"
 

@@ -41,7 +41,7 @@ from proto.messages import Inventory, Reason, ReasonKind
 from proto.requests import Answer
 from supervisor.child import Spec
 from supervisor.children import Children
-from supervisor.choice import Wish
+from supervisor.config.choose_file import Wish
 from supervisor.desk import Desk
 from supervisor.maintenance import Maintenance
 from supervisor.policy import State

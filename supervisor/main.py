@@ -18,10 +18,11 @@ from proto.control import ExitCode, MarkHealthy
 from proto.requests import Quiesce, Request, Resume
 from proto.version import VERSION
 from simulator import drill, node
-from supervisor import cli, logs, settings, xids
+from supervisor import cli, logs, xids
 from supervisor.ask import AskError, ask
 from supervisor.child import TITLE
-from supervisor.configuration import plain
+from supervisor.config import settings
+from supervisor.config.file_schema import plain
 from supervisor.loop import Supervisor
 from supervisor.preload import preload
 from supervisor.service import (

@@ -9,9 +9,9 @@ from msgspec.structs import replace
 from health.nodes import IMEX
 from proto.control import PlannedDevice, Problem, ProblemKind, ResourcePlan
 from proto.messages import Gpu, Inventory, MigInstance
-from supervisor import naming
-from supervisor.configuration import MigStrategy, Pattern
-from supervisor.sharing import BY_MEMORY, MEMORY_UNIT, Share, Shares, choose
+from supervisor.config import naming
+from supervisor.config.file_schema import MigStrategy, Pattern
+from supervisor.config.sharing import BY_MEMORY, MEMORY_UNIT, Share, Shares, choose
 
 DISPLAYS = frozenset({"DGX Display", "NVIDIA DGX Display"})
 """Adapters that NVML lists and that compute nothing."""

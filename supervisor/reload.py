@@ -8,9 +8,9 @@ from loguru import logger
 
 from proto.control import ConfigurationState
 from proto.identity import Identity
-from supervisor.choice import Wish
+from supervisor.config.choose_file import Wish
+from supervisor.config.settings import SettingsError
 from supervisor.served import Service
-from supervisor.settings import SettingsError
 
 
 class Reload:

@@ -32,13 +32,13 @@ from proto.recovery import Recovery
 from proto.version import VERSION
 from simulator.live import LiveNode
 from supervisor.child import Logging, Process, Spec
-from supervisor.configuration import Flags
+from supervisor.config.file_schema import Flags
+from supervisor.config.service_options import configuration_file
+from supervisor.config.settings import Settings, SettingsError, endpoint
 from supervisor.maintenance import MONITOR
-from supervisor.placement import configuration_file
 from supervisor.plan import Rules, plan
 from supervisor.policy import Limits
 from supervisor.served import Service
-from supervisor.settings import Settings, SettingsError, endpoint
 
 URL_FILE = "exporter.url"
 LOCAL_SOCKET = "exporter.sock"

@@ -17,7 +17,7 @@ from supervisor.child import Process
 from supervisor.plan import Plan
 from supervisor.policy import Limits
 from supervisor.service import compose
-from supervisor.settings import load
+from supervisor.config.settings import load
 
 class Unkillable(Process):
     '''A process that does not die, as one in the middle of a call of the driver's.'''

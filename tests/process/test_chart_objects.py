@@ -8,8 +8,8 @@ import kubernetes_validate
 import pytest
 
 from proto.control import DeviceListStrategy
-from supervisor.options import OPTIONS
-from supervisor.settings import Settings, load
+from supervisor.config.options import OPTIONS
+from supervisor.config.settings import Settings, load
 from tests.fakes.helm import Object, container, environment, helms, newest, pod, the
 from tests.process.chart_sets import EVERYTHING, FILES, SETS, SETTINGS
 

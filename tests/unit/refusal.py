@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from supervisor.settings import SettingsError, load
+from supervisor.config.settings import SettingsError, load
 
 
 def message(flags: Mapping[str, str], environment: Mapping[str, str]) -> str:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from supervisor.config.options import OPTIONS
 from supervisor.main import main
-from supervisor.options import OPTIONS
 
 
 @pytest.fixture(autouse=True)

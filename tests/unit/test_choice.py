@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.choice import Choice, Fallback, Wish, choose, listing
-from supervisor.placement import configuration_file
-from supervisor.settings import load
+from supervisor.config.choose_file import Choice, Fallback, Wish, choose, listing
+from supervisor.config.service_options import configuration_file
+from supervisor.config.settings import load
 from tests.unit.refusal import message
 
 NAMED, SINGLE, EMPTY = Fallback.NAMED, Fallback.SINGLE, Fallback.EMPTY

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from supervisor.cli import parser, values
+from supervisor.config.options import OPTIONS
 from supervisor.main import main
-from supervisor.options import OPTIONS
 
 
 @pytest.mark.parametrize(

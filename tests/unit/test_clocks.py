@@ -41,7 +41,7 @@ def test_the_wall_clock_is_only_shown() -> None:
     found = {
         str(path.relative_to(ROOT))
         for package in PACKAGES
-        for path in (ROOT / package).glob("*.py")
+        for path in (ROOT / package).rglob("*.py")
         if any(readings(ast.parse(path.read_text())))
     }
     assert found == SHOWN.keys()

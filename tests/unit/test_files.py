@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from supervisor import files
+from supervisor.config import read_file
 
 
 class Box(msgspec.Struct, frozen=True):
@@ -22,22 +22,22 @@ def test_yaml_and_json_are_read(tmp_path: Path, content: str) -> None:
     """A file may be YAML or JSON, and comes back both as it is and typed."""
     path = tmp_path / "box"
     path.write_text(content)
-    assert files.read(str(path), "box", Box) == ({"size": 3, "owner": "me"}, Box(3, "me"))
+    assert read_file.read(str(path), "box", Box) == ({"size": 3, "owner": "me"}, Box(3, "me"))
 
 
 def test_the_plain_content_has_only_what_the_file_says(tmp_path: Path) -> None:
     """A default is part of the typed value, not of the plain one: another layer may set it."""
     path = tmp_path / "box"
     path.write_text("size: 3\n")
-    assert files.read(str(path), "box", Box) == ({"size": 3}, Box(3, ""))
+    assert read_file.read(str(path), "box", Box) == ({"size": 3}, Box(3, ""))
 
 
 def test_an_error_says_what_the_file_is(tmp_path: Path) -> None:
     """The message of a bad file names what it is for, where it is, and what is wrong."""
     path = tmp_path / "box"
     path.write_text("size: big\n")
-    with pytest.raises(files.FileError) as error:
-        files.read(str(path), "box", Box)
+    with pytest.raises(read_file.FileError) as error:
+        read_file.read(str(path), "box", Box)
     expected = f'cannot use the box "{path}": size: Expected `int`, got `str`'
     assert str(error.value) == expected
 
@@ -58,8 +58,8 @@ def test_a_key_that_is_given_twice_is_refused(
     """Two values for one key are an error that names the key, wherever it is."""
     path = tmp_path / "box"
     path.write_text(content)
-    with pytest.raises(files.FileError) as error:
-        files.read(str(path), "box", Box)
+    with pytest.raises(read_file.FileError) as error:
+        read_file.read(str(path), "box", Box)
     assert str(error.value).endswith(f': {place}: the key "{key}" is given twice')
 
 
@@ -67,14 +67,14 @@ def test_the_same_key_in_two_sections_is_two_keys(tmp_path: Path) -> None:
     """A key may come again in another mapping."""
     path = tmp_path / "box"
     path.write_text("- {a: 1}\n- {a: 2}\n")
-    assert files.read(str(path), "boxes", list)[1] == [{"a": 1}, {"a": 2}]
+    assert read_file.read(str(path), "boxes", list)[1] == [{"a": 1}, {"a": 2}]
 
 
 def test_a_key_without_a_value_is_left_out(tmp_path: Path) -> None:
     """What has only comments behind it leaves the default as it is, at any depth."""
     path = tmp_path / "box"
     path.write_text("size:\n  # 3\nowner: me\n")
-    assert files.read(str(path), "box", Box) == ({"owner": "me"}, Box(0, "me"))
+    assert read_file.read(str(path), "box", Box) == ({"owner": "me"}, Box(0, "me"))
 
 
 def test_a_file_cannot_run_code(tmp_path: Path) -> None:
@@ -85,17 +85,17 @@ def test_a_file_cannot_run_code(tmp_path: Path) -> None:
         f"!!python/object/apply:pathlib.Path.touch [!!python/object/apply:pathlib.Path [{made}]]"
     )
     with pytest.raises(
-        files.FileError, match="line 1, column 1: could not determine a constructor"
+        read_file.FileError, match="line 1, column 1: could not determine a constructor"
     ):
-        files.read(str(path), "box", Box)
+        read_file.read(str(path), "box", Box)
     assert not made.exists()
 
 
 def refused(path: Path, content: str | bytes) -> str:
     """Return why a file with *content* is refused."""
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(files.FileError) as error:
-        files.read(str(path), "box", dict)
+    with pytest.raises(read_file.FileError) as error:
+        read_file.read(str(path), "box", dict)
     return str(error.value).removeprefix(f'cannot use the box "{path}": ')
 
 
@@ -103,7 +103,7 @@ def test_a_merged_mapping_may_be_overruled(tmp_path: Path) -> None:
     """A key beside `<<` overrules the merged one, also in a mapping that is merged itself."""
     path = tmp_path / "box"
     path.write_text("base: &base {x: 1}\np: {q: &a {<<: *base, x: 2}}\nb: {<<: *a}\n")
-    assert files.read(str(path), "box", dict)[1] == {
+    assert read_file.read(str(path), "box", dict)[1] == {
         "base": {"x": 1},
         "p": {"q": {"x": 2}},
         "b": {"x": 2},
@@ -124,7 +124,7 @@ def test_many_keys_are_read_in_time_that_grows_with_their_number(tmp_path: Path)
     path = tmp_path / "box"
     path.write_text("".join(f"k{n}: 1\n" for n in range(20_000)))
     before = time.process_time()
-    assert len(files.read(str(path), "box", dict)[1]) == 20_000
+    assert len(read_file.read(str(path), "box", dict)[1]) == 20_000
     assert time.process_time() - before < 4
 
 
@@ -153,13 +153,13 @@ def test_digits_that_are_missing_make_no_number(tmp_path: Path) -> None:
     """A prefix without digits is text, which the error for its key then says."""
     path = tmp_path / "box"
     path.write_text("size: 0x_\n")
-    with pytest.raises(files.FileError, match="size: Expected `int`, got `str`"):
-        files.read(str(path), "box", Box)
+    with pytest.raises(read_file.FileError, match="size: Expected `int`, got `str`"):
+        read_file.read(str(path), "box", Box)
 
 
 def test_nobody_waits_for_a_pipe(tmp_path: Path) -> None:
     """A pipe, whose other end may never write, is refused at once."""
     path = tmp_path / "box"
     os.mkfifo(path)
-    with pytest.raises(files.FileError, match="it is no regular file"):
-        files.read(str(path), "box", Box)
+    with pytest.raises(read_file.FileError, match="it is no regular file"):
+        read_file.read(str(path), "box", Box)

@@ -19,7 +19,7 @@ from proto.requests import LIMIT
 from simulator.live import LiveNode
 from simulator.node import NodeError
 from supervisor import logs
-from supervisor.naming import matches
+from supervisor.config.naming import matches
 from tests.unit.builders import known, view
 from tests.unit.refusal import message
 from workers.allocation import Allocator

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.configuration import Pattern
-from supervisor.naming import by_pattern, full, matches, of_profile
+from supervisor.config.file_schema import Pattern
+from supervisor.config.naming import by_pattern, full, matches, of_profile
 
 LONGEST = "n" * 52
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from proto.control import DeviceListStrategy, Handout, ResourcePlan
-from supervisor.settings import SettingsError, load
-from supervisor.sharing import Share, choose
+from supervisor.config.settings import SettingsError, load
+from supervisor.config.sharing import Share, choose
 from workers import devices, response
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from supervisor.option import boolean, number, one_of, several
-from supervisor.options import OPTIONS
+from supervisor.config.option import boolean, number, one_of, several
+from supervisor.config.options import OPTIONS
 
 TRUE = ("1", "t", "T", "true", "TRUE", "True")
 FALSE = ("0", "f", "F", "false", "FALSE", "False")

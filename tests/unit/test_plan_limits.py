@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proto.control import PlannedDevice, Problem, ProblemKind, ResourcePlan
+from supervisor.config.sharing import MOST_REPLICAS, Share
 from supervisor.plan import LIST_LIMIT, Plan, Rules, list_bytes, plan
-from supervisor.sharing import MOST_REPLICAS, Share
 from tests.unit.builders import gpu, gpu_uuid, inventory, mig_uuid
 from workers.devices import replicas
 from workers.listing import Listing

@@ -4,7 +4,7 @@ import pytest
 
 from proto.control import Problem, ProblemKind
 from proto.messages import Gpu
-from supervisor.configuration import MigStrategy, Pattern
+from supervisor.config.file_schema import MigStrategy, Pattern
 from supervisor.plan import Plan, Rules, plan
 from tests.unit.builders import gpu, inventory, mig_gpu
 

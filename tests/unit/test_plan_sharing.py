@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 
 from proto.control import Problem, ProblemKind
 from proto.messages import Gpu
-from supervisor.configuration import MigStrategy
+from supervisor.config.file_schema import MigStrategy
+from supervisor.config.sharing import BY_MEMORY, Share, Shares
 from supervisor.plan import Plan, Rules, plan
-from supervisor.sharing import BY_MEMORY, Share, Shares
 from tests.unit.builders import gpu, gpu_uuid, inventory, mig_gpu, mig_uuid
 
 GPU, SHARED, OTHER = "nvidia.com/gpu", "nvidia.com/gpu.shared", "nvidia.com/other"

@@ -7,8 +7,8 @@ import msgspec
 import pytest
 
 from simulator.node import default_node
-from supervisor.options import OPTIONS
-from supervisor.settings import Settings, load
+from supervisor.config.options import OPTIONS
+from supervisor.config.settings import Settings, load
 
 ALL_LAYERS = """
 version: v1

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.settings import load
+from supervisor.config.settings import load
 from tests.unit.refusal import message
 
 CONFIGURATION = 'cannot use the configuration file "{path}": '

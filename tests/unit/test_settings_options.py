@@ -7,9 +7,9 @@ import msgspec
 import pytest
 
 from supervisor.cli import parser, values
-from supervisor.option import Option
-from supervisor.options import OPTIONS
-from supervisor.settings import Settings, load
+from supervisor.config.option import Option
+from supervisor.config.options import OPTIONS
+from supervisor.config.settings import Settings, load
 
 PLUGIN = "flags.plugin."
 

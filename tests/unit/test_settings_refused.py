@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.option import Option
-from supervisor.options import OPTIONS
-from supervisor.settings import load
+from supervisor.config.option import Option
+from supervisor.config.options import OPTIONS
+from supervisor.config.settings import load
 from tests.unit.refusal import message
 
 NODE = 'cannot use the node file "{path}": '

@@ -2,8 +2,8 @@
 
 import pytest
 
-from supervisor.configuration import Seconds
-from supervisor.settings import endpoint, load
+from supervisor.config.file_schema import Seconds
+from supervisor.config.settings import endpoint, load
 
 
 @pytest.mark.parametrize(

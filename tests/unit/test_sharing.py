@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.settings import load
-from supervisor.sharing import BY_MEMORY, Share
+from supervisor.config.settings import load
+from supervisor.config.sharing import BY_MEMORY, Share
 from tests.unit.refusal import message
 
 GPU, SLICE = "nvidia.com/gpu", "nvidia.com/mig-1g.10gb"

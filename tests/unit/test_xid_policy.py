@@ -22,8 +22,8 @@ from health.xid_policy import (
     select,
 )
 from proto.xids import XidPolicy
-from supervisor import settings
 from supervisor import xids as listing
+from supervisor.config import settings
 
 EVERYTHING = Selection(everything=True)
 FATAL = {code for code, one in xids.TABLE.items() if one.fatal}

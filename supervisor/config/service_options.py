@@ -3,7 +3,7 @@
 import msgspec
 
 from proto.exporter import HttpGuard
-from supervisor.choice import Choice, Fallback, Wish, choose, listing
+from supervisor.config.choose_file import Choice, Fallback, Wish, choose, listing
 from supervisor.logs import Format, Level
 
 

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 import msgspec
 import yaml
 
-from supervisor.explain import explain
-from supervisor.loader import Loader
+from supervisor.config.explain import explain
+from supervisor.config.strict_yaml import Loader
 
 T = TypeVar("T")
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 
-from supervisor.configuration import Pattern
+from supervisor.config.file_schema import Pattern
 
 DOMAIN = "nvidia.com/"
 LIMIT = 63

@@ -1,7 +1,7 @@
 """The options of `run` that are about the cluster: Events, the condition, files by label."""
 
-from supervisor.choice import Fallback
-from supervisor.option import Option, boolean, one_of, several
+from supervisor.config.choose_file import Fallback
+from supervisor.config.option import Option, boolean, one_of, several
 
 CLUSTER = (
     Option(

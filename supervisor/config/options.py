@@ -2,9 +2,9 @@
 
 from proto.control import AllocationPolicy, DeviceIdStrategy, DeviceListStrategy
 from supervisor import logs
-from supervisor.cluster_options import CLUSTER
-from supervisor.configuration import Discovery, MigStrategy
-from supervisor.option import Option, boolean, number, one_of, several
+from supervisor.config.cluster_options import CLUSTER
+from supervisor.config.file_schema import Discovery, MigStrategy
+from supervisor.config.option import Option, boolean, number, one_of, several
 
 OPTIONS = (
     Option(

@@ -14,13 +14,14 @@ import msgspec
 from health import xid_policy
 from proto.control import DeviceListStrategy
 from simulator.node import Node, NodeError, complete
-from supervisor import files, logs, naming, sharing
-from supervisor.choice import Choice, Wish
-from supervisor.configuration import Configuration, Pattern, XidRule, decode, plain
-from supervisor.explain import explain
-from supervisor.option import Option
-from supervisor.options import OPTIONS
-from supervisor.placement import Service, choose_file, configuration_file
+from supervisor import logs
+from supervisor.config import naming, read_file, sharing
+from supervisor.config.choose_file import Choice, Wish
+from supervisor.config.explain import explain
+from supervisor.config.file_schema import Configuration, Pattern, XidRule, decode, plain
+from supervisor.config.option import Option
+from supervisor.config.options import OPTIONS
+from supervisor.config.service_options import Service, choose_file, configuration_file
 
 SOCKET_PATH_LIMIT = 107
 """Bytes of a unix socket's path on Linux, without its final NUL."""
@@ -164,8 +165,8 @@ def _read_file(path: str) -> dict[str, Any]:
     if not path:
         return {}
     try:
-        content, configuration = files.read(path, "configuration file", Configuration, decode)
-    except files.FileError as error:
+        content, configuration = read_file.read(path, "configuration file", Configuration, decode)
+    except read_file.FileError as error:
         raise SettingsError(str(error)) from error
     if configuration.version not in {"", "v1"}:
         version = configuration.version
@@ -271,8 +272,8 @@ def _node(path: str) -> Node | None:
     if not path:
         return None
     try:
-        return complete(files.read(path, "node file", Node)[1])
-    except files.FileError as error:
+        return complete(read_file.read(path, "node file", Node)[1])
+    except read_file.FileError as error:
         raise SettingsError(str(error)) from error
     except NodeError as error:
         raise SettingsError(f'cannot use the node file "{path}": {error}') from error

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from supervisor import naming
-from supervisor.configuration import SharedResource, TimeSlicing
+from supervisor.config import naming
+from supervisor.config.file_schema import SharedResource, TimeSlicing
 
 BY_MEMORY = -1
 """Instead of a number of replicas: one for each 1000 MiB of the device's own memory."""

@@ -1,0 +1,1 @@
+"""Configuration: flags, environment and file, read once into frozen settings."""
