@@ -37,8 +37,8 @@ from supervisor import guard, pages, web
 from supervisor.metrics import SampleCollector
 from supervisor.podresources import PodResources
 from supervisor.samples import Sample, samples
-from supervisor.snapshot import Snapshot, not_live, not_ready
-from supervisor.status import About
+from supervisor.status.snapshot import Snapshot, not_live, not_ready
+from supervisor.status.status import About
 from supervisor.usage import usage
 
 FASTEST_GZIP = 1

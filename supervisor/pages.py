@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import msgspec
 
-from supervisor import report
-from supervisor.page import POLICY, page
-from supervisor.snapshot import Snapshot
-from supervisor.status import About, status
+from supervisor.status import report
+from supervisor.status.page import POLICY, page
+from supervisor.status.snapshot import Snapshot
+from supervisor.status.status import About, status
 
 
 @dataclass(frozen=True, slots=True)

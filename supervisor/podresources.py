@@ -12,7 +12,7 @@ from loguru import logger
 
 from proto import podresources_pb2 as api
 from proto.podresources_pb2_grpc import PodResourcesListerStub
-from supervisor.allocations import Allocation
+from supervisor.status.allocations import Allocation
 
 EVERY = 10.0
 """Seconds between two questions."""

@@ -15,9 +15,9 @@ from proto.messages import (
     ReasonKind,
     WorkerState,
 )
-from supervisor.allocations import Allocation
-from supervisor.snapshot import Snapshot
-from supervisor.status import About
+from supervisor.status.allocations import Allocation
+from supervisor.status.snapshot import Snapshot
+from supervisor.status.status import About
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,10 +17,10 @@ from rich.table import Table
 from rich.text import Text
 
 from proto.control import ExitCode
-from supervisor import wording
 from supervisor.ask import AskError
-from supervisor.report import Device, Gpu, Resource, Status
 from supervisor.service import URL_FILE
+from supervisor.status import wording
+from supervisor.status.report import Device, Gpu, Resource, Status
 
 PATIENCE = 5.0
 """Seconds for an answer; the exporter needs milliseconds."""

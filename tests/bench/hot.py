@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping
 from health.verdict import health_of
 from proto.control import AllocationPolicy, Handout, PlannedDevice, ResourcePlan
 from proto.messages import DeviceHealth, Gpu, Inventory, LinkLevel, MigInstance, NodeState
-from supervisor.allocations import Allocation
 from supervisor.samples import samples
-from supervisor.snapshot import Snapshot
-from supervisor.status import About
+from supervisor.status.allocations import Allocation
+from supervisor.status.snapshot import Snapshot
+from supervisor.status.status import About
 from workers.allocation import Allocator
 from workers.devices import View, replicas
 from workers.listing import Listing

@@ -16,9 +16,9 @@ from proto.messages import (
     WorkerState,
     XidCount,
 )
-from supervisor.allocations import Allocation
-from supervisor.snapshot import Snapshot
-from supervisor.status import About
+from supervisor.status.allocations import Allocation
+from supervisor.status.snapshot import Snapshot
+from supervisor.status.status import About
 from tests.unit.builders import gpu, inventory, mig_gpu, worker_state
 
 SHARED, SLICE, LARGE = "nvidia.com/sharedgpu", "nvidia.com/mig-1g.10gb", "nvidia.com/mig-3g.40gb"

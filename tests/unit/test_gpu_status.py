@@ -7,10 +7,10 @@ from health.xids import Action
 from proto.advice import ADVICE
 from proto.control import ServiceState
 from proto.messages import DeviceHealth, DeviceState, Gpu, NodeState, Reason, ReasonKind
-from supervisor import report
-from supervisor.allocations import Allocation
-from supervisor.gpu_status import ACTIONS, FAULTS, WAIT, gpus, strays
-from supervisor.snapshot import Snapshot
+from supervisor.status import report
+from supervisor.status.allocations import Allocation
+from supervisor.status.gpus import ACTIONS, FAULTS, WAIT, gpus, strays
+from supervisor.status.snapshot import Snapshot
 from tests.unit.builders import gpu, inventory, mig_gpu, mig_uuid, node_state, worker_state
 
 NOW, HEARD_FROM = 100.0, 90.0

@@ -19,11 +19,11 @@ from proto.messages import (
     Reason,
     ReasonKind,
 )
-from supervisor.allocations import Allocation
 from supervisor.metrics import FAMILIES, SampleCollector
 from supervisor.samples import Usage, samples
-from supervisor.snapshot import Snapshot
-from supervisor.status import About
+from supervisor.status.allocations import Allocation
+from supervisor.status.snapshot import Snapshot
+from supervisor.status.status import About
 from tests.unit.builders import gpu, inventory
 from tests.unit.whole_page import EXPECTED, GPU, NODE, NOW, SERVICE, WALL, WHOLE, Samples, key
 

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from supervisor import page as module
-from supervisor.allocations import Allocation
-from supervisor.page import POLICY, page
-from supervisor.snapshot import Snapshot
-from supervisor.status import About, status
+from supervisor.status import page as module
+from supervisor.status.allocations import Allocation
+from supervisor.status.page import POLICY, page
+from supervisor.status.snapshot import Snapshot
+from supervisor.status.status import About, status
 from tests.fakes import showcase
 
 NOW, WALL = 1000.0, 1_700_000_000.0

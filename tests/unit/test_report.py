@@ -5,8 +5,9 @@ from collections.abc import Iterator
 import msgspec
 from msgspec import inspect
 
-from supervisor import pages, report
-from supervisor.snapshot import Snapshot
+from supervisor import pages
+from supervisor.status import report
+from supervisor.status.snapshot import Snapshot
 from tests.fakes import showcase
 
 FIELDS = {

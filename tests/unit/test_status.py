@@ -14,10 +14,10 @@ from proto.control import (
     ServiceState,
 )
 from proto.messages import DeviceHealth, FailedGpu, Reason, ReasonKind, XidCount
-from supervisor import report
-from supervisor.allocations import Allocation
-from supervisor.snapshot import Snapshot
-from supervisor.status import About, status
+from supervisor.status import report
+from supervisor.status.allocations import Allocation
+from supervisor.status.snapshot import Snapshot
+from supervisor.status.status import About, status
 from tests.unit.builders import gpu, inventory, node_state, worker_state
 
 NOW, WALL, GPU = 1000.0, 1_700_000_000.0, "nvidia.com/gpu"

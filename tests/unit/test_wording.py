@@ -6,10 +6,10 @@ import pytest
 from msgspec.structs import replace
 
 from proto.messages import DeviceHealth
-from supervisor import wording
-from supervisor.report import Resource, Status
-from supervisor.snapshot import Snapshot
-from supervisor.status import status
+from supervisor.status import wording
+from supervisor.status.report import Resource, Status
+from supervisor.status.snapshot import Snapshot
+from supervisor.status.status import status
 from tests.fakes import showcase
 from tests.unit.builders import inventory, node_state
 

@@ -20,8 +20,8 @@ from proto.messages import (
     RpcStats,
     XidCount,
 )
-from supervisor.allocations import Allocation
-from supervisor.snapshot import Snapshot
+from supervisor.status.allocations import Allocation
+from supervisor.status.snapshot import Snapshot
 from tests.unit.builders import gpu, inventory, mig_gpu, mig_uuid, worker_state
 
 GPU = "nvidia.com/gpu"

@@ -7,9 +7,9 @@ from health import xids
 from health.xids import Action
 from proto.advice import ADVICE
 from proto.messages import DeviceHealth, DeviceState, Gpu, Reason, ReasonKind
-from supervisor import report
-from supervisor.allocations import Allocation
-from supervisor.snapshot import Snapshot
+from supervisor.status import report
+from supervisor.status.allocations import Allocation
+from supervisor.status.snapshot import Snapshot
 
 ACTIONS = {
     Action.IGNORE: "The settings make this Xid fatal; NVIDIA's catalogue asks for nothing.",

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from proto.messages import DeviceState
-from supervisor.report import Device, Holder, Resource, Status
+from supervisor.status.report import Device, Holder, Resource, Status
 
 UNKNOWN = "unknown"
 

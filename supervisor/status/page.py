@@ -7,10 +7,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
-from supervisor import wording
-from supervisor.markup import Content, document, element
-from supervisor.report import Device, Gpu, Instance, Monitoring, Reason, Resource, Share, Status
-from supervisor.wording import Claim
+from supervisor.status import wording
+from supervisor.status.markup import Content, document, element
+from supervisor.status.report import (
+    Device,
+    Gpu,
+    Instance,
+    Monitoring,
+    Reason,
+    Resource,
+    Share,
+    Status,
+)
+from supervisor.status.wording import Claim
 
 STYLE = Path(__file__).with_name("page.css").read_text()
 SCRIPT = Path(__file__).with_name("page.js").read_text()

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from health import xids
 from proto.control import ServiceState
 from proto.messages import NodeState, WorkerState, XidCount
-from supervisor import gpu_status, report
-from supervisor.snapshot import Snapshot, not_live, not_ready
+from supervisor.status import gpus as gpu_status
+from supervisor.status import report
+from supervisor.status.snapshot import Snapshot, not_live, not_ready
 
 
 @dataclass(frozen=True, slots=True)

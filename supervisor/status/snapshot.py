@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from proto.control import ServiceState
 from proto.messages import NodeState, WorkerState
-from supervisor.allocations import Allocation
+from supervisor.status.allocations import Allocation
 
 
 @dataclass(frozen=True, slots=True)

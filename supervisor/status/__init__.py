@@ -1,0 +1,1 @@
+"""How the node is: one report for /status, the page, the command `status` and the metrics."""
