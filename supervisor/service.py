@@ -114,7 +114,7 @@ def compose(settings: Settings) -> Service:
     return Service(
         children=(
             Spec(MONITOR, "health.main", _monitor(settings, paths), (MarkHealthy,), essential=True),
-            Spec("exporter", "supervisor.exporter", exporter, takes=(ServiceState,)),
+            Spec("exporter", "supervisor.exporter.main", exporter, takes=(ServiceState,)),
             *_cluster(settings, paths),
         ),
         plan=functools.partial(plan, _rules(settings)),

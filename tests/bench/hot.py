@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from health.verdict import health_of
 from proto.control import AllocationPolicy, Handout, PlannedDevice, ResourcePlan
 from proto.messages import DeviceHealth, Gpu, Inventory, LinkLevel, MigInstance, NodeState
-from supervisor.samples import samples
+from supervisor.exporter.samples import samples
 from supervisor.status.allocations import Allocation
 from supervisor.status.snapshot import Snapshot
 from supervisor.status.status import About

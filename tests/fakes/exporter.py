@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from supervisor import pages
+from supervisor.exporter import pages
 from tests.fakes import showcase
 
 Answer = tuple[int, bytes, tuple[tuple[str, str], ...]]

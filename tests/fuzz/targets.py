@@ -28,12 +28,13 @@ from proto.channel import Channel, ClosedError
 from proto.control import AllocationPolicy, DeviceListStrategy, Handout
 from simulator.live import LiveNode
 from simulator.node import NodeError
-from supervisor import logs, pages, xids
+from supervisor import logs, xids
 from supervisor.config import naming
 from supervisor.config.options import OPTIONS
 from supervisor.config.settings import SOCKET_PATH_LIMIT, Settings, SettingsError, endpoint, load
-from supervisor.podresources import allocations
-from supervisor.samples import samples
+from supervisor.exporter import pages
+from supervisor.exporter.pod_resources import allocations
+from supervisor.exporter.samples import samples
 from supervisor.service import compose
 from tests.fakes import showcase
 from tests.unit.builders import gpu, gpu_uuid, inventory, mig_gpu, view

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from simulator.kubelet import AdmissionError, Kubelet
-from supervisor.web import CONNECTIONS
+from supervisor.exporter.http_server import CONNECTIONS
 from tests.fakes.figures import FIGURES
 from tests.fakes.service import PATIENCE, Service, kubelet, service, until
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import grpc
 
-from supervisor.podresources import PodResources
+from supervisor.exporter.pod_resources import PodResources
 from tests.fakes.service import PATIENCE
 
 

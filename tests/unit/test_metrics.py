@@ -19,8 +19,8 @@ from proto.messages import (
     Reason,
     ReasonKind,
 )
-from supervisor.metrics import FAMILIES, SampleCollector
-from supervisor.samples import Usage, samples
+from supervisor.exporter.metrics import FAMILIES, SampleCollector
+from supervisor.exporter.samples import Usage, samples
 from supervisor.status.allocations import Allocation
 from supervisor.status.snapshot import Snapshot
 from supervisor.status.status import About

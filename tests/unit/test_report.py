@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import msgspec
 from msgspec import inspect
 
-from supervisor import pages
+from supervisor.exporter import pages
 from supervisor.status import report
 from supervisor.status.snapshot import Snapshot
 from tests.fakes import showcase

@@ -33,13 +33,13 @@ from proto.control import (
 from proto.exporter import ExporterSettings, HttpGuard
 from proto.identity import Identity
 from proto.messages import NodeState, WorkerState
-from supervisor import guard, pages, web
-from supervisor.metrics import SampleCollector
-from supervisor.podresources import PodResources
-from supervisor.samples import Sample, samples
+from supervisor.exporter import http_guard, http_server, pages
+from supervisor.exporter.metrics import SampleCollector
+from supervisor.exporter.pod_resources import PodResources
+from supervisor.exporter.process_usage import usage
+from supervisor.exporter.samples import Sample, samples
 from supervisor.status.snapshot import Snapshot, not_live, not_ready
 from supervisor.status.status import About
-from supervisor.usage import usage
 
 FASTEST_GZIP = 1
 
@@ -52,8 +52,8 @@ def main(settings: ExporterSettings, channel: Channel, epoch: int) -> int:
 
 async def _live(settings: ExporterSettings, channel: Channel) -> int:
     try:
-        exporter = Exporter(settings, channel, guard.read(settings.guard))
-    except guard.GuardError as error:
+        exporter = Exporter(settings, channel, http_guard.read(settings.guard))
+    except http_guard.GuardError as error:
         channel.send(NotReady(reason=str(error)))
         return ExitCode.NOT_READY
     try:
@@ -69,7 +69,7 @@ async def _live(settings: ExporterSettings, channel: Channel) -> int:
     async with contextlib.AsyncExitStack() as stack:
         await stack.enter_async_context(server)
         if settings.guard != HttpGuard():
-            local = await web.serve_locally(settings.local_socket, exporter.answer)
+            local = await http_server.serve_locally(settings.local_socket, exporter.answer)
             await stack.enter_async_context(local)
             url = f"unix:{settings.local_socket}"
         _leave(url, Path(settings.url_file))
@@ -86,7 +86,9 @@ def _leave(url: str, path: Path) -> None:
 class Exporter:
     """Keeps the newest snapshot, from the start to the order to stop."""
 
-    def __init__(self, settings: ExporterSettings, channel: Channel, watchman: guard.Guard) -> None:
+    def __init__(
+        self, settings: ExporterSettings, channel: Channel, watchman: http_guard.Guard
+    ) -> None:
         self._settings = settings
         self._guard = watchman
         self._guard_problem = ""
@@ -124,7 +126,7 @@ class Exporter:
     async def serve(self) -> tuple[asyncio.Server, str]:
         """Answer on the port; return the server and its URL."""
         address = (self._settings.host, self._settings.port)
-        return await web.serve(address, self.answer, self._guard.context)
+        return await http_server.serve(address, self.answer, self._guard.context)
 
     async def _follow(self, socket: zmq.asyncio.Socket) -> None:
         while True:
@@ -190,8 +192,8 @@ class Exporter:
     def _on_new_files(self) -> None:
         """End for a successor that goes by the new files; if they are no good, go on as before."""
         try:
-            guard.read(self._settings.guard)
-        except guard.GuardError as error:
+            http_guard.read(self._settings.guard)
+        except http_guard.GuardError as error:
             if str(error) != self._guard_problem:
                 logger.error("certificates and token stay as they were", reason=str(error))
             self._guard_problem = str(error)
@@ -199,7 +201,7 @@ class Exporter:
         logger.info("a certificate or the token is new")
         self._on_stop(ExitCode.AGAIN)
 
-    def answer(self, request: web.Request) -> web.Response:
+    def answer(self, request: http_server.Request) -> http_server.Response:
         """Return the answer to an HTTP request, made of the newest snapshot."""
         match request.path:
             case "/livez":
@@ -208,21 +210,21 @@ class Exporter:
                 return self._probe(request, not_ready)
             case _ if not self._guard.permits(request):
                 error = {"error": "cannot answer: it takes a certificate or token that is known"}
-                return web.plain(401, error, ("WWW-Authenticate", "Bearer"))
+                return http_server.plain(401, error, ("WWW-Authenticate", "Bearer"))
             case "/metrics":
                 return self._metrics(request)
             case path:
                 if page := pages.answer(path, self._snapshot, self._about):
-                    return web.Response(200, page.headers, page.body)
-                return web.plain(404, {"error": f"no {path} here"})
+                    return http_server.Response(200, page.headers, page.body)
+                return http_server.plain(404, {"error": f"no {path} here"})
 
-    def _metrics(self, request: web.Request) -> web.Response:
+    def _metrics(self, request: http_server.Request) -> http_server.Response:
         encode, kind = choose_encoder(request.headers.get("accept", ""))
         body = encode(self._registry)
         if "gzip" not in request.headers.get("accept-encoding", ""):
-            return web.Response(200, [("Content-Type", kind)], body)
+            return http_server.Response(200, [("Content-Type", kind)], body)
         headers = [("Content-Type", kind), ("Content-Encoding", "gzip")]
-        return web.Response(200, headers, gzip.compress(body, FASTEST_GZIP))
+        return http_server.Response(200, headers, gzip.compress(body, FASTEST_GZIP))
 
     def _samples(self) -> Iterator[Sample]:
         service = self._snapshot.service
@@ -231,11 +233,11 @@ class Exporter:
         return samples(self._snapshot, self._about, used, time.monotonic(), time.time())
 
     def _probe(
-        self, request: web.Request, judge: Callable[[Snapshot, float, float], list[str]]
-    ) -> web.Response:
+        self, request: http_server.Request, judge: Callable[[Snapshot, float, float], list[str]]
+    ) -> http_server.Response:
         problems = judge(self._snapshot, time.monotonic(), self._settings.stale_after)
         body = {"ok": not problems, "problems": problems if self._guard.permits(request) else []}
-        return web.plain(503 if problems else 200, body)
+        return http_server.plain(503 if problems else 200, body)
 
 
 def _allocated(worker: WorkerState) -> int:

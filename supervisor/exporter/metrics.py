@@ -17,7 +17,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from proto.messages import RPC_BUCKETS
-from supervisor.samples import Sample
+from supervisor.exporter.samples import Sample
 
 PREFIX = "gpu_sharing_"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from proto.exporter import HttpGuard
 from proto.identity import Identity
-from supervisor.web import Request
+from supervisor.exporter.http_server import Request
 
 SHORTEST = 16
 """Characters of a token, from which on it cannot be guessed over a network."""
