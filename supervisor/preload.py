@@ -18,7 +18,7 @@ MODULES = (
 )
 
 
-API_CLIENT = ("supervisor.cluster",)
+API_CLIENT = ("supervisor.cluster.main",)
 """What only the child needs that speaks with the Kubernetes API."""
 
 

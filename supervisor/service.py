@@ -155,7 +155,7 @@ def _cluster(settings: Settings, paths: Paths) -> Iterator[Spec]:
             condition=service.node_condition,
             label=service.config_label if service.follows_label else "",
         )
-        yield Spec("cluster", "supervisor.cluster", told, takes=(Unknown,))
+        yield Spec("cluster", "supervisor.cluster.main", told, takes=(Unknown,))
 
 
 def _monitor(settings: Settings, paths: Paths) -> MonitorSettings:

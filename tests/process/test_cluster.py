@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from simulator.kubelet import Kubelet
-from supervisor.node_condition import TYPE
+from supervisor.cluster.node_condition import TYPE
 from tests.fakes.apiserver import ApiServer, apiserver
 from tests.fakes.figures import FIGURES
 from tests.fakes.service import PATIENCE, Service, kubelet, service, until

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proto.messages import DeviceHealth, NodeState, Reason, ReasonKind, XidCount
-from supervisor.node_condition import TYPE, condition, patch
-from supervisor.node_events import (
+from supervisor.cluster.node_condition import TYPE, condition, patch
+from supervisor.cluster.node_events import (
     BURST,
     HEALTHY,
     LEFT_OUT,

@@ -23,11 +23,11 @@ from proto.control import (
     until_beat,
 )
 from proto.messages import NodeState
-from supervisor import node_condition, node_events
-from supervisor.apiserver import ApiServer, TroubleError, stamp
-from supervisor.attempts import Attempts
-from supervisor.node_condition import Condition
-from supervisor.node_events import Outbox, Telling, View
+from supervisor.cluster import node_condition, node_events
+from supervisor.cluster.apiserver import ApiServer, TroubleError, stamp
+from supervisor.cluster.backoff import Backoff
+from supervisor.cluster.node_condition import Condition
+from supervisor.cluster.node_events import Outbox, Telling, View
 
 HEARTBEAT = 300.0
 """Seconds after which a condition is told again that has not changed."""
@@ -135,7 +135,7 @@ class Cluster:
         self._news.set()
 
     async def _tell_events(self) -> None:
-        attempts = Attempts("events")
+        backoff = Backoff("events")
         while True:
             await self._news.wait()
             self._news.clear()
@@ -144,25 +144,25 @@ class Cluster:
                 try:
                     await self._api.tell(name, telling)
                 except TroubleError as error:
-                    pause = attempts.failed(str(error))
+                    pause = backoff.failed(str(error))
                     if error.code not in FOR_GOOD:
                         await asyncio.sleep(pause)
                         continue
                 else:
-                    attempts.went_well()
+                    backoff.went_well()
                 self._outbox = self._outbox.without(name, telling)
 
     async def _keep_condition(self) -> None:
-        attempts = Attempts("condition")
+        backoff = Backoff("condition")
         told, at = None, 0.0
         while True:
             wanted = await self._due(told, at)
             try:
                 await self._tell_condition(wanted, told)
             except TroubleError as error:
-                await asyncio.sleep(attempts.failed(str(error)))
+                await asyncio.sleep(backoff.failed(str(error)))
             else:
-                attempts.went_well()
+                backoff.went_well()
                 told, at = wanted, time.monotonic()
 
     async def _due(self, told: Condition | None, at: float) -> Condition:
@@ -189,11 +189,11 @@ class Cluster:
         await self._api.patch_status(node_condition.patch(wanted, now, changed))
 
     async def _follow_label(self) -> None:
-        attempts = Attempts("label")
+        backoff = Backoff("label")
         while True:
             try:
                 async for value in self._api.labels(self._settings.label):
-                    attempts.went_well()
+                    backoff.went_well()
                     self._channel.send(Labelled(value))
             except TroubleError as error:
-                await asyncio.sleep(attempts.failed(str(error)))
+                await asyncio.sleep(backoff.failed(str(error)))

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from supervisor.node_events import View
+from supervisor.cluster.node_events import View
 
 TYPE = "XidCriticalError"
 """The condition's type; operators' alerts and remedies name it, as on GKE."""

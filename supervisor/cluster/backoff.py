@@ -16,7 +16,7 @@ def delay(failures: int, chance: float) -> float:
     return min(LAST, FIRST * 2.0 ** min(failures - 1, 30)) * (0.5 + chance / 2)
 
 
-class Attempts:
+class Backoff:
     """How often in a row it failed, and why; each change of that is one line in the log."""
 
     def __init__(self, use: str) -> None:

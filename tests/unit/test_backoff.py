@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from loguru import logger
 
-from supervisor.attempts import FIRST, LAST, Attempts, delay
+from supervisor.cluster.backoff import FIRST, LAST, Backoff, delay
 
 
 @given(st.integers(1, 10_000), st.floats(0.0, 1.0))
@@ -30,19 +30,19 @@ def lines() -> Iterator[list[str]]:
 
 def test_each_trouble_is_one_line(lines: list[str]) -> None:
     """The same reason is logged once, another one again, and the end of it all."""
-    attempts = Attempts("events")
+    backoff = Backoff("events")
     for reason in ("away", "away", "403", "403", "away"):
-        attempts.failed(reason)
-    attempts.went_well()
-    attempts.went_well()
+        backoff.failed(reason)
+    backoff.went_well()
+    backoff.went_well()
     trouble = "cannot use the Kubernetes API"
     assert lines == [trouble, trouble, trouble, "the Kubernetes API answers again"]
 
 
 def test_a_success_starts_anew() -> None:
     """After a success the next failure is followed by a short pause."""
-    attempts = Attempts("events")
+    backoff = Backoff("events")
     for _ in range(10):
-        attempts.failed("away")
-    attempts.went_well()
-    assert attempts.failed("away") <= FIRST
+        backoff.failed("away")
+    backoff.went_well()
+    assert backoff.failed("away") <= FIRST

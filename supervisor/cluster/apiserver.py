@@ -16,7 +16,7 @@ from lightkube.core.exceptions import ApiError
 from lightkube.resources.core_v1 import Event, Node, NodeStatus
 from lightkube.types import PatchType
 
-from supervisor.node_events import Telling
+from supervisor.cluster.node_events import Telling
 
 COMPONENT = "gpu-sharing-plugin"
 

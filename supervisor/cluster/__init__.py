@@ -1,0 +1,1 @@
+"""The cluster process: the only one that talks to the Kubernetes API."""
