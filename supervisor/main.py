@@ -18,9 +18,10 @@ from proto.control import ExitCode, MarkHealthy
 from proto.requests import Quiesce, Request, Resume
 from proto.version import VERSION
 from simulator import drill, node
-from supervisor import cli, logs, xids
-from supervisor.ask import AskError, ask
+from supervisor import logs
 from supervisor.child import TITLE
+from supervisor.commands import command_line, show_xids
+from supervisor.commands.ask import AskError, ask
 from supervisor.config import settings
 from supervisor.config.file_schema import plain
 from supervisor.loop import Supervisor
@@ -36,7 +37,7 @@ from supervisor.service import (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command on the command line and return its exit code."""
-    parser = cli.parser(VERSION)
+    parser = command_line.parser(VERSION)
     known, rest = parser.parse_known_args(arguments)
     if rest and known.command != "simulate":
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
@@ -51,11 +52,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _do(known: argparse.Namespace, rest: Sequence[str]) -> int:
     match known.command:
         case "run":
-            return _run(cli.values(known))
+            return _run(command_line.values(known))
         case "check-config":
-            return _check_config(settings.load(cli.values(known), os.environ))
+            return _check_config(settings.load(command_line.values(known), os.environ))
         case "xids":
-            return _xids(settings.load(cli.values(known), os.environ), as_json=known.json)
+            return _xids(settings.load(command_line.values(known), os.environ), as_json=known.json)
         case "simulate":
             return _simulate(known, rest)
         case "status":
@@ -86,13 +87,13 @@ def _check_config(wanted: settings.Settings) -> int:
 def _xids(wanted: settings.Settings, *, as_json: bool) -> int:
     for notice in wanted.notices:
         print(notice, file=sys.stderr)  # noqa: T201 - there is no log
-    print((xids.as_json if as_json else xids.as_text)(wanted.xids))  # noqa: T201 - the result
+    print((show_xids.as_json if as_json else show_xids.as_text)(wanted.xids))  # noqa: T201 - the result
     return ExitCode.DONE
 
 
 def _status(known: argparse.Namespace) -> int:
     # By name and only here: the process that forks has no use for an HTTP client and a table.
-    show = importlib.import_module("supervisor.show")
+    show = importlib.import_module("supervisor.commands.show_status")
     code: int = show.main(Path(known.runtime_dir), as_json=known.json, judge=known.exit_code)
     return code
 

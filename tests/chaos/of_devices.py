@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from random import Random
 
 from proto.control import MarkHealthy
-from supervisor.ask import AskError, ask
+from supervisor.commands.ask import AskError, ask
 from tests.chaos.kinds import fault
 from tests.chaos.world import HANG, LAYOUTS, POLL, QUIET, RESCAN, World, said
 

@@ -11,7 +11,7 @@ import zmq
 from proto import requests
 from proto.messages import Inventory, NodeState, WorkerState, encode
 from proto.requests import Quiesce, Resume
-from supervisor.ask import ask
+from supervisor.commands.ask import ask
 from tests.chaos.kinds import fault
 from tests.chaos.world import POLL, RESOURCES, World, configuration
 

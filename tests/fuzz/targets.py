@@ -28,7 +28,8 @@ from proto.channel import Channel, ClosedError
 from proto.control import AllocationPolicy, DeviceListStrategy, Handout
 from simulator.live import LiveNode
 from simulator.node import NodeError
-from supervisor import logs, xids
+from supervisor import logs
+from supervisor.commands import show_xids
 from supervisor.config import naming
 from supervisor.config.options import OPTIONS
 from supervisor.config.settings import SOCKET_PATH_LIMIT, Settings, SettingsError, endpoint, load
@@ -121,8 +122,8 @@ def xid_lists(data: bytes) -> None:
     settings = _load({}, {xid_policy.DISABLE: disabled, xid_policy.ENABLE: enabled})
     assert settings is not None
     assert all(map(str.isprintable, settings.notices))
-    json.loads(xids.as_json(settings.xids))
-    xids.as_text(settings.xids)
+    json.loads(show_xids.as_json(settings.xids))
+    show_xids.as_text(settings.xids)
     msgspec.msgpack.encode(xid_policy.policy(settings.xids))
 
 

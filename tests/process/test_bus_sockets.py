@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from proto.requests import SOCKET, Quiesce
-from supervisor.ask import ask
+from supervisor.commands.ask import ask
 from tests.fakes.service import kubelet, service
 
 GPU = "nvidia.com/gpu"

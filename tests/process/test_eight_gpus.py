@@ -9,7 +9,7 @@ from pathlib import Path
 
 from proto.control import MarkHealthy
 from simulator.kubelet import Kubelet
-from supervisor.ask import ask
+from supervisor.commands.ask import ask
 from tests.fakes.figures import FIGURES
 from tests.fakes.service import Service, kubelet, service
 

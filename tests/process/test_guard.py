@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.show import _fetch
+from supervisor.commands.show_status import _fetch
 from tests.fakes.service import PATIENCE, Service, kubelet, service, until
 from tests.unit.refusal import message
 

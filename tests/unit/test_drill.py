@@ -7,7 +7,7 @@ import pytest
 from simulator import drill
 from simulator.live import LiveNode
 from simulator.node import Event, Gpu, Live, Node, complete
-from supervisor.cli import parser
+from supervisor.commands.command_line import parser
 from tests.unit.builders import gpu_uuid
 
 NODE = complete(Node((Gpu(), Gpu(mig=("1g.10gb", "1g.10gb")))))

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from supervisor.cli import parser, values
+from supervisor.commands.command_line import parser, values
 from supervisor.config.option import Option
 from supervisor.config.options import OPTIONS
 from supervisor.config.settings import Settings, load

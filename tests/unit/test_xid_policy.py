@@ -22,7 +22,7 @@ from health.xid_policy import (
     select,
 )
 from proto.xids import XidPolicy
-from supervisor import xids as listing
+from supervisor.commands import show_xids as listing
 from supervisor.config import settings
 
 EVERYTHING = Selection(everything=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.cli import parser, values
+from supervisor.commands.command_line import parser, values
 from supervisor.config.options import OPTIONS
 from supervisor.main import main
 

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from proto.control import ExitCode
-from supervisor.ask import AskError
+from supervisor.commands.ask import AskError
 from supervisor.service import URL_FILE
 from supervisor.status import wording
 from supervisor.status.report import Device, Gpu, Resource, Status
