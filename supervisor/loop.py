@@ -42,14 +42,14 @@ from proto.requests import Answer
 from supervisor.child import Spec
 from supervisor.children import Children
 from supervisor.config.choose_file import Wish
-from supervisor.desk import Desk
+from supervisor.control_socket import Desk
+from supervisor.kubelet_watch import KubeletWatch
 from supervisor.maintenance import Maintenance
 from supervisor.policy import State
 from supervisor.reload import Reload
-from supervisor.served import Served, Service
 from supervisor.signals import SignalPipe
+from supervisor.state import Served, Service
 from supervisor.systemd import Notifier
-from supervisor.watch import KubeletWatch
 
 STALL = 5.0
 """Seconds by which a tick is late when this process, or the whole machine, stood still."""

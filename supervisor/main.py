@@ -16,23 +16,18 @@ from loguru import logger
 
 from proto.control import ExitCode, MarkHealthy
 from proto.requests import Quiesce, Request, Resume
-from proto.version import VERSION
 from simulator import drill, node
 from supervisor import logs
 from supervisor.child import TITLE
 from supervisor.commands import command_line, show_xids
 from supervisor.commands.ask import AskError, ask
+from supervisor.compose import compose, require_api_client
 from supervisor.config import settings
 from supervisor.config.file_schema import plain
 from supervisor.loop import Supervisor
 from supervisor.preload import preload
-from supervisor.service import (
-    BusyError,
-    compose,
-    remove_dead_sockets,
-    require_api_client,
-    runtime_folder,
-)
+from supervisor.runtime_folder import BusyError, remove_dead_sockets, runtime_folder
+from supervisor.version import VERSION
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

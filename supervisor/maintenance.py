@@ -10,9 +10,9 @@ from proto.control import MarkHealthy, Stop, Unknown
 from proto.messages import Reason, ReasonKind
 from proto.requests import Answer, Quiesce, Request, Resume
 from supervisor.children import Children
-from supervisor.desk import Client
+from supervisor.control_socket import Client
 from supervisor.policy import State
-from supervisor.served import Served
+from supervisor.state import Served
 
 PATIENCE = 10.0
 """Seconds until a request that waits for a child is answered with what it waits for."""

@@ -10,7 +10,7 @@ from proto.control import ConfigurationState
 from proto.identity import Identity
 from supervisor.config.choose_file import Wish
 from supervisor.config.settings import SettingsError
-from supervisor.served import Service
+from supervisor.state import Service
 
 
 class Reload:

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from proto.control import ExitCode
 from supervisor.commands.ask import AskError
-from supervisor.service import URL_FILE
+from supervisor.runtime_folder import URL_FILE
 from supervisor.status import wording
 from supervisor.status.report import Device, Gpu, Resource, Status
 

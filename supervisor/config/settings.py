@@ -284,11 +284,3 @@ def _address(text: str) -> tuple[str, int]:
     if not colon or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > HIGHEST_PORT:
         raise SettingsError(f'cannot use --metrics-address "{text}": write HOST:PORT, or :PORT')
     return host.strip("[]"), int(port)
-
-
-def endpoint(resource: str, folder: str) -> str:
-    """Return the base name of a resource's socket, shortened where its path would be too long."""
-    name = f"nvidia-{resource.removeprefix(naming.DOMAIN)}.sock"
-    if len(f"{folder}/{name}".encode()) <= SOCKET_PATH_LIMIT:
-        return name
-    return f"nvidia-{hashlib.sha256(resource.encode()).hexdigest()[:12]}.sock"

@@ -30,13 +30,13 @@ from simulator.live import LiveNode
 from simulator.node import NodeError
 from supervisor import logs
 from supervisor.commands import show_xids
+from supervisor.compose import compose, endpoint
 from supervisor.config import naming
 from supervisor.config.options import OPTIONS
-from supervisor.config.settings import SOCKET_PATH_LIMIT, Settings, SettingsError, endpoint, load
+from supervisor.config.settings import SOCKET_PATH_LIMIT, Settings, SettingsError, load
 from supervisor.exporter import pages
 from supervisor.exporter.pod_resources import allocations
 from supervisor.exporter.samples import samples
-from supervisor.service import compose
 from tests.fakes import showcase
 from tests.unit.builders import gpu, gpu_uuid, inventory, mig_gpu, view
 from workers import response

@@ -16,7 +16,7 @@ from supervisor import loop, logs
 from supervisor.child import Process
 from supervisor.plan import Plan
 from supervisor.policy import Limits
-from supervisor.service import compose
+from supervisor.compose import compose
 from supervisor.config.settings import load
 
 class Unkillable(Process):

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from proto.version import VERSION
+from supervisor.version import VERSION
 from tests.fakes.helm import BINARIES, CHART, named
 
 

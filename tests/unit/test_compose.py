@@ -15,8 +15,8 @@ from proto.control import (
     ResourcePlan,
     WorkerSettings,
 )
+from supervisor.compose import compose
 from supervisor.config.settings import load
-from supervisor.service import compose
 from tests.unit.builders import gpu, inventory, mig_gpu
 from tests.unit.test_sharing import entries
 

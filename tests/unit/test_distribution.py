@@ -2,7 +2,7 @@
 
 from importlib import metadata
 
-from proto.version import VERSION
+from supervisor.version import VERSION
 
 OURS = {"supervisor", "workers", "health", "proto", "simulator"}
 

@@ -2,8 +2,9 @@
 
 import pytest
 
+from supervisor.compose import endpoint
 from supervisor.config.file_schema import Seconds
-from supervisor.config.settings import endpoint, load
+from supervisor.config.settings import load
 
 
 @pytest.mark.parametrize(

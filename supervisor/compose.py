@@ -1,17 +1,14 @@
 """From the settings to the service: which children there are and what each is told."""
 
-import contextlib
-import fcntl
 import functools
+import hashlib
 import importlib.util
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 from msgspec.structs import replace
 
 from health import trace, xid_policy
-from proto import folders, requests
 from proto.cdi import CdiSettings
 from proto.cluster import ClusterSettings
 from proto.control import (
@@ -29,59 +26,23 @@ from proto.control import (
 )
 from proto.exporter import ExporterSettings
 from proto.recovery import Recovery
-from proto.version import VERSION
 from simulator.live import LiveNode
 from supervisor.child import Logging, Process, Spec
+from supervisor.config import naming
 from supervisor.config.file_schema import Flags
 from supervisor.config.service_options import configuration_file
-from supervisor.config.settings import Settings, SettingsError, endpoint
+from supervisor.config.settings import SOCKET_PATH_LIMIT, Settings, SettingsError
 from supervisor.maintenance import MONITOR
 from supervisor.plan import Rules, plan
 from supervisor.policy import Limits
-from supervisor.served import Service
-
-URL_FILE = "exporter.url"
-LOCAL_SOCKET = "exporter.sock"
+from supervisor.runtime_folder import LOCAL_SOCKET, URL_FILE
+from supervisor.state import Service
+from supervisor.version import VERSION
 
 LABEL_WAIT = 10.0
 """Seconds for which nothing is served at the start while the node's label is not known."""
 
 CDI_STRATEGIES = {DeviceListStrategy.CDI_ANNOTATIONS, DeviceListStrategy.CDI_CRI}
-
-
-EXPORTERS = (URL_FILE, LOCAL_SOCKET)
-
-
-class BusyError(Exception):
-    """Another service uses the runtime folder, or nobody can; one line."""
-
-
-@contextlib.contextmanager
-def runtime_folder(path: Path) -> Iterator[None]:
-    """Have the runtime folder for ourselves, and leave none of our sockets in it."""
-    try:
-        folders.make_private(path)
-        lock = (path / "lock").open("w")
-    except OSError as error:
-        raise BusyError(f'cannot use the runtime folder "{path}": {error.strerror}') from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise BusyError(
-                f'cannot use the runtime folder "{path}": another service does'
-            ) from error
-        try:
-            yield
-        finally:
-            for name in (
-                "health.ipc",
-                "telemetry.ipc",
-                "monitor.call",
-                requests.SOCKET,
-                *EXPORTERS,
-            ):
-                (path / name).unlink(missing_ok=True)
 
 
 def require_api_client(settings: Settings) -> None:
@@ -255,10 +216,9 @@ def _worker(paths: Paths, stale_after: float, handout: Handout, resource: Resour
     )
 
 
-def remove_dead_sockets(folder: Path) -> None:
-    """Remove the sockets of killed workers: ours by name, and nobody answers on them."""
-    for path in folder.glob("nvidia-*.sock"):
-        with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):
-            probe.setblocking(False)
-            if probe.connect_ex(str(path)):
-                path.unlink()
+def endpoint(resource: str, folder: str) -> str:
+    """Return the base name of a resource's socket, shortened where its path would be too long."""
+    name = f"nvidia-{resource.removeprefix(naming.DOMAIN)}.sock"
+    if len(f"{folder}/{name}".encode()) <= SOCKET_PATH_LIMIT:
+        return name
+    return f"nvidia-{hashlib.sha256(resource.encode()).hexdigest()[:12]}.sock"

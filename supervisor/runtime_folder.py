@@ -1,0 +1,54 @@
+"""The runtime folder: ours alone while the service runs, and none of our sockets left after it."""
+
+import contextlib
+import fcntl
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+from proto import folders, requests
+
+URL_FILE = "exporter.url"
+LOCAL_SOCKET = "exporter.sock"
+EXPORTER_FILES = (URL_FILE, LOCAL_SOCKET)
+
+
+class BusyError(Exception):
+    """Another service uses the runtime folder, or nobody can; one line."""
+
+
+@contextlib.contextmanager
+def runtime_folder(path: Path) -> Iterator[None]:
+    """Have the runtime folder for ourselves, and leave none of our sockets in it."""
+    try:
+        folders.make_private(path)
+        lock = (path / "lock").open("w")
+    except OSError as error:
+        raise BusyError(f'cannot use the runtime folder "{path}": {error.strerror}') from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BusyError(
+                f'cannot use the runtime folder "{path}": another service does'
+            ) from error
+        try:
+            yield
+        finally:
+            for name in (
+                "health.ipc",
+                "telemetry.ipc",
+                "monitor.call",
+                requests.SOCKET,
+                *EXPORTER_FILES,
+            ):
+                (path / name).unlink(missing_ok=True)
+
+
+def remove_dead_sockets(folder: Path) -> None:
+    """Remove the sockets of killed workers: ours by name, and nobody answers on them."""
+    for path in folder.glob("nvidia-*.sock"):
+        with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):
+            probe.setblocking(False)
+            if probe.connect_ex(str(path)):
+                path.unlink()
