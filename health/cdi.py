@@ -19,9 +19,9 @@ from pathlib import Path
 
 from loguru import logger
 
-from proto import folders
-from proto.cdi import CdiSettings
-from proto.parent import die_with
+from proto import host
+from proto.host import die_with
+from proto.monitor import CdiSettings
 
 TOOL = "nvidia-ctk"
 GPUS = "nvml"
@@ -258,7 +258,7 @@ def _prepare(folder: Path) -> None:
     if not folder.exists():
         folder.mkdir(parents=True)
         folder.chmod(0o755)
-    folders.require_safe(folder)
+    host.require_safe(folder)
 
 
 def _content(path: Path) -> bytes:

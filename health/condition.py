@@ -9,7 +9,7 @@ proves nothing: it does so on a GPU that has just had a fatal Xid.
 from dataclasses import dataclass, replace
 
 from proto.messages import DeviceState, Reason, ReasonKind
-from proto.recovery import Recovery, RecoveryMode
+from proto.monitor import Recovery, RecoveryMode
 
 LONGEST_QUIET = 10
 """Doublings of the quiet period at most: 30 s become 8 hours."""

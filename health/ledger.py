@@ -12,7 +12,7 @@ from loguru import logger
 from msgspec.structs import replace
 
 from health.condition import Condition, after_return
-from proto import folders
+from proto import host
 from proto.messages import Gpu
 
 FILE = "health.json"
@@ -86,7 +86,7 @@ class Ledger:
 
     def _page(self) -> Page | None:
         try:
-            folders.require_safe(self._path.parent)
+            host.require_safe(self._path.parent)
             page = msgspec.json.decode(self._path.read_bytes(), type=Page)
         except FileNotFoundError:
             return None
@@ -121,7 +121,7 @@ class Ledger:
         if page == self._written and self._path.exists():
             return
         try:
-            folders.make_private(self._path.parent)
+            host.make_private(self._path.parent)
             new = self._path.with_suffix(".new")
             new.write_bytes(msgspec.json.encode(page))
             new.replace(self._path)

@@ -21,18 +21,9 @@ from health.watch import Watch
 from health.watcher import Sight, Watching
 from proto.bus import HealthPublisher
 from proto.channel import Channel, ClosedError
-from proto.control import (
-    Beat,
-    ExitCode,
-    Inventoried,
-    Marked,
-    MarkHealthy,
-    MonitorSettings,
-    Ready,
-    Stop,
-    until_beat,
-)
+from proto.control import Beat, ExitCode, Inventoried, Marked, MarkHealthy, Ready, Stop, until_beat
 from proto.messages import DeviceState, NodeState, XidCount
+from proto.monitor import MonitorSettings
 
 SOON = 1.0
 """Seconds from an event that calls for a look to that look: a storm of them is one reason."""

@@ -12,9 +12,9 @@ from health.ledger import Ledger
 from health.looks import DENIED
 from health.nvml import Code, Nvml, NvmlError, key_of
 from health.trace import Trace
-from proto.cdi import CdiSettings
-from proto.control import MonitorSettings, NotReady
+from proto.control import NotReady
 from proto.messages import FailedGpu, ReasonKind
+from proto.monitor import CdiSettings, MonitorSettings
 
 ADVICE: dict[int | None, str] = {
     Code.LIBRARY_NOT_FOUND: "install the NVIDIA driver, or mount it at --driver-root-ctr-path",

@@ -12,8 +12,7 @@ from health.condition import (
     after_return,
 )
 from proto.messages import DeviceHealth, DeviceState, Gpu, Inventory, Reason, ReasonKind
-from proto.recovery import Recovery
-from proto.xids import XidPolicy
+from proto.monitor import Recovery, XidPolicy
 
 Conditions = Mapping[str, Condition]
 """By the UUID of a GPU or an instance; one that is not in it is well."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from health import xids
 from health.xids import Xid
-from proto.xids import XidPolicy
+from proto.monitor import XidPolicy
 
 DISABLE = "DP_DISABLE_HEALTHCHECKS"
 ENABLE = "DP_ENABLE_HEALTHCHECKS"

@@ -9,7 +9,7 @@ A binder whose socket file is gone ends, for a successor that makes a new one.
 import zmq
 import zmq.asyncio
 
-from proto.identity import Identity
+from proto.host import Identity
 from proto.messages import NodeState, WorkerState, decode, encode
 
 RECONNECT = 10

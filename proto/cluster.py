@@ -1,4 +1,4 @@
-"""What the supervisor and the process that speaks with the Kubernetes API say to each other."""
+"""What the supervisor tells the cluster process at its start."""
 
 import msgspec
 
@@ -15,9 +15,3 @@ class ClusterSettings(msgspec.Struct, frozen=True):
     """Keep the node's condition."""
     label: str
     """The label whose value to report; empty: none."""
-
-
-class Labelled(msgspec.Struct, frozen=True, tag=True):
-    """Report: the node's label names this configuration; empty: it has no such label."""
-
-    value: str

@@ -4,11 +4,8 @@ import enum
 
 import msgspec
 
-from proto.cdi import CdiSettings
-from proto.cluster import Labelled
 from proto.messages import Inventory, Reason, ReasonKind
-from proto.recovery import Recovery
-from proto.xids import XidPolicy
+from proto.worker import Handout, ResourcePlan
 
 BEAT_EVERY = 1.0
 """Seconds between two signs of life of a child."""
@@ -36,56 +33,6 @@ class ExitCode(enum.IntEnum):
     """What was found at the start is no longer so: start again, at once."""
 
 
-class AllocationPolicy(enum.StrEnum):
-    """How replicas and MIG instances are preferred, over physical GPUs."""
-
-    DISTRIBUTED = "distributed"
-    """Distinct GPUs first, then those with most left."""
-    PACKED = "packed"
-    """One GPU after the other, the fullest first."""
-    SPREAD = "spread"
-    """Distinct GPUs only: a request that needs more of them than there are is refused."""
-
-
-class DeviceListStrategy(enum.StrEnum):
-    """How a container is told which devices are its own; several may be combined."""
-
-    ENVVAR = "envvar"
-    """By NVIDIA_VISIBLE_DEVICES, for NVIDIA's container runtime."""
-    VOLUME_MOUNTS = "volume-mounts"
-    """By mounts for the same runtime, which no image can set itself."""
-    CDI_ANNOTATIONS = "cdi-annotations"
-    """By CDI names in an annotation."""
-    CDI_CRI = "cdi-cri"
-    """By CDI names in the CRI's own field."""
-
-
-class DeviceIdStrategy(enum.StrEnum):
-    """By what a device is named to a container."""
-
-    UUID = "uuid"
-    INDEX = "index"
-    """The GPU's index, or `index:place` of a MIG instance."""
-
-
-class Handout(msgspec.Struct, frozen=True):
-    """How devices are handed to containers; the same for all resources."""
-
-    list_strategies: tuple[DeviceListStrategy, ...] = (DeviceListStrategy.ENVVAR,)
-    id_strategy: DeviceIdStrategy = DeviceIdStrategy.UUID
-    pass_device_specs: bool = False
-    dev_root: str = "/"
-    """Below which the host has its device nodes."""
-    cdi_kind: str = "k8s.device-plugin.nvidia.com/gpu"
-    cdi_annotation_prefix: str = "cdi.k8s.io/"
-    features: tuple[str, ...] = ()
-    """Any of gdrcopy, gds, mofed."""
-    imex_channels: tuple[int, ...] = ()
-    single_replica: bool = False
-    """Refuse requests of more than one replica."""
-    policy: AllocationPolicy = AllocationPolicy.DISTRIBUTED
-
-
 class ProblemKind(enum.StrEnum):
     """What is wrong with a node so that not all of it can be served as configured."""
 
@@ -111,75 +58,6 @@ class Problem(msgspec.Struct, frozen=True):
     def fatal(self) -> bool:
         """Whether pods are missing a resource because of it."""
         return self.kind not in {ProblemKind.MIG_EMPTY, ProblemKind.NOT_SHARED}
-
-
-class PlannedDevice(msgspec.Struct, frozen=True):
-    """A device that a resource consists of."""
-
-    uuid: str
-    gpu: str
-    """UUID of the physical GPU, the device's own unless it is a MIG instance."""
-    replicas: int
-    index: str = ""
-    """The GPU's index, or `index:place` of a MIG instance."""
-    numa_node: int | None = None
-    nodes: tuple[str, ...] = ()
-    """Its device nodes, below the root of /dev."""
-
-
-class ResourcePlan(msgspec.Struct, frozen=True):
-    """A resource name and the devices that are advertised under it."""
-
-    resource: str
-    devices: tuple[PlannedDevice, ...]
-
-
-class Paths(msgspec.Struct, frozen=True):
-    """Where processes meet: the bus's sockets and the kubelet's."""
-
-    health_bus: str
-    trace: str
-    """Where the monitor notes which call of the driver's is running."""
-    telemetry_bus: str
-    kubelet_socket: str
-    """Empty: serve, but do not register."""
-    plugin_folder: str
-
-
-class MonitorSettings(msgspec.Struct, frozen=True):
-    """What the health monitor is told at its start."""
-
-    paths: Paths
-    binding: str
-    """Module of the NVML binding: pynvml, or the simulated one."""
-    binding_argument: str
-    """Where the binding finds its driver: its mounted root, or the simulated node's folder."""
-    sysfs: str = "/sys"
-    procfs: str = "/proc"
-    dev_root: str = "/"
-    """Below which we see device nodes."""
-    poll_interval: float = 5.0
-    """Seconds between two looks at each GPU."""
-    rescan_interval: float = 30.0
-    """Seconds between two looks for GPUs and MIG instances that came or went."""
-    hang_after: float = 15.0
-    """Seconds after which a wait for events that does not return counts as hanging."""
-    recovery: Recovery = Recovery()
-    state_folder: str = "/var/lib/gpu-sharing-plugin"
-    cdi: CdiSettings | None = None
-    """None: no CDI specification is wanted."""
-    xids: XidPolicy = XidPolicy()
-
-
-class WorkerSettings(msgspec.Struct, frozen=True):
-    """What a worker is told at its start."""
-
-    paths: Paths
-    endpoint: str
-    """Base name of the worker's socket in the plugin folder."""
-    stale_after: float
-    plan: ResourcePlan
-    handout: Handout = Handout()
 
 
 class Stop(msgspec.Struct, frozen=True, tag=True):
@@ -279,6 +157,12 @@ class Marked(msgspec.Struct, frozen=True, tag=True):
     """Report: MarkHealthy was done, or why not."""
 
     error: str = ""
+
+
+class Labelled(msgspec.Struct, frozen=True, tag=True):
+    """Report: the node's label names this configuration; empty: it has no such label."""
+
+    value: str
 
 
 class Settled(msgspec.Struct, frozen=True, tag=True):

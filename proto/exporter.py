@@ -2,7 +2,7 @@
 
 import msgspec
 
-from proto.control import Paths
+from proto.paths import Paths
 
 
 class HttpGuard(msgspec.Struct, frozen=True):

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from proto.parent import die_with
+from proto.host import die_with
 from simulator.kubelet import AdmissionError, Kubelet
 
 READY_WITHIN = 30.0

@@ -14,7 +14,7 @@ from loguru import logger
 
 from proto.channel import Channel
 from proto.control import ExitCode, Order
-from proto.parent import die_with
+from proto.host import die_with
 from supervisor import logs
 
 TITLE = "gpu-sharing-plugin: {}"

@@ -9,23 +9,12 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from health import trace, xid_policy
-from proto.cdi import CdiSettings
 from proto.cluster import ClusterSettings
-from proto.control import (
-    Configure,
-    DeviceListStrategy,
-    Handout,
-    MarkHealthy,
-    MonitorSettings,
-    Paths,
-    Register,
-    ResourcePlan,
-    ServiceState,
-    Unknown,
-    WorkerSettings,
-)
+from proto.control import Configure, MarkHealthy, Register, ServiceState, Unknown
 from proto.exporter import ExporterSettings
-from proto.recovery import Recovery
+from proto.monitor import CdiSettings, MonitorSettings, Recovery
+from proto.paths import Paths
+from proto.worker import DeviceListStrategy, Handout, ResourcePlan, WorkerSettings
 from simulator.live import LiveNode
 from supervisor.child import Logging, Process, Spec
 from supervisor.config import naming

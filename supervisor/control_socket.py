@@ -9,7 +9,7 @@ from pathlib import Path
 from loguru import logger
 
 from proto import requests
-from proto.identity import Identity
+from proto.host import Identity
 from proto.requests import Answer, Request
 
 CLIENTS = 8

@@ -6,7 +6,7 @@ from pathlib import Path
 from inotify_simple import INotify, flags
 from loguru import logger
 
-from proto.identity import Identity
+from proto.host import Identity
 
 EVENTS = flags.CREATE | flags.MOVED_TO
 

@@ -21,12 +21,12 @@ from loguru import logger
 from multiprocess import connection
 
 from proto.channel import ClosedError
-from proto.cluster import Labelled
 from proto.control import (
     Beat,
     Configure,
     ExitCode,
     Inventoried,
+    Labelled,
     Marked,
     NotReady,
     Ready,
@@ -34,11 +34,11 @@ from proto.control import (
     Settled,
     Stop,
     Unknown,
-    WorkerSettings,
     until_beat,
 )
 from proto.messages import Inventory, Reason, ReasonKind
 from proto.requests import Answer
+from proto.worker import WorkerSettings
 from supervisor.child import Spec
 from supervisor.children import Children
 from supervisor.config.choose_file import Wish

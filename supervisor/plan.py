@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from msgspec.structs import replace
 
 from health.nodes import IMEX
-from proto.control import PlannedDevice, Problem, ProblemKind, ResourcePlan
+from proto.control import Problem, ProblemKind
 from proto.messages import Gpu, Inventory, MigInstance
+from proto.worker import PlannedDevice, ResourcePlan
 from supervisor.config import naming
 from supervisor.config.file_schema import MigStrategy, Pattern
 from supervisor.config.sharing import BY_MEMORY, MEMORY_UNIT, Share, Shares, choose

@@ -7,7 +7,7 @@ import msgspec
 from loguru import logger
 
 from proto.control import ConfigurationState
-from proto.identity import Identity
+from proto.host import Identity
 from supervisor.config.choose_file import Wish
 from supervisor.config.settings import SettingsError
 from supervisor.state import Service

@@ -6,7 +6,7 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-from proto import folders, requests
+from proto import host, requests
 
 URL_FILE = "exporter.url"
 LOCAL_SOCKET = "exporter.sock"
@@ -21,7 +21,7 @@ class BusyError(Exception):
 def runtime_folder(path: Path) -> Iterator[None]:
     """Have the runtime folder for ourselves, and leave none of our sockets in it."""
     try:
-        folders.make_private(path)
+        host.make_private(path)
         lock = (path / "lock").open("w")
     except OSError as error:
         raise BusyError(f'cannot use the runtime folder "{path}": {error.strerror}') from error

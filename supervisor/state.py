@@ -3,8 +3,9 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from proto.control import ConfigurationState, Problem, ProcessState, ResourcePlan, ServiceState
+from proto.control import ConfigurationState, Problem, ProcessState, ServiceState
 from proto.messages import Inventory, Reason
+from proto.worker import ResourcePlan
 from supervisor.child import Process, Spec
 from supervisor.plan import Plan
 from supervisor.policy import Limits

@@ -6,7 +6,7 @@ import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from proto.control import AllocationPolicy
+from proto.worker import AllocationPolicy
 from workers.devices import Replica
 from workers.topology import Topology
 

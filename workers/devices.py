@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from proto.control import ResourcePlan
 from proto.messages import Inventory, Link, NodeState, Reason, ReasonKind
+from proto.worker import ResourcePlan
 
 SILENT = (Reason(ReasonKind.MONITOR_SILENT),)
 UNSEEN = (Reason(ReasonKind.NOT_FOUND),)

@@ -14,7 +14,7 @@ from proto.deviceplugin_pb2_grpc import (
     RegistrationStub,
     add_DevicePluginServicer_to_server,
 )
-from proto.identity import Identity
+from proto.host import Identity
 
 VERSION = "v1beta1"
 """Of the device plugin API."""

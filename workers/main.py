@@ -22,10 +22,10 @@ from proto.control import (
     Settled,
     Stop,
     Unknown,
-    WorkerSettings,
     until_beat,
 )
 from proto.messages import NodeState, Reason, WorkerState
+from proto.worker import WorkerSettings
 from workers import devices
 from workers.devices import View
 from workers.kubelet import Endpoint

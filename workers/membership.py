@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 from loguru import logger
 
-from proto.control import WorkerSettings, until_beat
-from proto.identity import Identity
+from proto.control import until_beat
+from proto.host import Identity
+from proto.worker import WorkerSettings
 from workers import registration
 from workers.kubelet import Endpoint, KubeletError, register
 from workers.servicer import Servicer

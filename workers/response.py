@@ -4,8 +4,8 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 
 from proto import deviceplugin_pb2 as api
-from proto.control import AllocationPolicy, DeviceIdStrategy, DeviceListStrategy, Handout
 from proto.messages import Health
+from proto.worker import AllocationPolicy, DeviceIdStrategy, DeviceListStrategy, Handout
 from workers.allocation import doubled
 from workers.devices import Replica, View
 

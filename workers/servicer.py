@@ -8,8 +8,8 @@ import grpc
 from loguru import logger
 
 from proto import deviceplugin_pb2 as api
-from proto.control import Handout
 from proto.deviceplugin_pb2_grpc import DevicePluginServicer
+from proto.worker import Handout
 from workers import response
 from workers.allocation import Allocator
 from workers.devices import View

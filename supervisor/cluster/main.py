@@ -13,10 +13,11 @@ from loguru import logger
 from health.ledger import BOOT_ID
 from proto import bus
 from proto.channel import Channel, ClosedError
-from proto.cluster import ClusterSettings, Labelled
+from proto.cluster import ClusterSettings
 from proto.control import (
     Beat,
     ExitCode,
+    Labelled,
     Ready,
     Stop,
     Unknown,

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import msgspec
 
 from health.xid_policy import CODE
-from proto.control import AllocationPolicy, DeviceIdStrategy, DeviceListStrategy
-from proto.recovery import RecoveryMode
+from proto.monitor import RecoveryMode
+from proto.worker import AllocationPolicy, DeviceIdStrategy, DeviceListStrategy
 
 
 class MigStrategy(enum.StrEnum):

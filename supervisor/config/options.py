@@ -1,6 +1,6 @@
 """The options of `run`."""
 
-from proto.control import AllocationPolicy, DeviceIdStrategy, DeviceListStrategy
+from proto.worker import AllocationPolicy, DeviceIdStrategy, DeviceListStrategy
 from supervisor import logs
 from supervisor.config.cluster_options import CLUSTER
 from supervisor.config.file_schema import Discovery, MigStrategy

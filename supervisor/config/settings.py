@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from health import xid_policy
-from proto.control import DeviceListStrategy
+from proto.worker import DeviceListStrategy
 from simulator.node import Node, NodeError, complete
 from supervisor import logs
 from supervisor.config import naming, read_file, sharing

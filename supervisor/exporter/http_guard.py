@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from proto.exporter import HttpGuard
-from proto.identity import Identity
+from proto.host import Identity
 from supervisor.exporter.http_server import Request
 
 SHORTEST = 16

@@ -31,7 +31,7 @@ from proto.control import (
     until_beat,
 )
 from proto.exporter import ExporterSettings, HttpGuard
-from proto.identity import Identity
+from proto.host import Identity
 from proto.messages import NodeState, WorkerState
 from supervisor.exporter import http_guard, http_server, pages
 from supervisor.exporter.metrics import SampleCollector

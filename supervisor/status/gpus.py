@@ -4,8 +4,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from health import xids
+from health.advice import ADVICE
 from health.xids import Action
-from proto.advice import ADVICE
 from proto.messages import DeviceHealth, DeviceState, Gpu, Reason, ReasonKind
 from supervisor.status import report
 from supervisor.status.allocations import Allocation

@@ -7,7 +7,7 @@ from statistics import median
 import msgspec
 
 from proto import deviceplugin_pb2 as api
-from proto.control import AllocationPolicy
+from proto.worker import AllocationPolicy
 from tests.bench import footprint, hot, report
 from tests.bench.calls import GPU, RANDOM, Calls, connected_at_random, milliseconds
 from tests.bench.kubelet import kubelet

@@ -8,8 +8,8 @@ import os
 from collections.abc import Callable, Mapping
 
 from health.verdict import health_of
-from proto.control import AllocationPolicy, Handout, PlannedDevice, ResourcePlan
 from proto.messages import DeviceHealth, Gpu, Inventory, LinkLevel, MigInstance, NodeState
+from proto.worker import AllocationPolicy, Handout, PlannedDevice, ResourcePlan
 from supervisor.exporter.samples import samples
 from supervisor.status.allocations import Allocation
 from supervisor.status.snapshot import Snapshot

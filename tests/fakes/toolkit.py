@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from proto.cdi import CdiSettings
+from proto.monitor import CdiSettings
 from tests.fakes.service import PATIENCE
 
 STANDIN = Path(__file__).with_name("nvidia_ctk")
@@ -18,7 +18,7 @@ NAME = "k8s.device-plugin.nvidia.com-gpu.json"
 WRITE = """
 import sys, msgspec
 from health import cdi
-from proto.cdi import CdiSettings
+from proto.monitor import CdiSettings
 from supervisor import logs
 logs.set_up("monitor", logs.Format.JSON, logs.Level.INFO)
 limit, total = map(float, sys.argv[2:])

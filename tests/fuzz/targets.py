@@ -25,7 +25,7 @@ from health.ledger import FILE, Ledger
 from proto import deviceplugin_pb2 as api
 from proto import messages, podresources_pb2, requests
 from proto.channel import Channel, ClosedError
-from proto.control import AllocationPolicy, DeviceListStrategy, Handout
+from proto.worker import AllocationPolicy, DeviceListStrategy, Handout
 from simulator.live import LiveNode
 from simulator.node import NodeError
 from supervisor import logs

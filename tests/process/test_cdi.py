@@ -12,7 +12,9 @@ import msgspec
 import pytest
 
 from proto.channel import Channel
-from proto.control import Inventoried, MonitorSettings, Paths, Stop
+from proto.control import Inventoried, Stop
+from proto.monitor import MonitorSettings
+from proto.paths import Paths
 from simulator.live import LiveNode
 from simulator.node import Node
 from tests.fakes.service import PATIENCE

@@ -7,7 +7,7 @@ from typing import Any
 import kubernetes_validate
 import pytest
 
-from proto.control import DeviceListStrategy
+from proto.worker import DeviceListStrategy
 from supervisor.config.options import OPTIONS
 from supervisor.config.settings import Settings, load
 from tests.fakes.helm import Object, container, environment, helms, newest, pod, the

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from proto.identity import Identity
+from proto.host import Identity
 from tests.fakes.service import COMMAND, PATIENCE, kubelet, service, until
 
 GPU = "nvidia.com/gpu"

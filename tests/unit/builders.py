@@ -8,7 +8,6 @@ from typing import Any
 import msgspec
 
 from health.condition import Condition, Look, after_fault, after_look
-from proto.control import PlannedDevice, ResourcePlan
 from proto.messages import (
     DeviceHealth,
     FailedGpu,
@@ -20,7 +19,8 @@ from proto.messages import (
     Reason,
     WorkerState,
 )
-from proto.recovery import Recovery
+from proto.monitor import Recovery
+from proto.worker import PlannedDevice, ResourcePlan
 from simulator.handles import NVMLError
 from workers.devices import Replica, View, replicas
 

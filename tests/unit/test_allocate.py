@@ -6,7 +6,8 @@ import pytest
 
 from health.nodes import CONTROL, IMEX
 from proto import deviceplugin_pb2 as api
-from proto.control import (
+from proto.messages import Reason, ReasonKind
+from proto.worker import (
     AllocationPolicy,
     DeviceIdStrategy,
     DeviceListStrategy,
@@ -14,7 +15,6 @@ from proto.control import (
     PlannedDevice,
     ResourcePlan,
 )
-from proto.messages import Reason, ReasonKind
 from workers import response
 from workers.devices import View, replicas
 from workers.response import RefusedError

@@ -7,7 +7,7 @@ import pytest
 
 from health.nodes import IMEX
 from proto import deviceplugin_pb2 as api
-from proto.control import DeviceIdStrategy, DeviceListStrategy, Handout
+from proto.worker import DeviceIdStrategy, DeviceListStrategy, Handout
 from tests.unit.test_allocate import mounts, view
 from workers import response
 

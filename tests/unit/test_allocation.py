@@ -2,8 +2,8 @@
 
 import pytest
 
-from proto.control import AllocationPolicy
 from proto.messages import Link, LinkLevel
+from proto.worker import AllocationPolicy
 from tests.unit.builders import known
 from workers.allocation import CACHED, Allocator, doubled
 from workers.devices import Replica

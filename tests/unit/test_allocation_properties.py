@@ -6,7 +6,7 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proto.control import AllocationPolicy
+from proto.worker import AllocationPolicy
 from tests.unit.builders import known
 from workers.allocation import Allocator, doubled
 from workers.devices import Replica

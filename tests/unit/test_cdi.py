@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from health import cdi
-from proto.cdi import CdiSettings
+from proto.monitor import CdiSettings
 
 SETTINGS = CdiSettings(
     spec_folder="/var/run/cdi",

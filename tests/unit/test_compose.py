@@ -4,14 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from proto.cdi import CdiSettings
-from proto.control import (
+from proto.control import ProblemKind
+from proto.monitor import CdiSettings, MonitorSettings
+from proto.worker import (
     AllocationPolicy,
     DeviceIdStrategy,
     DeviceListStrategy,
     Handout,
-    MonitorSettings,
-    ProblemKind,
     ResourcePlan,
     WorkerSettings,
 )

@@ -4,7 +4,7 @@ import pytest
 
 from health.condition import LOST, Condition, Look
 from proto.messages import DeviceState, Reason, ReasonKind
-from proto.recovery import Recovery, RecoveryMode
+from proto.monitor import Recovery, RecoveryMode
 from tests.unit.builders import after_event, condition_after
 
 H, S, U = DeviceState.HEALTHY, DeviceState.SUSPECT, DeviceState.UNHEALTHY

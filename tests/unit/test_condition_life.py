@@ -9,7 +9,7 @@ from hypothesis import given
 
 from health.condition import LOST, Condition, Look, after_mark, after_return
 from proto.messages import DeviceState, Reason, ReasonKind
-from proto.recovery import Recovery, RecoveryMode
+from proto.monitor import Recovery, RecoveryMode
 from tests.unit.builders import after_event
 
 

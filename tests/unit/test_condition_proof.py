@@ -4,7 +4,7 @@ import pytest
 
 from health.condition import Condition, Look, after_mark, after_return
 from proto.messages import DeviceState, Reason, ReasonKind
-from proto.recovery import Recovery
+from proto.monitor import Recovery
 from tests.unit.builders import after_event as after
 from tests.unit.builders import condition_after
 

@@ -3,8 +3,8 @@
 import msgspec
 import pytest
 
-from proto.control import PlannedDevice, ResourcePlan
 from proto.messages import Inventory, Link, LinkLevel, Reason, ReasonKind
+from proto.worker import PlannedDevice, ResourcePlan
 from tests.unit.builders import gpu, instance, inventory, node_state, plan
 from workers import devices
 from workers.devices import SILENT, UNSEEN, Replica, View

@@ -3,8 +3,8 @@
 import pytest
 from msgspec.structs import replace
 
+from health.advice import ADVICE
 from health.xids import Action
-from proto.advice import ADVICE
 from proto.control import ServiceState
 from proto.messages import DeviceHealth, DeviceState, Gpu, NodeState, Reason, ReasonKind
 from supervisor.status import report

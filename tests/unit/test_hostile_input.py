@@ -14,8 +14,8 @@ from loguru import logger
 from health import cdi, nodes
 from proto import messages
 from proto.channel import Channel, ClosedError
-from proto.control import AllocationPolicy, Handout
 from proto.requests import LIMIT
+from proto.worker import AllocationPolicy, Handout
 from simulator.live import LiveNode
 from simulator.node import NodeError
 from supervisor import logs

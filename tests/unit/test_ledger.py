@@ -13,7 +13,7 @@ from loguru import logger
 from health.condition import LOST, Condition, Look
 from health.ledger import FILE, Ledger
 from proto.messages import Reason, ReasonKind
-from proto.recovery import Recovery
+from proto.monitor import Recovery
 from tests.unit.builders import condition_after, gpu, mig_gpu
 
 XID = Reason(ReasonKind.XID, "79")

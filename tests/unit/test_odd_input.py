@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from proto.control import DeviceListStrategy, Handout, ResourcePlan
+from proto.worker import DeviceListStrategy, Handout, ResourcePlan
 from supervisor.config.settings import SettingsError, load
 from supervisor.config.sharing import Share, choose
 from workers import devices, response

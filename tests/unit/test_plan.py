@@ -5,8 +5,9 @@ import itertools
 import pytest
 
 from health.nodes import IMEX
-from proto.control import PlannedDevice, Problem, ProblemKind, ResourcePlan
+from proto.control import Problem, ProblemKind
 from proto.messages import FailedGpu, Gpu
+from proto.worker import PlannedDevice, ResourcePlan
 from supervisor.config.file_schema import MigStrategy, Pattern
 from supervisor.plan import Plan, Rules, plan
 from tests.unit.builders import gpu, gpu_uuid, inventory, mig_gpu, mig_uuid

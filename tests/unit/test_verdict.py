@@ -6,8 +6,7 @@ from health import verdict
 from health.condition import Condition, Look
 from health.verdict import Conditions, Instance
 from proto.messages import DeviceHealth, DeviceState, Reason, ReasonKind
-from proto.recovery import Recovery
-from proto.xids import XidPolicy
+from proto.monitor import Recovery, XidPolicy
 from tests.unit.builders import gpu, instance, inventory
 
 POLICY = XidPolicy(exceptions=frozenset({13, 31}))

@@ -21,7 +21,7 @@ from health.xid_policy import (
     rows,
     select,
 )
-from proto.xids import XidPolicy
+from proto.monitor import XidPolicy
 from supervisor.commands import show_xids as listing
 from supervisor.config import settings
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from health.ledger import Ledger
-from proto.folders import make_private, require_safe
+from proto.host import make_private, require_safe
 
 NOBODY = 65534
 

@@ -1,13 +1,17 @@
-"""Folders of ours, in which nobody but root and us may change anything.
+"""What processes ask of their machine: folders of their own, which file is which, dying together.
 
 Who may write into a folder can put a link in the place of a file of ours, and have us write
 elsewhere. Who may write into one above it, or owns that, can put another folder in its place.
 """
 
+import ctypes
 import errno
 import os
+import signal
 import stat
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
 WRITABLE = stat.S_IWGRP | stat.S_IWOTH
@@ -48,3 +52,32 @@ def _require_ours(path: Path) -> None:
 
 def _refusal(path: Path, why: str) -> PermissionError:
     return PermissionError(errno.EPERM, f"it is not safe, as {why}", str(path))
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A file; a socket that is made anew often gets the old inode, but never the old ctime."""
+
+    inode: int
+    changed: int
+    """Its ctime, in nanoseconds."""
+
+    @classmethod
+    def of(cls, path: str) -> Self | None:
+        """Return the identity of what is at *path*, None if nothing can be seen there."""
+        try:
+            found = Path(path).stat()
+        except OSError:
+            return None
+        return cls(found.st_ino, found.st_ctime_ns)
+
+
+PR_SET_PDEATHSIG = 1
+"""From linux/prctl.h."""
+
+
+def die_with(parent: int) -> None:
+    """Have the kernel kill this process when its parent ends, whose pid was *parent*."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)  # it ended before the kernel was told
