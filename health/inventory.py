@@ -10,7 +10,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from health import nodes
+from health import device_nodes
 from health.nvml import Nvml, NvmlError, bus_id, key_of
 from proto.messages import FailedGpu, Gpu, Inventory, Link, LinkLevel, MigInstance
 
@@ -68,7 +68,7 @@ class Roots:
 
 def take(nvml: Nvml, roots: Roots) -> Found:
     """Enumerate the node."""
-    capabilities = nodes.capabilities(roots.procfs)
+    capabilities = device_nodes.capabilities(roots.procfs)
     gpus: list[Gpu] = []
     failed: list[FailedGpu] = []
     handles: dict[str, object] = {}
@@ -85,7 +85,7 @@ def take(nvml: Nvml, roots: Roots) -> Found:
         driver_version=nvml.driver_version(),
         gpus=tuple(gpus),
         failed=tuple(failed),
-        nodes=nodes.existing(roots.dev),
+        nodes=device_nodes.existing(roots.dev),
         links=tuple(_links(nvml, gpus, handles)),
     )
     return Found(inventory, handles)
@@ -105,7 +105,7 @@ def again(nvml: Nvml, before: Found, roots: Roots) -> Found:
 
     A GPU that came is not seen by a process that has initialised the library before.
     """
-    capabilities = nodes.capabilities(roots.procfs)
+    capabilities = device_nodes.capabilities(roots.procfs)
     gpus = []
     for gpu in before.inventory.gpus:
         try:
@@ -115,7 +115,9 @@ def again(nvml: Nvml, before: Found, roots: Roots) -> Found:
     return Found(replace(before.inventory, gpus=tuple(gpus)), before.handles)
 
 
-def _repartitioned(nvml: Nvml, handle: object, gpu: Gpu, capabilities: nodes.Capabilities) -> Gpu:
+def _repartitioned(
+    nvml: Nvml, handle: object, gpu: Gpu, capabilities: device_nodes.Capabilities
+) -> Gpu:
     enabled = nvml.mig_enabled(handle)
     instances = tuple(_instances(nvml, handle, gpu.memory_mib or 0)) if enabled else ()
     return _with_capabilities(replace(gpu, mig_enabled=enabled, instances=instances), capabilities)
@@ -166,7 +168,7 @@ def _instances(nvml: Nvml, gpu: object, gpu_memory: int) -> Iterator[MigInstance
         )
 
 
-def _with_capabilities(gpu: Gpu, capabilities: nodes.Capabilities) -> Gpu:
+def _with_capabilities(gpu: Gpu, capabilities: device_nodes.Capabilities) -> Gpu:
     def numbers(instance: MigInstance) -> tuple[int, ...]:
         keys = ((gpu.minor, instance.gi, None), (gpu.minor, instance.gi, instance.ci))
         return tuple(capabilities[key] for key in keys if key in capabilities)

@@ -2,7 +2,7 @@
 
 from loguru import logger
 
-from health import xids
+from health import xid_catalogue
 from health.condition import Condition
 from health.nvml import XidEvent
 from health.verdict import Conditions
@@ -10,7 +10,7 @@ from health.verdict import Conditions
 
 def xid(event: XidEvent, uuid: str | None, *, fatal: bool) -> None:
     """Tell of an Xid on the GPU with *uuid*, if it is known, and whether it is fatal."""
-    known = xids.lookup(event.xid)
+    known = xid_catalogue.lookup(event.xid)
     logger.warning(
         "Xid",
         uuid=uuid or "unknown",

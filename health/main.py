@@ -13,12 +13,12 @@ import zmq
 from loguru import logger
 
 from health import inventory, log, verdict
+from health.event_thread import Sight, Watching
+from health.events import Watch
 from health.ledger import Ledger
 from health.looks import look_at_all
 from health.nvml import Hint, NvmlError, XidEvent
 from health.startup import NotReadyError, Start, start
-from health.watch import Watch
-from health.watcher import Sight, Watching
 from proto.bus import HealthPublisher
 from proto.channel import Channel, ClosedError
 from proto.control import Beat, ExitCode, Inventoried, Marked, MarkHealthy, Ready, Stop, until_beat

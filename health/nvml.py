@@ -13,7 +13,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
 
-from health.trace import Trace
+from health.running_call import Trace
 from proto.messages import CallStats, LinkLevel
 
 LIBRARY = "libnvidia-ml.so.1"

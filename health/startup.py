@@ -11,7 +11,7 @@ from health import cdi, inventory
 from health.ledger import Ledger
 from health.looks import DENIED
 from health.nvml import Code, Nvml, NvmlError, key_of
-from health.trace import Trace
+from health.running_call import Trace
 from proto.control import NotReady
 from proto.messages import FailedGpu, ReasonKind
 from proto.monitor import CdiSettings, MonitorSettings

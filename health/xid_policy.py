@@ -11,8 +11,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from health import xids
-from health.xids import Xid
+from health import xid_catalogue
+from health.xid_catalogue import Xid
 from proto.monitor import XidPolicy
 
 DISABLE = "DP_DISABLE_HEALTHCHECKS"
@@ -82,7 +82,7 @@ def select(variable: str, text: str) -> tuple[Selection, tuple[str, ...]]:
 
 def judge(wishes: Wishes, xid: int) -> Row:
     """Return the verdict on *xid*."""
-    entry = xids.lookup(xid)
+    entry = xid_catalogue.lookup(xid)
     if xid in wishes.enabled:
         return Row(entry, fatal=True, source=Source.ENABLED)
     if xid in wishes.disabled:
@@ -94,7 +94,12 @@ def judge(wishes: Wishes, xid: int) -> Row:
 
 def rows(wishes: Wishes) -> tuple[Row, ...]:
     """Return the verdict on every Xid that the table or the *wishes* name, by number."""
-    named = xids.TABLE.keys() | wishes.file.keys() | wishes.disabled.codes | wishes.enabled.codes
+    named = (
+        xid_catalogue.TABLE.keys()
+        | wishes.file.keys()
+        | wishes.disabled.codes
+        | wishes.enabled.codes
+    )
     return tuple(judge(wishes, xid) for xid in sorted(named))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from health import trace, xid_policy
+from health import running_call, xid_policy
 from proto.cluster import ClusterSettings
 from proto.control import Configure, MarkHealthy, Register, ServiceState, Unknown
 from proto.exporter import ExporterSettings
@@ -73,7 +73,7 @@ def compose(settings: Settings) -> Service:
         runtime_dir=settings.service.runtime_dir,
         kubelet_socket=paths.kubelet_socket,
         fail_on_init_error=settings.configuration.flags.fail_on_init_error,
-        running_call=functools.partial(trace.read, paths.trace),
+        running_call=functools.partial(running_call.read, paths.trace),
         limits=Limits(silence=health.hang_after, urgent_delay=health.stale_after / 4),
         configuration_file=configuration_file(settings.service, settings.choice),
         configuration_folder=settings.service.config_dir,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
-from health.nodes import IMEX
+from health.device_nodes import IMEX
 from proto.control import Problem, ProblemKind
 from proto.messages import Gpu, Inventory, MigInstance
 from proto.worker import PlannedDevice, ResourcePlan

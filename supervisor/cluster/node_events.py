@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from health.advice import ADVICE
-from health.xids import lookup
+from health.xid_catalogue import lookup
 from proto.messages import NodeState, Reason, ReasonKind
 
 XID, UNHEALTHY, HEALTHY, LEFT_OUT = "GpuXid", "GpuUnhealthy", "GpuHealthy", "GpuEventsLeftOut"

@@ -3,9 +3,9 @@
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from health import xids
+from health import xid_catalogue
 from health.advice import ADVICE
-from health.xids import Action
+from health.xid_catalogue import Action
 from proto.messages import DeviceHealth, DeviceState, Gpu, Reason, ReasonKind
 from supervisor.status import report
 from supervisor.status.allocations import Allocation
@@ -127,7 +127,7 @@ def _explained(reasons: Iterable[Reason], state: DeviceState | None) -> Iterator
         words, advice = ADVICE[reason.kind]
         text = f"{words}: {reason.detail}" if reason.detail else words
         if reason.kind is ReasonKind.XID and reason.detail.isdecimal():
-            xid = xids.lookup(int(reason.detail))
+            xid = xid_catalogue.lookup(int(reason.detail))
             text, advice = f"{text}, {xid.name}", ACTIONS[xid.action]
         if state is DeviceState.RECOVERING and reason.kind in FAULTS:
             advice = WAIT

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from health import xids
+from health import xid_catalogue
 from proto.control import ServiceState
 from proto.messages import NodeState, WorkerState, XidCount
 from supervisor.status import gpus as gpu_status
@@ -129,5 +129,5 @@ def _configuration(service: ServiceState | None) -> report.Configuration | None:
 
 
 def _xid(seen: XidCount) -> report.XidSeen:
-    name = xids.lookup(seen.xid).name
+    name = xid_catalogue.lookup(seen.xid).name
     return report.XidSeen(seen.uuid or None, seen.xid, name, seen.count, seen.last or None)

@@ -20,7 +20,7 @@ from typing import TypeVar
 import msgspec
 from google.protobuf.message import DecodeError, Message
 
-from health import cdi, nodes, xid_policy
+from health import cdi, device_nodes, xid_policy
 from health.ledger import FILE, Ledger
 from proto import deviceplugin_pb2 as api
 from proto import messages, podresources_pb2, requests
@@ -154,7 +154,7 @@ def mig_minors(data: bytes) -> None:
     path = scratch() / "driver/nvidia-caps/mig-minors"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"gpu0/gi7/access 3\n" + data)
-    assert nodes.capabilities(scratch())
+    assert device_nodes.capabilities(scratch())
 
 
 def ledger(data: bytes) -> None:

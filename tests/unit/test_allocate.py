@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from health.nodes import CONTROL, IMEX
+from health.device_nodes import CONTROL, IMEX
 from proto import deviceplugin_pb2 as api
 from proto.messages import Reason, ReasonKind
 from proto.worker import (

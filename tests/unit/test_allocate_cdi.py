@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from health.nodes import IMEX
+from health.device_nodes import IMEX
 from proto import deviceplugin_pb2 as api
 from proto.worker import DeviceIdStrategy, DeviceListStrategy, Handout
 from tests.unit.test_allocate import mounts, view

@@ -4,7 +4,7 @@ import pytest
 from msgspec.structs import replace
 
 from health.advice import ADVICE
-from health.xids import Action
+from health.xid_catalogue import Action
 from proto.control import ServiceState
 from proto.messages import DeviceHealth, DeviceState, Gpu, NodeState, Reason, ReasonKind
 from supervisor.status import report

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from loguru import logger
 
-from health import cdi, nodes
+from health import cdi, device_nodes
 from proto import messages
 from proto.channel import Channel, ClosedError
 from proto.requests import LIMIT
@@ -94,7 +94,7 @@ def test_an_odd_line_hides_no_capability(tmp_path: Path, line: bytes) -> None:
     path = tmp_path / "driver/nvidia-caps/mig-minors"
     path.parent.mkdir(parents=True)
     path.write_bytes(line + b"\ngpu0/gi7/access 3\n")
-    assert nodes.capabilities(tmp_path) == {(0, 7, None): 3}
+    assert device_nodes.capabilities(tmp_path) == {(0, 7, None): 3}
 
 
 @pytest.mark.parametrize("content", [b"[" * 100_000, b'{"kind": "a/b"}\xff', b"9" * 5000, b"[]"])

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from health.nodes import IMEX
+from health.device_nodes import IMEX
 from proto.control import Problem, ProblemKind
 from proto.messages import FailedGpu, Gpu
 from proto.worker import PlannedDevice, ResourcePlan

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from health import xids
+from health import xid_catalogue
 from health.xid_policy import (
     DISABLE,
     ENABLE,
@@ -26,8 +26,8 @@ from supervisor.commands import show_xids as listing
 from supervisor.config import settings
 
 EVERYTHING = Selection(everything=True)
-FATAL = {code for code, one in xids.TABLE.items() if one.fatal}
-ALL = set(xids.TABLE)
+FATAL = {code for code, one in xid_catalogue.TABLE.items() if one.fatal}
+ALL = set(xid_catalogue.TABLE)
 UNHEARD_OF = 555
 
 
@@ -214,7 +214,10 @@ def test_xids_in_the_file(tmp_path: Path, text: str) -> None:
     [
         ("{79: deadly}", 'health.xids: 79: write fatal or ignore instead of "deadly"'),
         ("{79: true}", 'health.xids: 79: write fatal or ignore instead of "True"'),
-        ("{79: [fatal]}", "health.xids: 79: write fatal or ignore instead of \"['fatal']\""),
+        (
+            "{79: [fatal]}",
+            "health.xids: 79: write fatal or ignore instead of \"['fatal']\"",
+        ),
         ("{XID79: fatal}", 'health.xids: "XID79" is no Xid; write a number such as 79'),
         ("{0: fatal}", 'health.xids: "0" is no Xid; write a number such as 79'),
         ("{-79: fatal}", 'health.xids: "-79" is no Xid; write a number such as 79'),
@@ -263,5 +266,5 @@ def test_the_list_as_text() -> None:
     }
 
 
-def _sorted() -> list[xids.Xid]:
-    return [xids.TABLE[code] for code in sorted(xids.TABLE)]
+def _sorted() -> list[xid_catalogue.Xid]:
+    return [xid_catalogue.TABLE[code] for code in sorted(xid_catalogue.TABLE)]

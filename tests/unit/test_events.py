@@ -7,9 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from health.event_thread import Sight, Watching
+from health.events import AGAIN, BLIND, Failed, Watch
 from health.nvml import ANY_INSTANCE, XID_EVENT, Code, Nvml, NvmlError, XidEvent
-from health.watch import AGAIN, BLIND, Failed, Watch
-from health.watcher import Sight, Watching
 from proto.messages import Reason, ReasonKind
 from tests.unit.builders import Driver, refusal
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from health.xids import TABLE, Action, lookup
+from health.xid_catalogue import TABLE, Action, lookup
 
 CATALOGUE = {
     Action.IGNORE: {
@@ -32,11 +32,17 @@ def test_every_xid_is_known() -> None:
 
 def test_no_xid_is_in_two_groups() -> None:
     """Every Xid of the table is listed once, so that no later row hides an earlier one."""
-    from health import xids  # noqa: PLC0415 - only this test looks inside
+    from health import xid_catalogue  # noqa: PLC0415 - only this test looks inside
 
-    groups = (xids.IGNORE, xids.RESTART_APP, xids.RESET_GPU, xids.REBOOT, xids.CONTACT_SUPPORT)
-    assert sum(map(len, groups)) + len(xids.UNUSED) == len(TABLE)
-    assert set(xids.OLD_NAMES) <= set(xids.UNUSED)
+    groups = (
+        xid_catalogue.IGNORE,
+        xid_catalogue.RESTART_APP,
+        xid_catalogue.RESET_GPU,
+        xid_catalogue.REBOOT,
+        xid_catalogue.CONTACT_SUPPORT,
+    )
+    assert sum(map(len, groups)) + len(xid_catalogue.UNUSED) == len(TABLE)
+    assert set(xid_catalogue.OLD_NAMES) <= set(xid_catalogue.UNUSED)
 
 
 @pytest.mark.parametrize("action", CATALOGUE)

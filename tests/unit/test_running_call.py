@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from health.trace import SIZE, Trace, read
+from health.running_call import SIZE, Trace, read
 
 
 def test_a_call_is_told_while_it_runs(tmp_path: Path) -> None:
@@ -34,7 +34,7 @@ def test_a_successor_begins_anew(tmp_path: Path) -> None:
 
 ON_A_FULL_DISK = """
 import resource, sys
-from health.trace import Trace, read
+from health.running_call import Trace, read
 resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 trace = Trace(sys.argv[1])
 before = read(sys.argv[1])

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from loguru import logger
 
+from health.event_thread import Sight, Watcher
 from health.nvml import Code, Nvml, NvmlError
-from health.watcher import Sight, Watcher
 from proto.messages import Reason, ReasonKind
 
 AGAIN = (0.1, 1.0, 5.0, 30.0)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from health import nodes
+from health import device_nodes
 from health.inventory import Roots, take
 from health.nvml import Nvml
 from proto.messages import Inventory
@@ -13,15 +13,15 @@ from simulator.node import Gpu, Node, complete
 from simulator.nvml import Binding
 
 
-def mig_minors(folder: Path, text: str) -> nodes.Capabilities:
+def mig_minors(folder: Path, text: str) -> device_nodes.Capabilities:
     """Return what is understood of a mig-minors file of this *text*."""
     path = folder / "driver/nvidia-caps/mig-minors"
     path.parent.mkdir(parents=True)
     path.write_text(text)
-    return nodes.capabilities(folder)
+    return device_nodes.capabilities(folder)
 
 
-LINES: dict[str, tuple[str, nodes.Capabilities]] = {
+LINES: dict[str, tuple[str, device_nodes.Capabilities]] = {
     "a GPU instance": ("gpu0/gi1/access 12\n", {(0, 1, None): 12}),
     "a compute instance": ("gpu0/gi1/ci0/access 13\n", {(0, 1, 0): 13}),
     "numbers of several digits": ("gpu15/gi14/ci12/access 4321\n", {(15, 14, 12): 4321}),
@@ -47,14 +47,14 @@ LINES: dict[str, tuple[str, nodes.Capabilities]] = {
 
 
 @pytest.mark.parametrize(("text", "found"), LINES.values(), ids=LINES)
-def test_mig_minors(tmp_path: Path, text: str, found: nodes.Capabilities) -> None:
+def test_mig_minors(tmp_path: Path, text: str, found: device_nodes.Capabilities) -> None:
     """Each line that gives access to a GI or a CI is understood, and any other is passed over."""
     assert mig_minors(tmp_path, text) == found
 
 
 def test_a_driver_without_mig_has_no_capabilities(tmp_path: Path) -> None:
     """A node whose driver writes no such file has no capabilities, and no error."""
-    assert nodes.capabilities(tmp_path) == {}
+    assert device_nodes.capabilities(tmp_path) == {}
 
 
 def test_the_nodes_that_exist(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_the_nodes_that_exist(tmp_path: Path) -> None:
     (dev / "nvidia-caps-imex-channels").mkdir(parents=True)
     for name in ("nvidia-uvm", "nvidiactl", "nvidia0", "nvidia-caps-imex-channels/channel0"):
         (dev / name).touch()
-    assert nodes.existing(tmp_path) == (
+    assert device_nodes.existing(tmp_path) == (
         "/dev/nvidiactl",
         "/dev/nvidia-uvm",
         "/dev/nvidia-caps-imex-channels/channel0",
@@ -72,11 +72,11 @@ def test_the_nodes_that_exist(tmp_path: Path) -> None:
 
 def test_all_nodes(tmp_path: Path) -> None:
     """These are the nodes that a container with any GPU needs, and the channel of IMEX."""
-    for node in (*nodes.CONTROL, nodes.IMEX):
+    for node in (*device_nodes.CONTROL, device_nodes.IMEX):
         path = tmp_path / node.lstrip("/")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    assert nodes.existing(tmp_path) == (
+    assert device_nodes.existing(tmp_path) == (
         "/dev/nvidiactl",
         "/dev/nvidia-uvm",
         "/dev/nvidia-uvm-tools",
@@ -87,7 +87,7 @@ def test_all_nodes(tmp_path: Path) -> None:
 
 def test_a_root_without_nodes(tmp_path: Path) -> None:
     """Where there is no node none is told."""
-    assert nodes.existing(tmp_path) == ()
+    assert device_nodes.existing(tmp_path) == ()
 
 
 def taken(folder: Path, *gpus: Gpu, minors: str | None = None) -> Inventory:
