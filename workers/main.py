@@ -29,8 +29,9 @@ from proto.worker import WorkerSettings
 from workers import devices
 from workers.devices import View
 from workers.kubelet import Endpoint
+from workers.listing import Shelf
 from workers.membership import Membership
-from workers.servicer import Servicer, Shelf
+from workers.servicer import Servicer
 
 CHECK_EVERY = 10.0
 """Seconds between two calls on our own socket; each takes what ten seconds of idling take."""

@@ -13,7 +13,7 @@ from proto.worker import Handout
 from workers import response
 from workers.allocation import Allocator
 from workers.devices import View
-from workers.listing import Listing
+from workers.listing import Shelf
 from workers.rpcs import Rpcs
 from workers.topology import Topology
 
@@ -29,49 +29,6 @@ MOST_CONTAINERS = 100
 """In one request; a kubelet asks for one. A million of them fit into 2 MB and take 600 MB."""
 
 OPTIONS = api.DevicePluginOptions(get_preferred_allocation_available=True)
-
-
-class Shelf:
-    """Holds the newest view; all who wait for a newer one get it, nobody takes it from another."""
-
-    def __init__(self, view: View) -> None:
-        self.view = view
-        self._listing = Listing(view.replicas)
-        self._list: bytes | None = self._listing.of(view.unhealthy)
-        self._changed = asyncio.Event()
-
-    def put(self, view: View) -> None:
-        """Replace the view and wake all who wait, if its list is another."""
-        before, self.view = self.view, view
-        # Reasons are not in the list: when only they change, the kubelet need not hear of it.
-        if view.replicas is not before.replicas and view.replicas != before.replicas:
-            self._listing = Listing(view.replicas)
-        elif view.unhealthy.keys() == before.unhealthy.keys():
-            return
-        self._show(self._listing.of(view.unhealthy))
-
-    def close(self) -> None:
-        """Let all who wait know that nothing more comes, until `open`."""
-        self._show(None)
-
-    def open(self) -> None:
-        """Show the view again after `close`."""
-        self._show(self._listing.of(self.view.unhealthy))
-
-    def list_bytes(self) -> int:
-        """Return the size of the list that is shown."""
-        return len(self._list or b"")
-
-    def _show(self, encoded: bytes | None) -> None:
-        self._list = encoded
-        self._changed.set()
-        self._changed = asyncio.Event()
-
-    async def next_list(self, sent: bytes | None) -> bytes | None:
-        """Return the newest list once it is another than the one *sent*; None after `close`."""
-        while self._list is not None and self._list is sent:
-            await self._changed.wait()
-        return self._list
 
 
 class Servicer(DevicePluginServicer):
