@@ -6,6 +6,8 @@ So whoever is one binds, whoever are many connect, and either side may restart.
 A binder whose socket file is gone ends, for a successor that makes a new one.
 """
 
+from collections.abc import AsyncIterator
+
 import zmq
 import zmq.asyncio
 
@@ -103,3 +105,13 @@ async def receive(socket: zmq.asyncio.Socket) -> NodeState | WorkerState:
         state = decode(await socket.recv())
         if state is not None:
             return state
+
+
+async def node_states(socket: zmq.asyncio.Socket) -> AsyncIterator[NodeState]:
+    """Yield each NodeState that is newer than all before; an abandoned monitor's are older."""
+    newest = (0, 0)
+    while True:
+        state = await receive(socket)
+        if isinstance(state, NodeState) and state.age > newest:
+            newest = state.age
+            yield state

@@ -12,18 +12,9 @@ import zmq.asyncio
 from loguru import logger
 
 from proto import bus
-from proto.channel import Channel, ClosedError
-from proto.control import (
-    Beat,
-    Configure,
-    ExitCode,
-    Ready,
-    Register,
-    Settled,
-    Stop,
-    Unknown,
-    until_beat,
-)
+from proto.channel import Channel
+from proto.child_loop import ChildLoop
+from proto.control import Configure, Register, Settled, Unknown
 from proto.messages import NodeState, Reason, WorkerState
 from proto.worker import WorkerSettings
 from workers import devices
@@ -70,56 +61,39 @@ class Worker:
             settings, self._endpoint, self._servicer, self._publish, self._on_settled
         )
         self._known = asyncio.Event()
-        self._stop: asyncio.Future[Stop] = asyncio.get_running_loop().create_future()
+        self._life = ChildLoop(
+            channel,
+            {
+                Register: self._on_new_kubelet,
+                Unknown: self._on_unknown,
+                Configure: self._on_configuration,
+            },
+            self._on_beat,
+        )
         context = zmq.asyncio.Context()
         self._health = bus.health_subscriber(context, settings.paths.health_bus)
         self._telemetry = bus.TelemetryPublisher(context, settings.paths.telemetry_bus)
 
     async def run(self) -> int:
         """Serve until the order to stop, or the supervisor's end, which is one."""
-        asyncio.get_running_loop().add_reader(self._channel.fileno(), self._on_readable)
-        self._channel.send(Ready())
-        async with asyncio.TaskGroup() as group:
-            endless = (
-                self._follow_health,
-                self._keep_registered,
-                self._beat,
-                self._greet,
-                self._check_ourselves,
-            )
-            tasks = [group.create_task(one()) for one in endless]
-            order = await self._stop
-            for task in tasks:
-                task.cancel()
-        if order.withdraw:
+        ending = await self._life.run(
+            self._follow_health, self._keep_registered, self._greet, self._check_ourselves
+        )
+        if ending.withdraw:
             nothing = msgspec.structs.replace(self._plan, devices=())
             self._shelf.put(devices.view(nothing, {}, self._state))
             await asyncio.sleep(0)  # every stream takes the empty list before it ends
         self._shelf.close()
         await self._endpoint.stop()
-        return ExitCode.DONE
+        return ending.code
 
-    def _on_readable(self) -> None:
-        """Take the supervisor's orders."""
-        try:
-            while order := self._channel.receive():
-                match order:
-                    case Register():
-                        self._membership.on_new_kubelet()
-                    case Unknown():
-                        self._unknown = order.reason
-                        self._refresh()
-                        self._known.set()
-                    case Configure():
-                        self._on_configuration(order)
-                    case Stop():
-                        self._on_stop(order)
-                    case _:
-                        logger.error(
-                            "an order that is not for a worker", order=type(order).__name__
-                        )
-        except ClosedError:
-            self._on_stop(Stop())
+    def _on_new_kubelet(self, _: Register) -> None:
+        self._membership.on_new_kubelet()
+
+    def _on_unknown(self, order: Unknown) -> None:
+        self._unknown = order.reason
+        self._refresh()
+        self._known.set()
 
     def _on_configuration(self, order: Configure) -> None:
         self._plan = order.plan
@@ -128,32 +102,22 @@ class Worker:
         self._servicer.hand_out(order.handout)
         self._refresh()
 
-    def _on_stop(self, order: Stop) -> None:
-        asyncio.get_running_loop().remove_reader(self._channel.fileno())
-        if not self._stop.done():
-            self._stop.set_result(order)
-
     async def _follow_health(self) -> None:
-        """Keep the newest state of the node; an abandoned monitor's is older, whenever it comes."""
-        while True:
-            state = await bus.receive(self._health)
-            if isinstance(state, NodeState) and (not self._state or state.age > self._state.age):
-                if self._state is None or state.epoch > self._state.epoch:
-                    self._unknown = None
-                self._state = state
-                self._heard = time.monotonic()
-                self._refresh()
-                self._known.set()
+        """Keep the newest state of the node."""
+        async for state in bus.node_states(self._health):
+            if self._state is None or state.epoch > self._state.epoch:
+                self._unknown = None
+            self._state = state
+            self._heard = time.monotonic()
+            self._refresh()
+            self._known.set()
 
-    async def _beat(self) -> None:
-        """Every second give a sign of life, notice the monitor's silence, tell the exporter."""
-        while True:
-            if self._silent():
-                self._refresh()
-                self._known.set()
-            self._channel.send(Beat())
-            self._publish()
-            await asyncio.sleep(until_beat(time.monotonic()))
+    def _on_beat(self) -> None:
+        """Every second notice the monitor's silence, and tell the exporter."""
+        if self._silent():
+            self._refresh()
+            self._known.set()
+        self._publish()
 
     async def _greet(self) -> None:
         """Tell an exporter that joins all there is to know, at once."""

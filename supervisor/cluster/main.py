@@ -8,22 +8,13 @@ import asyncio
 import time
 
 import zmq.asyncio
-from loguru import logger
 
 from health.ledger import BOOT_ID
 from proto import bus
-from proto.channel import Channel, ClosedError
+from proto.channel import Channel
+from proto.child_loop import ChildLoop, Task
 from proto.cluster import ClusterSettings
-from proto.control import (
-    Beat,
-    ExitCode,
-    Labelled,
-    Ready,
-    Stop,
-    Unknown,
-    until_beat,
-)
-from proto.messages import NodeState
+from proto.control import Labelled, Unknown
 from supervisor.cluster import node_condition, node_events
 from supervisor.cluster.apiserver import ApiServer, TroubleError, stamp
 from supervisor.cluster.backoff import Backoff
@@ -55,68 +46,39 @@ class Cluster:
         self._channel = channel
         self._boot_id = BOOT_ID.read_text().strip()
         self._api = ApiServer(settings.node)
-        self._age = (0, 0)
         self._view: View | None = None
         self._outbox = Outbox()
         self._news = asyncio.Event()
         """There is something to tell by an Event."""
         self._spoken = asyncio.Event()
         """There is word of the node, new or not."""
-        self._stop = asyncio.get_running_loop().create_future()
+        self._life = ChildLoop(channel, {Unknown: self._on_unknown}, self._on_beat)
 
     async def run(self) -> int:
         """Live until the order to stop, or the supervisor's end, which is one."""
-        asyncio.get_running_loop().add_reader(self._channel.fileno(), self._on_readable)
-        self._channel.send(Ready())
-        endless = [self._beat()]
+        endless: list[Task] = []
         if self._settings.events or self._settings.condition:
-            endless.append(self._listen())
+            endless.append(self._listen)
         if self._settings.events:
-            endless.append(self._tell_events())
+            endless.append(self._tell_events)
         if self._settings.condition:
-            endless.append(self._keep_condition())
+            endless.append(self._keep_condition)
         if self._settings.label:
-            endless.append(self._follow_label())
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one) for one in endless]
-            await self._stop
-            for task in tasks:
-                task.cancel()
-        return ExitCode.DONE
+            endless.append(self._follow_label)
+        return (await self._life.run(*endless)).code
 
-    def _on_readable(self) -> None:
-        try:
-            while order := self._channel.receive():
-                match order:
-                    case Unknown(reason=reason):
-                        if self._view:
-                            self._on_view(node_events.unknown(self._view, reason))
-                    case Stop():
-                        self._on_stop()
-                    case _:
-                        logger.error("an order that is not for us", order=type(order).__name__)
-        except ClosedError:
-            self._on_stop()
+    def _on_unknown(self, order: Unknown) -> None:
+        if self._view:
+            self._on_view(node_events.unknown(self._view, order.reason))
 
-    def _on_stop(self) -> None:
-        asyncio.get_running_loop().remove_reader(self._channel.fileno())
-        if not self._stop.done():
-            self._stop.set_result(None)
-
-    async def _beat(self) -> None:
-        while True:
-            self._channel.send(Beat())
-            if self._outbox.left_out:
-                self._sum_up()
-            await asyncio.sleep(until_beat(time.monotonic()))
+    def _on_beat(self) -> None:
+        if self._outbox.left_out:
+            self._sum_up()
 
     async def _listen(self) -> None:
         socket = bus.health_subscriber(zmq.asyncio.Context(), self._settings.health_bus)
-        while True:
-            state = await bus.receive(socket)
-            if isinstance(state, NodeState) and state.age > self._age:
-                self._age = state.age
-                self._on_view(node_events.view(state))
+        async for state in bus.node_states(socket):
+            self._on_view(node_events.view(state))
 
     def _on_view(self, view: View) -> None:
         before, self._view = self._view, view

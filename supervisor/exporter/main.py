@@ -14,32 +14,28 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import zmq.asyncio
 from loguru import logger
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from proto import bus
-from proto.channel import Channel, ClosedError
-from proto.control import (
-    Beat,
-    ExitCode,
-    NotReady,
-    Ready,
-    ServiceState,
-    Stop,
-    until_beat,
-)
+from proto.channel import Channel
+from proto.child_loop import ChildLoop, Ending
+from proto.control import ExitCode, NotReady, ServiceState
 from proto.exporter import ExporterSettings, HttpGuard
 from proto.host import Identity
-from proto.messages import NodeState, WorkerState
-from supervisor.exporter import http_guard, http_server, pages
+from proto.messages import WorkerState
+from supervisor.exporter import http_guard, http_server
 from supervisor.exporter.metrics import SampleCollector
 from supervisor.exporter.pod_resources import PodResources
 from supervisor.exporter.process_usage import usage
 from supervisor.exporter.samples import Sample, samples
+from supervisor.status.page import POLICY, page
+from supervisor.status.report import Status
 from supervisor.status.snapshot import Snapshot, not_live, not_ready
-from supervisor.status.status import About
+from supervisor.status.status import About, status
 
 FASTEST_GZIP = 1
 
@@ -92,7 +88,6 @@ class Exporter:
         self._settings = settings
         self._guard = watchman
         self._guard_problem = ""
-        self._channel = channel
         self._snapshot = Snapshot()
         self._about = About(
             settings.version, settings.stale_after, settings.backend, settings.pod_labels
@@ -100,7 +95,7 @@ class Exporter:
         self._registry = CollectorRegistry()
         self._registry.register(SampleCollector(self._samples))
         self._pods = PodResources(settings.pod_resources_socket, self._planned)
-        self._stop: asyncio.Future[ExitCode] = asyncio.get_running_loop().create_future()
+        self._life = ChildLoop(channel, {ServiceState: self._on_service}, self._on_beat)
         context = zmq.asyncio.Context()
         self._health = bus.health_subscriber(context, settings.paths.health_bus)
         self._telemetry = bus.telemetry_subscriber(context, settings.paths.telemetry_bus)
@@ -108,38 +103,23 @@ class Exporter:
 
     async def run(self) -> int:
         """Listen until the order to stop, or the supervisor's end, which is one."""
-        asyncio.get_running_loop().add_reader(self._channel.fileno(), self._on_readable)
-        self._channel.send(Ready())
-        async with asyncio.TaskGroup() as group:
-            endless = (
-                self._follow(self._health),
-                self._follow(self._telemetry),
-                self._follow_pods(),
-                self._beat(),
-            )
-            tasks = [group.create_task(one) for one in endless]
-            code = await self._stop
-            for task in tasks:
-                task.cancel()
-        return code
+        ending = await self._life.run(self._follow_node, self._follow_workers, self._follow_pods)
+        return ending.code
 
     async def serve(self) -> tuple[asyncio.Server, str]:
         """Answer on the port; return the server and its URL."""
         address = (self._settings.host, self._settings.port)
         return await http_server.serve(address, self.answer, self._guard.context)
 
-    async def _follow(self, socket: zmq.asyncio.Socket) -> None:
-        while True:
-            match await bus.receive(socket):
-                case NodeState() as node:
-                    self._on_node(node)
-                case WorkerState() as worker:
-                    self._on_worker(worker)
-
-    def _on_node(self, node: NodeState) -> None:
-        known = self._snapshot.node
-        if known is None or node.age > known.age:  # that of an abandoned monitor is older
+    async def _follow_node(self) -> None:
+        async for node in bus.node_states(self._health):
             self._snapshot = replace(self._snapshot, node=node, node_at=time.monotonic())
+
+    async def _follow_workers(self) -> None:
+        while True:
+            state = await bus.receive(self._telemetry)
+            if isinstance(state, WorkerState):
+                self._on_worker(state)
 
     async def _follow_pods(self) -> None:
         while True:
@@ -159,35 +139,15 @@ class Exporter:
             if known is None or _allocated(worker) != _allocated(known[0]):
                 self._pods.look()
 
-    def _on_readable(self) -> None:
-        try:
-            while order := self._channel.receive():
-                match order:
-                    case ServiceState():
-                        now = time.monotonic()
-                        self._snapshot = replace(self._snapshot, service=order, service_at=now)
-                    case Stop():
-                        self._on_stop()
-                    case _:
-                        logger.error("an order that is not for us", order=type(order).__name__)
-        except ClosedError:
-            self._on_stop()
+    def _on_service(self, state: ServiceState) -> None:
+        self._snapshot = replace(self._snapshot, service=state, service_at=time.monotonic())
 
-    def _on_stop(self, code: ExitCode = ExitCode.DONE) -> None:
-        asyncio.get_running_loop().remove_reader(self._channel.fileno())
-        if not self._stop.done():
-            self._stop.set_result(code)
-
-    async def _beat(self) -> None:
-        while True:
-            self._channel.send(Beat())
-            if Identity.of(self._settings.paths.telemetry_bus) != self._telemetry_file:
-                logger.warning("the exporter begins anew, as nobody can join it without its socket")
-                self._on_stop(ExitCode.AGAIN)
-                return
-            if self._guard.is_old():
-                self._on_new_files()
-            await asyncio.sleep(until_beat(time.monotonic()))
+    def _on_beat(self) -> None:
+        if Identity.of(self._settings.paths.telemetry_bus) != self._telemetry_file:
+            logger.warning("the exporter begins anew, as nobody can join it without its socket")
+            self._life.end(Ending(ExitCode.AGAIN))
+        elif self._guard.is_old():
+            self._on_new_files()
 
     def _on_new_files(self) -> None:
         """End for a successor that goes by the new files; if they are no good, go on as before."""
@@ -199,7 +159,7 @@ class Exporter:
             self._guard_problem = str(error)
             return
         logger.info("a certificate or the token is new")
-        self._on_stop(ExitCode.AGAIN)
+        self._life.end(Ending(ExitCode.AGAIN))
 
     def answer(self, request: http_server.Request) -> http_server.Response:
         """Return the answer to an HTTP request, made of the newest snapshot."""
@@ -214,9 +174,8 @@ class Exporter:
             case "/metrics":
                 return self._metrics(request)
             case path:
-                if page := pages.answer(path, self._snapshot, self._about):
-                    return http_server.Response(200, page.headers, page.body)
-                return http_server.plain(404, {"error": f"no {path} here"})
+                shown = show(path, self._snapshot, self._about)
+                return shown or http_server.plain(404, {"error": f"no {path} here"})
 
     def _metrics(self, request: http_server.Request) -> http_server.Response:
         encode, kind = choose_encoder(request.headers.get("accept", ""))
@@ -243,3 +202,21 @@ class Exporter:
 def _allocated(worker: WorkerState) -> int:
     """Return how often the kubelet has asked for devices."""
     return sum(rpc.buckets[-1] for rpc in worker.rpcs if rpc.method == "Allocate")
+
+
+def show(path: str, snapshot: Snapshot, about: About) -> http_server.Response | None:
+    """Return the status as a GET of *path* shows it; None for a path that shows nothing of it."""
+    match path:
+        case "/status":
+            body = msgspec.json.encode(_status(snapshot, about)) + b"\n"
+            return http_server.Response(200, (("Content-Type", "application/json"),), body)
+        case "/":
+            kind, body = "text/html; charset=utf-8", page(_status(snapshot, about)).encode()
+            headers = (("Content-Type", kind), ("Content-Security-Policy", POLICY))
+            return http_server.Response(200, headers, body)
+        case _:
+            return None
+
+
+def _status(snapshot: Snapshot, about: About) -> Status:
+    return status(snapshot, about, time.monotonic(), time.time())

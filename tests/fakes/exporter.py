@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from supervisor.exporter import pages
+from supervisor.exporter import main
 from tests.fakes import showcase
 
 Answer = tuple[int, bytes, tuple[tuple[str, str], ...]]
@@ -15,8 +15,8 @@ Answer = tuple[int, bytes, tuple[tuple[str, str], ...]]
 def busy(path: str) -> Answer:
     """Answer as the exporter of a busy node does."""
     known = showcase.snapshot(time.monotonic(), time.time())
-    answer = pages.answer(path, known, showcase.ABOUT)
-    return (200, answer.body, answer.headers) if answer else (404, b"", ())
+    answer = main.show(path, known, showcase.ABOUT)
+    return (200, answer.body, tuple(answer.headers)) if answer else (404, b"", ())
 
 
 @contextlib.contextmanager

@@ -34,7 +34,7 @@ from supervisor.compose import compose, endpoint
 from supervisor.config import naming
 from supervisor.config.options import OPTIONS
 from supervisor.config.settings import SOCKET_PATH_LIMIT, Settings, SettingsError, load
-from supervisor.exporter import pages
+from supervisor.exporter.main import show
 from supervisor.exporter.pod_resources import allocations
 from supervisor.exporter.samples import samples
 from tests.fakes import showcase
@@ -242,7 +242,7 @@ def pod_resources(data: bytes) -> None:
         held.devices.add(resource_name=name, device_ids=devices)
     known = replace(known, allocations=allocations(answer, names))
     for path in ("/status", "/"):
-        assert pages.answer(path, known, showcase.ABOUT)
+        assert show(path, known, showcase.ABOUT)
     shown = [(one.name, one.labels) for one in samples(known, showcase.ABOUT, {}, 100.0, 1e9)]
     assert len(shown) == len(set(shown))
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import msgspec
 from msgspec import inspect
 
-from supervisor.exporter import pages
+from supervisor.exporter.main import show
 from supervisor.status import report
 from supervisor.status.snapshot import Snapshot
 from tests.fakes import showcase
@@ -58,7 +58,7 @@ def test_the_names_of_the_fields() -> None:
 
 def test_every_field_is_always_there() -> None:
     """What is not known is null: a script never has to ask whether there is such a field."""
-    answer = pages.answer("/status", Snapshot(), showcase.ABOUT)
+    answer = show("/status", Snapshot(), showcase.ABOUT)
     assert answer is not None
     told = msgspec.json.decode(answer.body)
     assert list(told) == FIELDS[""].split()
@@ -75,7 +75,7 @@ def test_every_field_is_always_there() -> None:
 
 def test_the_json_of_a_busy_node() -> None:
     """The JSON holds what the status holds, and names states and reasons as metrics do."""
-    answer = pages.answer("/status", showcase.snapshot(50.0, 1_700_000_000.0), showcase.ABOUT)
+    answer = show("/status", showcase.snapshot(50.0, 1_700_000_000.0), showcase.ABOUT)
     assert answer is not None
     told = msgspec.json.decode(answer.body)
     read = msgspec.json.decode(answer.body, type=report.Status)
@@ -91,4 +91,4 @@ def test_the_json_of_a_busy_node() -> None:
 def test_other_paths() -> None:
     """Nothing but the page and the JSON is answered."""
     for path in ("/status/", "//", "/index.html", ""):
-        assert pages.answer(path, Snapshot(), showcase.ABOUT) is None
+        assert show(path, Snapshot(), showcase.ABOUT) is None
