@@ -57,7 +57,7 @@ class NothingThereError(CdiError):
 
 
 @dataclass(frozen=True, slots=True)
-class Spec:
+class CdiSpec:
     """A specification to write."""
 
     mode: str
@@ -66,24 +66,27 @@ class Spec:
 
 
 @dataclass(frozen=True, slots=True)
-class Roots:
+class DriverRoots:
     """Where the driver and the folder dev of its devices are, as this process sees it."""
 
     driver: str
     dev: str
 
 
-def specs(settings: CdiSettings) -> tuple[Spec, ...]:
+def specs(settings: CdiSettings) -> tuple[CdiSpec, ...]:
     """Return the specifications to write, that of the GPUs first."""
     classes = [(GPUS, settings.device_class)]
     classes += [(mode, CLASSES.get(mode, mode)) for mode in settings.modes]
     folder, vendor = Path(settings.spec_folder), settings.vendor
     return tuple(
-        Spec(mode, f"{vendor}/{name}", folder / f"{vendor}-{name}.json") for mode, name in classes
+        CdiSpec(mode, f"{vendor}/{name}", folder / f"{vendor}-{name}.json")
+        for mode, name in classes
     )
 
 
-def generation(tool: str, settings: CdiSettings, spec: Spec, here: Roots, to: Path) -> list[str]:
+def generation(
+    tool: str, settings: CdiSettings, spec: CdiSpec, here: DriverRoots, to: Path
+) -> list[str]:
     """Return the command that writes *spec* to the file *to*."""
     vendor, _, name = spec.kind.partition("/")
     return [
@@ -110,7 +113,7 @@ def rewriting(tool: str, source: str, target: str, file: Path) -> list[str]:
     ]
 
 
-def rewrites(settings: CdiSettings, here: Roots) -> tuple[tuple[str, str], ...]:
+def rewrites(settings: CdiSettings, here: DriverRoots) -> tuple[tuple[str, str], ...]:
     """Return which roots to replace, and by which, so that the paths are the host's."""
     driver = (os.path.normpath(here.driver), os.path.normpath(settings.driver_root))
     pairs = [driver]
@@ -163,7 +166,7 @@ def write_all(
     return tuple(spec.kind for spec in wanted if _is_written(toolkit, spec))
 
 
-def _is_written(toolkit: "Toolkit", spec: Spec) -> bool:
+def _is_written(toolkit: "Toolkit", spec: CdiSpec) -> bool:
     file = str(spec.path)
     try:
         changed = toolkit.write(spec)
@@ -188,12 +191,12 @@ def find_tool(settings: CdiSettings) -> str | None:
     return next(filter(None, map(shutil.which, places)), None)
 
 
-def roots_here(settings: CdiSettings) -> Roots:
+def roots_here(settings: CdiSettings) -> DriverRoots:
     """Return the roots as this process sees them: the host's unless they are mounted for it."""
     mounted = settings.container_driver_root
     if mounted == "/" or not Path(mounted).is_dir():
-        return Roots(settings.driver_root, settings.dev_root)
-    return Roots(mounted, mounted if Path(mounted, "dev").is_dir() else "/")
+        return DriverRoots(settings.driver_root, settings.dev_root)
+    return DriverRoots(mounted, mounted if Path(mounted, "dev").is_dir() else "/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,11 +205,11 @@ class Toolkit:
 
     tool: str
     settings: CdiSettings
-    here: Roots
+    here: DriverRoots
     limit: float
     deadline: float
 
-    def write(self, spec: Spec) -> bool:
+    def write(self, spec: CdiSpec) -> bool:
         """Put *spec* in its place and return True, or False when it is there already."""
         _prepare(spec.path.parent)
         work = spec.path.with_name(f".{spec.path.stem}.work")
@@ -223,7 +226,7 @@ class Toolkit:
             shutil.rmtree(work, ignore_errors=True)
         return True
 
-    def _make(self, spec: Spec, made: Path) -> None:
+    def _make(self, spec: CdiSpec, made: Path) -> None:
         self._run(generation(self.tool, self.settings, spec, self.here, made), made.parent)
         for source, target in rewrites(self.settings, self.here):
             self._run(rewriting(self.tool, source, target, made), made.parent)

@@ -57,7 +57,7 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Roots:
+class SystemRoots:
     """Where the kernel shows its devices."""
 
     sysfs: Path = Path("/sys")
@@ -66,7 +66,7 @@ class Roots:
     """Below which there is dev/."""
 
 
-def take(nvml: Nvml, roots: Roots) -> Found:
+def take(nvml: Nvml, roots: SystemRoots) -> Found:
     """Enumerate the node."""
     capabilities = device_nodes.capabilities(roots.procfs)
     gpus: list[Gpu] = []
@@ -100,7 +100,7 @@ def bound(sysfs: Path) -> frozenset[str]:
     return frozenset(name for name in names if ":" in name)
 
 
-def again(nvml: Nvml, before: Found, roots: Roots) -> Found:
+def again(nvml: Nvml, before: Found, roots: SystemRoots) -> Found:
     """Return what is on the node now, by the handles of *before*: MIG instances come and go.
 
     A GPU that came is not seen by a process that has initialised the library before.

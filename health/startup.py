@@ -39,14 +39,14 @@ class Start:
 
     nvml: Nvml
     found: inventory.Found
-    roots: inventory.Roots
+    roots: inventory.SystemRoots
     bound: frozenset[str]
     """The PCI places of the driver's devices, as they were just before they were enumerated."""
 
 
 def start(settings: MonitorSettings, ledger: Ledger) -> Start:
     """Find what is on the node; NotReadyError where the driver does not let us."""
-    roots = inventory.Roots(*map(Path, (settings.sysfs, settings.procfs, settings.dev_root)))
+    roots = inventory.SystemRoots(*map(Path, (settings.sysfs, settings.procfs, settings.dev_root)))
     bound = inventory.bound(roots.sysfs)
     try:
         binding = importlib.import_module(settings.binding).load(settings.binding_argument)

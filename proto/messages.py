@@ -228,7 +228,7 @@ RPC_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 
 """Seconds; an admission waits for two such calls."""
 
 
-class State(msgspec.Struct, frozen=True, tag=True, kw_only=True):
+class SenderState(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     """What every message on the bus bears."""
 
     version: int = VERSION
@@ -241,7 +241,7 @@ class State(msgspec.Struct, frozen=True, tag=True, kw_only=True):
         return self.epoch, self.sequence
 
 
-class NodeState(State, frozen=True, tag=True, kw_only=True):
+class NodeState(SenderState, frozen=True, tag=True, kw_only=True):
     """The node as the health monitor sees it."""
 
     inventory: Inventory
@@ -252,7 +252,7 @@ class NodeState(State, frozen=True, tag=True, kw_only=True):
     """Whether the state folder took what is known; if not, a restart would forget it."""
 
 
-class WorkerState(State, frozen=True, tag=True, kw_only=True):
+class WorkerState(SenderState, frozen=True, tag=True, kw_only=True):
     """What one worker advertises and how it stands with the kubelet."""
 
     resource: str
@@ -276,7 +276,7 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(NodeState | WorkerState)
 
 
-def encode(state: State) -> bytes:
+def encode(state: SenderState) -> bytes:
     """Return *state* as it goes over the bus."""
     return _encoder.encode(state)
 

@@ -36,7 +36,7 @@ class AdmissionError(Exception):
 
 
 @dataclass(slots=True)
-class Resource:
+class RegisteredResource:
     """A registered resource, as the kubelet keeps it."""
 
     name: str
@@ -76,7 +76,7 @@ class Kubelet(RegistrationServicer):
         self.socket = folder / "kubelet.sock"
         self.pod_resources = folder.parent / "pod-resources.sock"
         self.habits = habits
-        self.resources: dict[str, Resource] = {}
+        self.resources: dict[str, RegisteredResource] = {}
         self.registrations = 0
         self._folder = folder
         self._server: grpc.aio.Server | None = None
@@ -137,7 +137,7 @@ class Kubelet(RegistrationServicer):
         name, stub = request.resource_name, DevicePluginStub(channel)
         asks = self.habits.asks_options
         options = await stub.GetDevicePluginOptions(api.Empty()) if asks else request.options
-        resource = Resource(name, request.endpoint, stub, channel, options)
+        resource = RegisteredResource(name, request.endpoint, stub, channel, options)
         if (before := self.resources.get(name)) and before.watch:
             self._replaced.add(before.watch)
             before.watch.add_done_callback(self._replaced.discard)
@@ -145,7 +145,7 @@ class Kubelet(RegistrationServicer):
         self.registrations += 1
         resource.watch = asyncio.create_task(self._watch(resource))
 
-    async def _watch(self, resource: Resource) -> None:
+    async def _watch(self, resource: RegisteredResource) -> None:
         """Take in the plugin's lists until its stream ends, or our own channel is closed."""
         try:
             with contextlib.suppress(grpc.aio.AioRpcError):
@@ -153,14 +153,14 @@ class Kubelet(RegistrationServicer):
         finally:
             await self._disconnect(resource)
 
-    async def _take_lists(self, resource: Resource) -> None:
+    async def _take_lists(self, resource: RegisteredResource) -> None:
         async for message in resource.stub.ListAndWatch(api.Empty()):
             resource.devices = {device.ID: device.health for device in message.devices}
             resource.numa = {d.ID: tuple(n.ID for n in d.topology.nodes) for d in message.devices}
             resource.lists += 1
             await self._tell()
 
-    async def _disconnect(self, resource: Resource) -> None:
+    async def _disconnect(self, resource: RegisteredResource) -> None:
         current = self.resources.get(resource.name, resource)
         ended = current if self.habits.knows_by_name else resource
         ended.connected = False
@@ -211,7 +211,9 @@ class Kubelet(RegistrationServicer):
         self._held[pod] = Admitted(name, tuple(sorted(ids)), dict(answer.envs), cdi)
         return self._held[pod]
 
-    async def _preferred(self, resource: Resource, free: list[str], count: int) -> list[str]:
+    async def _preferred(
+        self, resource: RegisteredResource, free: list[str], count: int
+    ) -> list[str]:
         request = api.ContainerPreferredAllocationRequest(
             available_deviceIDs=free, allocation_size=count
         )
@@ -231,7 +233,7 @@ class Kubelet(RegistrationServicer):
         del self._held[pod]
 
 
-async def _forget(resource: Resource) -> None:
+async def _forget(resource: RegisteredResource) -> None:
     if resource.watch:
         resource.watch.cancel()
         await asyncio.gather(resource.watch, return_exceptions=True)

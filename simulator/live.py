@@ -10,7 +10,16 @@ from pathlib import Path
 import msgspec
 from msgspec.structs import replace
 
-from simulator.node import APPLICATIONS, PROFILE, RESET, Gpu, Live, Node, NodeError, capabilities
+from simulator.node import (
+    APPLICATIONS,
+    PROFILE,
+    RESET,
+    Live,
+    NodeError,
+    SimulatedGpu,
+    SimulatedNode,
+    capabilities,
+)
 
 LIVE_FILE = "simulated-node.json"
 
@@ -23,7 +32,7 @@ class LiveNode:
         self.sysfs = folder / "sysfs"
         self.procfs = folder / "procfs"
 
-    def start(self, node: Node) -> None:
+    def start(self, node: SimulatedNode) -> None:
         """Set the node up; one that was here before keeps its faults."""
         self._change(lambda live: live if live and live.node == node else Live(node))
 
@@ -41,7 +50,7 @@ class LiveNode:
     def xid(self, place: int, code: int, mig: int | None = None) -> None:
         """Let an Xid happen on a GPU, or on the MIG instance at the place *mig* of it."""
 
-        def happen(live: Live, gpu: Gpu) -> Live:
+        def happen(live: Live, gpu: SimulatedGpu) -> Live:
             if mig is not None and not 0 <= mig < len(gpu.mig or ()):
                 raise NodeError(f"cannot find MIG instance {mig} on GPU {place}")
             after = live if code in APPLICATIONS else _asking(live, gpu, RESET)
@@ -74,7 +83,7 @@ class LiveNode:
     def fail_memory(self, place: int) -> None:
         """Let a memory error happen that cannot be corrected."""
 
-        def happen(live: Live, gpu: Gpu) -> Live:
+        def happen(live: Live, gpu: SimulatedGpu) -> Live:
             errors = {**live.errors, gpu.uuid: live.errors.get(gpu.uuid, 0) + 1}
             return replace(_asking(live, gpu, RESET), errors=errors)
 
@@ -83,7 +92,7 @@ class LiveNode:
     def reset(self, place: int) -> None:
         """Reset a GPU: it answers, nothing is wrong with it any more and no recovery is due."""
 
-        def start_anew(live: Live, gpu: Gpu) -> Live:
+        def start_anew(live: Live, gpu: SimulatedGpu) -> Live:
             gone = {gpu.uuid}
             return replace(
                 live,
@@ -111,7 +120,7 @@ class LiveNode:
             if not PROFILE.fullmatch(profile):
                 raise NodeError(f'cannot make a MIG instance "{profile}": write one like 1g.10gb')
 
-        def change(live: Live, gpu: Gpu) -> Live:
+        def change(live: Live, gpu: SimulatedGpu) -> Live:
             if gpu.mig is None:
                 raise NodeError(f"cannot make MIG instances on GPU {place}: MIG mode is off")
             return replace(live, layouts={**live.layouts, gpu.uuid: profiles}).then(gpu)
@@ -123,7 +132,7 @@ class LiveNode:
         self.read()  # a clear error where there is no node
         self._change(lambda live: replace(_there(live), denied=denied))
 
-    def _change_gpu(self, place: int, change: Callable[[Live, Gpu], Live]) -> None:
+    def _change_gpu(self, place: int, change: Callable[[Live, SimulatedGpu], Live]) -> None:
         def apply(live: Live | None) -> Live:
             gpus = live.gpus if live else ()
             if live is None or not 0 <= place < len(gpus):
@@ -167,7 +176,7 @@ class LiveNode:
         minors.write_text("config 1\nmonitor 2\n" + "".join(capabilities(live.gpus)))
 
 
-def _asking(live: Live, gpu: Gpu, action: int) -> Live:
+def _asking(live: Live, gpu: SimulatedGpu, action: int) -> Live:
     return replace(live, actions={**live.actions, gpu.uuid: action})
 
 

@@ -37,7 +37,7 @@ class NodeError(Exception):
     """A node, or a change to it, that makes no sense; the message is one line."""
 
 
-class Gpu(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+class SimulatedGpu(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     """A GPU in the node file."""
 
     uuid: str = ""
@@ -57,7 +57,7 @@ class Gpu(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=Tru
         return f"MIG-{uuid.uuid5(uuid.UUID(self.uuid.removeprefix('GPU-')), str(place))}"
 
 
-class Link(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class SimulatedLink(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How two GPUs are connected."""
 
     between: tuple[int, int]
@@ -65,16 +65,18 @@ class Link(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     nvlinks: int = 0
 
 
-class Node(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+class SimulatedNode(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     """The node file."""
 
-    gpus: tuple[Gpu, ...]
+    gpus: tuple[SimulatedGpu, ...]
     driver_version: str = "580.95.05"
-    links: tuple[Link, ...] = ()
+    links: tuple[SimulatedLink, ...] = ()
 
-    def peers(self) -> dict[str, list[tuple[Gpu, Link]]]:
+    def peers(self) -> dict[str, list[tuple[SimulatedGpu, SimulatedLink]]]:
         """Return the GPUs to which each one is connected, by UUID."""
-        found: dict[str, list[tuple[Gpu, Link]]] = {gpu.uuid: [] for gpu in self.gpus}
+        found: dict[str, list[tuple[SimulatedGpu, SimulatedLink]]] = {
+            gpu.uuid: [] for gpu in self.gpus
+        }
         for link in self.links:
             first, second = (self.gpus[place] for place in link.between)
             found[first.uuid].append((second, link))
@@ -97,7 +99,7 @@ class Event(msgspec.Struct, frozen=True):
 class Live(msgspec.Struct, frozen=True):
     """The live node: what is there, what is wrong with it, what happened lately."""
 
-    node: Node
+    node: SimulatedNode
     layouts: dict[str, tuple[str, ...]] = {}
     """Profiles of the MIG instances of GPUs that were parted anew, by UUID."""
     removed: frozenset[str] = frozenset()
@@ -118,26 +120,28 @@ class Live(msgspec.Struct, frozen=True):
     events: tuple[Event, ...] = ()
 
     @property
-    def gpus(self) -> tuple[Gpu, ...]:
+    def gpus(self) -> tuple[SimulatedGpu, ...]:
         """The node's GPUs, also those that were taken out, with the MIG instances they have now."""
         return tuple(replace(g, mig=self.layouts.get(g.uuid, g.mig)) for g in self.node.gpus)
 
-    def then(self, gpu: Gpu, xid: int | None = None, mig: int | None = None) -> "Live":
+    def then(self, gpu: SimulatedGpu, xid: int | None = None, mig: int | None = None) -> "Live":
         """Return this after an event."""
         number = self.happened + 1
         events = (*self.events, Event(number, gpu.uuid, xid, mig))[-EVENTS_KEPT:]
         return replace(self, happened=number, events=events)
 
 
-def default_node() -> Node:
+def default_node() -> SimulatedNode:
     """Return 8 x H100 80GB on two NUMA nodes, connected by NVLink as in a DGX."""
     pairs = [(first, second) for first in range(8) for second in range(first + 1, 8)]
     levels = {True: LinkLevel.NODE, False: LinkLevel.SYS}
-    links = tuple(Link((a, b), levels[a // 4 == b // 4], nvlinks=18) for a, b in pairs)
-    return complete(Node(tuple(Gpu(numa_node=place // 4) for place in range(8)), links=links))
+    links = tuple(SimulatedLink((a, b), levels[a // 4 == b // 4], nvlinks=18) for a, b in pairs)
+    return complete(
+        SimulatedNode(tuple(SimulatedGpu(numa_node=place // 4) for place in range(8)), links=links)
+    )
 
 
-def complete(node: Node) -> Node:
+def complete(node: SimulatedNode) -> SimulatedNode:
     """Return *node* with the defaults of each GPU's place; NodeError if it makes no sense."""
     gpus = tuple(_complete(place, gpu) for place, gpu in enumerate(node.gpus))
     for key, values in (
@@ -153,7 +157,7 @@ def complete(node: Node) -> Node:
     return replace(node, gpus=gpus)
 
 
-def _complete(place: int, gpu: Gpu) -> Gpu:
+def _complete(place: int, gpu: SimulatedGpu) -> SimulatedGpu:
     uuid = gpu.uuid or f"GPU-00000000-0000-0000-0000-{place:012x}"
     bus = (gpu.pci_bus_id or f"0000:{place + 1:02x}:00.0").lower()
     if not UUID.fullmatch(uuid):
@@ -174,7 +178,7 @@ def _complete(place: int, gpu: Gpu) -> Gpu:
     return replace(gpu, uuid=uuid, pci_bus_id=bus)
 
 
-def capabilities(gpus: Iterable[Gpu]) -> Iterator[str]:
+def capabilities(gpus: Iterable[SimulatedGpu]) -> Iterator[str]:
     """Yield the lines of the driver's mig-minors file."""
     numbers = itertools.count(3)
     for place, gpu in enumerate(gpus):

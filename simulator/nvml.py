@@ -25,7 +25,7 @@ from simulator.handles import (
     NVMLError,
 )
 from simulator.live import LiveNode
-from simulator.node import FIRST_GI, PROFILE, Gpu, Link, Live
+from simulator.node import FIRST_GI, PROFILE, Live, SimulatedGpu, SimulatedLink
 
 LEVELS = {
     LinkLevel.SAME: 0,
@@ -50,8 +50,8 @@ class Seen:
 
     version: tuple[int, int]
     live: Live
-    gpus: tuple[Gpu, ...]
-    peers: dict[str, list[tuple[Gpu, Link]]]
+    gpus: tuple[SimulatedGpu, ...]
+    peers: dict[str, list[tuple[SimulatedGpu, SimulatedLink]]]
     """The GPUs to which the node file connects each one, by UUID."""
 
 
@@ -98,7 +98,7 @@ class Binding:
     def _live(self) -> Live:
         return self._seen().live
 
-    def _gpu(self, handle: GpuHandle | MigHandle) -> Gpu:
+    def _gpu(self, handle: GpuHandle | MigHandle) -> SimulatedGpu:
         while handle.uuid in (seen := self._seen()).live.hung:
             with _notice(self._store.path.parent) as notice:
                 self._wait_for_change(notice, seen, None)
@@ -109,7 +109,7 @@ class Binding:
             raise NVMLError(GPU_IS_LOST)
         return next(gpu for gpu in seen.gpus if gpu.uuid == handle.uuid)
 
-    def _physical(self, handle: GpuHandle | MigHandle) -> Gpu:
+    def _physical(self, handle: GpuHandle | MigHandle) -> SimulatedGpu:
         gpu = self._gpu(handle)
         if isinstance(handle, MigHandle):
             raise NVMLError(NOT_SUPPORTED)
@@ -202,7 +202,7 @@ class Binding:
         )
         return LEVELS[next(paths, LinkLevel.SYS)]
 
-    def _nvlinks(self, handle: GpuHandle) -> list[Gpu | None]:
+    def _nvlinks(self, handle: GpuHandle) -> list[SimulatedGpu | None]:
         """Return the peer of each active NVLink; None for a switch, as between many GPUs."""
         links = self._seen().peers[self._physical(handle).uuid]
         peers = [(peer, link.nvlinks) for peer, link in links]

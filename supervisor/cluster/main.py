@@ -18,8 +18,8 @@ from proto.control import Labelled, Unknown
 from supervisor.cluster import node_condition, node_events
 from supervisor.cluster.apiserver import ApiServer, TroubleError, stamp
 from supervisor.cluster.backoff import Backoff
-from supervisor.cluster.node_condition import Condition
-from supervisor.cluster.node_events import Outbox, Telling, View
+from supervisor.cluster.node_condition import NodeCondition
+from supervisor.cluster.node_events import NodeView, Outbox, Telling
 
 HEARTBEAT = 300.0
 """Seconds after which a condition is told again that has not changed."""
@@ -46,7 +46,7 @@ class Cluster:
         self._channel = channel
         self._boot_id = BOOT_ID.read_text().strip()
         self._api = ApiServer(settings.node)
-        self._view: View | None = None
+        self._view: NodeView | None = None
         self._outbox = Outbox()
         self._news = asyncio.Event()
         """There is something to tell by an Event."""
@@ -80,7 +80,7 @@ class Cluster:
         async for state in bus.node_states(socket):
             self._on_view(node_events.view(state))
 
-    def _on_view(self, view: View) -> None:
+    def _on_view(self, view: NodeView) -> None:
         before, self._view = self._view, view
         self._spoken.set()
         if self._settings.events and view != before:
@@ -128,7 +128,7 @@ class Cluster:
                 backoff.went_well()
                 told, at = wanted, time.monotonic()
 
-    async def _due(self, told: Condition | None, at: float) -> Condition:
+    async def _due(self, told: NodeCondition | None, at: float) -> NodeCondition:
         """Return the condition once it is another than was *told*, or that is long ago.
 
         Without word of the node there is no heartbeat: an old one says that nothing is known.
@@ -141,7 +141,7 @@ class Cluster:
             self._spoken.clear()
             await self._spoken.wait()
 
-    async def _tell_condition(self, wanted: Condition, told: Condition | None) -> None:
+    async def _tell_condition(self, wanted: NodeCondition, told: NodeCondition | None) -> None:
         now = stamp(time.time())
         if told is None:
             # A restart of ours is no change of the condition's, so what it says is asked for first.

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from supervisor.cluster.node_events import View
+from supervisor.cluster.node_events import NodeView
 
 TYPE = "XidCriticalError"
 """The condition's type; operators' alerts and remedies name it, as on GKE."""
@@ -12,7 +12,7 @@ MESSAGE_LIMIT = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
+class NodeCondition:
     """What the condition says, without times."""
 
     status: bool
@@ -20,19 +20,19 @@ class Condition:
     message: str
 
 
-def condition(view: View, boot_id: str) -> Condition:
+def condition(view: NodeView, boot_id: str) -> NodeCondition:
     """Return what the condition has to say; the boot's id tells which boot that holds for."""
     gpus = (f"{uuid}: {_list(gpu.fatal_xids)}" for uuid, gpu in view.gpus.items() if gpu.fatal_xids)
     found = "; ".join(gpus)
     told = f"boot {boot_id}; Xid on {found}" if found else f"boot {boot_id}; no fatal Xid"
-    return Condition(bool(found), told[:MESSAGE_LIMIT])
+    return NodeCondition(bool(found), told[:MESSAGE_LIMIT])
 
 
 def _list(xids: tuple[int, ...]) -> str:
     return ", ".join(map(str, xids))
 
 
-def patch(wanted: Condition, now: str, changed: str | None) -> dict[str, Any]:
+def patch(wanted: NodeCondition, now: str, changed: str | None) -> dict[str, Any]:
     """Return the strategic merge patch of the node's status; *changed*: when the status did.
 
     Conditions are merged by their type, so no other one is touched; what is not named stays.

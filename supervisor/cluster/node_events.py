@@ -33,7 +33,7 @@ class GpuView:
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class NodeView:
     """What is known of the node's GPUs, by UUID."""
 
     epoch: int
@@ -74,7 +74,7 @@ class Telling:
         )
 
 
-def view(state: NodeState) -> View:
+def view(state: NodeState) -> NodeView:
     """Return what concerns Events of a node's state."""
     reasons = {device.uuid: device.reasons for device in state.health}
     gpus = {}
@@ -87,10 +87,10 @@ def view(state: NodeState) -> View:
         for xid, count in counts:
             xids[xid] = xids.get(xid, 0) + count
         gpus[gpu.uuid] = GpuView(gpu.index, tuple(sorted(found)), xids)
-    return View(state.epoch, gpus)
+    return NodeView(state.epoch, gpus)
 
 
-def unknown(before: View, reason: Reason) -> View:
+def unknown(before: NodeView, reason: Reason) -> NodeView:
     """Return the view when nothing is known of any GPU any more, for this *reason*."""
     gpus = {
         uuid: replace(gpu, reasons=tuple(sorted({*gpu.reasons, reason})))
@@ -99,7 +99,7 @@ def unknown(before: View, reason: Reason) -> View:
     return replace(before, gpus=gpus)
 
 
-def decide(before: View | None, after: View, now: float) -> tuple[Telling, ...]:
+def decide(before: NodeView | None, after: NodeView, now: float) -> tuple[Telling, ...]:
     """Return what to tell of the step from one view to the next; None: nothing is known before."""
     tellings: list[Telling] = []
     for uuid, gpu in after.gpus.items():

@@ -20,7 +20,7 @@ from proto.control import ExitCode
 from supervisor.commands.ask import AskError
 from supervisor.runtime_folder import URL_FILE
 from supervisor.status import wording
-from supervisor.status.report import Device, Gpu, Resource, Status
+from supervisor.status.report import DeviceStatus, GpuStatus, ResourceStatus, Status
 
 PATIENCE = 5.0
 """Seconds for an answer; the exporter needs milliseconds."""
@@ -148,13 +148,13 @@ def _table(head: Iterable[str]) -> Table:
     return table
 
 
-def _devices(gpu: Gpu) -> Iterator[tuple[str, Device]]:
+def _devices(gpu: GpuStatus) -> Iterator[tuple[str, DeviceStatus]]:
     yield str(gpu.index), gpu
     for instance in gpu.instances:
         yield f"{gpu.index}:{instance.place}", instance
 
 
-def _gpus(gpus: Iterable[Gpu], now: float) -> Table:
+def _gpus(gpus: Iterable[GpuStatus], now: float) -> Table:
     table = _table(("GPU", "UUID", "state", "for", "resource", "used", "held by"))
     for gpu in gpus:
         first, *more = list(_shares(gpu)) or [("", "", "")]
@@ -167,7 +167,7 @@ def _gpus(gpus: Iterable[Gpu], now: float) -> Table:
     return table
 
 
-def _condition(name: str, device: Device, now: float) -> tuple[Text, ...]:
+def _condition(name: str, device: DeviceStatus, now: float) -> tuple[Text, ...]:
     state = wording.state(device)
     since = "" if device.since is None else wording.ago(now - device.since)
     return (
@@ -178,7 +178,7 @@ def _condition(name: str, device: Device, now: float) -> tuple[Text, ...]:
     )
 
 
-def _shares(gpu: Gpu) -> Iterator[tuple[str, str, str]]:
+def _shares(gpu: GpuStatus) -> Iterator[tuple[str, str, str]]:
     """Yield what is advertised of a GPU, and one line more for each further holder."""
     held = wording.by_resource(gpu.holders or ())
     for share in gpu.resources or ():
@@ -195,7 +195,7 @@ def _names(claims: Iterable[wording.Claim]) -> list[str]:
     return [f"{one.container} ({one.devices})" for one in claims]
 
 
-def _resources(resources: Iterable[Resource]) -> Table:
+def _resources(resources: Iterable[ResourceStatus]) -> Table:
     table = _table(("resource", "healthy", "used", "kubelet"))
     for one in resources:
         healthy = f"{wording.number(one.healthy)} of {wording.number(one.devices)}"

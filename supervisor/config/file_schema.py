@@ -195,7 +195,7 @@ class RecoverySection(_Section, frozen=True):
     """Proofs in a row."""
 
 
-class Health(_Section, frozen=True):
+class HealthSection(_Section, frozen=True):
     """`health`."""
 
     stale_after: Seconds = Seconds(10)
@@ -220,7 +220,7 @@ class Configuration(_Section, frozen=True):
     resources: Resources = Resources()
     sharing: Sharing = Sharing()
     imex: Imex = Imex()
-    health: Health = Health()
+    health: HealthSection = HealthSection()
 
 
 def decode(kind: type, value: object) -> object:

@@ -13,7 +13,7 @@ import msgspec
 
 from health import xid_policy
 from proto.worker import DeviceListStrategy
-from simulator.node import Node, NodeError, complete
+from simulator.node import NodeError, SimulatedNode, complete
 from supervisor import logs
 from supervisor.config import naming, read_file, sharing
 from supervisor.config.choose_file import Choice, Wish
@@ -21,7 +21,7 @@ from supervisor.config.explain import explain
 from supervisor.config.file_schema import Configuration, Pattern, XidRule, decode, plain
 from supervisor.config.option import Option
 from supervisor.config.options import OPTIONS
-from supervisor.config.service_options import Service, choose_file, configuration_file
+from supervisor.config.service_options import ServiceOptions, choose_file, configuration_file
 
 SOCKET_PATH_LIMIT = 107
 """Bytes of a unix socket's path on Linux, without its final NUL."""
@@ -53,12 +53,12 @@ class Settings:
     """Everything that `run` goes by."""
 
     configuration: Configuration
-    service: Service
+    service: ServiceOptions
     shares: sharing.Shares
     """How resources are shared, from `--resource-config` and the file."""
     address: tuple[str, int]
     """Host and port of the exporter."""
-    node: Node | None
+    node: SimulatedNode | None
     """The simulated node to serve instead of the real one."""
     xids: xid_policy.Wishes
     """What the operator says about Xids, from the file and the environment."""
@@ -93,7 +93,7 @@ def load(
     given: dict[str, Any] = {}
     for path, value in values.items():
         _put(given, path.split("."), value)
-    service = msgspec.convert(given.pop("service", {}), Service)
+    service = msgspec.convert(given.pop("service", {}), ServiceOptions)
     chosen = _choose(service, wish)
     content = _read_file(configuration_file(service, chosen))
     sources = {**dict.fromkeys(_leaves(content), "file"), **sources}
@@ -138,7 +138,7 @@ def _parse(option: Option, name: str, text: str) -> object:
         raise SettingsError(f'cannot use {name}="{text}": {error}') from error
 
 
-def _choose(service: Service, wish: Wish) -> Choice:
+def _choose(service: ServiceOptions, wish: Wish) -> Choice:
     try:
         return choose_file(service, wish)
     except ValueError as error:
@@ -183,7 +183,7 @@ def _convert(content: Mapping[str, Any]) -> Configuration:
         raise SettingsError(f"cannot use {explain(error, Configuration)}") from error
 
 
-def _check(configuration: Configuration, service: Service) -> None:
+def _check(configuration: Configuration, service: ServiceOptions) -> None:
     """Refuse what each value alone allows, but not together or not here."""
     if configuration.sharing.mps is not None:
         both = configuration.sharing.time_slicing is not None
@@ -214,7 +214,7 @@ def _check_names(key: str, patterns: Iterable[Pattern]) -> None:
             raise SettingsError(f"cannot use resources.{key}[{place}].name: {error}") from error
 
 
-def _check_paths(service: Service) -> None:
+def _check_paths(service: ServiceOptions) -> None:
     """Refuse folders without a name, and such in which a socket's path would be too long."""
     folders = {
         "--runtime-dir": service.runtime_dir,
@@ -252,7 +252,7 @@ def _xids(
     return xid_policy.Wishes(file, disabled, enabled), first + second
 
 
-def _shares(configuration: Configuration, service: Service) -> sharing.Shares:
+def _shares(configuration: Configuration, service: ServiceOptions) -> sharing.Shares:
     try:
         by_flag = sharing.from_flag(service.resource_config)
     except ValueError as error:
@@ -268,11 +268,11 @@ def _shares(configuration: Configuration, service: Service) -> sharing.Shares:
     return by_flag | by_file
 
 
-def _node(path: str) -> Node | None:
+def _node(path: str) -> SimulatedNode | None:
     if not path:
         return None
     try:
-        return complete(read_file.read(path, "node file", Node)[1])
+        return complete(read_file.read(path, "node file", SimulatedNode)[1])
     except read_file.FileError as error:
         raise SettingsError(str(error)) from error
     except NodeError as error:

@@ -54,7 +54,7 @@ class _Conditions:
         return known.transitions if known else None
 
 
-def gpus(snapshot: Snapshot, heard_from: float) -> tuple[report.Gpu, ...] | None:
+def gpus(snapshot: Snapshot, heard_from: float) -> tuple[report.GpuStatus, ...] | None:
     """Return the GPUs; a monitor that was last heard of before *heard_from* is silent."""
     if snapshot.node is None:
         return None
@@ -72,10 +72,10 @@ def _conditions(snapshot: Snapshot, heard_from: float) -> _Conditions:
     return _Conditions(known)
 
 
-def _gpu(gpu: Gpu, snapshot: Snapshot, conditions: _Conditions) -> report.Gpu:
+def _gpu(gpu: Gpu, snapshot: Snapshot, conditions: _Conditions) -> report.GpuStatus:
     reasons, state = conditions.reasons(gpu.uuid), conditions.state(gpu.uuid)
     known = conditions.known.get(gpu.uuid)
-    return report.Gpu(
+    return report.GpuStatus(
         uuid=gpu.uuid,
         state=state,
         healthy=not reasons,
@@ -96,10 +96,10 @@ def _gpu(gpu: Gpu, snapshot: Snapshot, conditions: _Conditions) -> report.Gpu:
     )
 
 
-def _instances(gpu: Gpu, conditions: _Conditions) -> Iterator[report.Instance]:
+def _instances(gpu: Gpu, conditions: _Conditions) -> Iterator[report.InstanceStatus]:
     for instance in gpu.instances:
         reasons, state = conditions.reasons(instance.uuid), conditions.state(instance.uuid)
-        yield report.Instance(
+        yield report.InstanceStatus(
             uuid=instance.uuid,
             state=state,
             healthy=not reasons,
@@ -121,7 +121,9 @@ def _uuids(gpu: Gpu) -> Iterator[str]:
         yield instance.uuid
 
 
-def _explained(reasons: Iterable[Reason], state: DeviceState | None) -> Iterator[report.Reason]:
+def _explained(
+    reasons: Iterable[Reason], state: DeviceState | None
+) -> Iterator[report.ReasonStatus]:
     """Yield the reasons of a device in words, with what to do about each."""
     for reason in reasons:
         words, advice = ADVICE[reason.kind]
@@ -131,12 +133,12 @@ def _explained(reasons: Iterable[Reason], state: DeviceState | None) -> Iterator
             text, advice = f"{text}, {xid.name}", ACTIONS[xid.action]
         if state is DeviceState.RECOVERING and reason.kind in FAULTS:
             advice = WAIT
-        yield report.Reason(reason.kind, reason.detail, text, advice)
+        yield report.ReasonStatus(reason.kind, reason.detail, text, advice)
 
 
 def _shares(
     gpu: Gpu, snapshot: Snapshot, conditions: _Conditions
-) -> tuple[report.Share, ...] | None:
+) -> tuple[report.ShareStatus, ...] | None:
     if snapshot.service is None or snapshot.service.planned is None:
         return None
     ailing = {uuid for uuid in _uuids(gpu) if conditions.reasons(uuid)}
@@ -150,7 +152,7 @@ def _shares(
         if theirs:
             held = used(snapshot.allocations, resource, theirs)
             unhealthy = sum(count for uuid, count in theirs.items() if uuid in ailing)
-            shares.append(report.Share(resource, sum(theirs.values()), held, unhealthy))
+            shares.append(report.ShareStatus(resource, sum(theirs.values()), held, unhealthy))
     return tuple(shares)
 
 

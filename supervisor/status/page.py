@@ -10,13 +10,13 @@ from xml.etree.ElementTree import Element
 from supervisor.status import wording
 from supervisor.status.markup import Content, document, element
 from supervisor.status.report import (
-    Device,
-    Gpu,
-    Instance,
+    DeviceStatus,
+    GpuStatus,
+    InstanceStatus,
     Monitoring,
-    Reason,
-    Resource,
-    Share,
+    ReasonStatus,
+    ResourceStatus,
+    ShareStatus,
     Status,
 )
 from supervisor.status.wording import Claim
@@ -115,7 +115,7 @@ def _time(time: float, text: str) -> Element:
     return element("time", text, datetime=f"{_utc(time):%Y-%m-%dT%H:%M:%SZ}")
 
 
-def _link(gpu: Gpu) -> Element:
+def _link(gpu: GpuStatus) -> Element:
     """Return a way to the GPU's card that tells its state in passing."""
     tone = _tone(gpu)
     sign = element("span", wording.sign(tone), class_="badge")
@@ -129,7 +129,7 @@ def _link(gpu: Gpu) -> Element:
     )
 
 
-def _card(gpu: Gpu, now: float) -> Element:
+def _card(gpu: GpuStatus, now: float) -> Element:
     name = element("h3", f"GPU {gpu.index}", id=f"gpu-{gpu.index}")
     return element(
         "article",
@@ -144,13 +144,13 @@ def _card(gpu: Gpu, now: float) -> Element:
     )
 
 
-def _tone(gpu: Gpu) -> str:
+def _tone(gpu: GpuStatus) -> str:
     """Return the state that colours the card: that of an instance where only that has a fault."""
     ailing = (device for device in (gpu, *gpu.instances) if not device.healthy)
     return wording.state(next(ailing, gpu))
 
 
-def _badge(device: Device, now: float) -> Element:
+def _badge(device: DeviceStatus, now: float) -> Element:
     state = wording.state(device)
     badge = element("span", f"{wording.sign(state)} {state}", class_=f"badge {state}")
     if device.since is None:
@@ -159,7 +159,7 @@ def _badge(device: Device, now: float) -> Element:
     return element("span", badge, " ", element("span", since, class_="quiet"))
 
 
-def _facts(gpu: Gpu) -> Iterator[Element]:
+def _facts(gpu: GpuStatus) -> Iterator[Element]:
     facts = (
         gpu.model,
         gpu.pci_bus_id,
@@ -171,7 +171,7 @@ def _facts(gpu: Gpu) -> Iterator[Element]:
     return (element("span", fact) for fact in facts if fact)
 
 
-def _reasons(reasons: Iterable[Reason]) -> Element | None:
+def _reasons(reasons: Iterable[ReasonStatus]) -> Element | None:
     items = [
         element("li", element("strong", reason.text), element("span", reason.advice))
         for reason in reasons
@@ -179,7 +179,7 @@ def _reasons(reasons: Iterable[Reason]) -> Element | None:
     return element("ul", *items, class_="reasons") if items else None
 
 
-def _shares(gpu: Gpu) -> Iterator[Element]:
+def _shares(gpu: GpuStatus) -> Iterator[Element]:
     """Yield what of the GPU is advertised, each with who holds it."""
     held = wording.by_resource(gpu.holders or ())
     for share in gpu.resources or ():
@@ -189,7 +189,7 @@ def _shares(gpu: Gpu) -> Iterator[Element]:
         yield element("div", text, _holders(f"{gpu.index}-{resource}", claims), class_="share")
 
 
-def _share(index: int, share: Share, claims: list[Claim]) -> Element:
+def _share(index: int, share: ShareStatus, claims: list[Claim]) -> Element:
     used = f"{wording.number(share.used)} of {share.advertised} used"
     if share.unhealthy:
         used += f", {share.unhealthy} unhealthy"
@@ -216,7 +216,7 @@ def _holders(name: str, claims: list[Claim]) -> Element | None:
     )
 
 
-def _instances(instances: Iterable[Instance], now: float) -> Element | None:
+def _instances(instances: Iterable[InstanceStatus], now: float) -> Element | None:
     items = [
         element(
             "li",
@@ -240,7 +240,7 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Element:
     return element("table", element("thead", element("tr", *titles)), element("tbody", *lines))
 
 
-def _resources(resources: Iterable[Resource]) -> Element:
+def _resources(resources: Iterable[ResourceStatus]) -> Element:
     rows = (
         (
             one.name,

@@ -27,7 +27,7 @@ class Verdict(Struct, frozen=True):
     """Why it does not."""
 
 
-class Problem(Struct, frozen=True):
+class ProblemStatus(Struct, frozen=True):
     """Something that keeps the node from being served as configured."""
 
     kind: ProblemKind
@@ -38,7 +38,7 @@ class Problem(Struct, frozen=True):
     """Whether pods miss a resource because of it."""
 
 
-class FailedGpu(Struct, frozen=True):
+class FailedGpuStatus(Struct, frozen=True):
     """A GPU that could not be enumerated."""
 
     index: int
@@ -47,7 +47,7 @@ class FailedGpu(Struct, frozen=True):
     """What the driver answered."""
 
 
-class Node(Struct, frozen=True):
+class NodeStatus(Struct, frozen=True):
     """The node as a whole."""
 
     driver_version: str | None
@@ -60,9 +60,9 @@ class Node(Struct, frozen=True):
     """What `/livez` answers."""
     ready: Verdict
     """What `/readyz` answers."""
-    problems: tuple[Problem, ...] | None
+    problems: tuple[ProblemStatus, ...] | None
     """What keeps the node from being served as configured."""
-    failed: tuple[FailedGpu, ...] | None
+    failed: tuple[FailedGpuStatus, ...] | None
     """GPUs that could not be enumerated."""
     persisted: bool | None
     """Whether the state folder takes what is known; if not, a restart would forget it."""
@@ -70,7 +70,7 @@ class Node(Struct, frozen=True):
     """How often the monitor hung in the driver since the service's start."""
 
 
-class Reason(Struct, frozen=True):
+class ReasonStatus(Struct, frozen=True):
     """Why a device is not handed out."""
 
     kind: ReasonKind
@@ -83,7 +83,7 @@ class Reason(Struct, frozen=True):
     """What to do."""
 
 
-class Share(Struct, frozen=True):
+class ShareStatus(Struct, frozen=True):
     """What one resource has of a GPU, its MIG instances included."""
 
     resource: str
@@ -113,7 +113,7 @@ class Holder(Struct, frozen=True, order=True):
     """The id that the kubelet knows: `<uuid>`, or `<uuid>::<n>` of a replica."""
 
 
-class Device(Struct, frozen=True, kw_only=True):
+class DeviceStatus(Struct, frozen=True, kw_only=True):
     """What GPUs and MIG instances have in common."""
 
     uuid: str
@@ -122,7 +122,7 @@ class Device(Struct, frozen=True, kw_only=True):
     """Where it is between well and gone; null while the monitor is silent or ended."""
     healthy: bool
     """Whether it may be handed out."""
-    reasons: tuple[Reason, ...]
+    reasons: tuple[ReasonStatus, ...]
     """Why it is not; empty while it is healthy."""
     since: float | None
     """When it came into its state, as unix time; null: before the monitor's start."""
@@ -130,7 +130,7 @@ class Device(Struct, frozen=True, kw_only=True):
     """How often its state has changed since the node's boot."""
 
 
-class Instance(Device, frozen=True, kw_only=True):
+class InstanceStatus(DeviceStatus, frozen=True, kw_only=True):
     """A MIG instance."""
 
     place: int
@@ -145,7 +145,7 @@ class Instance(Device, frozen=True, kw_only=True):
     """Its memory."""
 
 
-class Gpu(Device, frozen=True, kw_only=True):
+class GpuStatus(DeviceStatus, frozen=True, kw_only=True):
     """A physical GPU."""
 
     index: int
@@ -164,15 +164,15 @@ class Gpu(Device, frozen=True, kw_only=True):
     """How its faults are noticed; `polling`: it is too old to report Xids."""
     mig: bool
     """Whether MIG mode is on."""
-    instances: tuple[Instance, ...]
+    instances: tuple[InstanceStatus, ...]
     """Its MIG instances."""
-    resources: tuple[Share, ...] | None
+    resources: tuple[ShareStatus, ...] | None
     """What of it and its MIG instances is advertised, by each resource whose worker has told."""
     holders: tuple[Holder, ...] | None
     """Who holds it or a part of it, one entry a device; null while the kubelet does not tell."""
 
 
-class Resource(Struct, frozen=True, kw_only=True):
+class ResourceStatus(Struct, frozen=True, kw_only=True):
     """A resource that the node offers; what its worker tells is null while it is silent."""
 
     name: str
@@ -195,7 +195,7 @@ class Resource(Struct, frozen=True, kw_only=True):
     """Whether its worker answered the last call on its own socket."""
 
 
-class Process(Struct, frozen=True):
+class ProcessStatus(Struct, frozen=True):
     """A process of the service, beside the supervisor."""
 
     name: str
@@ -208,7 +208,7 @@ class Process(Struct, frozen=True):
     """Null while there is no process."""
 
 
-class Configuration(Struct, frozen=True):
+class ConfigurationStatus(Struct, frozen=True):
     """The configuration in effect."""
 
     hash: str | None
@@ -243,17 +243,17 @@ class Status(Struct, frozen=True):
     """The version of gpu-sharing-plugin."""
     ok: bool
     """Whether the service is live and ready and every GPU and MIG instance is healthy."""
-    node: Node
+    node: NodeStatus
     """The node as a whole."""
-    gpus: tuple[Gpu, ...] | None
+    gpus: tuple[GpuStatus, ...] | None
     """The GPUs; null before the monitor has looked."""
     strays: tuple[Holder, ...] | None
     """Who holds devices that are on none of these GPUs."""
-    resources: tuple[Resource, ...] | None
+    resources: tuple[ResourceStatus, ...] | None
     """The resources that the node offers; null before the monitor has looked."""
-    processes: tuple[Process, ...] | None
+    processes: tuple[ProcessStatus, ...] | None
     """The processes of the service, beside the supervisor."""
-    configuration: Configuration | None
+    configuration: ConfigurationStatus | None
     """The configuration in effect."""
     xids: tuple[XidSeen, ...] | None
     """The Xids seen since the monitor's start."""

@@ -47,7 +47,7 @@ def status(snapshot: Snapshot, about: About, now: float, wall: float) -> report.
 
 
 def _all_healthy(
-    gpus: tuple[report.Gpu, ...] | None, resources: tuple[report.Resource, ...] | None
+    gpus: tuple[report.GpuStatus, ...] | None, resources: tuple[report.ResourceStatus, ...] | None
 ) -> bool:
     """Return whether every device is known to be healthy; a worker may plan one that is gone."""
     if gpus is None or resources is None:
@@ -58,9 +58,9 @@ def _all_healthy(
 
 def _node(
     snapshot: Snapshot, about: About, dead: tuple[str, ...], unready: tuple[str, ...]
-) -> report.Node:
+) -> report.NodeStatus:
     node, service = snapshot.node, snapshot.service
-    return report.Node(
+    return report.NodeStatus(
         driver_version=node.inventory.driver_version or None if node else None,
         backend=about.backend,
         maintenance=service.quiesced if service else None,
@@ -73,19 +73,19 @@ def _node(
     )
 
 
-def _problems(service: ServiceState | None) -> tuple[report.Problem, ...] | None:
+def _problems(service: ServiceState | None) -> tuple[report.ProblemStatus, ...] | None:
     if service is None:
         return None
-    return tuple(report.Problem(one.kind, one.text, one.fatal) for one in service.problems)
+    return tuple(report.ProblemStatus(one.kind, one.text, one.fatal) for one in service.problems)
 
 
-def _failed(node: NodeState | None) -> tuple[report.FailedGpu, ...] | None:
+def _failed(node: NodeState | None) -> tuple[report.FailedGpuStatus, ...] | None:
     if node is None:
         return None
-    return tuple(report.FailedGpu(one.index, one.error) for one in node.inventory.failed)
+    return tuple(report.FailedGpuStatus(one.index, one.error) for one in node.inventory.failed)
 
 
-def _resources(snapshot: Snapshot, heard_from: float) -> tuple[report.Resource, ...] | None:
+def _resources(snapshot: Snapshot, heard_from: float) -> tuple[report.ResourceStatus, ...] | None:
     """Return the planned resources; a worker that was last heard of before is silent."""
     if snapshot.service is None or snapshot.service.planned is None:
         return None
@@ -95,11 +95,13 @@ def _resources(snapshot: Snapshot, heard_from: float) -> tuple[report.Resource, 
     )
 
 
-def _resource(resource: str, snapshot: Snapshot, worker: WorkerState | None) -> report.Resource:
+def _resource(
+    resource: str, snapshot: Snapshot, worker: WorkerState | None
+) -> report.ResourceStatus:
     allocated = gpu_status.used(snapshot.allocations, resource)
     if worker is None:
-        return report.Resource(name=resource, allocated=allocated)
-    return report.Resource(
+        return report.ResourceStatus(name=resource, allocated=allocated)
+    return report.ResourceStatus(
         name=resource,
         devices=worker.healthy + worker.unhealthy,
         healthy=worker.healthy,
@@ -112,20 +114,22 @@ def _resource(resource: str, snapshot: Snapshot, worker: WorkerState | None) -> 
     )
 
 
-def _processes(service: ServiceState | None) -> tuple[report.Process, ...] | None:
+def _processes(service: ServiceState | None) -> tuple[report.ProcessStatus, ...] | None:
     if service is None:
         return None
     return tuple(
-        report.Process(one.name, one.state, one.restarts, one.pid or None)
+        report.ProcessStatus(one.name, one.state, one.restarts, one.pid or None)
         for one in service.processes
     )
 
 
-def _configuration(service: ServiceState | None) -> report.Configuration | None:
+def _configuration(service: ServiceState | None) -> report.ConfigurationStatus | None:
     if service is None:
         return None
     state = service.configuration
-    return report.Configuration(state.hash or None, state.loaded or None, state.problem or None)
+    return report.ConfigurationStatus(
+        state.hash or None, state.loaded or None, state.problem or None
+    )
 
 
 def _xid(seen: XidCount) -> report.XidSeen:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from proto.messages import DeviceState
-from supervisor.status.report import Device, Holder, Resource, Status
+from supervisor.status.report import DeviceStatus, Holder, ResourceStatus, Status
 
 UNKNOWN = "unknown"
 
@@ -30,7 +30,7 @@ class Claim:
     devices: int
 
 
-def state(device: Device) -> str:
+def state(device: DeviceStatus) -> str:
     """Return the word for a device's state."""
     return device.state or UNKNOWN
 
@@ -67,7 +67,7 @@ def by_resource(holders: Iterable[Holder]) -> dict[str, list[Claim]]:
     return found
 
 
-def kubelet(resource: Resource) -> str:
+def kubelet(resource: ResourceStatus) -> str:
     """Return how a resource stands with the kubelet."""
     if resource.registered is None:
         return "? unknown"

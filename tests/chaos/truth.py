@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from simulator.node import Gpu, Live
+from simulator.node import Live, SimulatedGpu
 
 GPU = "nvidia.com/gpu"
 
@@ -37,7 +37,7 @@ def expected(live: Live, service: Service) -> View:
     return view
 
 
-def is_broken(live: Live, gpu: Gpu) -> bool:
+def is_broken(live: Live, gpu: SimulatedGpu) -> bool:
     """Return whether a GPU has to be repaired before anybody may have it."""
     faulty = live.lost | live.hung | live.rows
     return gpu.uuid in faulty or bool(live.actions.get(gpu.uuid))
@@ -48,7 +48,7 @@ def broken(live: Live) -> frozenset[str]:
     return frozenset(gpu.uuid for gpu in live.gpus if is_broken(live, gpu))
 
 
-def devices(gpu: Gpu, replicas: int) -> list[tuple[str, str]]:
+def devices(gpu: SimulatedGpu, replicas: int) -> list[tuple[str, str]]:
     """Return the resource and the id of each device on a GPU, by MIG strategy `mixed`."""
     if gpu.mig is not None:
         names = [re.sub(r"[^a-z0-9.]", ".", profile) for profile in gpu.mig]

@@ -16,7 +16,7 @@ from proto.control import Inventoried, Stop
 from proto.monitor import MonitorSettings
 from proto.paths import Paths
 from simulator.live import LiveNode
-from simulator.node import Node
+from simulator.node import SimulatedNode
 from tests.fakes.service import PATIENCE
 from tests.fakes.toolkit import NAME, Host
 
@@ -254,7 +254,7 @@ def test_a_node_without_gpus_to_specify_is_an_error(host: Host) -> None:
 def test_the_specification_is_there_before_the_inventory(host: Host) -> None:
     """The monitor reports no GPU before the name that it is handed out under is written."""
     node = LiveNode(host.folder)
-    node.start(msgspec.convert({"gpus": [{}]}, Node))
+    node.start(msgspec.convert({"gpus": [{}]}, SimulatedNode))
     bus = f"{host.folder}/health.ipc"
     settings = MonitorSettings(
         Paths(

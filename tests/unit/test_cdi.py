@@ -18,7 +18,7 @@ SETTINGS = CdiSettings(
     dev_root="/",
     container_driver_root="/driver-root",
 )
-HERE = cdi.Roots("/driver-root", "/driver-root")
+HERE = cdi.DriverRoots("/driver-root", "/driver-root")
 LOST = b'NAME:\n   nvidia-ctk\ntime="2026" level=error msg="no \\"GPU-1\\": lost"\n'
 
 
@@ -47,7 +47,7 @@ def test_everything_configured_is_on_the_command_line() -> None:
         feature_flags=("disable-nvsandboxutils", "no-additional-gids-for-device-nodes"),
         disabled_hooks=("chmod", "enable-cuda-compat"),
     )
-    here = cdi.Roots("/driver-root", "/")
+    here = cdi.DriverRoots("/driver-root", "/")
     spec = cdi.specs(settings)[0]
 
     assert cdi.generation("/bin/ctk", settings, spec, here, Path("/w/spec.json")) == [
@@ -107,7 +107,7 @@ def test_roots_are_the_hosts_in_the_end(
     """Each root that differs is replaced, the device nodes' before the one that contains it."""
     settings = msgspec.structs.replace(SETTINGS, driver_root=host_driver, dev_root=host_dev)
 
-    assert list(cdi.rewrites(settings, cdi.Roots(driver, dev))) == expected
+    assert list(cdi.rewrites(settings, cdi.DriverRoots(driver, dev))) == expected
 
 
 @pytest.mark.parametrize(

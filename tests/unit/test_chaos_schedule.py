@@ -7,14 +7,14 @@ from random import Random
 import pytest
 from msgspec.structs import replace
 
-from simulator.node import Gpu, Live, Node, complete
+from simulator.node import Live, SimulatedGpu, SimulatedNode, complete
 from tests.chaos import truth
 from tests.chaos.kinds import Kind
 from tests.chaos.schedule import schedule
 from tests.chaos.world import World
 
 FIRST, SECOND = (f"GPU-00000000-0000-0000-0000-{place:012x}" for place in range(2))
-LIVE = Live(complete(Node((Gpu(), Gpu(mig=("1g.10gb", "1g.10gb+me"))))))
+LIVE = Live(complete(SimulatedNode((SimulatedGpu(), SimulatedGpu(mig=("1g.10gb", "1g.10gb+me"))))))
 PARTS = tuple(LIVE.gpus[1].mig_uuid(place) for place in range(2))
 WELL = truth.Service(replicas=2, quiesced=False)
 

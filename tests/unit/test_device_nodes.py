@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from health import device_nodes
-from health.inventory import Roots, take
+from health.inventory import SystemRoots, take
 from health.nvml import Nvml
 from proto.messages import Inventory
 from simulator.live import LiveNode
-from simulator.node import Gpu, Node, complete
+from simulator.node import SimulatedGpu, SimulatedNode, complete
 from simulator.nvml import Binding
 
 
@@ -90,20 +90,25 @@ def test_a_root_without_nodes(tmp_path: Path) -> None:
     assert device_nodes.existing(tmp_path) == ()
 
 
-def taken(folder: Path, *gpus: Gpu, minors: str | None = None) -> Inventory:
+def taken(folder: Path, *gpus: SimulatedGpu, minors: str | None = None) -> Inventory:
     """Return the inventory of a simulated node, whose driver writes *minors* if they are given."""
     live = LiveNode(folder)
-    live.start(complete(Node(gpus)))
+    live.start(complete(SimulatedNode(gpus)))
     if minors is not None:
         (live.procfs / "driver/nvidia-caps/mig-minors").write_text(minors)
     nvml = Nvml(Binding(folder))
     nvml.start()
-    return take(nvml, Roots(live.sysfs, live.procfs, folder)).inventory
+    return take(nvml, SystemRoots(live.sysfs, live.procfs, folder)).inventory
 
 
 def test_an_instance_has_its_two_capabilities(tmp_path: Path) -> None:
     """Each instance is told the capabilities of its GI and of its CI, by its GPU's minor."""
-    found = taken(tmp_path, Gpu(), Gpu(mig=("1g.10gb", "2g.20gb")), Gpu(mig=("1g.10gb",)))
+    found = taken(
+        tmp_path,
+        SimulatedGpu(),
+        SimulatedGpu(mig=("1g.10gb", "2g.20gb")),
+        SimulatedGpu(mig=("1g.10gb",)),
+    )
     numbers = {gpu.index: [one.capabilities for one in gpu.instances] for gpu in found.gpus}
     assert numbers == {0: [], 1: [(3, 4), (5, 6)], 2: [(7, 8)]}
 
@@ -123,7 +128,7 @@ def test_what_the_driver_does_not_tell_is_left_out(
     tmp_path: Path, minors: str, numbers: tuple[int, ...]
 ) -> None:
     """An instance gets exactly the capabilities that the driver tells of it, its GI's first."""
-    (gpu,) = taken(tmp_path, Gpu(mig=("1g.10gb",)), minors=minors).gpus
+    (gpu,) = taken(tmp_path, SimulatedGpu(mig=("1g.10gb",)), minors=minors).gpus
     assert [one.capabilities for one in gpu.instances] == [numbers]
 
 
@@ -131,4 +136,4 @@ def test_the_inventory_tells_the_nodes_that_exist(tmp_path: Path) -> None:
     """The nodes are looked for below the root where the monitor sees the host's devices."""
     (tmp_path / "dev").mkdir()
     (tmp_path / "dev/nvidiactl").touch()
-    assert taken(tmp_path, Gpu()).nodes == ("/dev/nvidiactl",)
+    assert taken(tmp_path, SimulatedGpu()).nodes == ("/dev/nvidiactl",)

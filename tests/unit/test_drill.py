@@ -6,11 +6,11 @@ import pytest
 
 from simulator import drill
 from simulator.live import LiveNode
-from simulator.node import Event, Gpu, Live, Node, complete
+from simulator.node import Event, Live, SimulatedGpu, SimulatedNode, complete
 from supervisor.commands.command_line import parser
 from tests.unit.builders import gpu_uuid
 
-NODE = complete(Node((Gpu(), Gpu(mig=("1g.10gb", "1g.10gb")))))
+NODE = complete(SimulatedNode((SimulatedGpu(), SimulatedGpu(mig=("1g.10gb", "1g.10gb")))))
 
 
 def after(folder: Path, *lines: str) -> Live:

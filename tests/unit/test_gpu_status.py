@@ -38,7 +38,7 @@ def snapshot(
     return Snapshot(service, NOW, state, workers, allocations, node_at=NOW)
 
 
-def only(known: Snapshot) -> report.Gpu:
+def only(known: Snapshot) -> report.GpuStatus:
     """Return the node's only GPU."""
     (found,) = gpus(known, HEARD_FROM) or ()
     return found
@@ -48,7 +48,7 @@ def test_a_healthy_gpu() -> None:
     """A GPU shows what it is, and that nothing is wrong with it."""
     known = DeviceHealth("A", since=50.0, transitions=2, recovery_action=0)
     state = node(gpu(3, uuid="A", numa_node=1), health=(known,))
-    assert only(snapshot(state)) == report.Gpu(
+    assert only(snapshot(state)) == report.GpuStatus(
         uuid="A",
         state=DeviceState.HEALTHY,
         healthy=True,
@@ -88,7 +88,9 @@ def test_every_reason_is_told_with_advice(kind: ReasonKind) -> None:
     shown = only(snapshot(state))
     words, advice = ADVICE[kind]
     assert not shown.healthy
-    assert shown.reasons == (report.Reason(kind, "the detail", f"{words}: the detail", advice),)
+    assert shown.reasons == (
+        report.ReasonStatus(kind, "the detail", f"{words}: the detail", advice),
+    )
     assert words
     assert advice.endswith(".")
     assert [entry for entry in ADVICE.values() if entry.words == words] == [ADVICE[kind]]
@@ -106,7 +108,9 @@ def test_every_reason_is_told_with_advice(kind: ReasonKind) -> None:
 def test_an_xid_is_told_by_name_with_its_own_advice(xid: str, text: str, advice: str) -> None:
     """A fatal Xid bears the catalogue's name and what the catalogue says to do."""
     state = node(gpu(0), health=(DeviceHealth(gpu(0).uuid, (Reason(ReasonKind.XID, xid),)),))
-    assert only(snapshot(state)).reasons == (report.Reason(ReasonKind.XID, xid, text, advice),)
+    assert only(snapshot(state)).reasons == (
+        report.ReasonStatus(ReasonKind.XID, xid, text, advice),
+    )
 
 
 def test_a_recovering_gpu_needs_time() -> None:
@@ -158,8 +162,8 @@ def test_what_is_advertised_of_a_gpu() -> None:
     known = snapshot(state, {SHARED: {"A": 3, "B": 4}, "nvidia.com/whole": {"C": 1}}, held)
     shown = gpus(known, HEARD_FROM) or ()
     assert [one.resources for one in shown] == [
-        (report.Share(SHARED, 3, 2, 3),),
-        (report.Share(SHARED, 4, 1, 0),),
+        (report.ShareStatus(SHARED, 3, 2, 3),),
+        (report.ShareStatus(SHARED, 4, 1, 0),),
     ]
 
 
@@ -174,7 +178,7 @@ def test_a_gpu_in_mig_mode() -> None:
     held = (Allocation(SLICE, FIRST, "n", "p", "c"),)
     shown = only(snapshot(node(found, health=health), {SLICE: {FIRST: 1, SECOND: 1}}, held))
     assert (shown.mig, shown.healthy) == (True, True)
-    assert shown.resources == (report.Share(SLICE, 2, 1, 1),)
+    assert shown.resources == (report.ShareStatus(SLICE, 2, 1, 1),)
     assert shown.holders == (report.Holder("n", "p", "c", SLICE, FIRST, FIRST),)
     assert [(one.uuid, one.state, one.healthy) for one in shown.instances] == [
         (FIRST, DeviceState.HEALTHY, True),
@@ -190,7 +194,7 @@ def test_a_whole_gpu_is_unhealthy_with_its_instances() -> None:
     found = mig_gpu(1, "1g.10gb")
     health = (DeviceHealth(found.uuid), DeviceHealth(FIRST, (XID,), DeviceState.UNHEALTHY))
     shown = only(snapshot(node(found, health=health), {SHARED: {found.uuid: 4}}))
-    assert shown.resources == (report.Share(SHARED, 4, 0, 4),)
+    assert shown.resources == (report.ShareStatus(SHARED, 4, 0, 4),)
 
 
 def test_holders() -> None:

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from health.inventory import Found, Roots, numa_node, profile_in, profile_of, take
+from health.inventory import Found, SystemRoots, numa_node, profile_in, profile_of, take
 from health.nvml import Nvml, key_of
 from proto import messages
 from proto.messages import FailedGpu, Inventory, Link, LinkLevel, MigInstance
 from simulator import node as simulated
 from simulator.handles import GpuHandle, MigHandle, NVMLError
 from simulator.live import LiveNode
-from simulator.node import Gpu, Node, complete, default_node
+from simulator.node import SimulatedGpu, SimulatedNode, complete, default_node
 from simulator.nvml import Binding
 from tests.unit.builders import gpu_uuid
 
@@ -30,23 +30,23 @@ def refuse(code: int) -> Function:
 
 def found(
     folder: Path,
-    *gpus: Gpu,
-    links: tuple[simulated.Link, ...] = (),
+    *gpus: SimulatedGpu,
+    links: tuple[simulated.SimulatedLink, ...] = (),
     **functions: Function,
 ) -> Found:
     """Return what is found on a node of these *gpus* by a driver that has other *functions*."""
     live = LiveNode(folder)
-    live.start(complete(Node(gpus, links=links)))
+    live.start(complete(SimulatedNode(gpus, links=links)))
     binding = Binding(folder)
     vars(binding).update(functions)
     nvml = Nvml(binding)
     nvml.start()
-    return take(nvml, Roots(live.sysfs, live.procfs, folder))
+    return take(nvml, SystemRoots(live.sysfs, live.procfs, folder))
 
 
 def test_a_gpu_has_all_that_the_driver_tells(tmp_path: Path) -> None:
     """A GPU is described by the driver's answers and the kernel's NUMA node."""
-    gpu = Gpu(
+    gpu = SimulatedGpu(
         uuid="GPU-5a2f1c30-7b1e-4c55-9a44-0d3f6e8b1000",
         name="Tesla T4",
         memory_mib=15360,
@@ -55,7 +55,7 @@ def test_a_gpu_has_all_that_the_driver_tells(tmp_path: Path) -> None:
         compute_capability="7.5",
         events=False,
     )
-    node = found(tmp_path, Gpu(), gpu).inventory
+    node = found(tmp_path, SimulatedGpu(), gpu).inventory
     assert (node.driver_version, len(node.gpus), node.failed) == ("580.95.05", 2, ())
     assert node.gpus[1] == messages.Gpu(
         uuid="GPU-5a2f1c30-7b1e-4c55-9a44-0d3f6e8b1000",
@@ -74,7 +74,7 @@ def test_what_a_gpu_does_not_tell_is_none(tmp_path: Path) -> None:
     """A GPU that has no memory of its own, no minor number and no MIG is listed all the same."""
     (gpu,) = found(
         tmp_path,
-        Gpu(),
+        SimulatedGpu(),
         nvmlDeviceGetMemoryInfo=refuse(3),
         nvmlDeviceGetCudaComputeCapability=refuse(3),
         nvmlDeviceGetMinorNumber=refuse(3),
@@ -104,12 +104,12 @@ def test_numa_node(tmp_path: Path, content: str | None, expected: int | None) ->
 )
 def test_mig_instances(tmp_path: Path, name: Callable[[Binding, object], str]) -> None:
     """Instances come with their place, ids, profile and memory, told by name or found by size."""
-    gpu = Gpu(memory_mib=81920, mig=("1g.10gb", "3g.40gb", "1c.3g.40gb"))
+    gpu = SimulatedGpu(memory_mib=81920, mig=("1g.10gb", "3g.40gb", "1c.3g.40gb"))
     binding = Binding(tmp_path)
     (shown,) = found(
         tmp_path, gpu, nvmlDeviceGetName=lambda handle: name(binding, handle)
     ).inventory.gpus
-    uuids = [complete(Node((gpu,))).gpus[0].mig_uuid(place) for place in range(3)]
+    uuids = [complete(SimulatedNode((gpu,))).gpus[0].mig_uuid(place) for place in range(3)]
     assert shown.mig_enabled is True
     assert shown.instances == (
         MigInstance(uuids[0], 0, 7, 0, "1g.10gb", 10240, (3, 4)),
@@ -122,7 +122,7 @@ def test_an_instance_of_unknown_size_has_no_profile(tmp_path: Path) -> None:
     """An instance of which the driver tells neither profile nor size is listed all the same."""
     (gpu,) = found(
         tmp_path,
-        Gpu(mig=("1g.10gb",)),
+        SimulatedGpu(mig=("1g.10gb",)),
         nvmlDeviceGetName=lambda _: "NVIDIA H100",
         nvmlDeviceGetAttributes=refuse(3),
     ).inventory.gpus
@@ -131,7 +131,7 @@ def test_an_instance_of_unknown_size_has_no_profile(tmp_path: Path) -> None:
 
 def test_mig_mode_without_instances(tmp_path: Path) -> None:
     """A GPU in MIG mode that has no instance yet says so; one that is not has none either."""
-    gpus = found(tmp_path, Gpu(mig=()), Gpu()).inventory.gpus
+    gpus = found(tmp_path, SimulatedGpu(mig=()), SimulatedGpu()).inventory.gpus
     assert [(gpu.mig_enabled, gpu.instances) for gpu in gpus] == [(True, ()), (False, ())]
 
 
@@ -145,7 +145,7 @@ def test_instances_behind_a_gap_are_found(tmp_path: Path) -> None:
 
     (gpu,) = found(
         tmp_path,
-        Gpu(mig=("1g.10gb", "1g.10gb")),
+        SimulatedGpu(mig=("1g.10gb", "1g.10gb")),
         nvmlDeviceGetMigDeviceHandleByIndex=behind_a_gap,
     ).inventory.gpus
     assert [(one.place, one.gi) for one in gpu.instances] == [(1, 8)]
@@ -157,11 +157,11 @@ LOST = "cannot call {}: GPU is lost (NVML error 15)"
 def test_a_gpu_that_is_lost_at_the_start_hides_no_other(tmp_path: Path) -> None:
     """A GPU without a handle is reported with its error, and the others keep their index."""
     live = LiveNode(tmp_path)
-    live.start(complete(Node((Gpu(), Gpu(), Gpu()))))
+    live.start(complete(SimulatedNode((SimulatedGpu(), SimulatedGpu(), SimulatedGpu()))))
     live.lose(1)
     nvml = Nvml(Binding(tmp_path))
     nvml.start()
-    node = take(nvml, Roots(live.sysfs, live.procfs, tmp_path))
+    node = take(nvml, SystemRoots(live.sysfs, live.procfs, tmp_path))
     assert [gpu.uuid for gpu in node.inventory.gpus] == [gpu_uuid(0), gpu_uuid(2)]
     assert [gpu.index for gpu in node.inventory.gpus] == [0, 2]
     error = LOST.format("nvmlDeviceGetHandleByIndex")
@@ -177,7 +177,7 @@ def test_a_gpu_that_fails_half_way_hides_no_other(tmp_path: Path) -> None:
             raise NVMLError(15)
         return "NVIDIA H100"
 
-    node = found(tmp_path, Gpu(), Gpu(), Gpu(), nvmlDeviceGetName=name)
+    node = found(tmp_path, SimulatedGpu(), SimulatedGpu(), SimulatedGpu(), nvmlDeviceGetName=name)
     assert [gpu.index for gpu in node.inventory.gpus] == [0, 2]
     assert node.inventory.failed == (FailedGpu(1, LOST.format("nvmlDeviceGetName"), 15),)
 
@@ -189,7 +189,7 @@ def test_a_node_without_gpus(tmp_path: Path) -> None:
 
 def test_a_handle_leads_to_its_gpu(tmp_path: Path) -> None:
     """The GPU of an event is found by its handle's key; an unknown key is of none."""
-    node = found(tmp_path, Gpu(), Gpu())
+    node = found(tmp_path, SimulatedGpu(), SimulatedGpu())
     for uuid, handle in node.handles.items():
         assert node.uuid_of(key_of(handle)) == uuid
     assert node.uuid_of("another") is None
@@ -203,12 +203,12 @@ def link(first: int, second: int, level: LinkLevel, nvlinks: int) -> Link:
 def test_direct_links(tmp_path: Path) -> None:
     """Each pair that is nearer than SYS or has NVLinks is told once, with its own number."""
     links = (
-        simulated.Link((0, 1), LinkLevel.PIX, 2),
-        simulated.Link((2, 0), LinkLevel.SYS, 4),
-        simulated.Link((1, 2), LinkLevel.NODE),
-        simulated.Link((0, 3), LinkLevel.SYS),
+        simulated.SimulatedLink((0, 1), LinkLevel.PIX, 2),
+        simulated.SimulatedLink((2, 0), LinkLevel.SYS, 4),
+        simulated.SimulatedLink((1, 2), LinkLevel.NODE),
+        simulated.SimulatedLink((0, 3), LinkLevel.SYS),
     )
-    node = found(tmp_path, Gpu(), Gpu(), Gpu(), Gpu(), links=links).inventory
+    node = found(tmp_path, *[SimulatedGpu()] * 4, links=links).inventory
     assert node.links == (
         link(0, 1, LinkLevel.PIX, 2),
         link(0, 2, LinkLevel.SYS, 4),
@@ -230,11 +230,11 @@ def test_links_over_a_switch(tmp_path: Path) -> None:
 def test_a_gpu_that_is_on_no_switch_shares_no_links(tmp_path: Path) -> None:
     """Links that one GPU has to a switch do not lead to a GPU that has none to it."""
     links = (
-        simulated.Link((0, 1), LinkLevel.SYS, 18),
-        simulated.Link((0, 2), LinkLevel.SYS, 18),
-        simulated.Link((1, 2), LinkLevel.SYS, 18),
+        simulated.SimulatedLink((0, 1), LinkLevel.SYS, 18),
+        simulated.SimulatedLink((0, 2), LinkLevel.SYS, 18),
+        simulated.SimulatedLink((1, 2), LinkLevel.SYS, 18),
     )
-    told = found(tmp_path, Gpu(), Gpu(), Gpu(), Gpu(), links=links).inventory.links
+    told = found(tmp_path, *[SimulatedGpu()] * 4, links=links).inventory.links
     assert [(one.first, one.second) for one in told] == [
         (gpu_uuid(0), gpu_uuid(1)),
         (gpu_uuid(0), gpu_uuid(2)),
@@ -246,9 +246,9 @@ def test_a_topology_that_cannot_be_asked_hides_no_gpu(tmp_path: Path) -> None:
     """GPUs whose links fail are listed, without links."""
     node = found(
         tmp_path,
-        Gpu(),
-        Gpu(),
-        links=(simulated.Link((0, 1), LinkLevel.PIX, 2),),
+        SimulatedGpu(),
+        SimulatedGpu(),
+        links=(simulated.SimulatedLink((0, 1), LinkLevel.PIX, 2),),
         nvmlDeviceGetNvLinkState=refuse(15),
         nvmlDeviceGetTopologyCommonAncestor=refuse(15),
     ).inventory

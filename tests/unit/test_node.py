@@ -12,17 +12,17 @@ from simulator.live import LiveNode
 from simulator.node import (
     EVENTS_KEPT,
     Event,
-    Gpu,
     Live,
-    Node,
     NodeError,
+    SimulatedGpu,
+    SimulatedNode,
     complete,
     default_node,
 )
 from tests.unit.builders import gpu_uuid
 
 FIRST, SECOND = gpu_uuid(0), gpu_uuid(1)
-TWO = complete(Node((Gpu(numa_node=1), Gpu(mig=("1g.10gb", "2g.20gb")))))
+TWO = complete(SimulatedNode((SimulatedGpu(numa_node=1), SimulatedGpu(mig=("1g.10gb", "2g.20gb")))))
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def live(tmp_path: Path) -> LiveNode:
 
 def test_what_a_node_file_leaves_out_is_filled_in() -> None:
     """A GPU without any words is an H100 with the UUID and the bus id of its place."""
-    assert complete(Node((Gpu(), Gpu()))).gpus[1] == Gpu(
+    assert complete(SimulatedNode((SimulatedGpu(), SimulatedGpu()))).gpus[1] == SimulatedGpu(
         uuid="GPU-00000000-0000-0000-0000-000000000001",
         name="NVIDIA H100 80GB HBM3",
         memory_mib=81559,
@@ -49,7 +49,7 @@ def test_what_a_node_file_leaves_out_is_filled_in() -> None:
 
 def test_what_a_node_file_says_is_kept() -> None:
     """A GPU that says everything of itself stays as it is, its bus id in small letters."""
-    gpu = Gpu(
+    gpu = SimulatedGpu(
         uuid="GPU-5a2f1c30-7b1e-4c55-9a44-0d3f6e8b1000",
         name="a GPU",
         memory_mib=1,
@@ -59,9 +59,9 @@ def test_what_a_node_file_says_is_kept() -> None:
         mig=("1g.10gb+me", "1c.3g.40gb"),
         events=False,
     )
-    node = Node((gpu,), driver_version="1.2", links=())
+    node = SimulatedNode((gpu,), driver_version="1.2", links=())
     expected = msgspec.structs.replace(gpu, pci_bus_id="00ab:0c:1f.7")
-    assert complete(node) == Node((expected,), driver_version="1.2", links=())
+    assert complete(node) == SimulatedNode((expected,), driver_version="1.2", links=())
 
 
 def test_completing_twice_changes_nothing() -> None:
@@ -87,7 +87,7 @@ def test_completing_twice_changes_nothing() -> None:
 )
 def test_profiles(profile: str, *, valid: bool) -> None:
     """Any profile that NVML can name may be in a node file, and nothing else."""
-    node = Node((Gpu(mig=(profile,)),))
+    node = SimulatedNode((SimulatedGpu(mig=(profile,)),))
     if valid:
         assert complete(node).gpus[0].mig == (profile,)
     else:
@@ -231,7 +231,7 @@ def test_another_node_starts_without_faults(live: LiveNode, tmp_path: Path) -> N
     """A service that is given another node has none of the old one's faults."""
     live.lose(0)
     live.xid(1, 79)
-    other = complete(Node((Gpu(), Gpu(), Gpu())))
+    other = complete(SimulatedNode((SimulatedGpu(), SimulatedGpu(), SimulatedGpu())))
     LiveNode(tmp_path).start(other)
     assert live.read() == Live(other)
 

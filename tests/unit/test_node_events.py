@@ -20,9 +20,9 @@ from supervisor.cluster.node_events import (
     XID,
     Bucket,
     GpuView,
+    NodeView,
     Outbox,
     Telling,
-    View,
     decide,
     unknown,
     view,
@@ -33,10 +33,10 @@ LOST, HOT = Reason(ReasonKind.GPU_LOST), Reason(ReasonKind.THERMAL)
 X79, X48 = Reason(ReasonKind.XID, "79"), Reason(ReasonKind.XID, "48")
 
 
-def of(*reasons: Reason, epoch: int = 1, **xids: int) -> View:
+def of(*reasons: Reason, epoch: int = 1, **xids: int) -> NodeView:
     """Return a view of one GPU, with counts such as x79=2."""
     counts = {int(name[1:]): count for name, count in xids.items()}
-    return View(epoch, {"GPU-a": GpuView(0, tuple(sorted(reasons)), counts)})
+    return NodeView(epoch, {"GPU-a": GpuView(0, tuple(sorted(reasons)), counts)})
 
 
 @pytest.mark.parametrize(
@@ -55,12 +55,12 @@ def of(*reasons: Reason, epoch: int = 1, **xids: int) -> View:
         (of(X79, x79=3), of(X79, epoch=2, x79=1), []),
         (of(x31=1), of(x31=2), []),
         (of(X79, HOT), of(), [(HEALTHY, None)]),
-        (View(1, {}), of(HOT), [(UNHEALTHY, None)]),
-        (of(HOT), View(1, {}), []),
+        (NodeView(1, {}), of(HOT), [(UNHEALTHY, None)]),
+        (of(HOT), NodeView(1, {}), []),
     ],
 )
 def test_what_is_told(
-    before: View | None, after: View, expected: list[tuple[str, int | None]]
+    before: NodeView | None, after: NodeView, expected: list[tuple[str, int | None]]
 ) -> None:
     """Each fatal Xid and each change between Healthy and Unhealthy is told, and nothing else."""
     told = decide(before, after, 5.0)
@@ -210,7 +210,7 @@ def test_the_condition() -> None:
 def test_messages_have_an_end() -> None:
     """However many GPUs are ill, the message stays within the limit."""
     many = {f"GPU-{number:036}": GpuView(number, (X79,)) for number in range(64)}
-    assert len(condition(View(1, many), "b-1").message) == MESSAGE_LIMIT
+    assert len(condition(NodeView(1, many), "b-1").message) == MESSAGE_LIMIT
 
 
 @pytest.mark.parametrize("changed", [None, "then"])

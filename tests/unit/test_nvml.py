@@ -12,7 +12,7 @@ from health.nvml import Code, Hint, Nvml, NvmlError, XidEvent, bus_id, key_of
 from proto.messages import LinkLevel
 from simulator.handles import NVMLError
 from simulator.live import LiveNode
-from simulator.node import Gpu, Link, Node, complete
+from simulator.node import SimulatedGpu, SimulatedLink, SimulatedNode, complete
 from simulator.nvml import Binding
 
 ANY = 0xFFFFFFFF
@@ -44,7 +44,7 @@ def error(code: int) -> NVMLError:
     return made
 
 
-def start(folder: Path, node: Node) -> Nvml:
+def start(folder: Path, node: SimulatedNode) -> Nvml:
     """Return NVML on a simulated node."""
     LiveNode(folder).start(complete(node))
     nvml = Nvml(Binding(folder))
@@ -61,7 +61,9 @@ def live(tmp_path: Path) -> LiveNode:
 @pytest.fixture
 def nvml(tmp_path: Path) -> Nvml:
     """Return a node of two GPUs, the second one with two MIG instances."""
-    return start(tmp_path, Node((Gpu(), Gpu(mig=("1g.10gb", "1g.10gb")))))
+    return start(
+        tmp_path, SimulatedNode((SimulatedGpu(), SimulatedGpu(mig=("1g.10gb", "1g.10gb"))))
+    )
 
 
 def handle(nvml: Nvml, index: int) -> Any:
@@ -241,7 +243,10 @@ def test_memory_is_in_mib() -> None:
 
 def test_nvlink_peers(tmp_path: Path) -> None:
     """Each active NVLink has its peer's bus id; a GPU without any has no peers."""
-    node = Node((Gpu(), Gpu(), Gpu()), links=(Link((0, 1), LinkLevel.PIX, 2),))
+    node = SimulatedNode(
+        (SimulatedGpu(), SimulatedGpu(), SimulatedGpu()),
+        links=(SimulatedLink((0, 1), LinkLevel.PIX, 2),),
+    )
     nvml = start(tmp_path, node)
     assert nvml.nvlink_peers(handle(nvml, 0)) == ["0000:02:00.0"] * 2
     assert nvml.nvlink_peers(handle(nvml, 1)) == ["0000:01:00.0"] * 2

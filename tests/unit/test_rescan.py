@@ -6,12 +6,12 @@ import pytest
 
 from health import verdict
 from health.condition import Condition, Look
-from health.inventory import Found, Roots, again, bound, take
+from health.inventory import Found, SystemRoots, again, bound, take
 from health.looks import look_at_all
 from health.nvml import Code, Nvml
 from proto.messages import FailedGpu, Inventory
 from simulator.live import LiveNode
-from simulator.node import Gpu, Node, complete
+from simulator.node import SimulatedGpu, SimulatedNode, complete
 from simulator.nvml import Binding
 from tests.unit.builders import Driver, gpu, inventory, mig_gpu, mig_uuid
 
@@ -81,8 +81,8 @@ def test_the_places_that_are_bound(tmp_path: Path) -> None:
 def test_instances_are_found_again(tmp_path: Path) -> None:
     """By the handles that there are another MIG layout is seen, with its capabilities."""
     live = LiveNode(tmp_path)
-    live.start(complete(Node((Gpu(), Gpu(mig=("1g.10gb",))))))
-    nvml, roots = Nvml(Binding(tmp_path)), Roots(live.sysfs, live.procfs, tmp_path)
+    live.start(complete(SimulatedNode((SimulatedGpu(), SimulatedGpu(mig=("1g.10gb",))))))
+    nvml, roots = Nvml(Binding(tmp_path)), SystemRoots(live.sysfs, live.procfs, tmp_path)
     nvml.start()
     before = take(nvml, roots)
     assert again(nvml, before, roots).inventory == before.inventory

@@ -39,7 +39,7 @@ def shown(**fields: Any) -> report.Status:
 def test_before_anything_is_known() -> None:
     """What nobody has told yet is null; only that the service is not live is known."""
     silent = report.Verdict(ok=False, problems=("supervisor: no sign of life",))
-    unknown = report.Node(None, None, None, silent, silent, None, None, None, None)
+    unknown = report.NodeStatus(None, None, None, silent, silent, None, None, None, None)
     assert status(Snapshot(), ABOUT, NOW, WALL) == report.Status(
         WALL, "1.2.3", False, unknown, None, None, None, None, None, None
     )
@@ -88,14 +88,14 @@ def test_the_node() -> None:
     problem = Problem(ProblemKind.LIST_TOO_LONG, "too many")
     service = replace(SERVICE, problems=(problem,), hangs=3, quiesced=True)
     node = replace(PARTIAL, persisted=False)
-    assert shown(service=service, node=node).node == report.Node(
+    assert shown(service=service, node=node).node == report.NodeStatus(
         driver_version="580.95.05",
         backend=None,
         maintenance=True,
         live=report.Verdict(ok=True, problems=()),
         ready=report.Verdict(ok=False, problems=("list-too-long: too many",)),
-        problems=(report.Problem(ProblemKind.LIST_TOO_LONG, "too many", fatal=True),),
-        failed=(report.FailedGpu(1, "lost"),),
+        problems=(report.ProblemStatus(ProblemKind.LIST_TOO_LONG, "too many", fatal=True),),
+        failed=(report.FailedGpuStatus(1, "lost"),),
         persisted=False,
         driver_hangs=3,
     )
@@ -106,7 +106,7 @@ def test_a_resource() -> None:
     held = tuple(Allocation(name, "A", "n", "p", "c") for name in (GPU, GPU, "other"))
     worker = worker_state(GPU, healthy=6, unhealthy=2, registrations=4, answering=False)
     assert shown(workers={GPU: (worker, NOW)}, allocations=held).resources == (
-        report.Resource(
+        report.ResourceStatus(
             name=GPU,
             devices=8,
             healthy=6,
@@ -125,8 +125,8 @@ def test_a_resource() -> None:
 )
 def test_the_resource_of_a_silent_worker(workers: dict[str, object]) -> None:
     """What a worker does not tell, or told too long ago, is null; what the kubelet tells stays."""
-    assert shown(workers=workers).resources == (report.Resource(name=GPU, allocated=0),)
-    assert shown(workers=workers, allocations=None).resources == (report.Resource(name=GPU),)
+    assert shown(workers=workers).resources == (report.ResourceStatus(name=GPU, allocated=0),)
+    assert shown(workers=workers, allocations=None).resources == (report.ResourceStatus(name=GPU),)
 
 
 def test_processes_and_configuration() -> None:
@@ -135,11 +135,13 @@ def test_processes_and_configuration() -> None:
     gone = ProcessState("exporter", "backoff", 1)
     service = replace(SERVICE, processes=(*SERVICE.processes, gone), configuration=told)
     assert shown(service=service).processes == (
-        report.Process("monitor", "running", 2, 77),
-        report.Process("exporter", "backoff", 1, None),
+        report.ProcessStatus("monitor", "running", 2, 77),
+        report.ProcessStatus("exporter", "backoff", 1, None),
     )
-    assert shown(service=service).configuration == report.Configuration("abc", 5.0, "no such key")
-    assert shown().configuration == report.Configuration(None, None, None)
+    assert shown(service=service).configuration == report.ConfigurationStatus(
+        "abc", 5.0, "no such key"
+    )
+    assert shown().configuration == report.ConfigurationStatus(None, None, None)
 
 
 def test_xids() -> None:

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from proto.messages import DeviceHealth
 from supervisor.status import wording
-from supervisor.status.report import Resource, Status
+from supervisor.status.report import ResourceStatus, Status
 from supervisor.status.snapshot import Snapshot
 from supervisor.status.status import status
 from tests.fakes import showcase
@@ -34,13 +34,13 @@ def test_ago(seconds: float, words: str) -> None:
 @pytest.mark.parametrize(
     ("resource", "words"),
     [
-        (Resource(name="r"), "? unknown"),
-        (Resource(name="r", registered=False, streams=0), "✗ not registered"),
-        (Resource(name="r", registered=True, streams=0), "✗ does not listen"),
-        (Resource(name="r", registered=True, streams=1), "✓ listens"),
+        (ResourceStatus(name="r"), "? unknown"),
+        (ResourceStatus(name="r", registered=False, streams=0), "✗ not registered"),
+        (ResourceStatus(name="r", registered=True, streams=0), "✗ does not listen"),
+        (ResourceStatus(name="r", registered=True, streams=1), "✓ listens"),
     ],
 )
-def test_the_kubelet(resource: Resource, words: str) -> None:
+def test_the_kubelet(resource: ResourceStatus, words: str) -> None:
     """How a resource stands with the kubelet is one word and a sign."""
     assert wording.kubelet(resource) == words
 
