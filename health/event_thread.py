@@ -22,7 +22,7 @@ class Watching:
 Sight = XidEvent | Hint | NvmlError | Watching
 
 
-class Watcher(threading.Thread):
+class EventThread(threading.Thread):
     """An event set and the one thread that may wait on it; an error is its last sight."""
 
     def __init__(self, nvml: Nvml, events: object) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from loguru import logger
 
-from health.event_thread import Sight, Watcher
+from health.event_thread import EventThread, Sight
 from health.nvml import Code, Nvml, NvmlError
 from proto.messages import Reason, ReasonKind
 
@@ -28,13 +28,13 @@ class Failed:
     """The UUIDs of GPUs that are lost, as each was asked alone."""
 
 
-class Watch:
+class EventWatch:
     """The one wait for events, and why GPUs are left out of it."""
 
     def __init__(self, nvml: Nvml, handles: Mapping[str, object]) -> None:
         self._nvml = nvml
         self._handles = handles
-        self._watcher: Watcher | None = None
+        self._thread: EventThread | None = None
         self._watched: frozenset[str] = frozenset()
         self._failures = 0
         self.again_at: float | None = 0.0
@@ -43,11 +43,11 @@ class Watch:
 
     def fileno(self) -> int | None:
         """Return the descriptor that is readable when there is something seen."""
-        return self._watcher.fileno() if self._watcher else None
+        return self._thread.fileno() if self._thread else None
 
     def seen(self) -> list[Sight]:
         """Return what was seen since the last call."""
-        return self._watcher.seen() if self._watcher else []
+        return self._thread.seen() if self._thread else []
 
     def on_well(self) -> None:
         """Take note that a wait went well."""
@@ -71,7 +71,7 @@ class Watch:
 
         The thread in it can neither be ended nor be replaced; if it ever returns, all is well.
         """
-        late = self._watcher is not None and now - self._watcher.entered > limit
+        late = self._thread is not None and now - self._thread.entered > limit
         if not late or STUCK in self.unwatched.values():
             return False
         self.unwatched = {**dict.fromkeys(self._watched, STUCK), **self.unwatched}
@@ -79,7 +79,7 @@ class Watch:
 
     def follow(self, gpus: frozenset[str], now: float) -> Failed | None:
         """Wait for the events of *gpus*, unless that is done; return how that failed."""
-        if (self._watcher and gpus == self._watched) or (self.again_at or 0.0) > now:
+        if (self._thread and gpus == self._watched) or (self.again_at or 0.0) > now:
             return None
         self.end()
         self.again_at = None
@@ -92,8 +92,8 @@ class Watch:
             logger.warning("cannot wait for events", error=str(error))
             return self.on_failed(now)
         lost = tuple(uuid for uuid in sorted(gpus) if not self._register(uuid, events))
-        self._watcher = Watcher(self._nvml, events)
-        self._watcher.start()
+        self._thread = EventThread(self._nvml, events)
+        self._thread.start()
         logger.info("watching", gpus=len(gpus))
         return Failed(lost) if lost else None
 
@@ -113,6 +113,6 @@ class Watch:
 
     def end(self) -> None:
         """End the wait, if there is one."""
-        if self._watcher:
-            self._watcher.end()
-            self._watcher = None
+        if self._thread:
+            self._thread.end()
+            self._thread = None

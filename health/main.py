@@ -14,7 +14,7 @@ from loguru import logger
 
 from health import inventory, log, verdict
 from health.event_thread import Sight, Watching
-from health.events import Watch
+from health.events import EventWatch
 from health.ledger import Ledger
 from health.looks import look_at_all
 from health.nvml import Hint, NvmlError, XidEvent
@@ -59,7 +59,7 @@ class Monitor:
         self._ledger = ledger
         self._places = begun.found.places()
         self._conditions: verdict.Conditions = ledger.read(self._places, begun.bound)
-        self._watch = Watch(begun.nvml, begun.found.handles)
+        self._watch = EventWatch(begun.nvml, begun.found.handles)
         self._publisher = HealthPublisher(zmq.Context(), settings.paths.health_bus)
         self._channel = channel
         self._epoch = epoch

@@ -13,7 +13,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
 
-from health.running_call import Trace
+from health.running_call import RunningCall
 from proto.messages import CallStats, LinkLevel
 
 LIBRARY = "libnvidia-ml.so.1"
@@ -127,7 +127,7 @@ def key_of(handle: Any) -> Hashable:
 class Nvml:
     """NVML's calls, with values for results and NvmlError for errors."""
 
-    def __init__(self, binding: Any, trace: Trace | None = None) -> None:
+    def __init__(self, binding: Any, trace: RunningCall | None = None) -> None:
         self._binding = binding
         self._trace = trace
         self.names: dict[Hashable, str] = {}

@@ -12,7 +12,7 @@ from loguru import logger
 SIZE = 256
 
 
-class Trace:
+class RunningCall:
     """The one text, of the thread that beats."""
 
     def __init__(self, path: str) -> None:

@@ -11,7 +11,7 @@ from health import cdi, inventory
 from health.ledger import Ledger
 from health.looks import DENIED
 from health.nvml import Code, Nvml, NvmlError, key_of
-from health.running_call import Trace
+from health.running_call import RunningCall
 from proto.control import NotReady
 from proto.messages import FailedGpu, ReasonKind
 from proto.monitor import CdiSettings, MonitorSettings
@@ -50,7 +50,7 @@ def start(settings: MonitorSettings, ledger: Ledger) -> Start:
     bound = inventory.bound(roots.sysfs)
     try:
         binding = importlib.import_module(settings.binding).load(settings.binding_argument)
-        nvml = Nvml(binding, Trace(settings.paths.trace))
+        nvml = Nvml(binding, RunningCall(settings.paths.trace))
         nvml.start()
         found = inventory.take(nvml, roots)
     except (NvmlError, OSError) as error:

@@ -61,7 +61,7 @@ def _listener(path: Path) -> socket.socket:
     return listener
 
 
-class Desk:
+class ControlSocket:
     """The socket and those who are connected to it."""
 
     def __init__(self, folder: Path) -> None:

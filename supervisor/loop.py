@@ -42,7 +42,7 @@ from proto.worker import WorkerSettings
 from supervisor.child import Spec
 from supervisor.children import Children
 from supervisor.config.choose_file import Wish
-from supervisor.control_socket import Desk
+from supervisor.control_socket import ControlSocket
 from supervisor.kubelet_watch import KubeletWatch
 from supervisor.maintenance import Maintenance
 from supervisor.policy import State
@@ -73,7 +73,7 @@ class Supervisor:
         self._tick_at = time.monotonic()
         self._kubelet = KubeletWatch(self._service.kubelet_socket)
         self._signals = SignalPipe()
-        self._desk = Desk(Path(self._service.runtime_dir))
+        self._control_socket = ControlSocket(Path(self._service.runtime_dir))
         self._maintenance = Maintenance()
         self._systemd = Notifier()
 
@@ -96,7 +96,7 @@ class Supervisor:
 
     def _wait(self, now: float) -> set[object]:
         """Return what is ready; the one place that waits."""
-        sources = [self._signals, *self._desk.sources(), *self._children.sources()]
+        sources = [self._signals, *self._control_socket.sources(), *self._children.sources()]
         if (inotify := self._kubelet.fileno()) is not None:
             sources.append(inotify)
         deadline = self._children.deadline()
@@ -115,7 +115,7 @@ class Supervisor:
             if process.sentinel in ready:
                 self._children.reap(name)
         self._children.reap_abandoned(ready)
-        for client, request in self._desk.take(ready):
+        for client, request in self._control_socket.take(ready):
             self._served = self._maintenance.take(client, request, self._served, self._children)
         self._maintenance.go_on(self._children, time.monotonic())
 
@@ -248,7 +248,7 @@ class Supervisor:
         if now >= self._tick_at:
             self._tick_at = now + until_beat(now)
             self._look_at_kubelet()
-            self._desk.tend()
+            self._control_socket.tend()
             if self._reload.is_due():
                 self._on_configuration()
             self._tell_state()

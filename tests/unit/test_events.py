@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from health.event_thread import Sight, Watching
-from health.events import AGAIN, BLIND, Failed, Watch
+from health.events import AGAIN, BLIND, EventWatch, Failed
 from health.nvml import ANY_INSTANCE, XID_EVENT, Code, Nvml, NvmlError, XidEvent
 from proto.messages import Reason, ReasonKind
 from tests.unit.builders import Driver, refusal
@@ -72,15 +72,15 @@ def driver() -> Events:
 
 
 @pytest.fixture
-def watch(driver: Events) -> Iterator[Watch]:
+def watch(driver: Events) -> Iterator[EventWatch]:
     """Return the watch over both GPUs, and end it."""
-    watch = Watch(driver.nvml(), {"A": "A", "B": "B"})
+    watch = EventWatch(driver.nvml(), {"A": "A", "B": "B"})
     yield watch
     driver.waits.put(TIMEOUT)
     watch.end()
 
 
-def sights(watch: Watch) -> list[Sight]:
+def sights(watch: EventWatch) -> list[Sight]:
     """Wait for what is seen next."""
     poll = select.poll()
     poll.register(watch.fileno() or -1, select.POLLIN)
@@ -88,7 +88,7 @@ def sights(watch: Watch) -> list[Sight]:
     return watch.seen()
 
 
-def fail(driver: Events, watch: Watch, code: int, now: float) -> Failed:
+def fail(driver: Events, watch: EventWatch, code: int, now: float) -> Failed:
     """Let the wait that runs fail, and tell the watch."""
     driver.waits.put(code)
     seen: list[Sight] = []
@@ -109,7 +109,7 @@ def xid(uuid: str, code: int) -> SimpleNamespace:
     )
 
 
-def test_events_are_seen(driver: Events, watch: Watch) -> None:
+def test_events_are_seen(driver: Events, watch: EventWatch) -> None:
     """Each GPU is registered once on one set, and what happens is seen."""
     assert watch.follow(ALL, 0.0) is None
     assert (driver.calls, watch.again_at) == (["create", "A", "B"], None)
@@ -122,7 +122,7 @@ def test_events_are_seen(driver: Events, watch: Watch) -> None:
     assert events == [XidEvent("B", None, None, 79), XidEvent("A", None, None, 31)]
 
 
-def test_a_wait_that_runs_is_left_alone(driver: Events, watch: Watch) -> None:
+def test_a_wait_that_runs_is_left_alone(driver: Events, watch: EventWatch) -> None:
     """To follow the same GPUs again changes nothing."""
     watch.follow(ALL, 0.0)
     seen = watch.fileno()
@@ -130,7 +130,7 @@ def test_a_wait_that_runs_is_left_alone(driver: Events, watch: Watch) -> None:
     assert (watch.fileno(), driver.calls) == (seen, ["create", "A", "B"])
 
 
-def test_other_gpus_are_another_wait(driver: Events, watch: Watch) -> None:
+def test_other_gpus_are_another_wait(driver: Events, watch: EventWatch) -> None:
     """A GPU that is left out makes a new set; the old one is freed before."""
     watch.follow(ALL, 0.0)
     driver.waits.put(TIMEOUT)
@@ -138,13 +138,13 @@ def test_other_gpus_are_another_wait(driver: Events, watch: Watch) -> None:
     assert driver.calls == ["create", "A", "B", "free", "create", "B"]
 
 
-def test_nobody_to_wait_for(driver: Events, watch: Watch) -> None:
+def test_nobody_to_wait_for(driver: Events, watch: EventWatch) -> None:
     """Without a GPU that has events there is no wait, and no next attempt."""
     assert watch.follow(frozenset(), 0.0) is None
     assert (watch.fileno(), watch.again_at, watch.seen(), driver.calls) == (None, None, [], [])
 
 
-def test_lost_in_the_wait(driver: Events, watch: Watch) -> None:
+def test_lost_in_the_wait(driver: Events, watch: EventWatch) -> None:
     """The wait fails for all when one GPU is lost: that one is found, and the others go on."""
     watch.follow(ALL, 0.0)
     driver.lost = {"A"}
@@ -154,7 +154,7 @@ def test_lost_in_the_wait(driver: Events, watch: Watch) -> None:
     assert (watch.again_at, driver.calls[-2:]) == (None, ["create", "B"])
 
 
-def test_lost_at_the_registration(driver: Events, watch: Watch) -> None:
+def test_lost_at_the_registration(driver: Events, watch: EventWatch) -> None:
     """A GPU that cannot be registered because it is lost is told, while the other is watched."""
     driver.refused = {"A": Code.GPU_IS_LOST}
     assert watch.follow(ALL, 0.0) == Failed(("A",))
@@ -162,7 +162,7 @@ def test_lost_at_the_registration(driver: Events, watch: Watch) -> None:
 
 
 @pytest.mark.parametrize("code", [Code.NOT_SUPPORTED, Code.NO_PERMISSION, 999])
-def test_a_gpu_that_cannot_be_registered(driver: Events, watch: Watch, code: int) -> None:
+def test_a_gpu_that_cannot_be_registered(driver: Events, watch: EventWatch, code: int) -> None:
     """It is unwatched alone, for a reason that names the code, until it can be registered."""
     driver.refused = {"B": code}
     assert watch.follow(ALL, 0.0) is None
@@ -175,7 +175,7 @@ def test_a_gpu_that_cannot_be_registered(driver: Events, watch: Watch, code: int
 
 
 @pytest.mark.parametrize("code", [Code.GPU_IS_LOST, 999])
-def test_no_event_set(driver: Events, watch: Watch, code: int) -> None:
+def test_no_event_set(driver: Events, watch: EventWatch, code: int) -> None:
     """Without an event set all are blind from the second failure on, and tries grow rare."""
     driver.refused = {"create": code}
     blind = []
@@ -192,7 +192,7 @@ def test_no_event_set(driver: Events, watch: Watch, code: int) -> None:
     assert blind == [{}] + [dict.fromkeys(ALL, BLIND)] * 5
 
 
-def test_blind_until_a_wait_goes_well(driver: Events, watch: Watch) -> None:
+def test_blind_until_a_wait_goes_well(driver: Events, watch: EventWatch) -> None:
     """One failure is nothing; after the second no GPU is watched until a wait has gone well."""
     unwatched = []
     for now in (0.0, 10.0):
@@ -210,7 +210,7 @@ def test_blind_until_a_wait_goes_well(driver: Events, watch: Watch) -> None:
     assert (watch.unwatched, watch.again_at) == ({}, 30.0 + AGAIN[0])
 
 
-def test_a_gpu_without_events_is_never_blind(driver: Events, watch: Watch) -> None:
+def test_a_gpu_without_events_is_never_blind(driver: Events, watch: EventWatch) -> None:
     """A GPU that is not waited for, as it cannot report Xids, loses nothing when a wait fails."""
     driver.refused["create"] = Code.NO_PERMISSION
     watch.follow(frozenset({"A"}), 1.0)
@@ -219,7 +219,7 @@ def test_a_gpu_without_events_is_never_blind(driver: Events, watch: Watch) -> No
     assert watch.unwatched == {"A": BLIND}
 
 
-def test_a_registration_is_no_wait(driver: Events, watch: Watch) -> None:
+def test_a_registration_is_no_wait(driver: Events, watch: EventWatch) -> None:
     """A GPU that could be registered is blind still: its wait may fail as the last ones did."""
     for now in (0.0, 10.0):
         watch.follow(ALL, now)
@@ -228,7 +228,7 @@ def test_a_registration_is_no_wait(driver: Events, watch: Watch) -> None:
     assert watch.unwatched == dict.fromkeys(ALL, BLIND)
 
 
-def test_the_end(driver: Events, watch: Watch) -> None:
+def test_the_end(driver: Events, watch: EventWatch) -> None:
     """At the end the thread has ended and its set is freed; a second end is nothing."""
     watch.follow(ALL, 0.0)
     driver.waits.put(TIMEOUT)

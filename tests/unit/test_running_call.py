@@ -4,13 +4,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-from health.running_call import SIZE, Trace, read
+from health.running_call import SIZE, RunningCall, read
 
 
 def test_a_call_is_told_while_it_runs(tmp_path: Path) -> None:
     """Another process reads what was entered, until it is left; a long one is cut."""
     path = str(tmp_path / "call")
-    trace = Trace(path)
+    trace = RunningCall(path)
     assert read(path) == ""
     trace.enter("nvmlInit")
     assert read(path) == "nvmlInit"
@@ -25,8 +25,8 @@ def test_a_call_is_told_while_it_runs(tmp_path: Path) -> None:
 def test_a_successor_begins_anew(tmp_path: Path) -> None:
     """What the monitor before was in when it was killed is not taken for its successor's."""
     path = str(tmp_path / "call")
-    Trace(path).enter("nvmlInit")
-    trace = Trace(path)
+    RunningCall(path).enter("nvmlInit")
+    trace = RunningCall(path)
     assert read(path) == ""
     trace.enter("nvmlShutdown")
     assert read(path) == "nvmlShutdown"
@@ -34,9 +34,9 @@ def test_a_successor_begins_anew(tmp_path: Path) -> None:
 
 ON_A_FULL_DISK = """
 import resource, sys
-from health.running_call import Trace, read
+from health.running_call import RunningCall, read
 resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-trace = Trace(sys.argv[1])
+trace = RunningCall(sys.argv[1])
 before = read(sys.argv[1])
 trace.enter("nvmlShutdown")
 print([before, read(sys.argv[1])])
@@ -59,12 +59,12 @@ def test_a_full_disk_takes_no_gpu(tmp_path: Path) -> None:
 def test_a_note_that_is_there_is_used_on_a_full_disk(tmp_path: Path) -> None:
     """A successor on a disk that is full by now uses the file of the monitor before."""
     path = str(tmp_path / "call")
-    Trace(path).enter("nvmlInit")
+    RunningCall(path).enter("nvmlInit")
     assert on_a_full_disk(path) == "['', 'nvmlShutdown']"
 
 
 def test_a_folder_that_is_gone(tmp_path: Path) -> None:
     """Without the runtime folder there is no note either, and no error."""
-    trace = Trace(str(tmp_path / "gone" / "call"))
+    trace = RunningCall(str(tmp_path / "gone" / "call"))
     trace.enter("nvmlInit")
     assert read(str(tmp_path / "gone" / "call")) == ""
