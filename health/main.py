@@ -257,6 +257,7 @@ class Monitor:
                 sequence=self._sequence,
                 inventory=found,
                 health=health,
+                whole_gpus=self._settings.whole_gpus,
                 xids=tuple(self._xids.values()),
                 calls=self._nvml.stats(),
                 persisted=self._ledger.persisted,

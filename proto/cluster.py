@@ -15,3 +15,5 @@ class ClusterSettings(msgspec.Struct, frozen=True):
     """Keep the node's condition."""
     label: str
     """The label whose value to report; empty: none."""
+    stale_after: float
+    """Seconds without a word of the monitor after which nothing is known of any device."""

@@ -246,6 +246,8 @@ class NodeState(SenderState, frozen=True, tag=True, kw_only=True):
 
     inventory: Inventory
     health: tuple[DeviceHealth, ...]
+    whole_gpus: bool = True
+    """Whether a GPU in MIG mode is handed out as a whole, with its instances (strategy `none`)."""
     xids: tuple[XidCount, ...] = ()
     calls: tuple[CallStats, ...] = ()
     persisted: bool = True

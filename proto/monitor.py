@@ -85,3 +85,5 @@ class MonitorSettings(msgspec.Struct, frozen=True):
     cdi: CdiSettings | None = None
     """None: no CDI specification is wanted."""
     xids: XidPolicy = XidPolicy()
+    whole_gpus: bool = True
+    """Whether GPUs in MIG mode are handed out as a whole."""

@@ -18,7 +18,7 @@ from proto.worker import DeviceListStrategy, Handout, ResourcePlan, WorkerSettin
 from simulator.live import LiveNode
 from supervisor.child import Logging, Process, Spec
 from supervisor.config import naming
-from supervisor.config.file_schema import Flags
+from supervisor.config.file_schema import Flags, MigStrategy
 from supervisor.config.service_options import configuration_file
 from supervisor.config.settings import SOCKET_PATH_LIMIT, Settings, SettingsError
 from supervisor.maintenance import MONITOR
@@ -104,6 +104,7 @@ def _cluster(settings: Settings, paths: Paths) -> Iterator[Spec]:
             events=service.node_events,
             condition=service.node_condition,
             label=service.config_label if service.follows_label else "",
+            stale_after=float(settings.configuration.health.stale_after),
         )
         yield Spec("cluster", "supervisor.cluster.main", told, takes=(Unknown,))
 
@@ -126,6 +127,7 @@ def _monitor(settings: Settings, paths: Paths) -> MonitorSettings:
         state_folder=settings.service.state_dir,
         cdi=_cdi(settings),
         xids=xid_policy.policy(settings.xids),
+        whole_gpus=settings.configuration.flags.mig_strategy is MigStrategy.NONE,
     )
     if settings.node is None:
         return real

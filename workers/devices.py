@@ -3,11 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from proto.messages import Inventory, Link, NodeState, Reason, ReasonKind
+from proto.fitness import Fitness
+from proto.messages import Inventory, Link, NodeState, Reason
 from proto.worker import ResourcePlan
-
-SILENT = (Reason(ReasonKind.MONITOR_SILENT),)
-UNSEEN = (Reason(ReasonKind.NOT_FOUND),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,24 +43,18 @@ class View:
 
 
 def view(
-    plan: ResourcePlan,
-    known: Mapping[str, Replica],
-    state: NodeState | None,
-    *,
-    silent: bool = False,
-    unknown: Reason | None = None,
+    plan: ResourcePlan, known: Mapping[str, Replica], state: NodeState | None, fitness: Fitness
 ) -> View:
-    """Return what *plan*, with its *known* replicas, is in a *state* of the node.
-
-    That may be too old, as the monitor is *silent*, or *unknown* for another reason.
+    """Return what *plan*, with its *known* replicas, is on a node in this *state*.
 
     The replicas come from outside since thousands of them are not to be made anew every second.
     """
     found = state.inventory if state else Inventory(driver_version="", gpus=())
+    reasons = {device.uuid: fitness.reasons(device.uuid) for device in plan.devices}
     return View(
         plan.resource,
         known,
-        unhealthy(plan, state, silent=silent, unknown=unknown),
+        {uuid: why for uuid, why in reasons.items() if why},
         found.nodes,
         found.cdi_kinds,
         found.links,
@@ -85,20 +77,3 @@ def replicas(plan: ResourcePlan) -> dict[str, Replica]:
                 device.nodes,
             )
     return result
-
-
-def unhealthy(
-    plan: ResourcePlan, state: NodeState | None, *, silent: bool, unknown: Reason | None = None
-) -> dict[str, tuple[Reason, ...]]:
-    """Return why devices of *plan* are unhealthy; not knowing is a reason too."""
-    if unknown:
-        return {device.uuid: (unknown,) for device in plan.devices}
-    if state is None or silent:
-        return {device.uuid: SILENT for device in plan.devices}
-    known = {device.uuid: device.reasons for device in state.health}
-    for gpu in state.inventory.gpus:
-        # Whoever gets a whole GPU gets its instances with it, and with what is wrong with them.
-        theirs = [reason for instance in gpu.instances for reason in known.get(instance.uuid, ())]
-        known[gpu.uuid] = tuple(sorted({*known.get(gpu.uuid, ()), *theirs}))
-    reasons = {device.uuid: known.get(device.uuid, UNSEEN) for device in plan.devices}
-    return {uuid: why for uuid, why in reasons.items() if why}

@@ -15,7 +15,8 @@ from proto import bus
 from proto.channel import Channel
 from proto.child_loop import ChildLoop
 from proto.control import Configure, Register, Settled, Unknown
-from proto.messages import NodeState, Reason, WorkerState
+from proto.fitness import LastWord
+from proto.messages import WorkerState
 from proto.worker import WorkerSettings
 from workers import devices
 from workers.devices import View
@@ -48,11 +49,8 @@ class Worker:
         self._plan = settings.plan
         self._stale_after = settings.stale_after
         self._replicas = devices.replicas(settings.plan)
-        self._state: NodeState | None = None
-        self._heard = time.monotonic()
-        self._unknown: Reason | None = None
-        """Why nothing is known until another monitor speaks."""
-        self._shelf = Shelf(devices.view(self._plan, self._replicas, None, silent=True))
+        self._word = LastWord(time.monotonic())
+        self._shelf = Shelf(self._view())
         self._servicer = Servicer(self._shelf, settings.handout, self._publish)
         self._endpoint = Endpoint(
             f"{settings.paths.plugin_folder}/{settings.endpoint}", self._servicer
@@ -80,8 +78,8 @@ class Worker:
             self._follow_health, self._keep_registered, self._greet, self._check_ourselves
         )
         if ending.withdraw:
-            nothing = msgspec.structs.replace(self._plan, devices=())
-            self._shelf.put(devices.view(nothing, {}, self._state))
+            self._plan, self._replicas = msgspec.structs.replace(self._plan, devices=()), {}
+            self._shelf.put(self._view())
             await asyncio.sleep(0)  # every stream takes the empty list before it ends
         self._shelf.close()
         await self._endpoint.stop()
@@ -91,7 +89,7 @@ class Worker:
         self._membership.on_new_kubelet()
 
     def _on_unknown(self, order: Unknown) -> None:
-        self._unknown = order.reason
+        self._word = self._word.denied(order.reason)
         self._refresh()
         self._known.set()
 
@@ -105,16 +103,13 @@ class Worker:
     async def _follow_health(self) -> None:
         """Keep the newest state of the node."""
         async for state in bus.node_states(self._health):
-            if self._state is None or state.epoch > self._state.epoch:
-                self._unknown = None
-            self._state = state
-            self._heard = time.monotonic()
+            self._word = self._word.after(state, time.monotonic())
             self._refresh()
             self._known.set()
 
     def _on_beat(self) -> None:
         """Every second notice the monitor's silence, and tell the exporter."""
-        if self._silent():
+        if self._word.silent(time.monotonic(), self._stale_after):
             self._refresh()
             self._known.set()
         self._publish()
@@ -131,14 +126,13 @@ class Worker:
             await asyncio.sleep(CHECK_EVERY)
             await self._endpoint.check()
 
-    def _silent(self) -> bool:
-        return time.monotonic() - self._heard > self._stale_after
+    def _view(self) -> View:
+        fitness = self._word.fitness(time.monotonic(), self._stale_after)
+        return devices.view(self._plan, self._replicas, self._word.state, fitness)
 
     def _refresh(self) -> None:
         """Show the kubelet what is new, if anything is."""
-        view = devices.view(
-            self._plan, self._replicas, self._state, silent=self._silent(), unknown=self._unknown
-        )
+        view = self._view()
         before = self._shelf.view
         if view == before:
             return

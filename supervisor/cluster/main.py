@@ -15,6 +15,7 @@ from proto.channel import Channel
 from proto.child_loop import ChildLoop, Task
 from proto.cluster import ClusterSettings
 from proto.control import Labelled, Unknown
+from proto.fitness import LastWord
 from supervisor.cluster import node_condition, node_events
 from supervisor.cluster.apiserver import ApiServer, TroubleError, stamp
 from supervisor.cluster.backoff import Backoff
@@ -46,6 +47,7 @@ class Cluster:
         self._channel = channel
         self._boot_id = BOOT_ID.read_text().strip()
         self._api = ApiServer(settings.node)
+        self._word = LastWord(time.monotonic())
         self._view: NodeView | None = None
         self._outbox = Outbox()
         self._news = asyncio.Event()
@@ -68,21 +70,30 @@ class Cluster:
         return (await self._life.run(*endless)).code
 
     def _on_unknown(self, order: Unknown) -> None:
-        if self._view:
-            self._on_view(node_events.unknown(self._view, order.reason))
+        self._word = self._word.denied(order.reason)
+        self._refresh()
+        self._spoken.set()
 
     def _on_beat(self) -> None:
+        if self._word.silent(time.monotonic(), self._settings.stale_after):
+            self._refresh()
         if self._outbox.left_out:
             self._sum_up()
 
     async def _listen(self) -> None:
         socket = bus.health_subscriber(zmq.asyncio.Context(), self._settings.health_bus)
         async for state in bus.node_states(socket):
-            self._on_view(node_events.view(state))
+            self._word = self._word.after(state, time.monotonic())
+            self._refresh()
+            self._spoken.set()
 
-    def _on_view(self, view: NodeView) -> None:
+    def _refresh(self) -> None:
+        """Take the newest view of the node, and tell what is new in it."""
+        if self._word.state is None:
+            return
+        fitness = self._word.fitness(time.monotonic(), self._settings.stale_after)
+        view = node_events.view(self._word.state, fitness)
         before, self._view = self._view, view
-        self._spoken.set()
         if self._settings.events and view != before:
             for telling in node_events.decide(before, view, time.time()):
                 self._put(telling)

@@ -1,5 +1,6 @@
 """The node's condition that tells of fatal Xids: what it says, and the patch that says it."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,14 +23,16 @@ class NodeCondition:
 
 def condition(view: NodeView, boot_id: str) -> NodeCondition:
     """Return what the condition has to say; the boot's id tells which boot that holds for."""
-    gpus = (f"{uuid}: {_list(gpu.fatal_xids)}" for uuid, gpu in view.gpus.items() if gpu.fatal_xids)
-    found = "; ".join(gpus)
+    xids: dict[str, set[int]] = {}
+    for device in view.devices.values():
+        xids.setdefault(device.gpu, set()).update(device.fatal_xids)
+    found = "; ".join(f"{gpu}: {_list(codes)}" for gpu, codes in xids.items() if codes)
     told = f"boot {boot_id}; Xid on {found}" if found else f"boot {boot_id}; no fatal Xid"
     return NodeCondition(bool(found), told[:MESSAGE_LIMIT])
 
 
-def _list(xids: tuple[int, ...]) -> str:
-    return ", ".join(map(str, xids))
+def _list(xids: Iterable[int]) -> str:
+    return ", ".join(map(str, sorted(xids)))
 
 
 def patch(wanted: NodeCondition, now: str, changed: str | None) -> dict[str, Any]:

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field, replace
 
 from health.advice import ADVICE
 from health.xid_catalogue import lookup
-from proto.messages import NodeState, Reason, ReasonKind
+from proto.fitness import Fitness
+from proto.messages import Gpu, NodeState, Reason, ReasonKind
 
 XID, UNHEALTHY, HEALTHY, LEFT_OUT = "GpuXid", "GpuUnhealthy", "GpuHealthy", "GpuEventsLeftOut"
 """Reasons of our Events; operators' alerts name these."""
@@ -16,36 +17,41 @@ MESSAGE_LIMIT = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class GpuView:
-    """One GPU, with its MIG instances."""
+class DeviceView:
+    """One GPU or MIG instance."""
 
-    index: int
+    name: str
+    """What people call it, such as `GPU 0`."""
+    gpu: str
+    """UUID of the physical GPU."""
     reasons: tuple[Reason, ...] = ()
-    """Its own and its instances', sorted."""
+    """Why it is not handed out."""
+    own: tuple[Reason, ...] = ()
+    """Those that are not told of its GPU already; of a GPU: all."""
     xids: Mapping[int, int] = field(default_factory=dict)
-    """How often each Xid was seen since the monitor's start."""
+    """How often each Xid was seen on its GPU since the monitor's start."""
 
     @property
     def fatal_xids(self) -> tuple[int, ...]:
         """The fatal Xids that stand against it."""
-        details = (one.detail for one in self.reasons if one.kind is ReasonKind.XID)
+        details = (one.detail for one in self.own if one.kind is ReasonKind.XID)
         return tuple(sorted(int(detail) for detail in details if detail.isdecimal()))
 
 
 @dataclass(frozen=True, slots=True)
 class NodeView:
-    """What is known of the node's GPUs, by UUID."""
+    """What is known of the node's devices, by UUID."""
 
     epoch: int
     """Of the monitor: counts of different ones cannot be compared."""
-    gpus: Mapping[str, GpuView]
+    devices: Mapping[str, DeviceView]
 
 
 @dataclass(frozen=True, slots=True)
 class Telling:
-    """One Event; another one of the same *gpu*, *reason* and *xid* is its repetition."""
+    """One Event; another one of the same *device*, *reason* and *xid* is its repetition."""
 
-    gpu: str
+    device: str
     """UUID; empty: of the node."""
     reason: str
     message: str
@@ -60,7 +66,7 @@ class Telling:
 
     def name(self, node: str, boot_id: str) -> str:
         """Return the Event's name: the same for the same thing in one boot of a node."""
-        text = f"{boot_id} {self.gpu} {self.reason} {self.xid}"
+        text = f"{boot_id} {self.device} {self.reason} {self.xid}"
         # A name has 253 characters at most, and no dot or dash beside a dot.
         return f"{node[:230].rstrip('-.')}.{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
@@ -74,82 +80,79 @@ class Telling:
         )
 
 
-def view(state: NodeState) -> NodeView:
-    """Return what concerns Events of a node's state."""
-    reasons = {device.uuid: device.reasons for device in state.health}
-    gpus = {}
+def view(state: NodeState, fitness: Fitness) -> NodeView:
+    """Return what concerns Events of a node whose devices are as *fitness* says."""
+    devices = {}
     for gpu in state.inventory.gpus:
-        devices = (gpu.uuid, *(instance.uuid for instance in gpu.instances))
-        found = {reason for uuid in devices for reason in reasons.get(uuid, ())}
-        # No UUID: the driver did not say which GPU, so it counts against each.
-        counts = [(one.xid, one.count) for one in state.xids if one.uuid in {gpu.uuid, ""}]
-        xids: dict[int, int] = {}
-        for xid, count in counts:
-            xids[xid] = xids.get(xid, 0) + count
-        gpus[gpu.uuid] = GpuView(gpu.index, tuple(sorted(found)), xids)
-    return NodeView(state.epoch, gpus)
+        reasons, xids = fitness.reasons(gpu.uuid), _xids(state, gpu)
+        devices[gpu.uuid] = DeviceView(f"GPU {gpu.index}", gpu.uuid, reasons, reasons, xids)
+        for instance in gpu.instances:
+            name, its = f"MIG instance {gpu.index}:{instance.place}", fitness.reasons(instance.uuid)
+            own = tuple(reason for reason in its if reason not in reasons)
+            devices[instance.uuid] = DeviceView(name, gpu.uuid, its, own, xids)
+    return NodeView(state.epoch, devices)
 
 
-def unknown(before: NodeView, reason: Reason) -> NodeView:
-    """Return the view when nothing is known of any GPU any more, for this *reason*."""
-    gpus = {
-        uuid: replace(gpu, reasons=tuple(sorted({*gpu.reasons, reason})))
-        for uuid, gpu in before.gpus.items()
-    }
-    return replace(before, gpus=gpus)
+def _xids(state: NodeState, gpu: Gpu) -> Mapping[int, int]:
+    # No UUID: the driver did not say which GPU, so it counts against each.
+    counts: dict[int, int] = {}
+    for seen in state.xids:
+        if seen.uuid in {gpu.uuid, ""}:
+            counts[seen.xid] = counts.get(seen.xid, 0) + seen.count
+    return counts
 
 
 def decide(before: NodeView | None, after: NodeView, now: float) -> tuple[Telling, ...]:
     """Return what to tell of the step from one view to the next; None: nothing is known before."""
     tellings: list[Telling] = []
-    for uuid, gpu in after.gpus.items():
-        earlier = before.gpus.get(uuid) if before else None
-        new = _of_gpu(uuid, earlier or GpuView(gpu.index), gpu, now)
+    for uuid, device in after.devices.items():
+        earlier = before.devices.get(uuid) if before else None
+        new = _of_device(uuid, earlier or DeviceView(device.name, device.gpu), device, now)
         tellings.extend(replace(one, initial=before is None) for one in new)
         if before and before.epoch == after.epoch and earlier:
-            tellings.extend(_repeated(uuid, earlier, gpu, now))
+            tellings.extend(_repeated(uuid, earlier, device, now))
     return tuple(tellings)
 
 
-def _of_gpu(uuid: str, before: GpuView, after: GpuView, now: float) -> Iterator[Telling]:
-    name = f"GPU {after.index} ({uuid})"
+def _of_device(uuid: str, before: DeviceView, after: DeviceView, now: float) -> Iterator[Telling]:
+    name = f"{after.name} ({uuid})"
     for xid in after.fatal_xids:
         if xid not in before.fatal_xids:
             yield _fatal(uuid, after, xid, now)
-    if after.reasons and not before.reasons:
+    if after.own and not before.own:
         message = f"{name} is Unhealthy: {_words(after)}. {_what_to_do(after)}"
-        wanted = all(reason.kind is ReasonKind.MAINTENANCE for reason in after.reasons)
+        wanted = all(reason.kind is ReasonKind.MAINTENANCE for reason in after.own)
         yield Telling(uuid, UNHEALTHY, message[:MESSAGE_LIMIT], now, now, warning=not wanted)
-    if before.reasons and not after.reasons:
+    if before.own and not after.reasons:
         message = f"{name} is Healthy again; it was not for: {_words(before)}."
         yield Telling(uuid, HEALTHY, message[:MESSAGE_LIMIT], now, now, warning=False)
 
 
-def _repeated(uuid: str, before: GpuView, after: GpuView, now: float) -> Iterator[Telling]:
-    """Yield the fatal Xids that came again while they stood against the GPU already."""
+def _repeated(uuid: str, before: DeviceView, after: DeviceView, now: float) -> Iterator[Telling]:
+    """Yield the fatal Xids that came again while they stood against the device already."""
     for xid in after.fatal_xids:
         more = after.xids.get(xid, 0) - before.xids.get(xid, 0)
         if xid in before.fatal_xids and more > 0:
             yield replace(_fatal(uuid, after, xid, now), count=more)
 
 
-def _fatal(uuid: str, gpu: GpuView, xid: int, now: float) -> Telling:
+def _fatal(uuid: str, device: DeviceView, xid: int, now: float) -> Telling:
     known = lookup(xid)
     message = (
-        f"Xid {xid} on GPU {gpu.index} ({uuid}): {known.name}. {known.meaning} "
+        f"Xid {xid} on {device.name} ({uuid}): {known.name}. {known.meaning} "
         f"NVIDIA's catalogue says: {known.action}. {ADVICE[ReasonKind.XID].what_to_do}"
     )
     return Telling(uuid, XID, message[:MESSAGE_LIMIT], now, now, xid=xid)
 
 
-def _words(gpu: GpuView) -> str:
+def _words(device: DeviceView) -> str:
     return "; ".join(
-        f"{ADVICE[reason.kind].words} {reason.detail}".rstrip() for reason in gpu.reasons
+        f"{ADVICE[reason.kind].words} {reason.detail}".rstrip() for reason in device.own
     )
 
 
-def _what_to_do(gpu: GpuView) -> str:
-    return " ".join(dict.fromkeys(ADVICE[reason.kind].what_to_do for reason in gpu.reasons))
+def _what_to_do(device: DeviceView) -> str:
+    return " ".join(dict.fromkeys(ADVICE[reason.kind].what_to_do for reason in device.own))
 
 
 BURST = 20.0

@@ -6,15 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from proto.control import ServiceState
-from proto.messages import (
-    DeviceHealth,
-    DeviceState,
-    Gpu,
-    Health,
-    NodeState,
-    ReasonKind,
-    WorkerState,
-)
+from proto.fitness import Fitness
+from proto.messages import DeviceState, Gpu, Health, NodeState, WorkerState
 from supervisor.status.allocations import Allocation
 from supervisor.status.snapshot import Snapshot
 from supervisor.status.status import About
@@ -60,7 +53,7 @@ def samples(
     if node:
         heartbeat = wall - (now - snapshot.node_at)
         yield Sample("health_monitor_last_heartbeat_timestamp_seconds", heartbeat)
-        yield from _node(node, _unknown(service, heard=heard))
+        yield from _node(node, snapshot.fitness(now, about.stale_after))
     workers = [word[0] for word in snapshot.planned_workers().values() if word]
     for worker in workers:
         yield from _worker(worker)
@@ -83,19 +76,12 @@ def _service(service: ServiceState) -> Iterator[Sample]:
     yield Sample("config_last_reload_success_timestamp_seconds", configuration.loaded)
 
 
-def _unknown(service: ServiceState | None, *, heard: bool) -> ReasonKind | None:
-    """Return why nothing is known of any device now, as workers tell the kubelet too."""
-    if service and service.unknown:
-        return service.unknown.kind
-    return None if heard else ReasonKind.MONITOR_SILENT
-
-
-def _node(node: NodeState, unknown: ReasonKind | None) -> Iterator[Sample]:
+def _node(node: NodeState, fitness: Fitness) -> Iterator[Sample]:
     yield Sample("health_state_persisted", node.persisted)
     for gpu in node.inventory.gpus:
         yield from _gpu(gpu)
-    for device in node.health:
-        yield from _device(device, unknown)
+        for uuid in (gpu.uuid, *(instance.uuid for instance in gpu.instances)):
+            yield from _device(uuid, fitness)
     for xid in node.xids:
         labels = (xid.uuid, str(xid.xid))
         yield Sample("xid_errors", xid.count, labels)
@@ -118,14 +104,16 @@ def _gpu(gpu: Gpu) -> Iterator[Sample]:
         )
 
 
-def _device(device: DeviceHealth, unknown: ReasonKind | None) -> Iterator[Sample]:
-    uuid = device.uuid
-    kinds = {unknown} if unknown else {reason.kind for reason in device.reasons}
+def _device(uuid: str, fitness: Fitness) -> Iterator[Sample]:
+    kinds = {reason.kind for reason in fitness.reasons(uuid)}
     yield Sample("device_healthy", not kinds, (uuid,))
     for state in DeviceState:
-        yield Sample("device_health_state", state is device.state, (uuid, state))
+        yield Sample("device_health_state", state is fitness.state(uuid), (uuid, state))
     for kind in sorted(kinds):
         yield Sample("device_unhealthy_reason", 1, (uuid, kind))
+    device = fitness.devices.get(uuid)
+    if device is None:
+        return
     if device.since:
         yield Sample("device_state_since_timestamp_seconds", device.since, (uuid,))
     yield Sample("device_health_transitions", device.transitions, (uuid,))

@@ -1,12 +1,14 @@
 """How the GPUs are, what of them is advertised, and who holds it."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator
+
+import msgspec
 
 from health import xid_catalogue
 from health.advice import ADVICE
 from health.xid_catalogue import Action
-from proto.messages import DeviceHealth, DeviceState, Gpu, Reason, ReasonKind
+from proto.fitness import Fitness
+from proto.messages import DeviceState, Gpu, Reason, ReasonKind
 from supervisor.status import report
 from supervisor.status.allocations import Allocation
 from supervisor.status.snapshot import Snapshot
@@ -26,62 +28,31 @@ FAULTS = {ReasonKind.XID, ReasonKind.GPU_LOST}
 
 WAIT = "Wait: the fault is gone, and the device comes back when it has stayed quiet."
 
-UNSEEN = (Reason(ReasonKind.NOT_FOUND),)
 
-
-@dataclass(frozen=True, slots=True)
-class _Conditions:
-    """How the devices are, by UUID."""
-
-    known: Mapping[str, DeviceHealth] = field(default_factory=dict)
-    blind: tuple[Reason, ...] = ()
-    """Why nothing is known of any of them now; what was known may still help."""
-
-    def reasons(self, uuid: str) -> tuple[Reason, ...]:
-        known = self.known.get(uuid)
-        return (known.reasons if known else UNSEEN) + self.blind
-
-    def state(self, uuid: str) -> DeviceState | None:
-        known = self.known.get(uuid)
-        return known.state if known and not self.blind else None
-
-    def since(self, uuid: str) -> float | None:
-        known = self.known.get(uuid)
-        return known.since or None if known and not self.blind else None
-
-    def transitions(self, uuid: str) -> int | None:
-        known = self.known.get(uuid)
-        return known.transitions if known else None
-
-
-def gpus(snapshot: Snapshot, heard_from: float) -> tuple[report.GpuStatus, ...] | None:
-    """Return the GPUs; a monitor that was last heard of before *heard_from* is silent."""
+def gpus(snapshot: Snapshot, fitness: Fitness) -> tuple[report.GpuStatus, ...] | None:
+    """Return the GPUs, as fit as *fitness* says."""
     if snapshot.node is None:
         return None
-    conditions = _conditions(snapshot, heard_from)
-    return tuple(_gpu(gpu, snapshot, conditions) for gpu in snapshot.node.inventory.gpus)
+    return tuple(_gpu(gpu, snapshot, fitness) for gpu in snapshot.node.inventory.gpus)
 
 
-def _conditions(snapshot: Snapshot, heard_from: float) -> _Conditions:
-    """Return what is known; a monitor that was last heard of before is silent."""
-    known = {device.uuid: device for device in snapshot.node.health} if snapshot.node else {}
-    if snapshot.service and snapshot.service.unknown:
-        return _Conditions(known, (snapshot.service.unknown,))
-    if snapshot.node_at < heard_from:
-        return _Conditions(known, (Reason(ReasonKind.MONITOR_SILENT),))
-    return _Conditions(known)
-
-
-def _gpu(gpu: Gpu, snapshot: Snapshot, conditions: _Conditions) -> report.GpuStatus:
-    reasons, state = conditions.reasons(gpu.uuid), conditions.state(gpu.uuid)
-    known = conditions.known.get(gpu.uuid)
-    return report.GpuStatus(
-        uuid=gpu.uuid,
+def _device(uuid: str, fitness: Fitness) -> report.DeviceStatus:
+    """Return what is said of any device, GPU or MIG instance."""
+    reasons, state, known = fitness.reasons(uuid), fitness.state(uuid), fitness.devices.get(uuid)
+    return report.DeviceStatus(
+        uuid=uuid,
         state=state,
         healthy=not reasons,
         reasons=tuple(_explained(reasons, state)),
-        since=conditions.since(gpu.uuid),
-        transitions=conditions.transitions(gpu.uuid),
+        since=known.since or None if known and state else None,
+        transitions=known.transitions if known else None,
+    )
+
+
+def _gpu(gpu: Gpu, snapshot: Snapshot, fitness: Fitness) -> report.GpuStatus:
+    known = fitness.devices.get(gpu.uuid)
+    return report.GpuStatus(
+        **msgspec.structs.asdict(_device(gpu.uuid, fitness)),
         index=gpu.index,
         model=gpu.name,
         pci_bus_id=gpu.pci_bus_id,
@@ -90,22 +61,16 @@ def _gpu(gpu: Gpu, snapshot: Snapshot, conditions: _Conditions) -> report.GpuSta
         recovery_action=known.recovery_action if known else None,
         monitoring=report.Monitoring.EVENTS if gpu.events else report.Monitoring.POLLING,
         mig=gpu.mig_enabled,
-        instances=tuple(_instances(gpu, conditions)),
-        resources=_shares(gpu, snapshot, conditions),
+        instances=tuple(_instances(gpu, fitness)),
+        resources=_shares(gpu, snapshot, fitness),
         holders=_holders(snapshot.allocations, set(_uuids(gpu))),
     )
 
 
-def _instances(gpu: Gpu, conditions: _Conditions) -> Iterator[report.InstanceStatus]:
+def _instances(gpu: Gpu, fitness: Fitness) -> Iterator[report.InstanceStatus]:
     for instance in gpu.instances:
-        reasons, state = conditions.reasons(instance.uuid), conditions.state(instance.uuid)
         yield report.InstanceStatus(
-            uuid=instance.uuid,
-            state=state,
-            healthy=not reasons,
-            reasons=tuple(_explained(reasons, state)),
-            since=conditions.since(instance.uuid),
-            transitions=conditions.transitions(instance.uuid),
+            **msgspec.structs.asdict(_device(instance.uuid, fitness)),
             place=instance.place,
             gpu_instance=instance.gi,
             compute_instance=instance.ci,
@@ -137,21 +102,17 @@ def _explained(
 
 
 def _shares(
-    gpu: Gpu, snapshot: Snapshot, conditions: _Conditions
+    gpu: Gpu, snapshot: Snapshot, fitness: Fitness
 ) -> tuple[report.ShareStatus, ...] | None:
     if snapshot.service is None or snapshot.service.planned is None:
         return None
-    ailing = {uuid for uuid in _uuids(gpu) if conditions.reasons(uuid)}
-    if ailing:
-        # Whoever gets a whole GPU gets its instances with it, and with what is wrong with them.
-        ailing.add(gpu.uuid)
     shares = []
     for resource, word in snapshot.planned_workers().items():
         replicas = word[0].replicas if word else {}
         theirs = {uuid: replicas[uuid] for uuid in _uuids(gpu) if replicas.get(uuid)}
         if theirs:
             held = used(snapshot.allocations, resource, theirs)
-            unhealthy = sum(count for uuid, count in theirs.items() if uuid in ailing)
+            unhealthy = sum(count for uuid, count in theirs.items() if fitness.reasons(uuid))
             shares.append(report.ShareStatus(resource, sum(theirs.values()), held, unhealthy))
     return tuple(shares)
 

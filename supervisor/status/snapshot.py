@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from proto.control import ServiceState
+from proto.fitness import Fitness, fitness
 from proto.messages import NodeState, WorkerState
 from supervisor.status.allocations import Allocation
 
@@ -20,6 +21,11 @@ class Snapshot:
     allocations: tuple[Allocation, ...] | None = None
     """Who holds what; None while the kubelet does not tell."""
     node_at: float = 0.0
+
+    def fitness(self, now: float, stale_after: float) -> Fitness:
+        """Return how the devices are at *now*."""
+        unknown = self.service.unknown if self.service else None
+        return fitness(self.node, unknown=unknown, silent=now - self.node_at > stale_after)
 
     def planned_workers(self) -> dict[str, tuple[WorkerState, float] | None]:
         """Return the planned resources with the newest word of each one's worker."""

@@ -28,7 +28,7 @@ def status(snapshot: Snapshot, about: About, now: float, wall: float) -> report.
     heard_from = now - about.stale_after
     dead = tuple(not_live(snapshot, now, about.stale_after))
     unready = tuple(not_ready(snapshot, now, about.stale_after))
-    gpus = gpu_status.gpus(snapshot, heard_from)
+    gpus = gpu_status.gpus(snapshot, snapshot.fitness(now, about.stale_after))
     resources = _resources(snapshot, heard_from)
     failed = snapshot.node.inventory.failed if snapshot.node else None
     well = not (dead or unready or failed) and _all_healthy(gpus, resources)

@@ -42,6 +42,7 @@ def snapshot(now: float, wall: float, replicas: int = 4, held: int = 9) -> Snaps
     last = mig_gpu(7, "1g.10gb", "1g.10gb", "3g.40gb", uuid=UUIDS[7], numa_node=1)
     small, other, large = (instance.uuid for instance in last.instances)
     node = NodeState(
+        whole_gpus=False,
         epoch=1,
         sequence=1,
         inventory=inventory(*shared, last),

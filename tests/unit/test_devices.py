@@ -1,19 +1,16 @@
 """What a worker advertises in a given state of the node."""
 
 import msgspec
-import pytest
 
+from proto.fitness import fitness
 from proto.messages import Inventory, Link, LinkLevel, Reason, ReasonKind
 from proto.worker import PlannedDevice, ResourcePlan
-from tests.unit.builders import gpu, instance, inventory, node_state, plan
+from tests.unit.builders import node_state, plan
 from workers import devices
-from workers.devices import SILENT, UNSEEN, Replica, View
-
-Reasons = tuple[Reason, ...]
+from workers.devices import Replica, View
 
 LOST = (Reason(ReasonKind.GPU_LOST),)
 LINKS = (Link("A", "B", LinkLevel.PIX, 2),)
-XID = (Reason(ReasonKind.XID, "79"),)
 
 
 def test_a_device_that_is_not_shared_keeps_its_uuid() -> None:
@@ -47,83 +44,30 @@ def test_a_replica_has_its_devices_index_and_nodes() -> None:
 
 def test_a_plan_without_devices_advertises_none() -> None:
     """A resource that is withdrawn has an empty list."""
-    assert devices.view(plan({}), {}, node_state({"A": ()})) == View("nvidia.com/gpu", {}, {})
+    assert devices.view(plan({}), {}, None, fitness(None)) == View("nvidia.com/gpu", {}, {})
 
 
-def test_healthy_devices_have_no_reason() -> None:
-    """Devices that the monitor finds healthy are not among the unhealthy."""
-    assert (
-        devices.unhealthy(plan({"A": 2, "B": 1}), node_state({"A": (), "B": ()}), silent=False)
-        == {}
-    )
-
-
-def test_an_unhealthy_device_bears_the_monitors_reasons() -> None:
-    """Only the device that the monitor finds unhealthy is, for the reasons that it gives."""
-    state = node_state({"A": LOST, "B": ()})
-    assert devices.unhealthy(plan({"A": 2, "B": 1}), state, silent=False) == {"A": LOST}
-
-
-def test_a_device_that_the_monitor_does_not_see_is_unhealthy() -> None:
-    """A planned device that is missing from the node's state is not found."""
-    found = devices.unhealthy(plan({"A": 1, "B": 1}), node_state({"A": ()}), silent=False)
-    assert found == {"B": (Reason(ReasonKind.NOT_FOUND),)} == {"B": UNSEEN}
-
-
-def test_devices_of_other_resources_do_not_matter() -> None:
-    """A fault of a device that is not planned here is not told here."""
-    assert devices.unhealthy(plan({"A": 1}), node_state({"A": (), "B": LOST}), silent=False) == {}
-
-
-def test_before_the_first_word_of_the_monitor_all_are_unhealthy() -> None:
-    """Without any state of the node nothing may be handed out."""
-    expected = (Reason(ReasonKind.MONITOR_SILENT),)
-    found = devices.unhealthy(plan({"A": 2, "B": 1}), None, silent=False)
-    assert found == {"A": expected, "B": expected}
-
-
-def test_a_silent_monitor_makes_all_unhealthy() -> None:
-    """A state that is too old counts as none, whatever it says."""
-    state = node_state({"A": (), "B": LOST})
-    found = devices.unhealthy(plan({"A": 1, "B": 1}), state, silent=True)
-    assert found == {"A": SILENT, "B": SILENT}
+def test_only_devices_of_the_plan_are_told() -> None:
+    """A view says why its own devices are unhealthy, and nothing of others or healthy ones."""
+    state = node_state({"A": LOST, "B": (), "C": LOST})
+    seen = devices.view(plan({"A": 2, "B": 1}), {}, state, fitness(state))
+    assert seen.unhealthy == {"A": LOST}
 
 
 def test_a_view_is_of_one_plan_and_one_state() -> None:
     """A view holds the resource, its replicas and why devices are unhealthy."""
     resource = plan({"A": 2}, resource="nvidia.com/shared")
     expected = View("nvidia.com/shared", devices.replicas(resource), {"A": LOST})
-    assert devices.view(resource, devices.replicas(resource), node_state({"A": LOST})) == expected
-    silent = devices.view(resource, {}, node_state({"A": LOST}), silent=True)
-    assert silent.unhealthy == {"A": SILENT}
+    state = node_state({"A": LOST})
+    assert devices.view(resource, devices.replicas(resource), state, fitness(state)) == expected
 
 
 def test_a_view_knows_what_the_node_has() -> None:
     """A view holds nodes, CDI kinds and links of the newest state, and none before the first."""
     found = Inventory("", (), nodes=("/dev/nvidiactl",), cdi_kinds=("vendor/gds",), links=LINKS)
     state = msgspec.structs.replace(node_state({"A": ()}), inventory=found)
-    seen = devices.view(plan({"A": 1}), {}, state)
+    seen = devices.view(plan({"A": 1}), {}, state, fitness(state))
     assert (seen.nodes, seen.cdi_kinds) == (("/dev/nvidiactl",), ("vendor/gds",))
     assert seen.links == LINKS
-    unseen = devices.view(plan({"A": 1}), {}, None)
+    unseen = devices.view(plan({"A": 1}), {}, None, fitness(None))
     assert (unseen.nodes, unseen.cdi_kinds, unseen.links) == ((), (), ())
-
-
-@pytest.mark.parametrize(
-    ("gpu_reasons", "instance_reasons", "expected"),
-    [
-        ((), (), {}),
-        ((), XID, {"A": XID}),
-        (LOST, LOST, {"A": LOST}),
-        (LOST, XID, {"A": (*LOST, *XID)}),
-    ],
-    ids=["healthy", "an instance's", "both the same", "both"],
-)
-def test_a_whole_gpu_bears_what_is_wrong_with_its_instances(
-    gpu_reasons: Reasons, instance_reasons: Reasons, expected: dict[str, Reasons]
-) -> None:
-    """A GPU in MIG mode that is advertised as a whole is unhealthy with any of its instances."""
-    state = node_state({"A": gpu_reasons, "MIG-1": instance_reasons, "MIG-2": ()})
-    one = gpu(uuid="A", instances=(instance("MIG-1", 0, 7), instance("MIG-2", 1, 8)))
-    state = msgspec.structs.replace(state, inventory=inventory(one))
-    assert devices.unhealthy(plan({"A": 1}), state, silent=False) == expected

@@ -13,7 +13,7 @@ from supervisor.status.gpus import ACTIONS, FAULTS, WAIT, gpus, strays
 from supervisor.status.snapshot import Snapshot
 from tests.unit.builders import gpu, inventory, mig_gpu, mig_uuid, node_state, worker_state
 
-NOW, HEARD_FROM = 100.0, 90.0
+NOW, STALE_AFTER = 100.0, 10.0
 SHARED, SLICE = "nvidia.com/sharedgpu", "nvidia.com/mig-1g.10gb"
 FIRST, SECOND = mig_uuid(1, 0), mig_uuid(1, 1)
 XID = Reason(ReasonKind.XID, "48")
@@ -38,9 +38,14 @@ def snapshot(
     return Snapshot(service, NOW, state, workers, allocations, node_at=NOW)
 
 
+def shown(known: Snapshot) -> tuple[report.GpuStatus, ...] | None:
+    """Return the GPUs as they are shown now."""
+    return gpus(known, known.fitness(NOW, STALE_AFTER))
+
+
 def only(known: Snapshot) -> report.GpuStatus:
     """Return the node's only GPU."""
-    (found,) = gpus(known, HEARD_FROM) or ()
+    (found,) = shown(known) or ()
     return found
 
 
@@ -72,12 +77,12 @@ def test_a_healthy_gpu() -> None:
 def test_what_the_driver_does_not_tell() -> None:
     """What is not known of a GPU is null."""
     found = gpu(0, uuid="A", memory_mib=None, events=False)
-    shown = only(snapshot(node(found), allocations=None))
-    assert (shown.memory_mib, shown.numa_node, shown.recovery_action) == (None, None, None)
-    assert (shown.since, shown.holders) == (None, None)
-    assert shown.monitoring is report.Monitoring.POLLING
+    seen = only(snapshot(node(found), allocations=None))
+    assert (seen.memory_mib, seen.numa_node, seen.recovery_action) == (None, None, None)
+    assert (seen.since, seen.holders) == (None, None)
+    assert seen.monitoring is report.Monitoring.POLLING
     assert only(Snapshot(None, 0.0, node(found), node_at=NOW)).resources is None
-    assert gpus(Snapshot(), HEARD_FROM) is None
+    assert shown(Snapshot()) is None
 
 
 @pytest.mark.parametrize("kind", ReasonKind)
@@ -85,10 +90,10 @@ def test_every_reason_is_told_with_advice(kind: ReasonKind) -> None:
     """Each kind of reason has words and advice of its own, and its detail is told."""
     reason = Reason(kind, "the detail")
     state = node(gpu(0), health=(DeviceHealth(gpu(0).uuid, (reason,), DeviceState.UNHEALTHY),))
-    shown = only(snapshot(state))
+    found = only(snapshot(state))
     words, advice = ADVICE[kind]
-    assert not shown.healthy
-    assert shown.reasons == (
+    assert not found.healthy
+    assert found.reasons == (
         report.ReasonStatus(kind, "the detail", f"{words}: the detail", advice),
     )
     assert words
@@ -117,8 +122,8 @@ def test_a_recovering_gpu_needs_time() -> None:
     """What is proven to be gone needs only time; what a look still shows needs the same as ever."""
     reasons = (XID, Reason(ReasonKind.THERMAL))
     state = node(gpu(0), health=(DeviceHealth(gpu(0).uuid, reasons, DeviceState.RECOVERING, 5.0),))
-    shown = only(snapshot(state))
-    assert {one.kind: one.advice for one in shown.reasons} == {
+    found = only(snapshot(state))
+    assert {one.kind: one.advice for one in found.reasons} == {
         ReasonKind.XID: WAIT,
         ReasonKind.THERMAL: ADVICE[ReasonKind.THERMAL].what_to_do,
     }
@@ -127,9 +132,9 @@ def test_a_recovering_gpu_needs_time() -> None:
 
 def test_a_device_that_the_monitor_leaves_out() -> None:
     """A GPU of which the monitor says nothing is not healthy, and its state is unknown."""
-    shown = only(snapshot(node(gpu(0), health=(DeviceHealth("other"),))))
-    assert (shown.state, shown.healthy) == (None, False)
-    assert [reason.kind for reason in shown.reasons] == [ReasonKind.NOT_FOUND]
+    found = only(snapshot(node(gpu(0), health=(DeviceHealth("other"),))))
+    assert (found.state, found.healthy) == (None, False)
+    assert [reason.kind for reason in found.reasons] == [ReasonKind.NOT_FOUND]
 
 
 @pytest.mark.parametrize(
@@ -137,7 +142,7 @@ def test_a_device_that_the_monitor_leaves_out() -> None:
     [
         (Reason(ReasonKind.MAINTENANCE), NOW, ReasonKind.MAINTENANCE),
         (Reason(ReasonKind.DRIVER_HANG, "a call"), 0.0, ReasonKind.DRIVER_HANG),
-        (None, HEARD_FROM - 0.1, ReasonKind.MONITOR_SILENT),
+        (None, NOW - STALE_AFTER - 0.1, ReasonKind.MONITOR_SILENT),
     ],
 )
 def test_a_monitor_that_does_not_speak(
@@ -148,10 +153,10 @@ def test_a_monitor_that_does_not_speak(
     state = node(
         gpu(0), health=(DeviceHealth(gpu(0).uuid, (XID,), DeviceState.RECOVERING, 5.0, 7),)
     )
-    shown = only(Snapshot(service, NOW, state, node_at=node_at))
-    assert (shown.state, shown.healthy, shown.since, shown.transitions) == (None, False, None, 7)
-    assert [one.kind for one in shown.reasons] == [ReasonKind.XID, reason]
-    assert shown.reasons[0].advice == "Drain the GPU and reset it."
+    found = only(Snapshot(service, NOW, state, node_at=node_at))
+    assert (found.state, found.healthy, found.since, found.transitions) == (None, False, None, 7)
+    assert [one.kind for one in found.reasons] == [ReasonKind.XID, reason]
+    assert found.reasons[0].advice == "Drain the GPU and reset it."
 
 
 def test_what_is_advertised_of_a_gpu() -> None:
@@ -160,8 +165,7 @@ def test_what_is_advertised_of_a_gpu() -> None:
     state = node(gpu(0, uuid="A"), gpu(1, uuid="B"), health=health)
     held = tuple(Allocation(SHARED, device, "n", "p", "c") for device in ("A::0", "A::2", "B::1"))
     known = snapshot(state, {SHARED: {"A": 3, "B": 4}, "nvidia.com/whole": {"C": 1}}, held)
-    shown = gpus(known, HEARD_FROM) or ()
-    assert [one.resources for one in shown] == [
+    assert [one.resources for one in shown(known) or ()] == [
         (report.ShareStatus(SHARED, 3, 2, 3),),
         (report.ShareStatus(SHARED, 4, 1, 0),),
     ]
@@ -176,15 +180,16 @@ def test_a_gpu_in_mig_mode() -> None:
         DeviceHealth(SECOND, (XID,), DeviceState.UNHEALTHY, transitions=1),
     )
     held = (Allocation(SLICE, FIRST, "n", "p", "c"),)
-    shown = only(snapshot(node(found, health=health), {SLICE: {FIRST: 1, SECOND: 1}}, held))
-    assert (shown.mig, shown.healthy) == (True, True)
-    assert shown.resources == (report.ShareStatus(SLICE, 2, 1, 1),)
-    assert shown.holders == (report.Holder("n", "p", "c", SLICE, FIRST, FIRST),)
-    assert [(one.uuid, one.state, one.healthy) for one in shown.instances] == [
+    state = replace(node(found, health=health), whole_gpus=False)
+    seen = only(snapshot(state, {SLICE: {FIRST: 1, SECOND: 1}}, held))
+    assert (seen.mig, seen.healthy) == (True, True)
+    assert seen.resources == (report.ShareStatus(SLICE, 2, 1, 1),)
+    assert seen.holders == (report.Holder("n", "p", "c", SLICE, FIRST, FIRST),)
+    assert [(one.uuid, one.state, one.healthy) for one in seen.instances] == [
         (FIRST, DeviceState.HEALTHY, True),
         (SECOND, DeviceState.UNHEALTHY, False),
     ]
-    first = shown.instances[0]
+    first = seen.instances[0]
     assert (first.place, first.gpu_instance, first.compute_instance) == (0, 7, 0)
     assert (first.profile, first.memory_mib, first.since) == ("1g.10gb", 9984, 5.0)
 
@@ -193,8 +198,10 @@ def test_a_whole_gpu_is_unhealthy_with_its_instances() -> None:
     """Whoever gets a whole GPU gets its instances: it is no healthier than they are."""
     found = mig_gpu(1, "1g.10gb")
     health = (DeviceHealth(found.uuid), DeviceHealth(FIRST, (XID,), DeviceState.UNHEALTHY))
-    shown = only(snapshot(node(found, health=health), {SHARED: {found.uuid: 4}}))
-    assert shown.resources == (report.ShareStatus(SHARED, 4, 0, 4),)
+    seen = only(snapshot(node(found, health=health), {SHARED: {found.uuid: 4}}))
+    assert seen.resources == (report.ShareStatus(SHARED, 4, 0, 4),)
+    assert (seen.healthy, seen.state) == (False, DeviceState.UNHEALTHY)
+    assert seen.reasons == seen.instances[0].reasons
 
 
 def test_holders() -> None:

@@ -15,6 +15,7 @@ from proto.control import (
     ServiceState,
 )
 from proto.messages import (
+    DeviceState,
     NodeState,
     Reason,
     ReasonKind,
@@ -149,13 +150,16 @@ def test_the_monitor_is_up(age: float, *, quiesced: bool, up: int) -> None:
     ],
 )
 def test_nothing_is_known(unknown: Reason | None, age: float, reason: str) -> None:
-    """While nothing is known of any device none is healthy, for the reason why not."""
+    """While nothing is known of any device none is healthy, and the reason why not is told."""
     service = ServiceState(processes=(), planned=(), unknown=unknown)
     found = scrape(Snapshot(service, NOW, NODE, node_at=NOW - age))
     for uuid in ("A", "B"):
         assert found[key("device_healthy", uuid=uuid)] == 0.0
         assert found[key("device_unhealthy_reason", uuid=uuid, reason=reason)] == 1.0
-    assert key("device_unhealthy_reason", uuid="B", reason="xid") not in found
+        assert not any(
+            found[key("device_health_state", uuid=uuid, state=state)] for state in DeviceState
+        )
+    assert found[key("device_unhealthy_reason", uuid="B", reason="xid")] == 1.0
 
 
 TEXTS = st.one_of(st.just(AWKWARD), st.text(st.characters(codec="utf-8")))

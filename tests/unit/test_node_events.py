@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proto.fitness import fitness
 from proto.messages import DeviceHealth, NodeState, Reason, ReasonKind, XidCount
 from supervisor.cluster.node_condition import TYPE, condition, patch
 from supervisor.cluster.node_events import (
@@ -19,15 +20,14 @@ from supervisor.cluster.node_events import (
     UNHEALTHY,
     XID,
     Bucket,
-    GpuView,
+    DeviceView,
     NodeView,
     Outbox,
     Telling,
     decide,
-    unknown,
     view,
 )
-from tests.unit.builders import gpu, inventory, mig_gpu
+from tests.unit.builders import gpu, gpu_uuid, inventory, mig_gpu
 
 LOST, HOT = Reason(ReasonKind.GPU_LOST), Reason(ReasonKind.THERMAL)
 X79, X48 = Reason(ReasonKind.XID, "79"), Reason(ReasonKind.XID, "48")
@@ -36,7 +36,8 @@ X79, X48 = Reason(ReasonKind.XID, "79"), Reason(ReasonKind.XID, "48")
 def of(*reasons: Reason, epoch: int = 1, **xids: int) -> NodeView:
     """Return a view of one GPU, with counts such as x79=2."""
     counts = {int(name[1:]): count for name, count in xids.items()}
-    return NodeView(epoch, {"GPU-a": GpuView(0, tuple(sorted(reasons)), counts)})
+    found = tuple(sorted(reasons))
+    return NodeView(epoch, {"GPU-a": DeviceView("GPU 0", "GPU-a", found, found, counts)})
 
 
 @pytest.mark.parametrize(
@@ -88,7 +89,7 @@ def test_the_messages() -> None:
 
 def test_maintenance_is_no_warning() -> None:
     """What an operator asked for is told as something normal."""
-    quiesced = unknown(of(), Reason(ReasonKind.MAINTENANCE))
+    quiesced = of(Reason(ReasonKind.MAINTENANCE))
     (telling,) = decide(of(), quiesced, 5.0)
     assert not telling.warning
     assert [one.reason for one in decide(quiesced, of(epoch=2), 6.0)] == [HEALTHY]
@@ -96,32 +97,54 @@ def test_maintenance_is_no_warning() -> None:
 
 def test_an_unknown_node_keeps_its_faults() -> None:
     """While nothing is known the faults that were known stand, and are not told again after."""
-    hung = unknown(of(X79), Reason(ReasonKind.DRIVER_HANG, "nvmlInit"))
+    hung = of(X79, Reason(ReasonKind.DRIVER_HANG, "nvmlInit"))
     assert decide(of(X79), hung, 5.0) == ()
     assert decide(hung, of(X79, epoch=2), 6.0) == ()
 
 
-def test_a_view_has_gpus_only() -> None:
-    """A MIG instance's faults are its GPU's, and an Xid of no known GPU counts for each."""
-    whole, parted = gpu(0), mig_gpu(1, "1g.10gb")
-    instance = parted.instances[0].uuid
-    state = NodeState(
+def parted_node(*, whole_gpus: bool) -> NodeState:
+    """Return a whole GPU beside one in MIG mode, of whose two instances the first has a fault."""
+    whole, parted = gpu(0), mig_gpu(1, "1g.10gb", "1g.10gb")
+    ill, well = (instance.uuid for instance in parted.instances)
+    return NodeState(
         epoch=3,
         sequence=1,
         inventory=inventory(whole, parted),
         health=(
             DeviceHealth(whole.uuid),
             DeviceHealth(parted.uuid),
-            DeviceHealth(instance, (X48,)),
+            DeviceHealth(ill, (X48,)),
+            DeviceHealth(well),
         ),
         xids=(XidCount(whole.uuid, 79, 1), XidCount("", 79, 2)),
+        whole_gpus=whole_gpus,
     )
-    seen = view(state)
+
+
+@pytest.mark.parametrize("whole_gpus", [False, True])
+def test_a_view_of_parted_gpus(whole_gpus: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    """An instance's fault is told once: of itself, or of its GPU where that is handed out whole."""
+    state = parted_node(whole_gpus=whole_gpus)
+    seen = view(state, fitness(state))
     assert seen.epoch == 3
-    assert seen.gpus == {
-        whole.uuid: GpuView(0, (), {79: 3}),
-        parted.uuid: GpuView(1, (X48,), {79: 2}),
+    told = {device.name: device.own for device in seen.devices.values() if device.own}
+    assert told == {"GPU 1" if whole_gpus else "MIG instance 1:0": (X48,)}
+    # An Xid of no known GPU counts for each.
+    assert {device.name: device.xids for device in seen.devices.values()} == {
+        "GPU 0": {79: 3},
+        "GPU 1": {79: 2},
+        "MIG instance 1:0": {79: 2},
+        "MIG instance 1:1": {79: 2},
     }
+    assert condition(seen, "b").message == f"boot b; Xid on {gpu_uuid(1)}: 48"
+
+
+def test_an_instance_whose_gpu_falls_ill_too_is_not_healthy_again() -> None:
+    """What is told of the GPU is not told of its instances, yet they are not well for that."""
+    ill = DeviceView("MIG instance 0:0", "GPU-a", (X48,), (X48,))
+    covered = replace(ill, own=())
+    before, after = (NodeView(1, {"MIG-a": one}) for one in (ill, covered))
+    assert decide(before, after, 5.0) == ()
 
 
 reasons = st.frozensets(st.sampled_from([LOST, HOT, X79, X48]))
@@ -134,7 +157,7 @@ def test_one_event_an_incident(steps: list[frozenset[Reason]]) -> None:
     steps_told = itertools.chain.from_iterable(decide(*pair, 0.0) for pair in pairwise(views))
     told = [one.reason for one in steps_told if one.reason != XID]
     assert told == [UNHEALTHY, HEALTHY] * (len(told) // 2) + [UNHEALTHY] * (len(told) % 2)
-    assert (len(told) % 2 == 1) == bool(views[-1].gpus["GPU-a"].reasons)
+    assert (len(told) % 2 == 1) == bool(views[-1].devices["GPU-a"].reasons)
 
 
 def test_names() -> None:
@@ -142,7 +165,7 @@ def test_names() -> None:
     one = Telling("GPU-a", XID, "m", 0.0, 0.0, xid=79)
     others = [
         replace(one, xid=48),
-        replace(one, gpu="GPU-b"),
+        replace(one, device="GPU-b"),
         replace(one, reason=UNHEALTHY),
     ]
     name = one.name("node-1", "boot")
@@ -209,7 +232,10 @@ def test_the_condition() -> None:
 
 def test_messages_have_an_end() -> None:
     """However many GPUs are ill, the message stays within the limit."""
-    many = {f"GPU-{number:036}": GpuView(number, (X79,)) for number in range(64)}
+    many = {
+        f"GPU-{number:036}": DeviceView("GPU", f"GPU-{number:036}", (X79,), (X79,))
+        for number in range(64)
+    }
     assert len(condition(NodeView(1, many), "b-1").message) == MESSAGE_LIMIT
 
 

@@ -50,13 +50,24 @@ SERVICE = ServiceState(
 NODE = NodeState(
     epoch=1,
     sequence=1,
-    inventory=inventory(gpu(0, uuid="A", numa_node=1), mig_gpu(1, "1g.10gb", events=False)),
+    inventory=inventory(
+        gpu(0, uuid="A", numa_node=1), mig_gpu(1, "1g.10gb", uuid="B", events=False)
+    ),
     health=(
         DeviceHealth("A", since=5.0, transitions=4, recovery_action=0),
         DeviceHealth(
             "B",
             (Reason(ReasonKind.XID, "48"), Reason(ReasonKind.XID, "79")),
             DeviceState.RECOVERING,
+        ),
+        DeviceHealth(
+            mig_uuid(1, 0),
+            (
+                Reason(ReasonKind.DRIVER_HANG, "a call"),
+                Reason(ReasonKind.XID, "48"),
+                Reason(ReasonKind.XID, "79"),
+            ),
+            DeviceState.UNHEALTHY,
         ),
     ),
     xids=(XidCount("B", 79, 2, last=99.0), XidCount("", 31, 1, last=98.0)),
@@ -90,7 +101,7 @@ EXPECTED: Samples = {
     ): 1.0,
     key(
         "device_info",
-        uuid=mig_gpu(1).uuid,
+        uuid="B",
         index="1",
         pci_bus_id="0000:02:00.0",
         model="NVIDIA H100 80GB HBM3",
@@ -101,22 +112,32 @@ EXPECTED: Samples = {
     key(
         "mig_device_info",
         uuid=mig_uuid(1, 0),
-        gpu_uuid=mig_gpu(1).uuid,
+        gpu_uuid="B",
         gpu_instance_id="7",
         compute_instance_id="0",
         profile="1g.10gb",
     ): 1.0,
     key("device_healthy", uuid="A"): 1.0,
     key("device_healthy", uuid="B"): 0.0,
+    key("device_healthy", uuid=mig_uuid(1, 0)): 0.0,
     **{
         key("device_health_state", uuid=uuid, state=state): float(state == its)
-        for uuid, its in (("A", "healthy"), ("B", "recovering"))
+        for uuid, its in (
+            ("A", "healthy"),
+            ("B", "unhealthy"),  # as its instance, which goes with it
+            (mig_uuid(1, 0), "unhealthy"),
+        )
         for state in DeviceState
     },
-    key("device_unhealthy_reason", uuid="B", reason="xid"): 1.0,
+    **{
+        key("device_unhealthy_reason", uuid=uuid, reason=reason): 1.0
+        for uuid in ("B", mig_uuid(1, 0))
+        for reason in ("driver-hang", "xid")
+    },
     key("device_state_since_timestamp_seconds", uuid="A"): 5.0,
     key("device_health_transitions_total", uuid="A"): 4.0,
     key("device_health_transitions_total", uuid="B"): 0.0,
+    key("device_health_transitions_total", uuid=mig_uuid(1, 0)): 0.0,
     key("gpu_recovery_action", uuid="A"): 0.0,
     key("xid_errors_total", uuid="B", xid="79"): 2.0,
     key("xid_errors_total", uuid="", xid="31"): 1.0,

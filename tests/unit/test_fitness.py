@@ -1,0 +1,216 @@
+"""Whether a device may be handed out is decided once, and everybody tells the same."""
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proto.control import ServiceState
+from proto.fitness import NOT_FOUND, SILENT, LastWord, fitness
+from proto.messages import DeviceHealth, DeviceState, NodeState, Reason, ReasonKind
+from supervisor.cluster import node_events
+from supervisor.exporter.samples import samples
+from supervisor.status.snapshot import Snapshot
+from supervisor.status.status import About, status
+from tests.unit.builders import gpu, inventory, mig_gpu, mig_uuid, node_state, plan
+from workers import devices
+
+LOST = Reason(ReasonKind.GPU_LOST)
+XID = Reason(ReasonKind.XID, "79")
+HOT = Reason(ReasonKind.THERMAL)
+MAINTENANCE = Reason(ReasonKind.MAINTENANCE)
+
+STALE_AFTER = 10.0
+ABOUT = About("1", stale_after=STALE_AFTER)
+
+
+def parted(
+    own: DeviceHealth, *instances: DeviceHealth, whole_gpus: bool = True
+) -> tuple[NodeState, str]:
+    """Return a node with one GPU in MIG mode, whose devices are so, and the GPU's UUID."""
+    found = mig_gpu(0, *["1g.10gb"] * len(instances))
+    health = (
+        msgspec.structs.replace(own, uuid=found.uuid),
+        *(
+            msgspec.structs.replace(device, uuid=mig_uuid(0, place))
+            for place, device in enumerate(instances)
+        ),
+    )
+    state = node_state({})
+    fields = {"inventory": inventory(found), "health": health, "whole_gpus": whole_gpus}
+    return msgspec.structs.replace(state, **fields), found.uuid
+
+
+def ill(
+    *reasons: Reason, state: DeviceState = DeviceState.UNHEALTHY, **fields: int
+) -> DeviceHealth:
+    """Return a device with these faults."""
+    return DeviceHealth("", tuple(sorted(reasons)), state, **fields)
+
+
+WELL = DeviceHealth("")
+
+
+def test_a_device_is_as_the_monitor_says() -> None:
+    """Healthy devices have no reason; others bear the monitor's, and none of another device."""
+    found = fitness(node_state({"A": (), "B": (LOST,)}))
+    assert (found.reasons("A"), found.reasons("B")) == ((), (LOST,))
+    assert (found.state("A"), found.blind) == (DeviceState.HEALTHY, None)
+
+
+def test_a_device_that_the_monitor_does_not_see_is_unfit() -> None:
+    """A device that is missing from the node's state is not found, and in no known state."""
+    found = fitness(node_state({"A": ()}))
+    assert (found.reasons("B"), found.state("B")) == ((NOT_FOUND,), None)
+
+
+def test_before_the_first_word_of_the_monitor_nothing_is_fit() -> None:
+    """Without any state of the node nothing may be handed out."""
+    assert fitness(None).reasons("A") == (SILENT,)
+
+
+@pytest.mark.parametrize(
+    ("unknown", "silent", "reason"),
+    [
+        (None, True, SILENT),
+        (MAINTENANCE, False, MAINTENANCE),
+        (MAINTENANCE, True, MAINTENANCE),
+    ],
+)
+def test_a_word_that_does_not_count(
+    unknown: Reason | None, reason: Reason, *, silent: bool
+) -> None:
+    """What was known is told beside the reason why it does not count; no state is known."""
+    found = fitness(node_state({"A": (), "B": (XID,)}), unknown=unknown, silent=silent)
+    assert (found.reasons("A"), found.reasons("B")) == ((reason,), (XID, reason))
+    assert found.reasons("C") == (reason,)
+    assert (found.state("A"), found.state("B")) == (None, None)
+
+
+def test_a_reason_is_told_once() -> None:
+    """The supervisor may name the reason that the monitor has named already."""
+    assert fitness(node_state({"A": (XID,)}), unknown=XID).reasons("A") == (XID,)
+
+
+@pytest.mark.parametrize(
+    ("own", "instances", "reasons", "state"),
+    [
+        (WELL, (WELL, WELL), (), DeviceState.HEALTHY),
+        (WELL, (WELL, ill(XID)), (XID,), DeviceState.UNHEALTHY),
+        (ill(HOT), (ill(HOT), ill(HOT)), (HOT,), DeviceState.UNHEALTHY),
+        (ill(LOST, state=DeviceState.LOST), (ill(XID),), (LOST, XID), DeviceState.LOST),
+        (
+            WELL,
+            (ill(XID, state=DeviceState.RECOVERING), ill(HOT)),
+            (HOT, XID),
+            DeviceState.UNHEALTHY,
+        ),
+        (WELL, (ill(state=DeviceState.SUSPECT),), (), DeviceState.SUSPECT),
+    ],
+)
+def test_a_whole_gpu_is_as_its_instances(
+    own: DeviceHealth,
+    instances: tuple[DeviceHealth, ...],
+    reasons: tuple[Reason, ...],
+    state: DeviceState,
+) -> None:
+    """Who gets a whole GPU gets its instances, and what is wrong with any of them."""
+    node, uuid = parted(own, *instances)
+    found = fitness(node)
+    assert (found.reasons(uuid), found.state(uuid)) == (reasons, state)
+
+
+def test_a_whole_gpu_is_in_its_state_as_long_as_its_worst_instance() -> None:
+    """The time belongs to the state that is shown; what only the GPU has stays the GPU's."""
+    own = DeviceHealth("", since=5.0, transitions=3, recovery_action=1)
+    node, uuid = parted(own, ill(XID, since=7))
+    shown = fitness(node).devices[uuid]
+    assert (shown.since, shown.transitions, shown.recovery_action) == (7.0, 3, 1)
+
+
+def test_instances_that_are_handed_out_keep_their_faults_to_themselves() -> None:
+    """Under the MIG strategies single and mixed nobody gets the GPU as a whole."""
+    node, uuid = parted(WELL, WELL, ill(XID), whole_gpus=False)
+    found = fitness(node)
+    assert [found.reasons(one) for one in (uuid, mig_uuid(0, 0), mig_uuid(0, 1))] == [
+        (),
+        (),
+        (XID,),
+    ]
+
+
+def test_the_last_word_counts_until_it_is_old_or_denied() -> None:
+    """A denied word stays denied until another monitor speaks; silence counts from the last one."""
+    first, later = node_state({"A": ()}, epoch=1), node_state({"A": ()}, epoch=1, sequence=2)
+    word = LastWord(0.0).after(first, 1.0)
+    assert word.fitness(11.0, STALE_AFTER).reasons("A") == ()
+    assert word.fitness(11.1, STALE_AFTER).reasons("A") == (SILENT,)
+    denied = word.denied(MAINTENANCE)
+    assert denied.after(later, 2.0).fitness(2.0, STALE_AFTER).reasons("A") == (MAINTENANCE,)
+    other = node_state({"A": ()}, epoch=2)
+    assert denied.after(other, 2.0).fitness(2.0, STALE_AFTER).reasons("A") == ()
+    assert LastWord(0.0).denied(MAINTENANCE).after(first, 1.0).unknown is None
+
+
+REASONS = st.frozensets(st.sampled_from([LOST, XID, HOT, Reason(ReasonKind.XID, "48")]), max_size=2)
+
+
+@st.composite
+def nodes(draw: st.DrawFn) -> NodeState:
+    """Return a node of whole and parted GPUs, in any health; the monitor may forget a device."""
+    gpus, health = [], []
+    for place in range(draw(st.integers(1, 3))):
+        count = draw(st.integers(0, 2))
+        found = mig_gpu(place, *["1g.10gb"] * count) if count else gpu(place)
+        gpus.append(found)
+        own = draw(REASONS)
+        for uuid in (found.uuid, *(one.uuid for one in found.instances)):
+            # As the monitor says it: an instance bears its GPU's reasons too.
+            reasons = own if uuid == found.uuid else own | draw(REASONS)
+            ailing = st.sampled_from([DeviceState.UNHEALTHY, DeviceState.RECOVERING])
+            state = draw(ailing) if reasons else DeviceState.HEALTHY
+            health.append(DeviceHealth(uuid, tuple(sorted(reasons)), state))
+    if draw(st.booleans()) and len(health) > 1:
+        health.pop(draw(st.integers(0, len(health) - 1)))
+    fields = {
+        "inventory": inventory(*gpus),
+        "health": tuple(health),
+        "whole_gpus": draw(st.booleans()),
+    }
+    return msgspec.structs.replace(node_state({}), **fields)
+
+
+@given(nodes(), st.sampled_from([None, MAINTENANCE]), st.sampled_from([5.0, 10.0, 10.1]))
+def test_kubelet_metrics_status_and_events_tell_the_same(
+    state: NodeState, unknown: Reason | None, age: float
+) -> None:
+    """In every state of the node the four who tell of a device say the same of it."""
+    now = 100.0
+    service = ServiceState(processes=(), planned=("nvidia.com/gpu",), unknown=unknown)
+    snapshot = Snapshot(service, now, state, {}, (), node_at=now - age)
+    word = LastWord(now - age, state, unknown)
+    found = word.fitness(now, STALE_AFTER)
+    uuids = [u for g in state.inventory.gpus for u in (g.uuid, *(i.uuid for i in g.instances))]
+
+    view = devices.view(plan(dict.fromkeys(uuids, 1)), {}, state, found)
+    kubelet = {uuid: {r.kind for r in view.unhealthy.get(uuid, ())} for uuid in uuids}
+
+    scraped = list(samples(snapshot, ABOUT, {}, now, 0.0))
+    metrics: dict[str, set[str]] = {uuid: set() for uuid in uuids}
+    for sample in scraped:
+        if sample.name == "device_unhealthy_reason":
+            metrics[sample.labels[0]].add(sample.labels[1])
+    healthy = {s.labels[0]: bool(s.value) for s in scraped if s.name == "device_healthy"}
+
+    shown = status(snapshot, ABOUT, now, 0.0).gpus or ()
+    told = [device for one in shown for device in (one, *one.instances)]
+
+    events = node_events.view(state, found).devices
+
+    assert kubelet == metrics == {d.uuid: {r.kind for r in d.reasons} for d in told}
+    assert kubelet == {uuid: {r.kind for r in d.reasons} for uuid, d in events.items()}
+    assert healthy == {device.uuid: device.healthy for device in told}
+    assert healthy == {uuid: not reasons for uuid, reasons in kubelet.items()}
+    # Nothing is told twice, and nothing is left out: by itself or with its GPU.
+    for device in events.values():
+        assert {*device.own, *events[device.gpu].reasons} >= {*device.reasons}
