@@ -3,8 +3,10 @@
 import re
 from pathlib import Path
 
+from proto.messages import IMEX_CHANNEL
+
 CONTROL = ("/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools", "/dev/nvidia-modeset")
-IMEX = "/dev/nvidia-caps-imex-channels/channel0"
+IMEX = IMEX_CHANNEL.format(0)
 
 ACCESS = re.compile(r"gpu(\d{1,9})/gi(\d{1,9})(?:/ci(\d{1,9}))?/access (\d{1,9})", re.ASCII)
 """A line of mig-minors: which capability gives access to a GI, or to a CI in it."""

@@ -143,6 +143,10 @@ class Link(msgspec.Struct, frozen=True, array_like=True):
     nvlinks: int
 
 
+IMEX_CHANNEL = "/dev/nvidia-caps-imex-channels/channel{}"
+"""The device node of an IMEX channel, by its number."""
+
+
 class Inventory(msgspec.Struct, frozen=True):
     """Everything that the monitor found on the node."""
 

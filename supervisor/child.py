@@ -1,7 +1,6 @@
 """One child process: fork it, and what every child does first in its life."""
 
 import contextlib
-import gc
 import importlib
 import os
 import signal
@@ -131,7 +130,6 @@ def _run(birth: _Birth, channel: Channel) -> None:
     _reset_signals()
     setproctitle.setproctitle(TITLE.format(spec.name))
     logs.set_up(spec.name, logging.form, logging.level)
-    gc.enable()
     code: int = ExitCode.FAILED
     try:
         code = importlib.import_module(spec.module).main(spec.settings, channel, birth.epoch)

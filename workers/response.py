@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 
 from proto import deviceplugin_pb2 as api
-from proto.messages import Health
+from proto.messages import IMEX_CHANNEL, Health
 from proto.worker import AllocationPolicy, DeviceIdStrategy, DeviceListStrategy, Handout
 from workers.allocation import doubled
 from workers.devices import Replica, View
@@ -12,7 +12,6 @@ from workers.devices import Replica, View
 MOUNT_ROOT = "/var/run/nvidia-container-devices"
 """Where the container runtime looks for mounts that name devices; no image can set these itself."""
 
-IMEX_NODE = "/dev/nvidia-caps-imex-channels/channel{}"
 CDI = {DeviceListStrategy.CDI_ANNOTATIONS, DeviceListStrategy.CDI_CRI}
 
 
@@ -46,7 +45,7 @@ def allocate(view: View, handout: Handout, ids: Sequence[str]) -> api.ContainerA
     by_index = handout.id_strategy is DeviceIdStrategy.INDEX
     # In order, and each once however many of its replicas were asked for.
     names = tuple(dict.fromkeys(r.index if by_index else r.uuid for r in replicas))
-    channels = [n for n in handout.imex_channels if IMEX_NODE.format(n) in view.nodes]
+    channels = [n for n in handout.imex_channels if IMEX_CHANNEL.format(n) in view.nodes]
     response = api.ContainerAllocateResponse()
     for feature in handout.features:
         response.envs[f"NVIDIA_{feature.upper()}"] = "enabled"
@@ -58,7 +57,7 @@ def allocate(view: View, handout: Handout, ids: Sequence[str]) -> api.ContainerA
     if handout.pass_device_specs:
         control = (node for node in view.nodes if "imex" not in node)
         nodes = (*control, *(n for r in replicas for n in r.nodes))
-        nodes += tuple(map(IMEX_NODE.format, channels))
+        nodes += tuple(map(IMEX_CHANNEL.format, channels))
         response.devices.extend(_device_specs(handout.dev_root, nodes))
     return response
 
