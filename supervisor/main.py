@@ -24,6 +24,7 @@ from supervisor.child import TITLE
 from supervisor.configuration import plain
 from supervisor.loop import Supervisor
 from supervisor.preload import preload
+from supervisor.printing import printing
 from supervisor.service import (
     BusyError,
     compose,
@@ -36,7 +37,8 @@ from supervisor.service import (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command on the command line and return its exit code."""
     parser = cli.parser(VERSION)
-    known, rest = parser.parse_known_args(arguments)
+    with printing():  # the help and the version
+        known, rest = parser.parse_known_args(arguments)
     if rest and known.command != "simulate":
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
@@ -78,14 +80,16 @@ def _check_config(wanted: settings.Settings) -> int:
         "config": plain(wanted.configuration),
         "sources": wanted.sources,
     }
-    print(json.dumps(answer, indent=2))  # noqa: T201 - the command's result
+    with printing():
+        print(json.dumps(answer, indent=2))  # noqa: T201 - the command's result
     return ExitCode.DONE
 
 
 def _xids(wanted: settings.Settings, *, as_json: bool) -> int:
     for notice in wanted.notices:
         print(notice, file=sys.stderr)  # noqa: T201 - there is no log
-    print((xids.as_json if as_json else xids.as_text)(wanted.xids))  # noqa: T201 - the result
+    with printing():
+        print((xids.as_json if as_json else xids.as_text)(wanted.xids))  # noqa: T201 - the result
     return ExitCode.DONE
 
 

@@ -3,7 +3,6 @@
 import contextlib
 import http.client
 import io
-import signal
 import socket
 import sys
 import urllib.error
@@ -19,6 +18,7 @@ from rich.text import Text
 from proto.control import ExitCode
 from supervisor import wording
 from supervisor.ask import AskError
+from supervisor.printing import printing
 from supervisor.report import Device, Gpu, Resource, Status
 from supervisor.service import URL_FILE
 
@@ -46,15 +46,13 @@ def main(runtime_folder: Path, *, as_json: bool, judge: bool) -> int:
         raise AskError(
             f"cannot read the service's answer: {error}; is it of another version?"
         ) from error
-    signal.signal(
-        signal.SIGPIPE, signal.SIG_DFL
-    )  # end quietly when nobody reads on, as in `| head`
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # for signs that an old locale does not have
-    if as_json:
-        print(msgspec.json.format(body, indent=2).decode())  # noqa: T201 - the result
-    else:
-        show(status, Console(highlight=False, emoji=False, markup=False))
+    with printing():
+        if as_json:
+            print(msgspec.json.format(body, indent=2).decode())  # noqa: T201 - the result
+        else:
+            show(status, Console(highlight=False, emoji=False, markup=False))
     return ExitCode.FAILED if judge and not status.ok else ExitCode.DONE
 
 
