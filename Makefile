@@ -1,11 +1,16 @@
 # Every target sets up what it needs; nothing is installed outside .venv (make e2e: Debian packages).
+# `make help` prints the targets, each with the comment above it.
 PYTHON ?= python3
 PIP = .venv/bin/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: simulate test e2e generate clean
+.PHONY: help simulate test e2e generate clean
 
-# The whole service on a simulated node. ARGS are handed on: make simulate ARGS="--duration 10"
-simulate: .venv/installed
+# Print the targets.
+help:
+	@awk '/^# / { text = substr($$0, 3) } /^[a-z0-9]+:/ { sub(":.*", ""); printf "make %-9s %s\n", $$0, text }' Makefile
+
+# Run the whole service on a simulated node. ARGS are handed on: make simulate ARGS="--duration 10"
+simulate: .venv/service
 	@.venv/bin/gpu-sharing-plugin simulate $(ARGS)
 
 # Lint, types and all tests that need no root.
@@ -17,7 +22,7 @@ test: .venv/installed
 e2e: .venv/installed
 	@scripts/e2e $(ARGS)
 
-# After a change of a .proto file, a flag, a message, an alert or a panel: what is made from them.
+# Regenerate code, docs and manifests, after a change of a .proto file, a flag, a message, an alert or a panel.
 generate: .venv/installed
 	@scripts/gen-proto
 	@.venv/bin/python scripts/gen-docs
@@ -25,11 +30,24 @@ generate: .venv/installed
 	@.venv/bin/python scripts/gen-dashboard
 	@.venv/bin/python scripts/chart
 
-.venv/installed: requirements-dev.lock pyproject.toml
-	@$(PYTHON) -m venv .venv || { echo "cannot create .venv: install Python >= 3.11 with its venv module (Debian: python3-venv)" >&2; exit 1; }
-	@$(PIP) install --require-hashes -r requirements-dev.lock
+# What the service needs, and what builds it. From scratch: nothing is left of another lock, or of an installation cut short.
+.venv/packages: requirements.lock requirements-build.lock
+	@echo "installing what the service needs into .venv" >&2
+	@$(PYTHON) -m venv --clear .venv || { echo "cannot create .venv: install Python >= 3.11 with its venv module (Debian: python3-venv)" >&2; exit 1; }
+	@$(PIP) install --require-hashes -r requirements.lock -r requirements-build.lock
+	@touch $@
+
+# The command gpu-sharing-plugin, which runs what is in this folder.
+.venv/service: .venv/packages pyproject.toml
 	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
+# What tests and checks need beside that.
+.venv/installed: .venv/service requirements-dev.lock
+	@echo "installing what the tests need into .venv" >&2
+	@$(PIP) install --require-hashes -r requirements-dev.lock
+	@touch $@
+
+# Remove all that was installed, and what tools remember.
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis

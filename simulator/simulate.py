@@ -8,6 +8,8 @@ import asyncio
 import contextlib
 import os
 import signal
+import stat
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +54,7 @@ async def simulate(simulation: Simulation) -> int:
     service = await _start(simulation)
     kubelet = Kubelet(simulation.plugins)
     await kubelet.start()
+    _stop_when_unread(stopped)
     story = asyncio.create_task(_story(kubelet, simulation.folder))
     ends = [asyncio.create_task(stopped.wait()), asyncio.create_task(service.wait()), story]
     await asyncio.wait(ends, timeout=simulation.duration, return_when=asyncio.FIRST_COMPLETED)
@@ -62,9 +65,35 @@ async def simulate(simulation: Simulation) -> int:
         service.terminate()
     code = await service.wait()
     await kubelet.stop()
-    with contextlib.suppress(asyncio.CancelledError):
+    await _end_of(story)
+    if failed is not None:
+        return failed
+    # Before it listens to signals, it dies of the one that asks it to stop.
+    return 0 if code == -signal.SIGTERM else code
+
+
+def _stop_when_unread(stopped: asyncio.Event) -> None:
+    """Set *stopped* when nobody reads the story any more, as in `| head`, between lines too."""
+    if sys.stdout is None or not stat.S_ISFIFO(os.fstat(1).st_mode):
+        return  # a file is never done with, and a terminal that is gone sends SIGHUP
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        loop.remove_reader(1)
+        stopped.set()
+
+    loop.add_reader(1, stop)
+
+
+async def _end_of(story: asyncio.Task[None]) -> None:
+    """Wait until the cancelled *story* is over; that nobody has read it is no failure."""
+    try:
         await story
-    return code if failed is None else failed
+    except asyncio.CancelledError:
+        pass
+    except BrokenPipeError:
+        # What could not be printed goes there, or the interpreter would complain at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 async def _start(simulation: Simulation) -> asyncio.subprocess.Process:

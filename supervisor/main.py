@@ -21,6 +21,7 @@ from supervisor import logs
 from supervisor.child import TITLE
 from supervisor.commands import command_line, show_xids
 from supervisor.commands.ask import AskError, ask
+from supervisor.commands.printing import printing
 from supervisor.compose import compose, require_api_client
 from supervisor.config import settings
 from supervisor.config.file_schema import plain
@@ -33,7 +34,8 @@ from supervisor.version import VERSION
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command on the command line and return its exit code."""
     parser = command_line.parser(VERSION)
-    known, rest = parser.parse_known_args(arguments)
+    with printing():  # the help and the version
+        known, rest = parser.parse_known_args(arguments)
     if rest and known.command != "simulate":
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
@@ -75,14 +77,17 @@ def _check_config(wanted: settings.Settings) -> int:
         "config": plain(wanted.configuration),
         "sources": wanted.sources,
     }
-    print(json.dumps(answer, indent=2))  # noqa: T201 - the command's result
+    with printing():
+        print(json.dumps(answer, indent=2))  # noqa: T201 - the command's result
     return ExitCode.DONE
 
 
 def _xids(wanted: settings.Settings, *, as_json: bool) -> int:
     for notice in wanted.notices:
         print(notice, file=sys.stderr)  # noqa: T201 - there is no log
-    print((show_xids.as_json if as_json else show_xids.as_text)(wanted.xids))  # noqa: T201 - the result
+    table = show_xids.as_json if as_json else show_xids.as_text
+    with printing():
+        print(table(wanted.xids))  # noqa: T201 - the result
     return ExitCode.DONE
 
 
@@ -119,7 +124,6 @@ def _run(flags: Mapping[str, str]) -> int:
         code = Supervisor(lambda wish: compose(load(wish))).run()
         remove_dead_sockets(Path(wanted.service.device_plugin_path))
     # Not return: the interpreter would wait, for ever, for a child that the kernel cannot kill.
-    sys.stdout.flush()
     os._exit(code)
 
 

@@ -3,7 +3,6 @@
 import contextlib
 import http.client
 import io
-import signal
 import socket
 import sys
 import urllib.error
@@ -18,6 +17,7 @@ from rich.text import Text
 
 from proto.control import ExitCode
 from supervisor.commands.ask import AskError
+from supervisor.commands.printing import printing
 from supervisor.runtime_folder import URL_FILE
 from supervisor.status import wording
 from supervisor.status.report import DeviceStatus, GpuStatus, ResourceStatus, Status
@@ -46,15 +46,13 @@ def main(runtime_folder: Path, *, as_json: bool, judge: bool) -> int:
         raise AskError(
             f"cannot read the service's answer: {error}; is it of another version?"
         ) from error
-    signal.signal(
-        signal.SIGPIPE, signal.SIG_DFL
-    )  # end quietly when nobody reads on, as in `| head`
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # for signs that an old locale does not have
-    if as_json:
-        print(msgspec.json.format(body, indent=2).decode())  # noqa: T201 - the result
-    else:
-        show(status, Console(highlight=False, emoji=False, markup=False))
+    with printing():
+        if as_json:
+            print(msgspec.json.format(body, indent=2).decode())  # noqa: T201 - the result
+        else:
+            show(status, Console(highlight=False, emoji=False, markup=False))
     return ExitCode.FAILED if judge and not status.ok else ExitCode.DONE
 
 

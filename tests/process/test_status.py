@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.main import main
 from tests.fakes import showcase
 from tests.fakes.exporter import Answer, busy, exporter
 from tests.fakes.service import COMMAND, PATIENCE, Service, kubelet, service, until
@@ -122,7 +121,7 @@ def test_maintenance(folder: Path) -> None:
 
 def requests(folder: Path, command: str) -> None:
     """Have the service do something."""
-    assert main([command, f"--runtime-dir={folder}"]) == 0
+    subprocess.run([*COMMAND, command, f"--runtime-dir={folder}"], timeout=PATIENCE, check=True)
 
 
 def leave_url(folder: Path, url: str) -> None:

@@ -1,6 +1,7 @@
 """What the flat package names demand of the environment."""
 
 from importlib import metadata
+from pathlib import Path
 
 from supervisor.version import VERSION
 
@@ -22,3 +23,14 @@ def test_no_other_distribution_provides_our_names() -> None:
 def test_the_version_is_the_distributions() -> None:
     """What the service tells of itself is the version under which it is installed."""
     assert metadata.version("gpu-sharing-plugin") == VERSION
+
+
+def test_the_locks_agree() -> None:
+    """What `make test` adds to `make simulate` changes nothing of it, so that is what is tested."""
+    service, build, development = (
+        {line for line in Path(name).read_text().splitlines() if "==" in line}
+        for name in ("requirements.lock", "requirements-build.lock", "requirements-dev.lock")
+    )
+
+    assert service
+    assert service | build <= development

@@ -1,0 +1,79 @@
+"""Whoever reads a command's result may have seen enough, as `head` has."""
+
+import asyncio
+import os
+import signal
+import subprocess
+from pathlib import Path
+from typing import TextIO
+
+import pytest
+
+from tests.fakes.service import COMMAND, PATIENCE
+
+RESULTS = [
+    ("--help",),
+    ("--version",),
+    ("run", "--help"),
+    ("check-config",),
+    ("xids",),
+    ("xids", "--json"),
+]
+"""Commands that print and end; `status` needs a service, and is in test_status.py."""
+
+
+def closed_pipe() -> int:
+    """Return the writing end of a pipe that nobody reads any more."""
+    read, write = os.pipe()
+    os.close(read)
+    return write
+
+
+@pytest.mark.parametrize("words", RESULTS, ids=" ".join)
+def test_a_result_that_nobody_reads(words: tuple[str, ...]) -> None:
+    """The command dies of SIGPIPE, as other commands do, and says nothing."""
+    with os.fdopen(closed_pipe(), "wb") as nobody:
+        done = subprocess.run(
+            [*COMMAND, *words],
+            stdout=nobody,
+            stderr=subprocess.PIPE,
+            timeout=PATIENCE,
+            check=False,
+        )
+
+    assert (done.returncode, done.stderr) == (-signal.SIGPIPE, b"")
+
+
+def read_up_to(start: str, lines: TextIO) -> None:
+    """Read the line that begins with *start*, and all before it; nothing for an empty one."""
+    if start:
+        assert any(line.startswith(start) for line in lines)
+
+
+@pytest.mark.parametrize("last", ["", "registered", "following"])
+def test_a_simulation_that_nobody_watches(folder: Path, last: str) -> None:
+    """It ends as after Ctrl-C, even with nothing more to print; no process and no file is left."""
+
+    async def story() -> None:
+        read, write = os.pipe()
+        process = await asyncio.create_subprocess_exec(
+            *COMMAND,
+            "simulate",
+            stdout=write,
+            stderr=asyncio.subprocess.PIPE,
+            env={**os.environ, "TMPDIR": str(folder)},
+        )
+        os.close(write)
+        with os.fdopen(read) as lines:
+            await asyncio.to_thread(read_up_to, last, lines)
+        try:
+            _, said = await asyncio.wait_for(process.communicate(), PATIENCE)
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.communicate()
+
+        assert (process.returncode, said) == (0, b"")
+
+    asyncio.run(story())
+    assert [*folder.iterdir()] == []
