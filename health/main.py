@@ -12,7 +12,7 @@ import msgspec
 import zmq
 from loguru import logger
 
-from health import inventory, log, verdict
+from health import inventory, log_lines, verdict
 from health.event_thread import Sight, Watching
 from health.events import EventWatch
 from health.ledger import Ledger
@@ -79,7 +79,7 @@ class Monitor:
         """Report what was found, then watch until there is a reason to end."""
         for failed in self._found.inventory.failed:
             logger.error("cannot enumerate a GPU", index=failed.index, error=failed.error)
-        log.changes({}, self._conditions)
+        log_lines.changes({}, self._conditions)
         self._tell_inventory()
         self._channel.send(Ready())
         while self._code is None:
@@ -243,7 +243,7 @@ class Monitor:
         }:
             self._publish()
         self._ledger.write(self._places, conditions, self._found.inventory.gpus)
-        log.changes(before, conditions)
+        log_lines.changes(before, conditions)
 
     def _publish(self) -> None:
         self._sequence += 1
@@ -268,6 +268,6 @@ class Monitor:
         for sight in sights:
             if isinstance(sight, XidEvent):
                 fatal = self._settings.xids.is_fatal(sight.xid)
-                log.xid(sight, self._found.uuid_of(sight.gpu), fatal=fatal)
+                log_lines.xid(sight, self._found.uuid_of(sight.gpu), fatal=fatal)
             elif isinstance(sight, NvmlError):
                 logger.warning("cannot wait for events", error=str(sight))

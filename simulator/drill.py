@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from simulator.live import LiveNode
+from simulator.live_node import LiveNode
 
 KINDS = {
     "xid": "an Xid happens on the GPU, or on one of its MIG instances",

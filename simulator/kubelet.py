@@ -16,7 +16,7 @@ import grpc
 
 from proto import deviceplugin_pb2 as api
 from proto.podresources_pb2_grpc import add_PodResourcesListerServicer_to_server
-from simulator.habits import NEWEST, Habits
+from simulator.kubelet_habits import NEWEST, Habits
 from simulator.pods import PodLister
 
 if TYPE_CHECKING:

@@ -13,7 +13,9 @@ from types import SimpleNamespace
 from inotify_simple import INotify, flags
 
 from proto.messages import LinkLevel
-from simulator.handles import (
+from simulator.live_node import LiveNode
+from simulator.node import FIRST_GI, PROFILE, Live, SimulatedGpu, SimulatedLink
+from simulator.nvml_handles import (
     GPU_IS_LOST,
     INVALID_ARGUMENT,
     NO_PERMISSION,
@@ -24,8 +26,6 @@ from simulator.handles import (
     MigHandle,
     NVMLError,
 )
-from simulator.live import LiveNode
-from simulator.node import FIRST_GI, PROFILE, Live, SimulatedGpu, SimulatedLink
 
 LEVELS = {
     LinkLevel.SAME: 0,

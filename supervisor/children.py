@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from loguru import logger
 
 from proto.control import ExitCode, Order, ProcessState, Stop
-from supervisor import policy
+from supervisor import restart_policy
 from supervisor.child import Process, Spec, describe
-from supervisor.policy import Child, Limits, State
+from supervisor.restart_policy import Child, Limits, State
 
 ABANDONED = 2
 """Processes that cannot be killed and are left alone, at most: each may hold the driver's locks."""
@@ -54,7 +54,7 @@ class Children:
         ]
 
     def _deadline(self, name: str) -> float | None:
-        return policy.deadline(self._children[name], self._limits_of(name))
+        return restart_policy.deadline(self._children[name], self._limits_of(name))
 
     def _limits_of(self, name: str) -> Limits:
         return self.limits.for_urgent() if self._specs[name].essential else self.limits
@@ -79,7 +79,9 @@ class Children:
 
     def heard(self, name: str, *, ready: bool = False) -> None:
         """Take note of a sign of life, which *ready* makes the one that it does its work."""
-        self._become(name, policy.heard(self._children[name], time.monotonic(), ready=ready))
+        self._become(
+            name, restart_policy.heard(self._children[name], time.monotonic(), ready=ready)
+        )
 
     def heard_all(self) -> None:
         """Blame nobody for silence: it was we who stood still."""
@@ -91,20 +93,23 @@ class Children:
         self._specs[spec.name] = spec
         now = time.monotonic()
         child = self._children.get(spec.name)
-        self._become(spec.name, policy.wanted(child, now) if child else policy.new(now + delay))
+        self._become(
+            spec.name,
+            restart_policy.wanted(child, now) if child else restart_policy.new(now + delay),
+        )
 
     def hasten(self) -> None:
         """Start those at once whose first start was to wait."""
         for name, child in list(self._children.items()):
             if child.state is State.BACKOFF and not child.starts:
-                self._become(name, policy.new(time.monotonic()))
+                self._become(name, restart_policy.new(time.monotonic()))
 
     def unwant(self, name: str, order: Stop) -> None:
         """Ask a child to end, for good."""
         child = self._children[name]
-        if child.state in policy.ATTENTIVE:
+        if child.state in restart_policy.ATTENTIVE:
             self.processes[name].channel.send(order)
-        self._become(name, policy.unwanted(child, time.monotonic()))
+        self._become(name, restart_policy.unwanted(child, time.monotonic()))
 
     def renew(self, spec: Spec) -> None:
         """Have a child of *spec* instead of the one that there is, if they differ."""
@@ -126,12 +131,12 @@ class Children:
     def start(self, name: str) -> None:
         """Fork a child; where the system does not let us it is tried again later."""
         now = time.monotonic()
-        child = policy.started(self._children[name], now)
+        child = restart_policy.started(self._children[name], now)
         try:
             self.processes[name] = self._fork(self._specs[name], child.starts)
         except OSError as error:
             logger.error("cannot fork", child=name, error=str(error))
-            child = policy.exited(child, now, self.limits)
+            child = restart_policy.exited(child, now, self.limits)
         self._become(name, child)
 
     def kill(self, name: str, why: str) -> None:
@@ -142,7 +147,7 @@ class Children:
         if child.state is not State.STOPPING:
             logger.error("killing a child", child=name, pid=self.processes[name].pid, why=why)
         self.processes[name].kill()
-        self._become(name, policy.killed(child, time.monotonic(), self.limits))
+        self._become(name, restart_policy.killed(child, time.monotonic(), self.limits))
 
     def abandon(self, name: str) -> None:
         """Leave a process alone that does not die of SIGKILL, as one that the driver holds up.
@@ -151,22 +156,24 @@ class Children:
         """
         child, now = self._children[name], time.monotonic()
         if not self._specs[name].essential or len(self._abandoned) >= ABANDONED:
-            self._become(name, policy.endured(child, now))
+            self._become(name, restart_policy.endured(child, now))
             return
         process = self.processes.pop(name)
         logger.error("abandoned, it cannot be killed", child=name, pid=process.pid)
         self._abandoned.append(process)
-        self._become(name, policy.exited(child, now, self.limits))
+        self._become(name, restart_policy.exited(child, now, self.limits))
 
     def reap(self, name: str) -> None:
         """Collect a child that has ended, and have it started again if it is wanted."""
         code = self.processes.pop(name).reap()
         well = code == ExitCode.AGAIN
-        child = policy.exited(self._children[name], time.monotonic(), self.limits, well=well)
+        child = restart_policy.exited(
+            self._children[name], time.monotonic(), self.limits, well=well
+        )
         if child.wanted:
             # The reason of NOT_READY was told already, and will be again only when it changes.
             level = "DEBUG" if code in {ExitCode.NOT_READY, ExitCode.AGAIN} else "WARNING"
-            again = policy.backoff(child.failures, self._limits_of(name))
+            again = restart_policy.backoff(child.failures, self._limits_of(name))
             logger.log(level, "child ended", child=name, how=describe(code), again_in=again)
         self._become(name, child)
 

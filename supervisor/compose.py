@@ -15,15 +15,15 @@ from proto.exporter import ExporterSettings
 from proto.monitor import CdiSettings, MonitorSettings, Recovery
 from proto.paths import Paths
 from proto.worker import DeviceListStrategy, Handout, ResourcePlan, WorkerSettings
-from simulator.live import LiveNode
+from simulator.live_node import LiveNode
 from supervisor.child import Logging, Process, Spec
 from supervisor.config import naming
 from supervisor.config.file_schema import Flags, MigStrategy
-from supervisor.config.service_options import configuration_file
+from supervisor.config.service_settings import configuration_file
 from supervisor.config.settings import SOCKET_PATH_LIMIT, Settings, SettingsError
 from supervisor.maintenance import MONITOR
 from supervisor.plan import Rules, plan
-from supervisor.policy import Limits
+from supervisor.restart_policy import Limits
 from supervisor.runtime_folder import LOCAL_SOCKET, URL_FILE
 from supervisor.state import Service
 from supervisor.version import VERSION

@@ -45,8 +45,8 @@ from supervisor.config.choose_file import Wish
 from supervisor.control_socket import ControlSocket
 from supervisor.kubelet_watch import KubeletWatch
 from supervisor.maintenance import Maintenance
-from supervisor.policy import State
 from supervisor.reload import Reload
+from supervisor.restart_policy import State
 from supervisor.signals import SignalPipe
 from supervisor.state import Served, Service
 from supervisor.systemd import Notifier

@@ -11,7 +11,7 @@ from proto.messages import Reason, ReasonKind
 from proto.requests import Answer, Quiesce, Request, Resume
 from supervisor.children import Children
 from supervisor.control_socket import Client
-from supervisor.policy import State
+from supervisor.restart_policy import State
 from supervisor.state import Served
 
 PATIENCE = 10.0

@@ -8,7 +8,7 @@ from proto.messages import Inventory, Reason
 from proto.worker import ResourcePlan
 from supervisor.child import Process, Spec
 from supervisor.plan import Plan
-from supervisor.policy import Limits
+from supervisor.restart_policy import Limits
 
 
 @dataclass(frozen=True, slots=True)

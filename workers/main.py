@@ -20,9 +20,9 @@ from proto.messages import WorkerState
 from proto.worker import WorkerSettings
 from workers import devices
 from workers.devices import View
+from workers.keep_registered import Membership
 from workers.kubelet import Endpoint
 from workers.listing import Shelf
-from workers.membership import Membership
 from workers.servicer import Servicer
 
 CHECK_EVERY = 10.0

@@ -21,7 +21,7 @@ from supervisor.config.explain import explain
 from supervisor.config.file_schema import Configuration, Pattern, XidRule, decode, plain
 from supervisor.config.option import Option
 from supervisor.config.options import OPTIONS
-from supervisor.config.service_options import ServiceOptions, choose_file, configuration_file
+from supervisor.config.service_settings import ServiceSettings, choose_file, configuration_file
 
 SOCKET_PATH_LIMIT = 107
 """Bytes of a unix socket's path on Linux, without its final NUL."""
@@ -53,7 +53,7 @@ class Settings:
     """Everything that `run` goes by."""
 
     configuration: Configuration
-    service: ServiceOptions
+    service: ServiceSettings
     shares: sharing.Shares
     """How resources are shared, from `--resource-config` and the file."""
     address: tuple[str, int]
@@ -93,7 +93,7 @@ def load(
     given: dict[str, Any] = {}
     for path, value in values.items():
         _put(given, path.split("."), value)
-    service = msgspec.convert(given.pop("service", {}), ServiceOptions)
+    service = msgspec.convert(given.pop("service", {}), ServiceSettings)
     chosen = _choose(service, wish)
     content = _read_file(configuration_file(service, chosen))
     sources = {**dict.fromkeys(_leaves(content), "file"), **sources}
@@ -138,7 +138,7 @@ def _parse(option: Option, name: str, text: str) -> object:
         raise SettingsError(f'cannot use {name}="{text}": {error}') from error
 
 
-def _choose(service: ServiceOptions, wish: Wish) -> Choice:
+def _choose(service: ServiceSettings, wish: Wish) -> Choice:
     try:
         return choose_file(service, wish)
     except ValueError as error:
@@ -183,7 +183,7 @@ def _convert(content: Mapping[str, Any]) -> Configuration:
         raise SettingsError(f"cannot use {explain(error, Configuration)}") from error
 
 
-def _check(configuration: Configuration, service: ServiceOptions) -> None:
+def _check(configuration: Configuration, service: ServiceSettings) -> None:
     """Refuse what each value alone allows, but not together or not here."""
     if configuration.sharing.mps is not None:
         both = configuration.sharing.time_slicing is not None
@@ -214,7 +214,7 @@ def _check_names(key: str, patterns: Iterable[Pattern]) -> None:
             raise SettingsError(f"cannot use resources.{key}[{place}].name: {error}") from error
 
 
-def _check_paths(service: ServiceOptions) -> None:
+def _check_paths(service: ServiceSettings) -> None:
     """Refuse folders without a name, and such in which a socket's path would be too long."""
     folders = {
         "--runtime-dir": service.runtime_dir,
@@ -252,7 +252,7 @@ def _xids(
     return xid_policy.Wishes(file, disabled, enabled), first + second
 
 
-def _shares(configuration: Configuration, service: ServiceOptions) -> sharing.Shares:
+def _shares(configuration: Configuration, service: ServiceSettings) -> sharing.Shares:
     try:
         by_flag = sharing.from_flag(service.resource_config)
     except ValueError as error:

@@ -27,7 +27,7 @@ from proto.control import ExitCode, NotReady, ServiceState
 from proto.exporter import ExporterSettings, HttpGuard
 from proto.host import Identity
 from proto.messages import WorkerState
-from supervisor.exporter import http_guard, http_server
+from supervisor.exporter import http_auth, http_server
 from supervisor.exporter.metrics import SampleCollector
 from supervisor.exporter.pod_resources import PodResources
 from supervisor.exporter.process_usage import usage
@@ -48,8 +48,8 @@ def main(settings: ExporterSettings, channel: Channel, epoch: int) -> int:
 
 async def _live(settings: ExporterSettings, channel: Channel) -> int:
     try:
-        exporter = Exporter(settings, channel, http_guard.read(settings.guard))
-    except http_guard.GuardError as error:
+        exporter = Exporter(settings, channel, http_auth.read(settings.guard))
+    except http_auth.GuardError as error:
         channel.send(NotReady(reason=str(error)))
         return ExitCode.NOT_READY
     try:
@@ -83,7 +83,7 @@ class Exporter:
     """Keeps the newest snapshot, from the start to the order to stop."""
 
     def __init__(
-        self, settings: ExporterSettings, channel: Channel, watchman: http_guard.Guard
+        self, settings: ExporterSettings, channel: Channel, watchman: http_auth.Guard
     ) -> None:
         self._settings = settings
         self._guard = watchman
@@ -152,8 +152,8 @@ class Exporter:
     def _on_new_files(self) -> None:
         """End for a successor that goes by the new files; if they are no good, go on as before."""
         try:
-            http_guard.read(self._settings.guard)
-        except http_guard.GuardError as error:
+            http_auth.read(self._settings.guard)
+        except http_auth.GuardError as error:
             if str(error) != self._guard_problem:
                 logger.error("certificates and token stay as they were", reason=str(error))
             self._guard_problem = str(error)

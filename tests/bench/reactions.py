@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 
-from simulator.live import LiveNode
+from simulator.live_node import LiveNode
 from tests.bench.calls import Calls, milliseconds
 from tests.bench.kubelet import Kubelet, kubelet
 from tests.bench.plugin import Plugin, Tree, running

@@ -9,8 +9,8 @@ from typing import Any
 import grpc
 
 from proto import deviceplugin_pb2 as api
-from simulator.habits import VERSIONS
 from simulator.kubelet import Kubelet
+from simulator.kubelet_habits import VERSIONS
 
 
 class TroubledKubelet(Kubelet):

@@ -20,9 +20,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from proto import bus
 from proto.messages import NodeState
-from simulator.habits import NEWEST, Habits
 from simulator.kubelet import Kubelet
-from simulator.live import LiveNode
+from simulator.kubelet_habits import NEWEST, Habits
+from simulator.live_node import LiveNode
 
 PATIENCE = 15.0
 """Seconds after which a test gives up waiting: a guard, never a measure."""

@@ -26,7 +26,7 @@ from proto import deviceplugin_pb2 as api
 from proto import messages, podresources_pb2, requests
 from proto.channel import Channel, ClosedError
 from proto.worker import AllocationPolicy, DeviceListStrategy, Handout
-from simulator.live import LiveNode
+from simulator.live_node import LiveNode
 from simulator.node import NodeError
 from supervisor import logs
 from supervisor.commands import show_xids

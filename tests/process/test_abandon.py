@@ -15,7 +15,7 @@ from dataclasses import replace
 from supervisor import loop, logs
 from supervisor.child import Process
 from supervisor.plan import Plan
-from supervisor.policy import Limits
+from supervisor.restart_policy import Limits
 from supervisor.compose import compose
 from supervisor.config.settings import load
 

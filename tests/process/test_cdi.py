@@ -15,7 +15,7 @@ from proto.channel import Channel
 from proto.control import Inventoried, Stop
 from proto.monitor import MonitorSettings
 from proto.paths import Paths
-from simulator.live import LiveNode
+from simulator.live_node import LiveNode
 from simulator.node import SimulatedNode
 from tests.fakes.service import PATIENCE
 from tests.fakes.toolkit import NAME, Host

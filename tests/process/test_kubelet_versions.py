@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from simulator.habits import VERSIONS
 from simulator.kubelet import Kubelet
+from simulator.kubelet_habits import VERSIONS
 from tests.fakes.service import Service, kubelet, service
 
 GPU = "nvidia.com/gpu"

@@ -21,7 +21,7 @@ from proto.messages import (
 )
 from proto.monitor import Recovery
 from proto.worker import PlannedDevice, ResourcePlan
-from simulator.handles import NVMLError
+from simulator.nvml_handles import NVMLError
 from workers.devices import Replica, View, replicas
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.config.choose_file import Choice, Fallback, Wish, choose, listing
-from supervisor.config.service_options import configuration_file
+from supervisor.config.service_settings import configuration_file
 from supervisor.config.settings import load
 from tests.unit.refusal import message
 

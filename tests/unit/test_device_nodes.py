@@ -8,7 +8,7 @@ from health import device_nodes
 from health.inventory import SystemRoots, take
 from health.nvml import Nvml
 from proto.messages import Inventory
-from simulator.live import LiveNode
+from simulator.live_node import LiveNode
 from simulator.node import SimulatedGpu, SimulatedNode, complete
 from simulator.nvml import Binding
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from simulator import drill
-from simulator.live import LiveNode
+from simulator.live_node import LiveNode
 from simulator.node import Event, Live, SimulatedGpu, SimulatedNode, complete
 from supervisor.commands.command_line import parser
 from tests.unit.builders import gpu_uuid

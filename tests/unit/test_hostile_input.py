@@ -16,7 +16,7 @@ from proto import messages
 from proto.channel import Channel, ClosedError
 from proto.requests import LIMIT
 from proto.worker import AllocationPolicy, Handout
-from simulator.live import LiveNode
+from simulator.live_node import LiveNode
 from simulator.node import NodeError
 from supervisor import logs
 from supervisor.config.naming import matches

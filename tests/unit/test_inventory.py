@@ -10,10 +10,10 @@ from health.nvml import Nvml, key_of
 from proto import messages
 from proto.messages import FailedGpu, Inventory, Link, LinkLevel, MigInstance
 from simulator import node as simulated
-from simulator.handles import GpuHandle, MigHandle, NVMLError
-from simulator.live import LiveNode
+from simulator.live_node import LiveNode
 from simulator.node import SimulatedGpu, SimulatedNode, complete, default_node
 from simulator.nvml import Binding
+from simulator.nvml_handles import GpuHandle, MigHandle, NVMLError
 from tests.unit.builders import gpu_uuid
 
 Function = Callable[..., object]

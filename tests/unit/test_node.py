@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from proto.messages import LinkLevel
-from simulator.live import LiveNode
+from simulator.live_node import LiveNode
 from simulator.node import (
     EVENTS_KEPT,
     Event,

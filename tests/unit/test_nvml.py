@@ -10,10 +10,10 @@ import pytest
 
 from health.nvml import Code, Hint, Nvml, NvmlError, XidEvent, bus_id, key_of
 from proto.messages import LinkLevel
-from simulator.handles import NVMLError
-from simulator.live import LiveNode
+from simulator.live_node import LiveNode
 from simulator.node import SimulatedGpu, SimulatedLink, SimulatedNode, complete
 from simulator.nvml import Binding
+from simulator.nvml_handles import NVMLError
 
 ANY = 0xFFFFFFFF
 

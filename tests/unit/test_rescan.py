@@ -10,7 +10,7 @@ from health.inventory import Found, SystemRoots, again, bound, take
 from health.looks import look_at_all
 from health.nvml import Code, Nvml
 from proto.messages import FailedGpu, Inventory
-from simulator.live import LiveNode
+from simulator.live_node import LiveNode
 from simulator.node import SimulatedGpu, SimulatedNode, complete
 from simulator.nvml import Binding
 from tests.unit.builders import Driver, gpu, inventory, mig_gpu, mig_uuid

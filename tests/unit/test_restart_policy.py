@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from supervisor import policy
-from supervisor.policy import Child, Limits, State
+from supervisor import restart_policy
+from supervisor.restart_policy import Child, Limits, State
 
 LIMITS = Limits()
 NOW = 100.0
@@ -15,13 +15,13 @@ NOW = 100.0
 STARTING, RUNNING, STOPPING, KILLED, BACKOFF, DOWN = State
 
 EVENTS: dict[str, Callable[[Child], Child]] = {
-    "started": lambda child: policy.started(child, NOW),
-    "heard": lambda child: policy.heard(child, NOW),
-    "ready": lambda child: policy.heard(child, NOW, ready=True),
-    "unwanted": lambda child: policy.unwanted(child, NOW),
-    "wanted": lambda child: policy.wanted(child, NOW),
-    "killed": lambda child: policy.killed(child, NOW, LIMITS),
-    "exited": lambda child: policy.exited(child, NOW, LIMITS),
+    "started": lambda child: restart_policy.started(child, NOW),
+    "heard": lambda child: restart_policy.heard(child, NOW),
+    "ready": lambda child: restart_policy.heard(child, NOW, ready=True),
+    "unwanted": lambda child: restart_policy.unwanted(child, NOW),
+    "wanted": lambda child: restart_policy.wanted(child, NOW),
+    "killed": lambda child: restart_policy.killed(child, NOW, LIMITS),
+    "exited": lambda child: restart_policy.exited(child, NOW, LIMITS),
 }
 
 BEFORE = Child(STARTING, since=90.0, heard=95.0, wanted=True, failures=3, starts=5)
@@ -89,7 +89,7 @@ def test_every_event_in_every_state(event: str, state: State, changes: dict[str,
 def test_an_unwanted_child_is_down_after_its_end(state: State) -> None:
     """A child that nobody wants stays down however it ended, and its failures are forgotten."""
     child = replace(BEFORE, state=state, wanted=False)
-    after = policy.exited(child, NOW, LIMITS)
+    after = restart_policy.exited(child, NOW, LIMITS)
     assert after == replace(child, state=DOWN, since=NOW, failures=0)
 
 
@@ -97,14 +97,14 @@ def test_an_unwanted_child_is_down_after_its_end(state: State) -> None:
 def test_a_child_that_is_needed_once_more_is_wanted(state: State) -> None:
     """A child whose resource comes back is wanted again, even while it is still ending."""
     child = replace(BEFORE, state=state, wanted=False)
-    assert policy.wanted(child, NOW).wanted is True
+    assert restart_policy.wanted(child, NOW).wanted is True
 
 
 def test_a_new_child_is_started_at_once() -> None:
     """A new child waits for nothing: its deadline is the moment that it is made."""
-    child = policy.new(NOW)
+    child = restart_policy.new(NOW)
     assert child == Child(BACKOFF, since=NOW, heard=NOW, wanted=True, failures=0, starts=0)
-    assert policy.deadline(child, LIMITS) == NOW
+    assert restart_policy.deadline(child, LIMITS) == NOW
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_a_stable_life_lets_earlier_failures_be_forgotten(
 ) -> None:
     """After a minute of work an end counts as the first failure, before that as one more."""
     child = replace(BEFORE, state=state, since=NOW - life)
-    assert policy.exited(child, NOW, LIMITS).failures == failures
+    assert restart_policy.exited(child, NOW, LIMITS).failures == failures
 
 
 @pytest.mark.parametrize(
@@ -142,13 +142,13 @@ def test_a_stable_life_lets_earlier_failures_be_forgotten(
 )
 def test_backoff(failures: int, seconds: float) -> None:
     """The first failure costs no wait, the next ones 0.1 s and twice as long each, at most 30 s."""
-    assert policy.backoff(failures, LIMITS) == pytest.approx(seconds)
+    assert restart_policy.backoff(failures, LIMITS) == pytest.approx(seconds)
 
 
 def test_backoff_goes_by_its_limits() -> None:
     """The first and the last delay are the limits'."""
     limits = Limits(first_delay=2.0, last_delay=5.0)
-    assert [policy.backoff(n, limits) for n in range(1, 6)] == [0.0, 2.0, 4.0, 5.0, 5.0]
+    assert [restart_policy.backoff(n, limits) for n in range(1, 6)] == [0.0, 2.0, 4.0, 5.0, 5.0]
 
 
 @pytest.mark.parametrize(
@@ -165,10 +165,10 @@ def test_backoff_goes_by_its_limits() -> None:
 )
 def test_the_deadline_of_each_state(state: State, deadline: float | None) -> None:
     """Each wait has its limit, also that for a killed child; one that is down waits for nothing."""
-    assert policy.deadline(replace(BEFORE, state=state), LIMITS) == deadline
+    assert restart_policy.deadline(replace(BEFORE, state=state), LIMITS) == deadline
 
 
 def test_orders_go_to_processes_only() -> None:
     """A process exists in every state but two, and it listens until it is asked to end."""
-    assert frozenset(State) - {BACKOFF, DOWN} == policy.ALIVE
-    assert frozenset({STARTING, RUNNING}) == policy.ATTENTIVE
+    assert frozenset(State) - {BACKOFF, DOWN} == restart_policy.ALIVE
+    assert frozenset({STARTING, RUNNING}) == restart_policy.ATTENTIVE

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from supervisor import policy
-from supervisor.policy import ALIVE, Child, Limits, State
+from supervisor import restart_policy
+from supervisor.restart_policy import ALIVE, Child, Limits, State
 
 LIMITS = Limits()
 LOOP_EVENTS = ("time", "ready", "beat", "exit", "unwant", "want", "kill")
@@ -18,7 +18,7 @@ class World:
     """A child, the process behind it, and the loop's part: it starts and kills at deadlines."""
 
     now: float = 0.0
-    child: Child = field(default_factory=lambda: policy.new(0.0))
+    child: Child = field(default_factory=lambda: restart_policy.new(0.0))
     processes: int = 0
     starts: int = 0
     asked: bool = False
@@ -33,47 +33,47 @@ class World:
         return self.child.state
 
     def _time(self) -> None:
-        due = policy.deadline(self.child, LIMITS)
+        due = restart_policy.deadline(self.child, LIMITS)
         if due is None or self.now < due:
             return
         if self.child.state is State.BACKOFF:
             self._start()
         elif self.child.state is State.KILLED:
-            self.child = policy.endured(self.child, self.now)
+            self.child = restart_policy.endured(self.child, self.now)
         else:
             self._kill()
 
     def _start(self) -> None:
-        self.child = policy.started(self.child, self.now)
+        self.child = restart_policy.started(self.child, self.now)
         self.processes += 1
         self.starts += 1
         self.asked = self.stable = False
 
     def _ready(self) -> None:
         if self.processes:
-            self.child = policy.heard(self.child, self.now, ready=True)
+            self.child = restart_policy.heard(self.child, self.now, ready=True)
 
     def _beat(self) -> None:
         if self.processes:
-            self.child = policy.heard(self.child, self.now)
+            self.child = restart_policy.heard(self.child, self.now)
 
     def _exit(self) -> None:
         if self.processes:
             self._see_whether_stable()
             self.processes -= 1
-            self.child = policy.exited(self.child, self.now, LIMITS)
+            self.child = restart_policy.exited(self.child, self.now, LIMITS)
 
     def _unwant(self) -> None:
         self.asked = True
-        self.child = policy.unwanted(self.child, self.now)
+        self.child = restart_policy.unwanted(self.child, self.now)
 
     def _want(self) -> None:
-        self.child = policy.wanted(self.child, self.now)
+        self.child = restart_policy.wanted(self.child, self.now)
 
     def _kill(self) -> None:
         if self.processes:
             self._see_whether_stable()
-            self.child = policy.killed(self.child, self.now, LIMITS)
+            self.child = restart_policy.killed(self.child, self.now, LIMITS)
 
     def _see_whether_stable(self) -> None:
         if self.child.state is State.RUNNING:
@@ -86,7 +86,7 @@ def check(world: World, before: Child) -> None:
     assert world.processes == (1 if child.state in ALIVE else 0)
     assert child.starts == world.starts
     assert child.starts >= before.starts
-    assert (policy.deadline(child, LIMITS) is None) == (child.state is State.DOWN)
+    assert (restart_policy.deadline(child, LIMITS) is None) == (child.state is State.DOWN)
     assert child.wanted or child.state is not State.BACKOFF
     assert not child.wanted or child.state is not State.DOWN
     if child.failures < before.failures:
@@ -132,7 +132,7 @@ def test_a_child_that_crashes_at_once_is_started_ever_more_slowly() -> None:
     for _ in range(12):
         world.step("time")
         world.step("exit")
-        due = policy.deadline(world.child, LIMITS)
+        due = restart_policy.deadline(world.child, LIMITS)
         assert due is not None
         gaps.append(round(due - world.now, 3))
         world.now = due
@@ -162,13 +162,19 @@ def test_a_child_that_ignores_the_order_to_stop_is_killed() -> None:
 def test_a_hang_after_a_long_life_is_a_first_failure() -> None:
     """A child that hangs after a stable life comes back at once, whatever was before that life."""
     worked = Child(State.RUNNING, since=0.0, heard=1000.0, failures=5, starts=6)
-    killed = policy.killed(worked, 1000.0, LIMITS)
+    killed = restart_policy.killed(worked, 1000.0, LIMITS)
 
-    assert policy.exited(killed, 1000.1, LIMITS).failures == 1
+    assert restart_policy.exited(killed, 1000.1, LIMITS).failures == 1
 
 
 def test_an_urgent_child_is_back_before_its_silence_is_felt() -> None:
     """A child without which nothing is known waits shorter than others, however often it fails."""
     limits = Limits(urgent_delay=1.0).for_urgent()
-    assert [policy.backoff(n, limits) for n in (1, 2, 5, 6, 20)] == [0.0, 0.1, 0.8, 1.0, 1.0]
+    assert [restart_policy.backoff(n, limits) for n in (1, 2, 5, 6, 20)] == [
+        0.0,
+        0.1,
+        0.8,
+        1.0,
+        1.0,
+    ]
     assert Limits(last_delay=0.5, urgent_delay=1.0).for_urgent().last_delay == 0.5

@@ -7,7 +7,7 @@ from supervisor.config.choose_file import Choice, Fallback, Wish, choose, listin
 from supervisor.logs import Format, Level
 
 
-class ServiceOptions(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+class ServiceSettings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     """What is no part of the file: where this service lives on its machine."""
 
     config_file: str = ""
@@ -66,7 +66,7 @@ class ServiceOptions(msgspec.Struct, frozen=True, rename="camel", forbid_unknown
         )
 
 
-def choose_file(service: ServiceOptions, wish: Wish) -> Choice:
+def choose_file(service: ServiceSettings, wish: Wish) -> Choice:
     """Return which file of the folder to read; ValueError says what does not go together."""
     for flag, wanted in (("events", service.node_events), ("condition", service.node_condition)):
         if wanted and not service.node_name:
@@ -87,6 +87,6 @@ def choose_file(service: ServiceOptions, wish: Wish) -> Choice:
     return chosen
 
 
-def configuration_file(service: ServiceOptions, chosen: Choice) -> str:
+def configuration_file(service: ServiceSettings, chosen: Choice) -> str:
     """Return the path of the configuration file; empty for none."""
     return f"{service.config_dir}/{chosen.name}" if chosen.name else service.config_file
