@@ -17,10 +17,11 @@ test: .venv/installed
 e2e: .venv/installed
 	@scripts/e2e $(ARGS)
 
-# After a change of a .proto file, a flag, a message, an alert or a panel: what is made from them.
+# After a change of a .proto file, a flag, a message, a log line, an alert or a panel: what is made from them.
 generate: .venv/installed
 	@scripts/gen-proto
 	@.venv/bin/python scripts/gen-docs
+	@.venv/bin/python scripts/gen-logs
 	@scripts/gen-rules
 	@.venv/bin/python scripts/gen-dashboard
 	@.venv/bin/python scripts/chart
