@@ -24,7 +24,7 @@ MONITOR = """
 import socket, sys, msgspec
 from health.main import main
 from proto.channel import Channel
-from proto.control import MonitorSettings
+from proto.monitor import MonitorSettings
 channel = Channel(socket.socket(fileno=int(sys.argv[2])))
 sys.exit(main(msgspec.json.decode(sys.argv[1], type=MonitorSettings), channel, 1))
 """
