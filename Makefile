@@ -22,10 +22,11 @@ test: .venv/installed
 e2e: .venv/installed
 	@scripts/e2e $(ARGS)
 
-# Regenerate code, docs and manifests, after a change of a .proto file, a flag, a message, an alert or a panel.
+# Regenerate code, docs and manifests, after a change of a .proto file, a flag, a message, a log line, an alert or a panel.
 generate: .venv/installed
 	@scripts/gen-proto
 	@.venv/bin/python scripts/gen-docs
+	@.venv/bin/python scripts/gen-logs
 	@scripts/gen-rules
 	@.venv/bin/python scripts/gen-dashboard
 	@.venv/bin/python scripts/chart

@@ -157,8 +157,7 @@ def write_all(
     tool = find_tool(settings)
     if tool is None:
         logger.warning(
-            f"no {TOOL} found: CDI names are handed out, but what they stand for is not written; "
-            "install NVIDIA's container toolkit, or write the files with it on the host",
+            "cannot write CDI specifications: nvidia-ctk is not installed",
             files=[str(spec.path) for spec in wanted],
         )
         return ()

@@ -171,8 +171,9 @@ class Supervisor:
             if problem not in before.problems:
                 level = "ERROR" if problem.fatal else "WARNING"
                 logger.log(level, "cannot serve all", problem=problem.kind, reason=problem.text)
-        if before.plans is None and any(problem.fatal for problem in plan.problems):
-            self._give_up_if_told_to("go on without what cannot be served")
+        fatal = [problem.text for problem in plan.problems if problem.fatal]
+        if before.plans is None and fatal:
+            self._exit_if_told_to(fatal[0])
         if self._stop_at is not None:
             return
         specs = [self._service.worker(one) for one in plan.resources]
@@ -205,7 +206,7 @@ class Supervisor:
         if self._children.spec(name).essential:
             self._know_nothing(Reason(report.kind, report.reason))
             if self._served.plans is None:
-                self._give_up_if_told_to("be waited for")
+                self._exit_if_told_to(report.reason)
         self._tell_state()
 
     def _on_ready(self, name: str) -> None:
@@ -222,9 +223,9 @@ class Supervisor:
         self._served = replace(self._served, unknown=reason)
         self._children.tell(Unknown(reason))
 
-    def _give_up_if_told_to(self, otherwise: str) -> None:
+    def _exit_if_told_to(self, reason: str) -> None:
         if self._service.fail_on_init_error:
-            logger.error(f"giving up; with --fail-on-init-error=false it would {otherwise}")
+            logger.error("exiting because failOnInitError is true", reason=reason)
             self._stop(ExitCode.FAILED)
 
     def _on_configuration(self) -> None:

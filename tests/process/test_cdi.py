@@ -24,7 +24,7 @@ MONITOR = """
 import socket, sys, msgspec
 from health.main import main
 from proto.channel import Channel
-from proto.control import MonitorSettings
+from proto.monitor import MonitorSettings
 channel = Channel(socket.socket(fileno=int(sys.argv[2])))
 sys.exit(main(msgspec.json.decode(sys.argv[1], type=MonitorSettings), channel, 1))
 """
@@ -192,7 +192,7 @@ def test_without_the_tool_there_is_one_warning(host: Host) -> None:
 
     assert kinds == []
     assert entry["level"] == "warning"
-    assert entry["message"].startswith("no nvidia-ctk found")
+    assert entry["message"] == "cannot write CDI specifications: nvidia-ctk is not installed"
     assert [Path(file).name for file in entry["files"]] == [NAME, NAME.replace("gpu", "gds")]
     assert not host.specs.exists()
 
