@@ -4,7 +4,7 @@ import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from operator import add, itemgetter
+from operator import add
 from typing import Self
 
 from proto.messages import Link, LinkLevel
@@ -19,11 +19,11 @@ LEVEL_SCORES = {
 }
 NVLINK_SCORE = 100
 
-EXACT = 16
-"""Candidates among which the best choice is certain to be found."""
+WORK = 560_000
+"""Up to this much work (see `_work`) all combinations are tried: 25 ms, enough for any of 16."""
 
 STEPS = 1024
-"""Where there are more: how often another one is added to a choice that grows."""
+"""Beyond it, how often a GPU is added to a growing choice, over all the choices that grow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +51,18 @@ class Topology:
     def choose(self, available: Sequence[str], required: Sequence[str], size: int) -> list[str]:
         """Return *size* of the *available* GPUs, the *required* first; fewer where there are fewer.
 
-        They have the highest sum of scores among them; among equals they leave behind the highest
-        sum; among equals their UUIDs are the lowest. Where more than EXACT are to choose from,
-        a good choice is made instead, in polynomial time.
+        The chosen GPUs have the highest sum of scores among them. Among equal choices, the GPUs
+        left behind have the highest sum. Among equals of that too, the lowest UUIDs win.
+        Where trying all combinations takes too long, the choice is a good one instead.
+
+        An example: A and B share a PCIe switch (PIX, 50), C and D a NUMA node (NODE, 20), and all
+        other pairs are far apart (SYS, 10).
+
+        - Two GPUs: A and B. They have 50, C and D have 20, any other two have 10.
+        - One GPU: C. No GPU has a score by itself, so what it leaves behind decides. Without C the
+          others have 50 + 10 + 10, as without D; without A or B they have only 20 + 10 + 10.
+          Of C and D, C is the lower.
+        - Three GPUs, D required: D, A and B, with 10 + 10 + 50. D, A and C have 10 + 20 + 10.
         """
         given = sorted({*available} & {*required})
         candidates = sorted({*available}.difference(given))
@@ -62,116 +71,86 @@ class Topology:
             return given[: max(size, 0)]
         if missing >= len(candidates):
             return given + candidates
-        own, pairs = self._values(given, candidates)
-        search = _best if len(candidates) <= EXACT else _good
-        value = search(own, pairs, missing)
-        places = reversed(range(len(candidates)))
-        return given + [
-            uuid for uuid, place in zip(candidates, places, strict=True) if value >> place & 1
-        ]
+        worth = self._worth(given, candidates)
+        search = _best if _work(len(candidates), missing) <= WORK else _good
+        return given + [candidates[place] for place in search(worth, missing)]
 
-    def _values(
-        self, given: Sequence[str], candidates: Sequence[str]
-    ) -> tuple[list[int], list[list[int]]]:
-        """Return what each candidate is worth beside the *given*, and what each two add to it.
-
-        The aims are digits of one number, so that the greatest sum is the best choice: the scores
-        among the chosen; what the rest loses, subtracted; a bit for each candidate, the first
-        the highest, so that the sum tells who is in it.
-        """
-        rows = [[self.score(one, other) for other in candidates] for one in candidates]
-        bonds = [sum(self.score(one, other) for other in given) for one in candidates]
-        degrees = [bond + sum(row) for bond, row in zip(bonds, rows, strict=True)]
-        scale, shift = sum(degrees) + 1, len(candidates)
-        own = [
-            (bond * scale - degree << shift) + (1 << shift - 1 - place)
-            for place, (bond, degree) in enumerate(zip(bonds, degrees, strict=True))
-        ]
-        return own, [[score * scale << shift for score in row] for row in rows]
-
-
-def _best(own: list[int], pairs: list[list[int]], count: int) -> int:
-    """Return the greatest sum of *count* items; the work depends on their number alone.
-
-    Every choice of the left half of them meets every choice of the right half of a fitting size.
-    What the right choices add to a left one is a list, the sum of one for each quarter of it.
-    """
-    half, quarter = len(own) // 2, len(own) // 4
-    right = range(half, len(own))
-    order = sorted(range(1 << len(right)), key=int.bit_count)
-    by_size = itemgetter(*order)
-    ends = itertools.accumulate(math.comb(len(right), size) for size in range(len(right) + 1))
-    slices = [slice(start, end) for start, end in itertools.pairwise([0, *ends])]
-
-    rows = [by_size(_sums(0, pairs[place][half:])) for place in range(half)]
-    low = _tables([0] * len(order), rows[:quarter])
-    high = _tables(by_size(_choices(own, pairs, right)), rows[quarter:])
-    sums: list[int] = []
-    for mask, value in enumerate(_choices(own, pairs, range(half))):
-        rest = count - mask.bit_count()
-        if 0 <= rest <= len(right):
-            those = slices[rest]
-            first, second = low[mask % (1 << quarter)], high[mask >> quarter]
-            sums.append(value + max(map(add, first[those], second[those])))
-    return max(sums)
-
-
-def _choices(own: list[int], pairs: list[list[int]], places: range) -> list[int]:
-    """Return the value of each set of *places*, by its bit mask."""
-    values = [0]
-    for place in places:
-        joined = _sums(own[place], pairs[place][places.start : place])
-        values = [*values, *map(add, values, joined)]
-    return values
-
-
-def _sums(start: int, terms: Iterable[int]) -> list[int]:
-    """Return *start* and the sum of each set of *terms*, by its bit mask."""
-    sums = [start]
-    for term in terms:
-        sums += [one + term for one in sums]
-    return sums
-
-
-def _tables(start: Sequence[int], rows: Iterable[Sequence[int]]) -> list[Sequence[int]]:
-    """Return *start* and the sum of each set of *rows*, by its bit mask."""
-    tables = [start]
-    for row in rows:
-        tables += [[*map(add, one, row)] for one in tables]
-    return tables
-
-
-def _good(own: list[int], pairs: list[list[int]], count: int) -> int:
-    """Return a great sum of *count* items: the best that grows from one, improved by swaps."""
-    starts = range(0, len(own), -(-len(own) * count // STEPS))
-    value, chosen = max(_grow(own, pairs, count, start) for start in starts)
-    others = [place for place in range(len(own)) if place not in chosen]
-    for _ in own:  # a bound: what improves step by step may take very many steps
-        gains = [
-            mine + sum(map(row.__getitem__, chosen)) for mine, row in zip(own, pairs, strict=True)
-        ]
-        more, place, other = max(
-            (gains[other] - pairs[place][other] - gains[place], place, other)
-            for place in chosen
-            for other in others
+    def _worth(self, given: Sequence[str], candidates: Sequence[str]) -> "_Worth":
+        """Return what the *candidates* add to a choice that has the *given* GPUs."""
+        scores = [[self.score(first, second) for second in candidates] for first in candidates]
+        bonds = [sum(self.score(first, second) for second in given) for first in candidates]
+        taken = [bond + sum(row) for bond, row in zip(bonds, scores, strict=True)]
+        scale = 1 + sum(taken)
+        return _Worth(
+            [bond * scale - less for bond, less in zip(bonds, taken, strict=True)],
+            [[score * scale for score in row] for row in scores],
         )
-        if more <= 0:
+
+
+@dataclass(frozen=True, slots=True)
+class _Worth:
+    """What the candidates add to a choice, by their places in the order of their UUIDs.
+
+    One number serves both aims: the sum of scores among the chosen GPUs, times a scale, minus
+    what each chosen candidate takes, the sum of its scores with all available GPUs. Of choices
+    with equal sums, the one that takes less leaves more behind. The scale is greater than all
+    that can be taken, so the sum among the chosen GPUs always decides first.
+
+    In the example of `choose`, A and B take 50 + 10 + 10 = 70 each, C and D 40 each. The scale is
+    70 + 70 + 40 + 40 + 1 = 221. A and B are worth 50 * 221 - 140; C is worth -40, and A -70.
+    """
+
+    alone: Sequence[int]
+    """What a candidate adds by itself: its scores with the required GPUs, minus what it takes."""
+
+    together: Sequence[Sequence[int]]
+    """What two candidates add if both are chosen; 0 for a candidate and itself."""
+
+    def value(self, chosen: Sequence[int]) -> int:
+        """Return what a choice is worth."""
+        # Lists, since generators take an eighth longer, and this is called up to 13,000 times.
+        pairs = [self.together[a][b] for a, b in itertools.combinations(chosen, 2)]
+        return sum([self.alone[place] for place in chosen]) + sum(pairs)
+
+
+def _work(candidates: int, size: int) -> int:
+    """Return how much work all combinations are: their pairs, and as much as 12 pairs for each."""
+    return math.comb(candidates, size) * (math.comb(size, 2) + 12)
+
+
+def _best(worth: _Worth, size: int) -> Sequence[int]:
+    """Return the best of all combinations; of equal ones the first, with the lowest UUIDs."""
+    return max(itertools.combinations(range(len(worth.alone)), size), key=worth.value)
+
+
+def _good(worth: _Worth, size: int) -> Sequence[int]:
+    """Return the best of a few choices that grow from one GPU, improved by swaps."""
+    places = range(len(worth.alone))
+    starts = places[:: math.ceil(len(places) * size / STEPS)]
+    chosen = max(sorted(_grow(worth, size, start) for start in starts), key=worth.value)
+    for _ in places:  # a bound: improving a choice step by step may take very many steps
+        gains = [
+            alone + sum([row[place] for place in chosen])
+            for alone, row in zip(worth.alone, worth.together, strict=True)
+        ]
+        others = [place for place in places if place not in chosen]
+        more, lower, old, new = max(
+            (gains[new] - worth.together[old][new] - gains[old], old - new, old, new)
+            for old in chosen
+            for new in others
+        )
+        if (more, lower) <= (0, 0):
             break
-        value += more
-        chosen[chosen.index(place)] = other
-        others[others.index(other)] = place
-    return value
+        chosen = sorted({*chosen, new} - {old})
+    return chosen
 
 
-def _grow(own: list[int], pairs: list[list[int]], count: int, start: int) -> tuple[int, list[int]]:
-    """Return the sum of *count* items, and which, adding to *start* what fits best to the last."""
-    gains, free = own, [*range(len(own))]
-    value, chosen, place = 0, list[int](), start
-    while True:
-        value += gains[place]
-        chosen.append(place)
-        free.remove(place)
-        if len(chosen) == count:
-            return value, chosen
-        gains = [*map(add, gains, pairs[place])]
-        place = max(free, key=gains.__getitem__)
+def _grow(worth: _Worth, size: int, start: int) -> list[int]:
+    """Return *start* and the candidates that add most to the choice, one after the other."""
+    chosen, gains = [start], worth.alone
+    free = [place for place in range(len(gains)) if place != start]
+    while len(chosen) < size:
+        gains = [*map(add, gains, worth.together[chosen[-1]])]
+        chosen.append(max(free, key=gains.__getitem__))
+        free.remove(chosen[-1])
+    return sorted(chosen)

@@ -42,7 +42,7 @@ ROWS = (
     Row("admission", "pod admission: preferred 4 of 8 GPUs, and Allocate", {"median": 1.5}),
     Row("allocate", "Allocate", {"median": 0.45}),
     Row("preferred-8000", "preferred 8 of 8 x 1000 replicas", {"median": 8}),
-    Row("preferred-cold", "preferred 8 of 16 whole GPUs, never asked before", {"median": 10}),
+    Row("preferred-cold", "preferred 8 of 16 whole GPUs, never asked before", {"median": 30}),
     Row("preferred-cached", "preferred 8 of 16 whole GPUs, asked before", {"median": 1}),
     Row("xid", "Xid delivered to list received", {"median": 1.5, "p99": 5}),
     Row("kubelet", "kubelet listening to resource listed", {"median": 12, "worst": 100}),

@@ -31,6 +31,8 @@ TWO_BOARDS = groups("ABCD", "EFGH", level=LinkLevel.NODE, nvlinks=0)
 SWITCHED = groups("ABCDEFGH", nvlinks=18)
 CHAIN = connected(dict.fromkeys(("AB", "BC", "CD", "DE"), (LinkLevel.PIX, 0)))
 UNEQUAL = groups("AB", "CDE", "FGHI")
+EXAMPLE = connected({"AB": (LinkLevel.PIX, 0), "CD": (LinkLevel.NODE, 0)})
+"""The node of the example at `Topology.choose`."""
 
 
 @pytest.mark.parametrize(
@@ -61,6 +63,9 @@ def test_a_pair_that_is_not_named_is_far_apart() -> None:
 @pytest.mark.parametrize(
     ("made", "available", "required", "size", "expected"),
     [
+        (EXAMPLE, "ABCD", "", 2, "AB"),
+        (EXAMPLE, "ABCD", "", 1, "C"),
+        (EXAMPLE, "ABCD", "D", 3, "DAB"),
         (SWITCHED, "HGFEDCBA", "", 4, "ABCD"),
         (TWO_BOARDS, "HGFEDCBA", "", 4, "ABCD"),
         (TWO_BOARDS, "BCDEFGH", "", 4, "EFGH"),
@@ -90,6 +95,9 @@ def test_a_pair_that_is_not_named_is_far_apart() -> None:
         (CHAIN, "", "", 2, ""),
     ],
     ids=[
+        "the example: two",
+        "the example: one",
+        "the example: three with D",
         "all alike: the lowest",
         "one board",
         "the board that is whole",
@@ -147,7 +155,7 @@ def total(made: Topology, some: object) -> int:
 
 
 @many
-@given(requests(least=1, most=8))
+@given(requests(least=1, most=10))
 def test_no_other_choice_is_better(request: Request) -> None:
     """Of all choices there are, it is the best: in itself, in what is left, in its UUIDs."""
     made, available, required, size = request
@@ -209,12 +217,30 @@ def test_sixteen_are_chosen_from_exactly(size: int) -> None:
     )
 
 
+def test_of_up_to_sixteen_all_combinations_are_tried() -> None:
+    """However many of them are asked for, up to 16 candidates are chosen from exactly."""
+    work = {
+        (count, size): topology._work(count, size)  # noqa: SLF001 - it decides
+        for count in range(1, 17)
+        for size in range(1, count)
+    }
+    assert max(work.values()) <= topology.WORK
+
+
 def random_node(count: int) -> tuple[Topology, list[str]]:
     """Return a node of *count* GPUs without any order in their connections."""
     drawn = random.Random(count)  # noqa: S311 - a node, not a secret
     names = [f"{place:02}" for place in range(count)]
     pairs = itertools.combinations(names, 2)
     return Topology.of(Link(*pair, LinkLevel.SYS, drawn.randrange(19)) for pair in pairs), names
+
+
+@pytest.mark.parametrize(("count", "size"), [(24, 3), (20, 17), (64, 2), (64, 63)])
+def test_among_many_few_combinations_are_all_tried(count: int, size: int) -> None:
+    """Where many GPUs make few combinations, the choice is the best there is."""
+    made, names = random_node(count)
+    best = max(total(made, some) for some in itertools.combinations(names, size))
+    assert total(made, made.choose(names, [], size)) == best
 
 
 @pytest.mark.parametrize(("count", "size"), [(17, 8), (24, 12), (32, 1), (32, 16), (64, 32)])
@@ -236,7 +262,19 @@ def test_among_many_a_group_that_fits_is_found(size: int) -> None:
     assert made.choose(names, [], size) == [*expected[size]]
 
 
-@pytest.mark.parametrize(("count", "size"), [(24, 12), (64, 3), (64, 32), (64, 63)])
+def test_among_many_the_smaller_group_is_broken_into() -> None:
+    """Where a choice that grows fits into two groups, the greater one stays whole."""
+    made = groups("ABCDEFGHIJKL", "MNOPQRSTU")
+    assert made.choose([*"ABCDEFGHIJKLMNOPQRSTU"], [], 8) == [*"MNOPQRST"]
+
+
+def test_among_many_that_are_alike_the_lowest_are_chosen() -> None:
+    """A choice that grows goes by UUID where nothing else tells the GPUs apart."""
+    names = [f"{place:02}" for place in range(32)]
+    assert Topology.of(()).choose(names[::-1], ["31"], 16) == ["31", *names[:15]]
+
+
+@pytest.mark.parametrize(("count", "size"), [(24, 12), (64, 3), (64, 32), (64, 61)])
 def test_the_work_among_many_is_bounded(
     count: int, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
