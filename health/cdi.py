@@ -130,18 +130,18 @@ def _dev(root: str) -> str:
 def check(content: bytes, kind: str) -> None:
     """Raise CdiError unless *content* is a specification of *kind*."""
     if not content:
-        raise CdiError(f"cannot use what {TOOL} wrote: there is nothing")
+        raise CdiError(f"cannot use the output of {TOOL}: the file is empty")
     try:
         found = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise CdiError(f"cannot read what {TOOL} wrote as JSON: {error}") from None
+        raise CdiError(f"cannot use the output of {TOOL}: it is not JSON: {error}") from None
     if not isinstance(found, dict) or found.get("kind") != kind:
-        raise CdiError(f"cannot use what {TOOL} wrote: it is not of kind {kind}")
+        raise CdiError(f"cannot use the output of {TOOL}: its kind is not {kind}")
 
 
 def reason(output: bytes) -> str:
     """Return the last line of the tool's output, of a log line its message."""
-    lines = output.decode(errors="replace").strip().splitlines() or ["it says nothing"]
+    lines = output.decode(errors="replace").strip().splitlines() or ["no output"]
     message = re.search(r'\bmsg="(.*)"$', lines[-1])
     return message[1].replace('\\"', '"') if message else lines[-1].strip()
 
@@ -157,8 +157,7 @@ def write_all(
     tool = find_tool(settings)
     if tool is None:
         logger.warning(
-            f"no {TOOL} found: CDI names are handed out, but what they stand for is not written; "
-            "install NVIDIA's container toolkit, or write the files with it on the host",
+            "cannot write CDI specifications: nvidia-ctk is not installed",
             files=[str(spec.path) for spec in wanted],
         )
         return ()
@@ -171,13 +170,23 @@ def _is_written(toolkit: "Toolkit", spec: CdiSpec) -> bool:
     try:
         changed = toolkit.write(spec)
     except NothingThereError as error:
-        level = "ERROR" if spec.mode == GPUS else "WARNING"
-        logger.log(level, "no devices for a CDI specification", file=file, error=str(error))
+        if spec.mode == GPUS:
+            logger.error(
+                "cannot write the CDI specification of the GPUs: nvidia-ctk found none",
+                file=file,
+                error=str(error),
+            )
+        else:
+            logger.warning(
+                "skipped a CDI specification: the node has no such devices",
+                file=file,
+                error=str(error),
+            )
         return False
     except (CdiError, OSError) as error:
         logger.error("cannot write a CDI specification", file=file, error=str(error))
         return False
-    logger.info("CDI specification", file=file, changed=changed)
+    logger.info("CDI specification is up to date", file=file, changed=changed)
     return True
 
 
@@ -235,7 +244,7 @@ class Toolkit:
     def _run(self, command: list[str], work: Path) -> None:
         limit = min(self.limit, self.deadline - time.monotonic())
         if limit <= 0:
-            raise CdiError(f"cannot run {self.tool}: no time is left after the runs before")
+            raise CdiError(f"cannot run {self.tool}: earlier runs used up the time limit")
         # Into a file: a pipe would be held open by a process that outlives the tool.
         with (work / "log").open("w+b") as log:
             process = subprocess.Popen(
@@ -250,7 +259,7 @@ class Toolkit:
             log.seek(max(0, log.seek(0, os.SEEK_END) - TAIL))
             said = reason(log.read())
         if code is None:
-            raise CdiError(f"cannot run {self.tool}: killed after {limit:.1f} s")
+            raise CdiError(f"cannot run {self.tool}: killed after {limit:.1f} s without a result")
         if code:
             failure = NothingThereError if any(x in said for x in NOTHING_THERE) else CdiError
             raise failure(f"cannot run {self.tool}, exit code {code}: {said[:REASON_LIMIT]}")

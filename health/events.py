@@ -89,12 +89,12 @@ class EventWatch:
         try:
             events = self._nvml.event_set()
         except NvmlError as error:
-            logger.warning("cannot wait for events", error=str(error))
+            logger.warning("cannot create an NVML event set; retrying", error=str(error))
             return self.on_failed(now)
         lost = tuple(uuid for uuid in sorted(gpus) if not self._register(uuid, events))
         self._thread = EventThread(self._nvml, events)
         self._thread.start()
-        logger.info("watching", gpus=len(gpus))
+        logger.info("watching GPUs for Xid events", gpus=len(gpus))
         return Failed(lost) if lost else None
 
     def _register(self, uuid: str, events: object) -> bool:
@@ -102,7 +102,7 @@ class EventWatch:
         try:
             self._nvml.register(self._handles[uuid], events)
         except NvmlError as error:
-            logger.warning("cannot watch a GPU", uuid=uuid, error=str(error))
+            logger.warning("cannot watch a GPU for Xid events", uuid=uuid, error=str(error))
             if error.code == Code.GPU_IS_LOST:
                 return False
             self.unwatched[uuid] = Reason(ReasonKind.UNWATCHED, f"NVML error {error.code}")

@@ -74,7 +74,7 @@ class Ledger:
         for uuid, entry in entries.items():
             place = entry.pci_bus_id
             if uuid in cards and uuid not in places and place in places.values():
-                logger.info("another card is in its place", uuid=uuid, pci=place)
+                logger.info("a GPU was replaced: forgetting the old faults", uuid=uuid, pci=place)
             elif uuid not in places:
                 gone = entry.gone or (bool(bound) and place not in bound)
                 self._elsewhere[uuid] = replace(entry, gone=gone)
@@ -91,23 +91,33 @@ class Ledger:
         except FileNotFoundError:
             return None
         except PermissionError as error:
-            logger.warning("cannot believe what was known of devices", error=str(error))
+            logger.warning(
+                "cannot trust the saved device health: starting without it", error=str(error)
+            )
             return None
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             self._set_aside(str(error))
             return None
         if page.version != VERSION:
-            self._set_aside(f"version {page.version}, not {VERSION}")
+            self._set_aside(
+                f"the file has version {page.version}, this plugin reads version {VERSION}"
+            )
             return None
         return page if page.boot_id == self._boot_id else None
 
     def _set_aside(self, why: str) -> None:
         aside = self._path.with_suffix(".unreadable")
-        logger.warning("cannot read what was known of devices", file=str(self._path), error=why)
+        logger.warning(
+            "cannot read the saved device health: starting without it",
+            file=str(self._path),
+            error=why,
+        )
         try:
             self._path.replace(aside)
         except OSError as error:
-            logger.warning("cannot set it aside", file=str(aside), error=str(error))
+            logger.warning(
+                "cannot rename the unreadable health file", file=str(aside), error=str(error)
+            )
 
     def write(
         self,
@@ -127,7 +137,10 @@ class Ledger:
             new.replace(self._path)
         except OSError as error:
             if str(error) != self._problem:
-                logger.warning("cannot keep what is known of devices", error=str(error))
+                logger.warning(
+                    "cannot save device health: a monitor restart would forget faults",
+                    error=str(error),
+                )
             self._problem = str(error)
             return
         self._written, self._problem = page, ""

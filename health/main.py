@@ -6,6 +6,7 @@ NodeStates on the health bus: at once on a change or when somebody joins, and ev
 
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -121,8 +122,9 @@ class Monitor:
             logger.error("the driver hangs", call="nvmlEventSetWait")
         if now >= self._publish_at:
             if not self._publisher.reachable():
-                # Cleaners of /run do that; who joins from now on would hear nothing.
-                self._leave("the file of its socket, so that nobody can join")
+                # Cleaners of /run delete it; a process that connects from now on would get nothing.
+                logger.warning("restarting the health monitor: its socket file was deleted")
+                self._code = ExitCode.AGAIN
             self._publish_at = now + until_beat(now)
             self._channel.send(Beat())
             self._publish()
@@ -136,7 +138,10 @@ class Monitor:
                     case Stop():
                         self._code = ExitCode.DONE
                     case _:
-                        logger.error("an order not for a monitor", order=type(order).__name__)
+                        logger.error(
+                            "ignored an order that the health monitor does not know",
+                            order=type(order).__name__,
+                        )
         except ClosedError:
             self._code = ExitCode.DONE
 
@@ -146,8 +151,8 @@ class Monitor:
         if not uuids:
             self._channel.send(Marked(error=f'cannot find a GPU or MIG instance "{device}"'))
             return
-        logger.warning("marked healthy by the operator", device=device)
-        # With a look before anybody hears of it: what it still shows is no matter of belief.
+        logger.info("an operator marked a device healthy", device=device)
+        # Check before publishing: what a check still shows, the operator's word cannot clear.
         self._look(now, verdict.after_marks(self._conditions, uuids, now))
         self._channel.send(Marked())
 
@@ -156,7 +161,8 @@ class Monitor:
         found = self._found
         looks = look_at_all(self._nvml, found.inventory, found.handles)
         if verdict.access_is_lost(looks) and self._had_access:
-            self._leave("the access to all GPUs at once, which a new process may have")
+            logger.warning("restarting the health monitor: it lost access to all GPUs")
+            self._code = ExitCode.AGAIN
             return
         self._had_access |= any(not one.denied for one in looks.values())
         self._actions = {uuid: one.action for uuid, one in looks.items()}
@@ -167,31 +173,30 @@ class Monitor:
         """Look for GPUs and MIG instances that came or went."""
         failed = self._found.inventory.failed
         if inventory.bound(self._roots.sysfs) != self._bound:
-            self._leave("the set of GPUs that it began with")
-        elif any(self._nvml.reaches(one.index) for one in failed):
-            self._leave("a GPU that could not be enumerated")
+            # A process initialises NVML once, and NVML then shows only the GPUs of that time.
+            logger.warning("restarting the health monitor: GPUs were added or removed")
+            self._code = ExitCode.AGAIN
+        elif any(self._nvml.reaches(gpu.index) for gpu in failed):
+            logger.info("restarting the health monitor: it can enumerate a GPU that failed before")
+            self._code = ExitCode.AGAIN
         else:
             found = inventory.again(self._nvml, self._found, self._roots)
             if found.inventory != self._found.inventory:
                 self._adopt(found)
 
     def _adopt(self, found: inventory.Found) -> None:
-        """Go on with other MIG instances than before."""
+        """Continue with changed MIG instances."""
         if self._settings.cdi:
-            # Their specification is written before the first thread runs, so only at a start.
-            self._leave("the MIG instances that its CDI specification names")
+            # CDI specifications are written before the first thread runs, so only at a start.
+            logger.info("restarting the health monitor: CDI files must follow the new MIG layout")
+            self._code = ExitCode.AGAIN
             return
-        logger.info("MIG instances came or went")
+        logger.info("MIG instances were added or removed")
         before, places = self._places, found.places()
         self._found, self._places = found, places
         self._tell_inventory()
         self._become(verdict.after_returns(self._conditions, places.keys() - before.keys()))
         self._publish()
-
-    def _leave(self, without: str) -> None:
-        """End, for a successor that begins anew: the library is initialised once in a process."""
-        logger.warning("the monitor begins anew, as it is without something", without=without)
-        self._code = ExitCode.AGAIN
 
     def _follow(self, now: float) -> None:
         """Wait for the events of the GPUs; a lost one would fail the wait for all."""
@@ -202,7 +207,7 @@ class Monitor:
             self._become(verdict.after_loss(self._conditions, failed.lost, now))
 
     def _on_seen(self, now: float) -> None:
-        """Take in all that was seen, tell it in one message, and only then log it."""
+        """Take in all that was seen, publish it in one message, and only then log it."""
         conditions = self._conditions
         sights = self._watch.seen()
         for sight in sights:
@@ -220,10 +225,9 @@ class Monitor:
                     self._look_at = min(self._look_at, now + SOON)
                     if sight.of_mig:
                         self._rescan_at = min(self._rescan_at, now + SOON)
-        self._become(conditions)
-        # At once: an Xid of another GPU that comes while nobody waits is never seen.
+        self._become(conditions, sights)
+        # At once: an Xid on another GPU is lost while no thread waits for events.
         self._follow(now)
-        self._log(sights)
 
     def _after_xid(
         self, conditions: verdict.Conditions, event: XidEvent, now: float
@@ -235,14 +239,18 @@ class Monitor:
         uuids = verdict.hit(self._found.inventory, (gpu, (event.gi, event.ci)))
         return verdict.after_xid(conditions, uuids, self._settings.xids, event.xid, now)
 
-    def _become(self, conditions: verdict.Conditions) -> None:
-        """Store the conditions, tell the others, and only then spend time on disk and log."""
+    def _become(self, conditions: verdict.Conditions, causes: Sequence[Sight] = ()) -> None:
+        """Store and publish the conditions first, then spend time on disk and log.
+
+        The *causes* are logged before their effects.
+        """
         before, self._conditions = self._conditions, conditions
         if {u: c.reasons for u, c in before.items()} != {
             u: c.reasons for u, c in conditions.items()
         }:
             self._publish()
         self._ledger.write(self._places, conditions, self._found.inventory.gpus)
+        self._log(causes)
         log.changes(before, conditions)
 
     def _publish(self) -> None:
@@ -264,10 +272,10 @@ class Monitor:
             )
         )
 
-    def _log(self, sights: list[Sight]) -> None:
+    def _log(self, sights: Sequence[Sight]) -> None:
         for sight in sights:
             if isinstance(sight, XidEvent):
                 fatal = self._settings.xids.is_fatal(sight.xid)
                 log.xid(sight, self._found.uuid_of(sight.gpu), fatal=fatal)
             elif isinstance(sight, NvmlError):
-                logger.warning("cannot wait for events", error=str(sight))
+                logger.warning("cannot wait for Xid events; retrying", error=str(sight))

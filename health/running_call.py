@@ -20,7 +20,10 @@ class RunningCall:
         try:
             self._memory = _shared(Path(path))
         except OSError as error:
-            logger.warning("cannot tell which call of the driver's is running", error=str(error))
+            logger.warning(
+                "cannot record the running NVML call: reports of a hang will not name it",
+                error=str(error),
+            )
             self._memory = mmap.mmap(-1, SIZE)
         self.leave()
 

@@ -18,10 +18,10 @@ from proto.monitor import CdiSettings, MonitorSettings
 
 ADVICE: dict[int | None, str] = {
     Code.LIBRARY_NOT_FOUND: "install the NVIDIA driver, or mount it at --driver-root-ctr-path",
-    Code.DRIVER_NOT_LOADED: "load the kernel module nvidia",
-    Code.VERSION_MISMATCH: "the driver was upgraded under its kernel module; reboot",
-    Code.NO_PERMISSION: "let this process open /dev/nvidia*; restart its container if it could",
-    Code.UNKNOWN: "if other programs see the GPUs, this container has lost its devices; restart it",
+    Code.DRIVER_NOT_LOADED: "load the kernel module nvidia on the node",
+    Code.VERSION_MISMATCH: "libraries and kernel module differ in version; reboot the node",
+    Code.NO_PERMISSION: "allow access to /dev/nvidia*; if access was lost, restart the container",
+    Code.UNKNOWN: "if other programs can use the GPUs, restart the container: it lost access",
 }
 
 

@@ -68,7 +68,9 @@ class ChildLoop:
         elif take := self._orders.get(type(order)):
             take(order)
         else:
-            logger.error("ignored an order for another child", order=type(order).__name__)
+            logger.error(
+                "ignored an order that this process does not know", order=type(order).__name__
+            )
 
     async def _beat(self) -> None:
         while not self._ending.done():

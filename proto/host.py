@@ -34,24 +34,24 @@ def require_safe(path: Path) -> None:
     """Raise PermissionError if others than root and us can change what is in *path*."""
     _require_ours(path)
     if path.stat().st_mode & WRITABLE:
-        raise _refusal(path, "others may write into it; remove it, or take that right from them")
+        raise _refusal(path, "other users can write to it; remove it, or run chmod go-w on it")
     for folder in sorted({*path.absolute().parents, *path.resolve().parents}):
         _require_ours(folder)
         mode = folder.stat().st_mode
         # In a folder with the sticky bit, such as /tmp, nobody renames what is another's.
         if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
-            raise _refusal(path, f'others may write into "{folder}"')
+            raise _refusal(path, f'other users can write to "{folder}"')
 
 
 def _require_ours(path: Path) -> None:
     """Refuse a folder, or a link to one, of somebody who could have us work in any other."""
-    for one in (path, path.resolve()):
-        if one.lstat().st_uid not in {0, os.geteuid()}:
-            raise _refusal(path, f'"{one}" belongs to another user')
+    for folder in (path, path.resolve()):
+        if folder.lstat().st_uid not in {0, os.geteuid()}:
+            raise _refusal(path, f'"{folder}" belongs to another user')
 
 
 def _refusal(path: Path, why: str) -> PermissionError:
-    return PermissionError(errno.EPERM, f"it is not safe, as {why}", str(path))
+    return PermissionError(errno.EPERM, f"unsafe folder: {why}", str(path))
 
 
 @dataclass(frozen=True, slots=True)

@@ -194,7 +194,7 @@ class Kubelet(RegistrationServicer):
         held = {i for one in self._held.values() if one.resource == name for i in one.ids}
         free = [i for i in (resource.healthy() if resource else []) if i not in held]
         if resource is None or len(free) < count:
-            raise AdmissionError(f"Insufficient {name}: asked {count}, free {len(free)}")
+            raise AdmissionError(f"Insufficient {name}: requested {count}, free {len(free)}")
         self._random.shuffle(free)
         try:
             preferred = await self._preferred(resource, free, count)

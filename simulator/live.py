@@ -41,10 +41,14 @@ class LiveNode:
         try:
             return msgspec.json.decode(self.path.read_bytes(), type=Live)
         except OSError as error:
-            raise NodeError(f'cannot find a simulated node at "{self.path.parent}"') from error
+            raise NodeError(
+                f'cannot find a simulated node in "{self.path.parent}": '
+                "set --runtime-dir to that of the running service"
+            ) from error
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise NodeError(
-                f'cannot read the simulated node in "{self.path}": remove it, or use another folder'
+                f'cannot read the simulated node in "{self.path}": '
+                "delete the file, or use another folder"
             ) from error
 
     def xid(self, place: int, code: int, mig: int | None = None) -> None:
@@ -52,7 +56,8 @@ class LiveNode:
 
         def happen(live: Live, gpu: SimulatedGpu) -> Live:
             if mig is not None and not 0 <= mig < len(gpu.mig or ()):
-                raise NodeError(f"cannot find MIG instance {mig} on GPU {place}")
+                has = f"it has {len(gpu.mig or ())} instances"
+                raise NodeError(f"cannot find MIG instance {mig} on GPU {place}: {has}")
             after = live if code in APPLICATIONS else _asking(live, gpu, RESET)
             return after.then(gpu, code, mig)
 
@@ -118,11 +123,13 @@ class LiveNode:
         """Let a GPU in MIG mode have instances of these *profiles*, and no others."""
         for profile in profiles:
             if not PROFILE.fullmatch(profile):
-                raise NodeError(f'cannot make a MIG instance "{profile}": write one like 1g.10gb')
+                raise NodeError(
+                    f'cannot create MIG instance "{profile}": write a profile such as 1g.10gb'
+                )
 
         def change(live: Live, gpu: SimulatedGpu) -> Live:
             if gpu.mig is None:
-                raise NodeError(f"cannot make MIG instances on GPU {place}: MIG mode is off")
+                raise NodeError(f"cannot create MIG instances on GPU {place}: MIG mode is off")
             return replace(live, layouts={**live.layouts, gpu.uuid: profiles}).then(gpu)
 
         self._change_gpu(place, change)
@@ -182,5 +189,5 @@ def _asking(live: Live, gpu: SimulatedGpu, action: int) -> Live:
 
 def _there(live: Live | None) -> Live:
     if live is None:
-        raise NodeError("cannot find the simulated node: it was taken away just now")
+        raise NodeError("cannot find the simulated node: its file was deleted during this command")
     return live

@@ -150,10 +150,12 @@ def complete(node: SimulatedNode) -> SimulatedNode:
     ):
         twice = [value for value, count in Counter(values).items() if count > 1]
         if twice:
-            raise NodeError(f'two GPUs have the {key} "{twice[0]}"')
+            raise NodeError(f'two GPUs have the same {key} "{twice[0]}"')
     for link in node.links:
         if link.between[0] == link.between[1] or not all(0 <= n < len(gpus) for n in link.between):
-            raise NodeError(f"links: between {list(link.between)} does not name two of the gpus")
+            raise NodeError(
+                f"links: between {list(link.between)} must name two different GPUs by index, from 0"
+            )
     return replace(node, gpus=gpus)
 
 
@@ -162,19 +164,19 @@ def _complete(place: int, gpu: SimulatedGpu) -> SimulatedGpu:
     bus = (gpu.pci_bus_id or f"0000:{place + 1:02x}:00.0").lower()
     if not UUID.fullmatch(uuid):
         raise NodeError(
-            f'gpus[{place}]: uuid "{uuid}" is not like GPU-00000000-0000-0000-0000-000000000000'
+            f'gpus[{place}]: uuid "{uuid}" must look like GPU-00000000-0000-0000-0000-000000000000'
         )
     if not PCI_BUS_ID.fullmatch(bus):
-        raise NodeError(f'gpus[{place}]: pciBusId "{bus}" is not like 0000:07:00.0')
+        raise NodeError(f'gpus[{place}]: pciBusId "{bus}" must look like 0000:07:00.0')
     if gpu.memory_mib < 1:
-        raise NodeError(f"gpus[{place}]: memoryMiB {gpu.memory_mib} is not positive")
+        raise NodeError(f"gpus[{place}]: memoryMiB {gpu.memory_mib} must be at least 1")
     if not re.fullmatch(r"\d+\.\d+", gpu.compute_capability):
         raise NodeError(
-            f'gpus[{place}]: computeCapability "{gpu.compute_capability}" is not like 9.0'
+            f'gpus[{place}]: computeCapability "{gpu.compute_capability}" must look like 9.0'
         )
     for profile in gpu.mig or ():
         if not PROFILE.fullmatch(profile):
-            raise NodeError(f'gpus[{place}]: mig "{profile}" is not like 1g.10gb')
+            raise NodeError(f'gpus[{place}]: mig "{profile}" must look like 1g.10gb')
     return replace(gpu, uuid=uuid, pci_bus_id=bus)
 
 

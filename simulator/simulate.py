@@ -18,6 +18,9 @@ from simulator.kubelet import AdmissionError, Kubelet
 READY_WITHIN = 30.0
 """Seconds until every resource should have listed its devices."""
 
+IDS = 8
+"""Device ids in one line at most: a shared node has hundreds."""
+
 SETTLED = 0.3
 """Seconds without a further resource after which the node counts as fully registered."""
 
@@ -97,17 +100,17 @@ async def _story(kubelet: Kubelet, folder: Path) -> None:
     say("metrics", f"{url.read_text()}/metrics" if url.exists() else "not served yet")
     say("status", f"{url.read_text()}/" if url.exists() else "not served yet")
     say("try", f"gpu-sharing-plugin drill xid 79 --gpu 0 --runtime-dir {folder}")
-    say("following", "what changes from here on; Ctrl-C ends")
+    say("following", "printing every change from now on; press Ctrl-C to stop")
     shown = _health(kubelet)
     while True:
         await kubelet.changed()
         for name, unhealthy in (now := _health(kubelet)).items():
             if unhealthy != shown.get(name):
                 total = len(kubelet.resources[name].devices)
-                names = ", ".join(unhealthy) or "none"
                 say(
                     "changed",
-                    f"{name}: {total - len(unhealthy)} of {total} healthy; unhealthy: {names}",
+                    f"{name}: {total - len(unhealthy)} of {total} healthy; "
+                    f"unhealthy: {_some(unhealthy)}",
                 )
         shown = now
 
@@ -131,6 +134,12 @@ def _health(kubelet: Kubelet) -> dict[str, tuple[str, ...]]:
         resource.name: tuple(sorted(resource.devices.keys() - set(resource.healthy())))
         for resource in kubelet.resources.values()
     }
+
+
+def _some(ids: Sequence[str]) -> str:
+    """Return the ids, or the first of them and how many more there are."""
+    more = f" and {len(ids) - IDS} more" if len(ids) > IDS else ""
+    return ", ".join(ids[:IDS]) + more or "none"
 
 
 def say(what: str, text: str) -> None:
