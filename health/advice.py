@@ -1,4 +1,4 @@
-"""What each reason is called on a page, and what to do about it."""
+"""What each Unhealthy reason is called for operators, and what to do about it."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -8,7 +8,7 @@ from proto.messages import ReasonKind
 
 
 class Advice(NamedTuple):
-    """How a reason is told to an operator; the detail follows behind the words."""
+    """The text for one reason; the reason's detail is appended to the words."""
 
     words: str
     what_to_do: str
@@ -76,4 +76,4 @@ ADVICE: Mapping[ReasonKind, Advice] = MappingProxyType(
         ),
     }
 )
-"""By kind; every kind has its own."""
+"""The advice for each kind of reason; no kind is missing."""

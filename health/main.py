@@ -1,7 +1,7 @@
-"""The monitor process: look at the node once, then wait for faults and publish the node's state.
+"""The monitor process: enumerate the node, then watch for faults and publish the node's state.
 
-It talks to the supervisor over its channel (inventory and beats up, orders down) and publishes
-NodeStates on the health bus: at once on a change or when somebody joins, and every second.
+It sends inventory and heartbeats to the supervisor over its channel and takes orders from it. It
+publishes NodeStates on the health bus: on a change, for a new subscriber, and every second.
 """
 
 import math
@@ -27,11 +27,11 @@ from proto.messages import DeviceState, NodeState, XidCount
 from proto.monitor import MonitorSettings
 
 SOON = 1.0
-"""Seconds from an event that calls for a look to that look: a storm of them is one reason."""
+"""Seconds from an event to the check that it causes, so that a storm of events causes one check."""
 
 
 def main(settings: MonitorSettings, channel: Channel, epoch: int) -> int:
-    """Live: find what is on the node, then watch it; NOT_READY where the driver is not there."""
+    """Run the monitor and return its exit code; NOT_READY if the driver cannot be used."""
     ledger = Ledger(Path(settings.state_folder))
     try:
         begun = start(settings, ledger)
@@ -42,7 +42,7 @@ def main(settings: MonitorSettings, channel: Channel, epoch: int) -> int:
 
 
 class Monitor:
-    """The node's health, from the first inventory to the order to stop."""
+    """Watches the node from the first inventory until the order to stop."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class Monitor:
         self._epoch = epoch
         self._sequence = 0
         self._xids: dict[tuple[str, int], XidCount] = {}
-        # Once, so that a time that is told does not move with each telling.
+        # Computed once, so that published times do not change from message to message.
         self._booted = round(time.time() - time.monotonic(), 3)
         self._actions: dict[str, int | None] = {}
         self._had_access = False
@@ -74,10 +74,10 @@ class Monitor:
         self._rescan_at = time.monotonic() + settings.rescan_interval
         self._publish_at = 0.0
         self._code: ExitCode | None = None
-        """How to end, once that is due."""
+        """The exit code, as soon as the monitor has to end."""
 
     def run(self) -> int:
-        """Report what was found, then watch until there is a reason to end."""
+        """Report the inventory, then watch the node until there is a reason to end."""
         for failed in self._found.inventory.failed:
             logger.error("cannot enumerate a GPU", index=failed.index, error=failed.error)
         log.changes({}, self._conditions)
@@ -146,7 +146,7 @@ class Monitor:
             self._code = ExitCode.DONE
 
     def _on_mark(self, device: str, now: float) -> None:
-        """Take the operator's word that a device is well; what a look still shows stays."""
+        """Clear the faults of a device for an operator; problems that a check still finds stay."""
         uuids = verdict.named(self._found.inventory, device)
         if not uuids:
             self._channel.send(Marked(error=f'cannot find a GPU or MIG instance "{device}"'))
@@ -157,20 +157,20 @@ class Monitor:
         self._channel.send(Marked())
 
     def _look(self, now: float, conditions: verdict.Conditions) -> None:
-        """Look at every GPU for what no event tells, and for proof that a fault is gone."""
+        """Check every GPU for faults that no event reports, and for proof that a fault is gone."""
         found = self._found
         looks = look_at_all(self._nvml, found.inventory, found.handles)
         if verdict.access_is_lost(looks) and self._had_access:
             logger.warning("restarting the health monitor: it lost access to all GPUs")
             self._code = ExitCode.AGAIN
             return
-        self._had_access |= any(not one.denied for one in looks.values())
-        self._actions = {uuid: one.action for uuid, one in looks.items()}
+        self._had_access |= any(not look.denied for look in looks.values())
+        self._actions = {uuid: look.action for uuid, look in looks.items()}
         recovery = self._settings.recovery
         self._become(verdict.after_looks(conditions, found.inventory, looks, recovery, now))
 
     def _rescan(self) -> None:
-        """Look for GPUs and MIG instances that came or went."""
+        """Look for added and removed GPUs and MIG instances."""
         failed = self._found.inventory.failed
         if inventory.bound(self._roots.sysfs) != self._bound:
             # A process initialises NVML once, and NVML then shows only the GPUs of that time.
@@ -199,7 +199,7 @@ class Monitor:
         self._publish()
 
     def _follow(self, now: float) -> None:
-        """Wait for the events of the GPUs; a lost one would fail the wait for all."""
+        """Watch all GPUs for events except lost ones, which would fail the wait for all."""
         gone = {u for u, c in self._conditions.items() if c.state is DeviceState.LOST}
         gpus = {gpu.uuid for gpu in self._found.inventory.gpus if gpu.events}
         failed = self._watch.follow(frozenset(gpus & self._found.handles.keys() - gone), now)
@@ -207,14 +207,14 @@ class Monitor:
             self._become(verdict.after_loss(self._conditions, failed.lost, now))
 
     def _on_seen(self, now: float) -> None:
-        """Take in all that was seen, publish it in one message, and only then log it."""
+        """Handle all queued events, publish the result in one message, and only then log."""
         conditions = self._conditions
         sights = self._watch.seen()
         for sight in sights:
             match sight:
                 case XidEvent():
                     conditions = self._after_xid(conditions, sight, now)
-                    # The driver says soon what it asks for; and how the GPU was before a reset.
+                    # Check soon: for the recovery action, and for the energy before a reset.
                     self._look_at = min(self._look_at, now + SOON)
                 case NvmlError():
                     lost = self._watch.on_failed(now).lost
