@@ -37,6 +37,8 @@ class EventWatch:
         self._thread: EventThread | None = None
         self._watched: frozenset[str] = frozenset()
         self._failures = 0
+        self._error = ""
+        """The error of the last failed attempt; empty after a success."""
         self.again_at: float | None = 0.0
         """When to start the next wait; None while a wait runs or there is no GPU to watch."""
         self.unwatched: dict[str, Reason] = {}
@@ -52,9 +54,15 @@ class EventWatch:
     def on_well(self) -> None:
         """Clear the reasons that a successful wait disproves."""
         self._failures = 0
+        self._error = ""
         self.unwatched = {
             uuid: why for uuid, why in self.unwatched.items() if why not in {BLIND, STUCK}
         }
+
+    def is_new(self, error: NvmlError) -> bool:
+        """Note the *error* of an attempt; return whether it differs from the last one."""
+        before, self._error = self._error, str(error)
+        return before != self._error
 
     def on_failed(self, now: float) -> Failed:
         """End the wait after an error, and find out which GPUs are lost."""
@@ -90,7 +98,8 @@ class EventWatch:
         try:
             events = self._nvml.event_set()
         except NvmlError as error:
-            logger.warning("cannot create an NVML event set; retrying", error=str(error))
+            if self.is_new(error):
+                logger.warning("cannot create an NVML event set; retrying", error=str(error))
             return self.on_failed(now)
         lost = tuple(uuid for uuid in sorted(gpus) if not self._register(uuid, events))
         self._thread = EventThread(self._nvml, events)
@@ -103,10 +112,12 @@ class EventWatch:
         try:
             self._nvml.register(self._handles[uuid], events)
         except NvmlError as error:
-            logger.warning("cannot watch a GPU for Xid events", uuid=uuid, error=str(error))
+            reason = Reason(ReasonKind.UNWATCHED, f"NVML error {error.code}")
+            if self.unwatched.get(uuid) != reason:  # else logged at an earlier attempt
+                logger.warning("cannot watch a GPU for Xid events", uuid=uuid, error=str(error))
             if error.code == Code.GPU_IS_LOST:
                 return False
-            self.unwatched[uuid] = Reason(ReasonKind.UNWATCHED, f"NVML error {error.code}")
+            self.unwatched[uuid] = reason
             return True
         if self.unwatched.get(uuid) not in {BLIND, STUCK}:  # only a successful wait clears these
             self.unwatched.pop(uuid, None)

@@ -32,6 +32,15 @@ def _of_xid(event: XidEvent, uuid: str | None, *, fatal: bool) -> dict[str, obje
     }
 
 
+def restored(conditions: Conditions) -> None:
+    """Log each device that has faults since before the restart of the monitor."""
+    for uuid, device in sorted(conditions.items()):
+        if device.reasons:
+            logger.warning(
+                "device still has faults from before the restart", **_of_device(uuid, device)
+            )
+
+
 def changes(before: Conditions, after: Conditions) -> None:
     """Log each device whose state or reasons changed: a recovery as INFO, a fault as WARNING."""
     for uuid in sorted(before.keys() | after.keys()):

@@ -80,7 +80,7 @@ class Monitor:
         """Report the inventory, then watch the node until there is a reason to end."""
         for failed in self._found.inventory.failed:
             logger.error("cannot enumerate a GPU", index=failed.index, error=failed.error)
-        log.changes({}, self._conditions)
+        log.restored(self._conditions)
         self._tell_inventory()
         self._channel.send(Ready())
         while self._code is None:
@@ -277,5 +277,5 @@ class Monitor:
             if isinstance(sight, XidEvent):
                 fatal = self._settings.xids.is_fatal(sight.xid)
                 log.xid(sight, self._found.uuid_of(sight.gpu), fatal=fatal)
-            elif isinstance(sight, NvmlError):
+            elif isinstance(sight, NvmlError) and self._watch.is_new(sight):
                 logger.warning("cannot wait for Xid events; retrying", error=str(sight))
