@@ -40,7 +40,7 @@ ADVICE: Mapping[ReasonKind, Advice] = MappingProxyType(
         ReasonKind.ECC: Advice("uncorrectable memory errors", "Drain the GPU and reset it."),
         ReasonKind.ROW_REMAP: Advice(
             "memory row remapping",
-            "Drain the GPU and reset it. If the remapping still says failed, replace the card.",
+            "Drain the GPU and reset it. If remapping still fails after that, replace the card.",
         ),
         ReasonKind.NVLINK_DOWN: Advice(
             "NVLinks are down",

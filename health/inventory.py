@@ -222,9 +222,7 @@ def _peers(nvml: Nvml, handle: object) -> Counter[str]:
     try:
         return Counter(nvml.nvlink_peers(handle))
     except NvmlError:
-        return (
-            Counter()
-        )  # a GPU that is lost in the meantime must not fail the topology of the others
+        return Counter()  # a GPU lost in the meantime must not fail the others' topology
 
 
 def _level(nvml: Nvml, first: object, second: object) -> LinkLevel:

@@ -6,7 +6,6 @@ publishes NodeStates on the health bus: on a change, for a new subscriber, and e
 
 import math
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -225,9 +224,12 @@ class Monitor:
                     self._look_at = min(self._look_at, now + SOON)
                     if sight.of_mig:
                         self._rescan_at = min(self._rescan_at, now + SOON)
-        self._become(conditions, sights)
-        # At once: an Xid on another GPU is lost while no thread waits for events.
+        before = self._conditions
+        self._store(conditions)
+        # Before logging: an Xid on another GPU is missed while no thread waits for events.
         self._follow(now)
+        self._log(sights)
+        log.changes(before, conditions)
 
     def _after_xid(
         self, conditions: verdict.Conditions, event: XidEvent, now: float
@@ -239,19 +241,20 @@ class Monitor:
         uuids = verdict.hit(self._found.inventory, (gpu, (event.gi, event.ci)))
         return verdict.after_xid(conditions, uuids, self._settings.xids, event.xid, now)
 
-    def _become(self, conditions: verdict.Conditions, causes: Sequence[Sight] = ()) -> None:
-        """Store and publish the conditions first, then spend time on disk and log.
+    def _become(self, conditions: verdict.Conditions) -> None:
+        """Store the conditions, then log what changed."""
+        before = self._conditions
+        self._store(conditions)
+        log.changes(before, conditions)
 
-        The *causes* are logged before their effects.
-        """
+    def _store(self, conditions: verdict.Conditions) -> None:
+        """Publish the conditions if their reasons changed, and only then spend time on the disk."""
         before, self._conditions = self._conditions, conditions
         if {u: c.reasons for u, c in before.items()} != {
             u: c.reasons for u, c in conditions.items()
         }:
             self._publish()
         self._ledger.write(self._places, conditions, self._found.inventory.gpus)
-        self._log(causes)
-        log.changes(before, conditions)
 
     def _publish(self) -> None:
         self._sequence += 1
@@ -272,7 +275,7 @@ class Monitor:
             )
         )
 
-    def _log(self, sights: Sequence[Sight]) -> None:
+    def _log(self, sights: list[Sight]) -> None:
         for sight in sights:
             if isinstance(sight, XidEvent):
                 fatal = self._settings.xids.is_fatal(sight.xid)

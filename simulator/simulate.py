@@ -19,7 +19,7 @@ READY_WITHIN = 30.0
 """Seconds to wait for the first resource to register."""
 
 IDS = 8
-"""Device ids in one line at most: a shared node has hundreds."""
+"""The most device IDs in a line: a shared node has hundreds."""
 
 SETTLED = 0.3
 """Seconds without a new resource after which all resources count as registered."""
