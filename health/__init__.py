@@ -1,1 +1,1 @@
-"""The health monitor: the only process that talks to the NVIDIA driver."""
+"""The health monitor: the only process that calls the NVIDIA driver."""

@@ -1,4 +1,4 @@
-"""What each reason is called on a page, and what to do about it."""
+"""What each Unhealthy reason is called for operators, and what to do about it."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -8,7 +8,7 @@ from proto.messages import ReasonKind
 
 
 class Advice(NamedTuple):
-    """How a reason is told to an operator; the detail follows behind the words."""
+    """The text for one reason; the reason's detail is appended to the words."""
 
     words: str
     what_to_do: str
@@ -22,55 +22,58 @@ ADVICE: Mapping[ReasonKind, Advice] = MappingProxyType(
             "reset the GPU, reboot the node, or contact support.",
         ),
         ReasonKind.GPU_LOST: Advice(
-            "the driver does not reach it",
-            "Reboot the node; if it comes again, have the card and its slot looked at.",
+            "the driver cannot reach the GPU",
+            "Reboot the node. If the GPU is lost again, check the card, its slot and its power.",
         ),
         ReasonKind.UNWATCHED: Advice(
-            "its events cannot be waited for",
-            "Look at the driver's log; the monitor tries again by itself.",
+            "the monitor cannot receive the GPU's Xid events",
+            "Check the kernel log for driver errors. The monitor retries by itself.",
         ),
         ReasonKind.UNREADABLE: Advice(
-            "looks at it fail",
-            "Look up the driver's error, and the driver's log for more.",
+            "the driver returns an error for the GPU",
+            "Look up the NVML error, and check the kernel log for driver errors.",
         ),
         ReasonKind.RECOVERY_ACTION: Advice(
-            "the driver asks for a recovery", "Drain the GPU and do what the driver asks for."
+            "the driver asks for a recovery action",
+            "Drain the GPU and perform the recovery action.",
         ),
-        ReasonKind.ECC: Advice("memory errors", "Drain the GPU and reset it."),
+        ReasonKind.ECC: Advice("uncorrectable memory errors", "Drain the GPU and reset it."),
         ReasonKind.ROW_REMAP: Advice(
             "memory row remapping",
-            "Drain the GPU and reset it; if it still says failed then, replace the card.",
+            "Drain the GPU and reset it. If remapping still fails after that, replace the card.",
         ),
         ReasonKind.NVLINK_DOWN: Advice(
             "NVLinks are down",
-            "Reset all GPUs of the fabric, then look at the fabric manager, bridges and cables.",
+            "Reset all GPUs of the NVLink fabric. "
+            "If links stay down, check Fabric Manager, bridges and cables.",
         ),
-        ReasonKind.THERMAL: Advice("so hot that it shuts down", "Look at the cooling."),
+        ReasonKind.THERMAL: Advice("at its shutdown temperature", "Check the cooling."),
         ReasonKind.DRIVER_HANG: Advice(
-            "the driver does not return from a call",
-            "Look at the driver's log; reboot the node if it stays.",
+            "a driver call does not return",
+            "Check the kernel log for driver errors. If the call keeps hanging, reboot the node.",
         ),
         ReasonKind.NO_ACCESS: Advice(
-            "this service may not open the GPUs' device nodes any more",
-            "Start the plugin's container again; if it comes again, "
-            "find what on the node takes the access away (systemd, SELinux).",
+            "the plugin lost access to the GPU device nodes",
+            "Restart the plugin's container. If access is lost again, "
+            "find what on the node removes it (systemd, SELinux).",
         ),
         ReasonKind.NO_DRIVER: Advice(
             "the driver cannot be used",
-            "Look whether the driver is loaded and its libraries are of the same version; "
-            "the monitor tries again by itself.",
+            "Check that the driver is loaded and that its libraries have the same version. "
+            "The monitor retries by itself.",
         ),
         ReasonKind.MONITOR_SILENT: Advice(
-            "no word of the health monitor",
-            "Look at the monitor's log; it is started again by itself.",
+            "the health monitor is silent",
+            "Check the plugin's log for the monitor. The plugin restarts the monitor by itself.",
         ),
         ReasonKind.NOT_FOUND: Advice(
-            "the monitor does not see it",
-            "Look whether it is still in the node and can be enumerated; the log says why not.",
+            "the monitor does not find the device",
+            "Check that the device is still in the node. "
+            "Check the plugin's log for enumeration errors.",
         ),
         ReasonKind.MAINTENANCE: Advice(
             "under maintenance", "Run gpu-sharing-plugin resume when the maintenance is done."
         ),
     }
 )
-"""By kind; every kind has its own."""
+"""The advice for each kind of reason; no kind is missing."""

@@ -1,8 +1,8 @@
-"""Have NVIDIA's toolkit write the CDI specifications, and put each in its place in one piece.
+"""Generate the CDI specifications with nvidia-ctk, and replace each file atomically.
 
-Flags and habits are those of nvidia-ctk 1.18 to 1.20. To the name of an output file that ends in
-neither .json nor .yaml it appends one, and runtimes read every file of such a name. So it works in
-a folder of its own beside the specifications: runtimes do not look into folders.
+Flags and behaviour are those of nvidia-ctk 1.18 to 1.20. It appends .json or .yaml to an output
+file without such an ending, and container runtimes read every file with one. So it works in a
+subfolder beside the specifications, which runtimes ignore.
 """
 
 import contextlib
@@ -25,31 +25,31 @@ from proto.monitor import CdiSettings
 
 TOOL = "nvidia-ctk"
 GPUS = "nvml"
-"""The tool's mode for GPUs and MIG instances."""
+"""The mode of nvidia-ctk for GPUs and MIG instances."""
 
 CLASSES = {"imex": "imex-channel"}
-"""The class of a mode's devices, where it is not called like the mode."""
+"""The CDI class of a mode, where the class and the mode have different names."""
 
 COMMAND_LIMIT = 30.0
-"""Seconds for one run of the tool."""
+"""Time limit in seconds for one run of nvidia-ctk."""
 
 TOTAL_LIMIT = 60.0
-"""Seconds for all runs: a monitor has 120 to start, and a slow driver needs its part of them."""
+"""Time limit in seconds for all runs: a monitor has 120 s to start, with a slow driver too."""
 
 KILL_LIMIT = 2.0
-"""Seconds to wait for the end of a killed tool, which the driver may hold up."""
+"""Seconds to wait for a killed nvidia-ctk to end; a hanging driver may delay that."""
 
 TAIL = 4096
-"""Bytes of the tool's output in which its reason is looked for."""
+"""Bytes at the end of the output that are searched for the error."""
 
 REASON_LIMIT = 300
 
 NOTHING_THERE = ("empty device edits", "no devices")
-"""What the tool says when the node has nothing to put into a specification."""
+"""How nvidia-ctk says that the node has no devices for a specification."""
 
 
 class CdiError(Exception):
-    """A specification cannot be made."""
+    """A specification cannot be generated."""
 
 
 class NothingThereError(CdiError):
@@ -67,14 +67,14 @@ class CdiSpec:
 
 @dataclass(frozen=True, slots=True)
 class DriverRoots:
-    """Where the driver and the folder dev of its devices are, as this process sees it."""
+    """Paths of the driver root and the root of its /dev, as this process sees them."""
 
     driver: str
     dev: str
 
 
 def specs(settings: CdiSettings) -> tuple[CdiSpec, ...]:
-    """Return the specifications to write, that of the GPUs first."""
+    """Return the specifications to write, starting with that of the GPUs."""
     classes = [(GPUS, settings.device_class)]
     classes += [(mode, CLASSES.get(mode, mode)) for mode in settings.modes]
     folder, vendor = Path(settings.spec_folder), settings.vendor
@@ -87,7 +87,7 @@ def specs(settings: CdiSettings) -> tuple[CdiSpec, ...]:
 def generation(
     tool: str, settings: CdiSettings, spec: CdiSpec, here: DriverRoots, to: Path
 ) -> list[str]:
-    """Return the command that writes *spec* to the file *to*."""
+    """Return the nvidia-ctk command that writes *spec* to the file *to*."""
     vendor, _, name = spec.kind.partition("/")
     return [
         *(tool, "cdi", "generate"),
@@ -106,7 +106,7 @@ def generation(
 
 
 def rewriting(tool: str, source: str, target: str, file: Path) -> list[str]:
-    """Return the command that moves the host's paths in *file* from below *source* to *target*."""
+    """Return the nvidia-ctk command that moves host paths from root *source* to *target*."""
     return [
         *(tool, "cdi", "transform", "root", "--relative-to=host"),
         *(f"--from={source}", f"--to={target}", f"--input={file}", f"--output={file}"),
@@ -114,11 +114,11 @@ def rewriting(tool: str, source: str, target: str, file: Path) -> list[str]:
 
 
 def rewrites(settings: CdiSettings, here: DriverRoots) -> tuple[tuple[str, str], ...]:
-    """Return which roots to replace, and by which, so that the paths are the host's."""
+    """Return the pairs (root in this process, root on the host) to replace in a specification."""
     driver = (os.path.normpath(here.driver), os.path.normpath(settings.driver_root))
     pairs = [driver]
     if (here.dev, settings.dev_root) != (here.driver, settings.driver_root):
-        # First: where the device nodes are below the driver's root here, that rule takes them too.
+        # First: the rule of the driver root would also match device nodes below that root.
         pairs.insert(0, (_dev(here.dev), _dev(settings.dev_root)))
     return tuple((source, target) for source, target in pairs if source not in ("/", target))
 
@@ -128,20 +128,20 @@ def _dev(root: str) -> str:
 
 
 def check(content: bytes, kind: str) -> None:
-    """Raise CdiError unless *content* is a specification of *kind*."""
+    """Raise CdiError unless *content* is a CDI specification of *kind*."""
     if not content:
-        raise CdiError(f"cannot use what {TOOL} wrote: there is nothing")
+        raise CdiError(f"cannot use the output of {TOOL}: the file is empty")
     try:
         found = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise CdiError(f"cannot read what {TOOL} wrote as JSON: {error}") from None
+        raise CdiError(f"cannot use the output of {TOOL}: it is not JSON: {error}") from None
     if not isinstance(found, dict) or found.get("kind") != kind:
-        raise CdiError(f"cannot use what {TOOL} wrote: it is not of kind {kind}")
+        raise CdiError(f"cannot use the output of {TOOL}: its kind is not {kind}")
 
 
 def reason(output: bytes) -> str:
-    """Return the last line of the tool's output, of a log line its message."""
-    lines = output.decode(errors="replace").strip().splitlines() or ["it says nothing"]
+    """Return the last line of the output of nvidia-ctk, or the message if it is a log line."""
+    lines = output.decode(errors="replace").strip().splitlines() or ["no output"]
     message = re.search(r'\bmsg="(.*)"$', lines[-1])
     return message[1].replace('\\"', '"') if message else lines[-1].strip()
 
@@ -149,9 +149,9 @@ def reason(output: bytes) -> str:
 def write_all(
     settings: CdiSettings, limit: float = COMMAND_LIMIT, total: float = TOTAL_LIMIT
 ) -> tuple[str, ...]:
-    """Write all specifications, log what cannot be, and return the kinds that are up to date.
+    """Write all specifications, log failures, and return the CDI kinds that are up to date.
 
-    It forks, so no other thread may run in this process.
+    Call it before this process starts a thread, because it forks.
     """
     wanted = specs(settings)
     tool = find_tool(settings)
@@ -170,18 +170,28 @@ def _is_written(toolkit: "Toolkit", spec: CdiSpec) -> bool:
     try:
         changed = toolkit.write(spec)
     except NothingThereError as error:
-        level = "ERROR" if spec.mode == GPUS else "WARNING"
-        logger.log(level, "no devices for a CDI specification", file=file, error=str(error))
+        if spec.mode == GPUS:
+            logger.error(
+                "cannot write the CDI specification of the GPUs: nvidia-ctk found none",
+                file=file,
+                error=str(error),
+            )
+        else:
+            logger.warning(
+                "skipped a CDI specification: the node has no such devices",
+                file=file,
+                error=str(error),
+            )
         return False
     except (CdiError, OSError) as error:
         logger.error("cannot write a CDI specification", file=file, error=str(error))
         return False
-    logger.info("CDI specification", file=file, changed=changed)
+    logger.info("CDI specification is up to date", file=file, changed=changed)
     return True
 
 
 def find_tool(settings: CdiSettings) -> str | None:
-    """Return the toolkit's command: on PATH, in the driver's root, or beside the hook."""
+    """Return the path of nvidia-ctk: on PATH, in the driver root, or beside the hook."""
     places = (
         TOOL,
         str(Path(settings.container_driver_root, "usr/bin", TOOL)),
@@ -191,7 +201,7 @@ def find_tool(settings: CdiSettings) -> str | None:
 
 
 def roots_here(settings: CdiSettings) -> DriverRoots:
-    """Return the roots as this process sees them: the host's unless they are mounted for it."""
+    """Return the roots as this process sees them: those of the host, or where they are mounted."""
     mounted = settings.container_driver_root
     if mounted == "/" or not Path(mounted).is_dir():
         return DriverRoots(settings.driver_root, settings.dev_root)
@@ -200,7 +210,7 @@ def roots_here(settings: CdiSettings) -> DriverRoots:
 
 @dataclass(frozen=True, slots=True)
 class Toolkit:
-    """NVIDIA's tool, and how it is used."""
+    """Runs nvidia-ctk with the settings, within the time limits."""
 
     tool: str
     settings: CdiSettings
@@ -209,16 +219,16 @@ class Toolkit:
     deadline: float
 
     def write(self, spec: CdiSpec) -> bool:
-        """Put *spec* in its place and return True, or False when it is there already."""
+        """Write *spec*; return False if the file has this content already."""
         _prepare(spec.path.parent)
         work = spec.path.with_name(f".{spec.path.stem}.work")
-        shutil.rmtree(work, ignore_errors=True)  # of a monitor that was killed
+        shutil.rmtree(work, ignore_errors=True)  # left by a killed monitor
         work.mkdir()
         try:
             made = work / "spec.json"
             self._make(spec, made)
             if _content(spec.path) == made.read_bytes():
-                return False  # runtimes watch the folder
+                return False  # each write makes the runtimes, which watch the folder, reload
             made.chmod(0o644)
             made.replace(spec.path)
         finally:
@@ -234,8 +244,8 @@ class Toolkit:
     def _run(self, command: list[str], work: Path) -> None:
         limit = min(self.limit, self.deadline - time.monotonic())
         if limit <= 0:
-            raise CdiError(f"cannot run {self.tool}: no time is left after the runs before")
-        # Into a file: a pipe would be held open by a process that outlives the tool.
+            raise CdiError(f"cannot run {self.tool}: earlier runs used up the time limit")
+        # Into a file: a process that outlives the tool would keep a pipe open.
         with (work / "log").open("w+b") as log:
             process = subprocess.Popen(
                 command,
@@ -249,14 +259,14 @@ class Toolkit:
             log.seek(max(0, log.seek(0, os.SEEK_END) - TAIL))
             said = reason(log.read())
         if code is None:
-            raise CdiError(f"cannot run {self.tool}: killed after {limit:.1f} s")
+            raise CdiError(f"cannot run {self.tool}: killed after {limit:.1f} s without a result")
         if code:
             failure = NothingThereError if any(x in said for x in NOTHING_THERE) else CdiError
             raise failure(f"cannot run {self.tool}, exit code {code}: {said[:REASON_LIMIT]}")
 
 
 def _prepare(folder: Path) -> None:
-    """Have the folder, which runtimes of any user read and nobody else writes into."""
+    """Create the folder: runtimes of any user may read it, other users must not write to it."""
     if not folder.exists():
         folder.mkdir(parents=True)
         folder.chmod(0o755)
@@ -270,7 +280,7 @@ def _content(path: Path) -> bytes:
 
 
 def _end_of(process: "subprocess.Popen[bytes]", limit: float) -> int | None:
-    """Return the exit code, or None after killing a process that takes longer, and its own."""
+    """Return the exit code, or None after killing a process over the limit and its children."""
     with contextlib.suppress(subprocess.TimeoutExpired):
         return process.wait(limit)
     os.killpg(process.pid, signal.SIGKILL)

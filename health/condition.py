@@ -1,9 +1,9 @@
-"""What becomes of a device: its condition and what was seen of it in, its next condition out.
+"""Decide the health of a device: from its condition and a new observation to its next condition.
 
-A fault stays until there is proof that it is gone: the driver's own word that no recovery action
-is due, or from a driver that does not tell, a reset that was really seen. After that the device has
-to stay without a fatal event for the quiet period, and to pass some looks. That a query succeeds
-proves nothing: it does so on a GPU that has just had a fatal Xid.
+A fault stays until it is proven gone. Proof is the driver's report that no recovery action is
+needed; from a driver without such reports, proof is an observed reset. After the proof, the device
+needs a quiet period without fatal events and a number of passed checks. A successful query is not
+proof: it also succeeds right after a fatal Xid.
 """
 
 from dataclasses import dataclass, replace
@@ -12,60 +12,60 @@ from proto.messages import DeviceState, Reason, ReasonKind
 from proto.monitor import Recovery, RecoveryMode
 
 LONGEST_QUIET = 10
-"""Doublings of the quiet period at most: 30 s become 8 hours."""
+"""The largest number of doublings of the quiet period: 30 s become 8 hours."""
 
 UNREADABLE = 2
-"""Failed looks in a row that make a device unhealthy."""
+"""Failed checks in a row that make a device unhealthy."""
 
 LOST = Reason(ReasonKind.GPU_LOST)
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What a look at a device showed."""
+    """The result of one health check of a device."""
 
     lost: bool = False
     failed: str = ""
-    """Why nothing could be seen, if it is not lost."""
+    """The driver's error if the check failed; empty if it passed or the device is lost."""
     denied: bool = False
-    """Whether it failed as it does for a process that may not open the GPU."""
+    """Whether the error is the one of a process that may not open the GPU."""
     ailments: frozenset[Reason] = frozenset()
-    """What is wrong with it now; each is gone when a look does not show it any more."""
+    """Present problems; each ends when a later check does not find it."""
     action: int | None = None
-    """The recovery action that the driver wants (NVML field 230), 0 for none; None: untold."""
+    """The recovery action that the driver asks for (NVML field 230); 0: none; None: unknown."""
     energy: int | None = None
-    """Millijoules used since the driver took the GPU up; fewer than before: it did so anew."""
+    """Millijoules used since the driver initialised the GPU; a lower value reveals a reset."""
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """How a device is, and how it came to that; times are monotonic, so valid for one boot."""
+    """The health of a device and its history; times are monotonic, so valid for one boot."""
 
     state: DeviceState = DeviceState.HEALTHY
     since: float = 0.0
     faults: frozenset[Reason] = frozenset()
-    """What stays until it is proven to be gone."""
+    """Reasons that stay until they are proven gone."""
     ailments: frozenset[Reason] = frozenset()
-    """What the last look showed."""
+    """Problems that the last check found."""
     proven_at: float | None = None
-    """Since when every look has been a proof; a fatal event ends that, so it is after the last."""
+    """When the unbroken series of proofs began; a fatal event or a check without proof ends it."""
     clean: int = 0
-    """Looks in a row that were proofs."""
+    """Checks in a row that were proofs."""
     doubts: int = 0
-    """Looks in a row that failed."""
+    """Checks in a row that failed."""
     recoveries: int = 0
     relapses: int = 0
     """Fatal events after a recovery."""
     energy: int | None = None
-    """Millijoules that it had used at the first look after a fault."""
+    """Energy in millijoules at the first check after a fault."""
     reset_seen: bool = False
-    """Whether it was reset since the last fatal event."""
+    """Whether a reset was observed since the last fatal event."""
     transitions: int = 0
-    """Changes of its state."""
+    """Number of state changes."""
 
     @property
     def reasons(self) -> frozenset[Reason]:
-        """Why the device is not handed out."""
+        """Why the device is advertised as Unhealthy; empty: Healthy."""
         return self.faults | self.ailments
 
 
@@ -85,7 +85,7 @@ def after_fault(before: Condition, reason: Reason, now: float) -> Condition:
 
 
 def after_look(before: Condition, look: Look, recovery: Recovery, now: float) -> Condition:
-    """Return the condition after a look at the device."""
+    """Return the condition after a health check of the device."""
     if look.lost:
         again = LOST in before.faults
         return _unproven(before, now) if again else after_fault(before, LOST, now)
@@ -103,12 +103,12 @@ def after_look(before: Condition, look: Look, recovery: Recovery, now: float) ->
 
 
 def after_return(before: Condition) -> Condition:
-    """Return the condition of a device that was gone from the node and is there again."""
+    """Return the condition of a device that was removed from the node and is back."""
     return replace(before, reset_seen=True) if before.faults else before
 
 
 def after_mark(before: Condition, now: float) -> Condition:
-    """Return the condition after the operator's word that its faults are gone."""
+    """Return the condition after an operator marked the device healthy."""
     return _recovered(before, now) if before.faults else before
 
 
@@ -144,7 +144,7 @@ def _recovered(before: Condition, now: float) -> Condition:
 
 
 def _after_failed(before: Condition, why: str, now: float) -> Condition:
-    """One failed look makes a well device suspect, the next one unhealthy."""
+    """Make a healthy device suspect after one failed check, unhealthy after the next."""
     doubts = before.doubts + 1
     after = replace(before, doubts=doubts, proven_at=None, clean=0)
     if doubts >= UNREADABLE:
@@ -162,7 +162,7 @@ def _unproven(before: Condition, now: float) -> Condition:
 
 
 def _unless_lost(before: Condition) -> DeviceState:
-    """Return UNHEALTHY; a lost device stays lost until a look reaches it."""
+    """Return UNHEALTHY; a lost device stays LOST until a check reaches it."""
     return DeviceState.LOST if before.state is DeviceState.LOST else DeviceState.UNHEALTHY
 
 

@@ -1,4 +1,4 @@
-"""The device nodes that belong to a container with a GPU, beside the GPU's own."""
+"""The device nodes that a container needs beside those of its GPUs."""
 
 import re
 from pathlib import Path
@@ -9,19 +9,19 @@ CONTROL = ("/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools", "/dev/n
 IMEX = IMEX_CHANNEL.format(0)
 
 ACCESS = re.compile(r"gpu(\d{1,9})/gi(\d{1,9})(?:/ci(\d{1,9}))?/access (\d{1,9})", re.ASCII)
-"""A line of mig-minors: which capability gives access to a GI, or to a CI in it."""
+"""A line of mig-minors: the capability that gives access to a GI, or to a CI in it."""
 
 Capabilities = dict[tuple[int, int, int | None], int]
-"""Numbers of capabilities by minor of the GPU, GI, and CI or None."""
+"""Capability numbers by GPU minor number, GI, and CI (None: the GI itself)."""
 
 
 def existing(dev_root: Path) -> tuple[str, ...]:
-    """Return which of the nodes exist below *dev_root*."""
+    """Return the device nodes that exist below *dev_root*."""
     return tuple(node for node in (*CONTROL, IMEX) if (dev_root / node.lstrip("/")).exists())
 
 
 def capabilities(procfs: Path) -> Capabilities:
-    """Return what the driver tells of MIG capabilities; nothing where it tells nothing."""
+    """Return the MIG capabilities from the driver's mig-minors file; empty without the file."""
     try:
         text = (procfs / "driver/nvidia-caps/mig-minors").read_text(errors="replace")
     except OSError:

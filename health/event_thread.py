@@ -1,4 +1,4 @@
-"""Wait for the driver's events in a thread of its own, as nothing can interrupt that wait."""
+"""Wait for NVML events in a separate thread, because nothing can interrupt that wait."""
 
 import os
 import threading
@@ -8,22 +8,22 @@ from collections import deque
 from health.nvml import Hint, Nvml, NvmlError, XidEvent
 
 SLICE = 500
-"""Milliseconds that one wait may last: the thread ends that long after it is asked to, at most."""
+"""Longest wait in milliseconds; the thread ends at most this long after end() is called."""
 
 
 LATE = 2.0
-"""Seconds after which the return of a wait is news."""
+"""Seconds after which the return of a wait is reported, as it may have counted as hung."""
 
 
 class Watching:
-    """The first wait on an event set, or one that was late, went well."""
+    """Reports that the first wait on an event set, or a late one, returned without an error."""
 
 
 Sight = XidEvent | Hint | NvmlError | Watching
 
 
 class EventThread(threading.Thread):
-    """An event set and the one thread that may wait on it; an error is its last sight."""
+    """An event set and the only thread that waits on it; the thread ends after an error."""
 
     def __init__(self, nvml: Nvml, events: object) -> None:
         super().__init__(name="watcher", daemon=True)
@@ -32,15 +32,15 @@ class EventThread(threading.Thread):
         self._sights: deque[Sight] = deque()
         self._ending = threading.Event()
         self.entered = time.monotonic()
-        """When the wait that runs now was begun."""
+        """When the current wait began, on the monotonic clock."""
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
     def fileno(self) -> int:
-        """Return the descriptor that is readable while there is something seen."""
+        """Return the file descriptor that is readable while sights are queued."""
         return self._wake
 
     def run(self) -> None:
-        """Wait until an error or the end; every event is kept, in order."""
+        """Wait for events until an error or end(); queue every event in order."""
         watching = False
         while not self._ending.is_set():
             self.entered = time.monotonic()
@@ -60,7 +60,7 @@ class EventThread(threading.Thread):
         os.eventfd_write(self._wake, 1)
 
     def seen(self) -> list[Sight]:
-        """Return what was seen since the last call."""
+        """Return the sights since the last call, in order."""
         os.eventfd_read(self._wake)
         sights = []
         while self._sights:
@@ -68,11 +68,11 @@ class EventThread(threading.Thread):
         return sights
 
     def end(self) -> bool:
-        """Let the thread end and free the event set; False if it is held up in the driver."""
+        """End the thread and free the event set; return False if the driver holds the thread up."""
         self._ending.set()
         self.join(2 * SLICE / 1000)
         if self.is_alive():
-            return False  # freeing a set that is waited on would crash the driver's library
+            return False  # freeing a set during a wait on it would crash NVML
         os.close(self._wake)
         try:
             self._nvml.free(self._events)

@@ -1,4 +1,4 @@
-"""Keep waiting for the events of the GPUs, through everything that makes a wait fail."""
+"""Watch all GPUs for events, and recover from every error of the wait."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,26 +10,26 @@ from health.nvml import Code, Nvml, NvmlError
 from proto.messages import Reason, ReasonKind
 
 AGAIN = (0.1, 1.0, 5.0, 30.0)
-"""Seconds until the next attempt, by the number of failures in a row; the last repeats."""
+"""Seconds until the next attempt, by the number of failures in a row; the last value repeats."""
 
 BLIND = Reason(ReasonKind.UNWATCHED)
-"""No event of any GPU can be waited for; gone as soon as a wait goes well."""
+"""No GPU can be watched for events; ends as soon as a wait succeeds."""
 
 
 STUCK = Reason(ReasonKind.DRIVER_HANG, "nvmlEventSetWait")
-"""The wait does not return."""
+"""The wait for events does not return."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """What a failure to wait has come to."""
+    """The result of a failed wait."""
 
     lost: tuple[str, ...]
-    """The UUIDs of GPUs that are lost, as each was asked alone."""
+    """The UUIDs of lost GPUs, found by a call on each GPU."""
 
 
 class EventWatch:
-    """The one wait for events, and why GPUs are left out of it."""
+    """The wait for the events of all GPUs, and why some GPUs are not watched."""
 
     def __init__(self, nvml: Nvml, handles: Mapping[str, object]) -> None:
         self._nvml = nvml
@@ -37,27 +37,35 @@ class EventWatch:
         self._thread: EventThread | None = None
         self._watched: frozenset[str] = frozenset()
         self._failures = 0
+        self._error = ""
+        """The error of the last failed attempt; empty after a success."""
         self.again_at: float | None = 0.0
-        """When to try again; None while there is a wait, or nobody to wait for."""
+        """When to start the next wait; None while a wait runs or there is no GPU to watch."""
         self.unwatched: dict[str, Reason] = {}
 
     def fileno(self) -> int | None:
-        """Return the descriptor that is readable when there is something seen."""
+        """Return the file descriptor that is readable while sights are queued; None: no wait."""
         return self._thread.fileno() if self._thread else None
 
     def seen(self) -> list[Sight]:
-        """Return what was seen since the last call."""
+        """Return the sights since the last call, in order."""
         return self._thread.seen() if self._thread else []
 
     def on_well(self) -> None:
-        """Take note that a wait went well."""
+        """Clear the reasons that a successful wait disproves."""
         self._failures = 0
+        self._error = ""
         self.unwatched = {
             uuid: why for uuid, why in self.unwatched.items() if why not in {BLIND, STUCK}
         }
 
+    def is_new(self, error: NvmlError) -> bool:
+        """Note the *error* of an attempt; return whether it differs from the last one."""
+        before, self._error = self._error, str(error)
+        return before != self._error
+
     def on_failed(self, now: float) -> Failed:
-        """End the wait after an error, and find out who is lost."""
+        """End the wait after an error, and find out which GPUs are lost."""
         self._failures += 1
         lost = tuple(uuid for uuid in self._watched if self._nvml.lost(self._handles[uuid]))
         if not lost and self._failures > 1:
@@ -67,9 +75,10 @@ class EventWatch:
         return Failed(lost)
 
     def find_overdue(self, limit: float, now: float) -> bool:
-        """Hold its GPUs unwatched if the wait has not returned for *limit*; return if that is new.
+        """Mark all GPUs unwatched if the wait is older than *limit* seconds; True if newly marked.
 
-        The thread in it can neither be ended nor be replaced; if it ever returns, all is well.
+        The waiting thread can be neither ended nor replaced. If its wait returns after all, the
+        GPUs are watched again.
         """
         late = self._thread is not None and now - self._thread.entered > limit
         if not late or STUCK in self.unwatched.values():
@@ -78,7 +87,7 @@ class EventWatch:
         return True
 
     def follow(self, gpus: frozenset[str], now: float) -> Failed | None:
-        """Wait for the events of *gpus*, unless that is done; return how that failed."""
+        """Start to watch *gpus* if they are not watched yet; return the failure, if any."""
         if (self._thread and gpus == self._watched) or (self.again_at or 0.0) > now:
             return None
         self.end()
@@ -89,30 +98,33 @@ class EventWatch:
         try:
             events = self._nvml.event_set()
         except NvmlError as error:
-            logger.warning("cannot wait for events", error=str(error))
+            if self.is_new(error):
+                logger.warning("cannot create an NVML event set; retrying", error=str(error))
             return self.on_failed(now)
         lost = tuple(uuid for uuid in sorted(gpus) if not self._register(uuid, events))
         self._thread = EventThread(self._nvml, events)
         self._thread.start()
-        logger.info("watching", gpus=len(gpus))
+        logger.info("watching GPUs for Xid events", gpus=len(gpus))
         return Failed(lost) if lost else None
 
     def _register(self, uuid: str, events: object) -> bool:
-        """Have a GPU's events arrive; False if it is lost."""
+        """Register a GPU on the event set; return False if the GPU is lost."""
         try:
             self._nvml.register(self._handles[uuid], events)
         except NvmlError as error:
-            logger.warning("cannot watch a GPU", uuid=uuid, error=str(error))
+            reason = Reason(ReasonKind.UNWATCHED, f"NVML error {error.code}")
+            if self.unwatched.get(uuid) != reason:  # else logged at an earlier attempt
+                logger.warning("cannot watch a GPU for Xid events", uuid=uuid, error=str(error))
             if error.code == Code.GPU_IS_LOST:
                 return False
-            self.unwatched[uuid] = Reason(ReasonKind.UNWATCHED, f"NVML error {error.code}")
+            self.unwatched[uuid] = reason
             return True
-        if self.unwatched.get(uuid) not in {BLIND, STUCK}:  # these take a wait that goes well
+        if self.unwatched.get(uuid) not in {BLIND, STUCK}:  # only a successful wait clears these
             self.unwatched.pop(uuid, None)
         return True
 
     def end(self) -> None:
-        """End the wait, if there is one."""
+        """End the wait, if one runs."""
         if self._thread:
             self._thread.end()
             self._thread = None

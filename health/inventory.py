@@ -1,4 +1,4 @@
-"""Find out what is on the node, GPU by GPU: one that fails is reported and hides no other."""
+"""Enumerate the node GPU by GPU: a GPU that fails is reported and hides no other GPU."""
 
 import itertools
 import math
@@ -23,15 +23,15 @@ class Found:
     handles: dict[str, object]
 
     def with_cdi(self, kinds: tuple[str, ...]) -> "Found":
-        """Return this with the *kinds* of which there is a CDI specification."""
+        """Return this with the CDI *kinds* that have a specification file."""
         return Found(replace(self.inventory, cdi_kinds=kinds), self.handles)
 
     def with_unreachable(self, known: Iterable[Gpu], bound: frozenset[str]) -> "Found":
-        """Return this with GPUs that were *known* and that the driver does not show any more.
+        """Return this with the *known* GPUs that the node still has but the driver does not show.
 
-        They are those that the kernel still has *bound* to the driver; where it tells of none, a
-        GPU that cannot be enumerated has to be one of them. Without them a restart would make of a
-        GPU that is lost one that was never there, and its capacity would be gone without a word.
+        A GPU counts as still there if the kernel has it *bound* to the driver. Where the kernel
+        shows no bound GPUs, it counts if any GPU failed to enumerate. Without this, a restart would
+        drop a lost GPU from the list, and its capacity would disappear silently.
         """
         found = self.inventory
         places = {gpu.pci_bus_id for gpu in found.gpus}
@@ -43,13 +43,13 @@ class Found:
         return Found(replace(found, gpus=tuple(gpus)), self.handles)
 
     def places(self) -> dict[str, str]:
-        """Return the PCI place of each GPU, and of each instance, by UUID."""
+        """Return the PCI address of each GPU and MIG instance, by UUID."""
         gpus = self.inventory.gpus
-        instances = {one.uuid: gpu.pci_bus_id for gpu in gpus for one in gpu.instances}
+        instances = {mig.uuid: gpu.pci_bus_id for gpu in gpus for mig in gpu.instances}
         return {gpu.uuid: gpu.pci_bus_id for gpu in gpus} | instances
 
     def uuid_of(self, key: Hashable) -> str | None:
-        """Return the UUID of the GPU whose handle has *key*, without asking the driver."""
+        """Return the UUID of the GPU whose handle has *key*, without a driver call."""
         for uuid, handle in self.handles.items():
             if key_of(handle) == key:
                 return uuid
@@ -58,12 +58,12 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class SystemRoots:
-    """Where the kernel shows its devices."""
+    """Where the kernel shows devices."""
 
     sysfs: Path = Path("/sys")
     procfs: Path = Path("/proc")
     dev: Path = Path("/")
-    """Below which there is dev/."""
+    """The folder that contains dev/."""
 
 
 def take(nvml: Nvml, roots: SystemRoots) -> Found:
@@ -92,7 +92,7 @@ def take(nvml: Nvml, roots: SystemRoots) -> Found:
 
 
 def bound(sysfs: Path) -> frozenset[str]:
-    """Return the PCI places of the devices that the kernel has given to the driver."""
+    """Return the PCI addresses of the devices that the kernel has bound to the NVIDIA driver."""
     try:
         names = [path.name for path in (sysfs / "bus/pci/drivers/nvidia").iterdir()]
     except OSError:
@@ -101,9 +101,9 @@ def bound(sysfs: Path) -> frozenset[str]:
 
 
 def again(nvml: Nvml, before: Found, roots: SystemRoots) -> Found:
-    """Return what is on the node now, by the handles of *before*: MIG instances come and go.
+    """Enumerate MIG instances again through the handles of *before*.
 
-    A GPU that came is not seen by a process that has initialised the library before.
+    It cannot find an added GPU: NVML shows only the GPUs of the time when it was initialised.
     """
     capabilities = device_nodes.capabilities(roots.procfs)
     gpus = []
@@ -111,7 +111,7 @@ def again(nvml: Nvml, before: Found, roots: SystemRoots) -> Found:
         try:
             gpus.append(_repartitioned(nvml, before.handles[gpu.uuid], gpu, capabilities))
         except (KeyError, NvmlError):
-            gpus.append(gpu)  # what cannot be asked is as it was; the next look judges its health
+            gpus.append(gpu)  # keep a GPU that fails; the next health check decides about it
     return Found(replace(before.inventory, gpus=tuple(gpus)), before.handles)
 
 
@@ -148,7 +148,7 @@ def _instances(nvml: Nvml, gpu: object, gpu_memory: int) -> Iterator[MigInstance
     for place in range(nvml.ask("nvmlDeviceGetMaxMigDeviceCount", gpu) or 0):
         handle = nvml.ask("nvmlDeviceGetMigDeviceHandleByIndex", gpu, place)
         if handle is None:
-            continue  # places fill from any side, so there may be more behind a gap
+            continue  # instances can be anywhere, so go on after a gap
         attributes = nvml.ask("nvmlDeviceGetAttributes", handle)
         profile = profile_in(nvml.ask("nvmlDeviceGetName", handle) or "")
         if not profile and attributes is not None:
@@ -177,13 +177,13 @@ def _with_capabilities(gpu: Gpu, capabilities: device_nodes.Capabilities) -> Gpu
 
 
 def profile_in(name: str) -> str:
-    """Return the MIG profile at the end of a MIG device's *name*, empty if it is not there."""
+    """Return the MIG profile at the end of a MIG device's *name*; empty: the name has none."""
     match = re.search(r" MIG (\d\S*)$", name)
     return match[1] if match else ""
 
 
 def profile_of(gi_slices: int, ci_slices: int, memory_mib: int, gpu_memory_mib: int) -> str:
-    """Return the profile of a MIG device by its size, in eighths of the GPU's memory."""
+    """Return the MIG profile for a size; memory counts in eighths of the GPU's memory."""
     gpu_gb = math.ceil(gpu_memory_mib / 1024)
     eighths = math.ceil(memory_mib / gpu_memory_mib * 8) if gpu_memory_mib else 8
     compute = "" if ci_slices == gi_slices else f"{ci_slices}c."
@@ -191,7 +191,7 @@ def profile_of(gi_slices: int, ci_slices: int, memory_mib: int, gpu_memory_mib: 
 
 
 def numa_node(sysfs: Path, pci: str) -> int | None:
-    """Return the NUMA node of a PCI device; None where the kernel knows none and writes -1."""
+    """Return the NUMA node of a PCI device; None if it has none (the kernel writes -1)."""
     try:
         node = int((sysfs / "bus/pci/devices" / pci / "numa_node").read_text())
     except (OSError, ValueError):
@@ -203,7 +203,7 @@ def _links(nvml: Nvml, gpus: list[Gpu], handles: dict[str, object]) -> Iterator[
     peers = {gpu.uuid: _peers(nvml, handles[gpu.uuid]) for gpu in gpus}
     for first, second in itertools.combinations(gpus, 2):
         level = _level(nvml, handles[first.uuid], handles[second.uuid])
-        # GPUs on one NVSwitch fabric reach each other over all the links that both have to it.
+        # Two GPUs on an NVSwitch fabric share as many links as the GPU with fewer links has.
         nvlinks = peers[first.uuid][second.pci_bus_id] + min(
             peers[first.uuid]["switch"], peers[second.uuid]["switch"]
         )
@@ -215,14 +215,14 @@ def _nvlinks(nvml: Nvml, handle: object) -> int:
     try:
         return nvml.nvlinks_up(handle) or 0
     except NvmlError:
-        return 0  # what cannot be asked is not missed later
+        return 0  # links that cannot be counted now cannot be reported as down later
 
 
 def _peers(nvml: Nvml, handle: object) -> Counter[str]:
     try:
         return Counter(nvml.nvlink_peers(handle))
     except NvmlError:
-        return Counter()  # a GPU that is lost meanwhile must not fail the others' topology
+        return Counter()  # a GPU lost in the meantime must not fail the others' topology
 
 
 def _level(nvml: Nvml, first: object, second: object) -> LinkLevel:

@@ -1,7 +1,8 @@
-"""Keep what is known of devices over restarts of the plugin; a reboot clears it.
+"""Keep the health of devices over restarts of the plugin; a reboot clears it.
 
-One JSON file in the state folder, replaced atomically. It is of one boot, whose monotonic clock it
-uses, and of devices by UUID and PCI place: a card that was replaced takes its history with it.
+It is one JSON file in the state folder, replaced atomically. It is valid for one boot, because it
+uses the monotonic clock. Devices are identified by UUID and PCI address, so a replacement card
+starts without the faults of the old card.
 """
 
 from collections.abc import Iterable, Mapping
@@ -21,12 +22,12 @@ BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """The condition of one device, and where it was."""
+    """The condition of one device, and its PCI address."""
 
     pci_bus_id: str
     condition: Condition
     gone: bool = False
-    """Whether it was not on the node when last looked for."""
+    """Whether the device was missing from the node at the last scan."""
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -37,11 +38,11 @@ class Page(msgspec.Struct, frozen=True):
     devices: dict[str, Entry]
     """By the UUID of a GPU or a MIG instance."""
     gpus: tuple[Gpu, ...] = ()
-    """The node's GPUs, those included that could not be reached any more."""
+    """The GPUs of the node, including those that could not be reached any more."""
 
 
 class Ledger:
-    """The file, for the one process that reads and writes it."""
+    """Reads and writes the file; only one process may use it."""
 
     def __init__(self, folder: Path, boot_id: Path = BOOT_ID) -> None:
         self._path = folder / FILE
@@ -50,31 +51,31 @@ class Ledger:
         self._written: Page | None = None
         self._read = self._page()
         self._elsewhere: dict[str, Entry] = {}
-        """Devices that are not on the node; they may come back."""
+        """Devices that are not on the node now and may come back."""
 
     @property
     def persisted(self) -> bool:
-        """Whether the disk took what is known."""
+        """Whether the last write to the disk succeeded."""
         return not self._problem
 
     def gpus(self) -> tuple[Gpu, ...]:
-        """Return the GPUs that were known before this start, in this boot."""
+        """Return the GPUs that an earlier monitor saved in this boot."""
         return self._read.gpus if self._read else ()
 
     def read(
         self, places: Mapping[str, str], bound: frozenset[str] = frozenset()
     ) -> dict[str, Condition]:
-        """Return the conditions of devices that still are at their *places*, by UUID.
+        """Return the saved conditions of devices that are still at their *places*, by UUID.
 
-        One whose PCI place is not among those *bound* to the driver, if the kernel tells of any, is
-        gone from the node; should it come back it was reset.
+        A missing device counts as removed if its PCI address is not in *bound* (unless *bound* is
+        empty). If a removed device comes back, that proves a reset.
         """
         entries = self._read.devices if self._read else {}
         cards = {gpu.uuid for gpu in self.gpus()}
         for uuid, entry in entries.items():
             place = entry.pci_bus_id
             if uuid in cards and uuid not in places and place in places.values():
-                logger.info("another card is in its place", uuid=uuid, pci=place)
+                logger.info("a GPU was replaced: forgetting the old faults", uuid=uuid, pci=place)
             elif uuid not in places:
                 gone = entry.gone or (bool(bound) and place not in bound)
                 self._elsewhere[uuid] = replace(entry, gone=gone)
@@ -91,23 +92,33 @@ class Ledger:
         except FileNotFoundError:
             return None
         except PermissionError as error:
-            logger.warning("cannot believe what was known of devices", error=str(error))
+            logger.warning(
+                "cannot trust the saved device health: starting without it", error=str(error)
+            )
             return None
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             self._set_aside(str(error))
             return None
         if page.version != VERSION:
-            self._set_aside(f"version {page.version}, not {VERSION}")
+            self._set_aside(
+                f"the file has version {page.version}, this plugin reads version {VERSION}"
+            )
             return None
         return page if page.boot_id == self._boot_id else None
 
     def _set_aside(self, why: str) -> None:
         aside = self._path.with_suffix(".unreadable")
-        logger.warning("cannot read what was known of devices", file=str(self._path), error=why)
+        logger.warning(
+            "cannot read the saved device health: starting without it",
+            file=str(self._path),
+            error=why,
+        )
         try:
             self._path.replace(aside)
         except OSError as error:
-            logger.warning("cannot set it aside", file=str(aside), error=str(error))
+            logger.warning(
+                "cannot rename the unreadable health file", file=str(aside), error=str(error)
+            )
 
     def write(
         self,
@@ -115,9 +126,9 @@ class Ledger:
         conditions: Mapping[str, Condition],
         gpus: Iterable[Gpu] = (),
     ) -> None:
-        """Keep *conditions* and *gpus*; where the disk does not let us, warn once and go on."""
+        """Save *conditions* and *gpus*; if the disk fails, log one warning and continue."""
         page = Page(VERSION, self._boot_id, self._entries(places, conditions), tuple(gpus))
-        # Written again as well when somebody has deleted it: a restart would have forgotten all.
+        # Write again if someone deleted the file: a restart would forget all faults.
         if page == self._written and self._path.exists():
             return
         try:
@@ -127,7 +138,10 @@ class Ledger:
             new.replace(self._path)
         except OSError as error:
             if str(error) != self._problem:
-                logger.warning("cannot keep what is known of devices", error=str(error))
+                logger.warning(
+                    "cannot save device health: a monitor restart would forget faults",
+                    error=str(error),
+                )
             self._problem = str(error)
             return
         self._written, self._problem = page, ""

@@ -1,4 +1,4 @@
-"""Look at a GPU for what no event tells; what a GPU or driver does not know is no fault."""
+"""Check GPUs for faults that no event reports; a missing feature is not a fault."""
 
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -18,10 +18,10 @@ ACTIONS = {
     6: "reset the bus",
     7: "reboot the system",
 }
-"""nvmlDeviceGpuRecoveryAction_t; a value that is not here is no word of health either."""
+"""nvmlDeviceGpuRecoveryAction_t; an unknown value also counts as a pending recovery action."""
 
 DENIED = frozenset({Code.NO_PERMISSION, Code.UNKNOWN})
-"""What the driver answers to a process that may not open the device nodes any more."""
+"""The driver's answers to a process that lost access to the device nodes."""
 
 UNCORRECTED, VOLATILE = 1, 0
 """nvmlMemoryErrorType_t and nvmlEccCounterType_t: since the driver was loaded."""
@@ -31,13 +31,13 @@ TEMPERATURE_GPU, SHUTDOWN = 0, 0
 
 
 def look(nvml: Nvml, handle: object, nvlinks: int) -> Look:
-    """Return what a look at a GPU shows that had so many *nvlinks* when it was enumerated."""
+    """Return the result of a check of a GPU that had *nvlinks* active links when enumerated."""
     try:
-        # Asked by memory: what the driver has in its cache it tells of a lost GPU too.
+        # Query the memory: cached values are returned even for a lost GPU.
         nvml.ask("nvmlDeviceGetMemoryInfo", handle)
         action = nvml.field(handle, RECOVERY_ACTION)
         ailments = frozenset(_ailments(nvml, handle, action, nvlinks))
-        # Asked for only where it is needed, as the one sign of a reset that such drivers give.
+        # Only on drivers without recovery actions: there, energy is the only sign of a reset.
         energy = nvml.ask("nvmlDeviceGetTotalEnergyConsumption", handle) if action is None else None
         return Look(ailments=ailments, action=action, energy=energy)
     except NvmlError as error:
@@ -47,7 +47,7 @@ def look(nvml: Nvml, handle: object, nvlinks: int) -> Look:
 
 
 def look_at_all(nvml: Nvml, inventory: Inventory, handles: Mapping[str, object]) -> dict[str, Look]:
-    """Return what looks at all GPUs show, by UUID; one without a handle could not be enumerated."""
+    """Return the results of checks of all GPUs by UUID; GPUs without a handle are not called."""
     return {
         gpu.uuid: look(nvml, handles[gpu.uuid], gpu.nvlinks)
         if gpu.uuid in handles
@@ -57,17 +57,17 @@ def look_at_all(nvml: Nvml, inventory: Inventory, handles: Mapping[str, object])
 
 
 def _unreachable(failed: Iterable[FailedGpu]) -> Look:
-    others = [one for one in failed if one.code != Code.GPU_IS_LOST]
-    if not others:  # or not even told of
+    others = [gpu for gpu in failed if gpu.code != Code.GPU_IS_LOST]
+    if not others:  # all failed GPUs are lost, or the driver does not show the GPU at all
         return Look(lost=True)
-    return Look(failed=others[0].error, denied=all(one.code in DENIED for one in others))
+    return Look(failed=others[0].error, denied=all(gpu.code in DENIED for gpu in others))
 
 
 def _ailments(nvml: Nvml, handle: object, action: int | None, nvlinks: int) -> Iterator[Reason]:
     if action:
         yield Reason(ReasonKind.RECOVERY_ACTION, ACTIONS.get(action, f"unknown action {action}"))
     if action is None and (errors := _uncorrected(nvml, handle)):
-        # Where the driver says which recovery is due, it knows better which errors matter.
+        # A driver that reports recovery actions knows better which errors matter.
         yield Reason(ReasonKind.ECC, f"{errors} uncorrected errors")
     rows = nvml.ask("nvmlDeviceGetRemappedRows", handle)
     if rows and rows[3]:

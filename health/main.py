@@ -1,7 +1,7 @@
-"""The monitor process: look at the node once, then wait for faults and publish the node's state.
+"""The monitor process: enumerate the node, then watch for faults and publish the node's state.
 
-It talks to the supervisor over its channel (inventory and beats up, orders down) and publishes
-NodeStates on the health bus: at once on a change or when somebody joins, and every second.
+It sends inventory and heartbeats to the supervisor over its channel and takes orders from it. It
+publishes NodeStates on the health bus: on a change, for a new subscriber, and every second.
 """
 
 import math
@@ -26,11 +26,11 @@ from proto.messages import DeviceState, NodeState, XidCount
 from proto.monitor import MonitorSettings
 
 SOON = 1.0
-"""Seconds from an event that calls for a look to that look: a storm of them is one reason."""
+"""Seconds from an event to the check that it causes, so that a storm of events causes one check."""
 
 
 def main(settings: MonitorSettings, channel: Channel, epoch: int) -> int:
-    """Live: find what is on the node, then watch it; NOT_READY where the driver is not there."""
+    """Run the monitor and return its exit code; NOT_READY if the driver cannot be used."""
     ledger = Ledger(Path(settings.state_folder))
     try:
         begun = start(settings, ledger)
@@ -41,7 +41,7 @@ def main(settings: MonitorSettings, channel: Channel, epoch: int) -> int:
 
 
 class Monitor:
-    """The node's health, from the first inventory to the order to stop."""
+    """Watches the node from the first inventory until the order to stop."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class Monitor:
         self._epoch = epoch
         self._sequence = 0
         self._xids: dict[tuple[str, int], XidCount] = {}
-        # Once, so that a time that is told does not move with each telling.
+        # Computed once, so that published times do not change from message to message.
         self._booted = round(time.time() - time.monotonic(), 3)
         self._actions: dict[str, int | None] = {}
         self._had_access = False
@@ -73,13 +73,13 @@ class Monitor:
         self._rescan_at = time.monotonic() + settings.rescan_interval
         self._publish_at = 0.0
         self._code: ExitCode | None = None
-        """How to end, once that is due."""
+        """The exit code, as soon as the monitor has to end."""
 
     def run(self) -> int:
-        """Report what was found, then watch until there is a reason to end."""
+        """Report the inventory, then watch the node until there is a reason to end."""
         for failed in self._found.inventory.failed:
             logger.error("cannot enumerate a GPU", index=failed.index, error=failed.error)
-        log_lines.changes({}, self._conditions)
+        log_lines.restored(self._conditions)
         self._tell_inventory()
         self._channel.send(Ready())
         while self._code is None:
@@ -121,8 +121,9 @@ class Monitor:
             logger.error("the driver hangs", call="nvmlEventSetWait")
         if now >= self._publish_at:
             if not self._publisher.reachable():
-                # Cleaners of /run do that; who joins from now on would hear nothing.
-                self._leave("the file of its socket, so that nobody can join")
+                # Cleaners of /run delete it; a process that connects from now on would get nothing.
+                logger.warning("restarting the health monitor: its socket file was deleted")
+                self._code = ExitCode.AGAIN
             self._publish_at = now + until_beat(now)
             self._channel.send(Beat())
             self._publish()
@@ -136,65 +137,68 @@ class Monitor:
                     case Stop():
                         self._code = ExitCode.DONE
                     case _:
-                        logger.error("an order not for a monitor", order=type(order).__name__)
+                        logger.error(
+                            "ignored an order that the health monitor does not know",
+                            order=type(order).__name__,
+                        )
         except ClosedError:
             self._code = ExitCode.DONE
 
     def _on_mark(self, device: str, now: float) -> None:
-        """Take the operator's word that a device is well; what a look still shows stays."""
+        """Clear the faults of a device for an operator; problems that a check still finds stay."""
         uuids = verdict.named(self._found.inventory, device)
         if not uuids:
             self._channel.send(Marked(error=f'cannot find a GPU or MIG instance "{device}"'))
             return
-        logger.warning("marked healthy by the operator", device=device)
-        # With a look before anybody hears of it: what it still shows is no matter of belief.
+        logger.info("an operator marked a device healthy", device=device)
+        # Check before publishing: what a check still shows, the operator's word cannot clear.
         self._look(now, verdict.after_marks(self._conditions, uuids, now))
         self._channel.send(Marked())
 
     def _look(self, now: float, conditions: verdict.Conditions) -> None:
-        """Look at every GPU for what no event tells, and for proof that a fault is gone."""
+        """Check every GPU for faults that no event reports, and for proof that a fault is gone."""
         found = self._found
         looks = look_at_all(self._nvml, found.inventory, found.handles)
         if verdict.access_is_lost(looks) and self._had_access:
-            self._leave("the access to all GPUs at once, which a new process may have")
+            logger.warning("restarting the health monitor: it lost access to all GPUs")
+            self._code = ExitCode.AGAIN
             return
-        self._had_access |= any(not one.denied for one in looks.values())
-        self._actions = {uuid: one.action for uuid, one in looks.items()}
+        self._had_access |= any(not look.denied for look in looks.values())
+        self._actions = {uuid: look.action for uuid, look in looks.items()}
         recovery = self._settings.recovery
         self._become(verdict.after_looks(conditions, found.inventory, looks, recovery, now))
 
     def _rescan(self) -> None:
-        """Look for GPUs and MIG instances that came or went."""
+        """Look for added and removed GPUs and MIG instances."""
         failed = self._found.inventory.failed
         if inventory.bound(self._roots.sysfs) != self._bound:
-            self._leave("the set of GPUs that it began with")
-        elif any(self._nvml.reaches(one.index) for one in failed):
-            self._leave("a GPU that could not be enumerated")
+            # A process initialises NVML once, and NVML then shows only the GPUs of that time.
+            logger.warning("restarting the health monitor: GPUs were added or removed")
+            self._code = ExitCode.AGAIN
+        elif any(self._nvml.reaches(gpu.index) for gpu in failed):
+            logger.info("restarting the health monitor: it can enumerate a GPU that failed before")
+            self._code = ExitCode.AGAIN
         else:
             found = inventory.again(self._nvml, self._found, self._roots)
             if found.inventory != self._found.inventory:
                 self._adopt(found)
 
     def _adopt(self, found: inventory.Found) -> None:
-        """Go on with other MIG instances than before."""
+        """Continue with changed MIG instances."""
         if self._settings.cdi:
-            # Their specification is written before the first thread runs, so only at a start.
-            self._leave("the MIG instances that its CDI specification names")
+            # CDI specifications are written before the first thread runs, so only at a start.
+            logger.info("restarting the health monitor: CDI files must follow the new MIG layout")
+            self._code = ExitCode.AGAIN
             return
-        logger.info("MIG instances came or went")
+        logger.info("MIG instances were added or removed")
         before, places = self._places, found.places()
         self._found, self._places = found, places
         self._tell_inventory()
         self._become(verdict.after_returns(self._conditions, places.keys() - before.keys()))
         self._publish()
 
-    def _leave(self, without: str) -> None:
-        """End, for a successor that begins anew: the library is initialised once in a process."""
-        logger.warning("the monitor begins anew, as it is without something", without=without)
-        self._code = ExitCode.AGAIN
-
     def _follow(self, now: float) -> None:
-        """Wait for the events of the GPUs; a lost one would fail the wait for all."""
+        """Watch all GPUs for events except lost ones, which would fail the wait for all."""
         gone = {u for u, c in self._conditions.items() if c.state is DeviceState.LOST}
         gpus = {gpu.uuid for gpu in self._found.inventory.gpus if gpu.events}
         failed = self._watch.follow(frozenset(gpus & self._found.handles.keys() - gone), now)
@@ -202,14 +206,14 @@ class Monitor:
             self._become(verdict.after_loss(self._conditions, failed.lost, now))
 
     def _on_seen(self, now: float) -> None:
-        """Take in all that was seen, tell it in one message, and only then log it."""
+        """Handle all queued events, publish the result in one message, and only then log."""
         conditions = self._conditions
         sights = self._watch.seen()
         for sight in sights:
             match sight:
                 case XidEvent():
                     conditions = self._after_xid(conditions, sight, now)
-                    # The driver says soon what it asks for; and how the GPU was before a reset.
+                    # Check soon: for the recovery action, and for the energy before a reset.
                     self._look_at = min(self._look_at, now + SOON)
                 case NvmlError():
                     lost = self._watch.on_failed(now).lost
@@ -220,10 +224,12 @@ class Monitor:
                     self._look_at = min(self._look_at, now + SOON)
                     if sight.of_mig:
                         self._rescan_at = min(self._rescan_at, now + SOON)
-        self._become(conditions)
-        # At once: an Xid of another GPU that comes while nobody waits is never seen.
+        before = self._conditions
+        self._store(conditions)
+        # Before logging: an Xid on another GPU is missed while no thread waits for events.
         self._follow(now)
         self._log(sights)
+        log_lines.changes(before, conditions)
 
     def _after_xid(
         self, conditions: verdict.Conditions, event: XidEvent, now: float
@@ -236,14 +242,19 @@ class Monitor:
         return verdict.after_xid(conditions, uuids, self._settings.xids, event.xid, now)
 
     def _become(self, conditions: verdict.Conditions) -> None:
-        """Store the conditions, tell the others, and only then spend time on disk and log."""
+        """Store the conditions, then log what changed."""
+        before = self._conditions
+        self._store(conditions)
+        log_lines.changes(before, conditions)
+
+    def _store(self, conditions: verdict.Conditions) -> None:
+        """Publish the conditions if their reasons changed, and only then spend time on the disk."""
         before, self._conditions = self._conditions, conditions
         if {u: c.reasons for u, c in before.items()} != {
             u: c.reasons for u, c in conditions.items()
         }:
             self._publish()
         self._ledger.write(self._places, conditions, self._found.inventory.gpus)
-        log_lines.changes(before, conditions)
 
     def _publish(self) -> None:
         self._sequence += 1
@@ -269,5 +280,5 @@ class Monitor:
             if isinstance(sight, XidEvent):
                 fatal = self._settings.xids.is_fatal(sight.xid)
                 log_lines.xid(sight, self._found.uuid_of(sight.gpu), fatal=fatal)
-            elif isinstance(sight, NvmlError):
-                logger.warning("cannot wait for events", error=str(sight))
+            elif isinstance(sight, NvmlError) and self._watch.is_new(sight):
+                logger.warning("cannot wait for Xid events; retrying", error=str(sight))

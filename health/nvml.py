@@ -1,7 +1,7 @@
-"""A typed face on NVML, and the only place that imports pynvml.
+"""Typed access to NVML; the only module that imports pynvml.
 
-The binding behind it is nvidia-ml-py, or the simulated one with the same functions.
-Every call passes through `Nvml.call`, so there is one place that knows which call is running.
+The binding is nvidia-ml-py, or the simulated binding with the same functions.
+Every call except the event wait goes through `Nvml.call`, which records the running call.
 Codes and levels are those of nvml.h.
 """
 
@@ -25,22 +25,22 @@ LIBRARY_FOLDERS = (
     "lib/x86_64-linux-gnu",
     "lib/aarch64-linux-gnu",
 )
-"""Where distributions put the driver's libraries, below its root."""
+"""Where distributions install the driver libraries, below the driver root."""
 
 XID_EVENT = 0x8
-"""nvmlEventTypeXidCriticalError: only with it is an event's data an Xid."""
+"""nvmlEventTypeXidCriticalError: only for this type is the event data an Xid."""
 
 MIG_EVENT = 0x100
 """nvmlEventMigConfigChange."""
 
 HINTS = MIG_EVENT | 0x1000 | 0x2000 | 0x4000 | 0x8000
-"""Events that call for a look: poison errors, GPU unavailable and recovery action too."""
+"""Events that cause a check: MIG change, poison errors, GPU unavailable, recovery action."""
 
 ANY_INSTANCE = 0xFFFFFFFF
 """The GI or CI of an event that is not about a MIG instance."""
 
 NVLINK_MAX = 36
-"""NVML_NVLINK_MAX_LINKS; most GPUs have fewer and say so."""
+"""NVML_NVLINK_MAX_LINKS; most GPUs have fewer and return an error for the rest."""
 
 LEVELS = {
     0: LinkLevel.SAME,
@@ -54,7 +54,7 @@ LEVELS = {
 
 
 class Code(enum.IntEnum):
-    """The nvmlReturn_t values on which we decide."""
+    """The nvmlReturn_t values that this program acts on."""
 
     INVALID_ARGUMENT = 2
     NOT_SUPPORTED = 3
@@ -71,7 +71,7 @@ class Code(enum.IntEnum):
 
 ABSENT = frozenset({Code.INVALID_ARGUMENT, Code.NOT_SUPPORTED, Code.NOT_FOUND})
 ABSENT |= {Code.FUNCTION_NOT_FOUND}
-"""Answers that mean "this GPU or driver has no such thing", which is no fault."""
+"""Answers that mean "this GPU or driver does not have the feature", which is not a fault."""
 
 
 class NvmlError(Exception):
@@ -89,49 +89,49 @@ class XidEvent:
     gpu: Hashable
     gi: int | None
     ci: int | None
-    """The MIG instance that it concerns; None: any."""
+    """The MIG instance that the Xid is about; None: any."""
     xid: int
 
 
 @dataclass(frozen=True, slots=True)
 class Hint:
-    """An event that is no Xid: something about a GPU is other than before, so look."""
+    """An event that is not an Xid: something about a GPU changed, so check it."""
 
     kind: int
 
     @property
     def of_mig(self) -> bool:
-        """Whether MIG instances came or went."""
+        """Whether MIG instances were added or removed."""
         return self.kind == MIG_EVENT
 
 
 def load(driver_root: str) -> Any:
-    """Return nvidia-ml-py with the library below *driver_root*, or else the loader's."""
-    import pynvml  # noqa: PLC0415 - loaded by the monitor alone, after the fork
+    """Return nvidia-ml-py with the NVML library below *driver_root*, else the system's library."""
+    import pynvml  # noqa: PLC0415 - only the monitor loads it, after the fork
 
     for folder in LIBRARY_FOLDERS if driver_root.strip("/") else ():
         path = os.path.realpath(os.path.join(driver_root, folder, LIBRARY))  # noqa: PTH118
         if os.path.exists(path):  # noqa: PTH110
-            # The binding looks for the bare name only, unless it finds this set.
+            # Without this, the binding loads the library by its bare name.
             pynvml.nvmlLib = ctypes.CDLL(path)
             break
     return pynvml
 
 
 def key_of(handle: Any) -> Hashable:
-    """Return what is equal for equal handles; the binding's own compare by identity."""
+    """Return a key that is equal for equal handles; the handles themselves compare by identity."""
     contents = getattr(handle, "contents", None)
     return handle if contents is None else ctypes.addressof(contents)
 
 
 class Nvml:
-    """NVML's calls, with values for results and NvmlError for errors."""
+    """Calls NVML; returns results as values and raises NvmlError."""
 
     def __init__(self, binding: Any, trace: RunningCall | None = None) -> None:
         self._binding = binding
         self._trace = trace
         self.names: dict[Hashable, str] = {}
-        """The UUIDs of GPUs by the keys of their handles, to name them."""
+        """UUIDs of GPUs by the keys of their handles, to name the GPU of a running call."""
         self._stats: dict[str, CallStats] = {}
 
     def call(self, name: str, *arguments: object) -> Any:
@@ -161,11 +161,11 @@ class Nvml:
         self._stats[name] = CallStats(name, before.count + 1, before.seconds + seconds, errors)
 
     def stats(self) -> tuple[CallStats, ...]:
-        """Return what was called so far, the wait for events aside."""
+        """Return statistics of all calls so far, except the event wait."""
         return tuple(self._stats.values())
 
     def ask(self, name: str, *arguments: object) -> Any:
-        """Call function *name*; None where the GPU or the driver has no such thing."""
+        """Call the function *name*; return None if the GPU or driver does not have the feature."""
         try:
             return self.call(name, *arguments)
         except NvmlError as error:
@@ -174,7 +174,7 @@ class Nvml:
             raise
 
     def start(self) -> None:
-        """Initialise the library: once in the life of a process, since doing it again leaks."""
+        """Initialise NVML: at most once in a process, because a second time leaks memory."""
         self.call("nvmlInit")
 
     def driver_version(self) -> str:
@@ -199,25 +199,25 @@ class Nvml:
         return bool(mode and mode[0])
 
     def memory_mib(self, handle: object) -> int | None:
-        """Return the memory in MiB; None where it is the system's own."""
+        """Return the GPU memory in MiB; None if the GPU uses the system memory."""
         info = self.ask("nvmlDeviceGetMemoryInfo", handle)
         return None if info is None else int(info.total) >> 20
 
     def field(self, handle: object, number: int) -> int | None:
-        """Return the value of an NVML field of whole numbers; None where there is none."""
+        """Return the value of an integer NVML field; None if the GPU does not have the field."""
         values = self.ask("nvmlDeviceGetFieldValues", handle, [number])
-        # Each field has an answer of its own, which the binding does not look at.
+        # Each field has its own return code, which the binding does not check.
         if not values or values[0].nvmlReturn != 0:
             return None
         return int(values[0].value.uiVal)
 
     def level(self, first: object, second: object) -> LinkLevel:
-        """Return the closest common ancestor of two GPUs; SYS where the driver does not tell."""
+        """Return the closest common ancestor of two GPUs; SYS if the driver does not report it."""
         level = self.ask("nvmlDeviceGetTopologyCommonAncestor", first, second)
         return LEVELS.get(level, LinkLevel.SYS)
 
     def nvlinks_up(self, handle: object) -> int | None:
-        """Return how many NVLinks are active; None where the driver does not tell."""
+        """Return the number of active NVLinks; None if the driver does not report it."""
         up = None
         for link in range(NVLINK_MAX):
             active = self.ask("nvmlDeviceGetNvLinkState", handle, link)
@@ -227,7 +227,7 @@ class Nvml:
         return up
 
     def nvlink_peers(self, handle: object) -> list[str]:
-        """Return, for each active NVLink, the peer's PCI bus id, or "switch"."""
+        """Return the peer of each active NVLink: its PCI bus ID, or "switch"."""
         peers = []
         for link in range(NVLINK_MAX):
             active = self.ask("nvmlDeviceGetNvLinkState", handle, link)
@@ -250,15 +250,15 @@ class Nvml:
         return self.call("nvmlEventSetCreate")
 
     def register(self, handle: object, events: object) -> None:
-        """Let the events of a GPU arrive on an event set; MIG instances' come with their GPU's."""
-        # What is not supported must not be asked for: it would fail the registration of all.
+        """Register a GPU on an event set, which then also gets the events of its MIG instances."""
+        # Request supported events only: one unsupported type fails the whole registration.
         known = self.ask("nvmlDeviceGetSupportedEventTypes", handle) or 0
         self.call("nvmlDeviceRegisterEvents", handle, XID_EVENT | (known & HINTS), events)
 
     def lost(self, handle: object) -> bool:
-        """Return whether the driver no longer reaches the GPU.
+        """Return whether the driver cannot reach the GPU any more.
 
-        Asked by memory, since looking a handle up fails for all GPUs when one is lost.
+        It queries the memory: looking up a handle fails for all GPUs when one is lost.
         """
         try:
             self.ask("nvmlDeviceGetMemoryInfo", handle)
@@ -267,9 +267,9 @@ class Nvml:
         return False
 
     def wait(self, events: object, milliseconds: int) -> XidEvent | Hint | None:
-        """Return the next event of an event set; None when none came in time."""
+        """Return the next event of an event set; None after *milliseconds* without an event."""
         try:
-            # Not by `call`: it waits in a thread of its own, whose calls are not to be traced.
+            # Not through `call`: the wait runs in its own thread and must not be recorded.
             data = self._binding.nvmlEventSetWait(events, milliseconds)
         except self._binding.NVMLError as error:
             if error.value == Code.TIMEOUT:
@@ -286,12 +286,12 @@ class Nvml:
         )
 
     def free(self, events: object) -> None:
-        """Release an event set that nobody waits on."""
+        """Free an event set; no thread may be waiting on it."""
         self.call("nvmlEventSetFree", events)
 
 
 def bus_id(text: str | bytes) -> str:
-    """Return a PCI bus id as the kernel writes it: NVML's domain has eight digits, in capitals."""
+    """Return a PCI bus ID as the kernel writes it; NVML writes capitals and an 8-digit domain."""
     name = text.decode() if isinstance(text, bytes) else text
     domain, _, rest = name.lower().partition(":")
     return f"{int(domain, 16):04x}:{rest}"

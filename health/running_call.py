@@ -1,7 +1,7 @@
-"""Tell the supervisor which call of the driver's library is running, before it is entered.
+"""Record the running NVML call for the supervisor, before the call is entered.
 
-A process that hangs in the driver cannot tell it any more. The text is in memory that is shared by
-way of a file in the runtime folder, so that writing it costs no system call.
+A process that hangs in the driver cannot report the call any more. The record is in memory shared
+through a file in the runtime folder, so writing it needs no system call.
 """
 
 import mmap
@@ -13,28 +13,31 @@ SIZE = 256
 
 
 class RunningCall:
-    """The one text, of the thread that beats."""
+    """The record of the running call; only the thread that sends heartbeats writes it."""
 
     def __init__(self, path: str) -> None:
-        """Keep it at *path*; where that cannot be, as on a full disk, nobody reads it."""
+        """Share the record through the file *path*; if the disk is full, nobody can read it."""
         try:
             self._memory = _shared(Path(path))
         except OSError as error:
-            logger.warning("cannot tell which call of the driver's is running", error=str(error))
+            logger.warning(
+                "cannot record the running NVML call: reports of a hang will not name it",
+                error=str(error),
+            )
             self._memory = mmap.mmap(-1, SIZE)
         self.leave()
 
     def enter(self, call: str) -> None:
-        """Note that *call* begins."""
+        """Record that *call* begins."""
         self._memory[:] = call.encode()[:SIZE].ljust(SIZE, b"\0")
 
     def leave(self) -> None:
-        """Note that it has ended."""
+        """Record that the call has ended."""
         self._memory[0] = 0
 
 
 def _shared(file: Path) -> mmap.mmap:
-    # The file of an earlier monitor is used as it is: that takes no space on a disk.
+    # Reuse the file of an earlier monitor: that works on a full disk too.
     if not file.is_file() or file.stat().st_size != SIZE:
         file.write_bytes(bytes(SIZE))
     with file.open("r+b") as opened:
@@ -42,7 +45,7 @@ def _shared(file: Path) -> mmap.mmap:
 
 
 def read(path: str) -> str:
-    """Return the call that is running in the process of a trace; empty when there is none."""
+    """Return the running call from the file *path*; empty: no call runs."""
     try:
         return Path(path).read_bytes().split(b"\0", 1)[0].decode(errors="replace")
     except OSError:

@@ -1,6 +1,6 @@
-"""The first look at the node: initialise the driver's library, find what is there, or say why not.
+"""Start the monitor: initialise NVML and enumerate the node, or report why that failed.
 
-A process does this once: initialising the library again leaks, and shows no GPU that came since.
+A process does this once: initialising NVML again leaks memory and shows no added GPUs.
 """
 
 import importlib
@@ -18,15 +18,15 @@ from proto.monitor import CdiSettings, MonitorSettings
 
 ADVICE: dict[int | None, str] = {
     Code.LIBRARY_NOT_FOUND: "install the NVIDIA driver, or mount it at --driver-root-ctr-path",
-    Code.DRIVER_NOT_LOADED: "load the kernel module nvidia",
-    Code.VERSION_MISMATCH: "the driver was upgraded under its kernel module; reboot",
-    Code.NO_PERMISSION: "let this process open /dev/nvidia*; restart its container if it could",
-    Code.UNKNOWN: "if other programs see the GPUs, this container has lost its devices; restart it",
+    Code.DRIVER_NOT_LOADED: "load the kernel module nvidia on the node",
+    Code.VERSION_MISMATCH: "libraries and kernel module differ in version; reboot the node",
+    Code.NO_PERMISSION: "allow access to /dev/nvidia*; if access was lost, restart the container",
+    Code.UNKNOWN: "if other programs can use the GPUs, restart the container: it lost access",
 }
 
 
 class NotReadyError(Exception):
-    """The driver cannot be used now."""
+    """The driver cannot be used now; *report* says why."""
 
     def __init__(self, report: NotReady) -> None:
         super().__init__(report.reason)
@@ -35,17 +35,17 @@ class NotReadyError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What a monitor begins with."""
+    """The result of a successful start."""
 
     nvml: Nvml
     found: inventory.Found
     roots: inventory.SystemRoots
     bound: frozenset[str]
-    """The PCI places of the driver's devices, as they were just before they were enumerated."""
+    """The PCI addresses bound to the driver, read just before the enumeration."""
 
 
 def start(settings: MonitorSettings, ledger: Ledger) -> Start:
-    """Find what is on the node; NotReadyError where the driver does not let us."""
+    """Enumerate the node; raise NotReadyError if the driver cannot be used."""
     roots = inventory.SystemRoots(*map(Path, (settings.sysfs, settings.procfs, settings.dev_root)))
     bound = inventory.bound(roots.sysfs)
     try:
@@ -59,16 +59,16 @@ def start(settings: MonitorSettings, ledger: Ledger) -> Start:
         _require_access(found.inventory.failed)
     found = found.with_unreachable(ledger.gpus(), bound)
     if settings.cdi:
-        # Before anybody hears of a GPU, so that no pod is given a name that stands for nothing
-        # yet; and before a thread runs, as the toolkit's processes are forked.
+        # Before GPUs are published, so that no pod gets a CDI name without a specification.
+        # And before a thread starts, because nvidia-ctk is forked.
         found = found.with_cdi(_write_cdi(settings.cdi))
     nvml.names = {key_of(handle): uuid for uuid, handle in found.handles.items()}
     return Start(nvml, found, roots, bound)
 
 
 def _require_access(failed: tuple[FailedGpu, ...]) -> None:
-    """Take it for our own access if every GPU refuses as it does to a process without any."""
-    if all(one.code in DENIED for one in failed):
+    """Raise NotReadyError if every GPU refuses access: then this process lacks the access."""
+    if all(gpu.code in DENIED for gpu in failed):
         raise _not_ready(failed[0].error, failed[0].code)
 
 
@@ -79,6 +79,6 @@ def _not_ready(error: str, code: int | None) -> NotReadyError:
 
 
 def _write_cdi(settings: CdiSettings) -> tuple[str, ...]:
-    """Have the specifications written; return the kinds of which there is one, old or new."""
+    """Write the specifications; return the kinds that have a file, old or new."""
     cdi.write_all(settings)
     return tuple(spec.kind for spec in cdi.specs(settings) if spec.path.exists())

@@ -1,4 +1,4 @@
-"""Decide what is unhealthy, from what was observed: values in, values out."""
+"""Decide which devices are unhealthy, as pure functions of observations."""
 
 from collections.abc import Iterable, Mapping
 
@@ -15,23 +15,23 @@ from proto.messages import DeviceHealth, DeviceState, Gpu, Inventory, Reason, Re
 from proto.monitor import Recovery, XidPolicy
 
 Conditions = Mapping[str, Condition]
-"""By the UUID of a GPU or an instance; one that is not in it is well."""
+"""Conditions by the UUID of a GPU or MIG instance; a missing device is healthy."""
 
 Unwatched = Mapping[str, Reason]
-"""Why the events of a GPU cannot be waited for, by its UUID."""
+"""Why a GPU cannot be watched for events, by its UUID."""
 
 Instance = tuple[int | None, int | None]
-"""GI and CI that an event names; None matches any."""
+"""The GI and CI of an event; None matches any."""
 
 Place = tuple[str | None, Instance]
-"""The GPU and the instance on it that an event names; one on an unknown GPU (None) hits all."""
+"""The GPU and MIG instance of an event; GPU None: unknown, so the event hits all GPUs."""
 
 
 def hit(inventory: Inventory, place: Place) -> list[str]:
-    """Return the UUIDs of what an event at *place* concerns."""
+    """Return the UUIDs of the devices that an event at *place* hits."""
     gpu, instance = place
-    gpus = [one for one in inventory.gpus if gpu in (None, one.uuid)]
-    return [uuid for one in gpus for uuid in _hit(one, instance)]
+    gpus = [known for known in inventory.gpus if gpu in (None, known.uuid)]
+    return [uuid for known in gpus for uuid in _hit(known, instance)]
 
 
 def _hit(gpu: Gpu, instance: Instance) -> list[str]:
@@ -39,21 +39,21 @@ def _hit(gpu: Gpu, instance: Instance) -> list[str]:
     if gi is None and ci is None:
         return [gpu.uuid]
     named = [i.uuid for i in gpu.instances if gi in (None, i.gi) and ci in (None, i.ci)]
-    # An instance that we have not seen is somewhere on this GPU: not knowing is unhealthy.
+    # An unknown instance is somewhere on this GPU: in doubt the whole GPU is unhealthy.
     return named or [gpu.uuid]
 
 
 def after_xid(
     conditions: Conditions, uuids: Iterable[str], policy: XidPolicy, xid: int, now: float
 ) -> Conditions:
-    """Return the conditions after an *xid* that concerns *uuids*, if it is fatal by *policy*."""
+    """Return the conditions after *xid* hit the devices *uuids*; *policy* says if it is fatal."""
     if not policy.is_fatal(xid):
         return conditions
     return _after(conditions, uuids, Reason(ReasonKind.XID, str(xid)), now)
 
 
 def after_loss(conditions: Conditions, uuids: Iterable[str], now: float) -> Conditions:
-    """Return the conditions after GPUs fell off the bus."""
+    """Return the conditions after the GPUs *uuids* were lost."""
     return _after(conditions, uuids, LOST, now)
 
 
@@ -69,15 +69,15 @@ def after_looks(
     recovery: Recovery,
     now: float,
 ) -> Conditions:
-    """Return the conditions after *looks* at GPUs, which show their instances' faults too."""
+    """Return the conditions after checks of GPUs, which are also proof for their MIG instances."""
     after = dict(conditions)
     for gpu in inventory.gpus:
         look = looks.get(gpu.uuid)
         if look is None:
             continue
         after[gpu.uuid] = after_look(after.get(gpu.uuid, Condition()), look, recovery, now)
-        # What is wrong with the GPU itself is not to be said of each instance again; but a look
-        # that shows nothing of the GPU is no proof for them.
+        # Instances take only the recovery action: problems of the GPU stay with the GPU. A failed
+        # check is no proof for the instances.
         theirs = Look(action=None if look.lost or look.failed else look.action)
         for instance in gpu.instances:
             if known := after.get(instance.uuid):
@@ -86,15 +86,15 @@ def after_looks(
 
 
 def after_returns(conditions: Conditions, uuids: Iterable[str]) -> Conditions:
-    """Return the conditions after devices that were gone are there again."""
+    """Return the conditions after removed devices came back."""
     known = {uuid: conditions[uuid] for uuid in uuids if uuid in conditions}
-    return {**conditions, **{uuid: after_return(one) for uuid, one in known.items()}}
+    return {**conditions, **{uuid: after_return(device) for uuid, device in known.items()}}
 
 
 def named(inventory: Inventory, name: str) -> list[str]:
-    """Return the UUIDs of what the operator calls *name*, a GPU with its instances.
+    """Return the UUIDs of the device *name*; a GPU comes with its MIG instances.
 
-    It is a UUID, a GPU's index, or `index:place` of a MIG instance.
+    The name is a UUID, the index of a GPU, or `index:place` of a MIG instance.
     """
     for gpu in inventory.gpus:
         if name in {gpu.uuid, str(gpu.index)}:
@@ -106,13 +106,13 @@ def named(inventory: Inventory, name: str) -> list[str]:
 
 
 def after_marks(conditions: Conditions, uuids: Iterable[str], now: float) -> Conditions:
-    """Return the conditions after the operator's word that the faults of devices are gone."""
+    """Return the conditions after an operator marked devices healthy."""
     known = {uuid: conditions[uuid] for uuid in uuids if uuid in conditions}
-    return {**conditions, **{uuid: after_mark(one, now) for uuid, one in known.items()}}
+    return {**conditions, **{uuid: after_mark(device, now) for uuid, device in known.items()}}
 
 
 def access_is_lost(looks: Mapping[str, Look]) -> bool:
-    """Return whether the looks at all GPUs failed as they do for a process without access."""
+    """Return whether the checks of all GPUs failed as for a process without access."""
     return bool(looks) and all(look.denied for look in looks.values())
 
 
@@ -123,10 +123,10 @@ def health_of(
     actions: Mapping[str, int | None] | None = None,
     booted: float = 0.0,
 ) -> tuple[DeviceHealth, ...]:
-    """Return the health of every GPU, and of every instance with its GPU's reasons.
+    """Return the health of every GPU and MIG instance; an instance has its GPU's reasons too.
 
-    The recovery *actions* are those that the driver asks for, by the UUID of the GPU; *booted* is
-    the unix time at which the conditions' clock was 0.
+    *actions* are the recovery actions that the driver asks for, by GPU UUID; *booted* is the Unix
+    time at which the clock of the conditions was 0.
     """
     result = []
     for gpu in inventory.gpus:

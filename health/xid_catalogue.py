@@ -1,9 +1,10 @@
-"""The Xids that NVIDIA documents: what each one means, what to do, and whether pods may still come.
+"""The Xids that NVIDIA documents: their meaning, what to do, and whether they are fatal.
 
-Fatal by default is what needs a reset, a reboot or a technician; what ends or concerns only the
-application is not. NVIDIA's device plugin v0.20 differs: it ignores just 13, 31, 43, 45, 68 and
-109. So 63 (a page was retired in time) and 94 (an error contained in one application) take a GPU
-there and not here, and 109, which the catalogue answers with a reset, takes one here.
+By default an Xid is fatal if it needs a reset, a reboot or a technician. It is not fatal if it ends
+or concerns only the application. NVIDIA's device plugin v0.20 differs: it ignores only 13, 31, 43,
+45, 68 and 109. So 63 (a page was retired in time) and 94 (an error contained in one application)
+make a GPU Unhealthy there but not here. 109, for which the catalogue asks for a reset, makes it
+Unhealthy here but not there.
 """
 
 import enum
@@ -12,9 +13,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 SOURCE = "https://docs.nvidia.com/deploy/xid-errors/"
-"""NVIDIA's catalogue of Xids, with names of older ones from nverror.h of its open kernel modules.
+"""NVIDIA's catalogue of Xids; names of older Xids are from nverror.h of its open kernel modules.
 
-Where it gives a workflow instead of an action, the action is the last resort of that workflow.
+Where the catalogue has a workflow instead of an action, the action is the workflow's last resort.
 """
 
 
@@ -30,126 +31,132 @@ class Action(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Xid:
-    """One kind of error that the driver reports."""
+    """One Xid: an error that the driver reports."""
 
     xid: int
     name: str
     meaning: str
     action: Action
     fatal: bool
-    """Whether it makes a GPU unfit for new pods, unless the settings say otherwise."""
+    """Whether it makes a GPU Unhealthy, unless the settings overrule it."""
 
 
 FATAL_ACTIONS = {Action.RESET_GPU, Action.REBOOT, Action.CONTACT_SUPPORT}
 
 HARMLESS = {78}
-"""Not fatal despite its action: a vGPU did not start, which says nothing of the GPU."""
+"""Not fatal despite the action: a vGPU that did not start says nothing about the GPU."""
 
 Rows = dict[int, tuple[str, str]]
 """Name and meaning by Xid."""
 
 IGNORE: Rows = {
-    14: ("fake error", "Injected to test the reporting of errors."),
-    37: ("FECS unimplemented method", "The context switcher's firmware got an unknown order."),
-    38: ("FECS watchdog timeout", "The context switcher's firmware was slow."),
-    43: ("GPU stopped processing", "A fault of the application ended its channel."),
-    44: ("fault during context switch", "The graphics engine failed between two contexts."),
-    45: ("preemptive channel removal", "A channel was cleaned up; the Xid before it says why."),
-    63: ("memory retirement event", "A bad row or page of memory is replaced as designed."),
-    66: ("FECS register access violation", "The context switcher touched a forbidden register."),
-    67: ("FECS verification violation", "The context switcher's firmware failed a check."),
-    92: ("many single-bit ECC errors", "Errors were corrected, but more often than usual."),
-    93: ("inforom erase limit exceeded", "The card's own log cannot be rewritten any more."),
-    106: ("SMBPBI test message", "A test of the management bus."),
-    107: ("SMBPBI test message, silent", "A test of the management bus, not logged."),
+    14: ("fake error", "Injected to test error reporting."),
+    37: ("FECS unimplemented method", "The context switch firmware got an unknown command."),
+    38: ("FECS watchdog timeout", "The context switch firmware took too long."),
+    43: ("GPU stopped processing", "An application error ended its channel."),
+    44: ("fault during context switch", "The graphics engine failed while it switched contexts."),
+    45: ("preemptive channel removal", "A channel was removed; the Xid before it has the cause."),
+    63: ("memory retirement event", "A bad memory page or row was retired, as designed."),
+    66: (
+        "FECS register access violation",
+        "The context switch firmware accessed a forbidden register.",
+    ),
+    67: ("FECS verification violation", "The context switch firmware failed a check."),
+    92: ("many single-bit ECC errors", "ECC corrected errors, but more often than usual."),
+    93: ("inforom erase limit exceeded", "The card's inforom cannot be written any more."),
+    106: ("SMBPBI test message", "A test message on the management bus."),
+    107: (
+        "SMBPBI test message, silent",
+        "A test message on the management bus that is not logged.",
+    ),
     108: ("NVLink translation error", "A remote address could not be translated."),
-    121: ("C2C link corrected error", "The link between two chips corrected an error."),
+    121: ("C2C link corrected error", "The chip-to-chip link corrected an error."),
     137: ("NVLink privilege error", "Access to a remote GPU's memory was denied."),
-    141: ("fast path error", "An error on a fast path of the driver."),
-    147: ("NVLink 5 TREX error", "A part of the NVLink reported an error of no consequence."),
-    148: ("NVLink 5 NVLPW_CTRL error", "A part of the NVLink reported an error of no consequence."),
+    141: ("fast path error", "The driver had an error on one of its fast paths."),
+    147: ("NVLink 5 TREX error", "A part of the NVLink reported a harmless error."),
+    148: ("NVLink 5 NVLPW_CTRL error", "A part of the NVLink reported a harmless error."),
     152: ("DLA SMMU error", "The deep learning accelerator used a wrong address."),
     153: ("DLA timeout", "The deep learning accelerator did not finish in time."),
-    154: ("GPU recovery action changed", "The driver now asks for another recovery; NVML has it."),
-    157: ("resource retirement failure", "A part of the GPU could not be retired."),
-    160: ("channel retirement event", "A channel is taken out of use."),
+    154: ("GPU recovery action changed", "The driver asks for a different recovery action."),
+    157: ("resource retirement failure", "A part of the GPU could not be taken out of use."),
+    160: ("channel retirement event", "A channel was taken out of use."),
     161: ("channel retirement failure", "A channel could not be taken out of use."),
     162: ("power smoothing reengaged", "Power smoothing works again."),
     163: ("power smoothing disengaged", "Power smoothing is off."),
-    164: ("power smoothing low lifetime", "The power smoothing circuit is near its end."),
+    164: ("power smoothing low lifetime", "The power smoothing circuit is almost worn out."),
     165: ("power smoothing zero lifetime", "The power smoothing circuit is worn out."),
     168: ("reduced memory capacity", "The GPU has less memory than it was built with."),
 }
 
 RESTART_APP: Rows = {
     8: ("FIFO idle timeout", "The GPU stopped processing a channel's work."),
-    11: ("graphics hardware missing", "Work was sent to an engine that is not there."),
-    13: ("graphics engine exception", "Often an address out of bounds in the application."),
-    25: ("illegal notify", "A channel asked for a notification that cannot be."),
-    31: ("GPU memory page fault", "The application used an address that is not mapped."),
-    32: ("invalid push buffer", "The stream of commands to the GPU is corrupt."),
-    60: ("SEC2 video exception", "The video security processor refused its work."),
-    69: ("graphics class error", "An engine was used in a way that it does not know."),
-    80: ("push buffer CRC mismatch", "The stream of commands was damaged on its way."),
-    94: ("contained memory error", "An ECC error that hit one application only."),
+    11: ("graphics hardware missing", "Work was sent to an engine that the GPU does not have."),
+    13: ("graphics engine exception", "Often an out-of-bounds address in the application."),
+    25: ("illegal notify", "A channel asked for an invalid notification."),
+    31: ("GPU memory page fault", "The application accessed an unmapped address."),
+    32: ("invalid push buffer", "The command stream to the GPU is corrupt."),
+    60: ("SEC2 video exception", "The video security processor had an exception."),
+    69: ("graphics class error", "An engine was used in an invalid way."),
+    80: ("push buffer CRC mismatch", "The command stream was damaged in transit."),
+    94: ("contained memory error", "An uncorrectable ECC error hit only one application."),
     **{
-        xid: (f"copy engine {engine} error", "A copy of the application failed.")
+        xid: (f"copy engine {engine} error", "A memory copy of the application failed.")
         for engine, xid in enumerate((39, 40, 41, 70, 71, 72, 75, 76, 77, 85, *range(126, 136)))
     },
     **{
-        xid: (f"video decoder {engine} error", "Decoding of video failed.")
+        xid: (f"video decoder {engine} error", "Video decoding failed.")
         for engine, xid in enumerate((68, 83, 84, 88, 89, 96, 97, 98))
     },
     **{
-        xid: (f"image decoder {engine} error", "Decoding of a JPEG image failed.")
+        xid: (f"image decoder {engine} error", "JPEG decoding failed.")
         for engine, xid in enumerate((82, *range(99, 106)))
     },
     **{
-        xid: (f"optical flow engine {engine} error", "Computing of optical flow failed.")
+        xid: (f"optical flow engine {engine} error", "An optical flow computation failed.")
         for engine, xid in enumerate((86, 139))
     },
 }
 
 RESET_GPU: Rows = {
-    46: ("GPU timeout", "The GPU does not make progress."),
-    48: ("double-bit ECC error", "Memory was damaged beyond correction."),
-    62: ("PMU halt", "The GPU's power management processor stopped."),
-    64: ("memory retirement failure", "A bad row or page of memory could not be replaced."),
-    74: ("NVLink error", "A link failed; if it does again after a reset, it is hardware."),
-    95: ("uncontained memory error", "An ECC error that may have hit every application."),
-    109: ("context switch timeout", "The GPU cannot leave an application's context."),
+    46: ("GPU timeout", "The GPU makes no progress."),
+    48: ("double-bit ECC error", "ECC found a memory error that it cannot correct."),
+    62: ("PMU halt", "The power management processor of the GPU stopped."),
+    64: ("memory retirement failure", "A bad memory page or row could not be retired."),
+    74: ("NVLink error", "An NVLink failed; if it fails after a reset too, suspect hardware."),
+    95: ("uncontained memory error", "An uncorrectable ECC error may have hit every application."),
+    109: ("context switch timeout", "The GPU cannot switch away from an application."),
     110: ("security fault", "The GPU raised a security fault."),
-    119: ("GSP RPC timeout", "The GPU's system processor does not answer."),
-    120: ("GSP error", "The GPU's system processor failed."),
-    136: ("NVLink training failed", "A link did not come up."),
-    140: ("unrecovered ECC error", "Memory errors were found and not recovered from."),
-    143: ("GPU initialisation error", "The GPU did not start."),
+    119: ("GSP RPC timeout", "The GPU System Processor (GSP) does not answer."),
+    120: ("GSP error", "The GPU System Processor (GSP) failed."),
+    136: ("NVLink training failed", "An NVLink did not come up."),
+    140: ("unrecovered ECC error", "The GPU did not recover from ECC errors."),
+    143: ("GPU initialisation error", "The GPU did not initialise."),
     144: ("NVLink 5 SAW error", "A part of the NVLink failed."),
     145: ("NVLink 5 RLW error", "A part of the NVLink failed."),
     146: ("NVLink 5 TLW error", "A part of the NVLink failed."),
     149: ("NVLink 5 NETIR error", "A part of the NVLink failed."),
     150: ("NVLink 5 MSE error", "A part of the NVLink failed."),
-    155: ("NVLink software-defined error", "The driver holds a link to be in error."),
-    156: ("resource retirement event", "A part of the GPU is out of use after the next reset."),
-    158: ("GPU fatal timeout", "The GPU does not make progress and will not."),
+    155: ("NVLink software-defined error", "The driver considers an NVLink faulty."),
+    156: ("resource retirement event", "The next reset takes a part of the GPU out of use."),
+    158: ("GPU fatal timeout", "The GPU makes no progress and cannot recover."),
     159: ("CHI non-data error", "The coherent interconnect failed."),
-    167: ("PCIe fatal timeout", "The bus does not answer in time."),
-    169: ("SEC2 halt", "The GPU's security processor stopped."),
-    171: ("uncorrectable DRAM error", "Which memory an Xid 48 was about: the GPU's DRAM."),
-    172: ("uncorrectable SRAM error", "Which memory an Xid 48 was about: on the chip itself."),
+    167: ("PCIe fatal timeout", "PCIe did not answer in time."),
+    169: ("SEC2 halt", "The security processor of the GPU stopped."),
+    171: ("uncorrectable DRAM error", "Comes with an Xid 48: the bad memory is the GPU's DRAM."),
+    172: ("uncorrectable SRAM error", "Comes with an Xid 48: the bad memory is SRAM on the chip."),
 }
 
 REBOOT: Rows = {
-    79: ("GPU has fallen off the bus", "The GPU cannot be reached over PCIe any more."),
-    151: ("key rotation error", "Confidential computing could not renew its keys."),
+    79: ("GPU has fallen off the bus", "The driver cannot reach the GPU over PCIe any more."),
+    151: ("key rotation error", "Confidential computing could not rotate its keys."),
 }
 
 CONTACT_SUPPORT: Rows = {
     54: ("auxiliary power not connected", "The card's power cable is missing or loose."),
-    78: ("vGPU start error", "A virtual GPU did not start; driver versions may not match."),
-    142: ("video encoder 3 error", "Encoding of video failed."),
-    166: ("NVLink secure crypto error", "An encrypted link failed to encrypt or decrypt."),
-    170: ("NVLink secure error", "An encrypted link failed in another way."),
+    78: ("vGPU start error", "A vGPU did not start; driver versions may not match."),
+    142: ("video encoder 3 error", "Video encoding failed."),
+    166: ("NVLink secure crypto error", "An encrypted NVLink failed to encrypt or decrypt."),
+    170: ("NVLink secure error", "An encrypted NVLink failed."),
 }
 
 UNUSED = (
@@ -189,9 +196,9 @@ OLD_NAMES = {
     125: "inforom filesystem error",
     138: "deep learning accelerator error",
 }
-"""What the unused ones were; the rest never had a public name."""
+"""The former names of unused Xids; the others never had a public name."""
 
-UNEXPECTED = "Today's drivers do not report it; nobody but NVIDIA can say what it means."
+UNEXPECTED = "Current drivers should not report this Xid; ask NVIDIA support what it means."
 
 
 def _all() -> Iterator[Xid]:
@@ -210,11 +217,11 @@ def _all() -> Iterator[Xid]:
         yield Xid(xid, OLD_NAMES.get(xid, "unused"), UNEXPECTED, Action.CONTACT_SUPPORT, fatal=True)
 
 
-TABLE: Mapping[int, Xid] = MappingProxyType({one.xid: one for one in _all()})
+TABLE: Mapping[int, Xid] = MappingProxyType({entry.xid: entry for entry in _all()})
 """Every Xid of the catalogue."""
 
 
 def lookup(xid: int) -> Xid:
-    """Return what is known of *xid*; one that the catalogue does not name is fatal."""
+    """Return the catalogue entry of *xid*; an Xid that is not in the catalogue is fatal."""
     unnamed = Xid(xid, "not in the catalogue", UNEXPECTED, Action.CONTACT_SUPPORT, fatal=True)
     return TABLE.get(xid, unnamed)

@@ -1,8 +1,8 @@
-"""Decide which Xids are fatal, from NVIDIA's table and what the operator wishes.
+"""Decide which Xids are fatal, from NVIDIA's catalogue and the operator's settings.
 
-The environment beats the file, and the file beats the table: a variable is the operator's
-immediate word, set on one node in need, where the file is what the whole cluster shares.
-Within the environment, what is enabled beats what is disabled.
+The environment overrules the file, and the file overrules the catalogue: a variable is set on one
+node in an emergency, and the file is shared by the whole cluster.
+Within the environment, enabled Xids overrule disabled Xids.
 """
 
 import enum
@@ -19,14 +19,14 @@ DISABLE = "DP_DISABLE_HEALTHCHECKS"
 ENABLE = "DP_ENABLE_HEALTHCHECKS"
 
 CODE = re.compile(r"[1-9][0-9]{0,8}")
-"""An Xid as text; there is no Xid 0, and none so far has more than three digits."""
+"""An Xid as text; there is no Xid 0, and so far no Xid has more than three digits."""
 
 UNNAMED = 0
-"""Stands for every Xid that nothing names."""
+"""Stands for every Xid that neither the catalogue nor the settings name."""
 
 
 class Source(enum.StrEnum):
-    """Who decided whether an Xid is fatal."""
+    """Which setting decided whether an Xid is fatal."""
 
     DEFAULT = "default"
     FILE = "health.xids"
@@ -47,17 +47,17 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """What the operator says about Xids."""
+    """The operator's settings for Xids."""
 
     file: Mapping[int, bool] = field(default_factory=dict)
-    """Whether an Xid is fatal, from the configuration file."""
+    """Whether an Xid is fatal, from `health.xids` in the configuration file."""
     disabled: Selection = Selection()
     enabled: Selection = Selection()
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """An Xid and the verdict on it."""
+    """An Xid, whether it is fatal, and which setting decided."""
 
     xid: Xid
     fatal: bool
@@ -67,11 +67,11 @@ class Row:
 def select(variable: str, text: str) -> tuple[Selection, tuple[str, ...]]:
     """Return what *text*, the value of *variable*, selects, and a line for each malformed token.
 
-    As in NVIDIA's plugin it is a list, separated by commas, of Xids, `all` and `xids`, which means
-    the same, in any case; empty tokens and spaces do not matter. `0` is malformed here: NVIDIA's
-    plugin takes it for `all`, which nobody who writes it to switch something off can mean.
+    As in NVIDIA's plugin, the value is a comma-separated list of Xids, `all` and `xids` (same as
+    `all`), in any case; spaces and empty tokens are ignored. `0` is malformed here: NVIDIA's plugin
+    reads it as `all`, but a person who writes 0 wants to switch something off.
     """
-    tokens = [token for one in text.split(",") if (token := one.strip())]
+    tokens = [token for part in text.split(",") if (token := part.strip())]
     words = {token for token in tokens if token.lower() in {"all", "xids"}}
     codes = {token: token.lstrip("0") for token in tokens if token not in words}
     malformed = [token for token, code in codes.items() if not CODE.fullmatch(code)]
@@ -81,7 +81,7 @@ def select(variable: str, text: str) -> tuple[Selection, tuple[str, ...]]:
 
 
 def judge(wishes: Wishes, xid: int) -> Row:
-    """Return the verdict on *xid*."""
+    """Return whether *xid* is fatal, and which setting decided."""
     entry = xid_catalogue.lookup(xid)
     if xid in wishes.enabled:
         return Row(entry, fatal=True, source=Source.ENABLED)
@@ -93,7 +93,7 @@ def judge(wishes: Wishes, xid: int) -> Row:
 
 
 def rows(wishes: Wishes) -> tuple[Row, ...]:
-    """Return the verdict on every Xid that the table or the *wishes* name, by number."""
+    """Return the row of every Xid that the catalogue or *wishes* name, sorted by number."""
     named = (
         xid_catalogue.TABLE.keys()
         | wishes.file.keys()
@@ -104,7 +104,7 @@ def rows(wishes: Wishes) -> tuple[Row, ...]:
 
 
 def policy(wishes: Wishes) -> XidPolicy:
-    """Return what the monitor is told."""
+    """Return the policy for the monitor."""
     others_fatal = judge(wishes, UNNAMED).fatal
     exceptions = (row.xid.xid for row in rows(wishes) if row.fatal != others_fatal)
     return XidPolicy(others_fatal, frozenset(exceptions))

@@ -1,9 +1,9 @@
-"""The ZeroMQ sockets of the bus, with every option that matters decided once.
+"""The ZeroMQ sockets of the bus, with all their options set in one place.
 
-The monitor binds the health socket, workers and exporter connect to it.
-The exporter binds the telemetry socket, workers connect to it.
-So whoever is one binds, whoever are many connect, and either side may restart.
-A binder whose socket file is gone ends, for a successor that makes a new one.
+The monitor binds the health socket; workers, exporter and cluster process connect to it.
+The exporter binds the telemetry socket; workers connect to it.
+The single process binds and the many connect, so either side may restart.
+A process that binds a socket exits when the socket file is gone; its successor binds a new one.
 """
 
 from collections.abc import AsyncIterator
@@ -16,21 +16,21 @@ from proto.messages import NodeState, WorkerState, decode, encode
 
 RECONNECT = 10
 RECONNECT_MAX = 1000
-"""Milliseconds between attempts to reach a binder that is away, doubling."""
+"""Milliseconds between two attempts to connect, from the first to the longest, doubling."""
 
 JOINED = b"\x01"
-"""How ZeroMQ begins the message that tells of a new subscriber."""
+"""First byte of ZeroMQ's message about a new subscriber."""
 
 
 def _prepare(socket: "zmq.Socket[bytes] | zmq.asyncio.Socket") -> None:
-    # Never wait at exit for a peer that is gone.
+    # Never wait at exit for a peer that has ended.
     socket.linger = 0
     socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT)
     socket.setsockopt(zmq.RECONNECT_IVL_MAX, RECONNECT_MAX)
 
 
 class HealthPublisher:
-    """The monitor's end: publishes NodeStates and notices who joins."""
+    """The monitor's end: publishes NodeStates and notices new subscribers."""
 
     def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", path: str) -> None:
         self.socket = context.socket(zmq.XPUB)
@@ -41,15 +41,15 @@ class HealthPublisher:
         self._identity = Identity.of(path)
 
     def reachable(self) -> bool:
-        """Return whether the socket's file is still there, for those who have yet to join."""
+        """Return whether the socket file still exists, so that new subscribers can connect."""
         return Identity.of(self._path) == self._identity
 
     def publish(self, state: NodeState) -> None:
-        """Send *state* to all who have joined."""
+        """Send *state* to all subscribers."""
         self.socket.send(encode(state))
 
     def joined(self) -> bool:
-        """Return whether anybody has joined since the last call."""
+        """Return whether a subscriber joined since the last call."""
         joined = False
         while self.socket.poll(0):
             joined |= self.socket.recv(zmq.NOBLOCK).startswith(JOINED)
@@ -57,7 +57,7 @@ class HealthPublisher:
 
 
 class TelemetryPublisher:
-    """A worker's end: publishes WorkerStates and notices when the exporter joins."""
+    """A worker's end: publishes WorkerStates and notices when the exporter subscribes."""
 
     def __init__(self, context: zmq.asyncio.Context, path: str) -> None:
         self._socket = context.socket(zmq.XPUB)
@@ -66,23 +66,23 @@ class TelemetryPublisher:
         self._socket.connect(f"ipc://{path}")
 
     def publish(self, state: WorkerState) -> None:
-        """Send *state* to the exporter, if it is there."""
-        # Without waiting: a publisher drops what cannot go out.
+        """Send *state* to the exporter, if it is connected."""
+        # Never wait: ZeroMQ drops a message that it cannot send.
         self._socket.send(encode(state), zmq.NOBLOCK)
 
     async def joined(self) -> None:
-        """Wait until the exporter joins."""
+        """Wait until the exporter subscribes."""
         while not (await self._socket.recv()).startswith(JOINED):
             pass
 
 
 def _announce_all(socket: "zmq.Socket[bytes] | zmq.asyncio.Socket") -> None:
-    """Have each subscriber announced, also a second one and one that comes back after a crash."""
+    """Make ZeroMQ report every subscriber, also a second one or one that reconnects."""
     socket.setsockopt(zmq.XPUB_VERBOSE, 1)
 
 
 def health_subscriber(context: zmq.asyncio.Context, path: str) -> zmq.asyncio.Socket:
-    """Return a socket on which NodeStates arrive."""
+    """Return a socket that receives NodeStates."""
     socket = context.socket(zmq.SUB)
     _prepare(socket)
     socket.subscribe(b"")
@@ -91,7 +91,7 @@ def health_subscriber(context: zmq.asyncio.Context, path: str) -> zmq.asyncio.So
 
 
 def telemetry_subscriber(context: zmq.asyncio.Context, path: str) -> zmq.asyncio.Socket:
-    """Return a socket on which the WorkerStates of all workers arrive."""
+    """Return a socket that receives the WorkerStates of all workers."""
     socket = context.socket(zmq.SUB)
     _prepare(socket)
     socket.subscribe(b"")
@@ -100,7 +100,7 @@ def telemetry_subscriber(context: zmq.asyncio.Context, path: str) -> zmq.asyncio
 
 
 async def receive(socket: zmq.asyncio.Socket) -> NodeState | WorkerState:
-    """Return the next message that can be read."""
+    """Return the next message, skipping those that this version cannot read."""
     while True:
         state = decode(await socket.recv())
         if state is not None:
@@ -108,7 +108,7 @@ async def receive(socket: zmq.asyncio.Socket) -> NodeState | WorkerState:
 
 
 async def node_states(socket: zmq.asyncio.Socket) -> AsyncIterator[NodeState]:
-    """Yield each NodeState that is newer than all before; an abandoned monitor's are older."""
+    """Yield each NodeState newer than all before; this skips states of an abandoned monitor."""
     newest = (0, 0)
     while True:
         state = await receive(socket)

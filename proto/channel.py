@@ -1,7 +1,7 @@
-"""The socket pair on which the supervisor and a child talk.
+"""The socket pair that connects the supervisor and a child.
 
-Each message is one datagram (SOCK_SEQPACKET), so that a child that hangs in the middle of one
-cannot block the supervisor; see docs/decisions/0002-control-channel.md.
+Each message is one datagram (SOCK_SEQPACKET), so a child that hangs while it sends cannot block
+the supervisor; see docs/decisions/0002-control-channel.md.
 """
 
 import errno
@@ -20,11 +20,11 @@ _decoder: msgspec.msgpack.Decoder[Order | Report] = msgspec.msgpack.Decoder(Orde
 
 
 class ClosedError(Exception):
-    """The other side is gone, or is not what it was."""
+    """The other side has ended, or it sends data that is not a message."""
 
 
 class Channel:
-    """One end of the socket pair between the supervisor and a child; it never blocks."""
+    """One end of the socket pair between supervisor and child; no call blocks."""
 
     def __init__(self, end: socket.socket) -> None:
         end.setblocking(False)
@@ -37,7 +37,7 @@ class Channel:
         return cls(first), cls(second)
 
     def fileno(self) -> int:
-        """Return the descriptor, to wait on."""
+        """Return the file descriptor to wait on."""
         return self._end.fileno()
 
     @property
@@ -46,23 +46,23 @@ class Channel:
         return self._end.fileno() < 0
 
     def close(self) -> None:
-        """Hang up."""
+        """Close this end."""
         self._end.close()
 
     def send(self, message: Order | Report) -> bool:
-        """Send *message*; False when the other side is gone or does not read what it has."""
+        """Send *message*; return False if the other side has ended or its buffer is full."""
         try:
             self._end.send(_encoder.encode(message))
         except OSError as error:
             if error.errno == errno.EMSGSIZE:
-                raise  # it would be lost every time: a mistake of ours, not of the other side
+                raise  # a bug on this side: the message would fail every time
             return False
         return True
 
     def receive(self) -> Order | Report | None:
-        """Return the next message, None when there is none now; raise ClosedError at the end.
+        """Return the next message; None: no message waits. Raise ClosedError at the end.
 
-        Nonsense is an end too: who talks it is not what it was, and must not end its reader.
+        Data that is not a message counts as the end, so a broken child cannot crash the reader.
         """
         try:
             data = self._end.recv(MESSAGE_LIMIT)

@@ -1,4 +1,4 @@
-"""The life of an asyncio child, the same for all: take orders, give signs of life, end."""
+"""The main loop of every asyncio child: take orders, send heartbeats, end."""
 
 import asyncio
 import time
@@ -13,10 +13,10 @@ from proto.channel import Channel, ClosedError
 from proto.control import Beat, ExitCode, Order, Ready, Report, Stop, until_beat
 
 Orders = Mapping[type[msgspec.Struct], Callable[[Any], None]]
-"""What to do on each order but Stop, by its type."""
+"""The handler of each order except Stop, by the order's type."""
 
 Task = Callable[[], Coroutine[Any, Any, None]]
-"""Something that a child does until it ends."""
+"""A task that a child runs until it ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,21 +25,21 @@ class Ending:
 
     code: ExitCode = ExitCode.DONE
     withdraw: bool = False
-    """Whether its resource is gone for good."""
+    """Whether the resource is removed for good, so its device list must become empty."""
 
 
 class ChildLoop:
-    """Runs a child's tasks until the order to stop, or the supervisor's end, which is one."""
+    """Runs a child's tasks until the supervisor sends Stop or ends itself."""
 
     def __init__(self, channel: Channel, orders: Orders, on_beat: Callable[[], None]) -> None:
-        """Take *orders* from the *channel*; call *on_beat* every second, after the sign of life."""
+        """Handle *orders* from *channel*; call *on_beat* every second, after the heartbeat."""
         self._channel = channel
         self._orders = orders
         self._on_beat = on_beat
         self._ending: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
 
     async def run(self, *endless: Task) -> Ending:
-        """Tell the supervisor that the child works, run its *endless* tasks, return its ending."""
+        """Report Ready to the supervisor, run the *endless* tasks, return how the child ends."""
         asyncio.get_running_loop().add_reader(self._channel.fileno(), self._on_readable)
         self._channel.send(Ready())
         async with asyncio.TaskGroup() as group:
@@ -50,7 +50,7 @@ class ChildLoop:
         return ending
 
     def end(self, ending: Ending) -> None:
-        """End like this, unless the child ends already."""
+        """End the loop with *ending*; the first call counts."""
         asyncio.get_running_loop().remove_reader(self._channel.fileno())
         if not self._ending.done():
             self._ending.set_result(ending)
@@ -68,7 +68,9 @@ class ChildLoop:
         elif take := self._orders.get(type(order)):
             take(order)
         else:
-            logger.error("ignored an order for another child", order=type(order).__name__)
+            logger.error(
+                "ignored an order that this process does not know", order=type(order).__name__
+            )
 
     async def _beat(self) -> None:
         while not self._ending.done():

@@ -1,19 +1,19 @@
-"""What the supervisor tells the cluster process at its start."""
+"""The settings that the supervisor passes to the cluster process."""
 
 import msgspec
 
 
 class ClusterSettings(msgspec.Struct, frozen=True):
-    """What that process is told at its start."""
+    """The settings of the cluster process, fixed at its start."""
 
     health_bus: str
     node: str
     """The node's name."""
     events: bool
-    """Tell by Events."""
+    """Whether to write Events of the node."""
     condition: bool
-    """Keep the node's condition."""
+    """Whether to maintain the node condition."""
     label: str
-    """The label whose value to report; empty: none."""
+    """The node label whose value to report; empty: none."""
     stale_after: float
-    """Seconds without a word of the monitor after which nothing is known of any device."""
+    """Seconds without a message from the monitor after which the health of devices is unknown."""

@@ -1,4 +1,4 @@
-"""What the exporter is told at its start, and of who may ask it."""
+"""The settings that the supervisor passes to the exporter, and who may access it."""
 
 import msgspec
 
@@ -6,18 +6,18 @@ from proto.paths import Paths
 
 
 class HttpGuard(msgspec.Struct, frozen=True):
-    """The files by which the exporter knows itself and others; an empty path asks for nothing."""
+    """The files for TLS and client authentication; an empty path: not used."""
 
     certificate: str = ""
-    """With the chain, for TLS."""
+    """The exporter's TLS certificate, with its chain."""
     key: str = ""
     client_ca: str = ""
-    """Who signs clients' certificates; only their clients are answered."""
+    """CA file: only clients with a certificate signed by it are answered."""
     token_file: str = ""
-    """Only clients that bear the token in it are answered."""
+    """File with a bearer token: only clients that send the token are answered."""
 
     def problem(self) -> str:
-        """Return why these do not go together; empty if they do."""
+        """Return why these settings cannot be combined; empty: they can."""
         if bool(self.certificate) is not bool(self.key):
             return "cannot use only one of --metrics-tls-cert and --metrics-tls-key: give both"
         if self.client_ca and not self.certificate:
@@ -26,7 +26,7 @@ class HttpGuard(msgspec.Struct, frozen=True):
 
 
 class ExporterSettings(msgspec.Struct, frozen=True):
-    """What the exporter is told at its start."""
+    """The settings of the exporter, fixed at its start."""
 
     paths: Paths
     host: str
@@ -34,13 +34,13 @@ class ExporterSettings(msgspec.Struct, frozen=True):
     stale_after: float
     version: str
     url_file: str
-    """Where to leave the URL, for those who look for the running service."""
+    """The file that holds the exporter's URL, by which commands find the running service."""
     backend: str = "nvml"
-    """What answers for the driver: `nvml` or `simulated`."""
+    """The source of device data: `nvml` or `simulated`."""
     pod_resources_socket: str = ""
-    """Where the kubelet tells which container holds which device; empty: nowhere."""
+    """The kubelet's pod resources socket; empty: do not ask which pod holds which device."""
     pod_labels: bool = True
-    """Whether metrics name the pods."""
+    """Whether metrics have labels for pods."""
     guard: HttpGuard = HttpGuard()
     local_socket: str = ""
-    """Where `status` asks when there is a guard, which it could not pass."""
+    """Unix socket for the command `status`, which has no certificate or token for *guard*."""

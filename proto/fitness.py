@@ -1,7 +1,7 @@
-"""Whether each device may be handed out, and if not, why: decided here, for all who tell of it.
+"""Decide whether each device may be allocated, and if not, why: in one place for all processes.
 
-The worker tells the kubelet, the exporter tells Prometheus and people, the cluster process tells
-the Kubernetes API. What they say of one device at one moment must never differ.
+The worker reports it to the kubelet, the exporter to Prometheus and people, the cluster process to
+the Kubernetes API. Their reports about a device must never contradict each other.
 """
 
 from collections.abc import Mapping
@@ -25,24 +25,24 @@ WORST_LAST = (
 
 @dataclass(frozen=True, slots=True)
 class Fitness:
-    """How every device of a node is."""
+    """The health of every device of a node."""
 
     devices: Mapping[str, DeviceHealth]
-    """By UUID, as the monitor saw them last; a GPU that is handed out whole is as its instances."""
+    """By UUID, as the monitor last reported; a GPU advertised whole includes its instances."""
     blind: Reason | None
-    """Why nothing is known of any device now; None: the devices are as the monitor says."""
+    """Why the health of all devices is unknown now; None: *devices* is current."""
 
     def reasons(self, uuid: str) -> tuple[Reason, ...]:
-        """Return why a device must not be handed out; empty: it may be."""
+        """Return why a device must not be allocated; empty: it may be allocated."""
         device = self.devices.get(uuid)
         if self.blind is None:
             return device.reasons if device else (NOT_FOUND,)
-        # What was known may still help whoever reads it.
+        # Keep the last known reasons: they may still help the reader.
         known = device.reasons if device else ()
         return known if self.blind in known else (*known, self.blind)
 
     def state(self, uuid: str) -> DeviceState | None:
-        """Return where a device is between well and gone; None: nothing is known of it."""
+        """Return the health state of a device; None: unknown."""
         device = self.devices.get(uuid)
         return device.state if device and not self.blind else None
 
@@ -50,10 +50,10 @@ class Fitness:
 def fitness(
     state: NodeState | None, *, unknown: Reason | None = None, silent: bool = False
 ) -> Fitness:
-    """Return how the devices are by the monitor's newest *state*.
+    """Return the health of all devices from the monitor's newest *state*.
 
-    That does not count while the monitor is *silent*, or after the supervisor has said why nothing
-    is known: *unknown*.
+    The state does not count while the monitor is *silent*, or while the supervisor has declared
+    the health of devices unknown for the reason *unknown*.
     """
     devices = {device.uuid: device for device in state.health} if state else {}
     if state and state.whole_gpus:
@@ -64,9 +64,9 @@ def fitness(
 
 
 def _whole(gpu: Gpu, devices: Mapping[str, DeviceHealth]) -> DeviceHealth:
-    """Return the health of a GPU together with its instances: who gets it gets them as well."""
+    """Return the health of a GPU and its instances as one: a pod gets them together."""
     own = devices[gpu.uuid]
-    instances = [devices[one.uuid] for one in gpu.instances if one.uuid in devices]
+    instances = [devices[mig.uuid] for mig in gpu.instances if mig.uuid in devices]
     worst = max((own, *instances), key=lambda device: WORST_LAST.index(device.state))
     reasons = {reason for device in (own, *instances) for reason in device.reasons}
     return msgspec.structs.replace(
@@ -76,28 +76,28 @@ def _whole(gpu: Gpu, devices: Mapping[str, DeviceHealth]) -> DeviceHealth:
 
 @dataclass(frozen=True, slots=True)
 class LastWord:
-    """The newest state that a process has heard of the monitor, and whether it still counts."""
+    """The newest state that a process received from the monitor, and whether it still counts."""
 
     at: float
-    """When it came; before the first: when the process began to listen."""
+    """When the state arrived; before the first state: when the process subscribed."""
     state: NodeState | None = None
     unknown: Reason | None = None
-    """Why it does not count until another monitor speaks."""
+    """Why the state does not count until a restarted monitor publishes; None: it counts."""
 
     def after(self, state: NodeState, now: float) -> "LastWord":
-        """Return the last word once *state*, which is newer, has come."""
+        """Return the last word after the newer *state* arrived."""
         same = self.state is not None and state.epoch == self.state.epoch
         return LastWord(now, state, self.unknown if same else None)
 
     def denied(self, reason: Reason) -> "LastWord":
-        """Return the last word once the supervisor says that it does not count, for a *reason*."""
+        """Return the last word after the supervisor declared it void for *reason*."""
         return replace(self, unknown=reason)
 
     def silent(self, now: float, stale_after: float) -> bool:
-        """Return whether it came more than *stale_after* seconds ago."""
+        """Return whether the state is older than *stale_after* seconds."""
         return now - self.at > stale_after
 
     def fitness(self, now: float, stale_after: float) -> Fitness:
-        """Return how the devices are."""
+        """Return the health of all devices at *now*."""
         silent = self.silent(now, stale_after)
         return fitness(self.state, unknown=self.unknown, silent=silent)

@@ -1,7 +1,7 @@
-"""What processes ask of their machine: folders of their own, which file is which, dying together.
+"""What processes need from the machine: safe folders, file identities, and dying with a parent.
 
-Who may write into a folder can put a link in the place of a file of ours, and have us write
-elsewhere. Who may write into one above it, or owns that, can put another folder in its place.
+A user who can write to one of our folders can replace a file by a link, and make us write
+elsewhere. A user who can write to a parent folder, or owns it, can replace our whole folder.
 """
 
 import ctypes
@@ -18,45 +18,45 @@ WRITABLE = stat.S_IWGRP | stat.S_IWOTH
 
 
 def make_private(path: Path) -> None:
-    """Have a folder at *path* that is safe, and closed to others if it is empty; OSError if not.
+    """Create a safe folder at *path*, or close an empty one to other users; OSError if unsafe.
 
-    One that is not empty stays readable: it may be another's by mistake, and our files in it have
-    modes of their own.
+    A folder with files stays readable: the path may be a mistake, such as /etc, and our own files
+    have private modes anyway.
     """
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     _require_ours(path)
     if path.stat().st_mode & OTHERS and not any(path.iterdir()):
-        path.chmod(0o700)  # such as Kubernetes' emptyDir, in which all may write
+        path.chmod(0o700)  # such as a Kubernetes emptyDir, which every user can write to
     require_safe(path)
 
 
 def require_safe(path: Path) -> None:
-    """Raise PermissionError if others than root and us can change what is in *path*."""
+    """Raise PermissionError if users other than root and us can change files in *path*."""
     _require_ours(path)
     if path.stat().st_mode & WRITABLE:
-        raise _refusal(path, "others may write into it; remove it, or take that right from them")
+        raise _refusal(path, "other users can write to it; remove it, or run chmod go-w on it")
     for folder in sorted({*path.absolute().parents, *path.resolve().parents}):
         _require_ours(folder)
         mode = folder.stat().st_mode
-        # In a folder with the sticky bit, such as /tmp, nobody renames what is another's.
+        # In a folder with the sticky bit, such as /tmp, users can rename only their own files.
         if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
-            raise _refusal(path, f'others may write into "{folder}"')
+            raise _refusal(path, f'other users can write to "{folder}"')
 
 
 def _require_ours(path: Path) -> None:
-    """Refuse a folder, or a link to one, of somebody who could have us work in any other."""
-    for one in (path, path.resolve()):
-        if one.lstat().st_uid not in {0, os.geteuid()}:
-            raise _refusal(path, f'"{one}" belongs to another user')
+    """Refuse a folder or link of another user, who could redirect it to any other folder."""
+    for folder in (path, path.resolve()):
+        if folder.lstat().st_uid not in {0, os.geteuid()}:
+            raise _refusal(path, f'"{folder}" belongs to another user')
 
 
 def _refusal(path: Path, why: str) -> PermissionError:
-    return PermissionError(errno.EPERM, f"it is not safe, as {why}", str(path))
+    return PermissionError(errno.EPERM, f"unsafe folder: {why}", str(path))
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A file; a socket that is made anew often gets the old inode, but never the old ctime."""
+    """Which file it is: a recreated socket often gets the old inode, but never the old ctime."""
 
     inode: int
     changed: int
@@ -64,7 +64,7 @@ class Identity:
 
     @classmethod
     def of(cls, path: str) -> Self | None:
-        """Return the identity of what is at *path*, None if nothing can be seen there."""
+        """Return the identity of the file at *path*; None if it does not exist or is hidden."""
         try:
             found = Path(path).stat()
         except OSError:
@@ -77,7 +77,7 @@ PR_SET_PDEATHSIG = 1
 
 
 def die_with(parent: int) -> None:
-    """Have the kernel kill this process when its parent ends, whose pid was *parent*."""
+    """Make the kernel kill this process when its parent, the process *parent*, ends."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
-        os._exit(1)  # it ended before the kernel was told
+        os._exit(1)  # the parent ended before prctl took effect

@@ -1,8 +1,8 @@
 """What goes over the bus: the node's state from the monitor, each worker's state to the exporter.
 
-A message is the sender's complete state, never an event, with (epoch, sequence) to order it:
-the epoch counts the sender's starts, the sequence its messages since.
-A receiver keeps the newest: a lost message or a late joiner costs a second, never a wrong state.
+A message is the sender's complete state, never an event, ordered by (epoch, sequence):
+the epoch counts the sender's starts, the sequence counts its messages since that start.
+A receiver keeps the newest. A lost message or a late subscriber costs at most a second.
 """
 
 import enum
@@ -10,63 +10,63 @@ import enum
 import msgspec
 
 VERSION = 1
-"""Version of the messages below; a receiver drops what bears another."""
+"""Version of the messages below; a receiver drops messages of other versions."""
 
 
 class Health(enum.StrEnum):
-    """Whether the kubelet may hand a device out, in the kubelet's own words."""
+    """Whether the kubelet may allocate a device, in the words of the device plugin API."""
 
     HEALTHY = "Healthy"
     UNHEALTHY = "Unhealthy"
 
 
 class ReasonKind(enum.StrEnum):
-    """Why a device is unhealthy; operators' alerts name these."""
+    """Why a device is unhealthy. Operators' alerts use these values, so they never change."""
 
     XID = "xid"
-    """The driver reported an Xid that is fatal for the device; the detail is its code."""
+    """The driver reported an Xid that is fatal for the device; the detail is the Xid code."""
 
     GPU_LOST = "gpu-lost"
-    """The driver no longer reaches the GPU."""
+    """The driver cannot reach the GPU any more."""
 
     UNWATCHED = "unwatched"
-    """The GPU's events cannot be waited for, so a fault would go unseen."""
+    """The monitor cannot receive the GPU's Xid events, so it would miss a fault."""
 
     UNREADABLE = "unreadable"
-    """Looks at the device fail, for a reason of the driver's; the detail is its error."""
+    """Health checks of the device fail; the detail is the driver's error."""
 
     RECOVERY_ACTION = "recovery-action"
-    """The driver asks for a recovery, which the detail names."""
+    """The driver asks for a recovery action; the detail names the action."""
 
     ECC = "ecc"
-    """Uncorrected memory errors, where the driver does not say what they call for."""
+    """Uncorrectable memory errors, on a driver that does not report recovery actions."""
 
     ROW_REMAP = "row-remap"
-    """A memory row could not be replaced, or waits for a reset to be."""
+    """The remapping of a memory row failed, or is pending until the next GPU reset."""
 
     NVLINK_DOWN = "nvlink-down"
-    """Fewer NVLinks are up than at the start."""
+    """Fewer NVLinks are up than when the monitor started."""
 
     THERMAL = "thermal"
-    """The GPU is as hot as makes it shut down."""
+    """The GPU is at its shutdown temperature."""
 
     DRIVER_HANG = "driver-hang"
-    """The driver does not return from a call, which the detail names."""
+    """A driver call does not return; the detail names the call."""
 
     NO_ACCESS = "no-access"
-    """This service may not open the GPUs' device nodes any more; the GPUs may be well."""
+    """The plugin lost access to the GPU device nodes; the GPUs themselves may be healthy."""
 
     NO_DRIVER = "no-driver"
-    """The driver cannot be used any more; the detail says why."""
+    """The driver cannot be used; the detail is the cause."""
 
     MAINTENANCE = "maintenance"
-    """Held out of service by `quiesce`, until `resume`."""
+    """Taken out of service by `quiesce`, until `resume`."""
 
     MONITOR_SILENT = "monitor-silent"
-    """No word of the health monitor for `health.staleAfter`."""
+    """The health monitor has sent nothing for `health.staleAfter`."""
 
     NOT_FOUND = "not-found"
-    """The monitor does not see a device that is planned."""
+    """The monitor does not find a device that the plugin should advertise."""
 
 
 class Reason(msgspec.Struct, frozen=True, order=True):
@@ -99,14 +99,14 @@ class MigInstance(msgspec.Struct, frozen=True):
     gi: int
     ci: int
     profile: str
-    """For example `1g.10gb`, empty when the driver does not tell."""
+    """For example `1g.10gb`; empty: the driver does not report it."""
     memory_mib: int | None = None
     capabilities: tuple[int, ...] = ()
-    """The numbers in /dev/nvidia-caps/nvidia-cap<number> that give access to its GI and CI."""
+    """The numbers of the device nodes /dev/nvidia-caps/nvidia-cap<number> for its GI and CI."""
 
 
 class Gpu(msgspec.Struct, frozen=True):
-    """A physical GPU as the driver describes it; None where it does not."""
+    """A physical GPU as the driver describes it; None: the driver does not report it."""
 
     uuid: str
     index: int
@@ -122,20 +122,20 @@ class Gpu(msgspec.Struct, frozen=True):
     events: bool = True
     """False when the GPU is too old to report Xids."""
     nvlinks: int = 0
-    """NVLinks that were up when it was enumerated."""
+    """NVLinks that were up when the GPU was enumerated."""
 
 
 class FailedGpu(msgspec.Struct, frozen=True):
-    """A GPU that could not be enumerated, and why."""
+    """A GPU that the monitor could not enumerate, and the error."""
 
     index: int
     error: str
     code: int = 0
-    """NVML's."""
+    """NVML's error code."""
 
 
 class Link(msgspec.Struct, frozen=True, array_like=True):
-    """How two GPUs (by UUID) are connected: the PCI level, and active NVLinks between them."""
+    """The connection of two GPUs (by UUID): their PCI level and the active NVLinks between them."""
 
     first: str
     second: str
@@ -154,86 +154,86 @@ class Inventory(msgspec.Struct, frozen=True):
     gpus: tuple[Gpu, ...]
     failed: tuple[FailedGpu, ...] = ()
     nodes: tuple[str, ...] = ()
-    """Device nodes beside the GPUs' own that exist, such as /dev/nvidiactl."""
+    """Device nodes that exist beside those of the GPUs, such as /dev/nvidiactl."""
     cdi_kinds: tuple[str, ...] = ()
-    """Kinds of which there is a CDI specification."""
+    """CDI kinds that have a specification file."""
     links: tuple[Link, ...] = ()
-    """Each pair once; a pair that is not named is SYS without NVLink."""
+    """Each pair of GPUs once; a missing pair is SYS without NVLink."""
 
 
 class DeviceState(enum.StrEnum):
-    """Where a device is between well and gone."""
+    """The health state of a device."""
 
     HEALTHY = "healthy"
-    """Handed out."""
+    """Advertised as Healthy."""
     SUSPECT = "suspect"
-    """A look at it failed, once and for no known reason; handed out until that happens again."""
+    """One health check failed. Advertised as Healthy until the next check fails too."""
     UNHEALTHY = "unhealthy"
-    """Not handed out, for its reasons."""
+    """Has at least one reason. Advertised as Unhealthy."""
     RECOVERING = "recovering"
-    """There is proof that its faults are gone; it has yet to stay quiet. Not handed out."""
+    """Its faults are proven gone and the quiet period runs. Advertised as Unhealthy."""
     LOST = "lost"
-    """The driver does not reach it. Not handed out."""
+    """The driver cannot reach it. Advertised as Unhealthy."""
 
 
 class DeviceHealth(msgspec.Struct, frozen=True):
-    """The health of one GPU or MIG instance; an instance bears its GPU's reasons too."""
+    """The health of one GPU or MIG instance; an instance has the reasons of its GPU too."""
 
     uuid: str
     reasons: tuple[Reason, ...] = ()
     state: DeviceState = DeviceState.HEALTHY
     since: float = 0.0
-    """When it came into this state, as unix time; 0: before the monitor's start."""
+    """When the device entered this state, as Unix time; 0: before the monitor started."""
     transitions: int = 0
-    """How often its state has changed since the node's boot."""
+    """State changes since the node booted."""
     recovery_action: int | None = None
-    """What the driver asks for (NVML field 230), 0 for nothing; None: untold."""
+    """The recovery action that the driver asks for (NVML field 230); 0: none; None: unknown."""
 
     @property
     def health(self) -> Health:
-        """Unhealthy while there is any reason."""
+        """UNHEALTHY while there is at least one reason."""
         return Health.UNHEALTHY if self.reasons else Health.HEALTHY
 
 
 class XidCount(msgspec.Struct, frozen=True):
-    """How often an Xid was seen on a GPU since the monitor's start; no UUID: on an unknown one."""
+    """How often a GPU reported an Xid since the monitor started; empty UUID: the GPU is unknown."""
 
     uuid: str
     xid: int
     count: int
     last: float = 0.0
-    """When it was seen last, as unix time."""
+    """When the Xid was reported last, as Unix time."""
 
 
 class CallStats(msgspec.Struct, frozen=True):
-    """The calls of one function of the driver's library since the monitor's start."""
+    """The calls of one NVML function since the monitor started."""
 
     call: str
     count: int
     seconds: float
-    """In all."""
+    """Total duration of all calls."""
     errors: dict[int, int] = {}
-    """Failed calls by NVML's code; answers that a GPU has no such thing are none."""
+    """Failed calls by NVML error code; "not supported" and the like are not counted."""
 
 
 class RpcStats(msgspec.Struct, frozen=True):
-    """The calls of one method of the device plugin API since the worker's start."""
+    """The calls of one device plugin API method since the worker started."""
 
     method: str
     buckets: tuple[int, ...]
-    """Calls that took no longer than each of RPC_BUCKETS, cumulative; the last: all."""
+    """Calls that took at most each of RPC_BUCKETS, cumulative; the last entry counts all calls."""
     seconds: float
-    """In all."""
+    """Total duration of all calls."""
     errors: dict[str, int] = {}
-    """Failed calls by gRPC's name of the code."""
+    """Failed calls by the name of the gRPC status code."""
 
 
 RPC_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 1.0)
-"""Seconds; an admission waits for two such calls."""
+"""Upper bounds in seconds; the admission of a pod waits for two such calls."""
 
 
 class SenderState(msgspec.Struct, frozen=True, tag=True, kw_only=True):
-    """What every message on the bus bears."""
+    """The fields of every message on the bus."""
 
     version: int = VERSION
     epoch: int
@@ -241,7 +241,7 @@ class SenderState(msgspec.Struct, frozen=True, tag=True, kw_only=True):
 
     @property
     def age(self) -> tuple[int, int]:
-        """Orders the messages of one sender over its restarts."""
+        """Orders the messages of one sender, also across its restarts."""
         return self.epoch, self.sequence
 
 
@@ -251,31 +251,31 @@ class NodeState(SenderState, frozen=True, tag=True, kw_only=True):
     inventory: Inventory
     health: tuple[DeviceHealth, ...]
     whole_gpus: bool = True
-    """Whether a GPU in MIG mode is handed out as a whole, with its instances (strategy `none`)."""
+    """Whether a GPU in MIG mode is advertised as a whole GPU (MIG strategy `none`)."""
     xids: tuple[XidCount, ...] = ()
     calls: tuple[CallStats, ...] = ()
     persisted: bool = True
-    """Whether the state folder took what is known; if not, a restart would forget it."""
+    """Whether the health of devices is saved; if not, a restart forgets their faults."""
 
 
 class WorkerState(SenderState, frozen=True, tag=True, kw_only=True):
-    """What one worker advertises and how it stands with the kubelet."""
+    """What one worker advertises, and whether it is registered with the kubelet."""
 
     resource: str
     registered: bool
     registrations: int
-    """Since the worker's start."""
+    """Registrations since the worker started."""
     streams: int
     """Open ListAndWatch streams."""
     healthy: int
     unhealthy: int
     replicas: dict[str, int] = {}
-    """Advertised devices by the UUID of the GPU or MIG instance that they share."""
+    """Number of advertised devices, by the UUID of the GPU or MIG instance that they share."""
     list_bytes: int = 0
-    """Size of the newest device list, of which the kubelet takes 4 MiB."""
+    """Size of the newest device list in bytes; the kubelet accepts 4 MiB."""
     rpcs: tuple[RpcStats, ...] = ()
     answering: bool = True
-    """Whether it answered the last call on its own socket."""
+    """Whether the worker answered the last self-check on its own socket."""
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -283,12 +283,12 @@ _decoder = msgspec.msgpack.Decoder(NodeState | WorkerState)
 
 
 def encode(state: SenderState) -> bytes:
-    """Return *state* as it goes over the bus."""
+    """Return *state* as bytes for the bus."""
     return _encoder.encode(state)
 
 
 def decode(data: bytes) -> NodeState | WorkerState | None:
-    """Return the message in *data*; None for one that this version cannot read."""
+    """Return the message in *data*; None if this version cannot read it."""
     try:
         state = _decoder.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

@@ -1,4 +1,4 @@
-"""What the supervisor tells the health monitor at its start."""
+"""The settings that the supervisor passes to the health monitor."""
 
 import enum
 
@@ -8,29 +8,29 @@ from proto.paths import Paths
 
 
 class RecoveryMode(enum.StrEnum):
-    """Whether devices recover by themselves."""
+    """When a device with a fault becomes healthy again."""
 
     PROOF = "proof"
-    """As soon as the fault is proven to be gone."""
+    """Once the fault is proven gone and the quiet period is over."""
     NEVER = "never"
-    """By a reboot only."""
+    """Only after a reboot of the node or the command `mark-healthy`."""
 
 
 class Recovery(msgspec.Struct, frozen=True):
-    """How recovery is proven."""
+    """What a device needs to become healthy again."""
 
     mode: RecoveryMode = RecoveryMode.PROOF
     quiet_period: float = 30.0
-    """Seconds without a fatal event after the proof, doubled at each relapse."""
+    """Seconds without a fatal event after the proof; doubled at each relapse."""
     probes: int = 3
-    """Proofs in a row."""
+    """Number of passed health checks in a row."""
 
 
 class XidPolicy(msgspec.Struct, frozen=True):
-    """The verdict on every Xid there can be; untold, each is fatal."""
+    """Which Xids are fatal; by default all."""
 
     others_fatal: bool = True
-    """Whether the Xids are fatal that are no exceptions."""
+    """Whether Xids that are not in *exceptions* are fatal."""
     exceptions: frozenset[int] = frozenset()
 
     def is_fatal(self, xid: int) -> bool:
@@ -39,51 +39,51 @@ class XidPolicy(msgspec.Struct, frozen=True):
 
 
 class CdiSettings(msgspec.Struct, frozen=True):
-    """How the Container Device Interface specifications are generated."""
+    """How to generate the CDI (Container Device Interface) specifications."""
 
     spec_folder: str
     vendor: str
     """The part of the CDI kind before the slash."""
     device_class: str
-    """The part behind it."""
+    """The part of the CDI kind after the slash."""
     device_names: str
-    """`uuid` or `index`."""
+    """How devices are named: `uuid` or `index`."""
     hook_path: str
-    """The hook's binary on the host, as the specification names it."""
+    """Path of nvidia-cdi-hook on the host, as written to the specification."""
     driver_root: str
-    """On the host."""
+    """Root of the driver installation on the host."""
     dev_root: str
-    """On the host."""
+    """Root of the device nodes on the host."""
     container_driver_root: str
-    """Where the driver's root is mounted for us; `/` where we run beside it."""
+    """Where the driver root is mounted in this container; `/`: this process runs on the host."""
     feature_flags: tuple[str, ...] = ()
     disabled_hooks: tuple[str, ...] = ()
     modes: tuple[str, ...] = ()
-    """Further specifications: any of gdrcopy, gds, mofed, imex."""
+    """Additional specifications: any of gdrcopy, gds, mofed, imex."""
 
 
 class MonitorSettings(msgspec.Struct, frozen=True):
-    """What the health monitor is told at its start."""
+    """The settings of the health monitor, fixed at its start."""
 
     paths: Paths
     binding: str
-    """Module of the NVML binding: pynvml, or the simulated one."""
+    """Module of the NVML binding: `pynvml` or the simulated binding."""
     binding_argument: str
-    """Where the binding finds its driver: its mounted root, or the simulated node's folder."""
+    """Where the binding finds the driver: the driver root, or the simulated node's folder."""
     sysfs: str = "/sys"
     procfs: str = "/proc"
     dev_root: str = "/"
-    """Below which we see device nodes."""
+    """Root below which this process sees the device nodes."""
     poll_interval: float = 5.0
-    """Seconds between two looks at each GPU."""
+    """Seconds between two health checks of a GPU."""
     rescan_interval: float = 30.0
-    """Seconds between two looks for GPUs and MIG instances that came or went."""
+    """Seconds between two scans for added or removed GPUs and MIG instances."""
     hang_after: float = 15.0
-    """Seconds after which a wait for events that does not return counts as hanging."""
+    """Seconds after which an event wait that has not returned counts as hung."""
     recovery: Recovery = Recovery()
     state_folder: str = "/var/lib/gpu-sharing-plugin"
     cdi: CdiSettings | None = None
-    """None: no CDI specification is wanted."""
+    """None: write no CDI specifications."""
     xids: XidPolicy = XidPolicy()
     whole_gpus: bool = True
-    """Whether GPUs in MIG mode are handed out as a whole."""
+    """Whether GPUs in MIG mode are advertised as whole GPUs."""

@@ -1,15 +1,15 @@
-"""Where the processes meet each other and the kubelet."""
+"""The paths through which processes reach each other and the kubelet."""
 
 import msgspec
 
 
 class Paths(msgspec.Struct, frozen=True):
-    """Where processes meet: the bus's sockets and the kubelet's."""
+    """The sockets of the bus and of the kubelet, and the monitor's trace file."""
 
     health_bus: str
     trace: str
-    """Where the monitor notes which call of the driver's is running."""
+    """The file in which the monitor records its running NVML call."""
     telemetry_bus: str
     kubelet_socket: str
-    """Empty: serve, but do not register."""
+    """The kubelet's registration socket; empty: serve without registering."""
     plugin_folder: str

@@ -1,1 +1,1 @@
-"""A simulated node: GPUs, their faults and a kubelet, where there is no GPU."""
+"""A simulated node for machines without GPUs: GPUs, their faults, and a kubelet."""

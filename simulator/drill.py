@@ -1,4 +1,4 @@
-"""`drill`: put a fault into the simulated node of a running service."""
+"""`drill`: inject a fault into the simulated node of a running service."""
 
 import argparse
 from pathlib import Path
@@ -6,50 +6,52 @@ from pathlib import Path
 from simulator.live_node import LiveNode
 
 KINDS = {
-    "xid": "an Xid happens on the GPU, or on one of its MIG instances",
-    "lost": "the GPU falls off the bus",
-    "hang": "no call of the driver's on the GPU returns",
-    "ecc": "a memory error of the GPU cannot be corrected",
-    "row-remap": "a memory row of the GPU cannot be replaced",
-    "recovery-action": "the driver asks for a recovery of the GPU",
-    "recover": "the GPU that is lost or hangs answers again, which proves nothing",
-    "reset": "the GPU is reset: it answers, and the driver asks for no recovery any more",
-    "remove": "the GPU is taken out of the node",
-    "add": "the GPU is put back",
-    "mig": "the GPU, which is in MIG mode, has these instances from now on",
-    "permission-loss": "the service may not open the GPUs' device nodes any more",
-    "permission": "the service may open them again",
+    "xid": "report an Xid on a GPU, or on one of its MIG instances",
+    "lost": "make a GPU fall off the bus",
+    "hang": "make every driver call on a GPU hang",
+    "ecc": "report an uncorrectable memory error on a GPU",
+    "row-remap": "make the remapping of a memory row fail on a GPU",
+    "recovery-action": "make the driver ask for a recovery action on a GPU",
+    "recover": "make a lost or hung GPU answer again, without a reset",
+    "reset": "reset a GPU: it answers again and needs no recovery action",
+    "remove": "remove a GPU from the node",
+    "add": "put a removed GPU back",
+    "mig": "replace all MIG instances of a GPU that is in MIG mode",
+    "permission-loss": "take away the service's access to the GPU device nodes",
+    "permission": "give back the service's access to the GPU device nodes",
 }
 
 OF_THE_NODE = frozenset({"permission-loss", "permission"})
-"""Drills that concern no single GPU."""
+"""Drills that affect the whole node and take no --gpu."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what `drill` takes to its *parser*."""
+    """Add the arguments of `drill` to *parser*."""
     kinds = parser.add_subparsers(dest="kind", metavar="KIND", required=True)
     for kind, text in KINDS.items():
         drill = kinds.add_parser(kind, help=text, description=text, allow_abbrev=False)
         if kind == "xid":
-            drill.add_argument("code", metavar="CODE", type=int, help="the Xid, such as 79")
+            drill.add_argument("code", metavar="CODE", type=int, help="Xid code, such as 79")
             drill.add_argument(
-                "--mig", type=int, metavar="N", help="the GPU's MIG instance, from 0"
+                "--mig", type=int, metavar="N", help="index of the MIG instance, from 0"
             )
         if kind == "recovery-action":
-            drill.add_argument("code", metavar="ACTION", type=int, help="NVML's number, 0 for none")
+            drill.add_argument("code", metavar="ACTION", type=int, help="NVML number; 0: none")
         if kind == "mig":
-            drill.add_argument("profiles", metavar="PROFILE", nargs="*", help="such as 1g.10gb")
+            drill.add_argument(
+                "profiles", metavar="PROFILE", nargs="*", help="such as 1g.10gb; none: remove all"
+            )
         if kind not in OF_THE_NODE:
             drill.add_argument(
-                "--gpu", type=int, required=True, metavar="N", help="place in the node file, from 0"
+                "--gpu", type=int, required=True, metavar="N", help="index in the node file, from 0"
             )
         drill.add_argument(
-            "--runtime-dir", default="/run/gpu-sharing-plugin", help="of the service"
+            "--runtime-dir", default="/run/gpu-sharing-plugin", help="runtime folder of the service"
         )
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Change the node; once this returns the fault is there. NodeError if it makes no sense."""
+    """Inject the fault; it is in place on return. Raise NodeError if the node cannot have it."""
     node = LiveNode(Path(arguments.runtime_dir))
     plain = {
         "lost": node.lose,

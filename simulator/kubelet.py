@@ -1,7 +1,7 @@
-"""A stand-in kubelet: a real server of the registration API that treats plugins as one does.
+"""A stand-in kubelet: serves the registration API and treats plugins as a kubelet does.
 
-It empties its folder at start, takes plugins in with the habits of a version (habits.py), lets a
-second registration replace the first, and admits pods by GetPreferredAllocation and Allocate.
+It empties its folder at start, registers plugins as a given kubelet version does, lets a second
+registration replace the first, and admits pods through GetPreferredAllocation and Allocate.
 """
 
 import asyncio
@@ -28,16 +28,16 @@ from proto.deviceplugin_pb2_grpc import (
 )
 
 DIAL = 10.0
-"""Seconds for which the kubelet tries to reach a plugin that registers."""
+"""Seconds that the kubelet waits for the connection to a registering plugin."""
 
 
 class AdmissionError(Exception):
-    """A pod that the kubelet would reject."""
+    """The kubelet would reject the pod."""
 
 
 @dataclass(slots=True)
 class RegisteredResource:
-    """A registered resource, as the kubelet keeps it."""
+    """A registered resource in the kubelet's memory."""
 
     name: str
     endpoint: str
@@ -45,32 +45,32 @@ class RegisteredResource:
     channel: grpc.aio.Channel
     options: api.DevicePluginOptions
     devices: dict[str, str] = field(default_factory=dict)
-    """Health by id; what the newest list says."""
+    """Health by device ID, from the newest list."""
     numa: dict[str, tuple[int, ...]] = field(default_factory=dict)
     lists: int = 0
-    """Lists received in this registration."""
+    """Device lists received since this registration."""
     connected: bool = True
-    """The plugin's stream is open; without it no device is handed out."""
+    """Whether the plugin's stream is open; without it no device is allocated."""
     watch: asyncio.Task[None] | None = None
 
     def healthy(self) -> list[str]:
-        """Return the ids that may be handed out."""
+        """Return the IDs of the allocatable devices."""
         return [i for i, health in self.devices.items() if health == "Healthy" and self.connected]
 
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """What a pod got."""
+    """What an admitted pod got."""
 
     resource: str
     ids: tuple[str, ...]
     envs: Mapping[str, str]
     cdi: tuple[str, ...] = ()
-    """CDI names, where the kubelet's version knows them."""
+    """CDI names, if the kubelet version reads them."""
 
 
 class Kubelet(RegistrationServicer):
-    """The registration server and what has registered with it."""
+    """The registration server and the registered resources."""
 
     def __init__(self, folder: Path, seed: int = 0, habits: Habits = NEWEST) -> None:
         self.socket = folder / "kubelet.sock"
@@ -84,7 +84,7 @@ class Kubelet(RegistrationServicer):
         self._held: dict[str, Admitted] = {}
         self._dialling: set[asyncio.Task[None]] = set()
         self._replaced: set[asyncio.Task[None]] = set()
-        """The streams of earlier registrations, which stay open until the plugin ends them."""
+        """Streams of earlier registrations; they stay open until the plugin ends them."""
         self._random = random.Random(seed)  # noqa: S311 - the order of ids, not a secret
 
     async def start(self) -> None:
@@ -101,7 +101,7 @@ class Kubelet(RegistrationServicer):
         await self._server.start()
 
     async def stop(self) -> None:
-        """Stop listening and hang up on all plugins; what pods hold is remembered."""
+        """Stop listening and disconnect all plugins; allocations of pods are kept."""
         for task in (*self._dialling, *self._replaced):
             task.cancel()
         await asyncio.gather(*self._dialling, *self._replaced, return_exceptions=True)
@@ -113,7 +113,7 @@ class Kubelet(RegistrationServicer):
             self._server = None
 
     async def Register(self, request: api.RegisterRequest, context: object) -> api.Empty:
-        """Take a plugin in, once it is reached on its own socket, or before that."""
+        """Register a plugin; habits decide whether to answer before or after dialling it."""
         connecting = asyncio.create_task(self._connect(request))
         if self.habits.answers_first:
             self._dialling.add(connecting)
@@ -123,7 +123,7 @@ class Kubelet(RegistrationServicer):
         return api.Empty()
 
     def _dialled(self, task: asyncio.Task[None]) -> None:
-        """Forget a plugin that was dialled; nobody hears of it if that failed, as in 1.20."""
+        """Drop a finished dial; like kubelet 1.20, ignore its failure silently."""
         self._dialling.discard(task)
         if not task.cancelled():
             task.exception()
@@ -146,7 +146,7 @@ class Kubelet(RegistrationServicer):
         resource.watch = asyncio.create_task(self._watch(resource))
 
     async def _watch(self, resource: RegisteredResource) -> None:
-        """Take in the plugin's lists until its stream ends, or our own channel is closed."""
+        """Receive the plugin's lists until the stream ends or our channel is closed."""
         try:
             with contextlib.suppress(grpc.aio.AioRpcError):
                 await self._take_lists(resource)
@@ -184,17 +184,17 @@ class Kubelet(RegistrationServicer):
             await self._changed.wait()
 
     def healthy(self, resource: str) -> int:
-        """Return how many devices of *resource* may be handed out."""
+        """Return the number of allocatable devices of *resource*."""
         known = self.resources.get(resource)
         return len(known.healthy()) if known else 0
 
     async def admit(self, pod: str, name: str, count: int) -> Admitted:
-        """Give *count* devices to a pod; AdmissionError where the kubelet would reject it."""
+        """Allocate *count* devices to a pod; AdmissionError if the kubelet would reject the pod."""
         resource = self.resources.get(name)
-        held = {i for one in self._held.values() if one.resource == name for i in one.ids}
+        held = {i for pod in self._held.values() if pod.resource == name for i in pod.ids}
         free = [i for i in (resource.healthy() if resource else []) if i not in held]
         if resource is None or len(free) < count:
-            raise AdmissionError(f"Insufficient {name}: asked {count}, free {len(free)}")
+            raise AdmissionError(f"Insufficient {name}: requested {count}, free {len(free)}")
         self._random.shuffle(free)
         try:
             preferred = await self._preferred(resource, free, count)
@@ -207,7 +207,7 @@ class Kubelet(RegistrationServicer):
         except grpc.aio.AioRpcError as error:
             raise AdmissionError(f"UnexpectedAdmissionError: {error.details()}") from error
         answer = response.container_responses[0]
-        cdi = tuple(one.name for one in answer.cdi_devices) if self.habits.reads_cdi else ()
+        cdi = tuple(device.name for device in answer.cdi_devices) if self.habits.reads_cdi else ()
         self._held[pod] = Admitted(name, tuple(sorted(ids)), dict(answer.envs), cdi)
         return self._held[pod]
 
@@ -225,11 +225,11 @@ class Kubelet(RegistrationServicer):
         return [i for i in response.container_responses[0].deviceIDs if i in free]
 
     def holders(self) -> dict[str, tuple[str, tuple[str, ...]]]:
-        """Return the resource and the ids that each pod holds."""
-        return {pod: (one.resource, one.ids) for pod, one in self._held.items()}
+        """Return the resource and the device IDs that each pod holds."""
+        return {pod: (got.resource, got.ids) for pod, got in self._held.items()}
 
     def delete(self, pod: str) -> None:
-        """Let a pod's devices be free again."""
+        """Delete a pod and free its devices."""
         del self._held[pod]
 
 

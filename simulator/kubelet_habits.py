@@ -1,6 +1,6 @@
-"""How kubelets differ in the way they treat device plugins, from 1.20 until today.
+"""How kubelet versions since 1.20 differ in their treatment of device plugins.
 
-Read in the kubelet's sources, pkg/kubelet/cm/devicemanager, of the versions named.
+Source: the kubelet's code in pkg/kubelet/cm/devicemanager of the named versions.
 """
 
 from dataclasses import dataclass
@@ -8,22 +8,22 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Habits:
-    """What one version does."""
+    """The behaviour of one kubelet version."""
 
     answers_first: bool
-    """Answers a registration, and only then dials the plugin; if that fails nobody is told."""
+    """Answers a registration before it dials the plugin; the plugin never hears of a failure."""
 
     asks_options: bool
-    """Calls GetDevicePluginOptions before it answers, and goes by that, not by the request."""
+    """Uses the options from GetDevicePluginOptions, not those in the registration request."""
 
     knows_by_name: bool
-    """When a stream ends, whichever plugin has the resource's name by then is disconnected."""
+    """When a stream ends, disconnects the plugin that now has its resource, even a newer one."""
 
     removes_files: bool
-    """Removes plain files from its folder at the start as well, not only sockets."""
+    """Removes regular files from its folder at start, not only sockets."""
 
     reads_cdi: bool
-    """Knows the field cdi_devices of an answer to Allocate."""
+    """Reads the field cdi_devices of an Allocate response."""
 
 
 VERSIONS = {
@@ -49,10 +49,10 @@ VERSIONS = {
         reads_cdi=True,
     ),
 }
-"""No version closes the stream of an earlier registration when the resource is registered again.
+"""No version closes the stream of an earlier registration when a resource registers again.
 
-That a new plugin is disconnected when the old one's stream ends was mended in 2026
-(kubernetes/kubernetes#135437), so most nodes still do it.
+The disconnection of a new plugin at the end of the old stream was fixed in 2026
+(kubernetes/kubernetes#135437), so most nodes still have it.
 """
 
 NEWEST = VERSIONS["1.32"]

@@ -1,4 +1,4 @@
-"""The live node's file: the simulated NVML reads it, drills replace it, each time in one piece."""
+"""The file of the live node: the simulated NVML reads it, drills replace it atomically."""
 
 import fcntl
 import os
@@ -25,7 +25,7 @@ LIVE_FILE = "simulated-node.json"
 
 
 class LiveNode:
-    """The live node, for whoever reads or changes it."""
+    """Reads and changes the live node."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / LIVE_FILE
@@ -33,55 +33,60 @@ class LiveNode:
         self.procfs = folder / "procfs"
 
     def start(self, node: SimulatedNode) -> None:
-        """Set the node up; one that was here before keeps its faults."""
+        """Create the live node; an existing one with the same node file keeps its faults."""
         self._change(lambda live: live if live and live.node == node else Live(node))
 
     def read(self) -> Live:
-        """Return the node as it is now; NodeError if there is none."""
+        """Return the present state of the node; NodeError if there is no node."""
         try:
             return msgspec.json.decode(self.path.read_bytes(), type=Live)
         except OSError as error:
-            raise NodeError(f'cannot find a simulated node at "{self.path.parent}"') from error
+            raise NodeError(
+                f'cannot find a simulated node in "{self.path.parent}": '
+                "set --runtime-dir to that of the running service"
+            ) from error
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise NodeError(
-                f'cannot read the simulated node in "{self.path}": remove it, or use another folder'
+                f'cannot read the simulated node in "{self.path}": '
+                "delete the file, or use another folder"
             ) from error
 
     def xid(self, place: int, code: int, mig: int | None = None) -> None:
-        """Let an Xid happen on a GPU, or on the MIG instance at the place *mig* of it."""
+        """Report an Xid on a GPU, or on its MIG instance with index *mig*."""
 
         def happen(live: Live, gpu: SimulatedGpu) -> Live:
             if mig is not None and not 0 <= mig < len(gpu.mig or ()):
-                raise NodeError(f"cannot find MIG instance {mig} on GPU {place}")
+                has = f"it has {len(gpu.mig or ())} instances"
+                raise NodeError(f"cannot find MIG instance {mig} on GPU {place}: {has}")
             after = live if code in APPLICATIONS else _asking(live, gpu, RESET)
             return after.then(gpu, code, mig)
 
         self._change_gpu(place, happen)
 
     def lose(self, place: int) -> None:
-        """Let a GPU fall off the bus."""
+        """Make a GPU fall off the bus."""
         self._change_gpu(place, lambda v, g: replace(_asking(v, g, RESET), lost=v.lost | {g.uuid}))
 
     def hang(self, place: int) -> None:
-        """Let no call on a GPU return."""
+        """Make every call on a GPU hang."""
         self._change_gpu(place, lambda v, g: replace(v, hung=v.hung | {g.uuid}))
 
     def recover(self, place: int) -> None:
-        """Let a GPU that is lost, or on which calls hang, answer again."""
+        """Make a lost or hung GPU answer again."""
         self._change_gpu(
             place, lambda v, g: replace(v, lost=v.lost - {g.uuid}, hung=v.hung - {g.uuid})
         )
 
     def ask_for(self, place: int, action: int) -> None:
-        """Let the driver ask for a recovery action, by NVML's number."""
+        """Make the driver ask for a recovery action, given as NVML's number."""
         self._change_gpu(place, lambda v, g: _asking(v, g, action))
 
     def fail_row(self, place: int) -> None:
-        """Let a memory row fail for good."""
+        """Make the remapping of a memory row fail, until a reset."""
         self._change_gpu(place, lambda v, g: replace(v, rows=v.rows | {g.uuid}))
 
     def fail_memory(self, place: int) -> None:
-        """Let a memory error happen that cannot be corrected."""
+        """Report an uncorrectable memory error."""
 
         def happen(live: Live, gpu: SimulatedGpu) -> Live:
             errors = {**live.errors, gpu.uuid: live.errors.get(gpu.uuid, 0) + 1}
@@ -90,7 +95,7 @@ class LiveNode:
         self._change_gpu(place, happen)
 
     def reset(self, place: int) -> None:
-        """Reset a GPU: it answers, nothing is wrong with it any more and no recovery is due."""
+        """Reset a GPU: it answers, has no fault, and needs no recovery action."""
 
         def start_anew(live: Live, gpu: SimulatedGpu) -> Live:
             gone = {gpu.uuid}
@@ -99,37 +104,39 @@ class LiveNode:
                 lost=live.lost - gone,
                 hung=live.hung - gone,
                 rows=live.rows - gone,
-                actions={uuid: one for uuid, one in live.actions.items() if uuid not in gone},
-                errors={uuid: one for uuid, one in live.errors.items() if uuid not in gone},
+                actions={uuid: action for uuid, action in live.actions.items() if uuid not in gone},
+                errors={uuid: count for uuid, count in live.errors.items() if uuid not in gone},
                 resets={**live.resets, gpu.uuid: live.resets.get(gpu.uuid, 0) + 1},
             )
 
         self._change_gpu(place, start_anew)
 
     def remove(self, place: int) -> None:
-        """Take a GPU out of the node."""
+        """Remove a GPU from the node."""
         self._change_gpu(place, lambda v, g: replace(v, removed=v.removed | {g.uuid}))
 
     def add(self, place: int) -> None:
-        """Put a GPU back that was taken out."""
+        """Put a removed GPU back."""
         self._change_gpu(place, lambda v, g: replace(v, removed=v.removed - {g.uuid}))
 
     def partition(self, place: int, profiles: tuple[str, ...]) -> None:
-        """Let a GPU in MIG mode have instances of these *profiles*, and no others."""
+        """Replace all instances of a GPU in MIG mode by instances of *profiles*."""
         for profile in profiles:
             if not PROFILE.fullmatch(profile):
-                raise NodeError(f'cannot make a MIG instance "{profile}": write one like 1g.10gb')
+                raise NodeError(
+                    f'cannot create MIG instance "{profile}": write a profile such as 1g.10gb'
+                )
 
         def change(live: Live, gpu: SimulatedGpu) -> Live:
             if gpu.mig is None:
-                raise NodeError(f"cannot make MIG instances on GPU {place}: MIG mode is off")
+                raise NodeError(f"cannot create MIG instances on GPU {place}: MIG mode is off")
             return replace(live, layouts={**live.layouts, gpu.uuid: profiles}).then(gpu)
 
         self._change_gpu(place, change)
 
     def deny(self, *, denied: bool) -> None:
-        """Take the access to the device nodes away from the service, or give it back."""
-        self.read()  # a clear error where there is no node
+        """Take the service's access to the device nodes away, or give it back."""
+        self.read()  # raises a clear error if there is no node
         self._change(lambda live: replace(_there(live), denied=denied))
 
     def _change_gpu(self, place: int, change: Callable[[Live, SimulatedGpu], Live]) -> None:
@@ -139,27 +146,27 @@ class LiveNode:
                 raise NodeError(f"cannot find GPU {place}: the simulated node has {len(gpus)} GPUs")
             return change(live, gpus[place])
 
-        self.read()  # a clear error where there is no node
+        self.read()  # raises a clear error if there is no node
         self._change(apply)
 
     def _change(self, change: Callable[[Live | None], Live]) -> None:
-        """Replace the live node atomically, one change after the other."""
+        """Replace the live node atomically; a lock makes changes wait for each other."""
         with self.path.with_suffix(".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             before = self.read() if self.path.exists() else None
             after = change(before)
             if after is before:
-                return  # a reload on a disk that is full has nothing to write
-            # First what the kernel shows, so that whoever reads the node finds it in step.
+                return  # so that a reload also works on a full disk
+            # First the sysfs and procfs files, so that a reader of the new node finds them.
             self._show(after)
             new = self.path.with_suffix(".new")
             new.write_bytes(msgspec.json.encode(after))
-            # The kernel's own times are so coarse that two changes in a row could look like one.
+            # The kernel's timestamps are coarse: two changes in a row could get the same one.
             os.utime(new, ns=(time.time_ns(),) * 2)
             new.replace(self.path)
 
     def _show(self, live: Live) -> None:
-        """Have the kernel's files say what is there."""
+        """Write the simulated sysfs and procfs files."""
         for gpu in live.gpus:
             device = self.sysfs / "bus/pci/devices" / gpu.pci_bus_id
             bound = self.sysfs / "bus/pci/drivers/nvidia" / gpu.pci_bus_id
@@ -182,5 +189,5 @@ def _asking(live: Live, gpu: SimulatedGpu, action: int) -> Live:
 
 def _there(live: Live | None) -> Live:
     if live is None:
-        raise NodeError("cannot find the simulated node: it was taken away just now")
+        raise NodeError("cannot find the simulated node: its file was deleted during this command")
     return live

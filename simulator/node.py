@@ -1,7 +1,7 @@
 """The simulated node: the file that users write, and the live node that drills change.
 
-The live node is one JSON file in the runtime folder, so that a fault outlives the processes that it
-troubles, as one in hardware does.
+The live node is one JSON file in the runtime folder, so that a fault outlives the processes of the
+service, as a hardware fault does.
 """
 
 import itertools
@@ -21,20 +21,20 @@ PROFILE = re.compile(r"(?:(\d)c\.)?(\d)g\.(\d+)gb(?:[+-][a-z]+(?:\.[a-z]+)*)*")
 """A MIG profile as NVML names it, such as 1g.10gb, 1g.10gb+me and 1c.3g.40gb."""
 
 FIRST_GI = 7
-"""GI of the instance at place 0; the driver, too, numbers small instances from here."""
+"""GI of the instance at place 0; real drivers number small instances from 7 too."""
 
 RESET = 1
-"""NVML's recovery action for a GPU that has to be reset."""
+"""NVML's recovery action "reset the GPU"."""
 
 APPLICATIONS = frozenset({8, 11, 13, 31, 32, 43, 44, 45, 63, 68, 69, 92, 94})
-"""Xids after which a driver asks for no recovery of the GPU."""
+"""Xids after which a driver does not ask for a recovery action."""
 
 EVENTS_KEPT = 256
-"""Events that a monitor which was away for a moment still finds; a driver keeps no more."""
+"""Events kept for a monitor that does not wait at the moment; a driver keeps no more."""
 
 
 class NodeError(Exception):
-    """A node, or a change to it, that makes no sense; the message is one line."""
+    """The node or a change to it is invalid; the message is one line."""
 
 
 class SimulatedGpu(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
@@ -47,10 +47,10 @@ class SimulatedGpu(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_f
     numa_node: int | None = None
     compute_capability: str = "9.0"
     mig: tuple[str, ...] | None = None
-    """Profiles of its instances; None: MIG mode is off."""
+    """MIG profiles of its instances; None: MIG mode is off."""
     events: bool = True
     recovery_action: bool = True
-    """False: the driver is too old to tell which recovery is due."""
+    """False: the driver is too old to report recovery actions."""
 
     def mig_uuid(self, place: int) -> str:
         """Return the UUID of the MIG instance at *place*."""
@@ -73,7 +73,7 @@ class SimulatedNode(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_
     links: tuple[SimulatedLink, ...] = ()
 
     def peers(self) -> dict[str, list[tuple[SimulatedGpu, SimulatedLink]]]:
-        """Return the GPUs to which each one is connected, by UUID."""
+        """Return the connected GPUs of each GPU, by UUID."""
         found: dict[str, list[tuple[SimulatedGpu, SimulatedLink]]] = {
             gpu.uuid: [] for gpu in self.gpus
         }
@@ -85,47 +85,47 @@ class SimulatedNode(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_
 
 
 class Event(msgspec.Struct, frozen=True):
-    """An event of the driver's that happened on the live node."""
+    """A driver event on the live node."""
 
     number: int
     """Counts the node's events, from 1."""
     gpu: str
     xid: int | None = None
-    """None: its MIG instances are others than before."""
+    """None: the MIG instances of the GPU changed."""
     mig: int | None = None
-    """The place of the instance that an Xid names, if it names one."""
+    """The place of the MIG instance that the Xid names; None: the whole GPU."""
 
 
 class Live(msgspec.Struct, frozen=True):
-    """The live node: what is there, what is wrong with it, what happened lately."""
+    """The live node: its GPUs, their faults, and the latest events."""
 
     node: SimulatedNode
     layouts: dict[str, tuple[str, ...]] = {}
-    """Profiles of the MIG instances of GPUs that were parted anew, by UUID."""
+    """MIG profiles of GPUs whose instances a drill replaced, by UUID."""
     removed: frozenset[str] = frozenset()
     lost: frozenset[str] = frozenset()
     actions: dict[str, int] = {}
-    """The recovery actions that the driver asks for, by UUID; 0 is none."""
+    """The recovery actions that the driver asks for, by UUID; 0: none."""
     hung: frozenset[str] = frozenset()
-    """GPUs on which no call returns."""
+    """GPUs on which every call hangs."""
     rows: frozenset[str] = frozenset()
-    """GPUs with a memory row that could not be replaced."""
+    """GPUs with a memory row whose remapping failed."""
     errors: dict[str, int] = {}
-    """Uncorrected memory errors since the last reset, by UUID."""
+    """Uncorrectable memory errors since the last reset, by UUID."""
     resets: dict[str, int] = {}
-    """How often each GPU was reset, by UUID."""
+    """Number of resets of each GPU, by UUID."""
     denied: bool = False
-    """Whether this service may not open the GPUs' device nodes."""
+    """Whether the service has no access to the GPU device nodes."""
     happened: int = 0
     events: tuple[Event, ...] = ()
 
     @property
     def gpus(self) -> tuple[SimulatedGpu, ...]:
-        """The node's GPUs, also those that were taken out, with the MIG instances they have now."""
+        """All GPUs of the node, removed ones too, with their present MIG instances."""
         return tuple(replace(g, mig=self.layouts.get(g.uuid, g.mig)) for g in self.node.gpus)
 
     def then(self, gpu: SimulatedGpu, xid: int | None = None, mig: int | None = None) -> "Live":
-        """Return this after an event."""
+        """Return this node after one more event."""
         number = self.happened + 1
         events = (*self.events, Event(number, gpu.uuid, xid, mig))[-EVENTS_KEPT:]
         return replace(self, happened=number, events=events)
@@ -142,7 +142,7 @@ def default_node() -> SimulatedNode:
 
 
 def complete(node: SimulatedNode) -> SimulatedNode:
-    """Return *node* with the defaults of each GPU's place; NodeError if it makes no sense."""
+    """Return *node* with default UUIDs and PCI bus IDs filled in; NodeError if it is invalid."""
     gpus = tuple(_complete(place, gpu) for place, gpu in enumerate(node.gpus))
     for key, values in (
         ("uuid", [g.uuid for g in gpus]),
@@ -150,10 +150,12 @@ def complete(node: SimulatedNode) -> SimulatedNode:
     ):
         twice = [value for value, count in Counter(values).items() if count > 1]
         if twice:
-            raise NodeError(f'two GPUs have the {key} "{twice[0]}"')
+            raise NodeError(f'two GPUs have the same {key} "{twice[0]}"')
     for link in node.links:
         if link.between[0] == link.between[1] or not all(0 <= n < len(gpus) for n in link.between):
-            raise NodeError(f"links: between {list(link.between)} does not name two of the gpus")
+            raise NodeError(
+                f"links: between {list(link.between)} must name two different GPUs by index, from 0"
+            )
     return replace(node, gpus=gpus)
 
 
@@ -162,19 +164,19 @@ def _complete(place: int, gpu: SimulatedGpu) -> SimulatedGpu:
     bus = (gpu.pci_bus_id or f"0000:{place + 1:02x}:00.0").lower()
     if not UUID.fullmatch(uuid):
         raise NodeError(
-            f'gpus[{place}]: uuid "{uuid}" is not like GPU-00000000-0000-0000-0000-000000000000'
+            f'gpus[{place}]: uuid "{uuid}" must look like GPU-00000000-0000-0000-0000-000000000000'
         )
     if not PCI_BUS_ID.fullmatch(bus):
-        raise NodeError(f'gpus[{place}]: pciBusId "{bus}" is not like 0000:07:00.0')
+        raise NodeError(f'gpus[{place}]: pciBusId "{bus}" must look like 0000:07:00.0')
     if gpu.memory_mib < 1:
-        raise NodeError(f"gpus[{place}]: memoryMiB {gpu.memory_mib} is not positive")
+        raise NodeError(f"gpus[{place}]: memoryMiB {gpu.memory_mib} must be at least 1")
     if not re.fullmatch(r"\d+\.\d+", gpu.compute_capability):
         raise NodeError(
-            f'gpus[{place}]: computeCapability "{gpu.compute_capability}" is not like 9.0'
+            f'gpus[{place}]: computeCapability "{gpu.compute_capability}" must look like 9.0'
         )
     for profile in gpu.mig or ():
         if not PROFILE.fullmatch(profile):
-            raise NodeError(f'gpus[{place}]: mig "{profile}" is not like 1g.10gb')
+            raise NodeError(f'gpus[{place}]: mig "{profile}" must look like 1g.10gb')
     return replace(gpu, uuid=uuid, pci_bus_id=bus)
 
 

@@ -1,7 +1,7 @@
 """The simulated NVML: the functions, handles and exceptions of nvidia-ml-py that the monitor uses.
 
-It answers from the live node's file. As with the real library, the GPUs are those that were there
-when it was initialised, and one that is taken out or lost afterwards answers GPU_IS_LOST.
+It answers from the file of the live node. Like the real library, it shows the GPUs of the time when
+it was initialised; a GPU that is removed or lost afterwards answers GPU_IS_LOST.
 """
 
 import time
@@ -40,33 +40,33 @@ MIG_PLACES = 7
 XID_EVENT, MIG_EVENT = 0x8, 0x100
 RECOVERY_ACTION = 230
 MILLIJOULES = 1_000_000_000
-"""Energy that a GPU has used before its reset, to be told from one that was just reset."""
+"""Energy of a GPU before its first reset; each reset lowers it, as on a real GPU."""
 ANY_INSTANCE = 0xFFFFFFFF
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """The live node at one time."""
+    """The live node at one moment."""
 
     version: tuple[int, int]
     live: Live
     gpus: tuple[SimulatedGpu, ...]
     peers: dict[str, list[tuple[SimulatedGpu, SimulatedLink]]]
-    """The GPUs to which the node file connects each one, by UUID."""
+    """The connected GPUs of each GPU in the node file, by UUID."""
 
 
 class EventSet:
-    """Registered GPUs, and the last of the node's Xids that a wait has passed."""
+    """The registered GPUs, and the number of the last event that a wait has returned."""
 
     def __init__(self, seen: int, folder: Path) -> None:
         self.registered: set[str] = set()
         self.seen = seen
-        # Kept from wait to wait: closing one may take 20 ms, for which the next Xid would wait.
+        # Kept between waits: closing it may take 20 ms and would delay the next Xid.
         self.notice = _notice(folder)
 
 
 def _notice(folder: Path) -> INotify:
-    """Return what can be read when a file in *folder* was replaced."""
+    """Return an inotify descriptor that is readable after a file in *folder* was replaced."""
     notice = INotify()
     notice.add_watch(folder, flags.MOVED_TO)
     return notice
@@ -78,7 +78,7 @@ def load(folder: str) -> "Binding":
 
 
 class Binding:
-    """Stands where the module pynvml stands."""
+    """Replaces the module pynvml."""
 
     NVMLError = NVMLError
 
@@ -88,7 +88,7 @@ class Binding:
         self._gpus: list[str] = []
 
     def _seen(self) -> Seen:
-        """Return the node as it is now; several threads ask, and none may get what another kept."""
+        """Return the present node; safe for several threads, as each uses its local copy."""
         version, seen = self._version(), self._newest
         if seen is None or version != seen.version:
             live = self._store.read()
@@ -152,7 +152,7 @@ class Binding:
 
     def nvmlDeviceGetMinorNumber(self, handle: GpuHandle) -> int:
         gpu = self._physical(handle)
-        return [one.uuid for one in self._seen().gpus].index(gpu.uuid)
+        return [known.uuid for known in self._seen().gpus].index(gpu.uuid)
 
     def nvmlDeviceGetPciInfo(self, handle: GpuHandle) -> SimpleNamespace:
         return SimpleNamespace(busId=f"0000{self._physical(handle).pci_bus_id}".upper())
@@ -203,7 +203,7 @@ class Binding:
         return LEVELS[next(paths, LinkLevel.SYS)]
 
     def _nvlinks(self, handle: GpuHandle) -> list[SimulatedGpu | None]:
-        """Return the peer of each active NVLink; None for a switch, as between many GPUs."""
+        """Return the peer of each active NVLink; None: the peer is a switch."""
         links = self._seen().peers[self._physical(handle).uuid]
         peers = [(peer, link.nvlinks) for peer, link in links]
         direct = [peer for peer, count in peers for _ in range(count)]
@@ -236,14 +236,14 @@ class Binding:
         known = {RECOVERY_ACTION: SimpleNamespace(nvmlReturn=0, value=action)}
         if not gpu.recovery_action:
             known = {}
-        return [known.get(one, SimpleNamespace(nvmlReturn=NOT_SUPPORTED)) for one in fields]
+        return [known.get(field, SimpleNamespace(nvmlReturn=NOT_SUPPORTED)) for field in fields]
 
     def nvmlDeviceGetRemappedRows(self, handle: GpuHandle) -> tuple[int, int, int, int]:
         failed = int(self._physical(handle).uuid in self._live().rows)
         return 0, failed, 0, failed
 
     def nvmlDeviceGetTotalEccErrors(self, handle: GpuHandle, kind: int, counter: int) -> int:
-        del kind, counter  # there are none but uncorrected ones since the last reset
+        del kind, counter  # only uncorrected errors since the last reset are simulated
         return self._live().errors.get(self._physical(handle).uuid, 0)
 
     def nvmlDeviceGetTotalEnergyConsumption(self, handle: GpuHandle) -> int:
@@ -268,8 +268,8 @@ class Binding:
         return event
 
     def _wait_for_change(self, notice: INotify, seen: Seen, milliseconds: float | None) -> None:
-        """Wait for word that the live node is another than the one *seen*, at most so long."""
-        if self._version() == seen.version:  # else it has changed, perhaps before the watch
+        """Wait until the live node differs from *seen*, for at most *milliseconds*."""
+        if self._version() == seen.version:  # else it changed, perhaps before the watch
             notice.read(timeout=milliseconds)
 
     def _version(self) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""What the simulated NVML deals in: its error codes and its handles."""
+"""The error codes and handles of the simulated NVML."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ TEXTS = {
 
 
 class NVMLError(Exception):
-    """What the binding raises; `value` is the code."""
+    """The exception of the binding; `value` is the NVML error code."""
 
     def __init__(self, value: int) -> None:
         super().__init__(TEXTS[value])
@@ -30,7 +30,7 @@ class GpuHandle:
 
 @dataclass(frozen=True, slots=True)
 class MigHandle:
-    """A MIG instance, by its place on its GPU."""
+    """A MIG instance, by the UUID of its GPU and its place on the GPU."""
 
     uuid: str
     place: int

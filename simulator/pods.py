@@ -1,4 +1,4 @@
-"""The stand-in kubelet's pod resources API: which pod holds what."""
+"""The stand-in kubelet's pod resources API: which pod holds which devices."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,11 +12,11 @@ NAMESPACE = "simulated"
 CONTAINER = "main"
 
 Holders = Mapping[str, tuple[str, tuple[str, ...]]]
-"""By pod: the resource and the ids that it holds."""
+"""The resource and the device IDs that each pod holds, by pod."""
 
 
 class PodLister(PodResourcesListerServicer):
-    """Answers List; the calls that came later to the API are not there, as in an old kubelet."""
+    """Answers List; like an old kubelet, it does not implement the newer calls."""
 
     def __init__(self, holders: Callable[[], Holders]) -> None:
         self._holders = holders
@@ -24,7 +24,7 @@ class PodLister(PodResourcesListerServicer):
     async def List(
         self, request: api.ListPodResourcesRequest, context: object
     ) -> api.ListPodResourcesResponse:
-        """Tell of every pod that holds something."""
+        """Return every pod that holds devices."""
         return api.ListPodResourcesResponse(
             pod_resources=(
                 api.PodResources(
@@ -41,7 +41,7 @@ class PodLister(PodResourcesListerServicer):
         request: api.AllocatableResourcesRequest,
         context: "grpc.aio.ServicerContext[Any, Any]",
     ) -> api.AllocatableResourcesResponse:
-        """Refuse."""
+        """Answer that the method is not implemented."""
         await context.abort(grpc.StatusCode.UNIMPLEMENTED, "unknown method")
 
     async def Get(
@@ -49,7 +49,7 @@ class PodLister(PodResourcesListerServicer):
         request: api.GetPodResourcesRequest,
         context: "grpc.aio.ServicerContext[Any, Any]",
     ) -> api.GetPodResourcesResponse:
-        """Refuse."""
+        """Answer that the method is not implemented."""
         await context.abort(grpc.StatusCode.UNIMPLEMENTED, "unknown method")
 
 

@@ -1,7 +1,7 @@
-"""`simulate`: the whole service on a simulated node with a stand-in kubelet, to look at and to try.
+"""`simulate`: run the whole service on a simulated node with a stand-in kubelet, to try it out.
 
-The service runs as it always does, in processes of its own; this process is the kubelet, the pods
-and the onlooker.
+The service runs in its own processes, as always; this process plays the kubelet and the pods, and
+prints what happens.
 """
 
 import asyncio
@@ -18,22 +18,25 @@ from proto.host import die_with
 from simulator.kubelet import AdmissionError, Kubelet
 
 READY_WITHIN = 30.0
-"""Seconds until every resource should have listed its devices."""
+"""Seconds to wait for the first resource to register."""
+
+IDS = 8
+"""The most device IDs in a line: a shared node has hundreds."""
 
 SETTLED = 0.3
-"""Seconds without a further resource after which the node counts as fully registered."""
+"""Seconds without a new resource after which all resources count as registered."""
 
 
 @dataclass(frozen=True, slots=True)
 class Simulation:
-    """What to run, and where."""
+    """The command to run, and its folders."""
 
     command: Sequence[str]
-    """The service, without the options that name the folders."""
+    """The command line of the service, without the options for folders."""
     folder: Path
-    """Holds the runtime folder and the kubelet's."""
+    """The runtime folder of the service; also contains the kubelet's plugin folder."""
     duration: float | None
-    """Seconds until the end; None: until a signal."""
+    """Seconds to run; None: until a signal."""
 
     @property
     def plugins(self) -> Path:
@@ -42,12 +45,12 @@ class Simulation:
 
 
 def main(command: Sequence[str], folder: Path, duration: float | None) -> int:
-    """Run the service given by *command* and tell what happens; see `Simulation`."""
+    """Run the service given by *command* and print what happens; see `Simulation`."""
     return asyncio.run(simulate(Simulation(command, folder, duration)))
 
 
 async def simulate(simulation: Simulation) -> int:
-    """Start everything, admit a few pods, follow what changes, stop everything."""
+    """Start the service and the kubelet, admit a few pods, print changes, and stop both."""
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
@@ -105,15 +108,15 @@ async def _start(simulation: Simulation) -> asyncio.subprocess.Process:
         f"--device-plugin-path={simulation.plugins}",
         f"--pod-resources-socket={simulation.folder}/pod-resources.sock",
         preexec_fn=lambda: die_with(parent),
-        start_new_session=True,  # Ctrl-C is for this process, which then stops the service
+        start_new_session=True,  # Ctrl-C must reach only this process, which stops the service
     )
 
 
 async def _story(kubelet: Kubelet, folder: Path) -> None:
-    """Tell what happens at the kubelet."""
+    """Print what happens at the kubelet."""
     await kubelet.until(lambda k: bool(k.resources), READY_WITHIN)
     with contextlib.suppress(TimeoutError):
-        while True:  # one resource after the other comes
+        while True:  # resources register one after the other
             await asyncio.wait_for(kubelet.changed(), SETTLED)
     for resource in kubelet.resources.values():
         count, healthy = len(resource.devices), len(resource.healthy())
@@ -126,17 +129,17 @@ async def _story(kubelet: Kubelet, folder: Path) -> None:
     say("metrics", f"{url.read_text()}/metrics" if url.exists() else "not served yet")
     say("status", f"{url.read_text()}/" if url.exists() else "not served yet")
     say("try", f"gpu-sharing-plugin drill xid 79 --gpu 0 --runtime-dir {folder}")
-    say("following", "what changes from here on; Ctrl-C ends")
+    say("following", "printing every change from now on; press Ctrl-C to stop")
     shown = _health(kubelet)
     while True:
         await kubelet.changed()
         for name, unhealthy in (now := _health(kubelet)).items():
             if unhealthy != shown.get(name):
                 total = len(kubelet.resources[name].devices)
-                names = ", ".join(unhealthy) or "none"
                 say(
                     "changed",
-                    f"{name}: {total - len(unhealthy)} of {total} healthy; unhealthy: {names}",
+                    f"{name}: {total - len(unhealthy)} of {total} healthy; "
+                    f"unhealthy: {_some(unhealthy)}",
                 )
         shown = now
 
@@ -162,6 +165,12 @@ def _health(kubelet: Kubelet) -> dict[str, tuple[str, ...]]:
     }
 
 
+def _some(ids: Sequence[str]) -> str:
+    """Return the ids, or the first of them and how many more there are."""
+    more = f" and {len(ids) - IDS} more" if len(ids) > IDS else ""
+    return ", ".join(ids[:IDS]) + more or "none"
+
+
 def say(what: str, text: str) -> None:
-    """Print one line of the story."""
+    """Print one line: what happened, and the details."""
     print(f"{what:<10}  {text}", flush=True)  # noqa: T201 - this is the command's result

@@ -78,7 +78,7 @@ async def xid(world: World, dice: Random) -> AsyncIterator[None]:
     uuid = breaks(world, place, lambda: world.running.node.xid(place, code))
     yield
     # One that comes while nobody waits is never seen; a look shows what the driver asks for.
-    told = said(world.running.entries[seen:], "Xid", uuid=uuid)
+    told = said(world.running.entries[seen:], "the driver reported a fatal Xid", uuid=uuid)
     await mend(world, place, quiet=world.alone and told)
 
 

@@ -73,7 +73,8 @@ class Soak:
         await self._settled()
         # A look may have been faster than the Xid, which after the reset would be a relapse.
         await self._world.until(
-            lambda: said(running.entries[seen:], "Xid", uuid=uuid), "word of the Xid"
+            lambda: said(running.entries[seen:], "the driver reported a fatal Xid", uuid=uuid),
+            "word of the Xid",
         )
         node.reset(place)
         await vouch(self._world, uuid)

@@ -57,7 +57,7 @@ def test_at_most_two_are_abandoned(folder: Path) -> None:
         reader = asyncio.create_task(read(process, entries))
         try:
             for number in range(1, 4):
-                await logged(entries, "watching", number)
+                await logged(entries, "watching GPUs for Xid events", number)
                 for pid in monitors(process.pid):
                     os.kill(pid, signal.SIGSTOP)
                 await logged(entries, "killing a child", number)
@@ -66,7 +66,7 @@ def test_at_most_two_are_abandoned(folder: Path) -> None:
             assert len(stuck) == 3
             os.kill(stuck[0], signal.SIGKILL)
             await logged(entries, "ended after all", 1)
-            await logged(entries, "watching", 4)
+            await logged(entries, "watching GPUs for Xid events", 4)
         finally:
             for pid in monitors(process.pid):
                 os.kill(pid, signal.SIGKILL)

@@ -41,7 +41,7 @@ def test_operators_can_still_ask(folder: Path) -> None:
 
     async def story() -> None:
         async with service(folder, node=NODE) as running:
-            await running.logged("watching")
+            await running.logged("watching GPUs for Xid events")
             (folder / SOCKET).unlink()
             await running.logged("operators' socket was deleted and made anew")
             await asyncio.to_thread(ask, folder, Quiesce())

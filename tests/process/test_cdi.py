@@ -59,7 +59,7 @@ def test_a_specification_is_written(host: Host) -> None:
     assert host.spec()["kind"] == kinds[0]
     assert (host.specs / NAME).stat().st_mode & 0o777 == 0o644
     assert [(e["level"], e["message"], e["changed"]) for e in log] == [
-        ("info", "CDI specification", True)
+        ("info", "CDI specification is up to date", True)
     ]
     [call] = host.calls()
     assert call[:3] == ["cdi", "generate", "--mode=nvml"]
@@ -93,9 +93,9 @@ def test_the_same_specification_is_left_alone(host: Host) -> None:
     ("does", "problem"),
     [
         ("fail", 'exit code 1: failed to generate CDI spec: failed to get "GPU-1": GPU is lost'),
-        ("garbage", "cannot read what nvidia-ctk wrote as JSON"),
-        ("nothing", "there is nothing"),
-        ("other-kind", "it is not of kind k8s.device-plugin.nvidia.com/gpu"),
+        ("garbage", "cannot use the output of nvidia-ctk: it is not JSON"),
+        ("nothing", "the file is empty"),
+        ("other-kind", "its kind is not k8s.device-plugin.nvidia.com/gpu"),
     ],
 )
 def test_after_a_failure_the_old_file_stays(host: Host, does: str, problem: str) -> None:
@@ -128,7 +128,7 @@ def test_a_folder_that_others_can_change_is_not_written_to(host: Host) -> None:
     kinds, [entry] = host.write()
 
     assert (kinds, host.files()) == ([], set())
-    assert "others may write into it" in entry["error"]
+    assert "other users can write to it" in entry["error"]
 
 
 def test_the_folder_is_for_runtimes_of_all_users(host: Host) -> None:
@@ -172,7 +172,7 @@ def test_all_specifications_share_one_limit(host: Host, hung: int) -> None:
 
     assert received(hung) == b"hanging\n"
     assert "killed after 2.0 s" in log[0]["error"]
-    assert ["no time is left" in entry["error"] for entry in log[1:]] == [True, True]
+    assert ["used up the time limit" in entry["error"] for entry in log[1:]] == [True, True]
     assert len(host.calls()) == 1
 
 

@@ -35,7 +35,7 @@ async def started(
         kubelet(folder) as node,
         service(folder, *arguments, node=NODE, environment=environment) as running,
     ):
-        await running.logged("watching")
+        await running.logged("watching GPUs for Xid events")
         await node.until(lambda k: k.healthy(GPU) == 2)
         yield node, running
 

@@ -39,7 +39,7 @@ def test_the_driver_is_enumerated(folder: Path, library: Path) -> None:
 
     async def story() -> None:
         async with service(folder, environment=driven(library, folder)) as running:
-            await running.logged("watching")
+            await running.logged("watching GPUs for Xid events")
             state = await running.publishes(epoch=1)
             first, second = state.inventory.gpus
 
@@ -71,7 +71,7 @@ def test_xids_come_from_the_driver(folder: Path, library: Path) -> None:
             steering.xid(0, 79)
             await node.until(lambda k: set(k.resources[GPU].healthy()) == {SECOND})
             steering.xid(1, 48, 7, 0)
-            await running.logged("Xid", uuid=SECOND, xid=48, gi=7)
+            await running.logged("the driver reported a fatal Xid", uuid=SECOND, xid=48, gi=7)
             state = await running.publishes(epoch=1)
             unhealthy = {h.uuid: [str(r) for r in h.reasons] for h in state.health if h.reasons}
 

@@ -31,7 +31,7 @@ async def started(folder: Path) -> AsyncIterator[tuple[Kubelet, Service]]:
     async with kubelet(folder) as node, service(folder, options, node=NODE) as running:
         await node.until(lambda k: k.healthy(GPU) == 32)
         await running.ready()
-        await running.logged("watching")
+        await running.logged("watching GPUs for Xid events")
         yield node, running
 
 
@@ -60,7 +60,7 @@ def test_an_xid_takes_one_gpu_in_one_update(folder: Path) -> None:
                 times.append((time.perf_counter() - begun) * 1000)
                 assert (unhealthy(node), node.resources[GPU].lists) == (replicas(place), lists + 1)
                 # A look may have been faster than the event, which must not come after the reset.
-                await running.logged("Xid", after=seen)
+                await running.logged("the driver reported a fatal Xid", after=seen)
                 running.node.reset(place)
                 await asyncio.to_thread(ask, folder, MarkHealthy(UUIDS[place]))
                 await node.until(lambda k: k.healthy(GPU) == 32)
@@ -119,7 +119,7 @@ def test_an_idle_monitor_sleeps(folder: Path) -> None:
             well = await share_of_a_core(running, pid)
             running.node.lose(0)
             await node.until(lambda k: k.healthy(GPU) == 28)
-            await running.logged("cannot wait for events")
+            await running.logged("cannot wait for Xid events; retrying")
             return [well, await share_of_a_core(running, pid)]
 
     shares = asyncio.run(story())

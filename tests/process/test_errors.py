@@ -110,7 +110,7 @@ def test_drills_that_make_no_sense_are_refused(folder: Path) -> None:
             instance = await asyncio.to_thread(command, *base, "--gpu=0", "--mig=0")
 
             assert unknown == (1, "", "cannot find GPU 2: the simulated node has 2 GPUs\n")
-            assert instance == (1, "", "cannot find MIG instance 0 on GPU 0\n")
+            assert instance == (1, "", "cannot find MIG instance 0 on GPU 0: it has 0 instances\n")
             assert node.healthy(GPU) == 2
 
     asyncio.run(story())
@@ -121,7 +121,7 @@ def test_a_second_service_is_refused(folder: Path) -> None:
 
     async def story() -> None:
         async with service(folder, node=NODE) as running:
-            await running.logged("watching")
+            await running.logged("watching GPUs for Xid events")
             code, _, err = await asyncio.to_thread(command, "run", f"--runtime-dir={folder}")
 
             assert code == 1

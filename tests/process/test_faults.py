@@ -123,7 +123,7 @@ def test_an_xid_reaches_the_kubelet() -> None:
     """A fatal Xid is in the kubelet's list within milliseconds."""
 
     async def measure(node: Kubelet, running: Service) -> float:
-        await running.logged("watching")
+        await running.logged("watching GPUs for Xid events")
         start = time.monotonic()
         running.node.xid(0, 79)
         await node.until(lambda k: k.healthy(GPU) == 1)

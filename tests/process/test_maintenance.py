@@ -41,7 +41,7 @@ async def started(folder: Path) -> AsyncIterator[tuple[Kubelet, Service]]:
     options = f"--config-file={folder}/config.yaml"
     async with kubelet(folder) as node, service(folder, options, node=NODE) as running:
         await node.until(lambda k: k.healthy(GPU) == 2)
-        await running.logged("watching")
+        await running.logged("watching GPUs for Xid events")
         yield node, running
 
 
@@ -134,7 +134,9 @@ def test_mark_healthy(folder: Path, device: str) -> None:
             await node.until(lambda k: k.healthy(GPU) == 0)
             running.node.reset(0)
             running.node.reset(1)
-            await running.logged("health", uuid=FIRST, reasons=["xid 79"], state="unhealthy")
+            await running.logged(
+                "device is unhealthy", uuid=FIRST, reasons=["xid 79"], state="unhealthy"
+            )
             assert await command(folder, "mark-healthy", device) == (0, "")
             await node.until(lambda k: set(k.resources[GPU].healthy()) == {FIRST})
 

@@ -31,7 +31,7 @@ def test_a_whole_gpu_is_as_its_instances_everywhere(folder: Path) -> None:
             environment = api.kubeconfig(folder)
             async with service(folder, *options, node=NODE, environment=environment) as running:
                 await node.until(lambda k: k.healthy(GPU) == 2)
-                await running.logged("watching")
+                await running.logged("watching GPUs for Xid events")
                 running.node.xid(0, 94, mig=1)
                 await node.until(lambda k: k.healthy(GPU) == 1)
                 await running.shows("gpu_sharing_device_healthy", 0.0, uuid=UUID)
@@ -58,7 +58,7 @@ def test_a_change_of_the_strategy_changes_what_is_told(folder: Path) -> None:
             service(folder, f"--config-file={config}", node=NODE) as running,
         ):
             await node.until(lambda k: k.healthy(GPU) == 2)
-            await running.logged("watching")
+            await running.logged("watching GPUs for Xid events")
             running.node.xid(0, 94, mig=1)
             await running.shows("gpu_sharing_device_healthy", 0.0, uuid=UUID)
             config.write_text(f"version: v1\nflags: {{migStrategy: mixed}}\n{FATAL}\n")
@@ -81,12 +81,12 @@ def test_a_silent_monitor_is_told_by_events_too(folder: Path) -> None:
             async with service(folder, *options, node=NODE, environment=environment) as running:
                 await node.until(lambda k: k.healthy(GPU) == 2)
                 await until(lambda: "cluster" in running.pids(), "a process for the cluster")
-                await running.logged("watching")
+                await running.logged("watching GPUs for Xid events")
                 monitor = running.kill("monitor", signal.SIGSTOP)
                 await node.until(lambda k: k.healthy(GPU) == 0)
                 await api.until("Events", lambda: len(api.told("GpuUnhealthy")) == 2)
                 messages = [event["message"] for event in api.told("GpuUnhealthy")]
-                assert all("no word of the health monitor" in text for text in messages)
+                assert all("the health monitor is silent" in text for text in messages)
                 assert running.kill("monitor", signal.SIGCONT) == monitor
                 await node.until(lambda k: k.healthy(GPU) == 2)
                 await api.until("Events", lambda: len(api.told("GpuHealthy")) == 2)

@@ -33,7 +33,7 @@ def tell(folder: Path, story: Story, recovery: str = PROOF) -> None:
     async def whole() -> None:
         async with kubelet(folder) as node, started(folder, recovery) as running:
             await node.until(lambda k: k.healthy(GPU) == 2)
-            await running.logged("watching")
+            await running.logged("watching GPUs for Xid events")
             await story(node, running)
 
     asyncio.run(whole())
@@ -95,13 +95,17 @@ def test_a_reset_brings_a_gpu_back(folder: Path) -> None:
     async def story(node: Kubelet, running: Service) -> None:
         await broken(node, running)
         running.node.reset(0)
-        await running.logged("health", uuid=FIRST, state=DeviceState.RECOVERING)
+        await running.logged(
+            "device is recovering: waiting for the quiet period to end",
+            uuid=FIRST,
+            state=DeviceState.RECOVERING,
+        )
         await node.until(lambda k: k.healthy(GPU) == 2)
         await running.logged("listed", uuid=FIRST, unhealthy=[])
-        await running.logged("health", uuid=FIRST, state=DeviceState.HEALTHY)
+        await running.logged("device is healthy again", uuid=FIRST, state=DeviceState.HEALTHY)
 
         assert (changes(running), changes(running, SECOND)) == ([False, True], [])
-        states = [e["state"] for e in running.entries if e["message"] == "health"]
+        states = [e["state"] for e in running.entries if e["message"].startswith("device is")]
         assert states[-2:] == [DeviceState.RECOVERING, DeviceState.HEALTHY]
 
     tell(folder, story)
@@ -140,9 +144,11 @@ def test_a_lost_gpu_that_answers_is_not_well(folder: Path) -> None:
     async def story(node: Kubelet, running: Service) -> None:
         running.node.lose(0)
         await node.until(lambda k: k.healthy(GPU) == 1)
-        await running.logged("health", uuid=FIRST, state=DeviceState.LOST)
+        await running.logged(
+            "device is lost: the driver cannot reach it", uuid=FIRST, state=DeviceState.LOST
+        )
         running.node.recover(0)
-        await running.logged("health", uuid=FIRST, state=DeviceState.UNHEALTHY)
+        await running.logged("device is unhealthy", uuid=FIRST, state=DeviceState.UNHEALTHY)
         (health,) = await stays(running)
         assert kinds(health) == {ReasonKind.GPU_LOST, ReasonKind.RECOVERY_ACTION}
         running.node.reset(0)
@@ -175,7 +181,7 @@ def test_a_new_service_knows_the_fault(folder: Path) -> None:
         async with kubelet(folder) as node:
             async with started(folder, NEVER) as running:
                 await node.until(lambda k: k.healthy(GPU) == 2)
-                await running.logged("watching")
+                await running.logged("watching GPUs for Xid events")
                 await broken(node, running)
                 running.node.reset(0)
                 assert await running.stop() == 0
@@ -195,7 +201,7 @@ def test_a_gpu_may_be_kept_away_for_good(folder: Path) -> None:
         await broken(node, running)
         before = len(running.entries)
         running.node.reset(0)
-        await running.logged("health", uuid=FIRST, reasons=["xid 79"], after=before)
+        await running.logged("device is unhealthy", uuid=FIRST, reasons=["xid 79"], after=before)
         (health,) = await stays(running)
 
         assert (health.state, kinds(health)) == (DeviceState.UNHEALTHY, {ReasonKind.XID})
@@ -211,7 +217,7 @@ def test_a_row_comes_and_goes(folder: Path, recovery: str) -> None:
     async def story(node: Kubelet, running: Service) -> None:
         running.node.fail_row(0)
         await node.until(lambda k: k.healthy(GPU) == 1)
-        await running.logged("health", uuid=FIRST, reasons=["row-remap failed"])
+        await running.logged("device is unhealthy", uuid=FIRST, reasons=["row-remap failed"])
         running.node.reset(0)
         await node.until(lambda k: k.healthy(GPU) == 2)
         await running.logged("listed", uuid=FIRST, unhealthy=[])
@@ -226,7 +232,7 @@ def test_a_file_that_cannot_be_read_is_set_aside(folder: Path) -> None:
     (folder / "state/health.json").write_bytes(b"\xff{")
 
     async def story(node: Kubelet, running: Service) -> None:
-        await running.logged("cannot read what was known of devices")
+        await running.logged("cannot read the saved device health: starting without it")
         await broken(node, running)
         assert (folder / "state/health.unreadable").read_bytes() == b"\xff{"
         assert FIRST in (folder / "state/health.json").read_text()

@@ -27,7 +27,7 @@ async def started(folder: Path, text: str) -> AsyncIterator[tuple[Kubelet, Servi
     put(folder, text)
     options = f"--config-file={folder}/config.yaml"
     async with kubelet(folder) as node, service(folder, options, node=NODE) as running:
-        await running.logged("watching")
+        await running.logged("watching GPUs for Xid events")
         await running.ready()
         await node.until(lambda k: count(k, GPU) + count(k, SHARED) > 0)
         yield node, running
@@ -77,7 +77,7 @@ def test_the_monitor_goes_by_the_new_rules(folder: Path) -> None:
             seen = len(running.entries)
             put(folder, FATAL)
             await running.restarted("monitor", monitor)
-            await running.logged("watching", after=seen)
+            await running.logged("watching GPUs for Xid events", after=seen)
             assert (node.resources[GPU].lists, node.registrations) == (1, 1)
             running.node.xid(0, 94)
             await node.until(lambda k: k.healthy(GPU) == 1)

@@ -27,7 +27,7 @@ def tell(folder: Path, node: dict[str, object], story: Story) -> None:
         (folder / "config.yaml").write_text(CONFIGURATION)
         options = f"--config-file={folder}/config.yaml"
         async with kubelet(folder) as stand_in, service(folder, options, node=node) as running:
-            await running.logged("watching")
+            await running.logged("watching GPUs for Xid events")
             await running.ready()
             await story(stand_in, running)
 
@@ -78,7 +78,7 @@ def test_a_gpu_that_was_put_in_is_watched(folder: Path) -> None:
         seen = len(running.entries)
         running.node.add(0)
         await node.until(lambda k: set(k.resources[GPU].healthy()) == {FIRST, SECOND})
-        await running.logged("watching", after=seen, gpus=2)
+        await running.logged("watching GPUs for Xid events", after=seen, gpus=2)
         running.node.xid(0, 79)
         await node.until(lambda k: set(k.resources[GPU].healthy()) == {SECOND})
 
@@ -126,7 +126,7 @@ def test_a_lost_gpu_is_missed_by_a_new_monitor(folder: Path) -> None:
         seen = len(running.entries)
         running.kill("monitor")
         await running.publishes(epoch=2)
-        await running.logged("watching", after=seen, gpus=1)
+        await running.logged("watching GPUs for Xid events", after=seen, gpus=1)
         state = await running.publishes(epoch=2)
         assert {h.uuid: h.state for h in state.health}[FIRST] is DeviceState.LOST
         assert set(node.resources[GPU].devices) == {FIRST, SECOND}
@@ -148,7 +148,9 @@ def test_a_gpu_that_left_and_came_back_was_reset(folder: Path) -> None:
         running.node.add(0)
         await node.until(lambda k: set(k.resources[GPU].devices) == {FIRST, SECOND})
         await node.until(lambda k: set(k.resources[GPU].healthy()) == {FIRST, SECOND})
-        await running.logged("health", uuid=FIRST, state=DeviceState.HEALTHY)  # after it was listed
+        await running.logged(
+            "device is healthy again", uuid=FIRST, state=DeviceState.HEALTHY
+        )  # after it was listed
         states = [e["state"] for e in running.entries if e.get("uuid") == FIRST and "state" in e]
         assert states[-2:] == [DeviceState.RECOVERING, DeviceState.HEALTHY]
 
@@ -161,13 +163,22 @@ def test_an_old_driver_shows_a_reset_by_its_energy(folder: Path) -> None:
 
     async def story(node: Kubelet, running: Service) -> None:
         running.node.fail_memory(0)
-        await running.logged("health", uuid=FIRST, reasons=["ecc 1 uncorrected errors"])
+        await running.logged(
+            "device is unhealthy", uuid=FIRST, reasons=["ecc 1 uncorrected errors"]
+        )
         running.node.xid(0, 48)
-        await running.logged("health", uuid=FIRST, reasons=["ecc 1 uncorrected errors", "xid 48"])
+        await running.logged(
+            "device is unhealthy", uuid=FIRST, reasons=["ecc 1 uncorrected errors", "xid 48"]
+        )
         await looked_at(running, 2)
         seen = len(running.entries)
         running.node.reset(0)
-        await running.logged("health", after=seen, uuid=FIRST, state=DeviceState.RECOVERING)
+        await running.logged(
+            "device is recovering: waiting for the quiet period to end",
+            after=seen,
+            uuid=FIRST,
+            state=DeviceState.RECOVERING,
+        )
         await node.until(lambda k: set(k.resources[GPU].healthy()) == {FIRST, SECOND})
 
     tell(folder, old, story)

@@ -114,9 +114,11 @@ def test_the_service_obeys(
         ):
             await node.until(lambda k: k.healthy(GPU) == 2)
             await running.ready()
-            await running.logged("watching")
+            await running.logged("watching GPUs for Xid events")
             running.node.xid(0, xid)
-            seen = await running.logged("Xid", xid=xid, uuid=UUID, fatal=healthy == 1)
+            fatal = "the driver reported a fatal Xid"
+            told = fatal if healthy == 1 else "the driver reported an Xid that is not fatal"
+            seen = await running.logged(told, xid=xid, uuid=UUID, fatal=healthy == 1)
             assert seen["name"]
             assert seen["action"]
             (count,) = (await running.publishes(epoch=1)).xids

@@ -113,11 +113,11 @@ def test_roots_are_the_hosts_in_the_end(
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (b"", "there is nothing"),
-        (b'{"kind": "', "as JSON"),
-        (b"\xff\xfe{", "as JSON"),
-        (b"[]", "not of kind v/gpu"),
-        (b'{"kind": "v/other"}', "not of kind v/gpu"),
+        (b"", "the file is empty"),
+        (b'{"kind": "', "it is not JSON"),
+        (b"\xff\xfe{", "it is not JSON"),
+        (b"[]", "its kind is not v/gpu"),
+        (b'{"kind": "v/other"}', "its kind is not v/gpu"),
     ],
 )
 def test_bad_output_is_refused(content: bytes, problem: str) -> None:
@@ -137,7 +137,7 @@ def test_good_output_is_accepted() -> None:
         (LOST, 'no "GPU-1": lost'),
         (b"first\n  last  \n\n", "last"),
         (b"\xff", "\N{REPLACEMENT CHARACTER}"),
-        (b"", "it says nothing"),
+        (b"", "no output"),
     ],
 )
 def test_the_reason_is_in_the_last_line(output: bytes, reason: str) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
+from loguru import logger
 
 from health.event_thread import Sight, Watching
 from health.events import AGAIN, BLIND, EventWatch, Failed
@@ -78,6 +79,15 @@ def watch(driver: Events) -> Iterator[EventWatch]:
     yield watch
     driver.waits.put(TIMEOUT)
     watch.end()
+
+
+@pytest.fixture
+def warnings() -> Iterator[list[str]]:
+    """Return the warnings that are logged."""
+    found: list[str] = []
+    sink = logger.add(lambda line: found.append(line.record["message"]), level="WARNING")
+    yield found
+    logger.remove(sink)
 
 
 def sights(watch: EventWatch) -> list[Sight]:
@@ -190,6 +200,32 @@ def test_no_event_set(driver: Events, watch: EventWatch, code: int) -> None:
         now = watch.again_at
     assert later == [*AGAIN, AGAIN[-1], AGAIN[-1]]
     assert blind == [{}] + [dict.fromkeys(ALL, BLIND)] * 5
+
+
+def test_a_failure_that_repeats_is_logged_once(
+    driver: Events, watch: EventWatch, warnings: list[str]
+) -> None:
+    """The same failure at each attempt is one line; another cause, or one more later, is a line."""
+    cannot_watch = "cannot watch a GPU for Xid events"
+    cannot_create = "cannot create an NVML event set; retrying"
+    driver.refused = {"B": 4}
+    watch.follow(ALL, 0.0)
+    for now in (1.0, 40.0):
+        fail(driver, watch, 999, now)
+        watch.follow(ALL, now + 35.0)
+    assert warnings == [cannot_watch]
+    driver.refused = {"B": 999}
+    fail(driver, watch, 999, 100.0)
+    watch.follow(ALL, 200.0)
+    assert warnings == [cannot_watch] * 2
+    driver.refused = {"create": 999}
+    fail(driver, watch, 999, 300.0)
+    for now in (400.0, 500.0):
+        watch.follow(ALL, now)
+    assert warnings == [cannot_watch] * 2 + [cannot_create]
+    watch.on_well()
+    watch.follow(ALL, 600.0)
+    assert warnings == [cannot_watch] * 2 + [cannot_create] * 2
 
 
 def test_blind_until_a_wait_goes_well(driver: Events, watch: EventWatch) -> None:

@@ -45,7 +45,7 @@ def test_what_others_may_have_written_is_not_used(folder: Path, given: int) -> N
     """A folder with something in it, into which others may write, is refused and left as it is."""
     (folder / "lock").symlink_to("/etc/passwd")
     folder.chmod(given)
-    with pytest.raises(PermissionError, match="others may write into it"):
+    with pytest.raises(PermissionError, match="other users can write to it"):
         make_private(folder)
     assert mode(folder) == given
 
@@ -61,7 +61,7 @@ def test_a_folder_of_others_by_mistake_is_not_closed(folder: Path) -> None:
 def test_a_folder_above_may_not_be_everybodys(tmp_path: Path, folder: Path) -> None:
     """Who may rename our folder can put another in its place; the sticky bit forbids it."""
     tmp_path.chmod(0o777)
-    with pytest.raises(PermissionError, match=f'others may write into "{tmp_path}"'):
+    with pytest.raises(PermissionError, match=f'other users can write to "{tmp_path}"'):
         require_safe(folder)
     tmp_path.chmod(0o1777)
     require_safe(folder)

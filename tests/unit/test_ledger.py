@@ -24,8 +24,8 @@ KNOWN = {
     "C": condition_after({1: XID, 2: Look(action=0)}, Recovery(quiet_period=0.0, probes=1)),
 }
 
-CANNOT_READ = "cannot read what was known of devices"
-CANNOT_KEEP = "cannot keep what is known of devices"
+CANNOT_READ = "cannot read the saved device health: starting without it"
+CANNOT_KEEP = "cannot save device health: a monitor restart would forget faults"
 
 
 @pytest.fixture

@@ -91,7 +91,7 @@ def test_profiles(profile: str, *, valid: bool) -> None:
     if valid:
         assert complete(node).gpus[0].mig == (profile,)
     else:
-        with pytest.raises(NodeError, match=r'gpus\[0\]: mig ".*" is not like 1g\.10gb'):
+        with pytest.raises(NodeError, match=r'gpus\[0\]: mig ".*" must look like 1g\.10gb'):
             complete(node)
 
 
@@ -247,7 +247,7 @@ def test_the_newest_xids_are_kept(live: LiveNode) -> None:
 
 
 NO_GPU = "cannot find GPU {}: the simulated node has 2 GPUs"
-NO_INSTANCE = "cannot find MIG instance {} on GPU {}"
+NO_INSTANCE = "cannot find MIG instance {} on GPU {}: it has {} instances"
 SENSELESS: dict[str, tuple[Change, str]] = {
     "xid": (lambda n: n.xid(2, 79), NO_GPU.format(2)),
     "lost": (lambda n: n.lose(-1), NO_GPU.format(-1)),
@@ -258,18 +258,18 @@ SENSELESS: dict[str, tuple[Change, str]] = {
     "recovery action": (lambda n: n.ask_for(2, 1), NO_GPU.format(2)),
     "hang": (lambda n: n.hang(2), NO_GPU.format(2)),
     "row": (lambda n: n.fail_row(2), NO_GPU.format(2)),
-    "no such instance": (lambda n: n.xid(1, 79, 2), NO_INSTANCE.format(2, 1)),
-    "an instance before the first": (lambda n: n.xid(1, 79, -1), NO_INSTANCE.format(-1, 1)),
-    "no MIG": (lambda n: n.xid(0, 79, 0), NO_INSTANCE.format(0, 0)),
+    "no such instance": (lambda n: n.xid(1, 79, 2), NO_INSTANCE.format(2, 1, 2)),
+    "an instance before the first": (lambda n: n.xid(1, 79, -1), NO_INSTANCE.format(-1, 1, 2)),
+    "no MIG": (lambda n: n.xid(0, 79, 0), NO_INSTANCE.format(0, 0, 0)),
     "memory error": (lambda n: n.fail_memory(2), NO_GPU.format(2)),
     "parting no GPU": (lambda n: n.partition(2, ()), NO_GPU.format(2)),
     "parting without MIG": (
         lambda n: n.partition(0, ()),
-        "cannot make MIG instances on GPU 0: MIG mode is off",
+        "cannot create MIG instances on GPU 0: MIG mode is off",
     ),
     "parting by no profile": (
         lambda n: n.partition(1, ("1g",)),
-        'cannot make a MIG instance "1g": write one like 1g.10gb',
+        'cannot create MIG instance "1g": write a profile such as 1g.10gb',
     ),
 }
 
@@ -288,5 +288,8 @@ def test_a_drill_without_a_node(tmp_path: Path, folder: str) -> None:
     """A drill where no simulated node runs is refused in one line, and leaves no file."""
     with pytest.raises(NodeError) as error:
         LiveNode(tmp_path / folder).lose(0)
-    assert str(error.value) == f'cannot find a simulated node at "{tmp_path / folder}"'
+    assert str(error.value) == (
+        f'cannot find a simulated node in "{tmp_path / folder}": '
+        "set --runtime-dir to that of the running service"
+    )
     assert list(tmp_path.iterdir()) == []

@@ -20,33 +20,33 @@ NODES = {
         "gpus: [{}, {fan: 1}]",
         f'gpus[1]: unknown key "fan"; known are {KNOWN}',
     ),
-    "uuid": ("gpus: [{}, {uuid: GPU-1}]", f'gpus[1]: uuid "GPU-1" is not like {ZERO}'),
+    "uuid": ("gpus: [{}, {uuid: GPU-1}]", f'gpus[1]: uuid "GPU-1" must look like {ZERO}'),
     "pciBusId": (
         'gpus: [{pciBusId: "07:00"}]',
-        'gpus[0]: pciBusId "07:00" is not like 0000:07:00.0',
+        'gpus[0]: pciBusId "07:00" must look like 0000:07:00.0',
     ),
-    "memoryMiB": ("gpus: [{memoryMiB: 0}]", "gpus[0]: memoryMiB 0 is not positive"),
+    "memoryMiB": ("gpus: [{memoryMiB: 0}]", "gpus[0]: memoryMiB 0 must be at least 1"),
     "computeCapability": (
         'gpus: [{computeCapability: "9"}]',
-        'gpus[0]: computeCapability "9" is not like 9.0',
+        'gpus[0]: computeCapability "9" must look like 9.0',
     ),
-    "mig": ("gpus: [{mig: [1g.10gb, big]}]", 'gpus[0]: mig "big" is not like 1g.10gb'),
-    "the same uuid": (f"gpus: [{{}}, {{uuid: {ZERO}}}]", f'two GPUs have the uuid "{ZERO}"'),
+    "mig": ("gpus: [{mig: [1g.10gb, big]}]", 'gpus[0]: mig "big" must look like 1g.10gb'),
+    "the same uuid": (f"gpus: [{{}}, {{uuid: {ZERO}}}]", f'two GPUs have the same uuid "{ZERO}"'),
     "the same pciBusId": (
         'gpus: [{}, {pciBusId: "0000:01:00.0"}]',
-        'two GPUs have the pciBusId "0000:01:00.0"',
+        'two GPUs have the same pciBusId "0000:01:00.0"',
     ),
     "a link to nowhere": (
         "gpus: [{}, {}]\nlinks: [{between: [0, 2]}]",
-        "links: between [0, 2] does not name two of the gpus",
+        "links: between [0, 2] must name two different GPUs by index, from 0",
     ),
     "a link from before the first": (
         "gpus: [{}, {}]\nlinks: [{between: [-1, 0]}]",
-        "links: between [-1, 0] does not name two of the gpus",
+        "links: between [-1, 0] must name two different GPUs by index, from 0",
     ),
     "a link to itself": (
         "gpus: [{}, {}]\nlinks: [{between: [1, 1]}]",
-        "links: between [1, 1] does not name two of the gpus",
+        "links: between [1, 1] must name two different GPUs by index, from 0",
     ),
     "an unknown path": (
         "gpus: [{}, {}]\nlinks: [{between: [0, 1], path: NEAR}]",

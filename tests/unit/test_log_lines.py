@@ -1,0 +1,94 @@
+"""What the monitor logs about a device: a sentence for each state, a recovery as INFO."""
+
+from collections.abc import Iterator
+
+import pytest
+from loguru import logger
+
+from health import log_lines
+from health.condition import LOST, Condition, Look
+from health.nvml import XidEvent
+from proto.messages import Reason, ReasonKind
+from proto.monitor import Recovery
+from tests.unit.builders import condition_after
+
+XID = Reason(ReasonKind.XID, "79")
+UNHEALTHY = condition_after({1: XID}, Recovery())
+RECOVERED = condition_after({1: XID, 2: Look(action=0)}, Recovery(quiet_period=0.0, probes=1))
+Lines = list[tuple[str, str]]
+
+
+@pytest.fixture
+def lines() -> Iterator[Lines]:
+    """Return the level and the message of each line that is logged."""
+    found: Lines = []
+    sink = logger.add(
+        lambda line: found.append((line.record["level"].name, line.record["message"]))
+    )
+    yield found
+    logger.remove(sink)
+
+
+CHANGES = {
+    "a fault": (Condition(), UNHEALTHY, "WARNING", "device is unhealthy"),
+    "one more fault": (
+        UNHEALTHY,
+        condition_after({1: XID, 2: Reason(ReasonKind.XID, "48")}, Recovery()),
+        "WARNING",
+        "device is unhealthy",
+    ),
+    "a failed check": (
+        Condition(),
+        condition_after({1: Look(failed="busy")}, Recovery()),
+        "WARNING",
+        "device is suspect: one more failed check makes it unhealthy",
+    ),
+    "a loss": (
+        Condition(),
+        condition_after({1: LOST}, Recovery()),
+        "WARNING",
+        "device is lost: the driver cannot reach it",
+    ),
+    "a proof": (
+        UNHEALTHY,
+        condition_after({1: XID, 2: Look(action=0)}, Recovery()),
+        "INFO",
+        "device is recovering: waiting for the quiet period to end",
+    ),
+    "a recovery": (
+        UNHEALTHY,
+        RECOVERED,
+        "INFO",
+        "device is healthy again",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "level", "message"), CHANGES.values(), ids=CHANGES.keys()
+)
+def test_a_change_is_one_line(
+    lines: Lines, before: Condition, after: Condition, level: str, message: str
+) -> None:
+    """A device that changed is one line; a device that did not change is none."""
+    log_lines.changes({"A": before, "B": UNHEALTHY}, {"A": after, "B": UNHEALTHY})
+    assert lines == [(level, message)]
+
+
+def test_old_faults_are_told_from_new_ones(lines: Lines) -> None:
+    """After a restart of the monitor a known fault is not logged as if it had just happened."""
+    log_lines.restored({"A": UNHEALTHY, "B": Condition(), "C": RECOVERED})
+    assert lines == [("WARNING", "device still has faults from before the restart")]
+
+
+@pytest.mark.parametrize(
+    ("fatal", "message"),
+    [
+        (True, "the driver reported a fatal Xid"),
+        (False, "the driver reported an Xid that is not fatal"),
+    ],
+)
+def test_an_xid_is_a_warning(lines: Lines, message: str, *, fatal: bool) -> None:
+    """Each Xid is a warning that says whether it is fatal."""
+    log_lines.xid(XidEvent("A", None, None, 79), "A", fatal=fatal)
+    assert lines == [("WARNING", message)]
