@@ -52,4 +52,4 @@ def decode_answer(data: bytes) -> Answer:
     try:
         return _answers.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return Answer("cannot read the answer: the service is of another version")
+        return Answer("cannot read the answer: use the version that the service has")

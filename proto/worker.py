@@ -77,6 +77,11 @@ class ResourcePlan(msgspec.Struct, frozen=True):
     resource: str
     devices: tuple[PlannedDevice, ...]
 
+    @property
+    def replicas(self) -> int:
+        """The number of devices that the kubelet sees: the replicas of all *devices*."""
+        return sum(device.replicas for device in self.devices)
+
 
 class WorkerSettings(msgspec.Struct, frozen=True):
     """What a worker is told at its start."""

@@ -134,7 +134,7 @@ def _run(birth: _Birth, channel: Channel) -> None:
     try:
         code = importlib.import_module(spec.module).main(spec.settings, channel, birth.epoch)
     except Exception:  # noqa: BLE001 - the end of the line: whatever it is, it is logged
-        logger.exception("crashed")
+        logger.exception("process crashed")
     # Not sys.exit: threads that libraries left behind must not keep a finished child alive.
     os._exit(code)
 

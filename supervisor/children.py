@@ -130,7 +130,7 @@ class Children:
         try:
             self.processes[name] = self._fork(self._specs[name], child.starts)
         except OSError as error:
-            logger.error("cannot fork", child=name, error=str(error))
+            logger.error("cannot fork a process, retrying", child=name, error=str(error))
             child = policy.exited(child, now, self.limits)
         self._become(name, child)
 
@@ -140,7 +140,7 @@ class Children:
         if child.state is State.KILLED:
             return
         if child.state is not State.STOPPING:
-            logger.error("killing a child", child=name, pid=self.processes[name].pid, why=why)
+            logger.error("killing a process", child=name, pid=self.processes[name].pid, why=why)
         self.processes[name].kill()
         self._become(name, policy.killed(child, time.monotonic(), self.limits))
 
@@ -154,7 +154,7 @@ class Children:
             self._become(name, policy.endured(child, now))
             return
         process = self.processes.pop(name)
-        logger.error("abandoned, it cannot be killed", child=name, pid=process.pid)
+        logger.error("cannot kill a process, replacing it", child=name, pid=process.pid)
         self._abandoned.append(process)
         self._become(name, policy.exited(child, now, self.limits))
 
@@ -167,13 +167,14 @@ class Children:
             # The reason of NOT_READY was told already, and will be again only when it changes.
             level = "DEBUG" if code in {ExitCode.NOT_READY, ExitCode.AGAIN} else "WARNING"
             again = policy.backoff(child.failures, self._limits_of(name))
-            logger.log(level, "child ended", child=name, how=describe(code), again_in=again)
+            how = describe(code)
+            logger.log(level, "process ended, restarting it", child=name, how=how, again_in=again)
         self._become(name, child)
 
     def reap_abandoned(self, ready: set[object]) -> None:
         """Collect those that were abandoned and have ended after all."""
         for process in [one for one in self._abandoned if one.sentinel in ready]:
-            logger.info("ended after all", pid=process.pid)
+            logger.info("process ended that could not be killed before", pid=process.pid)
             process.reap()
             self._abandoned.remove(process)
 
@@ -199,5 +200,6 @@ class Children:
         before = self._children.get(name)
         self._children[name] = child
         if before is None or before.state is not child.state:
-            logger.debug("child", child=name, state=child.state.value, starts=child.starts)
+            state, starts = child.state.value, child.starts
+            logger.debug("process changed state", child=name, state=state, starts=starts)
             self._on_change()

@@ -80,11 +80,11 @@ class ControlSocket:
             listener = _listener(self._path)
         except OSError as error:
             if str(error) != self._problem:
-                logger.warning("cannot listen to operators", error=str(error))
+                logger.warning("cannot listen on the control socket, retrying", error=str(error))
             self._problem = str(error)
             return
         self._problem = ""
-        logger.warning("operators' socket was deleted and made anew", path=str(self._path))
+        logger.warning("control socket was deleted, created it again", path=str(self._path))
         self._listener.close()
         self._listener, self._identity = listener, Identity.of(str(self._path))
 
@@ -99,7 +99,7 @@ class ControlSocket:
             self._clients.remove(client)
             request = requests.decode(client.receive())
             if request is None:
-                client.answer(Answer("cannot understand the request"))
+                client.answer(Answer("cannot understand the request: use the same version"))
             else:
                 found.append((client, request))
         if self._listener in ready:
@@ -110,9 +110,10 @@ class ControlSocket:
         with contextlib.suppress(OSError):
             client = Client(self._listener.accept()[0])
             if not client.permitted():
-                logger.warning("refused a request of another user's")
-                client.answer(Answer("cannot do that: only root and the service's user may"))
+                logger.warning("refused a request: its user is neither root nor the service's")
+                error = "cannot accept the request: only root or the service's user may send it"
+                client.answer(Answer(error))
                 return
             self._clients.append(client)
         if len(self._clients) > CLIENTS:
-            self._clients.pop(0).answer(Answer("cannot wait any longer: too many are connected"))
+            self._clients.pop(0).answer(Answer("cannot wait for the request: too many clients"))

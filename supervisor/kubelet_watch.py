@@ -21,7 +21,7 @@ class KubeletWatch:
         try:
             self._inotify = INotify(nonblocking=True) if kubelet_socket else None
         except OSError as error:  # the node's inotify instances are used up
-            logger.warning("cannot use inotify, looking every second", error=str(error))
+            logger.warning("cannot use inotify, checking every second", error=str(error))
             self._inotify = None
         self._watch_folder()
 

@@ -85,8 +85,8 @@ class Supervisor:
             self._on_deadlines(time.monotonic())
             self._on_events(self._wait(time.monotonic()))
         for name in self._children.processes:
-            logger.error("left behind, it cannot be killed", child=name)
-        logger.info("stopped")
+            logger.error("cannot kill a process, leaving it behind", child=name)
+        logger.info("service stopped")
         return self._exit_code
 
     def _finished(self) -> bool:
@@ -124,7 +124,7 @@ class Supervisor:
             if number is signal.SIGHUP:
                 self._on_configuration()
             else:
-                logger.info("asked to stop", signal=number.name)
+                logger.info("received a signal, stopping", signal=number.name)
                 self._stop(ExitCode.DONE)
 
     def _on_reports(self, name: str) -> None:
@@ -153,7 +153,7 @@ class Supervisor:
                 self._served = replace(self._served, registered=registered)
                 self._tell_systemd()
             case _:
-                logger.error("an order came up", child=name, order=type(report).__name__)
+                logger.error("ignored a child's order", child=name, order=type(report).__name__)
 
     def _on_found(self, report: Inventoried | Labelled) -> None:
         if isinstance(report, Inventoried):
@@ -167,21 +167,21 @@ class Supervisor:
     def _on_inventory(self, inventory: Inventory) -> None:
         """Start a worker for each new resource, stop those that are gone, tell the others."""
         before, plan = self._served, self._service.plan(inventory)
-        for problem in plan.problems:
-            if problem not in before.problems:
-                level = "ERROR" if problem.fatal else "WARNING"
-                logger.log(level, "cannot serve all", problem=problem.kind, reason=problem.text)
-        if before.plans is None and any(problem.fatal for problem in plan.problems):
-            self._give_up_if_told_to("go on without what cannot be served")
+        for new in [problem for problem in plan.problems if problem not in before.problems]:
+            level = "ERROR" if new.fatal else "WARNING"
+            logger.log(level, "cannot serve as configured", problem=new.kind, reason=new.text)
+        fatal = [problem.text for problem in plan.problems if problem.fatal]
+        if before.plans is None and fatal:
+            self._exit_if_told_to(fatal[0])
         if self._stop_at is not None:
             return
         specs = [self._service.worker(one) for one in plan.resources]
         plans = dict(zip([spec.name for spec in specs], plan.resources, strict=True))
         self._served = replace(before, plans=plans, problems=plan.problems)
         if not specs:
-            logger.warning("nothing to advertise")
+            logger.warning("no devices to advertise")
         for name in (before.plans or {}).keys() - plans.keys():
-            logger.info("resource gone", child=name)
+            logger.info("resource removed, stopping its worker", child=name)
             self._children.unwant(name, Stop(withdraw=True))
         for spec in specs:
             self._follow(spec)
@@ -191,21 +191,21 @@ class Supervisor:
         known = self._children.known(spec.name)
         changed = known and self._children.spec(spec.name).settings != spec.settings
         self._children.want(spec)
-        if changed and isinstance(spec.settings, WorkerSettings):
-            settings = spec.settings
-            logger.info("resource changed", child=spec.name, devices=len(settings.plan.devices))
+        if changed and isinstance(settings := spec.settings, WorkerSettings):
+            devices, replicas = len(settings.plan.devices), settings.plan.replicas
+            logger.info("resource changed", child=spec.name, devices=devices, replicas=replicas)
             order = Configure(settings.plan, settings.handout, settings.stale_after)
             self._children.tell(order, only=spec.name)
 
     def _on_not_ready(self, name: str, report: NotReady) -> None:
         not_ready = self._served.not_ready
         if report.reason != not_ready.get(name):
-            logger.error("not ready, retrying", child=name, reason=report.reason)
+            logger.error("process not ready, retrying", child=name, reason=report.reason)
         self._served = replace(self._served, not_ready={**not_ready, name: report.reason})
         if self._children.spec(name).essential:
             self._know_nothing(Reason(report.kind, report.reason))
             if self._served.plans is None:
-                self._give_up_if_told_to("be waited for")
+                self._exit_if_told_to(report.reason)
         self._tell_state()
 
     def _on_ready(self, name: str) -> None:
@@ -222,9 +222,9 @@ class Supervisor:
         self._served = replace(self._served, unknown=reason)
         self._children.tell(Unknown(reason))
 
-    def _give_up_if_told_to(self, otherwise: str) -> None:
+    def _exit_if_told_to(self, reason: str) -> None:
         if self._service.fail_on_init_error:
-            logger.error(f"giving up; with --fail-on-init-error=false it would {otherwise}")
+            logger.error("exiting because failOnInitError is true", reason=reason)
             self._stop(ExitCode.FAILED)
 
     def _on_configuration(self) -> None:
@@ -261,11 +261,11 @@ class Supervisor:
             case State.STARTING | State.RUNNING:
                 self._on_silent(name)
             case State.STOPPING:
-                self._children.kill(name, "does not stop")
+                self._children.kill(name, "did not stop in time")
             case State.KILLED:
                 self._children.abandon(name)
             case State.DOWN:
-                raise AssertionError("cannot happen: one that is gone for good has no deadline")
+                raise AssertionError("cannot happen: a child that is down has no deadline")
 
     def _on_silent(self, name: str) -> None:
         """Kill a child that hangs; if it hangs in the driver, that is told before all else."""
@@ -273,17 +273,17 @@ class Supervisor:
             logger.error("the driver hangs", child=name, call=call)
             self._served = replace(self._served, hangs=self._served.hangs + 1)
             self._know_nothing(Reason(ReasonKind.DRIVER_HANG, call))
-        self._children.kill(name, "gives no sign of life")
+        self._children.kill(name, "no heartbeat")
 
     def _look_at_kubelet(self) -> None:
         if self._kubelet.is_new():
-            logger.info("the kubelet's socket is new", socket=self._service.kubelet_socket)
+            logger.info("registering with the new kubelet", socket=self._service.kubelet_socket)
             self._children.tell(Register())
 
     def _stop(self, code: ExitCode) -> None:
         """Stop everything; asked a second time, at once."""
         if self._stop_at is not None:
-            self._children.kill_all("asked twice to stop")
+            self._children.kill_all("second signal to stop")
             return
         self._systemd.stopping()
         self._maintenance.end()

@@ -70,7 +70,7 @@ def _say(error: Exception, code: ExitCode) -> ExitCode:
 
 def _check_config(wanted: settings.Settings) -> int:
     for notice in wanted.notices:
-        print(f"taken without effect: {notice}", file=sys.stderr)  # noqa: T201 - no log is wanted
+        print(f"ignored: {notice}", file=sys.stderr)  # noqa: T201 - no log is wanted
     answer = {
         "config": plain(wanted.configuration),
         "sources": wanted.sources,
@@ -112,7 +112,7 @@ def _run(flags: Mapping[str, str]) -> int:
     require_api_client(wanted)
     logs.set_up("supervisor", wanted.service.log_format, wanted.service.log_level)
     for notice in wanted.notices:
-        logger.warning("taken without effect", setting=notice)
+        logger.warning("ignored a setting", setting=notice)
     with runtime_folder(Path(wanted.service.runtime_dir)):
         preload(api_client=wanted.service.uses_api_server)
         load = functools.partial(settings.load, flags, environment)

@@ -38,9 +38,9 @@ class Maintenance:
     def take(self, client: Client, request: Request, served: Served, children: Children) -> Served:
         """Begin to do what is requested; return how the service stands then."""
         if self._ended:
-            client.answer(Answer("cannot do that: the service is stopping"))
+            client.answer(Answer("cannot accept the request: the service is stopping"))
             return served
-        logger.info("asked", request=type(request).__name__)
+        logger.info("received a request", request=type(request).__name__)
         match request:
             case Quiesce():
                 children.tell(Unknown(REASON))
@@ -49,7 +49,8 @@ class Maintenance:
                 return replace(served, quiesced=True, unknown=REASON)
             case Resume():
                 while self._quiescing:
-                    self._quiescing.pop()[0].answer(Answer("cannot wait: resume was asked for"))
+                    error = "cannot finish quiesce: resume was requested meanwhile"
+                    self._quiescing.pop()[0].answer(Answer(error))
                 children.want(children.spec(MONITOR))
                 client.answer(Answer())
                 return replace(served, quiesced=False)
@@ -60,7 +61,8 @@ class Maintenance:
     def _mark(self, client: Client, request: MarkHealthy, children: Children) -> None:
         if children.state(MONITOR) is not State.RUNNING:
             state = children.state(MONITOR).value
-            client.answer(Answer(f"cannot mark a device: the monitor is {state}; try again later"))
+            error = f"cannot mark a device healthy: the monitor is {state}; try again later"
+            client.answer(Answer(error))
             return
         self._marking.append(client)
         children.tell(request)
@@ -79,9 +81,10 @@ class Maintenance:
                 children.tell(Unknown(REASON))
                 client.answer(Answer())
             elif now >= deadline:
-                client.answer(Answer("cannot end the monitor: it hangs in the driver"))
+                client.answer(Answer("cannot stop the monitor: it hangs in a driver call"))
             else:
                 self._quiescing.append((client, deadline))
         if children.state(MONITOR) is not State.RUNNING:
             while self._marking:
-                self._marking.popleft().answer(Answer("cannot mark a device: the monitor ended"))
+                error = "cannot mark a device healthy: the monitor ended; try again later"
+                self._marking.popleft().answer(Answer(error))

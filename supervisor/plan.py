@@ -66,7 +66,7 @@ def plan(rules: Rules, inventory: Inventory) -> Plan:
         for device in _devices(rules, gpu):
             groups[device.resource].append(device)
     for name in sorted(rules.shares.keys() - groups.keys()):
-        text = f"{name} is to be shared, but no device of this node is called that"
+        text = f"cannot share {name}: this node has no device with that resource name"
         problems.append(Problem(ProblemKind.NOT_SHARED, text))
     shared: dict[str, list[PlannedDevice]] = defaultdict(list)
     for resource, devices in groups.items():
@@ -80,7 +80,7 @@ def plan(rules: Rules, inventory: Inventory) -> Plan:
 def _mig_problems(strategy: MigStrategy, gpus: list[Gpu]) -> Iterator[Problem]:
     empty = [str(gpu.index) for gpu in gpus if gpu.mig_enabled and not gpu.instances]
     if strategy is MigStrategy.MIXED and empty:
-        text = f"GPU {', '.join(empty)} in MIG mode without an instance; create some"
+        text = f"GPU {', '.join(empty)}: MIG mode is on, but there is no MIG instance; create one"
         yield Problem(ProblemKind.MIG_EMPTY, text)
     if strategy is not MigStrategy.SINGLE:
         return
@@ -89,8 +89,8 @@ def _mig_problems(strategy: MigStrategy, gpus: list[Gpu]) -> Iterator[Problem]:
     if any(gpu.mig_enabled for gpu in gpus) and (len(profiles) > 1 or empty):
         shown = "; ".join(f"GPU {i}: {', '.join(sorted(s)) or 'none'}" for i, s in layouts.items())
         text = (
-            f'MIG strategy "single" wants the same instances on every GPU, but there are {shown}; '
-            "make them alike, or choose the strategy mixed"
+            f'cannot use MIG strategy "single": it needs one MIG profile on all GPUs, but found '
+            f"{shown}; create the same MIG instances on every GPU, or set the MIG strategy to mixed"
         )
         yield Problem(ProblemKind.MIG_NOT_UNIFORM, text)
 
@@ -101,7 +101,8 @@ def _layout(gpu: Gpu) -> set[str]:
 
 def _imex_problems(rules: Rules, inventory: Inventory) -> Iterator[Problem]:
     if rules.imex_required and IMEX not in inventory.nodes:
-        yield Problem(ProblemKind.IMEX_MISSING, f"{IMEX} is required and not there")
+        text = f"cannot find {IMEX}; create the IMEX channel, or set imex.required to false"
+        yield Problem(ProblemKind.IMEX_MISSING, text)
 
 
 def _devices(rules: Rules, gpu: Gpu) -> Iterator[_Device]:
@@ -140,7 +141,8 @@ def _share(
             shared[share.name].append(replace(device.planned, replicas=_replicas(share, device)))
         left = [device for device in left if device not in chosen]
         if missing:
-            text = f"{devices[0].resource} is to be shared, but these are missing: "
+            name = devices[0].resource
+            text = f"cannot share all configured devices of {name}; missing on this node: "
             yield Problem(ProblemKind.NOT_SHARED, text + ", ".join(missing))
     for device in left:
         shared[device.resource].append(device.planned)
@@ -155,10 +157,9 @@ def _replicas(share: Share, device: _Device) -> int:
 def _too_long(resource: ResourcePlan) -> Iterator[Problem]:
     size = list_bytes(resource)
     if size > LIST_LIMIT:
-        count = sum(device.replicas for device in resource.devices)
         text = (
-            f"{resource.resource} would have {count} devices of about {size // count} bytes, "
-            f"{size} bytes in all, but the kubelet takes {LIST_LIMIT}; share in fewer replicas"
+            f"cannot advertise {resource.resource}: the list of its {resource.replicas} devices "
+            f"has {size} bytes, but the kubelet accepts at most {LIST_LIMIT}; use fewer replicas"
         )
         yield Problem(ProblemKind.LIST_TOO_LONG, text)
 

@@ -24,7 +24,11 @@ class Reload:
         self.state = _state(self.service)
         self._stamps = _stamps(self.service)
         if problem := self.state.problem:
-            logger.warning("the configuration may change", reason=problem, **_file(self.service))
+            logger.warning(
+                "configuration not final yet: waiting for the node's label from the API server",
+                reason=problem,
+                **_file(self.service),
+            )
 
     def labelled(self, value: str) -> bool:
         """Take note of the node's label; return whether that is news."""
@@ -47,14 +51,15 @@ class Reload:
         self._complain(service.configuration_problem)
         if service.configuration_hash == self.state.hash:
             return self.service
-        logger.info("the configuration is new", hash=service.configuration_hash, **_file(service))
+        hashed = service.configuration_hash
+        logger.info("applying the new configuration", hash=hashed, **_file(service))
         self.service, self.state = service, _state(service)
         return service
 
     def _complain(self, problem: str) -> None:
         """Show a problem, and log it once until it changes."""
         if problem and problem != self.state.problem:
-            logger.error("the configuration stays as it was", reason=problem)
+            logger.error("cannot use the new configuration, keeping the old one", reason=problem)
         self.state = msgspec.structs.replace(self.state, problem=problem)
 
 

@@ -30,7 +30,8 @@ def runtime_folder(path: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise BusyError(
-                f'cannot use the runtime folder "{path}": another service does'
+                f'cannot use the runtime folder "{path}": another gpu-sharing-plugin uses it; '
+                "stop that one first"
             ) from error
         try:
             yield

@@ -81,12 +81,12 @@ class Served:
     def status(self) -> str:
         """Return in a line how the service stands."""
         if self.quiesced:
-            return "maintenance: the driver is free, until resume"
+            return "maintenance: the monitor is stopped until `gpu-sharing-plugin resume`"
         if self.not_ready:
-            return f"waiting: {next(iter(self.not_ready.values()))}"
+            return f"not ready, retrying: {next(iter(self.not_ready.values()))}"
         if self.plans is None:
-            return "looking at the node"
+            return "looking for GPUs"
         waiting = [p.resource for n, p in self.plans.items() if not self.registered.get(n)]
         if waiting:
-            return f"waiting for the kubelet: {', '.join(waiting)}"
-        return f"registered: {', '.join(p.resource for p in self.plans.values()) or 'nothing'}"
+            return f"waiting to register with the kubelet: {', '.join(waiting)}"
+        return f"registered: {', '.join(p.resource for p in self.plans.values()) or 'no resources'}"

@@ -25,10 +25,12 @@ def ask(runtime_dir: Path, request: Request) -> None:
         except OSError as error:
             raise AskError(
                 f'cannot reach the service in "{runtime_dir}": {error.strerror or error}; '
-                "is it running, and is --runtime-dir its own?"
+                "check that it is running with this --runtime-dir"
             ) from error
     if not data:
-        raise AskError(f'cannot ask the service in "{runtime_dir}": it hung up')
+        raise AskError(
+            f'cannot get an answer from the service in "{runtime_dir}": it closed the connection'
+        )
     answer = requests.decode_answer(data)
     if answer.error:
         raise AskError(answer.error)

@@ -44,7 +44,7 @@ def main(runtime_folder: Path, *, as_json: bool, judge: bool) -> int:
         status = msgspec.json.decode(body, type=Status)
     except msgspec.MsgspecError as error:
         raise AskError(
-            f"cannot read the service's answer: {error}; is it of another version?"
+            f"cannot read the service's answer: {error}; use the version that the service has"
         ) from error
     signal.signal(
         signal.SIGPIPE, signal.SIG_DFL
@@ -65,7 +65,7 @@ def _fetch(runtime_folder: Path) -> bytes:
     except FileNotFoundError as error:
         raise AskError(
             f'cannot find the service in "{runtime_folder}"; '
-            "is it running, and is --runtime-dir its own?"
+            "check that it is running with this --runtime-dir"
         ) from error
     except OSError as error:
         raise AskError(f'cannot read "{path}": {error.strerror}') from error
@@ -80,7 +80,7 @@ def _fetch(runtime_folder: Path) -> bytes:
             return body
     except urllib.error.HTTPError as error:
         with error:
-            raise AskError(f"cannot get {url}: it answers {error.code}") from error
+            raise AskError(f"cannot get {url}: HTTP status {error.code}") from error
     except (OSError, ValueError, http.client.HTTPException) as error:
         why = getattr(error, "reason", error)
         raise AskError(f"cannot reach {url}: {why}; is the service running?") from error

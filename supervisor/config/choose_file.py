@@ -46,7 +46,7 @@ def choose(files: Sequence[str], wish: Wish, default: str, fallbacks: Sequence[F
     if wish.label in files:
         return Choice(wish.label)
     known = ", ".join(files) or "none"
-    problem = f'cannot use the node\'s label "{wish.label}": no file is called so; known: {known}'
+    problem = f'cannot use the node\'s label "{wish.label}": no file has that name; files: {known}'
     if wish.last is not None:
         return Choice(wish.last, problem)
     return Choice(_without_label(files, default, fallbacks), problem)
@@ -55,7 +55,7 @@ def choose(files: Sequence[str], wish: Wish, default: str, fallbacks: Sequence[F
 def _without_label(files: Sequence[str], default: str, fallbacks: Sequence[Fallback]) -> str:
     if default:
         if default not in files:
-            raise ValueError(f'there is no file "{default}", which --config-default names')
+            raise ValueError(f'it has no file "{default}", which --config-default names')
         return default
     for fallback in fallbacks:
         match fallback:
@@ -68,7 +68,7 @@ def _without_label(files: Sequence[str], default: str, fallbacks: Sequence[Fallb
             case _:
                 continue
     raise ValueError(
-        "nothing says which file to use without a label; set --config-default, or add empty to "
+        "no fallback fits a node without the label; set --config-default, or add empty to "
         "--config-fallback-strategies"
     )
 

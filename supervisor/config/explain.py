@@ -15,10 +15,10 @@ def explain(error: msgspec.ValidationError, kind: type) -> str:
     types = list(_types_at(kind, path.rstrip("`")))
     if match := re.fullmatch(r"Object contains unknown field `(.*)`", text):
         known = [f.encode_name for t in types if _is_struct(t) for f in msgspec.structs.fields(t)]
-        text = f'unknown key "{match[1]}"; known are {", ".join(known)}'
+        text = f'unknown key "{match[1]}"; allowed keys: {", ".join(known)}'
     members = [str(m.value) for t in types if _is_enum(t) for m in t]
     if members:
-        text = f"{text}; allowed are {', '.join(members)}"
+        text = f"{text}; allowed: {', '.join(members)}"
     return f"{place}: {text}" if place else text
 
 

@@ -46,10 +46,10 @@ class Seconds(float):
         """Return the time that *value* stands for; ValueError if none, or not from 0 to LONGEST."""
         match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h)?", str(value))
         if isinstance(value, bool) or not match or not float(match[1]):
-            raise ValueError(f'write "{value}" as a positive time such as 30s, 5m or 2.5')
+            raise ValueError(f'"{value}" is not a positive time; write a time as 30s, 5m or 2.5')
         seconds = float(match[1]) * cls.UNITS[match[2] or "s"]
         if seconds > LONGEST:
-            raise ValueError(f'write "{value}" as a time of at most {LONGEST // 3600}h')
+            raise ValueError(f'"{value}" is too long; write at most {LONGEST // 3600}h')
         return cls(seconds)
 
     def __str__(self) -> str:
@@ -76,9 +76,9 @@ class XidRules(dict[int, XidRule]):
         rules = cls()
         for key, rule in value.items():
             if not CODE.fullmatch(str(key)):
-                raise ValueError(f'"{key}" is no Xid; write a number such as 79')
+                raise ValueError(f'"{key}" is not an Xid; write a number such as 79')
             if rule not in list(XidRule):
-                raise ValueError(f'{key}: write {" or ".join(XidRule)} instead of "{rule}"')
+                raise ValueError(f'{key}: "{rule}" is not allowed; write {" or ".join(XidRule)}')
             rules[int(key)] = XidRule(rule)
         return rules
 

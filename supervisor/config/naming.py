@@ -23,8 +23,8 @@ def full(name: str) -> str:
         raise ValueError(f'"{complete}" has {len(complete)} characters; write at most {LIMIT}')
     if not SUBDOMAIN.fullmatch(complete.removeprefix(DOMAIN)):
         raise ValueError(
-            f'"{complete}" is no resource name; behind {DOMAIN} write lower-case letters, digits, '
-            "'-' and '.', beginning and ending with a letter or digit"
+            f'"{complete}" is not a resource name; after {DOMAIN} write lower-case letters, '
+            "digits, '-' and '.', and begin and end with a letter or digit"
         )
     return complete
 

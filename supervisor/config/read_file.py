@@ -38,10 +38,10 @@ def _text(path: str) -> str:
     # Not Path.open: it has no opener, and to open a pipe would wait for whoever writes into it.
     with open(path, "rb", opener=_without_waiting) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise ValueError("it is no regular file")
+            raise ValueError("it is not a regular file")
         content = file.read(LIMIT + 1)
     if len(content) > LIMIT:
-        raise ValueError(f"it has over {LIMIT >> 10} KiB")
+        raise ValueError(f"it is larger than {LIMIT >> 10} KiB")
     return content.decode()
 
 

@@ -70,11 +70,11 @@ def choose_file(service: ServiceOptions, wish: Wish) -> Choice:
     """Return which file of the folder to read; ValueError says what does not go together."""
     for flag, wanted in (("events", service.node_events), ("condition", service.node_condition)):
         if wanted and not service.node_name:
-            raise ValueError(f"--node-{flag} without --node-name: name the node")
+            raise ValueError(f"--node-{flag} without --node-name: set --node-name too")
     if not service.config_dir:
         return Choice("")
     if service.config_file:
-        raise ValueError("--config-dir beside --config-file: choose one")
+        raise ValueError("--config-dir together with --config-file: set only one of them")
     default, fallbacks = service.config_default, service.config_fallback_strategies
     try:
         chosen = choose(listing(service.config_dir), wish, default, fallbacks)
@@ -82,7 +82,7 @@ def choose_file(service: ServiceOptions, wish: Wish) -> Choice:
         why = error.strerror if isinstance(error, OSError) else error
         raise ValueError(f'--config-dir "{service.config_dir}": {why}') from error
     if wish.label is None and service.follows_label:
-        problem = "cannot tell the node's label: the API server has not answered yet"
+        problem = "cannot read the node's label: the API server has not answered yet"
         return Choice(chosen.name, problem)
     return chosen
 

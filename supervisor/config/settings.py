@@ -131,7 +131,7 @@ def _parse(option: Option, name: str, text: str) -> object:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise SettingsError(f'cannot use {name}="{text}": it is no UTF-8') from error
+        raise SettingsError(f'cannot use {name}="{text}": it is not UTF-8') from error
     try:
         return option.parse(text)
     except ValueError as error:
@@ -171,7 +171,7 @@ def _read_file(path: str) -> dict[str, Any]:
     if configuration.version not in {"", "v1"}:
         version = configuration.version
         raise SettingsError(
-            f'cannot use the configuration file "{path}": version: "{version}"; allowed is v1'
+            f'cannot use the configuration file "{path}": version: "{version}"; allowed: v1'
         )
     return content
 
@@ -187,8 +187,10 @@ def _check(configuration: Configuration, service: ServiceOptions) -> None:
     """Refuse what each value alone allows, but not together or not here."""
     if configuration.sharing.mps is not None:
         both = configuration.sharing.time_slicing is not None
-        why = "it excludes sharing.timeSlicing, and" if both else "it"
-        raise SettingsError(f"cannot use sharing.mps: {why} is not supported; use timeSlicing")
+        what_to_do = "remove it and keep" if both else "use"
+        raise SettingsError(
+            f"cannot use sharing.mps: MPS is not supported; {what_to_do} sharing.timeSlicing"
+        )
     if configuration.imex.channel_ids not in {(), (0,)}:
         given = list(configuration.imex.channel_ids)
         raise SettingsError(f"cannot use imex.channelIDs {given}: write [] or [0]")
@@ -233,13 +235,14 @@ def _check_paths(service: ServiceOptions) -> None:
     for flag, path in sockets.items():
         if len(path.encode()) > SOCKET_PATH_LIMIT:
             raise SettingsError(
-                f'cannot use {flag}: the socket "{path}" has over {SOCKET_PATH_LIMIT} bytes'
+                f'cannot use {flag}: the path of the socket "{path}" has more than '
+                f"{SOCKET_PATH_LIMIT} bytes; use a shorter folder"
             )
 
 
 def _notices(configuration: Configuration) -> Iterator[str]:
     if configuration.flags.gfd is not None:
-        yield "flags.gfd is the feature discovery's, not ours; it has no effect here"
+        yield "flags.gfd has no effect here: it belongs to GPU feature discovery"
 
 
 def _xids(
@@ -263,7 +266,8 @@ def _shares(configuration: Configuration, service: ServiceOptions) -> sharing.Sh
         raise SettingsError(f"cannot use {error}") from error
     if both := by_flag.keys() & by_file.keys():
         raise SettingsError(
-            f"cannot share {min(both)} by --resource-config and by sharing.timeSlicing: choose one"
+            f"cannot share {min(both)} twice, by --resource-config and by sharing.timeSlicing: "
+            "use only one of them"
         )
     return by_flag | by_file
 

@@ -71,7 +71,7 @@ def from_flag(text: str) -> dict[str, tuple[Share, ...]]:
         original, name, count = parts
         if not re.fullmatch(r"-1|[1-9]\d{0,8}", count) or int(count) > MOST_REPLICAS:
             raise ValueError(
-                f'"{entry}": write replicas as 1 to {MOST_REPLICAS}, or as -1 for one for each '
+                f'"{entry}": write 1 to {MOST_REPLICAS} replicas, or -1 for one replica per '
                 f"{MEMORY_UNIT} MiB of a device's memory"
             )
         try:
@@ -88,8 +88,8 @@ def from_file(time_slicing: TimeSlicing | None) -> dict[str, tuple[Share, ...]]:
         key = f"sharing.timeSlicing.resources[{place}]"
         if entry.replicas > MOST_REPLICAS:
             raise ValueError(
-                f"{key}.replicas: {entry.replicas} replicas pass the 4 MiB list that the kubelet "
-                f"takes; write at most {MOST_REPLICAS}"
+                f"{key}.replicas: the kubelet accepts lists of 4 MiB, too small for "
+                f"{entry.replicas} replicas; write at most {MOST_REPLICAS}"
             )
         original = _name(f"{key}.name", entry.name)
         share = Share(
@@ -120,7 +120,7 @@ def _devices(key: str, devices: str | int | Iterable[str | int]) -> int | tuple[
         return None
     if isinstance(devices, int):
         if devices < 1:
-            raise ValueError(f"{key}: {devices} is no count; {allowed}")
+            raise ValueError(f"{key}: {devices} is not a count; {allowed}")
         return devices
     if isinstance(devices, str):
         raise ValueError(f'{key}: "{devices}" is not "all"; {allowed}')  # noqa: TRY004 - a value
@@ -129,5 +129,5 @@ def _devices(key: str, devices: str | int | Iterable[str | int]) -> int | tuple[
         raise ValueError(f"{key}: the list is empty; {allowed}")
     for one in references:
         if not REFERENCE.fullmatch(one):
-            raise ValueError(f'{key}: "{one}" names no device; {allowed}')
+            raise ValueError(f'{key}: "{one}" is not the name of a device; {allowed}')
     return references

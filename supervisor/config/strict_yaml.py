@@ -37,7 +37,7 @@ class Loader(yaml.SafeLoader):
             found: Hashable = super().construct_object(node, deep)
         except (ArithmeticError, AttributeError, LookupError, ValueError) as error:
             # So the base fails at a value that is not what its tag, or its look, says.
-            raise _refusal(node, f"it is no {node.tag.rpartition(':')[2]}") from error
+            raise _refusal(node, f"this is not a valid {node.tag.rpartition(':')[2]}") from error
         return found
 
 
@@ -59,12 +59,12 @@ def _values(node: yaml.Node, known: dict[int, int]) -> int:
     """
     if id(node) in known:
         if not known[id(node)]:
-            raise _refusal(node, "an alias stands for what it is in")
+            raise _refusal(node, "an alias contains itself")
         return known[id(node)]
     known[id(node)] = 0
     count = 1 + sum(_values(one, known) for one in _parts(node))
     if count > MOST_VALUES:
-        raise _refusal(node, f"it stands for more than {MOST_VALUES} values")
+        raise _refusal(node, f"with its aliases it has more than {MOST_VALUES} values")
     known[id(node)] = count
     return count
 
@@ -77,7 +77,7 @@ def _parts(node: yaml.Node) -> list[Any]:
         return list(node.value)
     # In a path both would be an exception where nobody expects one.
     if "\0" in node.value or any("\ud800" <= character <= "\udfff" for character in node.value):
-        raise _refusal(node, "no program can take this text")
+        raise _refusal(node, "the text has a NUL or surrogate character, which no path can have")
     return []
 
 
