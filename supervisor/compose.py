@@ -1,4 +1,4 @@
-"""From the settings to the service: which children there are and what each is told."""
+"""Compose the service from the settings: its child processes and the settings of each."""
 
 import functools
 import hashlib
@@ -29,13 +29,13 @@ from supervisor.state import Service
 from supervisor.version import VERSION
 
 LABEL_WAIT = 10.0
-"""Seconds for which nothing is served at the start while the node's label is not known."""
+"""Seconds to wait for the node's label at the start before anything is served."""
 
 CDI_STRATEGIES = {DeviceListStrategy.CDI_ANNOTATIONS, DeviceListStrategy.CDI_CRI}
 
 
 def require_api_client(settings: Settings) -> None:
-    """Raise SettingsError if the API server is to be used and the library for it is missing."""
+    """Raise SettingsError if the settings need the API server, but its library is missing."""
     if settings.service.uses_api_server and importlib.util.find_spec("lightkube") is None:
         raise SettingsError(
             "cannot use the Kubernetes API for --node-events, --node-condition or --config-dir "
@@ -208,7 +208,7 @@ def _worker(paths: Paths, stale_after: float, handout: Handout, resource: Resour
 
 
 def endpoint(resource: str, folder: str) -> str:
-    """Return the base name of a resource's socket, shortened where its path would be too long."""
+    """Return the file name of a resource's socket; a hash if its path would be too long."""
     name = f"nvidia-{resource.removeprefix(naming.DOMAIN)}.sock"
     if len(f"{folder}/{name}".encode()) <= SOCKET_PATH_LIMIT:
         return name

@@ -1,4 +1,4 @@
-"""What operators ask for: the driver set free and taken up again, a device taken back."""
+"""Handle the requests of operators: quiesce, resume and mark-healthy."""
 
 import time
 from collections import deque
@@ -15,16 +15,16 @@ from supervisor.policy import State
 from supervisor.state import Served
 
 PATIENCE = 10.0
-"""Seconds until a request that waits for a child is answered with what it waits for."""
+"""Seconds to wait for a child process before a request is answered with an error."""
 
 MONITOR = "monitor"
 
 REASON = Reason(ReasonKind.MAINTENANCE)
-"""Why nothing is known while the driver is free."""
+"""Why devices are Unhealthy while the monitor is stopped."""
 
 
 class Maintenance:
-    """The requests that are not answered yet."""
+    """Holds the requests that are not answered yet."""
 
     def __init__(self) -> None:
         self._quiescing: list[tuple[Client, float]] = []
@@ -32,11 +32,11 @@ class Maintenance:
         self._ended = False
 
     def end(self) -> None:
-        """Begin nothing from here on, as the service stops."""
+        """Refuse new requests, because the service is stopping."""
         self._ended = True
 
     def take(self, client: Client, request: Request, served: Served, children: Children) -> Served:
-        """Begin to do what is requested; return how the service stands then."""
+        """Start to handle *request*; return the new state of the service."""
         if self._ended:
             client.answer(Answer("cannot accept the request: the service is stopping"))
             return served
@@ -68,16 +68,16 @@ class Maintenance:
         children.tell(request)
 
     def marked(self, answer: Answer) -> None:
-        """Hand the monitor's answer on to the one who has waited longest."""
+        """Send the monitor's answer to the client that has waited longest."""
         if self._marking:
             self._marking.popleft().answer(answer)
 
     def go_on(self, children: Children, now: float) -> None:
-        """Answer those whose request is done, or whose patience is over."""
+        """Answer the clients whose request is done or has timed out."""
         waiting, self._quiescing = self._quiescing, []
         for client, deadline in waiting:
             if children.gone(MONITOR):
-                # Again: it may have spoken for the first time after it was told to stop.
+                # Again: the monitor may have published once more after the order to stop.
                 children.tell(Unknown(REASON))
                 client.answer(Answer())
             elif now >= deadline:

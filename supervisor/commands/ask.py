@@ -1,4 +1,4 @@
-"""Ask something of the running service: the client's side of the control socket."""
+"""Send a request to the running service: the client of the control socket."""
 
 import socket
 from pathlib import Path
@@ -11,11 +11,11 @@ PATIENCE = 20.0
 
 
 class AskError(Exception):
-    """The service did not do it, or cannot be reached; one line."""
+    """The service refused the request or cannot be reached; the message is one line."""
 
 
 def ask(runtime_dir: Path, request: Request) -> None:
-    """Have the service that lives in *runtime_dir* do what is requested; AskError if it did not."""
+    """Send *request* to the service in *runtime_dir* and wait; AskError if it is not done."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as end:
         end.settimeout(PATIENCE)
         try:

@@ -1,4 +1,4 @@
-"""The command line: what can be typed, and one clear line for what cannot."""
+"""The command line: all commands and options, and one clear line for each mistake."""
 
 import argparse
 import sys
@@ -13,7 +13,7 @@ RUNTIME_DIR = "/run/gpu-sharing-plugin"
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that says in one line what is wrong, without the whole usage."""
+    """An argument parser that reports an error in one line, without the whole usage."""
 
     def error(self, message: str) -> NoReturn:
         """Print *message* and exit with USAGE."""
@@ -106,7 +106,7 @@ def _form(option: Option) -> dict[str, Any]:
 
 
 def values(known: argparse.Namespace) -> dict[str, str]:
-    """Return the options that were given, by their place in the settings."""
+    """Return the given options by their path in the settings."""
     paths = {option.path for option in OPTIONS}
     given = {path: value for path, value in vars(known).items() if path in paths}
     return {p: ",".join(v) if isinstance(v, list) else v for p, v in given.items()}
