@@ -200,7 +200,7 @@ class Supervisor:
     def _on_not_ready(self, name: str, report: NotReady) -> None:
         not_ready = self._served.not_ready
         if report.reason != not_ready.get(name):
-            logger.error("process not ready, retrying", child=name, reason=report.reason)
+            logger.error("process is not ready", child=name, reason=report.reason)
         self._served = replace(self._served, not_ready={**not_ready, name: report.reason})
         if self._children.spec(name).essential:
             self._know_nothing(Reason(report.kind, report.reason))

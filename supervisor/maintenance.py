@@ -61,7 +61,7 @@ class Maintenance:
     def _mark(self, client: Client, request: MarkHealthy, children: Children) -> None:
         if children.state(MONITOR) is not State.RUNNING:
             state = children.state(MONITOR).value
-            error = f"cannot mark a device healthy: the monitor is {state}; try again later"
+            error = f"cannot mark a device healthy: the monitor is {state}; try again when it runs"
             client.answer(Answer(error))
             return
         self._marking.append(client)
@@ -86,5 +86,5 @@ class Maintenance:
                 self._quiescing.append((client, deadline))
         if children.state(MONITOR) is not State.RUNNING:
             while self._marking:
-                error = "cannot mark a device healthy: the monitor ended; try again later"
+                error = "cannot mark a device healthy: the monitor ended; try again when it runs"
                 self._marking.popleft().answer(Answer(error))

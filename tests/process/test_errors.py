@@ -231,7 +231,7 @@ def test_a_taken_port_stops_no_gpu(folder: Path) -> None:
             other.mkdir()
             options = f"--metrics-address=127.0.0.1:{port}"
             async with kubelet(other) as second_node, service(other, options, node=NODE) as second:
-                told = await second.logged("process not ready, retrying", child="exporter")
+                told = await second.logged("process is not ready", child="exporter")
                 await second_node.until(lambda k: k.healthy(GPU) == 2)
 
                 assert told["reason"] == (

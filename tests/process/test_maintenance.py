@@ -156,7 +156,7 @@ def test_requests_that_make_no_sense(folder: Path) -> None:
             assert await command(folder, "quiesce") == (0, "")
             assert await command(folder, "mark-healthy", "0") == (
                 1,
-                "cannot mark a device healthy: the monitor is down; try again later",
+                "cannot mark a device healthy: the monitor is down; try again when it runs",
             )
             assert running.process.returncode is None
 
