@@ -95,10 +95,10 @@ def _paths(settings: Settings) -> Paths:
 
 
 def _cluster(settings: Settings, paths: Paths) -> Iterator[Spec]:
-    """Yield the child that speaks with the Kubernetes API, if there is anything to say."""
+    """Yield the process that uses the Kubernetes API, if any setting needs it."""
     service = settings.service
     if service.uses_api_server:
-        told = ClusterSettings(
+        cluster = ClusterSettings(
             health_bus=paths.health_bus,
             node=service.node_name,
             events=service.node_events,
@@ -106,7 +106,7 @@ def _cluster(settings: Settings, paths: Paths) -> Iterator[Spec]:
             label=service.config_label if service.follows_label else "",
             stale_after=float(settings.configuration.health.stale_after),
         )
-        yield Spec("cluster", "supervisor.cluster.main", told, takes=(Unknown,))
+        yield Spec("cluster", "supervisor.cluster.main", cluster, takes=(Unknown,))
 
 
 def _monitor(settings: Settings, paths: Paths) -> MonitorSettings:

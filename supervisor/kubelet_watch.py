@@ -30,7 +30,7 @@ class KubeletWatch:
         return self._inotify.fileno() if self._inotify else None
 
     def is_new(self) -> bool:
-        """Return whether the kubelet's socket is there and is not the one of the last call."""
+        """Return whether the kubelet's socket is there and changed since the last call."""
         if not self._socket:
             return False
         self._watch_folder()

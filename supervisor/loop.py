@@ -175,7 +175,7 @@ class Supervisor:
             self._exit_if_told_to(fatal[0])
         if self._stop_at is not None:
             return
-        specs = [self._service.worker(one) for one in plan.resources]
+        specs = [self._service.worker(resource) for resource in plan.resources]
         plans = dict(zip([spec.name for spec in specs], plan.resources, strict=True))
         self._served = replace(before, plans=plans, problems=plan.problems)
         if not specs:

@@ -47,7 +47,7 @@ def runtime_folder(path: Path) -> Iterator[None]:
 
 
 def remove_dead_sockets(folder: Path) -> None:
-    """Remove sockets that killed workers left in *folder*: our names, and nobody answers."""
+    """Remove the sockets that killed workers left in *folder*: no process listens on them."""
     for path in folder.glob("nvidia-*.sock"):
         with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):
             probe.setblocking(False)

@@ -32,7 +32,7 @@ MESSAGE_LIMIT = 1000
 """Most characters of an error, which is also sent to the exporter in a datagram."""
 
 LONGEST_ENDPOINT = "nvidia-0123456789ab.sock"
-"""An example of a worker's socket name with a hash; longer names are replaced by such names."""
+"""A worker's socket name with a hash, which replaces a name that is too long."""
 
 CDI_KIND = re.compile(r"[A-Za-z][-A-Za-z0-9_.]*[A-Za-z0-9]/[A-Za-z]([-A-Za-z0-9_]*[A-Za-z0-9])?")
 """Vendor and class as the Container Device Interface specifies them."""
