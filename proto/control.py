@@ -1,4 +1,4 @@
-"""What the supervisor and a child say to each other: orders down, reports up, and their parts."""
+"""The messages between the supervisor and a child process: orders down, reports up."""
 
 import enum
 
@@ -8,83 +8,83 @@ from proto.messages import Inventory, Reason, ReasonKind
 from proto.worker import Handout, ResourcePlan
 
 BEAT_EVERY = 1.0
-"""Seconds between two signs of life of a child."""
+"""Seconds between two heartbeats of a child process."""
 
 
 def until_beat(now: float) -> float:
-    """Return the seconds until all processes give a sign of life: the next whole second.
+    """Return the seconds until the next heartbeat, which is at the next whole second.
 
-    All at once, by the clock that they share: so an idle node is woken once a second, not once for
-    each process and purpose.
+    All processes use the same clock and send at the same moment, so an idle node wakes up once a
+    second instead of once per process.
     """
     return BEAT_EVERY - now % BEAT_EVERY
 
 
 class ExitCode(enum.IntEnum):
-    """What a process of ours tells its parent by its exit status."""
+    """The exit codes of our processes."""
 
     DONE = 0
     FAILED = 1
     USAGE = 2
-    """The command line or the configuration is wrong: starting again would not help."""
+    """The command line or the configuration is wrong: a restart does not help."""
     NOT_READY = 3
-    """The environment (driver, device) is not there yet: start again, slowly."""
+    """The driver or a device is not available yet: restart with backoff."""
     AGAIN = 4
-    """What was found at the start is no longer so: start again, at once."""
+    """Something changed that needs a new process: restart at once; this is not a failure."""
 
 
 class ProblemKind(enum.StrEnum):
-    """What is wrong with a node so that not all of it can be served as configured."""
+    """Why a node cannot be served as configured."""
 
     MIG_NOT_UNIFORM = "mig-not-uniform"
-    """MIG strategy `single` wants the same instances on every GPU; nothing is advertised."""
+    """MIG strategy `single` needs one MIG profile on all GPUs; nothing is advertised."""
     MIG_EMPTY = "mig-empty"
-    """A GPU is in MIG mode but has no instance; the others are served."""
+    """A GPU in MIG mode has no MIG instance; the other GPUs are advertised."""
     LIST_TOO_LONG = "list-too-long"
-    """A resource has more devices than the kubelet takes; it is not advertised."""
+    """A resource has more devices than the kubelet accepts; it is not advertised."""
     NOT_SHARED = "not-shared"
-    """What sharing is configured for is not there; all else is served."""
+    """A resource or device to share is not on this node; everything else is advertised."""
     IMEX_MISSING = "imex-missing"
-    """The IMEX channel that is required is not there; nothing is advertised."""
+    """The required IMEX channel is missing; nothing is advertised."""
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """One thing that is wrong with the node, for the operator."""
+    """One problem of the node, with a text for operators."""
 
     kind: ProblemKind
     text: str
 
     @property
     def fatal(self) -> bool:
-        """Whether pods are missing a resource because of it."""
+        """Whether pods miss a resource because of this problem."""
         return self.kind not in {ProblemKind.MIG_EMPTY, ProblemKind.NOT_SHARED}
 
 
 class Stop(msgspec.Struct, frozen=True, tag=True):
-    """Order: end; *withdraw* if the resource is gone for good, so its list goes empty first."""
+    """Order: stop; with *withdraw* the resource is removed: send an empty list first."""
 
     withdraw: bool = False
 
 
 class Register(msgspec.Struct, frozen=True, tag=True):
-    """Order: the kubelet's socket is a new one, register there."""
+    """Order: register again, because the kubelet's socket is new."""
 
 
 class Unknown(msgspec.Struct, frozen=True, tag=True):
-    """Order: until another monitor speaks, nothing is known of any device, for this *reason*."""
+    """Order: list all devices as Unhealthy for this *reason*, until a new monitor publishes."""
 
     reason: Reason
 
 
 class MarkHealthy(msgspec.Struct, frozen=True, tag=True):
-    """Order: the operator says that the faults of a *device* are gone."""
+    """Order: clear the faults of a *device*, because the operator says so."""
 
     device: str
     """UUID, index, or `index:place` of a MIG instance."""
 
 
 class Configure(msgspec.Struct, frozen=True, tag=True):
-    """Order: advertise this from now on, and hand it out like that."""
+    """Order: use this plan and these allocation settings from now on."""
 
     plan: ResourcePlan
     handout: Handout = Handout()
@@ -92,81 +92,81 @@ class Configure(msgspec.Struct, frozen=True, tag=True):
 
 
 class ProcessState(msgspec.Struct, frozen=True):
-    """One child as the supervisor sees it."""
+    """The state of one child process."""
 
     name: str
     state: str
     restarts: int
     pid: int = 0
-    """0: there is no process."""
+    """0: no process is running."""
 
 
 class ConfigurationState(msgspec.Struct, frozen=True):
-    """The configuration in effect, and how the newest attempt to replace it went."""
+    """The configuration in effect, and why the newest one is not in effect."""
 
     hash: str = ""
-    """Of the settings in effect."""
+    """Hash of the settings in effect."""
     loaded: float = 0.0
-    """When they were taken, as unix time."""
+    """When these settings were loaded, as unix time."""
     problem: str = ""
-    """Why the newest ones were refused; empty: they are in effect."""
+    """Why the newest settings were refused; empty: they are in effect."""
 
 
 class ServiceState(msgspec.Struct, frozen=True, tag=True):
-    """Order to the exporter: show this; coming every second, it tells that the supervisor loops."""
+    """Order to the exporter: show this state; sent every second as the supervisor's heartbeat."""
 
     processes: tuple[ProcessState, ...]
     planned: tuple[str, ...] | None
     """Resource names; None before the node's first inventory."""
     problem: str = ""
-    """Why there is no inventory."""
+    """Why a child process is not ready; empty: all are."""
     problems: tuple[Problem, ...] = ()
-    """What is wrong with the inventory."""
+    """Why the node cannot be served as configured."""
     quiesced: bool = False
-    """The monitor was ended for maintenance and waits for `resume`."""
+    """Whether the monitor is stopped for maintenance, until `resume`."""
     unknown: Reason | None = None
-    """Why nothing is known of any device, until a monitor speaks."""
+    """Why all devices are Unhealthy, until a monitor publishes."""
     hangs: int = 0
     """How often the monitor hung in the driver."""
     configuration: ConfigurationState = ConfigurationState()
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):
-    """Report: the child does its work from now on."""
+    """Report: the child process is ready and does its work."""
 
 
 class Beat(msgspec.Struct, frozen=True, tag=True):
-    """Report: the child's own loop turns."""
+    """Report: heartbeat of the child's loop."""
 
 
 class Inventoried(msgspec.Struct, frozen=True, tag=True):
-    """Report: the monitor has found this on the node (without links, which fill a message)."""
+    """Report: the GPUs that the monitor found (without links, which are too large to send)."""
 
     inventory: Inventory
 
 
 class NotReady(msgspec.Struct, frozen=True, tag=True):
-    """Report: the child cannot do its work, and why; it exits with NOT_READY after it."""
+    """Report: the child cannot work for this *reason*; it then exits with NOT_READY."""
 
     reason: str
     kind: ReasonKind = ReasonKind.NO_DRIVER
-    """What that is called as a reason of devices'."""
+    """Why devices are Unhealthy meanwhile, if the child is the monitor."""
 
 
 class Marked(msgspec.Struct, frozen=True, tag=True):
-    """Report: MarkHealthy was done, or why not."""
+    """Report: MarkHealthy is done, or failed with this *error*."""
 
     error: str = ""
 
 
 class Labelled(msgspec.Struct, frozen=True, tag=True):
-    """Report: the node's label names this configuration; empty: it has no such label."""
+    """Report: the value of the node's configuration label; empty: the node has no such label."""
 
     value: str
 
 
 class Settled(msgspec.Struct, frozen=True, tag=True):
-    """Report: a worker is registered with the kubelet, or waits for it."""
+    """Report: the worker is *registered* with the kubelet, or else waits for the kubelet."""
 
     registered: bool
 

@@ -1,4 +1,4 @@
-"""What an operator asks of the running service over its control socket, and the answer.
+"""The requests that commands send to the running service over its control socket.
 
 The socket is `control.sock` in the runtime folder; each message is one datagram (SOCK_SEQPACKET).
 """
@@ -13,7 +13,7 @@ LIMIT = 4096
 
 
 class Quiesce(msgspec.Struct, frozen=True, tag=True):
-    """End the monitor, so that no process of ours holds the driver; answered when it is gone."""
+    """Stop the monitor, so that no process of ours uses the driver; answered when it ended."""
 
 
 class Resume(msgspec.Struct, frozen=True, tag=True):
@@ -21,10 +21,10 @@ class Resume(msgspec.Struct, frozen=True, tag=True):
 
 
 class Answer(msgspec.Struct, frozen=True, tag=True):
-    """What came of a request."""
+    """The answer to a request."""
 
     error: str = ""
-    """Why it was not done; empty: it was."""
+    """Why the request failed; empty: it is done."""
 
 
 Request = Quiesce | Resume | MarkHealthy
@@ -35,12 +35,12 @@ _answers = msgspec.msgpack.Decoder(Answer)
 
 
 def encode(message: Request | Answer) -> bytes:
-    """Return *message* as it goes over the socket."""
+    """Return *message* as bytes for the socket."""
     return _encoder.encode(message)
 
 
 def decode(data: bytes) -> Request | None:
-    """Return the request in *data*; None for what is none."""
+    """Return the request in *data*; None if *data* is not a request."""
     try:
         return _decoder.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -48,8 +48,8 @@ def decode(data: bytes) -> Request | None:
 
 
 def decode_answer(data: bytes) -> Answer:
-    """Return the answer in *data*; one that cannot be read is an error too."""
+    """Return the answer in *data*; if it cannot be read, an answer that says so."""
     try:
         return _answers.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return Answer("cannot read the answer: the service is of another version")
+        return Answer("cannot read the answer: use the version that the service has")

@@ -1,4 +1,4 @@
-"""What a worker is told: which devices to advertise, and how to hand them to containers."""
+"""The settings of a worker: which devices to advertise, and how to pass them to containers."""
 
 import enum
 
@@ -8,31 +8,31 @@ from proto.paths import Paths
 
 
 class AllocationPolicy(enum.StrEnum):
-    """How replicas and MIG instances are preferred, over physical GPUs."""
+    """How to choose replicas and MIG instances among the physical GPUs."""
 
     DISTRIBUTED = "distributed"
-    """Distinct GPUs first, then those with most left."""
+    """Different GPUs first, then the GPUs with the most free devices."""
     PACKED = "packed"
-    """One GPU after the other, the fullest first."""
+    """Fill one GPU after the other, the fullest first."""
     SPREAD = "spread"
-    """Distinct GPUs only: a request that needs more of them than there are is refused."""
+    """Different GPUs only: a request for more devices than there are GPUs is refused."""
 
 
 class DeviceListStrategy(enum.StrEnum):
-    """How a container is told which devices are its own; several may be combined."""
+    """How devices are passed to a container; several strategies can be combined."""
 
     ENVVAR = "envvar"
-    """By NVIDIA_VISIBLE_DEVICES, for NVIDIA's container runtime."""
+    """In NVIDIA_VISIBLE_DEVICES, for NVIDIA's container runtime."""
     VOLUME_MOUNTS = "volume-mounts"
-    """By mounts for the same runtime, which no image can set itself."""
+    """As mounts for the same runtime; unlike the variable, an image cannot set them."""
     CDI_ANNOTATIONS = "cdi-annotations"
-    """By CDI names in an annotation."""
+    """As CDI device names in an annotation."""
     CDI_CRI = "cdi-cri"
-    """By CDI names in the CRI's own field."""
+    """As CDI device names in the CRI field for them."""
 
 
 class DeviceIdStrategy(enum.StrEnum):
-    """By what a device is named to a container."""
+    """Which IDs of devices are passed to a container."""
 
     UUID = "uuid"
     INDEX = "index"
@@ -40,50 +40,55 @@ class DeviceIdStrategy(enum.StrEnum):
 
 
 class Handout(msgspec.Struct, frozen=True):
-    """How devices are handed to containers; the same for all resources."""
+    """How devices are passed to containers; the same for all resources."""
 
     list_strategies: tuple[DeviceListStrategy, ...] = (DeviceListStrategy.ENVVAR,)
     id_strategy: DeviceIdStrategy = DeviceIdStrategy.UUID
     pass_device_specs: bool = False
     dev_root: str = "/"
-    """Below which the host has its device nodes."""
+    """Folder on the host that contains dev/ with the device nodes."""
     cdi_kind: str = "k8s.device-plugin.nvidia.com/gpu"
     cdi_annotation_prefix: str = "cdi.k8s.io/"
     features: tuple[str, ...] = ()
     """Any of gdrcopy, gds, mofed."""
     imex_channels: tuple[int, ...] = ()
     single_replica: bool = False
-    """Refuse requests of more than one replica."""
+    """Whether to refuse a container more than one replica."""
     policy: AllocationPolicy = AllocationPolicy.DISTRIBUTED
 
 
 class PlannedDevice(msgspec.Struct, frozen=True):
-    """A device that a resource consists of."""
+    """A device of a resource, before it is split into replicas."""
 
     uuid: str
     gpu: str
-    """UUID of the physical GPU, the device's own unless it is a MIG instance."""
+    """UUID of the physical GPU; of a whole GPU, the same as *uuid*."""
     replicas: int
     index: str = ""
     """The GPU's index, or `index:place` of a MIG instance."""
     numa_node: int | None = None
     nodes: tuple[str, ...] = ()
-    """Its device nodes, below the root of /dev."""
+    """Paths of its device nodes, below *dev_root*."""
 
 
 class ResourcePlan(msgspec.Struct, frozen=True):
-    """A resource name and the devices that are advertised under it."""
+    """A resource name and the devices to advertise under it."""
 
     resource: str
     devices: tuple[PlannedDevice, ...]
 
+    @property
+    def replicas(self) -> int:
+        """The number of devices that the kubelet sees: the replicas of all *devices*."""
+        return sum(device.replicas for device in self.devices)
+
 
 class WorkerSettings(msgspec.Struct, frozen=True):
-    """What a worker is told at its start."""
+    """The settings of a worker at its start."""
 
     paths: Paths
     endpoint: str
-    """Base name of the worker's socket in the plugin folder."""
+    """File name of the worker's socket in the device plugin folder."""
     stale_after: float
     plan: ResourcePlan
     handout: Handout = Handout()

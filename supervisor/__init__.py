@@ -1,1 +1,1 @@
-"""The supervisor: reads the configuration, forks the other processes and keeps them running."""
+"""The supervisor: reads the configuration, starts the other processes and keeps them running."""

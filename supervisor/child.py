@@ -1,4 +1,4 @@
-"""One child process: fork it, and what every child does first in its life."""
+"""One child process: how the supervisor forks it, and what each child does first."""
 
 import contextlib
 import importlib
@@ -21,30 +21,31 @@ TITLE = "gpu-sharing-plugin: {}"
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """What a child is: the module whose `main(settings, channel, epoch)` it runs, and more."""
+    """The specification of a child process."""
 
     name: str
     module: str
+    """The module whose `main(settings, channel, epoch)` the process runs."""
     settings: object
     takes: tuple[type[Order], ...] = ()
-    """The orders it takes beside Stop."""
+    """The orders that the process takes besides Stop."""
     essential: bool = False
-    """Without it there is nothing to serve."""
+    """Whether the service can serve nothing without this process; true for the monitor."""
 
 
 @dataclass(frozen=True, slots=True)
 class Logging:
-    """How children log."""
+    """The log settings of child processes."""
 
     form: logs.Format = logs.Format.TEXT
     level: logs.Level = logs.Level.INFO
 
 
 class Process:
-    """A child process and the channel to it."""
+    """A running child process and the channel to it."""
 
     def __init__(self, spec: Spec, epoch: int, logging: Logging) -> None:
-        """Fork; raise OSError where the system does not let us."""
+        """Fork the process; raise OSError if the fork fails."""
         _require_forkable()
         inherited = _descriptors()
         self.channel, end = Channel.pair()
@@ -52,8 +53,8 @@ class Process:
         self._process = multiprocess.get_context("fork").Process(
             target=_run, args=(birth, end), name=spec.name, daemon=True
         )
-        # A signal that reached the child before it has put its own house in order would be taken
-        # for one of the supervisor's: both still share the descriptor that signals are written to.
+        # Until the child has reset its signals, it shares the supervisor's descriptor for them: the
+        # supervisor would take a signal to the child for its own.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
             self._process.start()
@@ -72,10 +73,10 @@ class Process:
 
     @property
     def sentinel(self) -> int:
-        """A descriptor that is readable once the process can be reaped.
+        """A descriptor that becomes readable once the process can be reaped.
 
-        Not multiprocess' own, a pipe that the child closes at its end: when the driver holds the
-        child up in the middle of that, it is readable and yet reaping the child would block.
+        Not the sentinel of multiprocess, a pipe that the child closes when it exits: if the driver
+        blocks the child during its exit, that pipe is readable, but reaping would block.
         """
         return self._pidfd
 
@@ -84,7 +85,7 @@ class Process:
         self._process.kill()
 
     def reap(self) -> int:
-        """Collect the process, which is gone; return its exit code, -N if signal N killed it."""
+        """Reap the process, which has ended; return its exit code, or -N after signal N."""
         self._process.join()
         code = int(self._process.exitcode)
         self._process.close()
@@ -94,7 +95,7 @@ class Process:
 
 
 def describe(code: int) -> str:
-    """Return an exit code in words."""
+    """Return the exit code *code* in words, for the log."""
     if code < 0:
         return f"killed by {signal.Signals(-code).name}"
     name = f" ({ExitCode(code).name})" if code in set(ExitCode) else ""
@@ -102,7 +103,7 @@ def describe(code: int) -> str:
 
 
 def _require_forkable() -> None:
-    """Refuse to fork beside other threads: a lock that one holds stays locked in the child."""
+    """Refuse to fork with several threads: a lock that another thread holds stays locked."""
     if len(os.listdir("/proc/self/task")) != 1:  # noqa: PTH208 - names are all we need
         raise RuntimeError("cannot fork: the supervisor has more than one thread")
 
@@ -113,7 +114,7 @@ def _descriptors() -> frozenset[int]:
 
 @dataclass(frozen=True, slots=True)
 class _Birth:
-    """What a child takes with it from the supervisor."""
+    """What a child process gets from the supervisor."""
 
     spec: Spec
     epoch: int
@@ -123,7 +124,7 @@ class _Birth:
 
 
 def _run(birth: _Birth, channel: Channel) -> None:
-    """Become the child: nothing of the supervisor's stays open, then run the child's own main."""
+    """Close the supervisor's descriptors, set up the child, and run its main function."""
     spec, logging = birth.spec, birth.logging
     _shed(birth.inherited, keep={0, 1, 2, channel.fileno()})
     die_with(birth.parent)
@@ -133,21 +134,21 @@ def _run(birth: _Birth, channel: Channel) -> None:
     code: int = ExitCode.FAILED
     try:
         code = importlib.import_module(spec.module).main(spec.settings, channel, birth.epoch)
-    except Exception:  # noqa: BLE001 - the end of the line: whatever it is, it is logged
-        logger.exception("crashed")
-    # Not sys.exit: threads that libraries left behind must not keep a finished child alive.
+    except Exception:  # noqa: BLE001 - the process ends here, so every error has to be logged
+        logger.exception("process crashed")
+    # Not sys.exit: it would wait for threads that libraries have left running.
     os._exit(code)
 
 
 def _shed(inherited: Iterable[int], keep: set[int]) -> None:
-    """Close what the supervisor had open: a channel held open here would hide a sibling's end."""
+    """Close the supervisor's descriptors: an open channel would hide the end of another child."""
     for descriptor in set(inherited) - keep:
         with contextlib.suppress(OSError):
             os.close(descriptor)
 
 
 def _reset_signals() -> None:
-    """SIGTERM ends a child at once; Ctrl-C and SIGHUP go to the group and are the supervisor's."""
+    """Let SIGTERM end the child; ignore Ctrl-C and SIGHUP, which the supervisor handles."""
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGTERM, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)

@@ -1,4 +1,4 @@
-"""From the settings to the service: which children there are and what each is told."""
+"""Compose the service from the settings: its child processes and the settings of each."""
 
 import functools
 import hashlib
@@ -29,13 +29,13 @@ from supervisor.state import Service
 from supervisor.version import VERSION
 
 LABEL_WAIT = 10.0
-"""Seconds for which nothing is served at the start while the node's label is not known."""
+"""Seconds to wait for the node's label at the start before anything is served."""
 
 CDI_STRATEGIES = {DeviceListStrategy.CDI_ANNOTATIONS, DeviceListStrategy.CDI_CRI}
 
 
 def require_api_client(settings: Settings) -> None:
-    """Raise SettingsError if the API server is to be used and the library for it is missing."""
+    """Raise SettingsError if the settings need the API server, but its library is missing."""
     if settings.service.uses_api_server and importlib.util.find_spec("lightkube") is None:
         raise SettingsError(
             "cannot use the Kubernetes API for --node-events, --node-condition or --config-dir "
@@ -95,10 +95,10 @@ def _paths(settings: Settings) -> Paths:
 
 
 def _cluster(settings: Settings, paths: Paths) -> Iterator[Spec]:
-    """Yield the child that speaks with the Kubernetes API, if there is anything to say."""
+    """Yield the process that uses the Kubernetes API, if any setting needs it."""
     service = settings.service
     if service.uses_api_server:
-        told = ClusterSettings(
+        cluster = ClusterSettings(
             health_bus=paths.health_bus,
             node=service.node_name,
             events=service.node_events,
@@ -106,7 +106,7 @@ def _cluster(settings: Settings, paths: Paths) -> Iterator[Spec]:
             label=service.config_label if service.follows_label else "",
             stale_after=float(settings.configuration.health.stale_after),
         )
-        yield Spec("cluster", "supervisor.cluster.main", told, takes=(Unknown,))
+        yield Spec("cluster", "supervisor.cluster.main", cluster, takes=(Unknown,))
 
 
 def _monitor(settings: Settings, paths: Paths) -> MonitorSettings:
@@ -208,7 +208,7 @@ def _worker(paths: Paths, stale_after: float, handout: Handout, resource: Resour
 
 
 def endpoint(resource: str, folder: str) -> str:
-    """Return the base name of a resource's socket, shortened where its path would be too long."""
+    """Return the file name of a resource's socket; a hash if its path would be too long."""
     name = f"nvidia-{resource.removeprefix(naming.DOMAIN)}.sock"
     if len(f"{folder}/{name}".encode()) <= SOCKET_PATH_LIMIT:
         return name

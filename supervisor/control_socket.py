@@ -1,4 +1,4 @@
-"""Where operators' requests arrive: a socket in the runtime folder, which never blocks."""
+"""The control socket in the runtime folder, which takes operators' requests; never blocks."""
 
 import contextlib
 import os
@@ -13,35 +13,35 @@ from proto.host import Identity
 from proto.requests import Answer, Request
 
 CLIENTS = 8
-"""Open connections, at most; the oldest gives way."""
+"""Most open connections; one more closes the oldest."""
 
 
 class Client:
-    """One connection, for one request and its answer."""
+    """One client's connection, for one request and its answer."""
 
     def __init__(self, end: socket.socket) -> None:
         end.setblocking(False)
         self._end = end
 
     def fileno(self) -> int:
-        """Return the descriptor, to wait on."""
+        """Return the descriptor to wait for."""
         return self._end.fileno()
 
     def permitted(self) -> bool:
-        """Return whether it is root, or who we are, that asks."""
+        """Return whether the client is root or the user of this service."""
         size = struct.calcsize("3i")
         credentials = self._end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
         return struct.unpack("3i", credentials)[1] in {0, os.geteuid()}
 
     def receive(self) -> bytes:
-        """Return what was sent; nothing when the client has hung up."""
+        """Return the bytes that were sent; empty if the client closed the connection."""
         try:
             return self._end.recv(requests.LIMIT)
         except OSError:
             return b""
 
     def answer(self, answer: Answer) -> None:
-        """Send the *answer*, if anybody still waits for it, and hang up."""
+        """Send the *answer*, if the client still waits for it, and close the connection."""
         with contextlib.suppress(OSError):
             self._end.send(requests.encode(answer))
         self._end.close()
@@ -62,10 +62,10 @@ def _listener(path: Path) -> socket.socket:
 
 
 class ControlSocket:
-    """The socket and those who are connected to it."""
+    """The listening socket and its clients."""
 
     def __init__(self, folder: Path) -> None:
-        """Listen in *folder*, of which we have the lock; OSError where that cannot be."""
+        """Listen in *folder*, which this process has locked; OSError if that fails."""
         self._path = folder / requests.SOCKET
         self._listener = _listener(self._path)
         self._identity = Identity.of(str(self._path))
@@ -73,33 +73,33 @@ class ControlSocket:
         self._clients: list[Client] = []
 
     def tend(self) -> None:
-        """Listen anew if somebody has taken the socket away, as cleaners of /run do."""
+        """Create the socket again if something deleted it, as cleaners of /run do."""
         if Identity.of(str(self._path)) == self._identity:
             return
         try:
             listener = _listener(self._path)
         except OSError as error:
             if str(error) != self._problem:
-                logger.warning("cannot listen to operators", error=str(error))
+                logger.warning("cannot listen on the control socket, retrying", error=str(error))
             self._problem = str(error)
             return
         self._problem = ""
-        logger.warning("operators' socket was deleted and made anew", path=str(self._path))
+        logger.warning("control socket was deleted, created it again", path=str(self._path))
         self._listener.close()
         self._listener, self._identity = listener, Identity.of(str(self._path))
 
     def sources(self) -> list[object]:
-        """Return what to wait on."""
+        """Return what the loop has to wait for."""
         return [self._listener, *self._clients]
 
     def take(self, ready: set[object]) -> list[tuple[Client, Request]]:
-        """Return the requests of those who are *ready*; who asks is answered by the caller."""
+        """Return the requests of the clients that are *ready*; the caller answers them."""
         found = []
-        for client in [one for one in self._clients if one in ready]:
+        for client in [client for client in self._clients if client in ready]:
             self._clients.remove(client)
             request = requests.decode(client.receive())
             if request is None:
-                client.answer(Answer("cannot understand the request"))
+                client.answer(Answer("cannot understand the request: use the same version"))
             else:
                 found.append((client, request))
         if self._listener in ready:
@@ -110,9 +110,10 @@ class ControlSocket:
         with contextlib.suppress(OSError):
             client = Client(self._listener.accept()[0])
             if not client.permitted():
-                logger.warning("refused a request of another user's")
-                client.answer(Answer("cannot do that: only root and the service's user may"))
+                logger.warning("refused a request: its user is neither root nor the service's")
+                error = "cannot accept the request: only root or the service's user may send it"
+                client.answer(Answer(error))
                 return
             self._clients.append(client)
         if len(self._clients) > CLIENTS:
-            self._clients.pop(0).answer(Answer("cannot wait any longer: too many are connected"))
+            self._clients.pop(0).answer(Answer("cannot wait for the request: too many clients"))

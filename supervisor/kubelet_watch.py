@@ -1,4 +1,4 @@
-"""Notice a new kubelet: its socket is another file than before."""
+"""Notice a kubelet that was restarted: its socket is a new file."""
 
 import contextlib
 from pathlib import Path
@@ -12,7 +12,7 @@ EVENTS = flags.CREATE | flags.MOVED_TO
 
 
 class KubeletWatch:
-    """Watches the kubelet's folder with inotify; where that fails, a look every second does it."""
+    """Watches the kubelet's folder with inotify; without inotify, the loop checks every second."""
 
     def __init__(self, kubelet_socket: str) -> None:
         self._socket = kubelet_socket
@@ -21,16 +21,16 @@ class KubeletWatch:
         try:
             self._inotify = INotify(nonblocking=True) if kubelet_socket else None
         except OSError as error:  # the node's inotify instances are used up
-            logger.warning("cannot use inotify, looking every second", error=str(error))
+            logger.warning("cannot use inotify, checking every second", error=str(error))
             self._inotify = None
         self._watch_folder()
 
     def fileno(self) -> int | None:
-        """Return the descriptor that is readable when something changed, None without inotify."""
+        """Return the descriptor that becomes readable on a change; None without inotify."""
         return self._inotify.fileno() if self._inotify else None
 
     def is_new(self) -> bool:
-        """Return whether there is a socket now, and another than at the last call."""
+        """Return whether the kubelet's socket is there and changed since the last call."""
         if not self._socket:
             return False
         self._watch_folder()
@@ -38,7 +38,7 @@ class KubeletWatch:
         return self._known is not None and self._known != before
 
     def _watch_folder(self) -> None:
-        """Watch the folder that is there now: it may have been made anew since the last look."""
+        """Watch the folder again: it may have been deleted and created since the last call."""
         if not self._inotify:
             return
         with contextlib.suppress(OSError):

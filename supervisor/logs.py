@@ -1,7 +1,7 @@
-"""Logging: one event one line on stderr, as text or JSON, set up anew in every process.
+"""Logging: one line per event on stderr, as text or JSON; each process sets it up for itself.
 
-Written at once, without a thread. A reader of stderr that stands still costs log lines, not the
-service: a line that a pipe cannot take now is dropped, and the next one says how many were.
+Lines are written at once, without a thread. If the reader of stderr stops reading, the service
+goes on: a line that the pipe cannot take is dropped, and the next line counts the dropped ones.
 """
 
 import contextlib
@@ -24,22 +24,22 @@ T = TypeVar("T")
 
 STDERR = 2
 LINE_LIMIT = select.PIPE_BUF
-"""A pipe that polls as writable takes this many bytes without blocking, and in one piece."""
+"""Bytes that a pipe which polls as writable takes in one piece without blocking."""
 
 
 SHORTEST = 16
-"""Characters that a field of a line which is too long keeps at least."""
+"""Characters that each field keeps at least when a line is shortened."""
 
 
 class Format(enum.StrEnum):
-    """How log lines look."""
+    """The format of log lines."""
 
     TEXT = "text"
     JSON = "json"
 
 
 class Level(enum.StrEnum):
-    """The least important lines that are written."""
+    """The least severe level that is logged."""
 
     DEBUG = "debug"
     INFO = "info"
@@ -48,7 +48,7 @@ class Level(enum.StrEnum):
 
 
 def set_up(process: str, form: Format, level: Level) -> None:
-    """Send this process's log lines to stderr, marked with its name."""
+    """Log to stderr, with the name of the *process* in each line."""
     logger.remove()
     logger.configure(extra={"process": process})
     render = {Format.TEXT: _text, Format.JSON: _json}[form]
@@ -57,10 +57,10 @@ def set_up(process: str, form: Format, level: Level) -> None:
 
 
 class _FromLibraries(logging.Handler):
-    """Makes a line like ours of what a library logs, which else were several of another form."""
+    """Logs what libraries log as one line in our format, instead of several in theirs."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Log *record* as ours."""
+        """Log *record* in our format."""
         ours = logger.bind(library=record.name).opt(exception=record.exc_info)
         ours.log(record.levelname, "{}", record.getMessage())
 
@@ -80,12 +80,12 @@ class _Sink:
         if not self._poll.poll(0):
             self._dropped += 1
             return
-        with contextlib.suppress(OSError):  # whoever read our log is gone
+        with contextlib.suppress(OSError):  # the reader of our log has ended
             os.write(STDERR, line + b"\n")
         self._dropped = 0
 
     def _fitting(self, record: "Record") -> bytes:
-        """Return the line, with its longest fields shortened until it fits into a pipe."""
+        """Return the line; its longest fields are shortened until it fits into a pipe."""
         line = printable(self._render(record).replace("\n", " ")).encode()
         allowed = LINE_LIMIT
         while len(line) >= LINE_LIMIT and allowed > SHORTEST:
@@ -98,11 +98,12 @@ class _Sink:
 
 
 def printable(text: str) -> str:
-    """Return *text* with what would command a terminal, or begin a line, shown instead."""
+    """Return *text* with control characters escaped, which could command a terminal."""
     if text.isprintable():
         return text
     return "".join(
-        one if one.isprintable() else one.encode("unicode_escape").decode() for one in text
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in text
     )
 
 
@@ -123,7 +124,7 @@ def _text(record: "Record") -> str:
 def _value(value: object) -> str:
     if not isinstance(value, str):
         return json.dumps(value, default=str)
-    # Quoted where it could be taken for more than one field.
+    # Quoted if it could be read as more than one field.
     return json.dumps(value) if " " in value or not value.isprintable() else value
 
 
@@ -143,7 +144,7 @@ def _trace(record: "Record") -> str:
     frames = []
     cause = error.value
     while isinstance(cause, BaseExceptionGroup):
-        cause = cause.exceptions[0]  # a group says nothing of what happened
+        cause = cause.exceptions[0]  # the message of a group does not say what happened
     trace: TracebackType | None = cause.__traceback__ if cause else error.traceback
     while trace:
         frames.append(f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}")

@@ -1,4 +1,4 @@
-"""The supervisor's loop: it waits, and says what each event means for the service.
+"""The supervisor's loop: waits for events and acts on each.
 
     signals ───┐                       ┌── fork, kill, reap (children.py)
     exits ─────┤                       │
@@ -7,8 +7,8 @@
     kubelet ───┤                       └── systemd
     deadline ──┘
 
-Nothing here can block: the one wait has a deadline, channels never block, and no library of the
-children's is initialised. What becomes of a child is decided in policy.py.
+Nothing here can block: the only wait has a deadline, channels never block, and no library of the
+child processes is initialised. policy.py decides the next state of each child.
 """
 
 import signal
@@ -52,17 +52,17 @@ from supervisor.state import Served, Service
 from supervisor.systemd import Notifier
 
 STALL = 5.0
-"""Seconds by which a tick is late when this process, or the whole machine, stood still."""
+"""Seconds by which a tick is late if this process, or the whole machine, stood still."""
 
 STOP_WITHIN = 4.5
-"""Seconds after which the service ends, though a child may not be dead yet."""
+"""Seconds until the service exits, even if a child process still runs."""
 
 
 class Supervisor:
-    """Starts the children, keeps them running, and stops them."""
+    """Starts the child processes, keeps them running, and stops them."""
 
     def __init__(self, load: Callable[[Wish], Service]) -> None:
-        """Begin with what *load* returns, now and after each change of the configuration."""
+        """Load the service with *load*, now and after each change of the configuration."""
         self._reload = Reload(load)
         self._service = self._reload.service
         self._served = Served(configuration=self._reload.state)
@@ -78,15 +78,15 @@ class Supervisor:
         self._systemd = Notifier()
 
     def run(self) -> int:
-        """Live: start all, serve events until told to stop, stop all."""
+        """Start all children, handle events until the order to stop, stop all; return the code."""
         for spec in self._service.children:
             self._children.want(spec, self._service.label_wait if spec.essential else 0.0)
         while not self._finished():
             self._on_deadlines(time.monotonic())
             self._on_events(self._wait(time.monotonic()))
         for name in self._children.processes:
-            logger.error("left behind, it cannot be killed", child=name)
-        logger.info("stopped")
+            logger.error("cannot kill a process, leaving it behind", child=name)
+        logger.info("service stopped")
         return self._exit_code
 
     def _finished(self) -> bool:
@@ -95,7 +95,7 @@ class Supervisor:
         return not self._children.processes or time.monotonic() >= self._stop_at
 
     def _wait(self, now: float) -> set[object]:
-        """Return what is ready; the one place that waits."""
+        """Wait for the next event or deadline; return what is ready."""
         sources = [self._signals, *self._control_socket.sources(), *self._children.sources()]
         if (inotify := self._kubelet.fileno()) is not None:
             sources.append(inotify)
@@ -109,7 +109,7 @@ class Supervisor:
         if self._kubelet.fileno() in ready:
             self._look_at_kubelet()
         for name, process in list(self._children.processes.items()):
-            # Its last words come before its end.
+            # Its reports first: the last ones were sent before it ended.
             if process.channel in ready or process.sentinel in ready:
                 self._on_reports(name)
             if process.sentinel in ready:
@@ -124,7 +124,7 @@ class Supervisor:
             if number is signal.SIGHUP:
                 self._on_configuration()
             else:
-                logger.info("asked to stop", signal=number.name)
+                logger.info("received a signal, stopping", signal=number.name)
                 self._stop(ExitCode.DONE)
 
     def _on_reports(self, name: str) -> None:
@@ -133,7 +133,7 @@ class Supervisor:
             while report := channel.receive():
                 self._on_report(name, report)
         except ClosedError:
-            # Its end follows at once, or else its silence is noticed.
+            # Either the process ends now, or its missing heartbeat is noticed.
             channel.close()
 
     def _on_report(self, name: str, report: object) -> None:
@@ -153,7 +153,7 @@ class Supervisor:
                 self._served = replace(self._served, registered=registered)
                 self._tell_systemd()
             case _:
-                logger.error("an order came up", child=name, order=type(report).__name__)
+                logger.error("ignored a child's order", child=name, order=type(report).__name__)
 
     def _on_found(self, report: Inventoried | Labelled) -> None:
         if isinstance(report, Inventoried):
@@ -165,43 +165,42 @@ class Supervisor:
         self._children.hasten()
 
     def _on_inventory(self, inventory: Inventory) -> None:
-        """Start a worker for each new resource, stop those that are gone, tell the others."""
+        """Start workers of new resources, stop those of removed ones, update the others."""
         before, plan = self._served, self._service.plan(inventory)
-        for problem in plan.problems:
-            if problem not in before.problems:
-                level = "ERROR" if problem.fatal else "WARNING"
-                logger.log(level, "cannot serve all", problem=problem.kind, reason=problem.text)
+        for new in [problem for problem in plan.problems if problem not in before.problems]:
+            level = "ERROR" if new.fatal else "WARNING"
+            logger.log(level, "cannot serve as configured", problem=new.kind, reason=new.text)
         fatal = [problem.text for problem in plan.problems if problem.fatal]
         if before.plans is None and fatal:
             self._exit_if_told_to(fatal[0])
         if self._stop_at is not None:
             return
-        specs = [self._service.worker(one) for one in plan.resources]
+        specs = [self._service.worker(resource) for resource in plan.resources]
         plans = dict(zip([spec.name for spec in specs], plan.resources, strict=True))
         self._served = replace(before, plans=plans, problems=plan.problems)
         if not specs:
-            logger.warning("nothing to advertise")
+            logger.warning("no devices to advertise")
         for name in (before.plans or {}).keys() - plans.keys():
-            logger.info("resource gone", child=name)
+            logger.info("resource removed, stopping its worker", child=name)
             self._children.unwant(name, Stop(withdraw=True))
         for spec in specs:
             self._follow(spec)
 
     def _follow(self, spec: Spec) -> None:
-        """Have a worker of *spec*, and tell the one that there is what is new."""
+        """Keep a worker of *spec* running; send the new plan to the worker that runs."""
         known = self._children.known(spec.name)
         changed = known and self._children.spec(spec.name).settings != spec.settings
         self._children.want(spec)
-        if changed and isinstance(spec.settings, WorkerSettings):
-            settings = spec.settings
-            logger.info("resource changed", child=spec.name, devices=len(settings.plan.devices))
+        if changed and isinstance(settings := spec.settings, WorkerSettings):
+            devices, replicas = len(settings.plan.devices), settings.plan.replicas
+            logger.info("resource changed", child=spec.name, devices=devices, replicas=replicas)
             order = Configure(settings.plan, settings.handout, settings.stale_after)
             self._children.tell(order, only=spec.name)
 
     def _on_not_ready(self, name: str, report: NotReady) -> None:
         not_ready = self._served.not_ready
         if report.reason != not_ready.get(name):
-            logger.error("not ready, retrying", child=name, reason=report.reason)
+            logger.error("process is not ready", child=name, reason=report.reason)
         self._served = replace(self._served, not_ready={**not_ready, name: report.reason})
         if self._children.spec(name).essential:
             self._know_nothing(Reason(report.kind, report.reason))
@@ -219,7 +218,7 @@ class Supervisor:
         self._children.heard(name, ready=True)
 
     def _know_nothing(self, reason: Reason) -> None:
-        """Have all devices Unhealthy for this *reason*, until a monitor speaks."""
+        """Have all devices listed as Unhealthy for *reason*, until a monitor publishes."""
         self._served = replace(self._served, unknown=reason)
         self._children.tell(Unknown(reason))
 
@@ -229,7 +228,7 @@ class Supervisor:
             self._stop(ExitCode.FAILED)
 
     def _on_configuration(self) -> None:
-        """Go by the configuration as it is now; a bad one changes nothing."""
+        """Read the configuration and apply it; one that cannot be used changes nothing."""
         before, self._service = self._service, self._reload.again()
         self._served = replace(self._served, configuration=self._reload.state)
         if self._service is not before and self._stop_at is None:
@@ -242,7 +241,7 @@ class Supervisor:
 
     def _on_deadlines(self, now: float) -> None:
         if now - self._tick_at > STALL:
-            # We stood still, and so perhaps did the whole machine: nobody is to blame for silence.
+            # Perhaps the whole machine stood still: no child is killed for a missing heartbeat.
             self._children.heard_all()
         for name, state in self._children.due(now):
             self._on_deadline(name, state)
@@ -262,29 +261,29 @@ class Supervisor:
             case State.STARTING | State.RUNNING:
                 self._on_silent(name)
             case State.STOPPING:
-                self._children.kill(name, "does not stop")
+                self._children.kill(name, "did not stop in time")
             case State.KILLED:
                 self._children.abandon(name)
             case State.DOWN:
-                raise AssertionError("cannot happen: one that is gone for good has no deadline")
+                raise AssertionError("cannot happen: a child that is down has no deadline")
 
     def _on_silent(self, name: str) -> None:
-        """Kill a child that hangs; if it hangs in the driver, that is told before all else."""
+        """Kill a child that hangs; first tell the workers if it hangs in the driver."""
         if self._children.spec(name).essential and (call := self._service.running_call()):
             logger.error("the driver hangs", child=name, call=call)
             self._served = replace(self._served, hangs=self._served.hangs + 1)
             self._know_nothing(Reason(ReasonKind.DRIVER_HANG, call))
-        self._children.kill(name, "gives no sign of life")
+        self._children.kill(name, "no heartbeat")
 
     def _look_at_kubelet(self) -> None:
         if self._kubelet.is_new():
-            logger.info("the kubelet's socket is new", socket=self._service.kubelet_socket)
+            logger.info("registering with the new kubelet", socket=self._service.kubelet_socket)
             self._children.tell(Register())
 
     def _stop(self, code: ExitCode) -> None:
-        """Stop everything; asked a second time, at once."""
+        """Stop all children; at the second call kill them."""
         if self._stop_at is not None:
-            self._children.kill_all("asked twice to stop")
+            self._children.kill_all("second signal to stop")
             return
         self._systemd.stopping()
         self._maintenance.end()

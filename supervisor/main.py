@@ -1,4 +1,4 @@
-"""The composition root: parse, read the settings, put the objects together, run, exit."""
+"""The entry point: parse the command line, read the settings, run the command, exit."""
 
 import argparse
 import functools
@@ -72,7 +72,7 @@ def _say(error: Exception, code: ExitCode) -> ExitCode:
 
 def _check_config(wanted: settings.Settings) -> int:
     for notice in wanted.notices:
-        print(f"taken without effect: {notice}", file=sys.stderr)  # noqa: T201 - no log is wanted
+        print(f"ignored: {notice}", file=sys.stderr)  # noqa: T201 - no log is wanted
     answer = {
         "config": plain(wanted.configuration),
         "sources": wanted.sources,
@@ -92,7 +92,7 @@ def _xids(wanted: settings.Settings, *, as_json: bool) -> int:
 
 
 def _status(known: argparse.Namespace) -> int:
-    # By name and only here: the process that forks has no use for an HTTP client and a table.
+    # Imported only here: the process that forks needs no HTTP client and no tables.
     show = importlib.import_module("supervisor.commands.show_status")
     code: int = show.main(Path(known.runtime_dir), as_json=known.json, judge=known.exit_code)
     return code
@@ -110,20 +110,20 @@ def _request(known: argparse.Namespace) -> Request:
 
 def _run(flags: Mapping[str, str]) -> int:
     setproctitle.setproctitle(TITLE.format("supervisor"))
-    # All that is made from here on, the workers' sockets included, is for us and for root alone.
+    # All files created from here on, the workers' sockets too, are for this user and root only.
     os.umask(0o077)
     environment = dict(os.environ)
     wanted = settings.load(flags, environment)
     require_api_client(wanted)
     logs.set_up("supervisor", wanted.service.log_format, wanted.service.log_level)
     for notice in wanted.notices:
-        logger.warning("taken without effect", setting=notice)
+        logger.warning("ignored a setting", setting=notice)
     with runtime_folder(Path(wanted.service.runtime_dir)):
         preload(api_client=wanted.service.uses_api_server)
         load = functools.partial(settings.load, flags, environment)
         code = Supervisor(lambda wish: compose(load(wish))).run()
         remove_dead_sockets(Path(wanted.service.device_plugin_path))
-    # Not return: the interpreter would wait, for ever, for a child that the kernel cannot kill.
+    # Not return: the interpreter would wait for ever for a child that the kernel cannot kill.
     os._exit(code)
 
 
@@ -135,7 +135,7 @@ def _simulate(known: argparse.Namespace, rest: Sequence[str]) -> int:
             Path(path).write_bytes(msgspec.json.encode(node.default_node()))
         command = [sys.executable, "-m", "supervisor", "run", f"--simulated-node={path}"]
         command += ["--metrics-address=127.0.0.1:0", "--log-level=warning", *rest]
-        # By name and only here: it is a gRPC server, which the process that forks must never load.
+        # Imported only here: it is a gRPC server, which the process that forks must never load.
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         simulate = importlib.import_module("simulator.simulate")
         code: int = simulate.main(command, Path(folder), known.duration)

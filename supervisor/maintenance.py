@@ -1,4 +1,4 @@
-"""What operators ask for: the driver set free and taken up again, a device taken back."""
+"""Handle the requests of operators: quiesce, resume and mark-healthy."""
 
 import time
 from collections import deque
@@ -15,16 +15,16 @@ from supervisor.restart_policy import State
 from supervisor.state import Served
 
 PATIENCE = 10.0
-"""Seconds until a request that waits for a child is answered with what it waits for."""
+"""Seconds to wait for a child process before a request is answered with an error."""
 
 MONITOR = "monitor"
 
 REASON = Reason(ReasonKind.MAINTENANCE)
-"""Why nothing is known while the driver is free."""
+"""Why devices are Unhealthy while the monitor is stopped."""
 
 
 class Maintenance:
-    """The requests that are not answered yet."""
+    """Holds the requests that are not answered yet."""
 
     def __init__(self) -> None:
         self._quiescing: list[tuple[Client, float]] = []
@@ -32,15 +32,15 @@ class Maintenance:
         self._ended = False
 
     def end(self) -> None:
-        """Begin nothing from here on, as the service stops."""
+        """Refuse new requests, because the service is stopping."""
         self._ended = True
 
     def take(self, client: Client, request: Request, served: Served, children: Children) -> Served:
-        """Begin to do what is requested; return how the service stands then."""
+        """Start to handle *request*; return the new state of the service."""
         if self._ended:
-            client.answer(Answer("cannot do that: the service is stopping"))
+            client.answer(Answer("cannot accept the request: the service is stopping"))
             return served
-        logger.info("asked", request=type(request).__name__)
+        logger.info("received a request", request=type(request).__name__)
         match request:
             case Quiesce():
                 children.tell(Unknown(REASON))
@@ -49,7 +49,8 @@ class Maintenance:
                 return replace(served, quiesced=True, unknown=REASON)
             case Resume():
                 while self._quiescing:
-                    self._quiescing.pop()[0].answer(Answer("cannot wait: resume was asked for"))
+                    error = "cannot finish quiesce: resume was requested meanwhile"
+                    self._quiescing.pop()[0].answer(Answer(error))
                 children.want(children.spec(MONITOR))
                 client.answer(Answer())
                 return replace(served, quiesced=False)
@@ -60,28 +61,30 @@ class Maintenance:
     def _mark(self, client: Client, request: MarkHealthy, children: Children) -> None:
         if children.state(MONITOR) is not State.RUNNING:
             state = children.state(MONITOR).value
-            client.answer(Answer(f"cannot mark a device: the monitor is {state}; try again later"))
+            error = f"cannot mark a device healthy: the monitor is {state}; try again when it runs"
+            client.answer(Answer(error))
             return
         self._marking.append(client)
         children.tell(request)
 
     def marked(self, answer: Answer) -> None:
-        """Hand the monitor's answer on to the one who has waited longest."""
+        """Send the monitor's answer to the client that has waited longest."""
         if self._marking:
             self._marking.popleft().answer(answer)
 
     def go_on(self, children: Children, now: float) -> None:
-        """Answer those whose request is done, or whose patience is over."""
+        """Answer the clients whose request is done or has timed out."""
         waiting, self._quiescing = self._quiescing, []
         for client, deadline in waiting:
             if children.gone(MONITOR):
-                # Again: it may have spoken for the first time after it was told to stop.
+                # Again: the monitor may have published once more after the order to stop.
                 children.tell(Unknown(REASON))
                 client.answer(Answer())
             elif now >= deadline:
-                client.answer(Answer("cannot end the monitor: it hangs in the driver"))
+                client.answer(Answer("cannot stop the monitor: it hangs in a driver call"))
             else:
                 self._quiescing.append((client, deadline))
         if children.state(MONITOR) is not State.RUNNING:
             while self._marking:
-                self._marking.popleft().answer(Answer("cannot mark a device: the monitor ended"))
+                error = "cannot mark a device healthy: the monitor ended; try again when it runs"
+                self._marking.popleft().answer(Answer(error))

@@ -1,4 +1,4 @@
-"""What the node advertises: the rules and the inventory in, resources and problems out."""
+"""Plan what the node advertises: from rules and inventory to resources and problems."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -15,31 +15,31 @@ from supervisor.config.file_schema import MigStrategy, Pattern
 from supervisor.config.sharing import BY_MEMORY, MEMORY_UNIT, Share, Shares, choose
 
 DISPLAYS = frozenset({"DGX Display", "NVIDIA DGX Display"})
-"""Adapters that NVML lists and that compute nothing."""
+"""Display adapters: NVML lists them as GPUs, but they cannot compute."""
 
 WHOLE_GPU = "gpu"
-"""The resource of a whole GPU."""
+"""Resource name of whole GPUs, without the domain."""
 
 LIST_LIMIT = 4 << 20
-"""Bytes of the longest device list that the kubelet takes."""
+"""Bytes of the longest device list that the kubelet accepts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What the configuration says of resources."""
+    """The part of the configuration that decides which resources are advertised."""
 
     mig: MigStrategy = MigStrategy.NONE
     gpus: tuple[Pattern, ...] = ()
-    """Names by model."""
+    """Resource names by GPU model."""
     profiles: tuple[Pattern, ...] = ()
-    """Names by MIG profile."""
+    """Resource names by MIG profile."""
     shares: Shares = field(default_factory=dict)
     imex_required: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to advertise, and what stands in the way of all that was asked for."""
+    """What to advertise, and why not everything is advertised as configured."""
 
     resources: tuple[ResourcePlan, ...]
     problems: tuple[Problem, ...] = ()
@@ -47,7 +47,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class _Device:
-    """A device before it is known how it is shared."""
+    """A device before it is shared."""
 
     resource: str
     planned: PlannedDevice
@@ -56,7 +56,7 @@ class _Device:
 
 
 def plan(rules: Rules, inventory: Inventory) -> Plan:
-    """Return what a node with this *inventory* advertises by these *rules*."""
+    """Return what a node with this *inventory* advertises under these *rules*."""
     gpus = [gpu for gpu in inventory.gpus if gpu.name not in DISPLAYS]
     problems = [*_mig_problems(rules.mig, gpus), *_imex_problems(rules, inventory)]
     if any(problem.fatal for problem in problems):
@@ -66,7 +66,7 @@ def plan(rules: Rules, inventory: Inventory) -> Plan:
         for device in _devices(rules, gpu):
             groups[device.resource].append(device)
     for name in sorted(rules.shares.keys() - groups.keys()):
-        text = f"{name} is to be shared, but no device of this node is called that"
+        text = f"cannot share {name}: this node has no device with that resource name"
         problems.append(Problem(ProblemKind.NOT_SHARED, text))
     shared: dict[str, list[PlannedDevice]] = defaultdict(list)
     for resource, devices in groups.items():
@@ -80,7 +80,7 @@ def plan(rules: Rules, inventory: Inventory) -> Plan:
 def _mig_problems(strategy: MigStrategy, gpus: list[Gpu]) -> Iterator[Problem]:
     empty = [str(gpu.index) for gpu in gpus if gpu.mig_enabled and not gpu.instances]
     if strategy is MigStrategy.MIXED and empty:
-        text = f"GPU {', '.join(empty)} in MIG mode without an instance; create some"
+        text = f"GPU {', '.join(empty)}: MIG mode is on, but there is no MIG instance; create one"
         yield Problem(ProblemKind.MIG_EMPTY, text)
     if strategy is not MigStrategy.SINGLE:
         return
@@ -89,8 +89,8 @@ def _mig_problems(strategy: MigStrategy, gpus: list[Gpu]) -> Iterator[Problem]:
     if any(gpu.mig_enabled for gpu in gpus) and (len(profiles) > 1 or empty):
         shown = "; ".join(f"GPU {i}: {', '.join(sorted(s)) or 'none'}" for i, s in layouts.items())
         text = (
-            f'MIG strategy "single" wants the same instances on every GPU, but there are {shown}; '
-            "make them alike, or choose the strategy mixed"
+            f'cannot use MIG strategy "single": it needs one MIG profile on all GPUs, but found '
+            f"{shown}; create the same MIG instances on every GPU, or set the MIG strategy to mixed"
         )
         yield Problem(ProblemKind.MIG_NOT_UNIFORM, text)
 
@@ -101,11 +101,12 @@ def _layout(gpu: Gpu) -> set[str]:
 
 def _imex_problems(rules: Rules, inventory: Inventory) -> Iterator[Problem]:
     if rules.imex_required and IMEX not in inventory.nodes:
-        yield Problem(ProblemKind.IMEX_MISSING, f"{IMEX} is required and not there")
+        text = f"cannot find {IMEX}; create the IMEX channel, or set imex.required to false"
+        yield Problem(ProblemKind.IMEX_MISSING, text)
 
 
 def _devices(rules: Rules, gpu: Gpu) -> Iterator[_Device]:
-    """Yield the devices that *gpu* is advertised as: itself, or its MIG instances."""
+    """Yield the devices to advertise for *gpu*: the whole GPU, or its MIG instances."""
     if gpu.mig_enabled and rules.mig is not MigStrategy.NONE:
         for instance in gpu.instances:
             yield _instance(rules, gpu, instance)
@@ -132,7 +133,7 @@ def _instance(rules: Rules, gpu: Gpu, instance: MigInstance) -> _Device:
 def _share(
     shares: Iterable[Share], devices: list[_Device], shared: dict[str, list[PlannedDevice]]
 ) -> Iterator[Problem]:
-    """Put *devices* under the names that they have after sharing, each under one."""
+    """Add each of *devices* to *shared* under its name after sharing; yield problems."""
     left = devices
     for share in shares:
         chosen, missing = choose(share, left, devices)
@@ -140,7 +141,8 @@ def _share(
             shared[share.name].append(replace(device.planned, replicas=_replicas(share, device)))
         left = [device for device in left if device not in chosen]
         if missing:
-            text = f"{devices[0].resource} is to be shared, but these are missing: "
+            name = devices[0].resource
+            text = f"cannot share all configured devices of {name}; missing on this node: "
             yield Problem(ProblemKind.NOT_SHARED, text + ", ".join(missing))
     for device in left:
         shared[device.resource].append(device.planned)
@@ -155,19 +157,18 @@ def _replicas(share: Share, device: _Device) -> int:
 def _too_long(resource: ResourcePlan) -> Iterator[Problem]:
     size = list_bytes(resource)
     if size > LIST_LIMIT:
-        count = sum(device.replicas for device in resource.devices)
         text = (
-            f"{resource.resource} would have {count} devices of about {size // count} bytes, "
-            f"{size} bytes in all, but the kubelet takes {LIST_LIMIT}; share in fewer replicas"
+            f"cannot advertise {resource.resource}: the list of its {resource.replicas} devices "
+            f"has {size} bytes, but the kubelet accepts at most {LIST_LIMIT}; use fewer replicas"
         )
         yield Problem(ProblemKind.LIST_TOO_LONG, text)
 
 
 def list_bytes(resource: ResourcePlan) -> int:
-    """Return the bytes of a resource's longest device list, in which all are Unhealthy."""
+    """Return the bytes of the resource's device list when all devices are Unhealthy."""
     total = 0
     for device in resource.devices:
-        # Of Device: two bytes around it, ID and health with two each, and the NUMA node's message.
+        # Of the message Device: 2 bytes around it, 2 each before ID and health, and the NUMA node.
         fixed = 2 + 2 + len(device.uuid) + 2 + len("Unhealthy")
         fixed += 0 if device.numa_node is None else 6 if device.numa_node else 4
         total += device.replicas * fixed
@@ -177,5 +178,5 @@ def list_bytes(resource: ResourcePlan) -> int:
 
 
 def _extra_digits(count: int) -> int:
-    """Return the digits of the numbers below *count*, beyond one for each."""
+    """Return how many digits the numbers below *count* have beyond the first digit of each."""
     return sum(max(0, count - 10**power) for power in range(1, len(str(count))))

@@ -1,8 +1,8 @@
-"""Import what the children need, once, before they are forked.
+"""Import the modules of the child processes once, before the forks.
 
-So they start in milliseconds and share the pages. The exporter imports what it alone needs
-itself: nobody waits for it, and the first list would come later. Nothing is initialised here: no
-gRPC object, no ZeroMQ context, no driver, no thread.
+The children then start in milliseconds and share the memory. The exporter's own modules are not
+imported here: nobody waits for the exporter, and they would delay the first device list. Nothing
+is initialised here: no gRPC object, no ZeroMQ context, no driver, no thread.
 """
 
 import gc
@@ -19,12 +19,12 @@ MODULES = (
 
 
 API_CLIENT = ("supervisor.cluster.main",)
-"""What only the child needs that speaks with the Kubernetes API."""
+"""Modules that only the cluster process needs, which uses the Kubernetes API."""
 
 
 def preload(*, api_client: bool) -> None:
-    """Import the children's modules, and keep the collector from writing to the shared pages."""
-    # gRPC's own log, beside ours on stderr, tells of every peer that hangs up.
+    """Import the children's modules; freeze the collector, which would write to shared pages."""
+    # gRPC would log every closed connection to stderr, between our lines.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     for module in MODULES + (API_CLIENT if api_client else ()):
         importlib.import_module(module)

@@ -1,92 +1,95 @@
-"""What becomes of a child: a state and an event in, the next state out; time is an argument."""
+"""Decide the next state of a child process from its state, an event and the time."""
 
 import enum
 from dataclasses import dataclass, replace
 
 
 class State(enum.Enum):
-    """Where a child is in its life."""
+    """The state of a child process."""
 
     STARTING = "starting"
-    """Forked; it has not yet said that it does its work."""
+    """The process is forked, but has not reported ready yet."""
     RUNNING = "running"
-    """Does its work, and says so every second."""
+    """The process does its work and sends a heartbeat every second."""
     STOPPING = "stopping"
-    """Was asked to end."""
+    """The process was ordered to stop."""
     KILLED = "killed"
-    """Was sent SIGKILL and is not reaped yet."""
+    """The process was sent SIGKILL and is not reaped yet."""
     BACKOFF = "backoff"
-    """Gone; it is started again at its deadline."""
+    """There is no process; it is started at the deadline."""
     DOWN = "down"
-    """Gone for good."""
+    """There is no process and none is started again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long things may take, in seconds."""
+    """Timeouts and delays of a child process, in seconds."""
 
     start: float = 120.0
-    """Until a child says ready; a driver may need many seconds for each GPU."""
+    """From the fork to ready; a driver may need many seconds for each GPU."""
     silence: float = 15.0
-    """Between two beats."""
+    """Between two heartbeats."""
     stop: float = 3.0
-    """From the order to stop to the end."""
+    """From the order to stop until the process ends."""
     reap: float = 5.0
-    """From SIGKILL until a process counts as one that cannot be killed."""
+    """From SIGKILL until the process counts as one that cannot be killed."""
     first_delay: float = 0.1
+    """Before the restart after the second failure in a row; then it doubles."""
     last_delay: float = 30.0
+    """The longest delay before a restart."""
     urgent_delay: float = 2.5
-    """In place of the last delay, for a child without which nothing is known of any device."""
+    """The longest delay before a restart of an essential child."""
     stable: float = 60.0
-    """After so long a life, earlier failures are forgotten."""
+    """A process that ran this long resets the count of failures."""
 
     def for_urgent(self) -> "Limits":
-        """Return the limits of a child that must be back before its silence is felt."""
+        """Return the limits of a child that must restart before devices become Unhealthy."""
         return replace(self, last_delay=min(self.last_delay, self.urgent_delay))
 
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """A child as the supervisor thinks of it."""
+    """What the supervisor knows about a child process."""
 
     state: State
     since: float
-    """When it came into this state."""
+    """When this state began."""
     heard: float
-    """The last sign of life."""
+    """When the last heartbeat came."""
     wanted: bool = True
-    """Start it again when it ends."""
+    """Whether to restart the process when it ends."""
     failures: int = 0
-    """Ends in a row without a stable life between."""
+    """How often the process failed in a row, without a stable run between."""
     starts: int = 0
+    """How often the process was started."""
 
 
 ALIVE = frozenset({State.STARTING, State.RUNNING, State.STOPPING, State.KILLED})
 """States in which there is a process."""
 
 ATTENTIVE = frozenset({State.STARTING, State.RUNNING})
-"""States in which orders make sense."""
+"""States in which the process takes orders."""
 
 
 def new(now: float) -> Child:
-    """Return a child that is to be started at once."""
+    """Return a child that is started at once."""
     return Child(State.BACKOFF, since=now, heard=now)
 
 
 def started(child: Child, now: float) -> Child:
-    """Return *child* after its process was forked."""
+    """Return *child* after the fork of its process."""
     return replace(child, state=State.STARTING, since=now, heard=now, starts=child.starts + 1)
 
 
 def heard(child: Child, now: float, *, ready: bool = False) -> Child:
-    """Return *child* after a sign of life, which *ready* makes the one that it does its work."""
+    """Return *child* after a heartbeat, or with *ready* after the report that it is ready."""
     if ready and child.state is State.STARTING:
         return replace(child, state=State.RUNNING, since=now, heard=now)
     return replace(child, heard=now)
 
 
 def unwanted(child: Child, now: float) -> Child:
-    """Return *child* after it was asked to end, for good."""
+    """Return *child* after the order to stop, without a restart."""
     match child.state:
         case State.STARTING | State.RUNNING:
             return replace(child, state=State.STOPPING, since=now, wanted=False)
@@ -97,20 +100,20 @@ def unwanted(child: Child, now: float) -> Child:
 
 
 def wanted(child: Child, now: float) -> Child:
-    """Return *child* after it is needed once more; one that is ending comes back after its end."""
+    """Return *child* after it is needed again; a process that is stopping restarts when it ends."""
     if child.state is State.DOWN:
         return replace(new(now), starts=child.starts)
     return replace(child, wanted=True)
 
 
 def killed(child: Child, now: float, limits: Limits) -> Child:
-    """Return *child* after SIGKILL was sent."""
+    """Return *child* after its process was sent SIGKILL."""
     failures = 0 if _stable(child, now, limits) else child.failures
     return replace(child, state=State.KILLED, since=now, failures=failures)
 
 
 def endured(child: Child, now: float) -> Child:
-    """Return *child* after its process did not die, and has to be waited for all the same."""
+    """Return *child* after SIGKILL had no effect; keep waiting for the end of the process."""
     return replace(child, since=now)
 
 
@@ -119,9 +122,9 @@ def _stable(child: Child, now: float, limits: Limits) -> bool:
 
 
 def exited(child: Child, now: float, limits: Limits, *, well: bool = False) -> Child:
-    """Return *child* after its process is gone; *well*: that is no failure.
+    """Return *child* after its process ended; with *well* the end does not count as a failure.
 
-    So it is too after one could not be made, or could not be killed and was abandoned.
+    Call it too when a fork failed, or when a process that cannot be killed is abandoned.
     """
     if not child.wanted:
         return replace(child, state=State.DOWN, since=now, failures=0)
@@ -131,14 +134,14 @@ def exited(child: Child, now: float, limits: Limits, *, well: bool = False) -> C
 
 
 def backoff(failures: int, limits: Limits) -> float:
-    """Return the seconds until the next start: none after the first failure, then doubling."""
+    """Return the seconds until the restart: 0 after the first failure, then doubling."""
     if failures <= 1:
         return 0.0
     return min(limits.first_delay * 2.0 ** min(failures - 2, 30), limits.last_delay)
 
 
 def deadline(child: Child, limits: Limits) -> float | None:
-    """Return when *child* needs attention though nothing happens; None if never."""
+    """Return when *child* has to be acted on if no event comes first; None: never."""
     match child.state:
         case State.STARTING:
             return child.heard + limits.start

@@ -1,4 +1,4 @@
-"""The runtime folder: ours alone while the service runs, and none of our sockets left after it."""
+"""Lock the runtime folder while the service runs, and remove the service's sockets afterwards."""
 
 import contextlib
 import fcntl
@@ -14,12 +14,12 @@ EXPORTER_FILES = (URL_FILE, LOCAL_SOCKET)
 
 
 class BusyError(Exception):
-    """Another service uses the runtime folder, or nobody can; one line."""
+    """The runtime folder cannot be used; the message is one line."""
 
 
 @contextlib.contextmanager
 def runtime_folder(path: Path) -> Iterator[None]:
-    """Have the runtime folder for ourselves, and leave none of our sockets in it."""
+    """Lock the runtime folder at *path*; at the end remove our sockets. Raises BusyError."""
     try:
         host.make_private(path)
         lock = (path / "lock").open("w")
@@ -30,7 +30,8 @@ def runtime_folder(path: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise BusyError(
-                f'cannot use the runtime folder "{path}": another service does'
+                f'cannot use the runtime folder "{path}": another gpu-sharing-plugin uses it; '
+                "stop that one first"
             ) from error
         try:
             yield
@@ -46,7 +47,7 @@ def runtime_folder(path: Path) -> Iterator[None]:
 
 
 def remove_dead_sockets(folder: Path) -> None:
-    """Remove the sockets of killed workers: ours by name, and nobody answers on them."""
+    """Remove the sockets that killed workers left in *folder*: no process listens on them."""
     for path in folder.glob("nvidia-*.sock"):
         with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):
             probe.setblocking(False)

@@ -1,11 +1,11 @@
-"""Signals as data: what was sent to this process is read from a descriptor, in the loop."""
+"""Signals as data: the loop reads the signals to this process from a descriptor."""
 
 import os
 import signal
 
 
 class SignalPipe:
-    """Carries SIGTERM, SIGINT and SIGHUP; nothing happens in their handlers."""
+    """Passes SIGTERM, SIGINT and SIGHUP to the loop; their handlers do nothing."""
 
     def __init__(self) -> None:
         self._read, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -14,13 +14,13 @@ class SignalPipe:
             signal.signal(number, _carried_by_the_pipe)
 
     def fileno(self) -> int:
-        """Return the descriptor that is readable when a signal came."""
+        """Return the descriptor that becomes readable when a signal arrives."""
         return self._read
 
     def take(self) -> list[signal.Signals]:
-        """Return the signals that came since the last call."""
+        """Return the signals that arrived since the last call."""
         return [signal.Signals(number) for number in os.read(self._read, 1024)]
 
 
 def _carried_by_the_pipe(_number: int, _frame: object) -> None:
-    """Leave the signal to the loop."""
+    """Do nothing: the loop handles the signal."""

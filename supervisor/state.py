@@ -1,4 +1,4 @@
-"""What the supervisor is to run, what is to be served, and what stands in the way."""
+"""What the supervisor runs, and the state of the service: resources, problems, maintenance."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,54 +13,54 @@ from supervisor.restart_policy import Limits
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What the loop runs; another one takes its place when the configuration changes."""
+    """What the loop runs; a changed configuration replaces it."""
 
     children: tuple[Spec, ...]
-    """Those that always run."""
+    """The processes that always run; workers come from the inventory."""
     plan: Callable[[Inventory], Plan]
     worker: Callable[[ResourcePlan], Spec]
     fork: Callable[[Spec, int], Process]
-    """Starts a child, given the number of its start; OSError where the system does not let us."""
+    """Starts a child process with the number of its start; OSError if the fork fails."""
     running_call: Callable[[], str]
-    """Returns the call of the driver's that the monitor is in."""
+    """Returns the driver call that the monitor is waiting for; empty for none."""
     runtime_dir: str
     kubelet_socket: str
     fail_on_init_error: bool
     limits: Limits
     configuration_file: str = ""
     configuration_folder: str = ""
-    """In which a label, or else a default, chooses the file."""
+    """The folder in which the node's label, or else a default, chooses the file."""
     configuration_hash: str = ""
     configuration_problem: str = ""
     """Why the file is not the one that the node's label names."""
     chosen: str = ""
-    """The file's name in the folder."""
+    """Name of the chosen file in the folder."""
     label_wait: float = 0.0
-    """Seconds for which the monitor waits for the node's label at the start."""
+    """Seconds by which the first start of the monitor waits for the node's label."""
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """The state of the service, beside that of its processes."""
+    """The state of the service, without the states of its processes."""
 
     plans: Mapping[str, ResourcePlan] | None = None
-    """By the worker's name; None before the first inventory."""
+    """What each worker advertises, by the worker's name; None before the first inventory."""
     problems: tuple[Problem, ...] = ()
-    """What is wrong with the node."""
+    """Why the node cannot be served as configured."""
     not_ready: Mapping[str, str] = field(default_factory=dict)
-    """Why a child cannot do its work, by its name."""
+    """Why a child process is not ready, by its name."""
     unknown: Reason | None = None
-    """Why nothing is known of any device, until a monitor speaks."""
+    """Why all devices are Unhealthy, until a monitor publishes."""
     quiesced: bool = False
-    """Held out of service for maintenance."""
+    """Whether the monitor is stopped for maintenance."""
     hangs: int = 0
     """How often the monitor hung in the driver."""
     registered: Mapping[str, bool] = field(default_factory=dict)
-    """Whether a worker is registered or waits for the kubelet, by its name."""
+    """Whether a worker is registered with the kubelet, by the worker's name."""
     configuration: ConfigurationState = field(default_factory=ConfigurationState)
 
     def state(self, processes: tuple[ProcessState, ...]) -> ServiceState:
-        """Return what the exporter is told."""
+        """Return the state to send to the exporter."""
         return ServiceState(
             processes=processes,
             planned=None if self.plans is None else tuple(p.resource for p in self.plans.values()),
@@ -73,20 +73,23 @@ class Served:
         )
 
     def settled(self) -> bool:
-        """Return whether all is done that can be: registered, or waiting for others."""
+        """Return whether the start is done: each worker is registered or waits for the kubelet.
+
+        While the driver is not available, the start counts as done too.
+        """
         if self.plans is None:
             return bool(self.not_ready)
         return self.plans.keys() <= self.registered.keys()
 
     def status(self) -> str:
-        """Return in a line how the service stands."""
+        """Return the state of the service in one line, for systemd."""
         if self.quiesced:
-            return "maintenance: the driver is free, until resume"
+            return "maintenance: the monitor is stopped until `gpu-sharing-plugin resume`"
         if self.not_ready:
-            return f"waiting: {next(iter(self.not_ready.values()))}"
+            return f"not ready, retrying: {next(iter(self.not_ready.values()))}"
         if self.plans is None:
-            return "looking at the node"
+            return "looking for GPUs"
         waiting = [p.resource for n, p in self.plans.items() if not self.registered.get(n)]
         if waiting:
-            return f"waiting for the kubelet: {', '.join(waiting)}"
-        return f"registered: {', '.join(p.resource for p in self.plans.values()) or 'nothing'}"
+            return f"waiting to register with the kubelet: {', '.join(waiting)}"
+        return f"registered: {', '.join(p.resource for p in self.plans.values()) or 'no resources'}"

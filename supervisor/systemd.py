@@ -1,6 +1,6 @@
-"""Tell systemd how the service stands: sd_notify(3), which is datagrams of KEY=VALUE lines.
+"""Report the state of the service to systemd: sd_notify(3), datagrams of KEY=VALUE lines.
 
-Nothing here blocks: what systemd does not take is dropped, and comes again with the next.
+Nothing here blocks: a message that systemd does not take is dropped and sent again later.
 """
 
 import os
@@ -9,17 +9,17 @@ from collections.abc import MutableMapping
 
 
 class Notifier:
-    """The way to systemd, if it has started us; else it says nothing."""
+    """Sends notifications to systemd; does nothing if systemd did not start this process."""
 
     def __init__(self, environment: MutableMapping[str, str] = os.environ) -> None:
-        # Taken away, so that no child is taken for us.
+        # Removed, so that no child process notifies systemd in our name.
         address = environment.pop("NOTIFY_SOCKET", "")
         self._watched = bool(environment.pop("WATCHDOG_USEC", ""))
         self._address = "\0" + address[1:] if address.startswith("@") else address
         self._told = ""
 
     def tell(self, status: str, *, ready: bool) -> None:
-        """Give a sign of life to the watchdog, and tell what is new."""
+        """Feed systemd's watchdog, and send the *status* and readiness if they changed."""
         text = f"READY=1\nSTATUS={status}" if ready else f"STATUS={status}"
         if self._watched:
             self._send("WATCHDOG=1")
@@ -27,7 +27,7 @@ class Notifier:
             self._told = text
 
     def stopping(self) -> None:
-        """Tell that the service ends."""
+        """Notify systemd that the service is stopping."""
         self._send("STOPPING=1\nSTATUS=stopping")
 
     def _send(self, text: str) -> bool:

@@ -1,3 +1,3 @@
-"""Which version of the distribution this is, for whoever tells; the build reads it here too."""
+"""The version of this distribution; the build reads it from here."""
 
 VERSION = "0.1.0"

@@ -1,1 +1,1 @@
-"""The command line, and the commands beside `run`: what they ask and print."""
+"""The command line, and the commands other than `run`."""

@@ -1,4 +1,4 @@
-"""Ask something of the running service: the client's side of the control socket."""
+"""Send a request to the running service: the client of the control socket."""
 
 import socket
 from pathlib import Path
@@ -11,11 +11,11 @@ PATIENCE = 20.0
 
 
 class AskError(Exception):
-    """The service did not do it, or cannot be reached; one line."""
+    """The service refused the request or cannot be reached; the message is one line."""
 
 
 def ask(runtime_dir: Path, request: Request) -> None:
-    """Have the service that lives in *runtime_dir* do what is requested; AskError if it did not."""
+    """Send *request* to the service in *runtime_dir* and wait; AskError if it is not done."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as end:
         end.settimeout(PATIENCE)
         try:
@@ -25,10 +25,12 @@ def ask(runtime_dir: Path, request: Request) -> None:
         except OSError as error:
             raise AskError(
                 f'cannot reach the service in "{runtime_dir}": {error.strerror or error}; '
-                "is it running, and is --runtime-dir its own?"
+                "check that it is running with this --runtime-dir"
             ) from error
     if not data:
-        raise AskError(f'cannot ask the service in "{runtime_dir}": it hung up')
+        raise AskError(
+            f'cannot get an answer from the service in "{runtime_dir}": it closed the connection'
+        )
     answer = requests.decode_answer(data)
     if answer.error:
         raise AskError(answer.error)

@@ -1,4 +1,4 @@
-"""The command line: what can be typed, and one clear line for what cannot."""
+"""The command line: all commands and options, and one clear line for each mistake."""
 
 import argparse
 import sys
@@ -13,7 +13,7 @@ RUNTIME_DIR = "/run/gpu-sharing-plugin"
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that says in one line what is wrong, without the whole usage."""
+    """An argument parser that reports an error in one line, without the whole usage."""
 
     def error(self, message: str) -> NoReturn:
         """Print *message* and exit with USAGE."""
@@ -25,63 +25,65 @@ class Parser(argparse.ArgumentParser):
 def parser(version: str) -> Parser:
     """Return the parser of all commands."""
     top = Parser(prog="gpu-sharing-plugin", description=__doc__, allow_abbrev=False)
-    top.description = "GPU device plugin for Kubernetes: sharing, health, visibility."
+    top.description = "Kubernetes device plugin: shares GPUs, watches and shows their health."
     top.add_argument("-v", "--version", action="version", version=version)
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    run = commands.add_parser("run", help="the service", allow_abbrev=False)
-    _add_options(run)
-    check = commands.add_parser(
-        "check-config", help="print the settings that `run` would go by", allow_abbrev=False
+    _add_options(_add_command(commands, "run", "run the service"))
+    _add_options(
+        _add_command(commands, "check-config", "print the settings that `run` would use, as JSON")
     )
-    _add_options(check)
-    xids = commands.add_parser(
-        "xids",
-        help="print which Xids `run` would hold to be fatal",
-        epilog="It takes the options of `run`, and its environment.",
-        allow_abbrev=False,
-    )
-    xids.add_argument("--json", action="store_true", help="as a JSON list")
+    xids = _add_command(commands, "xids", "print which Xids are fatal with the settings of `run`")
+    xids.epilog = "Give it the same options and environment variables as `run`."
+    xids.add_argument("--json", action="store_true", help="print a JSON list")
     _add_options(xids)
-    simulate = commands.add_parser(
-        "simulate",
-        help="the service on a simulated node with a stand-in kubelet; no root, no GPU",
-        epilog="Every other option of `run` is handed on to the service.",
-        allow_abbrev=False,
+    simulate = _add_command(
+        commands, "simulate", "run the service on a simulated node; needs no root and no GPU"
     )
-    simulate.add_argument("--node", metavar="FILE", help="node file; by default 8 x H100 80GB")
+    simulate.epilog = "The options of `run` are allowed too; the service gets them."
+    simulate.add_argument("--node", metavar="FILE", help="node file; default: 8 x H100 80GB")
     simulate.add_argument(
-        "--duration", type=float, metavar="S", help="seconds; by default until Ctrl-C"
+        "--duration", type=float, metavar="S", help="stop after S seconds; default: at Ctrl-C"
     )
     _add_status(commands)
     _add_requests(commands)
-    faults = commands.add_parser(
-        "drill", help="put a fault into a simulated node", allow_abbrev=False
-    )
-    drill.add_arguments(faults)
+    drill.add_arguments(_add_command(commands, "drill", "inject a fault into a simulated node"))
     return top
 
 
+def _add_command(commands: "argparse._SubParsersAction[Parser]", name: str, text: str) -> Parser:
+    return commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+
+
 def _add_status(commands: "argparse._SubParsersAction[Parser]") -> None:
-    text = "how the GPUs of the running service are, and who holds them"
-    status = commands.add_parser("status", help=text, description=text, allow_abbrev=False)
-    status.add_argument("--json", action="store_true", help="as JSON, see docs/status.md")
+    status = _add_command(
+        commands, "status", "print the health of the GPUs and which containers hold them"
+    )
+    status.add_argument("--json", action="store_true", help="print JSON, see docs/status.md")
     status.add_argument(
         "--exit-code", action="store_true", help="exit with 1 unless everything is healthy"
     )
-    status.add_argument("--runtime-dir", default=RUNTIME_DIR, help="of the service")
+    _add_runtime_dir(status)
+
+
+def _add_runtime_dir(command: argparse.ArgumentParser) -> None:
+    text = "runtime folder; default: %(default)s"
+    command.add_argument("--runtime-dir", metavar="DIR", default=RUNTIME_DIR, help=text)
 
 
 def _add_requests(commands: "argparse._SubParsersAction[Parser]") -> None:
     texts = {
-        "quiesce": "end the health monitor, so that the driver is free; devices are Unhealthy",
-        "resume": "start the health monitor again",
-        "mark-healthy": "take a device back whose faults are mended, without the driver's proof",
+        "quiesce": "stop the health monitor so that GPUs can be reset; all devices are Unhealthy "
+        "until `resume`",
+        "resume": "start the health monitor again after `quiesce`",
+        "mark-healthy": "clear the faults of a repaired device without proof from the driver",
     }
     for name, text in texts.items():
-        request = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        request = _add_command(commands, name, text)
         if name == "mark-healthy":
-            request.add_argument("device", metavar="DEVICE", help="UUID, index, or GPU:MIG")
-        request.add_argument("--runtime-dir", default=RUNTIME_DIR, help="of the service")
+            request.add_argument(
+                "device", metavar="DEVICE", help="UUID, index, or GPU:MIG (indices)"
+            )
+        _add_runtime_dir(request)
 
 
 def _add_options(run: argparse.ArgumentParser) -> None:
@@ -104,7 +106,7 @@ def _form(option: Option) -> dict[str, Any]:
 
 
 def values(known: argparse.Namespace) -> dict[str, str]:
-    """Return the options that were given, by their place in the settings."""
+    """Return the given options by their path in the settings."""
     paths = {option.path for option in OPTIONS}
     given = {path: value for path, value in vars(known).items() if path in paths}
     return {p: ",".join(v) if isinstance(v, list) else v for p, v in given.items()}

@@ -1,4 +1,4 @@
-"""The command `status`: ask the running service how its node is, and show it."""
+"""The command `status`: fetch the status of the running service and print it."""
 
 import contextlib
 import http.client
@@ -28,26 +28,26 @@ PATIENCE = 5.0
 STYLES = {"healthy": "green", "unhealthy": "red", "lost": "red", "recovering": "blue"}
 
 FOLDED = {"resource", "held by"}
-"""Columns that give way where a terminal is narrow; nothing is cut off in any."""
+"""Columns that wrap on a narrow terminal; no column is cut off."""
 
 ANY_WIDTH = 10_000
-"""Where no terminal sets a width, a line is as long as it is."""
+"""Width without a terminal: lines are not wrapped."""
 
 
 def main(runtime_folder: Path, *, as_json: bool, judge: bool) -> int:
-    """Show the status; with *judge*, fail unless everything is healthy.
+    """Print the status; return the exit code, with *judge* FAILED unless everything is healthy.
 
-    AskError where there is no status.
+    Raises AskError if there is no status.
     """
     body = _fetch(runtime_folder)
     try:
         status = msgspec.json.decode(body, type=Status)
     except msgspec.MsgspecError as error:
         raise AskError(
-            f"cannot read the service's answer: {error}; is it of another version?"
+            f"cannot read the service's answer: {error}; use the version that the service has"
         ) from error
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # for signs that an old locale does not have
+        sys.stdout.reconfigure(errors="replace")  # for characters that an old locale lacks
     with printing():
         if as_json:
             print(msgspec.json.format(body, indent=2).decode())  # noqa: T201 - the result
@@ -63,14 +63,14 @@ def _fetch(runtime_folder: Path) -> bytes:
     except FileNotFoundError as error:
         raise AskError(
             f'cannot find the service in "{runtime_folder}"; '
-            "is it running, and is --runtime-dir its own?"
+            "check that it is running with this --runtime-dir"
         ) from error
     except OSError as error:
         raise AskError(f'cannot read "{path}": {error.strerror}') from error
     if url.startswith("unix:"):
         return _fetch_locally(url)
     url = f"{url}/status"
-    # The service is on this machine: no proxy knows the way.
+    # Without a proxy: the service is on this machine.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(url, timeout=PATIENCE) as answer:
@@ -78,14 +78,14 @@ def _fetch(runtime_folder: Path) -> bytes:
             return body
     except urllib.error.HTTPError as error:
         with error:
-            raise AskError(f"cannot get {url}: it answers {error.code}") from error
+            raise AskError(f"cannot get {url}: HTTP status {error.code}") from error
     except (OSError, ValueError, http.client.HTTPException) as error:
         why = getattr(error, "reason", error)
         raise AskError(f"cannot reach {url}: {why}; is the service running?") from error
 
 
 class _Local(http.client.HTTPConnection):
-    """A connection to a unix socket, of which only the runtime folder's owner knows the way."""
+    """An HTTP connection over a unix socket, which only the runtime folder's owner can open."""
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX)
@@ -104,13 +104,13 @@ def _fetch_locally(url: str) -> bytes:
 
 
 def show(status: Status, console: Console) -> None:
-    """Print *status* as tables, with what is wrong and what to do first."""
+    """Print *status*: first what is wrong and what to do, then the tables."""
     if not console.is_terminal:
         console.width = ANY_WIDTH
     node = status.node
     console.print(_text(wording.headline(status), "bold"))
     driver = f"driver {node.driver_version or wording.UNKNOWN}"
-    live, ready = ("yes" if one.ok else "no" for one in (node.live, node.ready))
+    live, ready = ("yes" if verdict.ok else "no" for verdict in (node.live, node.ready))
     console.print(_text(f"{driver}, live: {live}, ready: {ready}"))
     for problem in wording.problems(status):
         console.print(_text(f"✗ {problem}", "red"))
@@ -125,7 +125,7 @@ def show(status: Status, console: Console) -> None:
 
 
 def _reasons(status: Status) -> dict[str, list[str]]:
-    """Return what is wrong with devices and what to do, each with the devices that it concerns."""
+    """Return each reason with its advice, and the names of the devices that have it."""
     found: dict[str, list[str]] = {}
     for gpu in status.gpus or ():
         for name, device in _devices(gpu):
@@ -135,7 +135,7 @@ def _reasons(status: Status) -> dict[str, list[str]]:
 
 
 def _text(text: str, style: str = "") -> Text:
-    """Return *text* that no name in it can turn into a command to the terminal."""
+    """Return *text* without control characters, so that no name in it commands the terminal."""
     return Text("".join(c if c.isprintable() else "?" for c in text), style, overflow="fold")
 
 
@@ -177,7 +177,7 @@ def _condition(name: str, device: DeviceStatus, now: float) -> tuple[Text, ...]:
 
 
 def _shares(gpu: GpuStatus) -> Iterator[tuple[str, str, str]]:
-    """Yield what is advertised of a GPU, and one line more for each further holder."""
+    """Yield a row for each resource of a GPU, and one more for each further holder."""
     held = wording.by_resource(gpu.holders or ())
     for share in gpu.resources or ():
         first, *more = _names(held.pop(share.resource, [])) or [""]
@@ -190,13 +190,14 @@ def _shares(gpu: GpuStatus) -> Iterator[tuple[str, str, str]]:
 
 
 def _names(claims: Iterable[wording.Claim]) -> list[str]:
-    return [f"{one.container} ({one.devices})" for one in claims]
+    return [f"{claim.container} ({claim.devices})" for claim in claims]
 
 
 def _resources(resources: Iterable[ResourceStatus]) -> Table:
     table = _table(("resource", "healthy", "used", "kubelet"))
-    for one in resources:
-        healthy = f"{wording.number(one.healthy)} of {wording.number(one.devices)}"
-        cells = (one.name, healthy, wording.number(one.allocated), wording.kubelet(one))
+    for resource in resources:
+        healthy = f"{wording.number(resource.healthy)} of {wording.number(resource.devices)}"
+        used = wording.number(resource.allocated)
+        cells = (resource.name, healthy, used, wording.kubelet(resource))
         table.add_row(*map(_text, cells))
     return table

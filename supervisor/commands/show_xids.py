@@ -1,4 +1,4 @@
-"""The command `xids`: show which Xids are fatal under the settings."""
+"""The command `xids`: print which Xids are fatal with the settings."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -26,7 +26,7 @@ def as_json(wishes: Wishes) -> str:
 
 
 def as_text(wishes: Wishes) -> str:
-    """Return the effective table as aligned text, with a last line for all Xids not in it."""
+    """Return the effective table as aligned text; its last line is for all other Xids."""
     rows = xid_policy.rows(wishes)
     cells = [HEADER, *(_cells(str(row.xid.xid), row) for row in rows)]
     cells.append(_cells("other", xid_policy.judge(wishes, xid_policy.UNNAMED)))

@@ -1,4 +1,4 @@
-"""Which of several configurations a node goes by: its label's, the default one, or a fallback."""
+"""Choose a node's configuration file: by the node's label, a default, or a fallback."""
 
 import enum
 from collections.abc import Sequence
@@ -7,46 +7,46 @@ from pathlib import Path
 
 
 class Fallback(enum.StrEnum):
-    """What to go by when neither a label nor a default names a file; NVIDIA's chart's words."""
+    """Which file to use without a label and a default; the names are those of NVIDIA's chart."""
 
     NAMED = "named"
     """The file called `default`."""
     SINGLE = "single"
-    """The only file that there is."""
+    """The only file in the folder."""
     EMPTY = "empty"
     """No file: the built-in defaults."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What is known of the choice when the settings are read."""
+    """What is known when the file is chosen."""
 
     label: str | None = None
-    """The value of the node's label, empty for none; None: not known yet."""
+    """The value of the node's label; empty: no label; None: not known yet."""
     last: str | None = None
-    """The file that is in effect; None: none is yet."""
+    """The file in effect; None before the first choice."""
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The file that was chosen, and what is wrong with that."""
+    """The chosen file, and why it is not the one that the label names."""
 
     name: str
-    """Empty for the built-in defaults."""
+    """Name of the file; empty: the built-in defaults."""
     problem: str = ""
 
 
 def choose(files: Sequence[str], wish: Wish, default: str, fallbacks: Sequence[Fallback]) -> Choice:
-    """Return the choice among *files*; ValueError says why there is none.
+    """Return the choice among *files*; ValueError if no file fits.
 
-    A label that names no file changes nothing: what is in effect stays so.
+    A label that names no file changes nothing: the file in effect is kept.
     """
     if not wish.label:
         return Choice(_without_label(files, default, fallbacks))
     if wish.label in files:
         return Choice(wish.label)
     known = ", ".join(files) or "none"
-    problem = f'cannot use the node\'s label "{wish.label}": no file is called so; known: {known}'
+    problem = f'cannot use the node\'s label "{wish.label}": no file has that name; files: {known}'
     if wish.last is not None:
         return Choice(wish.last, problem)
     return Choice(_without_label(files, default, fallbacks), problem)
@@ -55,7 +55,7 @@ def choose(files: Sequence[str], wish: Wish, default: str, fallbacks: Sequence[F
 def _without_label(files: Sequence[str], default: str, fallbacks: Sequence[Fallback]) -> str:
     if default:
         if default not in files:
-            raise ValueError(f'there is no file "{default}", which --config-default names')
+            raise ValueError(f'it has no file "{default}", which --config-default names')
         return default
     for fallback in fallbacks:
         match fallback:
@@ -68,13 +68,13 @@ def _without_label(files: Sequence[str], default: str, fallbacks: Sequence[Fallb
             case _:
                 continue
     raise ValueError(
-        "nothing says which file to use without a label; set --config-default, or add empty to "
+        "no fallback fits a node without the label; set --config-default, or add empty to "
         "--config-fallback-strategies"
     )
 
 
 def listing(folder: str) -> list[str]:
-    """Return the names of the files in *folder*, without those that a ConfigMap's volume hides.
+    """Return the names of the files in *folder*, without the hidden ones of a ConfigMap volume.
 
     Raises OSError.
     """

@@ -1,6 +1,6 @@
-"""What the configuration file may hold: the fields of NVIDIA's `version: v1` file, and our own.
+"""The keys of the configuration file: those of NVIDIA's `version: v1` file, and our own.
 
-Names and defaults are those of NVIDIA's device plugin v0.20, so its users' files go on working.
+Names and defaults are those of NVIDIA's device plugin v0.20, so that existing files keep working.
 """
 
 import enum
@@ -15,41 +15,41 @@ from proto.worker import AllocationPolicy, DeviceIdStrategy, DeviceListStrategy
 
 
 class MigStrategy(enum.StrEnum):
-    """What becomes of GPUs in MIG mode."""
+    """How to advertise GPUs in MIG mode."""
 
     NONE = "none"
-    """They are advertised as whole GPUs."""
+    """As whole GPUs."""
     SINGLE = "single"
-    """Their instances are the node's GPUs; all must be alike."""
+    """MIG instances as nvidia.com/gpu; all must have the same profile."""
     MIXED = "mixed"
-    """Each profile is a resource of its own."""
+    """One resource per MIG profile."""
 
 
 class Discovery(enum.StrEnum):
-    """How devices are found."""
+    """How to find devices."""
 
     AUTO = "auto"
     NVML = "nvml"
 
 
 LONGEST = 7 * 24 * 3600
-"""Seconds; the kernel waits for no more than 24 days, and a guard that never comes is none."""
+"""Seconds; the kernel cannot wait longer than 24 days, and a timeout that long protects nobody."""
 
 
 class Seconds(float):
-    """A length of time, written as `500ms`, `30s`, `5m`, `1h` or as a number of seconds."""
+    """A duration, written as `500ms`, `30s`, `5m`, `1h` or as a number of seconds."""
 
     UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}  # noqa: RUF012 - never changed
 
     @classmethod
     def read(cls, value: object) -> "Seconds":
-        """Return the time that *value* stands for; ValueError if none, or not from 0 to LONGEST."""
+        """Return the duration in *value*; ValueError unless it is above 0 and at most LONGEST."""
         match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h)?", str(value))
         if isinstance(value, bool) or not match or not float(match[1]):
-            raise ValueError(f'write "{value}" as a positive time such as 30s, 5m or 2.5')
+            raise ValueError(f'"{value}" is not a positive time; write a time as 30s, 5m or 2.5')
         seconds = float(match[1]) * cls.UNITS[match[2] or "s"]
         if seconds > LONGEST:
-            raise ValueError(f'write "{value}" as a time of at most {LONGEST // 3600}h')
+            raise ValueError(f'"{value}" is too long; write at most {LONGEST // 3600}h')
         return cls(seconds)
 
     def __str__(self) -> str:
@@ -60,31 +60,31 @@ class XidRule(enum.StrEnum):
     """What an Xid does to a GPU."""
 
     FATAL = "fatal"
-    """It makes the GPU unhealthy."""
+    """The GPU becomes Unhealthy."""
     IGNORE = "ignore"
-    """It is counted and logged only."""
+    """The Xid is only counted and logged."""
 
 
 class XidRules(dict[int, XidRule]):
-    """`health.xids`: rules by Xid, which is a number in YAML and a text in JSON."""
+    """`health.xids`: rules by Xid; the Xid is a number in YAML and a string in JSON."""
 
     @classmethod
     def read(cls, value: object) -> "XidRules":
-        """Return the rules that *value* stands for; ValueError or TypeError if none."""
+        """Return the rules in *value*; ValueError or TypeError if it has none."""
         if not isinstance(value, dict):
             raise TypeError("write Xids with fatal or ignore, such as {79: fatal}")
         rules = cls()
         for key, rule in value.items():
             if not CODE.fullmatch(str(key)):
-                raise ValueError(f'"{key}" is no Xid; write a number such as 79')
+                raise ValueError(f'"{key}" is not an Xid; write a number such as 79')
             if rule not in list(XidRule):
-                raise ValueError(f'{key}: write {" or ".join(XidRule)} instead of "{rule}"')
+                raise ValueError(f'{key}: "{rule}" is not allowed; write {" or ".join(XidRule)}')
             rules[int(key)] = XidRule(rule)
         return rules
 
 
 class _Section(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    """A mapping in the configuration; a key that we do not know is an error."""
+    """A mapping in the configuration; an unknown key is an error."""
 
 
 class Plugin(_Section, frozen=True):
@@ -104,7 +104,7 @@ class Plugin(_Section, frozen=True):
 
     @property
     def list_strategies(self) -> tuple[DeviceListStrategy, ...]:
-        """The strategies as a tuple, though the file may name a single one."""
+        """The strategies as a tuple; the file may contain a single one instead of a list."""
         given = self.device_list_strategy
         return (given,) if isinstance(given, DeviceListStrategy) else given
 
@@ -115,32 +115,32 @@ class Flags(_Section, frozen=True):
     mig_strategy: MigStrategy = MigStrategy.NONE
     fail_on_init_error: bool = True
     mps_root: str = ""
-    """Taken, as charts always set it, and without effect: MPS is not supported."""
+    """Ignored, because MPS is not supported; accepted because charts always set it."""
     nvidia_driver_root: str = "/"
     nvidia_dev_root: str = ""
-    """By default the driver's root."""
+    """Folder on the host that contains dev/ with the device nodes; by default the driver root."""
     gdrcopy_enabled: bool = False
     gds_enabled: bool = False
     mofed_enabled: bool = False
     use_node_feature_api: bool | None = msgspec.field(name="useNodeFeatureAPI", default=None)
-    """Taken and without effect: it is the labeller's."""
+    """Ignored: it belongs to GPU feature discovery."""
     device_discovery_strategy: Discovery = Discovery.AUTO
     plugin: Plugin = Plugin()
     gfd: dict[str, Any] | None = None
-    """Taken and without effect: it is the labeller's."""
+    """Ignored: it belongs to GPU feature discovery."""
 
 
 class Pattern(_Section, frozen=True):
-    """A resource name for the devices that a pattern matches."""
+    """A resource name for all devices that match a pattern."""
 
     pattern: Annotated[str, msgspec.Meta(min_length=1)]
-    """Of a GPU's model or a MIG profile; `*` stands for anything."""
+    """Pattern for the GPU model or the MIG profile; `*` matches anything."""
     name: Annotated[str, msgspec.Meta(min_length=1)]
     """The resource name, with or without nvidia.com/."""
 
 
 class Resources(_Section, frozen=True):
-    """`resources`: names by model and profile, the first match counts."""
+    """`resources`: resource names by GPU model and MIG profile; the first match counts."""
 
     gpus: tuple[Pattern, ...] = ()
     mig: tuple[Pattern, ...] = ()
@@ -150,13 +150,14 @@ class SharedResource(_Section, frozen=True):
     """An entry of `sharing.timeSlicing.resources`."""
 
     name: Annotated[str, msgspec.Meta(min_length=1)]
-    """The resource as it is called without sharing."""
+    """The name of the resource before sharing."""
     replicas: Annotated[int, msgspec.Meta(ge=2)]
-    """Of each device."""
+    """Replicas per device."""
     rename: str | None = None
-    """What its replicas are called."""
+    """The resource name of the replicas."""
     devices: str | int | tuple[str | int, ...] = "all"
-    """Which of them: "all", the first so many, or a list of indices, "GPU:MIG" and UUIDs."""
+    """Which devices to share: "all", a number (the first ones), or a list of indices, "GPU:MIG" \
+indices and UUIDs."""
 
 
 class TimeSlicing(_Section, frozen=True):
@@ -164,7 +165,7 @@ class TimeSlicing(_Section, frozen=True):
 
     resources: Annotated[tuple[SharedResource, ...], msgspec.Meta(min_length=1)]
     rename_by_default: bool = False
-    """Call replicas `<name>.shared` where no rename says otherwise."""
+    """Name replicas `<name>.shared`, unless the entry has a `rename`."""
     fail_requests_greater_than_one: bool = False
     """Refuse a container more than one replica."""
 
@@ -174,7 +175,7 @@ class Sharing(_Section, frozen=True):
 
     time_slicing: TimeSlicing | None = None
     mps: dict[str, Any] | None = None
-    """Known, to be refused with a reason."""
+    """Always refused, because MPS is not supported."""
 
 
 class Imex(_Section, frozen=True):
@@ -188,34 +189,36 @@ class RecoverySection(_Section, frozen=True):
     """`health.recovery`."""
 
     mode: RecoveryMode = RecoveryMode.PROOF
-    """Whether a fault is forgotten on proof that it is gone, or at a reboot only."""
+    """When a fault is cleared: on proof that it is gone, or never before a reboot."""
     quiet_period: Seconds = Seconds(30)
-    """Time without a fatal event, from the last one or the proof on, doubled at each relapse."""
+    """Time without a fatal event before a device is Healthy again, counted from the last fatal \
+event or the proof, whichever is later; doubled at each relapse."""
     probes: Annotated[int, msgspec.Meta(ge=1)] = 3
-    """Proofs in a row."""
+    """Good checks in a row before a device is Healthy again."""
 
 
 class HealthSection(_Section, frozen=True):
     """`health`."""
 
     stale_after: Seconds = Seconds(10)
-    """Without word of the monitor for so long, devices are Unhealthy: not knowing is no health."""
+    """Devices become Unhealthy when the monitor has published nothing for this long."""
     hang_after: Seconds = Seconds(15)
-    """A process without a sign of life for so long is killed; a slow driver takes less."""
+    """A process that has sent no heartbeat for this long is killed; set it higher than the \
+slowest driver call."""
     poll_interval: Seconds = Seconds(5)
-    """Time between two looks at a GPU for what no event tells."""
+    """Time between two checks of a GPU for faults that cause no event."""
     rescan_interval: Seconds = Seconds(30)
-    """Time between two looks for GPUs and MIG instances that came or went."""
+    """Time between two checks for added and removed GPUs and MIG instances."""
     recovery: RecoverySection = RecoverySection()
     xids: XidRules = XidRules()
-    """Which Xids are fatal, where NVIDIA's table is not to be followed."""
+    """Which Xids are fatal or ignored, instead of what NVIDIA's table says."""
 
 
 class Configuration(_Section, frozen=True):
     """The configuration file."""
 
     version: str = "v1"
-    """Of this format; there is one."""
+    """Version of the format; v1 is the only one."""
     flags: Flags = Flags()
     resources: Resources = Resources()
     sharing: Sharing = Sharing()
@@ -224,7 +227,7 @@ class Configuration(_Section, frozen=True):
 
 
 def decode(kind: type, value: object) -> object:
-    """Decode the types of ours that msgspec does not know."""
+    """Decode our own types, which msgspec does not know."""
     if kind is Seconds:
         return Seconds.read(value)
     if kind is XidRules:
@@ -233,6 +236,6 @@ def decode(kind: type, value: object) -> object:
 
 
 def plain(configuration: Configuration) -> dict[str, Any]:
-    """Return the configuration in the file's own structure and keys, with every value."""
+    """Return the configuration with the file's structure and keys, every value included."""
     tree: dict[str, Any] = msgspec.to_builtins(configuration, enc_hook=str)
     return tree

@@ -1,4 +1,4 @@
-"""Resource names: what is allowed, and which a device gets by its model or profile."""
+"""Resource names: which are valid, and which name a device gets by its model or profile."""
 
 import re
 from collections.abc import Iterable
@@ -7,31 +7,31 @@ from supervisor.config.file_schema import Pattern
 
 DOMAIN = "nvidia.com/"
 LIMIT = 63
-"""Characters of a resource name, its domain included."""
+"""Most characters of a resource name, including its domain."""
 SHARED = ".shared"
-"""The suffix that renameByDefault gives."""
+"""The suffix that renameByDefault adds."""
 
 LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 SUBDOMAIN = re.compile(rf"{LABEL}(\.{LABEL})*")
-"""What the kubelet wants behind the domain: a DNS-1123 subdomain."""
+"""What the kubelet requires after the domain: a DNS-1123 subdomain."""
 
 
 def full(name: str) -> str:
-    """Return a resource name with its domain; ValueError if the kubelet would not take it."""
+    """Return a resource name with its domain; ValueError if the kubelet would refuse it."""
     complete = name if name.startswith(DOMAIN) else DOMAIN + name
     if len(complete) > LIMIT:
         raise ValueError(f'"{complete}" has {len(complete)} characters; write at most {LIMIT}')
     if not SUBDOMAIN.fullmatch(complete.removeprefix(DOMAIN)):
         raise ValueError(
-            f'"{complete}" is no resource name; behind {DOMAIN} write lower-case letters, digits, '
-            "'-' and '.', beginning and ending with a letter or digit"
+            f'"{complete}" is not a resource name; after {DOMAIN} write lower-case letters, '
+            "digits, '-' and '.', and begin and end with a letter or digit"
         )
     return complete
 
 
 def matches(pattern: str, text: str) -> bool:
-    """Return whether *pattern*, in which `*` stands for anything, describes all of *text*."""
-    # Not a regular expression: with many stars it would look for years, in the supervisor.
+    """Return whether *pattern*, in which `*` matches anything, matches the whole *text*."""
+    # Not a regular expression: with many stars it would block the supervisor for years.
     first, *parts = pattern.split("*")
     if not parts:
         return text == pattern
@@ -45,15 +45,15 @@ def matches(pattern: str, text: str) -> bool:
 
 
 def by_pattern(patterns: Iterable[Pattern], text: str) -> str | None:
-    """Return the name of the first pattern that matches *text*."""
-    found = (one.name for one in patterns if matches(one.pattern, text))
-    return next(found, None)
+    """Return the resource name of the first pattern that matches *text*; None if none does."""
+    names = (pattern.name for pattern in patterns if matches(pattern.pattern, text))
+    return next(names, None)
 
 
 def of_profile(profile: str) -> str:
     """Return the resource name of a MIG profile: `1g.10gb+me` is mig-1g.10gb.me.
 
-    One that the driver does not tell, or that makes no name, is mig-unknown.
+    A profile that is unknown or gives no valid name is mig-unknown.
     """
     try:
         return full(f"mig-{profile.replace('+', '.').lower()}")

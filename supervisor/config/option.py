@@ -1,4 +1,4 @@
-"""One option of `run`: its flag, environment variable and place, and how its text is read."""
+"""One option of `run`: its flag, environment variable, path in the settings, and parser."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,24 +6,24 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One setting as users give it; the precedence is flag, environment, file, default."""
+    """One setting as users give it; flag overrides environment, file and default, in this order."""
 
     flags: tuple[str, ...]
     """The flag and its aliases."""
     path: str
-    """Its place in the settings; under `service.` it is no part of the configuration file."""
+    """Its path in the settings; below `service.` it cannot be set in the configuration file."""
     help: str
     environment: tuple[str, ...] = ()
     parse: Callable[[str], object] = str
-    """Makes the setting of a flag's or variable's text; ValueError says what is allowed."""
+    """Converts the text of the flag or variable; ValueError says what is allowed."""
     switch: bool = False
-    """The bare flag means true."""
+    """Whether the flag without a value means true."""
     repeatable: bool = False
-    """The flag may be given several times, as well as with several values."""
+    """Whether the flag may be given several times, besides several values in one flag."""
 
 
 def boolean(text: str) -> bool:
-    """Return the truth of *text*, in the spellings of Go's ParseBool."""
+    """Return *text* as a boolean, in the spellings of Go's ParseBool."""
     if text in {"1", "t", "T", "true", "TRUE", "True"}:
         return True
     if text in {"0", "f", "F", "false", "FALSE", "False"}:
@@ -32,7 +32,7 @@ def boolean(text: str) -> bool:
 
 
 def one_of(*allowed: str) -> Callable[[str], str]:
-    """Return what takes one of the *allowed* texts."""
+    """Return a parser that accepts only the *allowed* texts."""
 
     def parse(text: str) -> str:
         if text not in allowed:
@@ -50,5 +50,5 @@ def number(text: str) -> int:
 
 
 def several(parse: Callable[[str], object]) -> Callable[[str], tuple[object, ...]]:
-    """Return what takes texts separated by commas, each as *parse* does."""
-    return lambda text: tuple(parse(one.strip()) for one in text.split(",") if one.strip())
+    """Return a parser of texts separated by commas, which parses each with *parse*."""
+    return lambda text: tuple(parse(part.strip()) for part in text.split(",") if part.strip())

@@ -16,27 +16,27 @@ OPTIONS = (
     Option(
         ("--config-dir",),
         "service.configDir",
-        "folder of configuration files, of which the node's label, --config-default or a fallback "
-        "chooses one",
+        "folder of configuration files; the node's label, else --config-default, else a fallback "
+        "strategy chooses the file",
         ("CONFIG_DIR",),
     ),
     Option(
         ("--config-label",),
         "service.configLabel",
-        "label of the node whose value names the file in --config-dir; followed with --node-name",
+        "node label whose value is the name of a file in --config-dir; needs --node-name",
         ("CONFIG_LABEL",),
     ),
     Option(
         ("--config-default",),
         "service.configDefault",
-        "the file in --config-dir for a node without the label",
+        "file in --config-dir for a node without the label",
         ("CONFIG_DEFAULT",),
     ),
     Option(
         ("--config-fallback-strategies",),
         "service.configFallbackStrategies",
-        "without label and default, the first of these that fits: named (the file called default), "
-        "single (the only file), empty (built-in defaults)",
+        "for a node without label and default, the first of these that fits: named (the file "
+        "called default), single (the only file), empty (no file, built-in defaults)",
         ("CONFIG_FALLBACK_STRATEGIES",),
         several(one_of(*Fallback)),
         repeatable=True,
@@ -44,13 +44,13 @@ OPTIONS = (
     Option(
         ("--node-name",),
         "service.nodeName",
-        "this node's name in the cluster",
+        "name of this node in the cluster",
         ("NODE_NAME",),
     ),
     Option(
         ("--node-events",),
         "service.nodeEvents",
-        "tell of fatal Xids and of GPUs that become Unhealthy or Healthy by Events of the node",
+        "create Events on the node for fatal Xids and for GPUs that become Unhealthy or Healthy",
         ("NODE_EVENTS",),
         boolean,
         switch=True,
@@ -58,7 +58,7 @@ OPTIONS = (
     Option(
         ("--node-condition",),
         "service.nodeCondition",
-        "keep the node's condition XidCriticalError",
+        "set the node condition XidCriticalError",
         ("NODE_CONDITION",),
         boolean,
         switch=True,
@@ -66,14 +66,14 @@ OPTIONS = (
     Option(
         ("--resource-config",),
         "service.resourceConfig",
-        "how resources are shared: ORIGINAL:NEW:REPLICAS, several separated by commas; "
-        "-1 replicas means one for each 1000 MiB of a device's memory",
+        "share resources: ORIGINAL:NEW:REPLICAS, several separated by commas; REPLICAS -1 means "
+        "one replica per 1000 MiB of a device's memory",
         ("NVIDIA_DRIVER_RESOURCE_CONFIG",),
     ),
     Option(
         ("--fail-on-init-error",),
         "flags.failOnInitError",
-        "exit when the driver is not there at the start, instead of waiting for it",
+        "exit if the driver is not available at the start; false: wait for the driver",
         ("FAIL_ON_INIT_ERROR",),
         boolean,
         switch=True,
@@ -81,34 +81,35 @@ OPTIONS = (
     Option(
         ("--driver-root-ctr-path", "--container-driver-root"),
         "flags.plugin.containerDriverRoot",
-        "where the driver's root is mounted; its library is looked for there, then by the loader",
+        "where the driver root is mounted in this container; NVML is loaded from there, else "
+        "by the dynamic loader",
         ("DRIVER_ROOT_CTR_PATH", "CONTAINER_DRIVER_ROOT"),
     ),
     Option(
         ("--driver-root", "--nvidia-driver-root"),
         "flags.nvidiaDriverRoot",
-        "the driver's root on the host",
+        "root of the driver installation on the host",
         ("NVIDIA_DRIVER_ROOT",),
     ),
     Option(
         ("--dev-root", "--nvidia-dev-root"),
         "flags.nvidiaDevRoot",
-        "where the host has its device nodes; by default the driver's root",
+        "folder on the host that contains dev/ with the device nodes; by default the driver root",
         ("NVIDIA_DEV_ROOT",),
     ),
     Option(
         ("--mig-strategy",),
         "flags.migStrategy",
-        "what becomes of GPUs in MIG mode: none (whole GPUs), single (their instances are the "
-        "node's GPUs) or mixed (each profile is a resource)",
+        "how to advertise GPUs in MIG mode: none (as whole GPUs), single (MIG instances as "
+        "nvidia.com/gpu) or mixed (one resource per MIG profile)",
         ("MIG_STRATEGY",),
         one_of(*MigStrategy),
     ),
     Option(
         ("--device-list-strategy",),
         "flags.plugin.deviceListStrategy",
-        "how a container learns of its devices: envvar, volume-mounts, cdi-annotations, cdi-cri; "
-        "several may be given",
+        "how devices are passed to containers: envvar, volume-mounts, cdi-annotations, cdi-cri; "
+        "several are allowed",
         ("DEVICE_LIST_STRATEGY",),
         several(one_of(*DeviceListStrategy)),
         repeatable=True,
@@ -116,14 +117,14 @@ OPTIONS = (
     Option(
         ("--device-id-strategy",),
         "flags.plugin.deviceIDStrategy",
-        "by what a container knows its devices: uuid or index",
+        "how device IDs are passed to containers: uuid or index",
         ("DEVICE_ID_STRATEGY",),
         one_of(*DeviceIdStrategy),
     ),
     Option(
         ("--pass-device-specs",),
         "flags.plugin.passDeviceSpecs",
-        "hand the device nodes out too, as a static CPU manager needs",
+        "also pass the device nodes to containers; needed with the static CPU manager policy",
         ("PASS_DEVICE_SPECS",),
         boolean,
         switch=True,
@@ -131,15 +132,15 @@ OPTIONS = (
     Option(
         ("--shared-devices-allocation-policy",),
         "flags.plugin.sharedDevicesAllocationPolicy",
-        "how replicas and MIG instances are chosen: distributed (over GPUs), packed (GPU after "
-        "GPU) or spread (never two of one GPU in a container)",
+        "how to choose replicas and MIG instances for a container: distributed (over many GPUs), "
+        "packed (fill one GPU after the other) or spread (never two from the same GPU)",
         ("SHARED_DEVICES_ALLOCATION_POLICY",),
         one_of(*AllocationPolicy),
     ),
     Option(
         ("--gdrcopy-enabled",),
         "flags.gdrcopyEnabled",
-        "let containers use GDRCopy",
+        "give containers access to GDRCopy",
         ("GDRCOPY_ENABLED",),
         boolean,
         switch=True,
@@ -147,7 +148,7 @@ OPTIONS = (
     Option(
         ("--gds-enabled",),
         "flags.gdsEnabled",
-        "let containers use GPUDirect Storage",
+        "give containers access to GPUDirect Storage",
         ("GDS_ENABLED",),
         boolean,
         switch=True,
@@ -155,7 +156,7 @@ OPTIONS = (
     Option(
         ("--mofed-enabled",),
         "flags.mofedEnabled",
-        "let containers use MOFED (InfiniBand) devices",
+        "give containers access to MOFED (InfiniBand) devices",
         ("MOFED_ENABLED",),
         boolean,
         switch=True,
@@ -163,7 +164,7 @@ OPTIONS = (
     Option(
         ("--imex-channel-ids",),
         "imex.channelIDs",
-        "IMEX channels that containers get: none, or 0",
+        "IMEX channels for containers: none, or 0",
         ("IMEX_CHANNEL_IDS",),
         several(number),
         repeatable=True,
@@ -171,7 +172,7 @@ OPTIONS = (
     Option(
         ("--imex-required",),
         "imex.required",
-        "advertise nothing without the IMEX channel",
+        "advertise nothing while the IMEX channel is missing",
         ("IMEX_REQUIRED",),
         boolean,
         switch=True,
@@ -179,31 +180,31 @@ OPTIONS = (
     Option(
         ("--nvidia-cdi-hook-path", "--nvidia-ctk-path"),
         "flags.plugin.nvidiaCTKPath",
-        "the hook's binary on the host, as CDI specifications name it",
+        "path of the CDI hook binary on the host; CDI specifications name it",
         ("NVIDIA_CDI_HOOK_PATH", "NVIDIA_CTK_PATH"),
     ),
     Option(
         ("--cdi-annotation-prefix",),
         "flags.plugin.cdiAnnotationPrefix",
-        "what the keys of CDI annotations begin with",
+        "prefix of the keys of CDI annotations",
         ("CDI_ANNOTATION_PREFIX",),
     ),
     Option(
         ("--cdi-kind",),
         "service.cdiKind",
-        "VENDOR/CLASS of the devices' CDI names",
+        "VENDOR/CLASS of the CDI device names",
         ("CDI_KIND",),
     ),
     Option(
         ("--cdi-spec-dir",),
         "service.cdiSpecDir",
-        "folder in which CDI specifications are written",
+        "folder for the CDI specifications that this plugin writes",
         ("CDI_SPEC_DIR",),
     ),
     Option(
         ("--cdi-feature-flags",),
         "service.cdiFeatureFlags",
-        "feature flags handed on to nvidia-ctk",
+        "feature flags for nvidia-ctk",
         ("CDI_FEATURE_FLAGS",),
         several(str),
         repeatable=True,
@@ -211,7 +212,7 @@ OPTIONS = (
     Option(
         ("--cdi-disable-hooks",),
         "service.cdiDisableHooks",
-        "hooks, or all, that nvidia-ctk leaves out of CDI specifications",
+        "hooks that nvidia-ctk leaves out of CDI specifications, or all",
         ("CDI_DISABLE_HOOKS",),
         several(str),
         repeatable=True,
@@ -219,14 +220,14 @@ OPTIONS = (
     Option(
         ("--device-discovery-strategy",),
         "flags.deviceDiscoveryStrategy",
-        "auto or nvml, which are the same: this plugin serves GPUs that NVML knows",
+        "auto or nvml; both find GPUs with NVML",
         ("DEVICE_DISCOVERY_STRATEGY",),
         one_of(*Discovery),
     ),
     Option(
         ("--mps-root",),
         "flags.mpsRoot",
-        "taken, as charts always set it, and without effect: MPS is not supported",
+        "ignored, because MPS is not supported; accepted because charts always set it",
         ("MPS_ROOT",),
     ),
     Option(
@@ -238,62 +239,63 @@ OPTIONS = (
     Option(
         ("--kubelet-socket",),
         "service.kubeletSocket",
-        "the kubelet's registration socket, by default kubelet.sock in --device-plugin-path; "
-        "empty: serve, but do not register",
+        "the kubelet's registration socket; by default kubelet.sock in --device-plugin-path; "
+        "empty: serve without registering",
         ("KUBELET_SOCKET",),
     ),
     Option(
         ("--runtime-dir",),
         "service.runtimeDir",
-        "private folder for the sockets between our processes",
+        "private folder for the service's own sockets",
         ("GPU_SHARING_RUNTIME_DIR",),
     ),
     Option(
         ("--state-dir",),
         "service.stateDir",
-        "folder in which the faults of devices outlive a restart",
+        "folder that keeps the faults of devices across restarts",
         ("GPU_SHARING_STATE_DIR",),
     ),
     Option(
         ("--metrics-address",),
         "service.metricsAddress",
-        "HOST:PORT of metrics, probes and status; port 0 picks a free one and logs it",
+        "HOST:PORT for metrics, probes and status; port 0 picks a free port and logs it",
         ("METRICS_ADDRESS",),
     ),
     Option(
         ("--metrics-tls-cert",),
         "service.metricsTlsCert",
-        "certificate, with its chain, of the metrics port, which then speaks HTTPS only",
+        "TLS certificate of the metrics port, with its chain; the port then serves HTTPS only",
         ("METRICS_TLS_CERT",),
     ),
     Option(
         ("--metrics-tls-key",),
         "service.metricsTlsKey",
-        "private key of that certificate",
+        "private key of the TLS certificate",
         ("METRICS_TLS_KEY",),
     ),
     Option(
         ("--metrics-client-ca",),
         "service.metricsClientCa",
-        "authority that signs the certificates without which only the probes are answered",
+        "CA file: clients need a certificate signed by it to read anything but the probes",
         ("METRICS_CLIENT_CA",),
     ),
     Option(
         ("--metrics-token-file",),
         "service.metricsTokenFile",
-        "file with the bearer token without which only the probes are answered",
+        "file with a bearer token: clients need the token to read anything but the probes",
         ("METRICS_TOKEN_FILE",),
     ),
     Option(
         ("--pod-resources-socket",),
         "service.podResourcesSocket",
-        "where the kubelet tells which container holds which device; empty: do not ask",
+        "the kubelet's pod resources socket, which tells which container holds which device; "
+        "empty: do not ask",
         ("POD_RESOURCES_SOCKET",),
     ),
     Option(
         ("--pod-labels",),
         "service.podLabels",
-        "name the pods that hold devices in the metrics",
+        "show in the metrics which pods hold devices",
         ("POD_LABELS",),
         boolean,
         switch=True,
@@ -301,7 +303,7 @@ OPTIONS = (
     Option(
         ("--simulated-node",),
         "service.simulatedNode",
-        "node file: serve simulated GPUs instead of real ones",
+        "node file: serve the simulated GPUs in it instead of real ones",
     ),
     Option(
         ("--log-format",),
@@ -313,7 +315,7 @@ OPTIONS = (
     Option(
         ("--log-level",),
         "service.logLevel",
-        "debug, info, warning or error",
+        "least severe lines to log: debug, info, warning or error",
         ("LOG_LEVEL",),
         one_of(*logs.Level),
     ),

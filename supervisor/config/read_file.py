@@ -1,4 +1,4 @@
-"""Read what users write in files: YAML, and so JSON, into a typed value or a one-line error."""
+"""Read users' files, YAML or JSON, into a typed value, or into an error of one line."""
 
 import os
 import stat
@@ -15,19 +15,22 @@ T = TypeVar("T")
 
 
 class FileError(Exception):
-    """A file that cannot be used; the message is one line that names it."""
+    """A file cannot be used; the message is one line that names the file."""
 
 
 LIMIT = 256 << 10
-"""Bytes of a file: reading more would hold the supervisor up for seconds."""
+"""Most bytes of a file: parsing more would block the supervisor for seconds."""
 
 
 def read(
     path: str, what: str, kind: type[T], decode: Callable[[type, Any], Any] | None = None
 ) -> tuple[dict[str, Any], T]:
-    """Return the content of the file at *path*, plain and as *kind*; errors say *what* it is."""
+    """Return the content of the file at *path*, plain and as *kind*; raise FileError.
+
+    Errors call the file *what*.
+    """
     try:
-        # The loader is a safe one.
+        # Safe: our Loader is a SafeLoader.
         content = _without_nulls(yaml.load(_text(path), Loader))  # noqa: S506
         return content, msgspec.convert(content, kind, dec_hook=decode)
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
@@ -35,13 +38,13 @@ def read(
 
 
 def _text(path: str) -> str:
-    # Not Path.open: it has no opener, and to open a pipe would wait for whoever writes into it.
+    # Not Path.open, which has no opener: opening a pipe would wait for a writer.
     with open(path, "rb", opener=_without_waiting) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise ValueError("it is no regular file")
+            raise ValueError("it is not a regular file")
         content = file.read(LIMIT + 1)
     if len(content) > LIMIT:
-        raise ValueError(f"it has over {LIMIT >> 10} KiB")
+        raise ValueError(f"it is larger than {LIMIT >> 10} KiB")
     return content.decode()
 
 
@@ -50,13 +53,13 @@ def _without_waiting(path: str, flags: int) -> int:
 
 
 def _without_nulls(content: Any) -> Any:
-    """Return *content* without keys that have no value: all behind them is commented out."""
+    """Return *content* without keys that have no value, as when their value is commented out."""
     if content is None:
         return {}
     if isinstance(content, dict):
-        return {key: _without_nulls(one) for key, one in content.items() if one is not None}
+        return {key: _without_nulls(value) for key, value in content.items() if value is not None}
     if isinstance(content, list):
-        return [one if one is None else _without_nulls(one) for one in content]
+        return [value if value is None else _without_nulls(value) for value in content]
     return content
 
 

@@ -1,4 +1,4 @@
-"""Where this service lives on its machine, which is no part of the configuration file."""
+"""The settings of this service on its machine, which are not in the configuration file."""
 
 import msgspec
 
@@ -8,7 +8,7 @@ from supervisor.logs import Format, Level
 
 
 class ServiceSettings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    """What is no part of the file: where this service lives on its machine."""
+    """Settings by flag or environment only: paths, addresses, logging, the node's name."""
 
     config_file: str = ""
     config_dir: str = ""
@@ -40,24 +40,24 @@ class ServiceSettings(msgspec.Struct, frozen=True, rename="camel", forbid_unknow
 
     @property
     def registration_socket(self) -> str:
-        """The kubelet's socket; empty for none."""
+        """Path of the kubelet's registration socket; empty: do not register."""
         if self.kubelet_socket is not None:
             return self.kubelet_socket
         return f"{self.device_plugin_path}/kubelet.sock"
 
     @property
     def follows_label(self) -> bool:
-        """Whether the node's label chooses the configuration."""
+        """Whether the node's label chooses the configuration file."""
         return bool(self.config_dir and self.node_name)
 
     @property
     def uses_api_server(self) -> bool:
-        """Whether anything is asked of, or told to, the Kubernetes API."""
+        """Whether the service uses the Kubernetes API."""
         return self.node_events or self.node_condition or self.follows_label
 
     @property
     def guard(self) -> HttpGuard:
-        """Who may ask the exporter."""
+        """The files that decide who may read from the exporter."""
         return HttpGuard(
             self.metrics_tls_cert,
             self.metrics_tls_key,
@@ -67,14 +67,14 @@ class ServiceSettings(msgspec.Struct, frozen=True, rename="camel", forbid_unknow
 
 
 def choose_file(service: ServiceSettings, wish: Wish) -> Choice:
-    """Return which file of the folder to read; ValueError says what does not go together."""
+    """Return which file of the folder to read; ValueError if options contradict each other."""
     for flag, wanted in (("events", service.node_events), ("condition", service.node_condition)):
         if wanted and not service.node_name:
-            raise ValueError(f"--node-{flag} without --node-name: name the node")
+            raise ValueError(f"--node-{flag} without --node-name: set --node-name too")
     if not service.config_dir:
         return Choice("")
     if service.config_file:
-        raise ValueError("--config-dir beside --config-file: choose one")
+        raise ValueError("--config-dir together with --config-file: set only one of them")
     default, fallbacks = service.config_default, service.config_fallback_strategies
     try:
         chosen = choose(listing(service.config_dir), wish, default, fallbacks)
@@ -82,11 +82,11 @@ def choose_file(service: ServiceSettings, wish: Wish) -> Choice:
         why = error.strerror if isinstance(error, OSError) else error
         raise ValueError(f'--config-dir "{service.config_dir}": {why}') from error
     if wish.label is None and service.follows_label:
-        problem = "cannot tell the node's label: the API server has not answered yet"
+        problem = "cannot read the node's label: the API server has not answered yet"
         return Choice(chosen.name, problem)
     return chosen
 
 
 def configuration_file(service: ServiceSettings, chosen: Choice) -> str:
-    """Return the path of the configuration file; empty for none."""
+    """Return the path of the configuration file; empty: there is none."""
     return f"{service.config_dir}/{chosen.name}" if chosen.name else service.config_file

@@ -1,6 +1,6 @@
-"""The settings: read once from flags, environment, file and defaults into one frozen value.
+"""The settings: read from flags, environment, file and defaults into one frozen value.
 
-"Settings" are all that `run` goes by; the "configuration" is the part of them that a file may hold.
+"Settings" are everything that `run` uses; the "configuration" is the part that a file can contain.
 """
 
 import hashlib
@@ -24,22 +24,22 @@ from supervisor.config.options import OPTIONS
 from supervisor.config.service_settings import ServiceSettings, choose_file, configuration_file
 
 SOCKET_PATH_LIMIT = 107
-"""Bytes of a unix socket's path on Linux, without its final NUL."""
+"""Most bytes of a unix socket's path on Linux, without the final NUL."""
 
 HIGHEST_PORT = 65535
 
 MESSAGE_LIMIT = 1000
-"""Characters of an error: it also goes to the exporter, in a datagram."""
+"""Most characters of an error, which is also sent to the exporter in a datagram."""
 
 LONGEST_ENDPOINT = "nvidia-0123456789ab.sock"
-"""As long as an endpoint has to be that is shortened."""
+"""A worker's socket name with a hash, which replaces a name that is too long."""
 
 CDI_KIND = re.compile(r"[A-Za-z][-A-Za-z0-9_.]*[A-Za-z0-9]/[A-Za-z]([-A-Za-z0-9_]*[A-Za-z0-9])?")
-"""Vendor and class, as the Container Device Interface wants them."""
+"""Vendor and class as the Container Device Interface specifies them."""
 
 
 class SettingsError(Exception):
-    """The settings cannot be used; the message is one line that says which and why."""
+    """A setting cannot be used; the message is one line that names it and the cause."""
 
     def __init__(self, message: str) -> None:
         text = logs.printable(message)
@@ -50,27 +50,27 @@ class SettingsError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything that `run` goes by."""
+    """Everything that `run` uses."""
 
     configuration: Configuration
     service: ServiceSettings
     shares: sharing.Shares
-    """How resources are shared, from `--resource-config` and the file."""
+    """How to share resources, from `--resource-config` and the file."""
     address: tuple[str, int]
     """Host and port of the exporter."""
     node: SimulatedNode | None
-    """The simulated node to serve instead of the real one."""
+    """The simulated node to serve; None: the real node."""
     xids: xid_policy.Wishes
-    """What the operator says about Xids, from the file and the environment."""
+    """Which Xids are fatal or ignored, from the file and the environment."""
     choice: Choice
-    """The file of `--config-dir`, if there is such a folder."""
+    """The chosen file of `--config-dir`."""
     sources: Mapping[str, str]
     """Where each value of the configuration comes from, by its path."""
     notices: tuple[str, ...] = ()
-    """What was taken but has no effect."""
+    """Settings that are ignored, with the reason."""
 
     def fingerprint(self) -> str:
-        """Return what is another text for other settings."""
+        """Return a hash that changes with the settings."""
         parts = (plain(self.configuration), self.service, self.node, self.choice.name)
         text = msgspec.json.encode(parts)
         return hashlib.sha256(text).hexdigest()[:12]
@@ -81,7 +81,7 @@ def load(
     environment: Mapping[str, str],
     wish: Wish = Wish(),  # noqa: B008 - it is frozen
 ) -> Settings:
-    """Return the settings: *flags* by path over *environment* over the file over defaults.
+    """Return the settings; *flags*, by path, override the environment, file and defaults.
 
     Raises SettingsError.
     """
@@ -119,7 +119,7 @@ def load(
 def _from_environment(environment: Mapping[str, str]) -> tuple[dict[str, object], dict[str, str]]:
     values: dict[str, object] = {}
     for option in OPTIONS:
-        # An empty variable counts as unset: templates leave such behind.
+        # An empty variable counts as unset: templates often set empty ones.
         given = (name for name in option.environment if environment.get(name, "").strip())
         name = next(given, None)
         if name:
@@ -131,7 +131,7 @@ def _parse(option: Option, name: str, text: str) -> object:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise SettingsError(f'cannot use {name}="{text}": it is no UTF-8') from error
+        raise SettingsError(f'cannot use {name}="{text}": it is not UTF-8') from error
     try:
         return option.parse(text)
     except ValueError as error:
@@ -152,7 +152,7 @@ def _put(tree: dict[str, Any], path: list[str], value: object) -> None:
 
 
 def _leaves(tree: Mapping[str, Any], above: str = "") -> Iterator[str]:
-    """Yield the path of every value that is no section."""
+    """Yield the path of each value; sections are not values."""
     for name, value in tree.items():
         if isinstance(value, dict) and value:
             yield from _leaves(value, f"{above}{name}.")
@@ -161,7 +161,7 @@ def _leaves(tree: Mapping[str, Any], above: str = "") -> Iterator[str]:
 
 
 def _read_file(path: str) -> dict[str, Any]:
-    """Return the configuration file's content, checked; empty without a file."""
+    """Return the checked content of the configuration file; empty without a file."""
     if not path:
         return {}
     try:
@@ -171,7 +171,7 @@ def _read_file(path: str) -> dict[str, Any]:
     if configuration.version not in {"", "v1"}:
         version = configuration.version
         raise SettingsError(
-            f'cannot use the configuration file "{path}": version: "{version}"; allowed is v1'
+            f'cannot use the configuration file "{path}": version: "{version}"; allowed: v1'
         )
     return content
 
@@ -184,11 +184,13 @@ def _convert(content: Mapping[str, Any]) -> Configuration:
 
 
 def _check(configuration: Configuration, service: ServiceSettings) -> None:
-    """Refuse what each value alone allows, but not together or not here."""
+    """Refuse values that are valid alone, but not together or not in this service."""
     if configuration.sharing.mps is not None:
         both = configuration.sharing.time_slicing is not None
-        why = "it excludes sharing.timeSlicing, and" if both else "it"
-        raise SettingsError(f"cannot use sharing.mps: {why} is not supported; use timeSlicing")
+        what_to_do = "remove it and keep" if both else "use"
+        raise SettingsError(
+            f"cannot use sharing.mps: MPS is not supported; {what_to_do} sharing.timeSlicing"
+        )
     if configuration.imex.channel_ids not in {(), (0,)}:
         given = list(configuration.imex.channel_ids)
         raise SettingsError(f"cannot use imex.channelIDs {given}: write [] or [0]")
@@ -215,7 +217,7 @@ def _check_names(key: str, patterns: Iterable[Pattern]) -> None:
 
 
 def _check_paths(service: ServiceSettings) -> None:
-    """Refuse folders without a name, and such in which a socket's path would be too long."""
+    """Refuse empty folder names, and folders in which a socket's path would be too long."""
     folders = {
         "--runtime-dir": service.runtime_dir,
         "--state-dir": service.state_dir,
@@ -233,19 +235,20 @@ def _check_paths(service: ServiceSettings) -> None:
     for flag, path in sockets.items():
         if len(path.encode()) > SOCKET_PATH_LIMIT:
             raise SettingsError(
-                f'cannot use {flag}: the socket "{path}" has over {SOCKET_PATH_LIMIT} bytes'
+                f'cannot use {flag}: the path of the socket "{path}" has more than '
+                f"{SOCKET_PATH_LIMIT} bytes; use a shorter folder"
             )
 
 
 def _notices(configuration: Configuration) -> Iterator[str]:
     if configuration.flags.gfd is not None:
-        yield "flags.gfd is the feature discovery's, not ours; it has no effect here"
+        yield "flags.gfd has no effect here: it belongs to GPU feature discovery"
 
 
 def _xids(
     configuration: Configuration, environment: Mapping[str, str]
 ) -> tuple[xid_policy.Wishes, tuple[str, ...]]:
-    """Return what is said about Xids, and what of it is malformed, which stops nobody."""
+    """Return the settings about Xids, and notices for malformed parts, which are ignored."""
     disabled, first = xid_policy.select(xid_policy.DISABLE, environment.get(xid_policy.DISABLE, ""))
     enabled, second = xid_policy.select(xid_policy.ENABLE, environment.get(xid_policy.ENABLE, ""))
     file = {xid: rule is XidRule.FATAL for xid, rule in configuration.health.xids.items()}
@@ -263,7 +266,8 @@ def _shares(configuration: Configuration, service: ServiceSettings) -> sharing.S
         raise SettingsError(f"cannot use {error}") from error
     if both := by_flag.keys() & by_file.keys():
         raise SettingsError(
-            f"cannot share {min(both)} by --resource-config and by sharing.timeSlicing: choose one"
+            f"cannot share {min(both)} twice, by --resource-config and by sharing.timeSlicing: "
+            "use only one of them"
         )
     return by_flag | by_file
 

@@ -1,4 +1,4 @@
-"""How devices are shared: what the configuration says, and which devices it means."""
+"""How to share devices: read the configuration, and find the devices that it means."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,48 +9,48 @@ from supervisor.config import naming
 from supervisor.config.file_schema import SharedResource, TimeSlicing
 
 BY_MEMORY = -1
-"""Instead of a number of replicas: one for each 1000 MiB of the device's own memory."""
+"""In place of a number of replicas: one replica per MEMORY_UNIT of the device's memory."""
 MEMORY_UNIT = 1000
-"""MiB that one such replica stands for."""
+"""MiB of device memory per replica."""
 
 MOST_REPLICAS = (4 << 20) // 60
-"""Replicas of one device that fit into the 4 MiB list which the kubelet takes, at 60 bytes each."""
+"""Replicas of one device, of 60 bytes each, that fit into the kubelet's limit of 4 MiB a list."""
 
 _HEX = "[0-9a-fA-F]"
 _ID = rf"{_HEX}{{8}}(?:-{_HEX}{{4}}){{3}}-{_HEX}{{12}}"
 REFERENCE = re.compile(rf"\d+|\d+:\d+|GPU-{_ID}|MIG-{_ID}|MIG-GPU-{_ID}/\d+/\d+")
-"""How one device is named: index, index:place, UUID, or a MIG device's old name."""
+"""The name of one device: index, index:place, UUID, or the old form of a MIG device's name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """How devices of a resource are shared."""
+    """How to share devices of a resource."""
 
     name: str
-    """Their resource name from then on, with its domain."""
+    """The resource name after sharing, with its domain."""
     replicas: int
-    """Of each device, from 1; or BY_MEMORY."""
+    """Replicas per device, from 1; or BY_MEMORY."""
     devices: int | tuple[str, ...] | None = None
-    """So many, or these; None: all."""
+    """How many devices to share, or their names; None: all."""
 
 
 Shares = Mapping[str, tuple[Share, ...]]
-"""By the resource's full name before sharing; a device goes by the first that means it."""
+"""Shares by the full resource name before sharing; the first share that means a device counts."""
 
 
 class Named(Protocol):
-    """A device that can be referred to."""
+    """A device with names that the configuration can use."""
 
     @property
     def names(self) -> frozenset[str]:
-        """Everything that it is called."""
+        """All names of the device."""
 
 
 D = TypeVar("D", bound=Named)
 
 
 def choose(share: Share, left: Sequence[D], devices: Sequence[D]) -> tuple[list[D], list[str]]:
-    """Return those *left* of the resource's *devices* that *share* means, and what is not there."""
+    """Return the devices among *left* that *share* means, and those missing in *devices*."""
     if share.devices is None:
         return list(left), []
     if isinstance(share.devices, int):
@@ -62,7 +62,7 @@ def choose(share: Share, left: Sequence[D], devices: Sequence[D]) -> tuple[list[
 
 
 def from_flag(text: str) -> dict[str, tuple[Share, ...]]:
-    """Return what `--resource-config` says; ValueError names the entry that cannot be used."""
+    """Return the shares in `--resource-config`; ValueError names the entry that is wrong."""
     shares: dict[str, tuple[Share, ...]] = {}
     for entry in filter(None, (part.strip() for part in text.split(","))):
         parts = entry.split(":")
@@ -71,7 +71,7 @@ def from_flag(text: str) -> dict[str, tuple[Share, ...]]:
         original, name, count = parts
         if not re.fullmatch(r"-1|[1-9]\d{0,8}", count) or int(count) > MOST_REPLICAS:
             raise ValueError(
-                f'"{entry}": write replicas as 1 to {MOST_REPLICAS}, or as -1 for one for each '
+                f'"{entry}": write 1 to {MOST_REPLICAS} replicas, or -1 for one replica per '
                 f"{MEMORY_UNIT} MiB of a device's memory"
             )
         try:
@@ -82,14 +82,14 @@ def from_flag(text: str) -> dict[str, tuple[Share, ...]]:
 
 
 def from_file(time_slicing: TimeSlicing | None) -> dict[str, tuple[Share, ...]]:
-    """Return what `sharing.timeSlicing` says; ValueError begins with the offending key."""
+    """Return the shares in `sharing.timeSlicing`; ValueError begins with the key that is wrong."""
     shares: dict[str, tuple[Share, ...]] = {}
     for place, entry in enumerate(time_slicing.resources if time_slicing else ()):
         key = f"sharing.timeSlicing.resources[{place}]"
         if entry.replicas > MOST_REPLICAS:
             raise ValueError(
-                f"{key}.replicas: {entry.replicas} replicas pass the 4 MiB list that the kubelet "
-                f"takes; write at most {MOST_REPLICAS}"
+                f"{key}.replicas: the kubelet accepts lists of 4 MiB, too small for "
+                f"{entry.replicas} replicas; write at most {MOST_REPLICAS}"
             )
         original = _name(f"{key}.name", entry.name)
         share = Share(
@@ -120,14 +120,14 @@ def _devices(key: str, devices: str | int | Iterable[str | int]) -> int | tuple[
         return None
     if isinstance(devices, int):
         if devices < 1:
-            raise ValueError(f"{key}: {devices} is no count; {allowed}")
+            raise ValueError(f"{key}: {devices} is not a count; {allowed}")
         return devices
     if isinstance(devices, str):
         raise ValueError(f'{key}: "{devices}" is not "all"; {allowed}')  # noqa: TRY004 - a value
-    references = tuple(str(one) for one in devices)
+    references = tuple(map(str, devices))
     if not references:
         raise ValueError(f"{key}: the list is empty; {allowed}")
-    for one in references:
-        if not REFERENCE.fullmatch(one):
-            raise ValueError(f'{key}: "{one}" names no device; {allowed}')
+    for name in references:
+        if not REFERENCE.fullmatch(name):
+            raise ValueError(f'{key}: "{name}" is not the name of a device; {allowed}')
     return references

@@ -1,4 +1,4 @@
-"""YAML as users write it, and as somebody might who wants to break its reader."""
+"""A YAML loader for users' files, which refuses mistakes and files made to break it."""
 
 import re
 from collections import Counter
@@ -8,15 +8,15 @@ from typing import Any
 import yaml
 
 MOST_VALUES = 50_000
-"""In a file, what an alias stands for counted each time; 64 GPUs with all links have 25,000."""
+"""Most values of a file, with aliases expanded; 64 GPUs with all links have 25,000."""
 
 INT = "tag:yaml.org,2002:int"
 
 
 class Loader(yaml.SafeLoader):
-    """Refuses a key that is given twice, and reads 1:0 as the MIG instance that it is.
+    """Refuses a key that is given twice, and reads 1:0 as text, the index of a MIG instance.
 
-    YAML would take the last of the keys, and in its version 1.1 reads 1:0 as sixty.
+    The base class would use the last of the keys, and would read 1:0 as the number 60 (YAML 1.1).
     """
 
     yaml_implicit_resolvers = {  # noqa: RUF012 - the base's name and kind
@@ -25,7 +25,7 @@ class Loader(yaml.SafeLoader):
     }
 
     def get_single_node(self) -> yaml.Node | None:
-        """Return the document, of which nothing is merged or multiplied yet."""
+        """Return the checked document, before aliases are expanded."""
         node = super().get_single_node()
         if node is not None:
             _values(node, {})
@@ -36,8 +36,8 @@ class Loader(yaml.SafeLoader):
         try:
             found: Hashable = super().construct_object(node, deep)
         except (ArithmeticError, AttributeError, LookupError, ValueError) as error:
-            # So the base fails at a value that is not what its tag, or its look, says.
-            raise _refusal(node, f"it is no {node.tag.rpartition(':')[2]}") from error
+            # The base class raises these if a value does not fit its tag or apparent type.
+            raise _refusal(node, f"this is not a valid {node.tag.rpartition(':')[2]}") from error
         return found
 
 
@@ -53,18 +53,18 @@ def _refusal(node: yaml.Node, problem: str) -> yaml.MarkedYAMLError:
 
 
 def _values(node: yaml.Node, known: dict[int, int]) -> int:
-    """Return how many values *node* stands for, by those *known* already.
+    """Return how many values *node* has with aliases expanded; *known* are counts so far.
 
-    Raises MarkedYAMLError at what no file of ours has.
+    Raises MarkedYAMLError for a node that is too large, contains itself, or has a key twice.
     """
     if id(node) in known:
         if not known[id(node)]:
-            raise _refusal(node, "an alias stands for what it is in")
+            raise _refusal(node, "an alias contains itself")
         return known[id(node)]
     known[id(node)] = 0
-    count = 1 + sum(_values(one, known) for one in _parts(node))
+    count = 1 + sum(_values(part, known) for part in _parts(node))
     if count > MOST_VALUES:
-        raise _refusal(node, f"it stands for more than {MOST_VALUES} values")
+        raise _refusal(node, f"with its aliases it has more than {MOST_VALUES} values")
     known[id(node)] = count
     return count
 
@@ -72,12 +72,12 @@ def _values(node: yaml.Node, known: dict[int, int]) -> int:
 def _parts(node: yaml.Node) -> list[Any]:
     if isinstance(node, yaml.MappingNode):
         _require_distinct([key for key, _ in node.value if isinstance(key, yaml.ScalarNode)])
-        return [one for pair in node.value for one in pair]
+        return [part for pair in node.value for part in pair]
     if isinstance(node, yaml.SequenceNode):
         return list(node.value)
-    # In a path both would be an exception where nobody expects one.
+    # In a path, both would raise an exception where nobody expects one.
     if "\0" in node.value or any("\ud800" <= character <= "\udfff" for character in node.value):
-        raise _refusal(node, "no program can take this text")
+        raise _refusal(node, "the text has a NUL or surrogate character, which no path can have")
     return []
 
 

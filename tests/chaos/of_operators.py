@@ -68,7 +68,7 @@ async def bad(world: World, dice: Random) -> AsyncIterator[None]:
     world.happens()
     await world.until(
         lambda: any(
-            e["message"] == "the configuration stays as it was"
+            e["message"] == "cannot use the new configuration, keeping the old one"
             for e in world.running.entries[seen:]
         ),
         "line about it",

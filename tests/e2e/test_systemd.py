@@ -110,7 +110,7 @@ def systemd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Systemd]:
 def test_the_watchdog_restarts_a_service_that_stands_still(systemd: Systemd) -> None:
     """It starts with READY and a status, is started again when its loop stands still, and stops."""
     assert systemd.ctl("start", NAME) is not None, systemd.ctl("status", NAME)
-    assert systemd.show("StatusText") == "waiting for the kubelet: nvidia.com/gpu"
+    assert systemd.show("StatusText") == "waiting to register with the kubelet: nvidia.com/gpu"
     first = int(systemd.show("MainPID"))
     os.kill(first, signal.SIGSTOP)
     wait_until(lambda: systemd.show("NRestarts") == "1", 30, "systemd starts it again")

@@ -60,12 +60,12 @@ def test_at_most_two_are_abandoned(folder: Path) -> None:
                 await logged(entries, "watching GPUs for Xid events", number)
                 for pid in monitors(process.pid):
                     os.kill(pid, signal.SIGSTOP)
-                await logged(entries, "killing a child", number)
-            await logged(entries, "abandoned, it cannot be killed", 2)
+                await logged(entries, "killing a process", number)
+            await logged(entries, "cannot kill a process, replacing it", 2)
             stuck = monitors(process.pid)
             assert len(stuck) == 3
             os.kill(stuck[0], signal.SIGKILL)
-            await logged(entries, "ended after all", 1)
+            await logged(entries, "process ended that could not be killed before", 1)
             await logged(entries, "watching GPUs for Xid events", 4)
         finally:
             for pid in monitors(process.pid):

@@ -118,7 +118,7 @@ def test_the_api_server_disturbs_nothing(folder: Path, trouble: str) -> None:
                 await api.until("Events", lambda: len(api.events) == 2)
                 await running.logged("the Kubernetes API answers again")
                 assert running.count("cannot use the Kubernetes API") == 1
-                assert running.count("child ended") == 0
+                assert running.count("process ended, restarting it") == 0
                 assert await running.stop() == 0
 
     asyncio.run(story())

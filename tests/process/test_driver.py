@@ -135,7 +135,7 @@ def test_without_a_driver_the_service_gives_up(folder: Path) -> None:
     async def story() -> None:
         async with service(folder) as running:
             code = await running.ended()
-            reason = (await running.logged("not ready, retrying"))["reason"]
+            reason = (await running.logged("process is not ready"))["reason"]
 
             assert code == 1
             assert reason == (
@@ -157,7 +157,7 @@ def test_a_driver_that_comes_later_is_served(folder: Path, library: Path) -> Non
             kubelet(folder) as node,
             service(folder, *options, environment=environment) as running,
         ):
-            told = await running.logged("not ready, retrying")
+            told = await running.logged("process is not ready")
 
             async def is_shown() -> bool:
                 status, answer = await running.get("/readyz")
@@ -171,7 +171,7 @@ def test_a_driver_that_comes_later_is_served(folder: Path, library: Path) -> Non
             await node.until(lambda k: k.healthy(GPU) == 2, seconds=30)
             await running.ready()
 
-            assert running.count("not ready, retrying") == 1
+            assert running.count("process is not ready") == 1
 
     asyncio.run(story())
 

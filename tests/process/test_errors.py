@@ -43,7 +43,11 @@ def write(folder: Path, name: str, text: str) -> Path:
             "flags: {failOnInitError: 7}",
             "flags.failOnInitError: Expected",
         ),
-        (["run", "--config-file=FILE"], "health: {staleAfter: soon}", "health.staleAfter: write"),
+        (
+            ["run", "--config-file=FILE"],
+            "health: {staleAfter: soon}",
+            'health.staleAfter: "soon" is not',
+        ),
         (["run", "--config-file=FILE"], "flags: [", "line 1"),
         (["run", "--config-file=FILE.none"], "", "No such file"),
         (["run", "--config-file=/"], "", "directory"),
@@ -125,7 +129,8 @@ def test_a_second_service_is_refused(folder: Path) -> None:
             code, _, err = await asyncio.to_thread(command, "run", f"--runtime-dir={folder}")
 
             assert code == 1
-            assert err == f'cannot use the runtime folder "{folder}": another service does\n'
+            busy = "another gpu-sharing-plugin uses it; stop that one first"
+            assert err == f'cannot use the runtime folder "{folder}": {busy}\n'
 
     asyncio.run(story())
 
@@ -226,7 +231,7 @@ def test_a_taken_port_stops_no_gpu(folder: Path) -> None:
             other.mkdir()
             options = f"--metrics-address=127.0.0.1:{port}"
             async with kubelet(other) as second_node, service(other, options, node=NODE) as second:
-                told = await second.logged("not ready, retrying", child="exporter")
+                told = await second.logged("process is not ready", child="exporter")
                 await second_node.until(lambda k: k.healthy(GPU) == 2)
 
                 assert told["reason"] == (

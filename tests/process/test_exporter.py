@@ -250,7 +250,7 @@ def test_hostile_clients_stop_no_probe(folder: Path) -> None:
             assert time.monotonic() - begun < PATIENCE / 2  # a second is promised
             assert await asyncio.to_thread(last_words, ends) <= {b""}
             assert descriptors(running.pids()["exporter"]) < 60
-            assert running.count("killing a child") == 0
+            assert running.count("killing a process") == 0
 
     asyncio.run(story())
 

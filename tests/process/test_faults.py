@@ -227,7 +227,7 @@ def test_a_child_that_hangs_is_replaced(folder: Path, name: str) -> None:
         async with kubelet(folder) as node, service(folder, options, node=NODE) as running:
             await settled(node, running)
             old = running.kill(name, signal.SIGSTOP)
-            await running.logged("killing a child", child=name, why="gives no sign of life")
+            await running.logged("killing a process", child=name, why="no heartbeat")
             await running.restarted(name, old)
             await settled(node, running)
 

@@ -193,7 +193,7 @@ def test_a_guard_that_cannot_be_had_is_told(
             file.write_text(content)
         options = f"--metrics-token-file={file}"
         async with kubelet(folder) as node, service(folder, options, node=NODE) as running:
-            told = await running.logged("not ready, retrying", child="exporter")
+            told = await running.logged("process is not ready", child="exporter")
             await node.until(lambda k: k.healthy(GPU) == 2)
 
             assert told["reason"].startswith("cannot ")

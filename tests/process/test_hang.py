@@ -35,6 +35,6 @@ def test_a_hang_is_told_before_the_monitor_is_killed(folder: Path) -> None:
             await node.until(lambda k: k.resources[GPU].lists >= 3 and k.healthy(GPU) == 2)
 
             assert told["call"].startswith("nvmlDeviceGetMemoryInfo GPU-")
-            assert messages.index("the driver hangs") < messages.index("killing a child")
+            assert messages.index("the driver hangs") < messages.index("killing a process")
 
     asyncio.run(story())

@@ -29,7 +29,7 @@ def test_a_new_kubelet_is_found_without_inotify(folder: Path) -> None:
             service(folder, environment=environment, within=within) as running,
         ):
             await node.until(lambda k: k.healthy(GPU) == 2)
-            await running.logged("cannot use inotify, looking every second")
+            await running.logged("cannot use inotify, checking every second")
             await node.stop()
             await node.start()
             await node.until(lambda k: k.healthy(GPU) == 2)

@@ -148,7 +148,7 @@ def test_requests_that_make_no_sense(folder: Path) -> None:
 
     async def story() -> None:
         nobody = f'cannot reach the service in "{folder}": No such file or directory; '
-        nobody += "is it running, and is --runtime-dir its own?"
+        nobody += "check that it is running with this --runtime-dir"
         assert await command(folder, "quiesce") == (1, nobody)
         async with started(folder) as (_, running):
             assert await command(folder, "mark-healthy", "7") == (
@@ -158,7 +158,7 @@ def test_requests_that_make_no_sense(folder: Path) -> None:
             assert await command(folder, "quiesce") == (0, "")
             assert await command(folder, "mark-healthy", "0") == (
                 1,
-                "cannot mark a device: the monitor is down; try again later",
+                "cannot mark a device healthy: the monitor is down; try again when it runs",
             )
             assert running.process.returncode is None
 
@@ -183,7 +183,10 @@ def test_a_client_that_makes_no_sense(folder: Path) -> None:
 
     async def story() -> None:
         async with started(folder) as (node, running):
-            assert await asyncio.to_thread(talk) == (Answer("cannot understand the request"), 1)
+            assert await asyncio.to_thread(talk) == (
+                Answer("cannot understand the request: use the same version"),
+                1,
+            )
             assert await command(folder, "quiesce") == (0, "")
             assert node.registrations == 1
             assert running.count("crashed") == 0
@@ -226,7 +229,7 @@ def test_a_monitor_that_was_only_starting_is_not_believed(folder: Path) -> None:
             running.node.hang(0)
             await running.restarted("monitor", running.kill("monitor"))
             quiesce = asyncio.create_task(command(folder, "quiesce"))
-            await running.logged("asked", request="Quiesce")
+            await running.logged("received a request", request="Quiesce")
             running.node.recover(0)
             assert await quiesce == (0, "")
             name, reason = "gpu_sharing_device_unhealthy_reason", "maintenance"
@@ -245,10 +248,10 @@ def test_nothing_is_begun_while_the_service_stops(folder: Path) -> None:
         async with started(folder) as (_, running):
             running.kill("monitor", signal.SIGSTOP)
             running.process.terminate()
-            await running.logged("asked to stop")
-            refusal = (1, "cannot do that: the service is stopping")
+            await running.logged("received a signal, stopping")
+            refusal = (1, "cannot accept the request: the service is stopping")
             assert await command(folder, "resume") == refusal
             assert await running.ended() == 0
-            assert running.count("left behind, it cannot be killed") == 0
+            assert running.count("cannot kill a process, leaving it behind") == 0
 
     asyncio.run(story())

@@ -46,7 +46,7 @@ def test_a_new_kubelet_is_registered_with_once(folder: Path) -> None:
             await node.start()
             await node.until(lambda k: k.registrations == 2 and k.healthy(GPU) == 2)
             running.process.send_signal(signal.SIGCONT)
-            await running.logged("the kubelet's socket is new")
+            await running.logged("registering with the new kubelet")
             state = await running.publishes(epoch=1)
             await running.publishes(epoch=1, sequence=state.sequence + 2)
             assert node.registrations == 2

@@ -14,7 +14,7 @@ from tests.fakes.service import PATIENCE, Service, kubelet, service
 GPU, LABEL = "nvidia.com/gpu", "nvidia.com/device-plugin.config"
 NODE: dict[str, object] = {"gpus": [{}, {}]}
 SHARING = "version: v1\nsharing: {{timeSlicing: {{resources: [{{name: gpu, replicas: {}}}]}}}}\n"
-NEW, OLD = "the configuration is new", "the configuration stays as it was"
+NEW, OLD = "applying the new configuration", "cannot use the new configuration, keeping the old one"
 TROUBLE = "cannot use the Kubernetes API"
 
 
@@ -133,13 +133,15 @@ def test_a_start_without_the_api_server(folder: Path) -> None:
         async with apiserver(labels={LABEL: "two"}) as api:
             await api.stop()
             async with started(folder, api) as (node, running):
-                await running.logged("the configuration may change")
+                await running.logged(
+                    "configuration not final yet: waiting for the node's label from the API server"
+                )
                 await running.logged(TROUBLE, use="label")
                 assert "monitor" not in running.pids()
                 await node.until(lambda k: count(k) == 2, seconds=2 * PATIENCE)
                 await running.ready()
                 _, status = await running.get("/status")
-                assert "cannot tell the node's label" in status
+                assert "cannot read the node's label" in status
                 await api.start()
                 # It would come by itself, but after a pause that is long by now.
                 running.kill("cluster")

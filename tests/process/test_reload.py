@@ -92,11 +92,11 @@ def test_a_bad_file_changes_nothing(folder: Path) -> None:
         async with started(folder, SHARING.format(2)) as (node, running):
             pids = running.pids()
             put(folder, BAD)
-            told = await running.logged("the configuration stays as it was")
+            told = await running.logged("cannot use the new configuration, keeping the old one")
             os.kill(running.process.pid, signal.SIGHUP)
             (folder / "data/config.yaml").unlink()
             await running.logged(
-                "the configuration stays as it was",
+                "cannot use the new configuration, keeping the old one",
                 reason=f'cannot use the configuration file "{folder}/config.yaml": '
                 "No such file or directory",
             )

@@ -196,5 +196,5 @@ def test_the_command_takes_no_configuration_that_is_no_file(folder: Path) -> Non
 
         assert (code, said) == (
             2,
-            f'cannot use the configuration file "{path}": it is no regular file\n',
+            f'cannot use the configuration file "{path}": it is not a regular file\n',
         )

@@ -68,10 +68,10 @@ def test_an_uneven_node_is_refused_under_single(folder: Path) -> None:
     async def story() -> None:
         async with service(folder, "--mig-strategy=single", node=UNEVEN) as running:
             code = await running.ended()
-            told = await running.logged("cannot serve all", problem="mig-not-uniform")
+            told = await running.logged("cannot serve as configured", problem="mig-not-uniform")
 
             assert code == 1
-            assert "GPU 0: 1g.10gb; GPU 1: 3g.40gb; make them alike" in told["reason"]
+            assert "GPU 0: 1g.10gb; GPU 1: 3g.40gb; create the same" in told["reason"]
 
     asyncio.run(story())
 
@@ -87,7 +87,9 @@ def test_an_uneven_node_is_waited_for(folder: Path) -> None:
             status, body = await running.get("/readyz")
 
             assert status == 503
-            assert json.loads(body)["problems"][0].startswith("mig-not-uniform: MIG strategy")
+            assert json.loads(body)["problems"][0].startswith(
+                "mig-not-uniform: cannot use MIG strategy"
+            )
             assert (await running.get("/livez"))[0] == 200
             assert node.resources == {}
 
@@ -101,7 +103,7 @@ def test_a_list_that_no_kubelet_takes_is_refused(folder: Path) -> None:
         options = "--resource-config=gpu:gpu:40000"
         async with service(folder, options, node={"gpus": [{}, {}]}) as running:
             code = await running.ended()
-            told = await running.logged("cannot serve all", problem="list-too-long")
+            told = await running.logged("cannot serve as configured", problem="list-too-long")
 
             assert code == 1
             assert "80000 devices" in told["reason"]

@@ -196,7 +196,7 @@ def hostile() -> bytes:
 @pytest.mark.parametrize(
     ("answer", "problem"),
     [
-        ((404, b"{}", ()), "cannot get URL/status: it answers 404"),
+        ((404, b"{}", ()), "cannot get URL/status: HTTP status 404"),
         ((200, b"", ()), "cannot read the service's answer: Input data was truncated"),
         ((200, b"<html>", ()), "cannot read the service's answer: JSON is malformed"),
         ((200, b"{}", ()), "cannot read the service's answer: Object missing required field"),
@@ -223,7 +223,9 @@ def test_no_service(folder: Path) -> None:
     leave_url(folder, "nonsense")
     nonsense = asyncio.run(ask(folder))
 
-    line = f'cannot find the service in "{folder}"; is it running, and is --runtime-dir its own?\n'
+    line = (
+        f'cannot find the service in "{folder}"; check that it is running with this --runtime-dir\n'
+    )
     assert missing == (1, "", line)
     assert gone[:2] == (1, "")
     assert gone[2].startswith(f"cannot reach {url}/status: ")

@@ -65,9 +65,7 @@ def test_each_layer(
     assert sources["flags.mofedEnabled"] == "default"
 
 
-GFD = (
-    "taken without effect: flags.gfd is the feature discovery's, not ours; it has no effect here\n"
-)
+GFD = "ignored: flags.gfd has no effect here: it belongs to GPU feature discovery\n"
 
 CONTENT = """
 flags: {plugin: {deviceListStrategy: cdi-cri}, gfd: {oneshot: true}}

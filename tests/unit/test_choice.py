@@ -47,7 +47,7 @@ def test_an_unknown_label(last: str | None, name: str) -> None:
     choice = choose(FILES, Wish("c", last), "b", ())
     assert choice.name == name
     assert choice.problem == (
-        'cannot use the node\'s label "c": no file is called so; known: a, b, default'
+        'cannot use the node\'s label "c": no file has that name; files: a, b, default'
     )
 
 
@@ -97,16 +97,19 @@ def test_a_label_that_is_not_known_yet(tmp_path: Path) -> None:
     """Where the label chooses, settings that were read without it say so."""
     (tmp_path / "a").write_text("")
     flags = {"service.configDir": str(tmp_path), "service.nodeName": "n"}
-    assert "cannot tell the node's label" in load(flags, {}).choice.problem
+    assert "cannot read the node's label" in load(flags, {}).choice.problem
     assert load(flags, {}, Wish("")).choice == Choice("a")
 
 
 REFUSED = {
-    "events": ({"nodeEvents": "true"}, "--node-events without --node-name: name the node"),
-    "condition": ({"nodeCondition": "true"}, "--node-condition without --node-name: name the node"),
+    "events": ({"nodeEvents": "true"}, "--node-events without --node-name: set --node-name too"),
+    "condition": (
+        {"nodeCondition": "true"},
+        "--node-condition without --node-name: set --node-name too",
+    ),
     "both": (
         {"configDir": "/x", "configFile": "/y"},
-        "--config-dir beside --config-file: choose one",
+        "--config-dir together with --config-file: set only one of them",
     ),
     "no folder": ({"configDir": "/nowhere"}, '--config-dir "/nowhere": No such file or directory'),
 }

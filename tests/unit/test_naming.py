@@ -12,8 +12,8 @@ from supervisor.config.naming import by_pattern, full, matches, of_profile
 LONGEST = "n" * 52
 
 BAD = (
-    "is no resource name; behind nvidia.com/ write lower-case letters, digits, '-' and '.', "
-    "beginning and ending with a letter or digit"
+    "is not a resource name; after nvidia.com/ write lower-case letters, digits, '-' and '.', "
+    "and begin and end with a letter or digit"
 )
 
 

@@ -40,7 +40,7 @@ def test_an_empty_version_is_v1(tmp_path: Path) -> None:
 
 def test_a_number_without_end_is_refused_by_name() -> None:
     """A count of five thousand digits is refused as any other that is too high."""
-    with pytest.raises(SettingsError, match="write replicas as 1 to"):
+    with pytest.raises(SettingsError, match="write 1 to"):
         load({"service.resourceConfig": f"gpu:a:{'9' * 5000}"}, {})
 
 

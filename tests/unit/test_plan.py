@@ -217,7 +217,8 @@ def test_resources_come_in_the_order_of_their_names() -> None:
         assert found[GPU] == [one.uuid for one in order if one.index in {1, 3}]
 
 
-MISSING = Plan((), (Problem(ProblemKind.IMEX_MISSING, f"{IMEX} is required and not there"),))
+TEXT = f"cannot find {IMEX}; create the IMEX channel, or set imex.required to false"
+MISSING = Plan((), (Problem(ProblemKind.IMEX_MISSING, TEXT),))
 
 
 @pytest.mark.parametrize(

@@ -92,8 +92,8 @@ def test_a_list_that_is_too_long_is_not_advertised() -> None:
     found = shared(LONGEST + 1)
     size = bytes_of(LONGEST + 1)
     text = (
-        f"nvidia.com/many would have {LONGEST + 1} devices of about {size // (LONGEST + 1)} bytes, "
-        f"{size} bytes in all, but the kubelet takes 4194304; share in fewer replicas"
+        f"cannot advertise nvidia.com/many: the list of its {LONGEST + 1} devices has {size} "
+        "bytes, but the kubelet accepts at most 4194304; use fewer replicas"
     )
     assert [one.resource for one in found.resources] == [GPU]
     assert found.problems == (Problem(ProblemKind.LIST_TOO_LONG, text),)

@@ -75,8 +75,8 @@ def test_strategies(
 def uneven(shown: str) -> tuple[Problem, ...]:
     """Return the problem of a node that is not alike, as *shown*."""
     text = (
-        f'MIG strategy "single" wants the same instances on every GPU, but there are {shown}; '
-        "make them alike, or choose the strategy mixed"
+        f'cannot use MIG strategy "single": it needs one MIG profile on all GPUs, but found '
+        f"{shown}; create the same MIG instances on every GPU, or set the MIG strategy to mixed"
     )
     return (Problem(ProblemKind.MIG_NOT_UNIFORM, text),)
 
@@ -128,7 +128,8 @@ def test_mixed_serves_the_rest(
 ) -> None:
     """By mixed a GPU in MIG mode without an instance is told, and the others are served."""
     found = plan(Rules(mig=MIXED), inventory(*gpus))
-    problem = Problem(ProblemKind.MIG_EMPTY, f"{text} in MIG mode without an instance; create some")
+    text = f"{text}: MIG mode is on, but there is no MIG instance; create one"
+    problem = Problem(ProblemKind.MIG_EMPTY, text)
     assert (indices(found), found.problems) == (expected, (problem,))
 
 

@@ -145,7 +145,7 @@ def test_a_share_of_what_is_not_there_is_told() -> None:
     assert found.problems == tuple(
         Problem(
             ProblemKind.NOT_SHARED,
-            f"{name} is to be shared, but no device of this node is called that",
+            f"cannot share {name}: this node has no device with that resource name",
         )
         for name in (SHARED, SLICE)
     )
@@ -166,7 +166,7 @@ def test_devices_that_are_missing_are_told(
 ) -> None:
     """What is selected but not there is told; what is there is shared, and the rest is served."""
     found = sharing(FOUR, {GPU: (Share(SHARED, 2, devices),)})
-    text = f"nvidia.com/gpu is to be shared, but these are missing: {missing}"
+    text = f"cannot share all configured devices of {GPU}; missing on this node: {missing}"
     assert found.problems == (Problem(ProblemKind.NOT_SHARED, text),)
     left = {
         one.index: one.replicas for r in found.resources if r.resource == GPU for one in r.devices

@@ -9,8 +9,8 @@ from tests.unit.refusal import message
 
 CONFIGURATION = 'cannot use the configuration file "{path}": '
 NODE = 'cannot use the node file "{path}": '
-STALE = "health.staleAfter: write"
-TIME = "as a positive time such as 30s, 5m or 2.5"
+STALE = "health.staleAfter:"
+TIME = "is not a positive time; write a time as 30s, 5m or 2.5"
 OBJECT = "Expected `object`, got"
 
 
@@ -24,46 +24,46 @@ PLUGIN = (
     "containerDriverRoot, sharedDevicesAllocationPolicy"
 )
 POLICY = "flags.plugin.sharedDevicesAllocationPolicy"
-LISTS = "allowed are envvar, volume-mounts, cdi-annotations, cdi-cri"
+LISTS = "allowed: envvar, volume-mounts, cdi-annotations, cdi-cri"
 
 UNKNOWN = {
-    "at the top": ("nonsense: 1", f'unknown key "nonsense"; known are {TOP}'),
+    "at the top": ("nonsense: 1", f'unknown key "nonsense"; allowed keys: {TOP}'),
     "no part of the file": (
         "service: {logLevel: info}",
-        f'unknown key "service"; known are {TOP}',
+        f'unknown key "service"; allowed keys: {TOP}',
     ),
     "in flags": (
         "flags: {nonsense: 1}",
-        f'flags: unknown key "nonsense"; known are {FLAGS}',
+        f'flags: unknown key "nonsense"; allowed keys: {FLAGS}',
     ),
     "in another case": (
         "flags: {MIGSTRATEGY: single}",
-        f'flags: unknown key "MIGSTRATEGY"; known are {FLAGS}',
+        f'flags: unknown key "MIGSTRATEGY"; allowed keys: {FLAGS}',
     ),
     "in flags.plugin": (
         "flags: {plugin: {nonsense: 1}}",
-        f'flags.plugin: unknown key "nonsense"; known are {PLUGIN}',
+        f'flags.plugin: unknown key "nonsense"; allowed keys: {PLUGIN}',
     ),
     "in resources": (
         "resources: {cpus: []}",
-        'resources: unknown key "cpus"; known are gpus, mig',
+        'resources: unknown key "cpus"; allowed keys: gpus, mig',
     ),
     "in a pattern": (
         'resources: {mig: [{pattern: "*", name: a, replicas: 2}]}',
-        'resources.mig[0]: unknown key "replicas"; known are pattern, name',
+        'resources.mig[0]: unknown key "replicas"; allowed keys: pattern, name',
     ),
     "in sharing": (
         "sharing: {timeslicing: {}}",
-        'sharing: unknown key "timeslicing"; known are timeSlicing, mps',
+        'sharing: unknown key "timeslicing"; allowed keys: timeSlicing, mps',
     ),
     "in imex": (
         "imex: {channels: []}",
-        'imex: unknown key "channels"; known are channelIDs, required',
+        'imex: unknown key "channels"; allowed keys: channelIDs, required',
     ),
     "in health": (
         "health: {old: 1}",
         (
-            'health: unknown key "old"; known are staleAfter, hangAfter, pollInterval, '
+            'health: unknown key "old"; allowed keys: staleAfter, hangAfter, pollInterval, '
             "rescanInterval, recovery, xids"
         ),
     ),
@@ -88,7 +88,7 @@ VALUES = {
     ),
     "an unknown MIG strategy": (
         "flags: {migStrategy: both}",
-        "flags.migStrategy: Invalid enum value 'both'; allowed are none, single, mixed",
+        "flags.migStrategy: Invalid enum value 'both'; allowed: none, single, mixed",
     ),
     "an unknown list strategy": (
         "flags: {plugin: {deviceListStrategy: env}}",
@@ -104,15 +104,15 @@ VALUES = {
     ),
     "an unknown id strategy": (
         "flags: {plugin: {deviceIDStrategy: UUID}}",
-        "flags.plugin.deviceIDStrategy: Invalid enum value 'UUID'; allowed are uuid, index",
+        "flags.plugin.deviceIDStrategy: Invalid enum value 'UUID'; allowed: uuid, index",
     ),
     "an unknown policy": (
         "flags: {plugin: {sharedDevicesAllocationPolicy: best}}",
-        f"{POLICY}: Invalid enum value 'best'; allowed are distributed, packed, spread",
+        f"{POLICY}: Invalid enum value 'best'; allowed: distributed, packed, spread",
     ),
     "devices that are not found by NVML": (
         "flags: {deviceDiscoveryStrategy: tegra}",
-        "flags.deviceDiscoveryStrategy: Invalid enum value 'tegra'; allowed are auto, nvml",
+        "flags.deviceDiscoveryStrategy: Invalid enum value 'tegra'; allowed: auto, nvml",
     ),
     "a channel that is no number": (
         "imex: {channelIDs: [a]}",
@@ -130,7 +130,7 @@ VALUES = {
         'resources: {gpus: [{pattern: "", name: a}]}',
         "resources.gpus[0].pattern: Expected `str` of length >= 1",
     ),
-    "another version": ("version: v2", 'version: "v2"; allowed is v1'),
+    "another version": ("version: v2", 'version: "v2"; allowed: v1'),
     "a version that is a number": ("version: 1", "version: Expected `str`, got `int`"),
     "a time in words": ("health: {staleAfter: soon}", f'{STALE} "soon" {TIME}'),
     "no time": ("health: {staleAfter: 0}", f'{STALE} "0" {TIME}'),

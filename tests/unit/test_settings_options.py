@@ -172,7 +172,7 @@ def test_the_settings_of_the_labeller_are_taken_with_a_notice(tmp_path: Path, co
     path = tmp_path / "config.yaml"
     path.write_text(content)
     (notice,) = load({"service.configFile": str(path)}, {}).notices
-    assert notice == "flags.gfd is the feature discovery's, not ours; it has no effect here"
+    assert notice == "flags.gfd has no effect here: it belongs to GPU feature discovery"
 
 
 def test_what_charts_always_set_is_taken(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ NODES = {
     "no gpus": ("{}", "Object missing required field `gpus`"),
     "unknown key": (
         "gpus: [{}, {fan: 1}]",
-        f'gpus[1]: unknown key "fan"; known are {KNOWN}',
+        f'gpus[1]: unknown key "fan"; allowed keys: {KNOWN}',
     ),
     "uuid": ("gpus: [{}, {uuid: GPU-1}]", f'gpus[1]: uuid "GPU-1" must look like {ZERO}'),
     "pciBusId": (
@@ -50,7 +50,7 @@ NODES = {
     ),
     "an unknown path": (
         "gpus: [{}, {}]\nlinks: [{between: [0, 1], path: NEAR}]",
-        "links[0].path: Invalid enum value 'NEAR'; allowed are SAME, PIX, PXB, PHB, NODE, SYS",
+        "links[0].path: Invalid enum value 'NEAR'; allowed: SAME, PIX, PXB, PHB, NODE, SYS",
     ),
 }
 
@@ -175,13 +175,17 @@ def test_a_path_that_is_too_long_for_a_socket(path: str, flag: str, socket: str)
     longest = "/" + "d" * (106 - len(socket))
     flags = {"service.kubeletSocket": ""}
     assert load(flags | {path: longest}, {}).address == ("", 9450)
-    expected = f'cannot use {flag}: the socket "{longest}d{socket}" has over 107 bytes'
-    assert message(flags | {path: f"{longest}d"}, {}) == expected
+    text = message(flags | {path: f"{longest}d"}, {})
+    long = f'the path of the socket "{longest}d{socket}" has more than 107 bytes'
+    assert text == f"cannot use {flag}: {long}; use a shorter folder"
 
 
 def test_the_length_of_a_path_is_counted_in_bytes() -> None:
     """A path of few letters may have too many bytes."""
-    assert re.search("over 107 bytes$", message({"service.runtimeDir": "/" + "ü" * 60}, {}))
+    assert re.search(
+        "more than 107 bytes; use a shorter folder$",
+        message({"service.runtimeDir": "/" + "ü" * 60}, {}),
+    )
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from tests.unit.refusal import message
 GPU, SLICE = "nvidia.com/gpu", "nvidia.com/mig-1g.10gb"
 LONG = "n" * 53
 NO_NAME = (
-    "is no resource name; behind nvidia.com/ write lower-case letters, digits, '-' and '.', "
-    "beginning and ending with a letter or digit"
+    "is not a resource name; after nvidia.com/ write lower-case letters, digits, '-' and '.', "
+    "and begin and end with a letter or digit"
 )
 
 
@@ -59,7 +59,7 @@ def test_resource_config(text: str, shares: dict[str, Share]) -> None:
 
 
 SYNTAX = "write ORIGINAL:NEW:REPLICAS"
-NO_COUNT = "write replicas as 1 to 69905, or as -1 for one for each 1000 MiB of a device's memory"
+NO_COUNT = "write 1 to 69905 replicas, or -1 for one replica per 1000 MiB of a device's memory"
 BAD_FLAGS = {
     "no name": ("gpu", SYNTAX),
     "no replicas": ("gpu:shared", SYNTAX),
@@ -191,5 +191,6 @@ def test_flag_and_file_do_not_share_the_same_resource(tmp_path: Path) -> None:
     path.write_text(entries("{name: nvidia.com/gpu, replicas: 3}"))
     flags = {"service.configFile": str(path), "service.resourceConfig": "gpu:a:2"}
     assert message(flags, {}) == (
-        "cannot share nvidia.com/gpu by --resource-config and by sharing.timeSlicing: choose one"
+        "cannot share nvidia.com/gpu twice, by --resource-config and by sharing.timeSlicing: "
+        "use only one of them"
     )

@@ -40,20 +40,20 @@ TYPES = {
         "sharing: {timeSlicing: {nonsense: 1, resources: []}}",
         (
             'sharing.timeSlicing: unknown key "nonsense"; '
-            "known are resources, renameByDefault, failRequestsGreaterThanOne"
+            "allowed keys: resources, renameByDefault, failRequestsGreaterThanOne"
         ),
     ),
     "an unknown key of an entry": (
         entries("{name: gpu, replicas: 2}", "{name: gpu, replicas: 2, nonsense: 1}"),
         (
             "sharing.timeSlicing.resources[1]: unknown key "
-            '"nonsense"; known are name, replicas, rename, devices'
+            '"nonsense"; allowed keys: name, replicas, rename, devices'
         ),
     ),
-    "mps": ("sharing: {mps: {}}", "sharing.mps: it is not supported; use timeSlicing"),
+    "mps": ("sharing: {mps: {}}", "sharing.mps: MPS is not supported; use sharing.timeSlicing"),
     "both kinds": (
         "sharing: {mps: {resources: []}, timeSlicing: {resources: [{name: gpu, replicas: 2}]}}",
-        "sharing.mps: it excludes sharing.timeSlicing, and is not supported; use timeSlicing",
+        "sharing.mps: MPS is not supported; remove it and keep sharing.timeSlicing",
     ),
 }
 ENTRIES = {
@@ -68,7 +68,7 @@ ENTRIES = {
     "too many replicas": (
         "{name: gpu, replicas: 69906}",
         (
-            ".replicas: 69906 replicas pass the 4 MiB list that the kubelet takes; "
+            ".replicas: the kubelet accepts lists of 4 MiB, too small for 69906 replicas; "
             "write at most 69905"
         ),
     ),
@@ -99,11 +99,11 @@ ENTRIES = {
     ),
     "no device": (
         "{name: gpu, replicas: 2, devices: 0}",
-        f".devices: 0 is no count; {ALLOWED}",
+        f".devices: 0 is not a count; {ALLOWED}",
     ),
     "less than no device": (
         "{name: gpu, replicas: 2, devices: -1}",
-        f".devices: -1 is no count; {ALLOWED}",
+        f".devices: -1 is not a count; {ALLOWED}",
     ),
     "an empty list of devices": (
         "{name: gpu, replicas: 2, devices: []}",
@@ -158,7 +158,7 @@ def test_a_bad_entry(tmp_path: Path, entry: str, problem: str) -> None:
 def test_what_names_no_device(tmp_path: Path, written: str) -> None:
     """In a list each device is named by an index, a place or a UUID, exactly."""
     entry = f'{{name: gpu, replicas: 2, devices: [0, "{written}"]}}'
-    expected = f'{FIRST}.devices: "{written}" names no device; {ALLOWED}'
+    expected = f'{FIRST}.devices: "{written}" is not the name of a device; {ALLOWED}'
     assert refusal(tmp_path, entries(entry)) == expected
 
 
@@ -173,7 +173,7 @@ def test_a_name_that_the_suffix_makes_too_long(tmp_path: Path) -> None:
 def test_the_entry_that_is_wrong_is_told(tmp_path: Path) -> None:
     """The place of an entry counts from 0, as in the list."""
     content = entries("{name: gpu, replicas: 2}", "{name: gpu, replicas: 2, devices: 0}")
-    problem = f"sharing.timeSlicing.resources[1].devices: 0 is no count; {ALLOWED}"
+    problem = f"sharing.timeSlicing.resources[1].devices: 0 is not a count; {ALLOWED}"
     assert refusal(tmp_path, content) == problem
 
 
