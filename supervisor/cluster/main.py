@@ -1,7 +1,8 @@
-"""The process that speaks with the Kubernetes API: Events, the node's condition, its label.
+"""The process that uses the Kubernetes API: for Events, the node's condition and its label.
 
-It listens to the health bus and to the supervisor. Whatever the API server does, nothing else waits
-for this process, and it can be ended at any time: what it has to say is made of the newest state.
+It receives the node's state on the health bus and orders from the supervisor. No other process
+waits for it, whatever the API server does. It may be killed at any time, as everything that it
+sends is made from the newest state.
 """
 
 import asyncio
@@ -23,15 +24,15 @@ from supervisor.cluster.node_condition import NodeCondition
 from supervisor.cluster.node_events import NodeView, Outbox, Telling
 
 HEARTBEAT = 300.0
-"""Seconds after which a condition is told again that has not changed."""
+"""Seconds after which an unchanged condition is sent again."""
 
 FOR_GOOD = {400, 422}
-"""Answers to an Event that will be no other next time."""
+"""HTTP statuses after which the same Event is not sent again: they would not change."""
 
 
 def main(settings: ClusterSettings, channel: Channel, epoch: int) -> int:
-    """Live: tell the cluster, and ask it, until told to stop."""
-    del epoch  # nobody listens to us on the bus
+    """Run the cluster process until it is told to stop; return the exit code."""
+    del epoch  # this process publishes nothing on the bus
     return asyncio.run(_live(settings, channel))
 
 
@@ -40,7 +41,7 @@ async def _live(settings: ClusterSettings, channel: Channel) -> int:
 
 
 class Cluster:
-    """Keeps the newest view of the node, and tells of it."""
+    """Keeps the newest view of the node, and sends what changed to the API server."""
 
     def __init__(self, settings: ClusterSettings, channel: Channel) -> None:
         self._settings = settings
@@ -51,13 +52,13 @@ class Cluster:
         self._view: NodeView | None = None
         self._outbox = Outbox()
         self._news = asyncio.Event()
-        """There is something to tell by an Event."""
+        """Set while Events wait to be sent."""
         self._spoken = asyncio.Event()
-        """There is word of the node, new or not."""
+        """Set when a state of the node arrives, changed or not."""
         self._life = ChildLoop(channel, {Unknown: self._on_unknown}, self._on_beat)
 
     async def run(self) -> int:
-        """Live until the order to stop, or the supervisor's end, which is one."""
+        """Run until told to stop, or until the supervisor dies; return the exit code."""
         endless: list[Task] = []
         if self._settings.events or self._settings.condition:
             endless.append(self._listen)
@@ -88,7 +89,7 @@ class Cluster:
             self._spoken.set()
 
     def _refresh(self) -> None:
-        """Take the newest view of the node, and tell what is new in it."""
+        """Make a view from the newest state, and queue Events for what changed."""
         if self._word.state is None:
             return
         fitness = self._word.fitness(time.monotonic(), self._settings.stale_after)
@@ -140,9 +141,9 @@ class Cluster:
                 told, at = wanted, time.monotonic()
 
     async def _due(self, told: NodeCondition | None, at: float) -> NodeCondition:
-        """Return the condition once it is another than was *told*, or that is long ago.
+        """Wait until the condition differs from the one *told*, or that one is old; return it.
 
-        Without word of the node there is no heartbeat: an old one says that nothing is known.
+        While no node state arrives there is no heartbeat: an old heartbeat means unknown.
         """
         while True:
             if self._view:
@@ -155,7 +156,7 @@ class Cluster:
     async def _tell_condition(self, wanted: NodeCondition, told: NodeCondition | None) -> None:
         now = stamp(time.time())
         if told is None:
-            # A restart of ours is no change of the condition's, so what it says is asked for first.
+            # Our restart is not a transition of the condition, so read its status first.
             status = (await self._api.conditions()).get(node_condition.TYPE)
         else:
             status = str(told.status)

@@ -82,7 +82,7 @@ def test_an_uneven_node_is_waited_for(folder: Path) -> None:
     async def story() -> None:
         options = ("--mig-strategy=single", "--fail-on-init-error=false")
         async with kubelet(folder) as node, service(folder, *options, node=UNEVEN) as running:
-            await running.logged("metrics")
+            await running.logged("serving metrics")
             await running.shows("gpu_sharing_node_problem", 1, problem="mig-not-uniform")
             status, body = await running.get("/readyz")
 

@@ -80,10 +80,10 @@ def test_the_messages() -> None:
     """Messages name the GPU, the fault and what to do about it."""
     xid, unhealthy = decide(of(), of(X79), 5.0)
     assert xid.message.startswith("Xid 79 on GPU 0 (GPU-a): GPU has fallen off the bus. ")
-    assert "NVIDIA's catalogue says: reboot." in xid.message
+    assert "NVIDIA's catalogue recommends: reboot." in xid.message
     assert unhealthy.message.startswith("GPU 0 (GPU-a) is Unhealthy: fatal Xid 79. Do what ")
     (healthy,) = decide(of(X79), of(), 5.0)
-    assert healthy.message == "GPU 0 (GPU-a) is Healthy again; it was not for: fatal Xid 79."
+    assert healthy.message == "GPU 0 (GPU-a) is Healthy again. It was Unhealthy: fatal Xid 79."
     assert (xid.warning, unhealthy.warning, healthy.warning) == (True, True, False)
 
 
@@ -209,7 +209,7 @@ def test_too_many_are_summed_up() -> None:
     summed = box.sum_up("node-1", "boot", 9.0, REFILL)
     (last,) = [one for one in summed.waiting.values() if one.reason == LEFT_OUT]
     assert (last.count, summed.left_out) == (5, 0)
-    assert last.message.startswith("5 Events about GPUs were left out")
+    assert last.message.startswith("5 Events about GPUs were not sent")
 
 
 @given(st.lists(st.floats(0.0, 100.0), max_size=60))
