@@ -120,7 +120,7 @@ class Membership:
         if self._socket:
             await self._call_kubelet()
             self.registrations += 1
-            logger.info("the kubelet accepted the registration", why=reason, endpoint=self._name)
+            logger.info("registered with the kubelet", why=reason, endpoint=self._name)
         self._registered_with = kubelet
         self._streamed = time.monotonic()
         self._on_change()

@@ -117,7 +117,7 @@ def test_replicas_are_spread_or_refused(folder: Path) -> None:
         async with kubelet(folder) as node, service(folder, *options, node={"gpus": [{}, {}]}):
             await node.until(lambda k: k.healthy("nvidia.com/gpu") == 6)
             pod = await node.admit("pod", "nvidia.com/gpu", 2)
-            with pytest.raises(AdmissionError, match="spread forbids"):
+            with pytest.raises(AdmissionError, match="spread allows 1 per GPU"):
                 await node.admit("greedy", "nvidia.com/gpu", 3)
 
             assert len(set(pod.envs["NVIDIA_VISIBLE_DEVICES"].split(","))) == 2
