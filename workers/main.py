@@ -140,9 +140,9 @@ class Worker:
         self._servicer.show(view)
         # After the streams: the kubelet should not wait for the exporter and the log.
         first = not self._known.is_set()
-        asyncio.get_running_loop().call_soon(self._tell, before, view, first)
+        asyncio.get_running_loop().call_soon(self._report, before, view, first)
 
-    def _tell(self, before: View, view: View, first: bool) -> None:  # noqa: FBT001
+    def _report(self, before: View, view: View, first: bool) -> None:  # noqa: FBT001
         """Send the exporter the new state; log the *first* device list, or what changed in it."""
         self._publish()
         replicas = {device.uuid: device.replicas for device in self._plan.devices}

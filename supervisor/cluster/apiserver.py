@@ -16,7 +16,7 @@ from lightkube.core.exceptions import ApiError
 from lightkube.resources.core_v1 import Event, Node, NodeStatus
 from lightkube.types import PatchType
 
-from supervisor.cluster.node_events import Telling
+from supervisor.cluster.node_events import NodeEvent
 
 COMPONENT = "gpu-sharing-plugin"
 
@@ -74,7 +74,7 @@ class ApiServer:
     def __init__(self, node: str) -> None:
         self._node = node
         self._made: AsyncClient | None = None
-        self._told: dict[str, int] = {}
+        self._counts: dict[str, int] = {}
         """By name of an Event: the count it has on the server."""
 
     def _client(self) -> AsyncClient:
@@ -83,30 +83,30 @@ class ApiServer:
             self._made = AsyncClient(timeout=httpx2.Timeout(TIMEOUT), field_manager=COMPONENT)
         return self._made
 
-    async def tell(self, name: str, telling: Telling) -> None:
-        """Create the Event *name* from *telling*, or update it and increase its count."""
+    async def send(self, name: str, event: NodeEvent) -> None:
+        """Create the Event *name* from *event*, or update it and increase its count."""
         async with _within(TIMEOUT):
-            told = self._told.get(name)
-            if told is None:
-                told = await self._create(name, telling)
-            if told:
-                await self._repeat(name, telling, told)
+            count = self._counts.get(name)
+            if count is None:
+                count = await self._create(name, event)
+            if count:
+                await self._repeat(name, event, count)
 
-    async def _create(self, name: str, telling: Telling) -> int:
+    async def _create(self, name: str, event: NodeEvent) -> int:
         """Create an Event; if it exists and must be updated, return its count, else 0."""
         try:
-            await self._client().create(_event(self._node, name, telling))
+            await self._client().create(_event(self._node, name, event))
         except ApiError as error:
             if _code(error) != CONFLICT:
                 raise
-            self._told[name] = 1
-            return 0 if telling.initial else 1
-        self._told[name] = telling.count
+            self._counts[name] = 1
+            return 0 if event.initial else 1
+        self._counts[name] = event.count
         return 0
 
-    async def _repeat(self, name: str, telling: Telling, told: int) -> None:
-        count = told + telling.count
-        news = {"count": count, "lastTimestamp": stamp(telling.last), "message": telling.message}
+    async def _repeat(self, name: str, event: NodeEvent, count: int) -> None:
+        count = count + event.count
+        news = {"count": count, "lastTimestamp": stamp(event.last), "message": event.message}
         try:
             await self._client().patch(
                 Event, name, news, namespace=NAMESPACE, patch_type=PatchType.MERGE
@@ -115,9 +115,9 @@ class ApiServer:
             if _code(error) != NOT_FOUND:
                 raise
             # Gone: the server deletes an Event after an hour, by default.
-            await self._create(name, telling)
+            await self._create(name, event)
         else:
-            self._told[name] = count
+            self._counts[name] = count
 
     async def conditions(self) -> Mapping[str, str]:
         """Return the status of each of the node's conditions, by type."""
@@ -184,21 +184,21 @@ def stamp(at: float) -> str:
     return datetime.fromtimestamp(int(at), UTC).isoformat().replace("+00:00", "Z")
 
 
-def _event(node: str, name: str, telling: Telling) -> Event:
+def _event(node: str, name: str, event: NodeEvent) -> Event:
     # The uid is the node's name, as in the kubelet's Events: `kubectl describe node` needs that.
     return msgspec.convert(
         {
             "metadata": {"name": name, "namespace": NAMESPACE},
             "involvedObject": {"apiVersion": "v1", "kind": "Node", "name": node, "uid": node},
-            "reason": telling.reason,
-            "message": telling.message,
-            "type": "Warning" if telling.warning else "Normal",
+            "reason": event.reason,
+            "message": event.message,
+            "type": "Warning" if event.warning else "Normal",
             "source": {"component": COMPONENT, "host": node},
             "reportingComponent": COMPONENT,
             "reportingInstance": node,
-            "firstTimestamp": stamp(telling.first),
-            "lastTimestamp": stamp(telling.last),
-            "count": telling.count,
+            "firstTimestamp": stamp(event.first),
+            "lastTimestamp": stamp(event.last),
+            "count": event.count,
         },
         Event,
     )

@@ -27,8 +27,8 @@ def condition(view: NodeView, boot_id: str) -> NodeCondition:
     for device in view.devices.values():
         xids.setdefault(device.gpu, set()).update(device.fatal_xids)
     found = "; ".join(f"{gpu}: {_list(codes)}" for gpu, codes in xids.items() if codes)
-    told = f"boot {boot_id}; Xid on {found}" if found else f"boot {boot_id}; no fatal Xid"
-    return NodeCondition(bool(found), told[:MESSAGE_LIMIT])
+    message = f"boot {boot_id}; Xid on {found}" if found else f"boot {boot_id}; no fatal Xid"
+    return NodeCondition(bool(found), message[:MESSAGE_LIMIT])
 
 
 def _list(xids: Iterable[int]) -> str:

@@ -48,7 +48,7 @@ class NodeView:
 
 
 @dataclass(frozen=True, slots=True)
-class Telling:
+class NodeEvent:
     """One Event to send; the same *device*, *reason* and *xid* again is a repetition of it."""
 
     device: str
@@ -70,7 +70,7 @@ class Telling:
         # Kubernetes allows 253 characters, and no dot or dash beside a dot.
         return f"{node[:230].rstrip('-.')}.{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
-    def after(self, earlier: "Telling") -> "Telling":
+    def after(self, earlier: "NodeEvent") -> "NodeEvent":
         """Return this Event merged with an *earlier* one of the same name."""
         return replace(
             self,
@@ -102,19 +102,19 @@ def _xids(state: NodeState, gpu: Gpu) -> Mapping[int, int]:
     return counts
 
 
-def decide(before: NodeView | None, after: NodeView, now: float) -> tuple[Telling, ...]:
+def decide(before: NodeView | None, after: NodeView, now: float) -> tuple[NodeEvent, ...]:
     """Return the Events for the step from one view to the next; *before* is None at the start."""
-    tellings: list[Telling] = []
+    events: list[NodeEvent] = []
     for uuid, device in after.devices.items():
         earlier = before.devices.get(uuid) if before else None
         new = _of_device(uuid, earlier or DeviceView(device.name, device.gpu), device, now)
-        tellings.extend(replace(telling, initial=before is None) for telling in new)
+        events.extend(replace(event, initial=before is None) for event in new)
         if before and before.epoch == after.epoch and earlier:
-            tellings.extend(_repeated(uuid, earlier, device, now))
-    return tuple(tellings)
+            events.extend(_repeated(uuid, earlier, device, now))
+    return tuple(events)
 
 
-def _of_device(uuid: str, before: DeviceView, after: DeviceView, now: float) -> Iterator[Telling]:
+def _of_device(uuid: str, before: DeviceView, after: DeviceView, now: float) -> Iterator[NodeEvent]:
     name = f"{after.name} ({uuid})"
     for xid in after.fatal_xids:
         if xid not in before.fatal_xids:
@@ -122,13 +122,13 @@ def _of_device(uuid: str, before: DeviceView, after: DeviceView, now: float) -> 
     if after.own and not before.own:
         message = f"{name} is Unhealthy: {_words(after)}. {_what_to_do(after)}"
         wanted = all(reason.kind is ReasonKind.MAINTENANCE for reason in after.own)
-        yield Telling(uuid, UNHEALTHY, message[:MESSAGE_LIMIT], now, now, warning=not wanted)
+        yield NodeEvent(uuid, UNHEALTHY, message[:MESSAGE_LIMIT], now, now, warning=not wanted)
     if before.own and not after.reasons:
         message = f"{name} is Healthy again. It was Unhealthy: {_words(before)}."
-        yield Telling(uuid, HEALTHY, message[:MESSAGE_LIMIT], now, now, warning=False)
+        yield NodeEvent(uuid, HEALTHY, message[:MESSAGE_LIMIT], now, now, warning=False)
 
 
-def _repeated(uuid: str, before: DeviceView, after: DeviceView, now: float) -> Iterator[Telling]:
+def _repeated(uuid: str, before: DeviceView, after: DeviceView, now: float) -> Iterator[NodeEvent]:
     """Yield Events for fatal Xids that were reported again on an Unhealthy device."""
     for xid in after.fatal_xids:
         more = after.xids.get(xid, 0) - before.xids.get(xid, 0)
@@ -136,13 +136,13 @@ def _repeated(uuid: str, before: DeviceView, after: DeviceView, now: float) -> I
             yield replace(_fatal(uuid, after, xid, now), count=more)
 
 
-def _fatal(uuid: str, device: DeviceView, xid: int, now: float) -> Telling:
+def _fatal(uuid: str, device: DeviceView, xid: int, now: float) -> NodeEvent:
     known = lookup(xid)
     message = (
         f"Xid {xid} on {device.name} ({uuid}): {known.name}. {known.meaning} "
         f"NVIDIA's catalogue recommends: {known.action}. {ADVICE[ReasonKind.XID].what_to_do}"
     )
-    return Telling(uuid, XID, message[:MESSAGE_LIMIT], now, now, xid=xid)
+    return NodeEvent(uuid, XID, message[:MESSAGE_LIMIT], now, now, xid=xid)
 
 
 def _words(device: DeviceView) -> str:
@@ -186,25 +186,25 @@ class Outbox:
     """
 
     bucket: Bucket = Bucket()
-    waiting: Mapping[str, Telling] = field(default_factory=dict)
+    waiting: Mapping[str, NodeEvent] = field(default_factory=dict)
     left_out: int = 0
 
-    def put(self, name: str, telling: Telling, now: float) -> "Outbox":
-        """Return the outbox with *telling* added, or counted as left out."""
+    def put(self, name: str, event: NodeEvent, now: float) -> "Outbox":
+        """Return the outbox with *event* added, or counted as left out."""
         if name in self.waiting:
-            merged = telling.after(self.waiting[name])
+            merged = event.after(self.waiting[name])
             return replace(self, waiting={**self.waiting, name: merged})
         bucket, allowed = self.bucket.take(now)
         if not allowed:
             return replace(self, bucket=bucket, left_out=self.left_out + 1)
-        return replace(self, bucket=bucket, waiting={**self.waiting, name: telling})
+        return replace(self, bucket=bucket, waiting={**self.waiting, name: event})
 
     def sum_up(self, node: str, boot_id: str, at: float, now: float) -> "Outbox":
         """Return the outbox with one Event about those left out, if the rate limit allows it.
 
         *at* is the unix time, *now* the time of the bucket's clock.
         """
-        name = Telling("", LEFT_OUT, "", at, at).name(node, boot_id)
+        name = NodeEvent("", LEFT_OUT, "", at, at).name(node, boot_id)
         if not self.left_out or name in self.waiting:
             return self
         bucket, allowed = self.bucket.take(now)
@@ -213,10 +213,10 @@ class Outbox:
         message = (
             f"{self.left_out} Events about GPUs were not sent: there were too many. See the log."
         )
-        telling = Telling("", LEFT_OUT, message, at, at, count=self.left_out)
-        return Outbox(bucket, {**self.waiting, name: telling})
+        event = NodeEvent("", LEFT_OUT, message, at, at, count=self.left_out)
+        return Outbox(bucket, {**self.waiting, name: event})
 
-    def without(self, name: str, sent: Telling) -> "Outbox":
+    def without(self, name: str, sent: NodeEvent) -> "Outbox":
         """Return the outbox without *sent*; repetitions that were merged meanwhile stay."""
         rest = dict(self.waiting)
         now = rest.pop(name)
