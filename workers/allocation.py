@@ -1,4 +1,4 @@
-"""Which devices a container should get: the same answer to the same question, in any order."""
+"""Which devices a container should get; the order of the IDs in a request does not matter."""
 
 import functools
 import heapq
@@ -11,11 +11,11 @@ from workers.devices import Replica
 from workers.topology import Topology
 
 CACHED = 1024
-"""Answers that are remembered for whole GPUs."""
+"""Answers that are cached for requests for whole GPUs."""
 
 
 class Allocator:
-    """Prefers among the devices of one resource; a new plan or topology takes a new allocator."""
+    """Chooses devices of one resource; make a new one when plan or topology changes."""
 
     def __init__(
         self, known: Mapping[str, Replica], policy: AllocationPolicy, topology: Topology
@@ -26,18 +26,18 @@ class Allocator:
         self._places = {name: place for place, name in enumerate(self._ids)}
         counts = Counter(replica.gpu for replica in replicas)
         self._spans = [*itertools.pairwise([0, *itertools.accumulate(counts.values())])]
-        """From where to where in the order each physical GPU's devices are."""
+        """For each physical GPU: start and end of its devices in the order of `_ids`."""
         self._whole = all(r.id == r.uuid == r.gpu for r in replicas)
-        # Only these: to read a request for replicas, as a key must, takes longer than to answer it.
+        # Only for whole GPUs: with replicas, building the cache key takes longer than the answer.
         self._choose = functools.lru_cache(CACHED)(topology.choose)
 
     def preferred(self, available: Iterable[str], required: Iterable[str], size: int) -> list[str]:
-        """Return *size* of the *available* ids, the *required* first; fewer where there are fewer.
+        """Return *size* of the *available* IDs, the *required* first, or fewer if IDs run out.
 
-        Whole GPUs go by how they are connected, all else by the policy.
+        Whole GPUs are chosen by topology, replicas and MIG instances by the allocation policy.
         """
         if self._whole:
-            # Only what is known: what is not would fill the cache with whatever a caller sends.
+            # Only known IDs: a caller that sends others would fill the cache with them.
             some, must = (
                 tuple(sorted({name for name in names if name in self._places}))
                 for names in (available, required)
@@ -53,7 +53,7 @@ class Allocator:
         return [self._ids[place] for place in chosen[: max(size, 0)]]
 
     def _more(self, free: bytearray, given: Iterable[int], size: int) -> list[int]:
-        """Return up to *size* of the *free* places beside those *given*; they are free no more."""
+        """Return up to *size* more of the *free* places; mark these and the *given* as taken."""
         taken = bytearray(len(free))
         for place in given:
             free[place], taken[place] = 0, 1
@@ -75,7 +75,7 @@ class Allocator:
         return chosen
 
     def _turn(self, left: int, *, used: bool) -> tuple[bool, int]:
-        """Return what comes first among GPUs, the lowest; equals go by UUID."""
+        """Return the sort key of a GPU: the lowest is used first; equal keys are sorted by UUID."""
         match self._policy:
             case AllocationPolicy.DISTRIBUTED | AllocationPolicy.SPREAD:
                 return used, -left
@@ -84,7 +84,7 @@ class Allocator:
 
 
 def doubled(known: Mapping[str, Replica], ids: Iterable[str]) -> list[str]:
-    """Return the UUIDs of the physical GPUs of which *ids* are more than one device."""
+    """Return the UUIDs of the physical GPUs that have more than one device among *ids*."""
     counts = Counter(known[name].gpu for name in {*ids} if name in known)
     return sorted(gpu for gpu, count in counts.items() if count > 1)
 

@@ -1,4 +1,4 @@
-"""What a worker advertises: a plan and the node's state in, devices with their health out."""
+"""What a worker advertises: makes devices and their health from a plan and the node's state."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,30 +14,30 @@ class Replica:
 
     id: str
     uuid: str
-    """What a container gets to see: a GPU or a MIG instance."""
+    """UUID of the GPU or MIG instance that a container gets."""
     gpu: str
     """UUID of the physical GPU."""
     number: int
     numa_node: int | None
     index: str = ""
-    """Its index, or `index:place` of a MIG instance."""
+    """Index of the GPU, or `index:place` of a MIG instance."""
     nodes: tuple[str, ...] = ()
-    """Its device nodes."""
+    """Paths of its device nodes."""
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """All that the kubelet may be told at one moment; every answer is made of one view."""
+    """Everything that the kubelet can be told at one moment; each answer uses a single view."""
 
     resource: str
     replicas: Mapping[str, Replica]
-    """By id, in the order of the list."""
+    """By ID, in the order of the device list."""
     unhealthy: Mapping[str, tuple[Reason, ...]]
-    """Why not to hand a device out, by its UUID."""
+    """By UUID: the reasons why a device is Unhealthy."""
     nodes: tuple[str, ...] = ()
-    """Device nodes beside the devices' own."""
+    """Device nodes that do not belong to a single device, such as /dev/nvidiactl."""
     cdi_kinds: tuple[str, ...] = ()
-    """Kinds of which there is a CDI specification; none: nobody knows."""
+    """CDI kinds that have a specification; empty: unknown."""
     links: tuple[Link, ...] = ()
     """How the node's GPUs are connected."""
 
@@ -45,9 +45,9 @@ class View:
 def view(
     plan: ResourcePlan, known: Mapping[str, Replica], state: NodeState | None, fitness: Fitness
 ) -> View:
-    """Return what *plan*, with its *known* replicas, is on a node in this *state*.
+    """Return the view of *plan* and its *known* replicas for this node *state* and *fitness*.
 
-    The replicas come from outside since thousands of them are not to be made anew every second.
+    The caller passes the replicas, so that thousands of them are not built again every second.
     """
     found = state.inventory if state else Inventory(driver_version="", gpus=())
     reasons = {device.uuid: fitness.reasons(device.uuid) for device in plan.devices}
@@ -62,7 +62,7 @@ def view(
 
 
 def replicas(plan: ResourcePlan) -> dict[str, Replica]:
-    """Return what *plan* advertises, by id: `<uuid>::<n>`, or the UUID where it is not shared."""
+    """Return the devices of *plan* by ID: `<uuid>::<n>`, or the UUID if it is not shared."""
     result = {}
     for device in plan.devices:
         for number in range(device.replicas):

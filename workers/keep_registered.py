@@ -1,4 +1,4 @@
-"""How a worker stands with the kubelet: it registers, and again whenever something calls for it."""
+"""Keeps a worker registered with the kubelet, and registers it again when that is needed."""
 
 import asyncio
 import contextlib
@@ -16,7 +16,7 @@ from workers.servicer import Servicer
 
 
 class Membership:
-    """The registration of one resource, kept for ever."""
+    """Keeps one resource registered until the worker ends."""
 
     def __init__(
         self,
@@ -26,9 +26,10 @@ class Membership:
         on_change: Callable[[], None],
         on_settled: Callable[[bool], None],
     ) -> None:
-        """Call *on_change* after each registration, *on_settled* when it is there or is waited for.
+        """Call *on_change* after each registration.
 
-        What is settled is told once until it changes.
+        Call *on_settled* with True when registered, with False when waiting for the kubelet, and
+        only when that changes.
         """
         self.registrations = 0
         self._socket = settings.paths.kubelet_socket
@@ -39,12 +40,12 @@ class Membership:
         self._on_change = on_change
         self._on_settled = on_settled
         self._kubelet = 0
-        """How many kubelets we were told of."""
+        """How many new kubelet sockets were reported."""
         self._registered_with: int | None = None
         self._met: Identity | None = None
-        """The socket of the kubelet with which we are registered, or register just now."""
+        """Identity of the kubelet socket at which we registered, or are registering."""
         self._calling: asyncio.Timeout | None = None
-        """Ends the call that registers, while there is one."""
+        """The timeout of the running Register call, if there is one."""
         self._settled: bool | None = None
         self._streamed = 0.0
         self._failures = 0
@@ -52,23 +53,23 @@ class Membership:
 
     @property
     def registered(self) -> bool:
-        """Whether the newest kubelet knows us."""
+        """Whether we are registered with the newest kubelet."""
         return self._registered_with == self._kubelet
 
     def on_new_kubelet(self) -> None:
-        """Register with it, unless the loss of our own socket has already led us there."""
+        """Register with the new kubelet, unless we already did because our own socket was gone."""
         if self._met is not None and Identity.of(self._socket) == self._met:
             return
         self._kubelet += 1
         self._failures = 0
         self._nudge.set()
         if self._calling:
-            # The kubelet that was called may never answer; it is not the one that counts any more.
+            # The old kubelet may never answer, and its answer does not matter any more.
             self._calling.reschedule(asyncio.get_running_loop().time())
             self._calling = None
 
     async def keep(self) -> None:
-        """Register, and look every second whether that still holds; retry for ever."""
+        """Register, check every second whether to register again, and retry for ever."""
         problem = ""
         while True:
             reason = registration.why(self._standing(), time.monotonic())
@@ -81,7 +82,7 @@ class Membership:
                 self._failures += 1
                 self._met = None
                 if str(error) != problem:
-                    logger.warning("not registered, retrying", error=str(error))
+                    logger.warning("cannot register with the kubelet, retrying", error=str(error))
                 problem = str(error)
                 self._settle(registered=False)
             next_look = until_beat(time.monotonic())
@@ -109,17 +110,17 @@ class Membership:
         )
 
     async def _register(self, reason: str) -> None:
-        kubelet = self._kubelet  # a newer one that we hear of meanwhile must be told as well
+        kubelet = self._kubelet  # if a newer kubelet appears meanwhile, we must register again
         if not self._endpoint.intact():
             self._registered_with = None
-            self._servicer.shelf.close()  # streams over a socket that nobody can find any more
+            self._servicer.shelf.close()  # ends the streams over the lost socket
             await self._endpoint.stop()
             self._servicer.shelf.open()
             await self._endpoint.serve()
         if self._socket:
             await self._call_kubelet()
             self.registrations += 1
-            logger.info("registered", why=reason, endpoint=self._name)
+            logger.info("registered with the kubelet", why=reason, endpoint=self._name)
         self._registered_with = kubelet
         self._streamed = time.monotonic()
         self._on_change()
@@ -131,7 +132,7 @@ class Membership:
                 await register(self._socket, self._name, self._resource)
         except TimeoutError as error:
             raise KubeletError(
-                f'cannot register at "{self._socket}": a newer kubelet came'
+                f'cannot register at "{self._socket}": the kubelet restarted during the call'
             ) from error
         finally:
             self._calling = None

@@ -1,4 +1,4 @@
-"""The worker's side of the kubelet's folder: its own socket there, and the call to register it."""
+"""The worker's own socket in the kubelet's folder, and the call that registers it."""
 
 import contextlib
 import socket
@@ -17,25 +17,25 @@ from proto.deviceplugin_pb2_grpc import (
 from proto.host import Identity
 
 VERSION = "v1beta1"
-"""Of the device plugin API."""
+"""Version of the device plugin API."""
 
 SERVICE = f"{VERSION}.DevicePlugin"
 
 GRACE = 0.5
-"""Seconds in which open streams may take in their last message."""
+"""Seconds that open streams have to send their last message."""
 
 TIMEOUT = 5.0
-"""Seconds until a call to the kubelet counts as failed."""
+"""Seconds until a call to the kubelet fails."""
 
 CLIENT_OPTIONS: Sequence[tuple[str, object]] = (
-    # By default the authority is the socket's path, percent-encoded: strict servers refuse that.
+    # The default authority is the percent-encoded path of the socket: strict servers refuse it.
     ("grpc.default_authority", "localhost"),
     ("grpc.enable_http_proxy", 0),
 )
 
 
 class KubeletError(Exception):
-    """The kubelet, or its folder, is not as we need it; the message says what is missing."""
+    """Registering or serving failed; the message is one line that begins with "cannot"."""
 
 
 class Endpoint:
@@ -46,23 +46,23 @@ class Endpoint:
         self._servicer = servicer
         self._server: grpc.aio.Server | None = None
         self.answering = True
-        """What the last check found."""
+        """Whether the last self-check got an answer."""
         self._wanted = False
-        """Whether it was to be served, with or without success."""
+        """Whether `serve` was called, even if it failed."""
         self._identity: Identity | None = None
 
     def intact(self) -> bool:
-        """Return whether the socket is still there and ours."""
+        """Return whether the socket still exists and is ours."""
         return self._identity is not None and Identity.of(self._path) == self._identity
 
     async def serve(self) -> None:
-        """Serve on a new socket; raise KubeletError where that is not possible."""
+        """Serve on a new socket; raise KubeletError if that fails."""
         self._wanted = True
         require_free(self._path)
         self._server = server = grpc.aio.server()
         add_DevicePluginServicer_to_server(self._servicer, server)
         server.add_registered_method_handlers(SERVICE, {"ListAndWatch": _of_bytes(self._servicer)})
-        # gRPC removes the path that it was given when a server ends, whoever has that by then.
+        # A stopping server deletes the path it was given, even if another process owns it by then.
         made = _while_it_is_made(self._path)
         try:
             server.add_insecure_port(f"unix:{made}")
@@ -75,12 +75,12 @@ class Endpoint:
         await server.start()
 
     async def check(self) -> None:
-        """Find out whether a call on our own socket is answered, as it is for the kubelet."""
+        """Call our own socket as the kubelet does, and note whether it answers."""
         self.answering = await self._answers()
 
     async def _answers(self) -> bool:
         if self._server is None:
-            return not self._wanted  # before it is to be served there is nothing to call
+            return not self._wanted  # not served yet: nothing to call
         async with grpc.aio.insecure_channel(f"unix:{self._path}", CLIENT_OPTIONS) as channel:
             try:
                 await DevicePluginStub(channel).GetDevicePluginOptions(api.Empty(), timeout=TIMEOUT)
@@ -89,7 +89,7 @@ class Endpoint:
         return True
 
     async def stop(self) -> None:
-        """Stop serving and remove the socket; streams that do not end in time are cut off."""
+        """Stop serving and remove the socket; cancel the streams that do not end in time."""
         if self._server is None:
             return
         ours = self.intact()
@@ -100,16 +100,16 @@ class Endpoint:
 
 
 def _of_bytes(servicer: DevicePluginServicer) -> "grpc.RpcMethodHandler[api.Empty, bytes]":
-    """Return a handler, in place of the generated one, of lists that are encoded already."""
+    """Return a handler for lists that are already encoded; it replaces the generated handler."""
     return grpc.unary_stream_rpc_method_handler(
         servicer.ListAndWatch, request_deserializer=api.Empty.FromString
     )
 
 
 def _while_it_is_made(path: str) -> Path:
-    """Return where the socket is until it takes the place of whatever is at *path*; as short."""
+    """Return the path of the socket until it is renamed to *path*; not longer than *path*."""
     made = Path(path).with_suffix(".new")
-    _remove(str(made))  # a crash may have left it, and a plain file would be in the way
+    _remove(str(made))  # a crash may have left a file there, which would block the bind
     return made
 
 
@@ -119,37 +119,38 @@ def _remove(path: str) -> None:
 
 
 def require_free(path: str) -> None:
-    """Raise KubeletError if somebody serves on *path*: we would silently take the place away."""
+    """Raise KubeletError if a process serves on *path*: we would silently replace its socket."""
     try:
         probe = socket.socket(socket.AF_UNIX)
-    except OSError as error:  # no descriptor is left
+    except OSError as error:  # no file descriptor is left
         raise KubeletError(f'cannot listen on "{path}": {error.strerror}') from error
     with probe:
         probe.setblocking(False)
         try:
             probe.connect(path)
         except BlockingIOError:
-            pass  # its queue is full, so there is somebody
+            pass  # its queue is full, so a process serves it
         except OSError:
             return
     raise KubeletError(
-        f'cannot listen on "{path}": another process does; is a second plugin running?'
+        f'cannot listen on "{path}": another process serves this socket; '
+        "stop the other device plugin"
     )
 
 
 def _why_not(path: str) -> str:
-    """Return why no socket can be made at *path*, which gRPC does not tell."""
+    """Return why no socket can be bound at *path*; gRPC does not say it."""
     try:
         with socket.socket(socket.AF_UNIX) as probe:
             probe.bind(path)
     except OSError as error:
         return error.strerror or str(error)
     Path(path).unlink(missing_ok=True)
-    return "gRPC refused it"
+    return "gRPC cannot bind this path"
 
 
 async def register(kubelet_socket: str, endpoint: str, resource: str) -> None:
-    """Tell the kubelet of *resource* at *endpoint*; KubeletError if it fails."""
+    """Register *resource*, served at *endpoint*, with the kubelet; KubeletError if it fails."""
     request = api.RegisterRequest(
         version=VERSION,
         endpoint=endpoint,
@@ -158,9 +159,9 @@ async def register(kubelet_socket: str, endpoint: str, resource: str) -> None:
     )
     if Identity.of(kubelet_socket) is None:
         raise KubeletError(
-            f'cannot register at "{kubelet_socket}": no such socket; is the kubelet up?'
+            f'cannot register at "{kubelet_socket}": no such socket; is the kubelet running?'
         )
-    # A channel that failed before would wait a second or more before it tries again.
+    # A new channel for each call: a channel that failed waits a second or more before it retries.
     async with grpc.aio.insecure_channel(f"unix:{kubelet_socket}", CLIENT_OPTIONS) as channel:
         try:
             await RegistrationStub(channel).Register(request, timeout=TIMEOUT)

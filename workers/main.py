@@ -1,7 +1,7 @@
-"""A worker process: serves one resource to the kubelet until it is told to stop.
+"""A worker process: serves one resource to the kubelet until the supervisor stops it.
 
-Orders come over the supervisor's channel, the node's state over the health bus;
-its own state goes out over the telemetry bus. One asyncio loop, no threads of ours.
+The worker receives orders on the supervisor's channel and the node's state on the health bus.
+It publishes its own state on the telemetry bus. One asyncio loop, no threads of ours.
 """
 
 import asyncio
@@ -19,6 +19,7 @@ from proto.fitness import LastWord
 from proto.messages import WorkerState
 from proto.worker import WorkerSettings
 from workers import devices
+from workers.device_log import log_changes
 from workers.devices import View
 from workers.keep_registered import Membership
 from workers.kubelet import Endpoint
@@ -26,11 +27,11 @@ from workers.listing import Shelf
 from workers.servicer import Servicer
 
 CHECK_EVERY = 10.0
-"""Seconds between two calls on our own socket; each takes what ten seconds of idling take."""
+"""Seconds between two self-checks; each costs as much CPU time as ten idle seconds."""
 
 
 def main(settings: WorkerSettings, channel: Channel, epoch: int) -> int:
-    """Live: serve, register, stream, until told to stop."""
+    """Run the worker until it is told to stop; return the exit code."""
     return asyncio.run(_live(settings, channel, epoch))
 
 
@@ -39,7 +40,7 @@ async def _live(settings: WorkerSettings, channel: Channel, epoch: int) -> int:
 
 
 class Worker:
-    """One resource, from the first state of the node to the order to stop."""
+    """Serves one resource, from the first node state to the order to stop."""
 
     def __init__(self, settings: WorkerSettings, channel: Channel, epoch: int) -> None:
         self._settings = settings
@@ -73,14 +74,14 @@ class Worker:
         self._telemetry = bus.TelemetryPublisher(context, settings.paths.telemetry_bus)
 
     async def run(self) -> int:
-        """Serve until the order to stop, or the supervisor's end, which is one."""
+        """Serve until the order to stop, or until the supervisor dies; return the exit code."""
         ending = await self._life.run(
             self._follow_health, self._keep_registered, self._greet, self._check_ourselves
         )
         if ending.withdraw:
             self._plan, self._replicas = msgspec.structs.replace(self._plan, devices=()), {}
             self._shelf.put(self._view())
-            await asyncio.sleep(0)  # every stream takes the empty list before it ends
+            await asyncio.sleep(0)  # lets every stream send the empty list before it ends
         self._shelf.close()
         await self._endpoint.stop()
         return ending.code
@@ -101,27 +102,27 @@ class Worker:
         self._refresh()
 
     async def _follow_health(self) -> None:
-        """Keep the newest state of the node."""
+        """Receive each new state of the node."""
         async for state in bus.node_states(self._health):
             self._word = self._word.after(state, time.monotonic())
             self._refresh()
             self._known.set()
 
     def _on_beat(self) -> None:
-        """Every second notice the monitor's silence, and tell the exporter."""
+        """Once a second: check whether the monitor is silent, and publish our state."""
         if self._word.silent(time.monotonic(), self._stale_after):
             self._refresh()
             self._known.set()
         self._publish()
 
     async def _greet(self) -> None:
-        """Tell an exporter that joins all there is to know, at once."""
+        """Send our whole state to each exporter that connects, at once."""
         while True:
             await self._telemetry.joined()
             self._publish()
 
     async def _check_ourselves(self) -> None:
-        """Call on our own socket now and then: what the kubelet cannot reach is not alive."""
+        """Call our own socket regularly: a worker that the kubelet cannot reach is not live."""
         while True:
             await asyncio.sleep(CHECK_EVERY)
             await self._endpoint.check()
@@ -131,29 +132,32 @@ class Worker:
         return devices.view(self._plan, self._replicas, self._word.state, fitness)
 
     def _refresh(self) -> None:
-        """Show the kubelet what is new, if anything is."""
+        """Send the kubelet a new device list, if the view changed."""
         view = self._view()
         before = self._shelf.view
         if view == before:
             return
         self._servicer.show(view)
-        # The streams come first: a kubelet should not wait for our words to others.
+        # After the streams: the kubelet should not wait for the exporter and the log.
         first = not self._known.is_set()
-        asyncio.get_running_loop().call_soon(self._tell, before, view, first)
+        asyncio.get_running_loop().call_soon(self._report, before, view, first)
 
-    def _tell(self, before: View, view: View, first: bool) -> None:  # noqa: FBT001
-        """Tell the exporter, and log what is new in *view*, the *first* one or another."""
+    def _report(self, before: View, view: View, first: bool) -> None:  # noqa: FBT001
+        """Send the exporter the new state; log the *first* device list, or what changed in it."""
         self._publish()
+        replicas = {device.uuid: device.replicas for device in self._plan.devices}
         if first:
-            logger.info("listing", devices=len(view.replicas), unhealthy=len(view.unhealthy))
-            return
-        for uuid in before.unhealthy.keys() | view.unhealthy.keys():
-            reasons = [str(reason) for reason in view.unhealthy.get(uuid, ())]
-            if reasons != [str(reason) for reason in before.unhealthy.get(uuid, ())]:
-                logger.info("listed", uuid=uuid, unhealthy=reasons)
+            logger.info(
+                "the device list for the kubelet is ready",
+                devices=len(view.replicas),
+                gpus=len({device.gpu for device in self._plan.devices}),
+                unhealthy=sum(replicas.get(uuid, 0) for uuid in view.unhealthy),
+            )
+        else:
+            log_changes(before, view, replicas)
 
     async def _keep_registered(self) -> None:
-        await self._known.wait()  # nothing is advertised before something is known
+        await self._known.wait()  # advertise nothing before the health is known
         await self._membership.keep()
 
     def _on_settled(self, registered: bool) -> None:  # noqa: FBT001 - a callback of one value
@@ -163,7 +167,7 @@ class Worker:
         self._sequence += 1
         view = self._shelf.view
         replicas = {device.uuid: device.replicas for device in self._plan.devices}
-        # Not by each replica: with thousands of them that takes longer than all else here.
+        # Counted by GPU: a loop over thousands of replicas would take longer than all else here.
         unhealthy = sum(replicas[uuid] for uuid in view.unhealthy)
         self._telemetry.publish(
             WorkerState(

@@ -1,39 +1,39 @@
-"""When to register with the kubelet: facts in, a reason out."""
+"""Decides when to register with the kubelet, and how long to wait after a failure."""
 
 from dataclasses import dataclass
 
 STREAMLESS = 5.0
-"""Seconds that a registered resource may be without a stream; a kubelet dials in milliseconds."""
+"""Seconds without a stream after which to register again; a kubelet connects in milliseconds."""
 
 FIRST_DELAY = 0.02
 LAST_DELAY = 10.0
-"""Seconds between attempts that fail, doubling; a new kubelet cuts the wait short."""
+"""Seconds to wait after the first and after many failures; a new kubelet ends the wait."""
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How the worker stands with the kubelet."""
+    """The facts that decide whether to register."""
 
     registered: bool
-    """The last registration went well, and nothing has called it into question since."""
+    """Whether the newest kubelet accepted our registration."""
     intact: bool
-    """Our own socket is there and ours."""
+    """Whether our own socket still exists and is ours."""
     streams: int
     streamed: float
-    """When there last was a stream, or a registration."""
+    """Time of the last open stream or registration."""
 
 
 def why(standing: Standing, now: float) -> str:
-    """Return why to register now; empty when all is well."""
+    """Return why to register now; empty if there is no need to."""
     if not standing.registered:
-        return "not registered with this kubelet"
+        return "not registered with this kubelet yet"
     if not standing.intact:
-        return "own socket gone"
+        return "the worker's own socket was deleted or replaced"
     if not standing.streams and now - standing.streamed > STREAMLESS:
-        return "no stream"
+        return "the kubelet opened no ListAndWatch stream"
     return ""
 
 
 def delay(failures: int) -> float:
-    """Return the seconds to wait after that many failures in a row, from 1."""
+    """Return the seconds to wait after this many *failures* in a row, 1 or more."""
     return min(FIRST_DELAY * 2.0 ** min(failures - 1, 30), LAST_DELAY)

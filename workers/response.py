@@ -1,4 +1,4 @@
-"""The kubelet's messages, made from a view and a request, and from nothing else."""
+"""Builds the answers to the kubelet from a view and a request alone."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -7,24 +7,25 @@ from proto import deviceplugin_pb2 as api
 from proto.messages import IMEX_CHANNEL, Health
 from proto.worker import AllocationPolicy, DeviceIdStrategy, DeviceListStrategy, Handout
 from workers.allocation import doubled
+from workers.device_log import MOST_IDS
 from workers.devices import Replica, View
 
 MOUNT_ROOT = "/var/run/nvidia-container-devices"
-"""Where the container runtime looks for mounts that name devices; no image can set these itself."""
+"""Where the NVIDIA runtime looks for mounts that name devices; an image cannot add such mounts."""
 
 CDI = {DeviceListStrategy.CDI_ANNOTATIONS, DeviceListStrategy.CDI_CRI}
 
 
 SHOWN = 100
-"""Characters of an unknown id in an error, which gRPC carries in a header of limited size."""
+"""Characters of an unknown ID in an error; gRPC sends errors in a header of limited size."""
 
 
 class RefusedError(Exception):
-    """A request that must not be granted; the kubelet rejects the pod with this text."""
+    """The request is refused; the kubelet rejects the pod and shows this text."""
 
 
 def device_list(replicas: Iterable[Replica], health: Health) -> api.ListAndWatchResponse:
-    """Return the list of *replicas* that are all of the same *health*."""
+    """Return the list of *replicas* with the same *health* for all."""
     return api.ListAndWatchResponse(
         devices=(
             api.Device(ID=replica.id, health=health, topology=_topology(replica.numa_node))
@@ -34,16 +35,16 @@ def device_list(replicas: Iterable[Replica], health: Health) -> api.ListAndWatch
 
 
 def _topology(numa_node: int | None) -> api.TopologyInfo | None:
-    # Not {}: a kubelet reads an empty node as NUMA node 0.
+    # Not an empty TopologyInfo: a kubelet reads that as NUMA node 0.
     return None if numa_node is None else api.TopologyInfo(nodes=[api.NUMANode(ID=numa_node)])
 
 
 def allocate(view: View, handout: Handout, ids: Sequence[str]) -> api.ContainerAllocateResponse:
-    """Return what a container needs to see its devices; RefusedError where it must not get one."""
+    """Return how a container gets the devices *ids*; raise RefusedError to refuse them."""
     replicas = [_usable(view, name) for name in ids]
     _require_allowed(view, handout, replicas)
     by_index = handout.id_strategy is DeviceIdStrategy.INDEX
-    # In order, and each once however many of its replicas were asked for.
+    # In the order of the request; each GPU once, even for several of its replicas.
     names = tuple(dict.fromkeys(r.index if by_index else r.uuid for r in replicas))
     channels = [n for n in handout.imex_channels if IMEX_CHANNEL.format(n) in view.nodes]
     response = api.ContainerAllocateResponse()
@@ -66,10 +67,10 @@ def _usable(view: View, name: str) -> Replica:
     replica = view.replicas.get(name)
     if replica is None:
         shown = name if len(name) <= SHOWN else f"{name[:SHOWN]}..."
-        raise RefusedError(f'cannot allocate "{shown}": {view.resource} has no such device')
+        raise RefusedError(f'cannot allocate "{shown}": {view.resource} has no device with this ID')
     if reasons := view.unhealthy.get(replica.uuid):
         why = ", ".join(map(str, reasons))
-        raise RefusedError(f'cannot allocate "{name}" of {view.resource}: unhealthy ({why})')
+        raise RefusedError(f'cannot allocate "{name}" of {view.resource}: it is Unhealthy ({why})')
     return replica
 
 
@@ -78,18 +79,25 @@ def _require_allowed(view: View, handout: Handout, replicas: Sequence[Replica]) 
     if handout.single_replica and shared and len(replicas) > 1:
         raise RefusedError(
             f"cannot allocate {len(replicas)} of {view.resource}: it is shared, and "
-            "failRequestsGreaterThanOne allows a container only one"
+            "failRequestsGreaterThanOne allows 1 per container; request 1"
         )
     twice = doubled(view.replicas, [replica.id for replica in replicas])
     if twice and handout.policy is AllocationPolicy.SPREAD:
         raise RefusedError(
-            f"cannot allocate {len(replicas)} of {view.resource}: several would be on "
-            f"{', '.join(twice)}, which the policy spread forbids; ask for fewer"
+            f"cannot allocate {len(replicas)} of {view.resource}: several are on "
+            f"{_named(twice)}, and policy spread allows 1 per GPU; request fewer"
         )
 
 
+def _named(gpus: Sequence[str]) -> str:
+    return ", ".join(gpus) if len(gpus) <= MOST_IDS else f"{len(gpus)} GPUs"
+
+
 def _extras(view: View, handout: Handout, channels: Iterable[int]) -> list[str]:
-    """Return the CDI names beside the devices'; what the node lacks has none that resolves."""
+    """Return the CDI names of features and IMEX channels.
+
+    Names without a CDI specification are left out, as the runtime could not resolve them.
+    """
     vendor = handout.cdi_kind.partition("/")[0]
     names = [(f"{vendor}/imex-channel", str(channel)) for channel in channels]
     names += [(f"{vendor}/{feature}", "all") for feature in handout.features]
@@ -107,7 +115,7 @@ def _name_by_cdi(
     qualified = [f"{handout.cdi_kind}={name}" for name in names]
     qualified += _extras(view, handout, channels)
     if DeviceListStrategy.CDI_ANNOTATIONS in handout.list_strategies:
-        # The key has to differ between containers that get different devices, and not otherwise.
+        # The same devices must give the same key, and different devices a different one.
         digest = hashlib.sha256(",".join(qualified).encode()).hexdigest()[:32]
         key = f"{handout.cdi_annotation_prefix}nvidia-device-plugin_{digest}"
         response.annotations[key] = ",".join(qualified)
@@ -121,10 +129,10 @@ def _name_to_runtime(
     names: Sequence[str],
     channels: Sequence[int],
 ) -> None:
-    """Name the devices to NVIDIA's container runtime: in the environment, by mounts, or both."""
+    """Name the devices for NVIDIA's container runtime: in the environment, as mounts, or both."""
     strategies = handout.list_strategies
     if DeviceListStrategy.VOLUME_MOUNTS in strategies:
-        # Alone it points at the mounts; beside a list of devices it must not take its place.
+        # Points the runtime at the mounts; with `envvar` the list below replaces it.
         response.envs["NVIDIA_VISIBLE_DEVICES"] = MOUNT_ROOT
         paths = [*names, *(f"imex/{channel}" for channel in channels)]
         for path in paths:
@@ -137,5 +145,5 @@ def _name_to_runtime(
 
 def _device_specs(dev_root: str, nodes: Iterable[str]) -> Iterator[api.DeviceSpec]:
     root = dev_root.rstrip("/")
-    for node in dict.fromkeys(nodes):  # two instances of one GPU share its node
+    for node in dict.fromkeys(nodes):  # MIG instances of one GPU share its device node
         yield api.DeviceSpec(container_path=node, host_path=f"{root}{node}", permissions="rw")

@@ -1,4 +1,4 @@
-"""Count the calls of the device plugin API: how long they took, and how they failed."""
+"""Counts the calls of the device plugin API, their durations and their errors."""
 
 import asyncio
 import bisect
@@ -13,13 +13,13 @@ import grpc
 from proto.messages import RPC_BUCKETS, RpcStats
 
 CODES = {code.value[0]: code.name for code in grpc.StatusCode}
-"""Names by number, as a context tells what it was aborted with."""
+"""Names of gRPC status codes by number; an aborted context has only the number."""
 
 
 class _Method:
     def __init__(self) -> None:
         self.counts = [0] * (len(RPC_BUCKETS) + 1)
-        """Calls by the first bucket that they fit into; the last is for all others."""
+        """Calls by the smallest bucket that they fit into; the last bucket has the slower ones."""
         self.seconds = 0.0
         self.errors: Counter[str] = Counter()
 
@@ -32,14 +32,14 @@ class _Method:
 
 
 class Rpcs:
-    """The calls since the worker's start."""
+    """Counts calls since the worker's start."""
 
     def __init__(self) -> None:
         self._methods: dict[str, _Method] = {}
 
     @contextlib.contextmanager
     def counted(self, name: str, context: object) -> Iterator[None]:
-        """Count what is done inside as a call of the method called *name*."""
+        """Count and time the block as one call of method *name*."""
         method = self._methods.setdefault(name, _Method())
         began = time.perf_counter()
         try:
@@ -56,11 +56,11 @@ class Rpcs:
             method.seconds += took
 
     def stats(self) -> tuple[RpcStats, ...]:
-        """Return all that was counted."""
+        """Return the counts of all methods that were called."""
         return tuple(method.stats(name) for name, method in self._methods.items())
 
 
 def _code(context: Any) -> str:
-    """Return what an aborted call was answered with; a crash is answered with UNKNOWN."""
+    """Return the status code of a failed call; for a crash gRPC answers UNKNOWN."""
     code = context.code()
     return CODES.get(code, "UNKNOWN") if isinstance(code, int) else str(code.name)

@@ -1,4 +1,4 @@
-"""The five calls of the device plugin API: decode, ask pure code, encode."""
+"""The five calls of the device plugin API: decodes requests, calls pure code, encodes answers."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -12,6 +12,7 @@ from proto.deviceplugin_pb2_grpc import DevicePluginServicer
 from proto.worker import Handout
 from workers import response
 from workers.allocation import Allocator
+from workers.device_log import devices_in_words
 from workers.devices import View
 from workers.listing import Shelf
 from workers.rpcs import Rpcs
@@ -23,16 +24,19 @@ PreferredContext = grpc.aio.ServicerContext[
 AllocateContext = grpc.aio.ServicerContext[api.AllocateRequest, api.AllocateResponse]
 
 ANSWERED = 0.01
-"""Seconds after which an answer is out, so that nobody waits for its log line."""
+"""Seconds to wait before logging an allocation, so that the kubelet gets its answer first."""
 
 MOST_CONTAINERS = 100
-"""In one request; a kubelet asks for one. A million of them fit into 2 MB and take 600 MB."""
+"""Containers allowed in one request; a kubelet asks for one.
+
+A request for a million containers has 2 MB and would need 600 MB of memory to answer.
+"""
 
 OPTIONS = api.DevicePluginOptions(get_preferred_allocation_available=True)
 
 
 class Servicer(DevicePluginServicer):
-    """Answers the kubelet from the shelf."""
+    """Answers the kubelet from the newest view."""
 
     def __init__(self, shelf: Shelf, handout: Handout, on_change: Callable[[], None]) -> None:
         self.shelf = shelf
@@ -44,14 +48,14 @@ class Servicer(DevicePluginServicer):
         self.rpcs = Rpcs()
 
     def show(self, view: View) -> None:
-        """Answer from *view* from now on, and send it to all who listen."""
+        """Answer from *view* from now on, and send its list to all open streams."""
         before = self.shelf.view
         if view.replicas is not before.replicas or view.links != before.links:
             self._allocator = self._allocator_of(view)
         self.shelf.put(view)
 
     def hand_out(self, handout: Handout) -> None:
-        """Hand devices out like that from now on."""
+        """Use *handout* for all following allocations."""
         self._handout = handout
         self._allocator = self._allocator_of(self.shelf.view)
 
@@ -61,15 +65,15 @@ class Servicer(DevicePluginServicer):
     async def GetDevicePluginOptions(
         self, request: api.Empty, context: object
     ) -> api.DevicePluginOptions:
-        """Tell that we have preferences, and need no call before a container's start."""
+        """Answer that we support GetPreferredAllocation and do not need PreStartContainer."""
         with self.rpcs.counted("GetDevicePluginOptions", context):
             return OPTIONS
 
-    # Bytes, not a message: they are encoded once for all streams (see kubelet.py).
+    # Bytes, not a message: the list is encoded once for all streams (see kubelet.py).
     async def ListAndWatch(  # type: ignore[override]
         self, request: api.Empty, context: object
     ) -> AsyncIterator[bytes]:
-        """Send the list, and again after each change; each stream remembers what it has sent."""
+        """Send the list now and after each change; each stream remembers what it sent last."""
         self.streams += 1
         self._on_change()
         sent = None
@@ -83,10 +87,13 @@ class Servicer(DevicePluginServicer):
     async def GetPreferredAllocation(
         self, request: api.PreferredAllocationRequest, context: PreferredContext
     ) -> api.PreferredAllocationResponse:
-        """Answer what each container should get; never an error to a kubelet, which fails a pod."""
+        """Answer which devices each container should get.
+
+        A kubelet's request never gets an error: an error would fail the pod.
+        """
         with self.rpcs.counted("GetPreferredAllocation", context):
             await _require_few(len(request.container_requests), context)
-            answers = [self._preferred(one) for one in request.container_requests]
+            answers = [self._preferred(container) for container in request.container_requests]
             return api.PreferredAllocationResponse(container_responses=answers)
 
     def _preferred(
@@ -98,28 +105,33 @@ class Servicer(DevicePluginServicer):
             request.allocation_size,
         )
         if len(ids) < request.allocation_size:
-            logger.warning("preferring fewer", asked=request.allocation_size, given=len(ids))
+            logger.warning(
+                "cannot prefer as many devices as the kubelet asked for",
+                asked=request.allocation_size,
+                given=len(ids),
+            )
         return api.ContainerPreferredAllocationResponse(deviceIDs=ids)
 
     async def Allocate(
         self, request: api.AllocateRequest, context: AllocateContext
     ) -> api.AllocateResponse:
-        """Answer for each container how it gets to its devices; refuse what must not be given."""
+        """Answer how each container gets its devices; refuse Unhealthy and unknown devices."""
         view = self.shelf.view
         with self.rpcs.counted("Allocate", context):
             await _require_few(len(request.container_requests), context)
             try:
                 answers = [self._allocate(view, r) for r in request.container_requests]
             except response.RefusedError as error:
-                logger.warning("refused", error=str(error))
+                logger.warning("refused to allocate devices to a container", error=str(error))
                 await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
-            asyncio.get_running_loop().call_later(ANSWERED, self._on_allocated, request)
+            asyncio.get_running_loop().call_later(ANSWERED, self._on_allocated, request, view)
             return api.AllocateResponse(container_responses=answers)
 
-    def _on_allocated(self, request: api.AllocateRequest) -> None:
+    def _on_allocated(self, request: api.AllocateRequest, view: View) -> None:
         self._on_change()
-        devices = [list(one.devices_ids) for one in request.container_requests]
-        logger.info("allocated", devices=devices)
+        for container in request.container_requests:
+            fields = devices_in_words(view.replicas, container.devices_ids)
+            logger.info("allocated devices to a container", **fields)
 
     def _allocate(
         self, view: View, request: api.ContainerAllocateRequest
@@ -129,7 +141,7 @@ class Servicer(DevicePluginServicer):
     async def PreStartContainer(
         self, request: api.PreStartContainerRequest, context: object
     ) -> api.PreStartContainerResponse:
-        """Do nothing: we do not ask for this call, yet a kubelet may make it."""
+        """Do nothing: we did not ask for this call, but a kubelet may still make it."""
         with self.rpcs.counted("PreStartContainer", context):
             return api.PreStartContainerResponse()
 
@@ -137,6 +149,7 @@ class Servicer(DevicePluginServicer):
 async def _require_few(containers: int, context: "grpc.aio.ServicerContext[Any, Any]") -> None:
     if containers > MOST_CONTAINERS:
         why = (
-            f"cannot answer for {containers} containers at once: ask for {MOST_CONTAINERS} at most"
+            f"cannot answer a request for {containers} containers: "
+            f"send at most {MOST_CONTAINERS} containers in one request"
         )
         await context.abort(grpc.StatusCode.INVALID_ARGUMENT, why)

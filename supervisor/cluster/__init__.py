@@ -1,1 +1,1 @@
-"""The cluster process: the only one that talks to the Kubernetes API."""
+"""The cluster process: the only process that uses the Kubernetes API."""

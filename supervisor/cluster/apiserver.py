@@ -1,6 +1,6 @@
-"""The Kubernetes API, through lightkube: what we ask of it, each time bounded in time.
+"""Requests to the Kubernetes API through lightkube, each with a timeout.
 
-Whatever the server or the library comes up with leaves this module as a TroubleError.
+All failures of the server or the library leave this module as a TroubleError.
 """
 
 import asyncio
@@ -16,24 +16,24 @@ from lightkube.core.exceptions import ApiError
 from lightkube.resources.core_v1 import Event, Node, NodeStatus
 from lightkube.types import PatchType
 
-from supervisor.cluster.node_events import Telling
+from supervisor.cluster.node_events import NodeEvent
 
 COMPONENT = "gpu-sharing-plugin"
 
 NAMESPACE = "default"
-"""Where Events of nodes are, which are in no namespace; the kubelet's are there too."""
+"""The namespace for Events of nodes, as nodes have none; the kubelet uses it too."""
 
 TIMEOUT = 5.0
-"""Seconds for a request as a whole; a server that sends a byte now and then is no exception."""
+"""Seconds for a whole request, even if the server keeps sending single bytes."""
 
 WATCH = 300
-"""Seconds for which a watch is trusted without a word; then the node is asked for anew."""
+"""Seconds without news after which a watch is ended and the node is read again."""
 
 NOT_FOUND, CONFLICT = 404, 409
 
 
 class TroubleError(Exception):
-    """A request that failed, in one line; *code* is the answer's status, 0 without one."""
+    """A request that failed; the message is one line, *code* the HTTP status or 0."""
 
     def __init__(self, text: str, code: int = 0) -> None:
         super().__init__(" ".join(text.split()))
@@ -47,7 +47,7 @@ async def _within(seconds: float) -> AsyncIterator[None]:
             yield
     except TroubleError:
         raise
-    except Exception as error:  # whatever it is, the next attempt is all that can be done
+    except Exception as error:  # for any error all we can do is to retry
         raise _trouble(error) from error
 
 
@@ -69,44 +69,44 @@ def _code(error: ApiError) -> int:
 
 
 class ApiServer:
-    """What this node's plugin says to its cluster, and asks of it."""
+    """The requests of this node's plugin to the Kubernetes API."""
 
     def __init__(self, node: str) -> None:
         self._node = node
         self._made: AsyncClient | None = None
-        self._told: dict[str, int] = {}
-        """How often an Event was told, by its name."""
+        self._counts: dict[str, int] = {}
+        """By name of an Event: the count it has on the server."""
 
     def _client(self) -> AsyncClient:
-        """Return the client, made when it is needed: its credentials may come late."""
+        """Return the client; it is made at the first request, as credentials may appear late."""
         if self._made is None:
             self._made = AsyncClient(timeout=httpx2.Timeout(TIMEOUT), field_manager=COMPONENT)
         return self._made
 
-    async def tell(self, name: str, telling: Telling) -> None:
-        """Have an Event called *name* that says this, and says how often it was told."""
+    async def send(self, name: str, event: NodeEvent) -> None:
+        """Create the Event *name* from *event*, or update it and increase its count."""
         async with _within(TIMEOUT):
-            told = self._told.get(name)
-            if told is None:
-                told = await self._create(name, telling)
-            if told:
-                await self._repeat(name, telling, told)
+            count = self._counts.get(name)
+            if count is None:
+                count = await self._create(name, event)
+            if count:
+                await self._repeat(name, event, count)
 
-    async def _create(self, name: str, telling: Telling) -> int:
-        """Create an Event; return how often it was told before if it has to be told again."""
+    async def _create(self, name: str, event: NodeEvent) -> int:
+        """Create an Event; if it exists and must be updated, return its count, else 0."""
         try:
-            await self._client().create(_event(self._node, name, telling))
+            await self._client().create(_event(self._node, name, event))
         except ApiError as error:
             if _code(error) != CONFLICT:
                 raise
-            self._told[name] = 1
-            return 0 if telling.initial else 1
-        self._told[name] = telling.count
+            self._counts[name] = 1
+            return 0 if event.initial else 1
+        self._counts[name] = event.count
         return 0
 
-    async def _repeat(self, name: str, telling: Telling, told: int) -> None:
-        count = told + telling.count
-        news = {"count": count, "lastTimestamp": stamp(telling.last), "message": telling.message}
+    async def _repeat(self, name: str, event: NodeEvent, count: int) -> None:
+        count = count + event.count
+        news = {"count": count, "lastTimestamp": stamp(event.last), "message": event.message}
         try:
             await self._client().patch(
                 Event, name, news, namespace=NAMESPACE, patch_type=PatchType.MERGE
@@ -114,26 +114,29 @@ class ApiServer:
         except ApiError as error:
             if _code(error) != NOT_FOUND:
                 raise
-            # The server keeps an Event for an hour, by default.
-            await self._create(name, telling)
+            # Gone: the server deletes an Event after an hour, by default.
+            await self._create(name, event)
         else:
-            self._told[name] = count
+            self._counts[name] = count
 
     async def conditions(self) -> Mapping[str, str]:
         """Return the status of each of the node's conditions, by type."""
         async with _within(TIMEOUT):
             node = await self._client().get(Node, self._node)
             found = (node.status.conditions if node.status else None) or ()
-            return {one.type: one.status for one in found}
+            return {condition.type: condition.status for condition in found}
 
     async def patch_status(self, patch: Mapping[str, Any]) -> None:
-        """Patch the node's status, by strategic merge."""
+        """Apply *patch* to the node's status as a strategic merge patch."""
         async with _within(TIMEOUT):
             kind = PatchType.STRATEGIC
             await self._client().patch(NodeStatus, self._node, dict(patch), patch_type=kind)
 
     async def labels(self, label: str) -> AsyncIterator[str]:
-        """Yield the node's *label* (empty: none) now and when it changes, until trouble comes."""
+        """Yield the value of the node's *label* now and at each change; empty if there is none.
+
+        End with a TroubleError.
+        """
         while True:
             async with _within(TIMEOUT):
                 node = await self._client().get(Node, self._node)
@@ -143,7 +146,7 @@ class ApiServer:
                     yield _label(changed, label)
 
     async def _watch(self, node: Node) -> AsyncIterator[Node]:
-        """Yield the node at each change; _QuietError after a while without any."""
+        """Yield the node at each change; _QuietError after WATCH seconds without a change."""
         version = node.metadata.resourceVersion if node.metadata else None
         events = aiter(
             self._client().watch(
@@ -165,7 +168,7 @@ class ApiServer:
 
 
 class _QuietError(TroubleError):
-    """A watch that said nothing, which may be well or not."""
+    """A watch without news: nothing changed, or the connection is dead."""
 
     def __init__(self) -> None:
         super().__init__("quiet")
@@ -177,25 +180,25 @@ def _label(node: Node, label: str) -> str:
 
 
 def stamp(at: float) -> str:
-    """Return a unix time as Kubernetes writes it, in seconds."""
+    """Return a unix time in the format of Kubernetes, to the second."""
     return datetime.fromtimestamp(int(at), UTC).isoformat().replace("+00:00", "Z")
 
 
-def _event(node: str, name: str, telling: Telling) -> Event:
-    # As the kubelet's own: a node's uid is its name, or `kubectl describe node` would not show it.
+def _event(node: str, name: str, event: NodeEvent) -> Event:
+    # The uid is the node's name, as in the kubelet's Events: `kubectl describe node` needs that.
     return msgspec.convert(
         {
             "metadata": {"name": name, "namespace": NAMESPACE},
             "involvedObject": {"apiVersion": "v1", "kind": "Node", "name": node, "uid": node},
-            "reason": telling.reason,
-            "message": telling.message,
-            "type": "Warning" if telling.warning else "Normal",
+            "reason": event.reason,
+            "message": event.message,
+            "type": "Warning" if event.warning else "Normal",
             "source": {"component": COMPONENT, "host": node},
             "reportingComponent": COMPONENT,
             "reportingInstance": node,
-            "firstTimestamp": stamp(telling.first),
-            "lastTimestamp": stamp(telling.last),
-            "count": telling.count,
+            "firstTimestamp": stamp(event.first),
+            "lastTimestamp": stamp(event.last),
+            "count": event.count,
         },
         Event,
     )

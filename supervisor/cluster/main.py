@@ -1,7 +1,8 @@
-"""The process that speaks with the Kubernetes API: Events, the node's condition, its label.
+"""The process that uses the Kubernetes API: for Events, the node's condition and its label.
 
-It listens to the health bus and to the supervisor. Whatever the API server does, nothing else waits
-for this process, and it can be ended at any time: what it has to say is made of the newest state.
+It receives the node's state on the health bus and orders from the supervisor. No other process
+waits for it, whatever the API server does. It may be killed at any time, as everything that it
+sends is made from the newest state.
 """
 
 import asyncio
@@ -20,18 +21,18 @@ from supervisor.cluster import node_condition, node_events
 from supervisor.cluster.apiserver import ApiServer, TroubleError, stamp
 from supervisor.cluster.backoff import Backoff
 from supervisor.cluster.node_condition import NodeCondition
-from supervisor.cluster.node_events import NodeView, Outbox, Telling
+from supervisor.cluster.node_events import NodeEvent, NodeView, Outbox
 
 HEARTBEAT = 300.0
-"""Seconds after which a condition is told again that has not changed."""
+"""Seconds after which an unchanged condition is sent again."""
 
 FOR_GOOD = {400, 422}
-"""Answers to an Event that will be no other next time."""
+"""HTTP statuses after which the same Event is not sent again: they would not change."""
 
 
 def main(settings: ClusterSettings, channel: Channel, epoch: int) -> int:
-    """Live: tell the cluster, and ask it, until told to stop."""
-    del epoch  # nobody listens to us on the bus
+    """Run the cluster process until it is sent to stop; return the exit code."""
+    del epoch  # this process publishes nothing on the bus
     return asyncio.run(_live(settings, channel))
 
 
@@ -40,7 +41,7 @@ async def _live(settings: ClusterSettings, channel: Channel) -> int:
 
 
 class Cluster:
-    """Keeps the newest view of the node, and tells of it."""
+    """Keeps the newest view of the node, and sends what changed to the API server."""
 
     def __init__(self, settings: ClusterSettings, channel: Channel) -> None:
         self._settings = settings
@@ -51,18 +52,18 @@ class Cluster:
         self._view: NodeView | None = None
         self._outbox = Outbox()
         self._news = asyncio.Event()
-        """There is something to tell by an Event."""
+        """Set while Events wait to be sent."""
         self._spoken = asyncio.Event()
-        """There is word of the node, new or not."""
+        """Set when a state of the node arrives, changed or not."""
         self._life = ChildLoop(channel, {Unknown: self._on_unknown}, self._on_beat)
 
     async def run(self) -> int:
-        """Live until the order to stop, or the supervisor's end, which is one."""
+        """Run until sent to stop, or until the supervisor dies; return the exit code."""
         endless: list[Task] = []
         if self._settings.events or self._settings.condition:
             endless.append(self._listen)
         if self._settings.events:
-            endless.append(self._tell_events)
+            endless.append(self._send_events)
         if self._settings.condition:
             endless.append(self._keep_condition)
         if self._settings.label:
@@ -88,19 +89,19 @@ class Cluster:
             self._spoken.set()
 
     def _refresh(self) -> None:
-        """Take the newest view of the node, and tell what is new in it."""
+        """Make a view from the newest state, and queue Events for what changed."""
         if self._word.state is None:
             return
         fitness = self._word.fitness(time.monotonic(), self._settings.stale_after)
         view = node_events.view(self._word.state, fitness)
         before, self._view = self._view, view
         if self._settings.events and view != before:
-            for telling in node_events.decide(before, view, time.time()):
-                self._put(telling)
+            for event in node_events.decide(before, view, time.time()):
+                self._put(event)
 
-    def _put(self, telling: Telling) -> None:
-        name = telling.name(self._settings.node, self._boot_id)
-        self._outbox = self._outbox.put(name, telling, time.monotonic())
+    def _put(self, event: NodeEvent) -> None:
+        name = event.name(self._settings.node, self._boot_id)
+        self._outbox = self._outbox.put(name, event, time.monotonic())
         self._news.set()
 
     def _sum_up(self) -> None:
@@ -108,15 +109,15 @@ class Cluster:
         self._outbox = self._outbox.sum_up(node, boot_id, time.time(), time.monotonic())
         self._news.set()
 
-    async def _tell_events(self) -> None:
+    async def _send_events(self) -> None:
         backoff = Backoff("events")
         while True:
             await self._news.wait()
             self._news.clear()
             while self._outbox.waiting:
-                name, telling = next(iter(self._outbox.waiting.items()))
+                name, event = next(iter(self._outbox.waiting.items()))
                 try:
-                    await self._api.tell(name, telling)
+                    await self._api.send(name, event)
                 except TroubleError as error:
                     pause = backoff.failed(str(error))
                     if error.code not in FOR_GOOD:
@@ -124,41 +125,41 @@ class Cluster:
                         continue
                 else:
                     backoff.went_well()
-                self._outbox = self._outbox.without(name, telling)
+                self._outbox = self._outbox.without(name, event)
 
     async def _keep_condition(self) -> None:
         backoff = Backoff("condition")
-        told, at = None, 0.0
+        sent, at = None, 0.0
         while True:
-            wanted = await self._due(told, at)
+            wanted = await self._due(sent, at)
             try:
-                await self._tell_condition(wanted, told)
+                await self._send_condition(wanted, sent)
             except TroubleError as error:
                 await asyncio.sleep(backoff.failed(str(error)))
             else:
                 backoff.went_well()
-                told, at = wanted, time.monotonic()
+                sent, at = wanted, time.monotonic()
 
-    async def _due(self, told: NodeCondition | None, at: float) -> NodeCondition:
-        """Return the condition once it is another than was *told*, or that is long ago.
+    async def _due(self, sent: NodeCondition | None, at: float) -> NodeCondition:
+        """Wait until the condition differs from the one *sent*, or that one is old; return it.
 
-        Without word of the node there is no heartbeat: an old one says that nothing is known.
+        While no node state arrives there is no heartbeat: an old heartbeat means unknown.
         """
         while True:
             if self._view:
                 wanted = node_condition.condition(self._view, self._boot_id)
-                if wanted != told or time.monotonic() - at >= HEARTBEAT:
+                if wanted != sent or time.monotonic() - at >= HEARTBEAT:
                     return wanted
             self._spoken.clear()
             await self._spoken.wait()
 
-    async def _tell_condition(self, wanted: NodeCondition, told: NodeCondition | None) -> None:
+    async def _send_condition(self, wanted: NodeCondition, sent: NodeCondition | None) -> None:
         now = stamp(time.time())
-        if told is None:
-            # A restart of ours is no change of the condition's, so what it says is asked for first.
+        if sent is None:
+            # Our restart is not a transition of the condition, so read its status first.
             status = (await self._api.conditions()).get(node_condition.TYPE)
         else:
-            status = str(told.status)
+            status = str(sent.status)
         changed = now if status != str(wanted.status) else None
         await self._api.patch_status(node_condition.patch(wanted, now, changed))
 

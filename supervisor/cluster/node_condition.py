@@ -1,4 +1,4 @@
-"""The node's condition that tells of fatal Xids: what it says, and the patch that says it."""
+"""The node condition for fatal Xids: its content, and the patch that sets it."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -7,28 +7,28 @@ from typing import Any
 from supervisor.cluster.node_events import NodeView
 
 TYPE = "XidCriticalError"
-"""The condition's type; operators' alerts and remedies name it, as on GKE."""
+"""The condition's type, the same as on GKE; operators' alerts and repair tools use it."""
 
 MESSAGE_LIMIT = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class NodeCondition:
-    """What the condition says, without times."""
+    """The content of the condition, without times."""
 
     status: bool
-    """Whether a fatal Xid stands against any GPU."""
+    """Whether any GPU is Unhealthy because of a fatal Xid."""
     message: str
 
 
 def condition(view: NodeView, boot_id: str) -> NodeCondition:
-    """Return what the condition has to say; the boot's id tells which boot that holds for."""
+    """Return the condition for *view*; the message names the boot that it is about."""
     xids: dict[str, set[int]] = {}
     for device in view.devices.values():
         xids.setdefault(device.gpu, set()).update(device.fatal_xids)
     found = "; ".join(f"{gpu}: {_list(codes)}" for gpu, codes in xids.items() if codes)
-    told = f"boot {boot_id}; Xid on {found}" if found else f"boot {boot_id}; no fatal Xid"
-    return NodeCondition(bool(found), told[:MESSAGE_LIMIT])
+    message = f"boot {boot_id}; Xid on {found}" if found else f"boot {boot_id}; no fatal Xid"
+    return NodeCondition(bool(found), message[:MESSAGE_LIMIT])
 
 
 def _list(xids: Iterable[int]) -> str:
@@ -36,9 +36,10 @@ def _list(xids: Iterable[int]) -> str:
 
 
 def patch(wanted: NodeCondition, now: str, changed: str | None) -> dict[str, Any]:
-    """Return the strategic merge patch of the node's status; *changed*: when the status did.
+    """Return the strategic merge patch for the node's status.
 
-    Conditions are merged by their type, so no other one is touched; what is not named stays.
+    *now* becomes the heartbeat, *changed*, unless None, the transition time. Conditions are merged
+    by type, so other conditions stay as they are.
     """
     body = {
         "type": TYPE,

@@ -1,4 +1,4 @@
-"""What to tell of the node's GPUs by Kubernetes Events: the decision, and how much is too much."""
+"""Decides which Kubernetes Events to send about the node's GPUs, and limits their rate."""
 
 import hashlib
 from collections.abc import Iterator, Mapping
@@ -10,10 +10,10 @@ from proto.fitness import Fitness
 from proto.messages import Gpu, NodeState, Reason, ReasonKind
 
 XID, UNHEALTHY, HEALTHY, LEFT_OUT = "GpuXid", "GpuUnhealthy", "GpuHealthy", "GpuEventsLeftOut"
-"""Reasons of our Events; operators' alerts name these."""
+"""Reasons of our Events; operators' alerts use these names."""
 
 MESSAGE_LIMIT = 1024
-"""Characters of an Event's message."""
+"""Maximum characters of an Event's message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,38 +21,38 @@ class DeviceView:
     """One GPU or MIG instance."""
 
     name: str
-    """What people call it, such as `GPU 0`."""
+    """The name for people, such as `GPU 0`."""
     gpu: str
     """UUID of the physical GPU."""
     reasons: tuple[Reason, ...] = ()
-    """Why it is not handed out."""
+    """Why it is Unhealthy."""
     own: tuple[Reason, ...] = ()
-    """Those that are not told of its GPU already; of a GPU: all."""
+    """Reasons that its GPU does not have too; for a GPU: all its reasons."""
     xids: Mapping[int, int] = field(default_factory=dict)
-    """How often each Xid was seen on its GPU since the monitor's start."""
+    """How often each Xid was reported for its GPU since the health monitor started."""
 
     @property
     def fatal_xids(self) -> tuple[int, ...]:
-        """The fatal Xids that stand against it."""
-        details = (one.detail for one in self.own if one.kind is ReasonKind.XID)
+        """The fatal Xids that make it Unhealthy."""
+        details = (reason.detail for reason in self.own if reason.kind is ReasonKind.XID)
         return tuple(sorted(int(detail) for detail in details if detail.isdecimal()))
 
 
 @dataclass(frozen=True, slots=True)
 class NodeView:
-    """What is known of the node's devices, by UUID."""
+    """The devices of the node, by UUID."""
 
     epoch: int
-    """Of the monitor: counts of different ones cannot be compared."""
+    """Of the health monitor: Xid counts of different epochs cannot be compared."""
     devices: Mapping[str, DeviceView]
 
 
 @dataclass(frozen=True, slots=True)
-class Telling:
-    """One Event; another one of the same *device*, *reason* and *xid* is its repetition."""
+class NodeEvent:
+    """One Event to send; the same *device*, *reason* and *xid* again is a repetition of it."""
 
     device: str
-    """UUID; empty: of the node."""
+    """UUID; empty for the whole node."""
     reason: str
     message: str
     first: float
@@ -62,16 +62,16 @@ class Telling:
     xid: int | None = None
     warning: bool = True
     initial: bool = False
-    """It was so when we began to look, and may have been told before."""
+    """The state when this process started; it may have been sent before."""
 
     def name(self, node: str, boot_id: str) -> str:
-        """Return the Event's name: the same for the same thing in one boot of a node."""
+        """Return the Event's name: the same for each repetition until the node reboots."""
         text = f"{boot_id} {self.device} {self.reason} {self.xid}"
-        # A name has 253 characters at most, and no dot or dash beside a dot.
+        # Kubernetes allows 253 characters, and no dot or dash beside a dot.
         return f"{node[:230].rstrip('-.')}.{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
-    def after(self, earlier: "Telling") -> "Telling":
-        """Return this and an *earlier* one of its name as one."""
+    def after(self, earlier: "NodeEvent") -> "NodeEvent":
+        """Return this Event merged with an *earlier* one of the same name."""
         return replace(
             self,
             first=earlier.first,
@@ -81,7 +81,7 @@ class Telling:
 
 
 def view(state: NodeState, fitness: Fitness) -> NodeView:
-    """Return what concerns Events of a node whose devices are as *fitness* says."""
+    """Return the part of *state* and *fitness* that Events depend on."""
     devices = {}
     for gpu in state.inventory.gpus:
         reasons, xids = fitness.reasons(gpu.uuid), _xids(state, gpu)
@@ -94,7 +94,7 @@ def view(state: NodeState, fitness: Fitness) -> NodeView:
 
 
 def _xids(state: NodeState, gpu: Gpu) -> Mapping[int, int]:
-    # No UUID: the driver did not say which GPU, so it counts against each.
+    # No UUID: the driver named no GPU, so the Xid counts for each GPU.
     counts: dict[int, int] = {}
     for seen in state.xids:
         if seen.uuid in {gpu.uuid, ""}:
@@ -102,19 +102,19 @@ def _xids(state: NodeState, gpu: Gpu) -> Mapping[int, int]:
     return counts
 
 
-def decide(before: NodeView | None, after: NodeView, now: float) -> tuple[Telling, ...]:
-    """Return what to tell of the step from one view to the next; None: nothing is known before."""
-    tellings: list[Telling] = []
+def decide(before: NodeView | None, after: NodeView, now: float) -> tuple[NodeEvent, ...]:
+    """Return the Events for the step from one view to the next; *before* is None at the start."""
+    events: list[NodeEvent] = []
     for uuid, device in after.devices.items():
         earlier = before.devices.get(uuid) if before else None
         new = _of_device(uuid, earlier or DeviceView(device.name, device.gpu), device, now)
-        tellings.extend(replace(one, initial=before is None) for one in new)
+        events.extend(replace(event, initial=before is None) for event in new)
         if before and before.epoch == after.epoch and earlier:
-            tellings.extend(_repeated(uuid, earlier, device, now))
-    return tuple(tellings)
+            events.extend(_repeated(uuid, earlier, device, now))
+    return tuple(events)
 
 
-def _of_device(uuid: str, before: DeviceView, after: DeviceView, now: float) -> Iterator[Telling]:
+def _of_device(uuid: str, before: DeviceView, after: DeviceView, now: float) -> Iterator[NodeEvent]:
     name = f"{after.name} ({uuid})"
     for xid in after.fatal_xids:
         if xid not in before.fatal_xids:
@@ -122,27 +122,27 @@ def _of_device(uuid: str, before: DeviceView, after: DeviceView, now: float) -> 
     if after.own and not before.own:
         message = f"{name} is Unhealthy: {_words(after)}. {_what_to_do(after)}"
         wanted = all(reason.kind is ReasonKind.MAINTENANCE for reason in after.own)
-        yield Telling(uuid, UNHEALTHY, message[:MESSAGE_LIMIT], now, now, warning=not wanted)
+        yield NodeEvent(uuid, UNHEALTHY, message[:MESSAGE_LIMIT], now, now, warning=not wanted)
     if before.own and not after.reasons:
-        message = f"{name} is Healthy again; it was not for: {_words(before)}."
-        yield Telling(uuid, HEALTHY, message[:MESSAGE_LIMIT], now, now, warning=False)
+        message = f"{name} is Healthy again. It was Unhealthy: {_words(before)}."
+        yield NodeEvent(uuid, HEALTHY, message[:MESSAGE_LIMIT], now, now, warning=False)
 
 
-def _repeated(uuid: str, before: DeviceView, after: DeviceView, now: float) -> Iterator[Telling]:
-    """Yield the fatal Xids that came again while they stood against the device already."""
+def _repeated(uuid: str, before: DeviceView, after: DeviceView, now: float) -> Iterator[NodeEvent]:
+    """Yield Events for fatal Xids that were reported again on an Unhealthy device."""
     for xid in after.fatal_xids:
         more = after.xids.get(xid, 0) - before.xids.get(xid, 0)
         if xid in before.fatal_xids and more > 0:
             yield replace(_fatal(uuid, after, xid, now), count=more)
 
 
-def _fatal(uuid: str, device: DeviceView, xid: int, now: float) -> Telling:
+def _fatal(uuid: str, device: DeviceView, xid: int, now: float) -> NodeEvent:
     known = lookup(xid)
     message = (
         f"Xid {xid} on {device.name} ({uuid}): {known.name}. {known.meaning} "
-        f"NVIDIA's catalogue says: {known.action}. {ADVICE[ReasonKind.XID].what_to_do}"
+        f"NVIDIA's catalogue recommends: {known.action}. {ADVICE[ReasonKind.XID].what_to_do}"
     )
-    return Telling(uuid, XID, message[:MESSAGE_LIMIT], now, now, xid=xid)
+    return NodeEvent(uuid, XID, message[:MESSAGE_LIMIT], now, now, xid=xid)
 
 
 def _words(device: DeviceView) -> str:
@@ -156,22 +156,22 @@ def _what_to_do(device: DeviceView) -> str:
 
 
 BURST = 20.0
-"""Events that may come at once, such as when all GPUs of a node fall out."""
+"""Events that may be sent at once, such as when all GPUs of a node fail."""
 
 REFILL = 30.0
-"""Seconds after which one more may come."""
+"""Seconds after which one more Event may be sent."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """How many Events may still be told."""
+    """A token bucket: how many Events may still be sent."""
 
     tokens: float = BURST
     at: float = 0.0
-    """When that was so, on the caller's clock."""
+    """When the bucket had these tokens, on the caller's clock."""
 
     def take(self, now: float) -> tuple["Bucket", bool]:
-        """Return the bucket after one more is told, and whether that may be."""
+        """Take a token for one Event; return the new bucket, and whether there was a token."""
         tokens = min(BURST, self.tokens + max(0.0, now - self.at) / REFILL)
         if tokens < 1.0:
             return Bucket(tokens, now), False
@@ -180,39 +180,44 @@ class Bucket:
 
 @dataclass(frozen=True, slots=True)
 class Outbox:
-    """What waits to be told, by name, oldest first; equal ones are one, too many are counted."""
+    """Events that wait to be sent, by name, oldest first.
+
+    Events of the same name are merged. Events above the rate limit are only counted.
+    """
 
     bucket: Bucket = Bucket()
-    waiting: Mapping[str, Telling] = field(default_factory=dict)
+    waiting: Mapping[str, NodeEvent] = field(default_factory=dict)
     left_out: int = 0
 
-    def put(self, name: str, telling: Telling, now: float) -> "Outbox":
-        """Return the outbox with one more *telling* in it, or counted as left out."""
+    def put(self, name: str, event: NodeEvent, now: float) -> "Outbox":
+        """Return the outbox with *event* added, or counted as left out."""
         if name in self.waiting:
-            merged = telling.after(self.waiting[name])
+            merged = event.after(self.waiting[name])
             return replace(self, waiting={**self.waiting, name: merged})
         bucket, allowed = self.bucket.take(now)
         if not allowed:
             return replace(self, bucket=bucket, left_out=self.left_out + 1)
-        return replace(self, bucket=bucket, waiting={**self.waiting, name: telling})
+        return replace(self, bucket=bucket, waiting={**self.waiting, name: event})
 
     def sum_up(self, node: str, boot_id: str, at: float, now: float) -> "Outbox":
-        """Return the outbox with what was left out summed up, once that may be told.
+        """Return the outbox with one Event about those left out, if the rate limit allows it.
 
         *at* is the unix time, *now* the time of the bucket's clock.
         """
-        name = Telling("", LEFT_OUT, "", at, at).name(node, boot_id)
+        name = NodeEvent("", LEFT_OUT, "", at, at).name(node, boot_id)
         if not self.left_out or name in self.waiting:
             return self
         bucket, allowed = self.bucket.take(now)
         if not allowed:
             return self
-        message = f"{self.left_out} Events about GPUs were left out, being too many; see the log."
-        telling = Telling("", LEFT_OUT, message, at, at, count=self.left_out)
-        return Outbox(bucket, {**self.waiting, name: telling})
+        message = (
+            f"{self.left_out} Events about GPUs were not sent: there were too many. See the log."
+        )
+        event = NodeEvent("", LEFT_OUT, message, at, at, count=self.left_out)
+        return Outbox(bucket, {**self.waiting, name: event})
 
-    def without(self, name: str, sent: Telling) -> "Outbox":
-        """Return the outbox after *sent* was told; what joined it meanwhile stays."""
+    def without(self, name: str, sent: NodeEvent) -> "Outbox":
+        """Return the outbox without *sent*; repetitions that were merged meanwhile stay."""
         rest = dict(self.waiting)
         now = rest.pop(name)
         if now is not sent:

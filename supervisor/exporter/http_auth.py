@@ -1,4 +1,4 @@
-"""Who may ask the exporter: TLS, clients' certificates and a token, as far as they are wanted."""
+"""Who may read from the exporter: optional TLS, client certificates and a bearer token."""
 
 import hmac
 import ssl
@@ -10,27 +10,27 @@ from proto.host import Identity
 from supervisor.exporter.http_server import Request
 
 SHORTEST = 16
-"""Characters of a token, from which on it cannot be guessed over a network."""
+"""Minimum characters of a token; shorter tokens could be guessed over the network."""
 
 
 class GuardError(Exception):
-    """A file cannot be used; one line, without anything of what is in it."""
+    """A file cannot be used; the message is one line and shows nothing of the file's content."""
 
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """What was read of the files, and when they were made."""
+    """The contents of the files, and the files' identities when they were read."""
 
     files: HttpGuard
     context: ssl.SSLContext | None
-    """None: plain HTTP."""
+    """None for plain HTTP."""
     token: str = field(repr=False)
     stamps: tuple[Identity | None, ...]
 
     def permits(self, request: Request) -> bool:
-        """Return whether more than the probes' verdict may be told."""
+        """Return whether *request* may read more than the verdicts of the probes."""
         if request.local:
-            return True  # over a socket that only we and root can open
+            return True  # came over a socket that only root and our user can open
         if self.files.client_ca and not request.certified:
             return False
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
@@ -40,13 +40,13 @@ class Guard:
         return borne or not self.token
 
     def is_old(self) -> bool:
-        """Return whether a file is another than when it was read."""
+        """Return whether a file has changed since it was read."""
         return _stamps(self.files) != self.stamps
 
 
 def read(files: HttpGuard) -> Guard:
-    """Read the *files*; GuardError where one is missing or no good."""
-    stamps = _stamps(files)  # before they are read: a change in the middle of that is one more
+    """Read the *files*; raise GuardError if one is missing or invalid."""
+    stamps = _stamps(files)  # before reading: a change during the read counts as a change
     return Guard(files, _context(files), _token(files.token_file), stamps)
 
 
@@ -68,14 +68,14 @@ def _context(files: HttpGuard) -> ssl.SSLContext | None:
             raise GuardError(
                 f'cannot use --metrics-client-ca "{files.client_ca}": {_why(error)}'
             ) from error
-        # Not required: a kubelet's probe has no certificate, and is told nothing but yes or no.
+        # Not required: the kubelet's probes have no certificate, and get only the verdict.
         context.verify_mode = ssl.CERT_OPTIONAL
     return context
 
 
 def _no_password() -> str:
-    # Else OpenSSL would ask on the terminal, and wait.
-    raise ValueError("the key is encrypted; give one that is not")
+    # Without this OpenSSL would ask on the terminal, and block.
+    raise ValueError("the key is encrypted; use a key without a password")
 
 
 def _why(error: Exception) -> str:
@@ -100,7 +100,7 @@ def _token(path: str) -> str:
 
 
 def _stamps(files: HttpGuard) -> tuple[Identity | None, ...]:
-    """Return what tells files from others; a Secret is another file after each change."""
+    """Return the identities of the files; a changed Secret is a new file."""
     return tuple(
         Identity.of(path)
         for path in (files.certificate, files.key, files.client_ca, files.token_file)

@@ -1,8 +1,8 @@
-"""The exporter's HTTP server: uvicorn's protocol in the loop that the exporter has anyway.
+"""The exporter's HTTP server: uvicorn's protocol in the exporter's own asyncio loop.
 
-Not uvicorn's own server: that one takes the process's signals and wakes up ten times a second.
-A client that is slow, silent or one of very many costs others nothing: whoever has not finished a
-request in time is hung up on, and when there are too many the one that came first is.
+Not uvicorn's own server: it takes over the process's signals and wakes up ten times a second.
+Slow, silent or very many clients do not disturb others: a request that is not finished in time is
+cut off, and with too many connections the oldest one is closed.
 """
 
 import asyncio
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 REQUEST_WITHIN = 5.0
-"""Seconds from the connection, or the first byte of a further request, to the end of the answer."""
+"""Seconds from the connection, or from the first byte of a later request, to the whole answer."""
 
 CONNECTIONS = 256
-"""Open connections, at most."""
+"""Maximum number of open connections."""
 
 LONGEST_HEADERS = 16 << 10
-"""Bytes of a request's head."""
+"""Maximum bytes of a request's headers."""
 
 ALWAYS = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
-"""Headers of every answer: it is of this moment, and is what it says it is."""
+"""Headers of every answer: do not cache it, do not guess another content type."""
 
 Message = MutableMapping[str, Any]
 
@@ -42,16 +42,16 @@ class Request:
 
     path: str
     headers: dict[str, str]
-    """By name in lower case; the last of several of one name."""
+    """By name in lower case; the last value wins if a name repeats."""
     local: bool = False
     """Whether it came over a unix socket."""
     certified: bool = False
-    """Whether its client has shown a certificate, which TLS has verified."""
+    """Whether the client has a certificate that TLS verified."""
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """The answer."""
+    """The answer to a request."""
 
     status: int
     headers: "Iterable[tuple[str, str]]"
@@ -59,7 +59,7 @@ class Response:
 
 
 def plain(status: int, body: object, *headers: tuple[str, str]) -> Response:
-    """Return *body* as JSON."""
+    """Return a response with *body* as JSON."""
     text = json.dumps(body).encode() + b"\n"
     return Response(status, [("Content-Type", "application/json"), *headers], text)
 
@@ -71,7 +71,7 @@ async def serve(
 ) -> tuple[asyncio.Server, str]:
     """Serve what *answer* returns on host and port; return the server and its URL.
 
-    OSError where the address cannot be had. With a *context* it speaks HTTPS.
+    With a *context* it serves HTTPS. Raise OSError if the address cannot be used.
     """
     listener = _listener(*address)
     handshake = REQUEST_WITHIN if context else None
@@ -79,17 +79,17 @@ async def serve(
         _connections(answer), sock=listener, ssl=context, ssl_handshake_timeout=handshake
     )
     host, port = listener.getsockname()[:2]
-    # Bound to all addresses of both kinds, of which a node may have only the older.
+    # Bound to all IPv4 and IPv6 addresses; the node may have no IPv6.
     return server, _url("https" if context else "http", host if address[0] else "127.0.0.1", port)
 
 
 async def serve_locally(path: str, answer: Callable[[Request], Response]) -> asyncio.Server:
-    """Serve what *answer* returns on a unix socket, for those who may open it."""
+    """Serve what *answer* returns on a unix socket; its file mode limits the clients."""
     return await asyncio.get_running_loop().create_unix_server(_connections(answer), path)
 
 
 def _connections(answer: Callable[[Request], Response]) -> "Callable[[], _Connection]":
-    logging.getLogger("uvicorn.error").propagate = False  # we say ourselves what there is to say
+    logging.getLogger("uvicorn.error").propagate = False  # we log ourselves
     logging.getLogger("uvicorn.error").addHandler(logging.NullHandler())
     config = uvicorn.Config(
         _application(answer),
@@ -110,7 +110,7 @@ def _connections(answer: Callable[[Request], Response]) -> "Callable[[], _Connec
 
 
 def _listener(host: str, port: int) -> socket.socket:
-    """Return a socket that is bound, without a look-up that could wait for a name server."""
+    """Return a bound socket; an IP address is not looked up, as a name server may not answer."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     if not host:
         both = socket.has_dualstack_ipv6()
@@ -122,7 +122,7 @@ def _listener(host: str, port: int) -> socket.socket:
 
 
 def _url(scheme: str, host: str, port: int) -> str:
-    """Return where the server is, for a client on this machine."""
+    """Return the URL of the server for a client on this machine."""
     ours = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - to be reached, not to bind
     name = ours.get(host, host)
     return f"{scheme}://[{name}]:{port}" if ":" in name else f"{scheme}://{name}:{port}"
@@ -134,7 +134,7 @@ def _application(
     async def application(
         scope: Message, receive: object, send: Callable[[Message], Awaitable[None]]
     ) -> None:
-        del receive  # a body has no meaning here
+        del receive  # the body of a request is ignored
         response = _response(scope, answer)
         length = (b"content-length", str(len(response.body)).encode())
         given = {name.lower(): value for name, value in response.headers}
@@ -148,14 +148,14 @@ def _application(
 
 def _response(scope: Message, answer: Callable[[Request], Response]) -> Response:
     if scope["method"] not in {"GET", "HEAD"}:
-        error = {"error": f"cannot {scope['method']} here: only GET and HEAD"}
+        error = {"error": f"cannot answer {scope['method']}: use GET or HEAD"}
         return plain(405, error, ("Allow", "GET, HEAD"))
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
     return answer(Request(scope["path"], headers, **scope["state"]))
 
 
 class _Connection(H11Protocol):
-    """A connection that ends by itself if its client does not get on."""
+    """A connection that closes itself if its client is too slow."""
 
     def __init__(
         self, config: uvicorn.Config, state: ServerState, connections: "dict[_Connection, None]"
@@ -164,7 +164,7 @@ class _Connection(H11Protocol):
         self._open = connections
         self._deadline: asyncio.TimerHandle | None = None
 
-    # As uvicorn's own, whose transport is narrower than asyncio says.
+    # The signature is uvicorn's, whose transport type is narrower than asyncio's.
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.app_state = {
@@ -199,6 +199,6 @@ class _Connection(H11Protocol):
             self._deadline = None
 
     def hang_up(self) -> None:
-        """End the connection at once, whatever is on its way."""
+        """Close the connection at once, even in the middle of an answer."""
         self._open.pop(self, None)
         self.transport.abort()

@@ -1,8 +1,8 @@
 """The exporter process: HTTP for Prometheus, for the kubelet's probes and for people.
 
-It listens to the node's state on the health bus, to the workers' on the telemetry bus, to the
-supervisor's on its channel and to the kubelet's word on who holds what, and answers /metrics,
-/livez, /readyz, /status and / from the newest of each. One asyncio loop, no threads.
+It receives the node's state on the health bus, the workers' states on the telemetry bus and the
+supervisor's state on its channel, and asks the kubelet which containers hold devices. From the
+newest of each it answers /metrics, /livez, /readyz, /status and /. One asyncio loop, no threads.
 """
 
 import asyncio
@@ -39,10 +39,12 @@ from supervisor.status.status import About, status
 
 FASTEST_GZIP = 1
 
+PATHS = "there are /, /status, /metrics, /livez and /readyz"
+
 
 def main(settings: ExporterSettings, channel: Channel, epoch: int) -> int:
-    """Live: listen to everybody, answer over HTTP, until told to stop."""
-    del epoch  # nobody listens to us on the bus
+    """Run the exporter until it is told to stop; return the exit code."""
+    del epoch  # the exporter publishes nothing on the bus
     return asyncio.run(_live(settings, channel))
 
 
@@ -56,12 +58,12 @@ async def _live(settings: ExporterSettings, channel: Channel) -> int:
         server, url = await exporter.serve()
     except OSError as error:
         address = f"{settings.host}:{settings.port}"
-        # Not its own text, to which asyncio adds the address again; look-ups have codes below 0.
+        # Not str(error): asyncio adds the address again. Failed look-ups have codes below 0.
         number = error.errno or 0
         why = os.strerror(number) if number > 0 else error.strerror
         channel.send(NotReady(reason=f'cannot listen on "{address}" for HTTP: {why}'))
         return ExitCode.NOT_READY
-    logger.info("metrics", url=f"{url}/metrics")
+    logger.info("serving metrics", url=f"{url}/metrics")
     async with contextlib.AsyncExitStack() as stack:
         await stack.enter_async_context(server)
         if settings.guard != HttpGuard():
@@ -73,14 +75,14 @@ async def _live(settings: ExporterSettings, channel: Channel) -> int:
 
 
 def _leave(url: str, path: Path) -> None:
-    """Write the file in one piece: somebody may be reading it."""
+    """Write the file atomically: a client may be reading it."""
     new = path.with_suffix(".new")
     new.write_text(url)
     new.replace(path)
 
 
 class Exporter:
-    """Keeps the newest snapshot, from the start to the order to stop."""
+    """Keeps the newest snapshot and answers HTTP requests from it."""
 
     def __init__(
         self, settings: ExporterSettings, channel: Channel, watchman: http_auth.Guard
@@ -102,12 +104,12 @@ class Exporter:
         self._telemetry_file = Identity.of(settings.paths.telemetry_bus)
 
     async def run(self) -> int:
-        """Listen until the order to stop, or the supervisor's end, which is one."""
+        """Receive states until told to stop, or until the supervisor dies; return the exit code."""
         ending = await self._life.run(self._follow_node, self._follow_workers, self._follow_pods)
         return ending.code
 
     async def serve(self) -> tuple[asyncio.Server, str]:
-        """Answer on the port; return the server and its URL."""
+        """Start the HTTP server; return it and its URL. OSError if the address cannot be used."""
         address = (self._settings.host, self._settings.port)
         return await http_server.serve(address, self.answer, self._guard.context)
 
@@ -144,38 +146,41 @@ class Exporter:
 
     def _on_beat(self) -> None:
         if Identity.of(self._settings.paths.telemetry_bus) != self._telemetry_file:
-            logger.warning("the exporter begins anew, as nobody can join it without its socket")
+            logger.warning("restarting the exporter: its telemetry socket was deleted or replaced")
             self._life.end(Ending(ExitCode.AGAIN))
         elif self._guard.is_old():
             self._on_new_files()
 
     def _on_new_files(self) -> None:
-        """End for a successor that goes by the new files; if they are no good, go on as before."""
+        """End for a new process that reads the new files; keep the old ones if they are invalid."""
         try:
             http_auth.read(self._settings.guard)
         except http_auth.GuardError as error:
             if str(error) != self._guard_problem:
-                logger.error("certificates and token stay as they were", reason=str(error))
+                logger.error(
+                    "cannot use the new certificate or token, keeping the old one",
+                    reason=str(error),
+                )
             self._guard_problem = str(error)
             return
-        logger.info("a certificate or the token is new")
+        logger.info("restarting the exporter: a certificate or the token changed")
         self._life.end(Ending(ExitCode.AGAIN))
 
     def answer(self, request: http_server.Request) -> http_server.Response:
-        """Return the answer to an HTTP request, made of the newest snapshot."""
+        """Answer an HTTP request from the newest snapshot."""
         match request.path:
             case "/livez":
                 return self._probe(request, not_live)
             case "/readyz":
                 return self._probe(request, not_ready)
             case _ if not self._guard.permits(request):
-                error = {"error": "cannot answer: it takes a certificate or token that is known"}
+                error = {"error": "cannot answer: send a valid client certificate or bearer token"}
                 return http_server.plain(401, error, ("WWW-Authenticate", "Bearer"))
             case "/metrics":
                 return self._metrics(request)
             case path:
                 shown = show(path, self._snapshot, self._about)
-                return shown or http_server.plain(404, {"error": f"no {path} here"})
+                return shown or http_server.plain(404, {"error": f"cannot find {path}: {PATHS}"})
 
     def _metrics(self, request: http_server.Request) -> http_server.Response:
         encode, kind = choose_encoder(request.headers.get("accept", ""))
@@ -200,12 +205,12 @@ class Exporter:
 
 
 def _allocated(worker: WorkerState) -> int:
-    """Return how often the kubelet has asked for devices."""
+    """Return how many Allocate calls the worker answered."""
     return sum(rpc.buckets[-1] for rpc in worker.rpcs if rpc.method == "Allocate")
 
 
 def show(path: str, snapshot: Snapshot, about: About) -> http_server.Response | None:
-    """Return the status as a GET of *path* shows it; None for a path that shows nothing of it."""
+    """Return the status as JSON for /status, as HTML for /; None for any other *path*."""
     match path:
         case "/status":
             body = msgspec.json.encode(_status(snapshot, about)) + b"\n"

@@ -1,6 +1,6 @@
-"""The metrics: what there is, and its exposition from the newest snapshot.
+"""The table of all metrics, and their exposition from the newest snapshot.
 
-All of a scrape is made of one snapshot, so a series lives exactly as long as its subject.
+Each scrape is made from one snapshot, so a series ends when its device or resource is gone.
 """
 
 from collections import defaultdict
@@ -24,7 +24,7 @@ PREFIX = "gpu_sharing_"
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """A metric, without the prefix that all have."""
+    """A metric; its name is without the prefix that all metrics have."""
 
     name: str
     labels: tuple[str, ...]
@@ -33,7 +33,7 @@ class Family:
 
     @property
     def full_name(self) -> str:
-        """The name as queries use it."""
+        """The name in queries."""
         return f"{PREFIX}{self.name}{'_total' if self.kind == 'counter' else ''}"
 
 
@@ -41,12 +41,12 @@ FAMILIES = (
     Family(
         "build_info",
         ("version", "python", "driver_version", "backend"),
-        "What runs here; always 1.",
+        "Versions of the plugin, Python and the driver, and where GPU data comes from; always 1.",
     ),
     Family(
         "device_info",
         ("uuid", "index", "pci_bus_id", "model", "numa_node", "mig", "monitoring"),
-        "A GPU; always 1. Its Xids come as events, or it is only polled.",
+        "A GPU; always 1. monitoring: events, or polling if the GPU cannot report Xids.",
     ),
     Family(
         "mig_device_info",
@@ -56,51 +56,53 @@ FAMILIES = (
     Family(
         "device_healthy",
         ("uuid",),
-        "1 while a GPU or MIG instance is fit to be handed out, else 0.",
+        "1 while a GPU or MIG instance can be allocated, else 0.",
     ),
     Family(
         "device_health_state",
         ("uuid", "state"),
-        "1 for the state that a GPU or MIG instance is in, 0 for the others.",
+        "1 for the current state of a GPU or MIG instance, 0 for the other states.",
     ),
     Family(
         "device_unhealthy_reason",
         ("uuid", "reason"),
-        "1 for each reason why a GPU or MIG instance is not handed out.",
+        "1 for each reason why a GPU or MIG instance is Unhealthy.",
     ),
     Family(
         "device_state_since_timestamp_seconds",
         ("uuid",),
-        "When a GPU or MIG instance came into its state; absent if it was always in it.",
+        "Unix time when a GPU or MIG instance entered its state; absent if it never changed.",
     ),
     Family(
         "device_health_transitions",
         ("uuid",),
-        "Changes of the state of a GPU or MIG instance since the node's boot.",
+        "State changes of a GPU or MIG instance since the node booted.",
         "counter",
     ),
     Family(
         "gpu_recovery_action",
         ("uuid",),
-        "The recovery that the driver asks for (NVML field 230), 0 for none; absent if untold.",
+        "Recovery that the driver asks for (NVML field 230), 0: none; absent if not supported.",
     ),
     Family(
         "xid_errors",
         ("uuid", "xid"),
-        "Xids since the monitor's start, harmless ones included; no UUID: on an unknown GPU.",
+        "Xids since the health monitor started, harmless ones too; empty uuid: GPU unknown.",
         "counter",
     ),
-    Family("xid_last_timestamp_seconds", ("uuid", "xid"), "When an Xid was seen last."),
+    Family(
+        "xid_last_timestamp_seconds", ("uuid", "xid"), "Unix time of the last Xid of this kind."
+    ),
     Family(
         "devices",
         ("resource", "health"),
-        "Devices advertised to the kubelet, replicas counted.",
+        "Devices advertised to the kubelet by health; each replica counts.",
     ),
-    Family("replicas", ("resource", "uuid"), "Devices that are advertised of a GPU or instance."),
+    Family("replicas", ("resource", "uuid"), "Devices advertised per GPU or MIG instance."),
     Family(
         "devices_allocated",
         ("resource", "uuid"),
-        "Devices of a GPU or instance that containers hold, as the kubelet tells.",
+        "Devices of a GPU or MIG instance that containers hold, from the kubelet.",
     ),
     Family(
         "allocation_info",
@@ -111,91 +113,104 @@ FAMILIES = (
     Family(
         "rpc_duration_seconds",
         ("resource", "method"),
-        "Calls of the device plugin API by the kubelet, ListAndWatch aside.",
+        "Duration of the kubelet's calls to the device plugin API, except ListAndWatch.",
         "histogram",
     ),
     Family(
         "rpc_errors",
         ("resource", "method", "code"),
-        "Calls of the device plugin API that ended in an error.",
+        "Calls to the device plugin API that failed, by gRPC status code.",
         "counter",
     ),
-    Family("registered", ("resource",), "1 while a resource is registered with this kubelet."),
+    Family(
+        "registered", ("resource",), "1 while a resource is registered with the kubelet, else 0."
+    ),
     Family(
         "registrations",
         ("resource",),
-        "Registrations with the kubelet since the start of the resource's worker.",
+        "Registrations with the kubelet since the worker of the resource started.",
         "counter",
     ),
     Family(
         "list_and_watch_streams",
         ("resource",),
-        "Open ListAndWatch streams; without one the kubelet does not know the devices.",
+        "Open ListAndWatch streams; without a stream the kubelet does not know the devices.",
     ),
     Family(
         "list_size_bytes",
         ("resource",),
-        "Size of the newest device list; the kubelet takes 4 MiB.",
+        "Size of the newest device list; the kubelet accepts up to 4 MiB.",
     ),
-    Family("health_monitor_up", (), "1 while the health monitor tells how the node is, else 0."),
     Family(
-        "health_monitor_last_heartbeat_timestamp_seconds", (), "When the health monitor spoke last."
+        "health_monitor_up", (), "1 while the health monitor reports the state of the GPUs, else 0."
+    ),
+    Family(
+        "health_monitor_last_heartbeat_timestamp_seconds",
+        (),
+        "Unix time of the last report of the health monitor.",
     ),
     Family(
         "nvml_call_duration_seconds",
         ("call",),
-        "Calls of the driver's library, the wait for events aside.",
+        "Duration of NVML calls, except the wait for events.",
         "summary",
     ),
     Family(
         "nvml_errors",
         ("call", "code"),
-        "Calls of the driver's library that failed, other than for what a GPU does not support.",
+        "NVML calls that failed, by NVML error code, except for unsupported features.",
         "counter",
     ),
-    Family("nvml_hangs", (), "Monitors that were killed as the driver held them up.", "counter"),
+    Family(
+        "nvml_hangs",
+        (),
+        "How often the health monitor was killed because an NVML call did not return.",
+        "counter",
+    ),
     Family(
         "health_state_persisted",
         (),
-        "1 while the state folder takes what is known of devices; at 0 a restart would forget it.",
+        "1 while faults are saved in the state folder, else 0: a restart would forget them.",
     ),
     Family("process_up", ("process",), "1 while a process of the service runs, else 0."),
     Family(
         "process_restarts",
         ("process",),
-        "Starts of a child process after its first.",
+        "Restarts of a child process.",
         "counter",
     ),
-    Family("process_resident_memory_bytes", ("process",), "Resident memory, shared pages too."),
-    Family("process_cpu_seconds", ("process",), "Processor time.", "counter"),
+    Family(
+        "process_resident_memory_bytes", ("process",), "Resident memory, including shared pages."
+    ),
+    Family("process_cpu_seconds", ("process",), "CPU time.", "counter"),
     Family(
         "node_problem",
         ("problem",),
-        "1 while the node cannot be served as configured; the log and /readyz say more.",
+        "1 for each reason why the node does not fit its configuration; see the log and /readyz.",
     ),
     Family("maintenance", (), "1 while the service is quiesced, else 0."),
-    Family("config_info", ("hash",), "The configuration in effect; always 1."),
+    Family("config_info", ("hash",), "Hash of the configuration in use; always 1."),
     Family(
         "config_last_reload_successful",
         (),
-        "1 if the newest configuration is in effect, 0 if it was refused.",
+        "1 if the newest configuration is in use, 0 if it was refused.",
     ),
     Family(
         "config_last_reload_success_timestamp_seconds",
         (),
-        "When the configuration in effect was taken.",
+        "Unix time when the configuration in use was loaded.",
     ),
 )
 
 
 class SampleCollector(Collector):
-    """Makes metrics of what *source* yields at the time of the scrape."""
+    """Makes metrics from the samples that *source* yields at each scrape."""
 
     def __init__(self, source: Callable[[], Iterable[Sample]]) -> None:
         self._source = source
 
     def collect(self) -> Iterator[Metric]:
-        """Yield every metric, also those without a sample."""
+        """Yield every metric, even without samples."""
         found: dict[str, list[Sample]] = defaultdict(list)
         for sample in self._source():
             found[sample.name].append(sample)

@@ -1,6 +1,6 @@
-"""Ask the kubelet which container holds which device: its pod resources API, over its own socket.
+"""Asks the kubelet's pod resources API which container holds which device.
 
-Never guessed from what was allocated: the kubelet frees devices lazily and tells nobody.
+Allocate calls cannot show this: the kubelet frees devices late and does not report it.
 """
 
 import asyncio
@@ -15,17 +15,17 @@ from proto.podresources_pb2_grpc import PodResourcesListerStub
 from supervisor.status.allocations import Allocation
 
 EVERY = 10.0
-"""Seconds between two questions."""
+"""Seconds between two calls."""
 
 SLOWEST = 60.0
-"""Seconds between two questions while the kubelet does not answer, at most."""
+"""Maximum seconds between two calls while the kubelet does not answer."""
 
 SOON = 0.2
-"""Seconds from an Allocate to the question: the kubelet notes who got what after it."""
+"""Seconds to wait after an Allocate: the kubelet notes the holder after that call."""
 
 ANSWER_WITHIN = 5.0
 LONGEST_ANSWER = 64 << 20
-"""Bytes; dense nodes pass the usual limit of 4 MiB."""
+"""Bytes; nodes with many pods exceed gRPC's default limit of 4 MiB."""
 
 OPTIONS = (
     ("grpc.default_authority", "localhost"),
@@ -35,14 +35,14 @@ OPTIONS = (
 
 
 class NonsenseError(Exception):
-    """The answer cannot be decoded."""
+    """The kubelet's answer cannot be decoded."""
 
 
 class PodResources:
-    """The kubelet's word, asked for again and again."""
+    """Calls the pod resources API regularly."""
 
     def __init__(self, socket: str, planned: Callable[[], frozenset[str]]) -> None:
-        """Ask at *socket*, if there is one, about the resources that *planned* returns."""
+        """Call *socket*, unless it is empty; keep only the resources in *planned*()."""
         self._socket = socket
         self._planned = planned
         self._soon = asyncio.Event()
@@ -50,11 +50,11 @@ class PodResources:
         self._problem = ""
 
     def look(self) -> None:
-        """Ask soon, as something was allocated."""
+        """Call the API soon, because devices were allocated."""
         self._soon.set()
 
     async def next(self) -> tuple[Allocation, ...] | None:
-        """Wait until it is time to ask; return who holds what, None while nobody tells."""
+        """Wait for the next call; return the allocations, None if the kubelet does not answer."""
         if not self._socket:
             await asyncio.Event().wait()
         await self._pause()
@@ -63,6 +63,8 @@ class PodResources:
         except (grpc.aio.AioRpcError, TimeoutError, NonsenseError) as error:
             self._on_failed(error)
             return None
+        if self._problem:
+            logger.info("reading pod resources from the kubelet again")
         self._wait, self._problem = EVERY, ""
         return found
 
@@ -70,15 +72,15 @@ class PodResources:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._wait):
                 await self._soon.wait()
-                await asyncio.sleep(SOON)  # several pods in a row are one question
+                await asyncio.sleep(SOON)  # several pods in a row need one call
         self._soon.clear()
 
     async def _list(self) -> tuple[Allocation, ...]:
-        # A channel for each question: one that is kept backs off after a kubelet's restart.
+        # A new channel for each call: a kept channel waits after a kubelet's restart.
         async with grpc.aio.insecure_channel(f"unix:{self._socket}", OPTIONS) as channel:
             stub = PodResourcesListerStub(channel)
             answer = await stub.List(api.ListPodResourcesRequest(), timeout=ANSWER_WITHIN)
-        if answer is None:  # how grpc.aio tells that it could not decode it
+        if answer is None:  # grpc.aio returns None for an answer that it cannot decode
             raise NonsenseError
         return allocations(answer, self._planned())
 
@@ -91,7 +93,9 @@ class PodResources:
             case _:
                 code = "TIMEOUT"
         if code != self._problem:
-            logger.warning("the kubelet does not tell who holds what", code=code)
+            logger.warning(
+                "cannot read pod resources from the kubelet: holders are unknown", code=code
+            )
         self._problem = code
         self._wait = min(max(1.0, 2 * self._wait), SLOWEST)
 
@@ -99,9 +103,9 @@ class PodResources:
 def allocations(
     answer: api.ListPodResourcesResponse, resources: frozenset[str]
 ) -> tuple[Allocation, ...]:
-    """Return each device of our *resources* that a container holds, once however often it is told.
+    """Return each device of our *resources* that a container holds, without duplicates.
 
-    Twice would be two series of one name, and a device too many in use.
+    A duplicate would be a second metric series with the same labels, and count as used twice.
     """
     return tuple(dict.fromkeys(_told(answer, resources)))
 

@@ -1,4 +1,4 @@
-"""What the metrics say: a snapshot in, samples out."""
+"""Makes the samples of all metrics from a snapshot."""
 
 import platform
 from collections import Counter
@@ -15,21 +15,21 @@ from supervisor.status.status import About
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One series at the time of the scrape; *name* is the metric's without prefix."""
+    """One series at the time of the scrape; *name* is the metric's name without prefix."""
 
     name: str
     value: float
-    """Of a summary or histogram: the sum."""
+    """For a summary or histogram: the sum."""
     labels: tuple[str, ...] = ()
     count: int = 0
-    """Of a summary."""
+    """For a summary: how many observations."""
     buckets: tuple[int, ...] = ()
-    """Of a histogram: cumulative, by RPC_BUCKETS; the last is the count."""
+    """For a histogram: cumulative counts by RPC_BUCKETS; the last one is the total."""
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a process takes."""
+    """Memory and CPU time of a process."""
 
     resident_bytes: int
     cpu_seconds: float
@@ -38,7 +38,7 @@ class Usage:
 def samples(
     snapshot: Snapshot, about: About, usage: Mapping[str, Usage], now: float, wall: float
 ) -> Iterator[Sample]:
-    """Yield all samples at *now*, which is *wall* as unix time; *usage* is by process."""
+    """Yield all samples at *now*, which is *wall* as unix time; *usage* is by process name."""
     service, node = snapshot.service, snapshot.node
     driver = node.inventory.driver_version if node else ""
     build = (about.version, platform.python_version(), driver, about.backend or "")
@@ -98,9 +98,11 @@ def _gpu(gpu: Gpu) -> Iterator[Sample]:
     monitoring = "events" if gpu.events else "polling"
     labels = (gpu.uuid, str(gpu.index), gpu.pci_bus_id, gpu.name, numa, mig, monitoring)
     yield Sample("device_info", 1, labels)
-    for one in gpu.instances:
+    for instance in gpu.instances:
         yield Sample(
-            "mig_device_info", 1, (one.uuid, gpu.uuid, str(one.gi), str(one.ci), one.profile)
+            "mig_device_info",
+            1,
+            (instance.uuid, gpu.uuid, str(instance.gi), str(instance.ci), instance.profile),
         )
 
 
@@ -141,14 +143,14 @@ def _worker(worker: WorkerState) -> Iterator[Sample]:
 def _allocations(
     allocations: tuple[Allocation, ...], workers: list[WorkerState], *, named: bool
 ) -> Iterator[Sample]:
-    held = Counter((one.resource, one.uuid) for one in allocations)
+    counts = Counter((device.resource, device.uuid) for device in allocations)
     known = {(worker.resource, uuid) for worker in workers for uuid in worker.replicas}
-    for resource, uuid in sorted(known | held.keys()):
-        yield Sample("devices_allocated", held[resource, uuid], (resource, uuid))
-    # Each once: an id that is none of ours, such as "x::" beside "x", must not spoil a scrape.
+    for resource, uuid in sorted(known | counts.keys()):
+        yield Sample("devices_allocated", counts[resource, uuid], (resource, uuid))
+    # Without duplicates: foreign IDs such as "x::" beside "x" would make the scrape invalid.
     holders = dict.fromkeys(
-        (one.resource, one.uuid, one.replica, one.namespace, one.pod, one.container)
-        for one in (allocations if named else ())
+        (held.resource, held.uuid, held.replica, held.namespace, held.pod, held.container)
+        for held in (allocations if named else ())
     )
     for labels in holders:
         yield Sample("allocation_info", 1, labels)

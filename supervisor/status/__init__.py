@@ -1,1 +1,1 @@
-"""How the node is: one report for /status, the page, the command `status` and the metrics."""
+"""The state of the node: one report for /status, the page, the command `status`, the metrics."""

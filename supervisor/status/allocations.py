@@ -1,4 +1,4 @@
-"""Which container holds which device, as the kubelet tells."""
+"""Which container holds which device, as reported by the kubelet."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ class Allocation:
 
     resource: str
     device: str
-    """The id that the kubelet knows: `<uuid>`, or `<uuid>::<n>` of a replica."""
+    """The device ID at the kubelet: `<uuid>`, or `<uuid>::<n>` for a replica."""
     namespace: str
     pod: str
     container: str
@@ -21,5 +21,5 @@ class Allocation:
 
     @property
     def replica(self) -> str:
-        """The replica's number; empty where the device is not shared."""
+        """The number of the replica; empty if the device is not shared."""
         return self.device.partition("::")[2]

@@ -1,4 +1,4 @@
-"""How the GPUs are, what of them is advertised, and who holds it."""
+"""The GPUs in the status: their health, their resources, and which containers hold them."""
 
 from collections.abc import Collection, Iterable, Iterator
 
@@ -14,30 +14,30 @@ from supervisor.status.allocations import Allocation
 from supervisor.status.snapshot import Snapshot
 
 ACTIONS = {
-    Action.IGNORE: "The settings make this Xid fatal; NVIDIA's catalogue asks for nothing.",
-    Action.RESTART_APP: "The settings make this Xid fatal; "
-    "NVIDIA's catalogue asks to restart the application.",
+    Action.IGNORE: "Your settings make this Xid fatal; NVIDIA's catalogue recommends no action.",
+    Action.RESTART_APP: "Restart the application, as NVIDIA's catalogue recommends; "
+    "your settings make this Xid fatal.",
     Action.RESET_GPU: "Drain the GPU and reset it.",
     Action.REBOOT: "Drain the node and reboot it.",
-    Action.CONTACT_SUPPORT: "Contact the support of NVIDIA or of the machine's maker.",
+    Action.CONTACT_SUPPORT: "Contact the support of NVIDIA or of the server's vendor.",
 }
-"""What to do about a fatal Xid, by what NVIDIA's catalogue recommends."""
+"""What to do after a fatal Xid, by the action that NVIDIA's catalogue recommends."""
 
 FAULTS = {ReasonKind.XID, ReasonKind.GPU_LOST}
-"""Reasons that a recovering device still bears though they are proven to be gone."""
+"""Reasons that a recovering device keeps although the fault is proven to be gone."""
 
-WAIT = "Wait: the fault is gone, and the device comes back when it has stayed quiet."
+WAIT = "Wait: the fault is gone, and the device becomes Healthy after its quiet period."
 
 
 def gpus(snapshot: Snapshot, fitness: Fitness) -> tuple[report.GpuStatus, ...] | None:
-    """Return the GPUs, as fit as *fitness* says."""
+    """Return the status of each GPU, with its health from *fitness*."""
     if snapshot.node is None:
         return None
     return tuple(_gpu(gpu, snapshot, fitness) for gpu in snapshot.node.inventory.gpus)
 
 
 def _device(uuid: str, fitness: Fitness) -> report.DeviceStatus:
-    """Return what is said of any device, GPU or MIG instance."""
+    """Return the fields that GPUs and MIG instances share."""
     reasons, state, known = fitness.reasons(uuid), fitness.state(uuid), fitness.devices.get(uuid)
     return report.DeviceStatus(
         uuid=uuid,
@@ -80,7 +80,7 @@ def _instances(gpu: Gpu, fitness: Fitness) -> Iterator[report.InstanceStatus]:
 
 
 def _uuids(gpu: Gpu) -> Iterator[str]:
-    """Yield the UUIDs under which a GPU or a part of it may be handed out."""
+    """Yield the UUIDs of a GPU and of its MIG instances."""
     yield gpu.uuid
     for instance in gpu.instances:
         yield instance.uuid
@@ -89,7 +89,7 @@ def _uuids(gpu: Gpu) -> Iterator[str]:
 def _explained(
     reasons: Iterable[Reason], state: DeviceState | None
 ) -> Iterator[report.ReasonStatus]:
-    """Yield the reasons of a device in words, with what to do about each."""
+    """Yield the reasons of a device in words, each with what to do."""
     for reason in reasons:
         words, advice = ADVICE[reason.kind]
         text = f"{words}: {reason.detail}" if reason.detail else words
@@ -120,10 +120,10 @@ def _shares(
 def used(
     allocations: tuple[Allocation, ...] | None, resource: str, uuids: Collection[str] | None = None
 ) -> int | None:
-    """Return how many devices of a *resource* are held, on *uuids* or on all, if that is known."""
+    """Return how many devices of *resource* containers hold, on *uuids* or all; None: unknown."""
     if allocations is None:
         return None
-    mine = (one.uuid for one in allocations if one.resource == resource)
+    mine = (held.uuid for held in allocations if held.resource == resource)
     return sum(uuids is None or uuid in uuids for uuid in mine)
 
 
@@ -132,16 +132,17 @@ def _holders(
 ) -> tuple[report.Holder, ...] | None:
     if allocations is None:
         return None
-    return tuple(sorted(_holder(one) for one in allocations if one.uuid in uuids))
+    return tuple(sorted(_holder(held) for held in allocations if held.uuid in uuids))
 
 
-def _holder(one: Allocation) -> report.Holder:
-    return report.Holder(one.namespace, one.pod, one.container, one.resource, one.uuid, one.device)
+def _holder(held: Allocation) -> report.Holder:
+    container = (held.namespace, held.pod, held.container)
+    return report.Holder(*container, held.resource, held.uuid, held.device)
 
 
 def strays(snapshot: Snapshot) -> tuple[report.Holder, ...] | None:
-    """Return who holds devices that are on no GPU of the node."""
+    """Return the containers that hold devices of GPUs that the node does not have."""
     if snapshot.node is None or snapshot.allocations is None:
         return None
     placed = {uuid for gpu in snapshot.node.inventory.gpus for uuid in _uuids(gpu)}
-    return _holders(snapshot.allocations, {one.uuid for one in snapshot.allocations} - placed)
+    return _holders(snapshot.allocations, {held.uuid for held in snapshot.allocations} - placed)

@@ -1,4 +1,4 @@
-"""Build HTML as a tree, so that whatever comes from outside is escaped when it is written."""
+"""Builds HTML as a tree, so that text from outside is always escaped."""
 
 from xml.etree.ElementTree import Element, tostring
 
@@ -6,22 +6,22 @@ Content = Element | str | None
 
 
 def element(tag: str, /, *content: Content, **attributes: str) -> Element:
-    """Return an element; None is left out, `class_` is the attribute class, `_` in names is `-`."""
+    """Return an element; None is skipped, `class_` sets the attribute class, `_` becomes `-`."""
     made = Element(
         tag, {key.rstrip("_").replace("_", "-"): value for key, value in attributes.items()}
     )
     last: Element | None = None
-    for one in content:
-        if isinstance(one, Element):
-            made.append(one)
-            last = one
-        elif one is not None and last is None:
-            made.text = (made.text or "") + one
-        elif one is not None and last is not None:
-            last.tail = (last.tail or "") + one
+    for part in content:
+        if isinstance(part, Element):
+            made.append(part)
+            last = part
+        elif part is not None and last is None:
+            made.text = (made.text or "") + part
+        elif part is not None and last is not None:
+            last.tail = (last.tail or "") + part
     return made
 
 
 def document(root: Element) -> str:
-    """Return *root* as an HTML page; only the text of style and script stays as it is."""
+    """Return *root* as an HTML page; all text is escaped except in style and script."""
     return "<!doctype html>\n" + tostring(root, encoding="unicode", method="html") + "\n"

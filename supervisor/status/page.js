@@ -1,5 +1,5 @@
 "use strict";
-// Swap the newest main element in: the place in the page, and what is folded open, stay.
+// Replace the main element only: the scroll position stays, and lists that are open stay open.
 const refresh = async () => {
   const before = document.querySelector("main");
   try {

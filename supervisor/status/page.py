@@ -1,4 +1,4 @@
-"""The status as an HTML page, complete in itself: nothing is asked of any other server."""
+"""The status as an HTML page that loads nothing from any other server."""
 
 import base64
 import hashlib
@@ -25,10 +25,10 @@ STYLE = Path(__file__).with_name("page.css").read_text()
 SCRIPT = Path(__file__).with_name("page.js").read_text()
 
 REFRESH = "5"
-"""Seconds between two refreshes where no script runs."""
+"""Seconds between two refreshes in browsers without JavaScript."""
 
 OPEN_UP_TO = 4
-"""Containers that are shown without being asked for."""
+"""Longest list of containers that is shown unfolded."""
 
 
 def _hash(text: str) -> str:
@@ -40,7 +40,7 @@ POLICY = (
     "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'"
 )
-"""The Content-Security-Policy: our own script and style, and nobody else's anything."""
+"""The Content-Security-Policy: allows our own script and style, and nothing else."""
 
 
 def page(status: Status) -> str:
@@ -57,7 +57,7 @@ def page(status: Status) -> str:
     )
     body = element(
         "body",
-        element("p", "The service does not answer; what follows is old.", id="stale", role="alert"),
+        element("p", "The service does not answer. This data is old.", id="stale", role="alert"),
         element("main", *_sections(status, title)),
         element("script", SCRIPT),
     )
@@ -76,7 +76,7 @@ def _sections(status: Status, title: str) -> Iterator[Element]:
     if status.resources:
         yield _section("Resources", _resources(status.resources))
     if status.xids:
-        yield _section("Xids since the monitor's start", _xids(status))
+        yield _section("Xids since the health monitor started", _xids(status))
     if status.processes:
         yield _section("Processes", _processes(status))
 
@@ -97,7 +97,7 @@ def _header(status: Status, title: str) -> Element:
     if status.configuration and status.configuration.hash:
         facts.append(f"configuration {status.configuration.hash}")
     if any(gpu.holders is None for gpu in status.gpus or ()):
-        facts.append("the kubelet does not tell who holds what")
+        facts.append("cannot read pod resources from the kubelet: holders are unknown")
     time = element("span", "as of ", _time(status.time, f"{_utc(status.time):%H:%M:%S} UTC"))
     sign, tone = ("✓", "healthy") if status.ok else ("✗", "unhealthy")
     return element(
@@ -116,7 +116,7 @@ def _time(time: float, text: str) -> Element:
 
 
 def _link(gpu: GpuStatus) -> Element:
-    """Return a way to the GPU's card that tells its state in passing."""
+    """Return a link to the card of the GPU, with the sign for its state."""
     tone = _tone(gpu)
     sign = element("span", wording.sign(tone), class_="badge")
     return element(
@@ -145,7 +145,7 @@ def _card(gpu: GpuStatus, now: float) -> Element:
 
 
 def _tone(gpu: GpuStatus) -> str:
-    """Return the state that colours the card: that of an instance where only that has a fault."""
+    """Return the state that colours the card: the GPU's, or that of a MIG instance with a fault."""
     ailing = (device for device in (gpu, *gpu.instances) if not device.healthy)
     return wording.state(next(ailing, gpu))
 
@@ -180,12 +180,12 @@ def _reasons(reasons: Iterable[ReasonStatus]) -> Element | None:
 
 
 def _shares(gpu: GpuStatus) -> Iterator[Element]:
-    """Yield what of the GPU is advertised, each with who holds it."""
+    """Yield each resource that has devices on the GPU, with the containers that hold them."""
     held = wording.by_resource(gpu.holders or ())
     for share in gpu.resources or ():
         yield _share(gpu.index, share, held.pop(share.resource, []))
     for resource, claims in held.items():
-        text = element("span", element("b", resource), element("span", "not advertised any more"))
+        text = element("span", element("b", resource), element("span", "no longer advertised"))
         yield element("div", text, _holders(f"{gpu.index}-{resource}", claims), class_="share")
 
 
@@ -202,12 +202,12 @@ def _share(index: int, share: ShareStatus, claims: list[Claim]) -> Element:
 
 
 def _holders(name: str, claims: list[Claim]) -> Element | None:
-    """Return who holds devices of one resource, folded where they are many."""
+    """Return the containers that hold devices of one resource; a long list is folded."""
     if not claims:
         return None
     items = (
-        element("li", element("span", one.container), element("span", str(one.devices)))
-        for one in claims
+        element("li", element("span", claim.container), element("span", str(claim.devices)))
+        for claim in claims
     )
     attributes = {"open": "open"} if len(claims) <= OPEN_UP_TO else {}
     text = "held by 1 container" if len(claims) == 1 else f"held by {len(claims)} containers"
@@ -220,21 +220,21 @@ def _instances(instances: Iterable[InstanceStatus], now: float) -> Element | Non
     items = [
         element(
             "li",
-            element("div", f"{one.place}: {one.profile or 'MIG instance'}", _badge(one, now)),
-            element("code", one.uuid, class_="quiet"),
-            _reasons(one.reasons),
-            class_=wording.state(one),
+            element("div", f"{mig.place}: {mig.profile or 'MIG instance'}", _badge(mig, now)),
+            element("code", mig.uuid, class_="quiet"),
+            _reasons(mig.reasons),
+            class_=wording.state(mig),
         )
-        for one in instances
+        for mig in instances
     ]
     return element("ul", *items, class_="instances") if items else None
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Element:
-    """Return a table in which the first column names the row."""
+    """Return a table; the first column is the heading of its row."""
     titles = (element("th", title, scope="col") for title in head)
     lines = (
-        element("tr", element("th", first, scope="row"), *(element("td", one) for one in rest))
+        element("tr", element("th", first, scope="row"), *(element("td", cell) for cell in rest))
         for first, *rest in rows
     )
     return element("table", element("thead", element("tr", *titles)), element("tbody", *lines))
@@ -243,12 +243,12 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Element:
 def _resources(resources: Iterable[ResourceStatus]) -> Element:
     rows = (
         (
-            one.name,
-            f"{wording.number(one.healthy)} of {wording.number(one.devices)}",
-            wording.number(one.allocated),
-            wording.kubelet(one),
+            resource.name,
+            f"{wording.number(resource.healthy)} of {wording.number(resource.devices)}",
+            wording.number(resource.allocated),
+            wording.kubelet(resource),
         )
-        for one in resources
+        for resource in resources
     )
     return _table(("resource", "healthy", "used", "kubelet"), rows)
 
@@ -257,19 +257,19 @@ def _xids(status: Status) -> Element:
     indexes = {gpu.uuid: f"GPU {gpu.index}" for gpu in status.gpus or ()}
     rows = (
         (
-            f"{one.xid} {one.name}",
-            indexes.get(one.uuid or "", one.uuid or "unknown GPU"),
-            str(one.count),
-            "" if one.last is None else f"{wording.ago(status.time - one.last)} ago",
+            f"{seen.xid} {seen.name}",
+            indexes.get(seen.uuid or "", seen.uuid or "unknown GPU"),
+            str(seen.count),
+            "" if seen.last is None else f"{wording.ago(status.time - seen.last)} ago",
         )
-        for one in status.xids or ()
+        for seen in status.xids or ()
     )
-    return _table(("Xid", "where", "times", "last"), rows)
+    return _table(("Xid", "GPU", "count", "last seen"), rows)
 
 
 def _processes(status: Status) -> Element:
     rows = (
-        (one.name, one.state, str(one.restarts), str(one.pid or "none"))
-        for one in status.processes or ()
+        (process.name, process.state, str(process.restarts), str(process.pid or "none"))
+        for process in status.processes or ()
     )
     return _table(("process", "state", "restarts", "pid"), rows)

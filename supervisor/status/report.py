@@ -1,6 +1,6 @@
-"""The status as others read it: the JSON of /status, on which people's scripts depend.
+"""The JSON of /status, on which users' scripts depend.
 
-Fields are added, never renamed or removed. What is not known is null, never 0 or empty.
+Fields may be added, but never renamed or removed. An unknown value is null, never 0 or empty.
 """
 
 import enum
@@ -12,39 +12,39 @@ from proto.messages import DeviceState, ReasonKind
 
 
 class Monitoring(enum.StrEnum):
-    """How faults of a GPU are noticed."""
+    """How faults of a GPU are detected."""
 
     EVENTS = "events"
     POLLING = "polling"
 
 
 class Verdict(Struct, frozen=True):
-    """What a probe answers."""
+    """The answer of a probe."""
 
     ok: bool
     """Whether the probe succeeds."""
     problems: tuple[str, ...]
-    """Why it does not."""
+    """Why the probe fails."""
 
 
 class ProblemStatus(Struct, frozen=True):
-    """Something that keeps the node from being served as configured."""
+    """A reason why the node does not fit its configuration."""
 
     kind: ProblemKind
     """As in `gpu_sharing_node_problem`."""
     text: str
     """What is wrong and what to do."""
     fatal: bool
-    """Whether pods miss a resource because of it."""
+    """Whether a resource is missing because of it."""
 
 
 class FailedGpuStatus(Struct, frozen=True):
-    """A GPU that could not be enumerated."""
+    """A GPU that the driver cannot enumerate."""
 
     index: int
     """The driver's index of the GPU."""
     error: str
-    """What the driver answered."""
+    """The driver's error."""
 
 
 class NodeStatus(Struct, frozen=True):
@@ -53,47 +53,47 @@ class NodeStatus(Struct, frozen=True):
     driver_version: str | None
     """Version of NVIDIA's driver."""
     backend: str | None
-    """What answers for the driver: `nvml` or `simulated`."""
+    """Where the GPU data comes from: `nvml` or `simulated`."""
     maintenance: bool | None
-    """Whether the GPUs are held out of service by `quiesce`."""
+    """Whether the GPUs are out of service because of `quiesce`."""
     live: Verdict
-    """What `/livez` answers."""
+    """The answer of `/livez`."""
     ready: Verdict
-    """What `/readyz` answers."""
+    """The answer of `/readyz`."""
     problems: tuple[ProblemStatus, ...] | None
-    """What keeps the node from being served as configured."""
+    """Reasons why the node does not fit its configuration."""
     failed: tuple[FailedGpuStatus, ...] | None
-    """GPUs that could not be enumerated."""
+    """GPUs that the driver cannot enumerate."""
     persisted: bool | None
-    """Whether the state folder takes what is known; if not, a restart would forget it."""
+    """Whether faults are saved in the state folder; if not, a restart would forget them."""
     driver_hangs: int | None
-    """How often the monitor hung in the driver since the service's start."""
+    """How often an NVML call of the health monitor did not return, since the service started."""
 
 
 class ReasonStatus(Struct, frozen=True):
-    """Why a device is not handed out."""
+    """A reason why a device is Unhealthy."""
 
     kind: ReasonKind
     """As in `gpu_sharing_device_unhealthy_reason`."""
     detail: str
-    """The Xid's number, the driver's error or the like; may be empty."""
+    """The Xid's number, the driver's error or similar; may be empty."""
     text: str
-    """The same in words."""
+    """The reason in words."""
     advice: str
     """What to do."""
 
 
 class ShareStatus(Struct, frozen=True):
-    """What one resource has of a GPU, its MIG instances included."""
+    """The devices of one resource on a GPU and its MIG instances."""
 
     resource: str
     """The resource's name."""
     advertised: int
-    """Devices or replicas that the kubelet is told of."""
+    """Devices advertised to the kubelet; each replica counts."""
     used: int | None
-    """Those that a container holds."""
+    """Advertised devices that a container holds; null while the kubelet does not answer."""
     unhealthy: int
-    """Those that are listed as Unhealthy."""
+    """Advertised devices that are listed as Unhealthy."""
 
 
 class Holder(Struct, frozen=True, order=True):
@@ -110,24 +110,24 @@ class Holder(Struct, frozen=True, order=True):
     uuid: str
     """The UUID of the GPU or MIG instance."""
     device: str
-    """The id that the kubelet knows: `<uuid>`, or `<uuid>::<n>` of a replica."""
+    """The device ID at the kubelet: `<uuid>`, or `<uuid>::<n>` for a replica."""
 
 
 class DeviceStatus(Struct, frozen=True, kw_only=True):
-    """What GPUs and MIG instances have in common."""
+    """The fields that GPUs and MIG instances share."""
 
     uuid: str
-    """As the driver gives it."""
+    """The driver's UUID."""
     state: DeviceState | None
-    """Where it is between well and gone; null while the monitor is silent or ended."""
+    """Its health state; null while the health monitor is silent or stopped."""
     healthy: bool
-    """Whether it may be handed out."""
+    """Whether it can be allocated."""
     reasons: tuple[ReasonStatus, ...]
-    """Why it is not; empty while it is healthy."""
+    """Why it is Unhealthy; empty while it is healthy."""
     since: float | None
-    """When it came into its state, as unix time; null: before the monitor's start."""
+    """When it entered its state, as unix time; null: before the health monitor started."""
     transitions: int | None
-    """How often its state has changed since the node's boot."""
+    """How often its state changed since the node booted."""
 
 
 class InstanceStatus(DeviceStatus, frozen=True, kw_only=True):
@@ -136,109 +136,109 @@ class InstanceStatus(DeviceStatus, frozen=True, kw_only=True):
     place: int
     """Its index among the instances of its GPU."""
     gpu_instance: int
-    """The driver's number of its GI."""
+    """The driver's GPU instance ID (GI)."""
     compute_instance: int
-    """The driver's number of its CI."""
+    """The driver's compute instance ID (CI)."""
     profile: str | None
-    """For example `1g.10gb`."""
+    """The MIG profile, for example `1g.10gb`."""
     memory_mib: int | None
-    """Its memory."""
+    """Its memory in MiB."""
 
 
 class GpuStatus(DeviceStatus, frozen=True, kw_only=True):
     """A physical GPU."""
 
     index: int
-    """The driver's index."""
+    """The driver's index of the GPU."""
     model: str
-    """The driver's name of the model."""
+    """The model name from the driver."""
     pci_bus_id: str
-    """Where it is on the PCI bus."""
+    """Its PCI address."""
     numa_node: int | None
-    """The NUMA node that it belongs to."""
+    """The NUMA node of the GPU."""
     memory_mib: int | None
-    """Its memory."""
+    """Its memory in MiB."""
     recovery_action: int | None
-    """What the driver asks for (NVML field 230): 0 nothing, else NVML's number."""
+    """The recovery action that the driver asks for (NVML field 230): 0 none, else NVML's number."""
     monitoring: Monitoring
-    """How its faults are noticed; `polling`: it is too old to report Xids."""
+    """How its faults are detected; `polling`: the GPU is too old to report Xids."""
     mig: bool
     """Whether MIG mode is on."""
     instances: tuple[InstanceStatus, ...]
     """Its MIG instances."""
     resources: tuple[ShareStatus, ...] | None
-    """What of it and its MIG instances is advertised, by each resource whose worker has told."""
+    """Resources with devices on this GPU or its MIG instances, as reported by their workers."""
     holders: tuple[Holder, ...] | None
-    """Who holds it or a part of it, one entry a device; null while the kubelet does not tell."""
+    """Containers that hold its devices, an entry per device; null: the kubelet does not answer."""
 
 
 class ResourceStatus(Struct, frozen=True, kw_only=True):
-    """A resource that the node offers; what its worker tells is null while it is silent."""
+    """A resource of the node; values from its worker are null while the worker is silent."""
 
     name: str
-    """As pods ask for it."""
+    """The name that pods request."""
     devices: int | None = None
-    """Devices advertised to the kubelet, replicas counted."""
+    """Devices advertised to the kubelet; each replica counts."""
     healthy: int | None = None
-    """Those listed as Healthy."""
+    """Devices listed as Healthy."""
     unhealthy: int | None = None
-    """Those listed as Unhealthy."""
+    """Devices listed as Unhealthy."""
     allocated: int | None = None
-    """Those that a container holds; null while the kubelet does not tell."""
+    """Devices that a container holds; null while the kubelet does not answer."""
     registered: bool | None = None
     """Whether it is registered with the kubelet."""
     registrations: int | None = None
-    """Registrations since its worker's start."""
+    """Registrations with the kubelet since its worker started."""
     streams: int | None = None
-    """Open ListAndWatch streams; 0 while registered: the kubelet does not listen."""
+    """Open ListAndWatch streams; 0 while registered: the kubelet does not read the list."""
     answering: bool | None = None
     """Whether its worker answered the last call on its own socket."""
 
 
 class ProcessStatus(Struct, frozen=True):
-    """A process of the service, beside the supervisor."""
+    """A child process of the supervisor."""
 
     name: str
-    """`monitor`, `exporter`, or `worker` and the resource's name."""
+    """`monitor`, `exporter`, `cluster`, or `worker` and the name of its resource."""
     state: str
-    """As in ARCHITECTURE.md; `running` when all is well."""
+    """A child state of ARCHITECTURE.md; `running` in normal operation."""
     restarts: int
-    """Starts after its first."""
+    """How often it was restarted."""
     pid: int | None
     """Null while there is no process."""
 
 
 class ConfigurationStatus(Struct, frozen=True):
-    """The configuration in effect."""
+    """The configuration in use."""
 
     hash: str | None
-    """Of the settings in effect."""
+    """A hash that changes with the settings."""
     loaded: float | None
-    """When they were taken, as unix time."""
+    """When the settings were loaded, as unix time."""
     problem: str | None
-    """Why the newest ones were refused; null: they are in effect."""
+    """Why the newest settings were refused; null: they are in use."""
 
 
 class XidSeen(Struct, frozen=True):
-    """An Xid that was seen since the monitor's start, harmless or not."""
+    """An Xid, harmless or not, that was reported since the health monitor started."""
 
     uuid: str | None
-    """The UUID of the GPU; null: the driver did not say which."""
+    """The UUID of the GPU; null: the driver named no GPU."""
     xid: int
-    """Its number."""
+    """The Xid's number."""
     name: str
-    """What NVIDIA's catalogue calls it."""
+    """Its name in NVIDIA's catalogue."""
     count: int
-    """How often it was seen."""
+    """How often the driver reported it."""
     last: float | None
-    """When it was seen last, as unix time."""
+    """When the driver reported it last, as unix time."""
 
 
 class Status(Struct, frozen=True):
-    """Everything, at one moment."""
+    """The whole status at one moment."""
 
     time: float
-    """When this was written, as unix time."""
+    """When this status was made, as unix time."""
     version: str
     """The version of gpu-sharing-plugin."""
     ok: bool
@@ -246,14 +246,14 @@ class Status(Struct, frozen=True):
     node: NodeStatus
     """The node as a whole."""
     gpus: tuple[GpuStatus, ...] | None
-    """The GPUs; null before the monitor has looked."""
+    """The GPUs; null until the health monitor has listed them."""
     strays: tuple[Holder, ...] | None
-    """Who holds devices that are on none of these GPUs."""
+    """Containers that hold devices of GPUs that are not in `gpus`."""
     resources: tuple[ResourceStatus, ...] | None
-    """The resources that the node offers; null before the monitor has looked."""
+    """The resources of the node; null until the health monitor has listed the GPUs."""
     processes: tuple[ProcessStatus, ...] | None
-    """The processes of the service, beside the supervisor."""
+    """The child processes of the supervisor."""
     configuration: ConfigurationStatus | None
-    """The configuration in effect."""
+    """The configuration in use."""
     xids: tuple[XidSeen, ...] | None
-    """The Xids seen since the monitor's start."""
+    """The Xids reported since the health monitor started."""

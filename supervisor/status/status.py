@@ -1,4 +1,4 @@
-"""Make the status that people and scripts read of what the exporter knows."""
+"""Makes the status, for people and scripts, from what the exporter knows."""
 
 from dataclasses import dataclass
 
@@ -12,19 +12,19 @@ from supervisor.status.snapshot import Snapshot, not_live, not_ready
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What the exporter was told at its start."""
+    """Settings of the exporter that the status needs."""
 
     version: str
     stale_after: float
     """Seconds after which a sender counts as silent."""
     backend: str | None = None
-    """What answers for the driver: `nvml` or `simulated`."""
+    """Where the GPU data comes from: `nvml` or `simulated`."""
     pod_labels: bool = True
-    """Whether metrics name the pods that hold devices."""
+    """Whether metrics have the names of pods that hold devices."""
 
 
 def status(snapshot: Snapshot, about: About, now: float, wall: float) -> report.Status:
-    """Return what *snapshot* means at *now*, which is *wall* as unix time."""
+    """Return the status from *snapshot* at *now*, which is *wall* as unix time."""
     heard_from = now - about.stale_after
     dead = tuple(not_live(snapshot, now, about.stale_after))
     unready = tuple(not_ready(snapshot, now, about.stale_after))
@@ -49,7 +49,7 @@ def status(snapshot: Snapshot, about: About, now: float, wall: float) -> report.
 def _all_healthy(
     gpus: tuple[report.GpuStatus, ...] | None, resources: tuple[report.ResourceStatus, ...] | None
 ) -> bool:
-    """Return whether every device is known to be healthy; a worker may plan one that is gone."""
+    """Return whether every device is healthy, including planned devices that are gone."""
     if gpus is None or resources is None:
         return False
     devices = (device for gpu in gpus for device in (gpu, *gpu.instances))
@@ -76,17 +76,17 @@ def _node(
 def _problems(service: ServiceState | None) -> tuple[report.ProblemStatus, ...] | None:
     if service is None:
         return None
-    return tuple(report.ProblemStatus(one.kind, one.text, one.fatal) for one in service.problems)
+    return tuple(report.ProblemStatus(p.kind, p.text, p.fatal) for p in service.problems)
 
 
 def _failed(node: NodeState | None) -> tuple[report.FailedGpuStatus, ...] | None:
     if node is None:
         return None
-    return tuple(report.FailedGpuStatus(one.index, one.error) for one in node.inventory.failed)
+    return tuple(report.FailedGpuStatus(gpu.index, gpu.error) for gpu in node.inventory.failed)
 
 
 def _resources(snapshot: Snapshot, heard_from: float) -> tuple[report.ResourceStatus, ...] | None:
-    """Return the planned resources; a worker that was last heard of before is silent."""
+    """Return the planned resources; ignore worker states that are older than *heard_from*."""
     if snapshot.service is None or snapshot.service.planned is None:
         return None
     return tuple(
@@ -118,8 +118,8 @@ def _processes(service: ServiceState | None) -> tuple[report.ProcessStatus, ...]
     if service is None:
         return None
     return tuple(
-        report.ProcessStatus(one.name, one.state, one.restarts, one.pid or None)
-        for one in service.processes
+        report.ProcessStatus(child.name, child.state, child.restarts, child.pid or None)
+        for child in service.processes
     )
 
 

@@ -1,4 +1,4 @@
-"""How the status is put into words, the same on the page and in the terminal."""
+"""The words for the status, the same on the page and in the terminal."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -15,14 +15,14 @@ SIGNS: dict[str, str] = {
     DeviceState.RECOVERING: "↻",
     DeviceState.LOST: "✗",
 }
-"""Stands beside a state, so that nobody depends on its colour; for what is not certain: ?."""
+"""The sign beside a state, for readers who do not see colours; `?` for all other states."""
 
 UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What one container holds of one resource."""
+    """How many devices of one resource a container holds."""
 
     container: str
     """As namespace/pod/container."""
@@ -31,7 +31,7 @@ class Claim:
 
 
 def state(device: DeviceStatus) -> str:
-    """Return the word for a device's state."""
+    """Return the word for the state of a device."""
     return device.state or UNKNOWN
 
 
@@ -49,12 +49,12 @@ def ago(seconds: float) -> str:
 
 
 def number(value: int | None) -> str:
-    """Return *value*, or that it is unknown."""
+    """Return *value* as text; `unknown` for None."""
     return UNKNOWN if value is None else str(value)
 
 
 def claims(holders: Iterable[Holder]) -> list[Claim]:
-    """Return the containers among *holders*, each resource of theirs once."""
+    """Return the *holders* summed up by container and resource."""
     counts = Counter((f"{h.namespace}/{h.pod}/{h.container}", h.resource) for h in holders)
     return [Claim(container, resource, n) for (container, resource), n in counts.items()]
 
@@ -68,42 +68,45 @@ def by_resource(holders: Iterable[Holder]) -> dict[str, list[Claim]]:
 
 
 def kubelet(resource: ResourceStatus) -> str:
-    """Return how a resource stands with the kubelet."""
+    """Return whether the kubelet knows a resource and reads its device list."""
     if resource.registered is None:
         return "? unknown"
     if not resource.registered:
         return "✗ not registered"
-    return "✓ listens" if resource.streams else "✗ does not listen"
+    return "✓ registered" if resource.streams else "✗ no ListAndWatch stream"
 
 
 def headline(status: Status) -> str:
-    """Return the one line that says how the node is."""
+    """Return one line on the state of the node."""
     if status.node.maintenance:
-        return "Under maintenance: no GPU is handed out"
+        return "Under maintenance: new pods get no GPU"
     if status.gpus is None:
-        return "Nothing is known of the GPUs yet"
+        return "GPUs unknown: waiting for the health monitor"
     total = len(status.gpus) + len(status.node.failed or ())
     broken = total - sum(all(d.healthy for d in (gpu, *gpu.instances)) for gpu in status.gpus)
     if broken:
         return f"{broken} of {total} GPUs {'is' if broken == 1 else 'are'} not healthy"
-    return f"All {total} GPUs are healthy" if total else "There is no GPU on this node"
+    return f"All {total} GPUs are healthy" if total else "This node has no GPU"
 
 
 def problems(status: Status) -> list[str]:
-    """Return what is wrong with the node and the service, beside its devices."""
+    """Return what is wrong with the node and the service, except for its devices."""
     node, configuration = status.node, status.configuration
     found = [f"not live: {problem}" for problem in node.live.problems]
-    # What keeps the service from being live keeps it from being ready, too.
-    told = {*node.live.problems, *(f"{one.kind}: {one.text}" for one in node.problems or ())}
+    # A service that is not live is not ready either: say it once.
+    told = {
+        *node.live.problems,
+        *(f"{problem.kind}: {problem.text}" for problem in node.problems or ()),
+    }
     found += [f"not ready: {problem}" for problem in node.ready.problems if problem not in told]
     found += [f"{problem.kind}: {problem.text}" for problem in node.problems or ()]
-    found += [f"GPU {one.index} cannot be enumerated: {one.error}" for one in node.failed or ()]
+    found += [f"cannot enumerate GPU {gpu.index}: {gpu.error}" for gpu in node.failed or ()]
     if node.persisted is False:
-        found.append("the state folder takes no writes: a restart would forget the faults")
+        found.append("cannot write the state folder: a restart would forget the faults of GPUs")
     if configuration and configuration.problem:
-        found.append(f"configuration: {configuration.problem}")
+        found.append(f"new configuration refused, still using the old: {configuration.problem}")
     found += [
-        f"{claim.container} holds {claim.devices} {claim.resource} that the node no longer has"
+        f"{claim.container} holds {claim.devices} {claim.resource} of GPUs that are gone"
         for claim in claims(status.strays or ())
     ]
     return found

@@ -185,7 +185,7 @@ def test_every_panel_of_the_dashboard_shows_something() -> None:
         with contextlib.suppress(AssertionError):  # for the one below, which names them
             await until(all_shown, "data in every panel")
         assert empty == set()
-        holders = stage.prometheus.query(dashboard_queries()["Who holds what A"])
+        holders = stage.prometheus.query(dashboard_queries()["Containers that hold devices A"])
         named = {(holder.labels["namespace"], holder.labels["pod"]) for holder in holders}
         assert named == {("simulated", "pod")}  # and not the plugin's own, as it is scraped
 

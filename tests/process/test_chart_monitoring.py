@@ -55,7 +55,7 @@ def test_an_alert_can_be_left_out() -> None:
 def test_an_alert_that_there_is_not_cannot_be_left_out() -> None:
     """A misspelt name is refused with those that there are."""
     refusal = newest().refusal({"alerts": {"disabled": ["GpuSharingDown"]}})
-    assert 'cannot leave out the alert "GpuSharingDown": there are GpuSharing' in refusal
+    assert 'cannot disable the alert "GpuSharingDown": the alerts are GpuSharing' in refusal
 
 
 def test_the_rules_have_the_labels_that_a_prometheus_selects_by() -> None:
@@ -90,4 +90,7 @@ def test_a_chart_without_its_files_makes_nothing_of_them(tmp_path: Path) -> None
     chart = tmp_path / "gpu-sharing-plugin"
     shutil.copytree(CHART, chart, ignore=shutil.ignore_patterns("files"))
     for values in ({"alerts": {"enabled": True}}, {"dashboard": {"enabled": True}}):
-        assert "has no folder files; run scripts/chart" in newest().refusal(values, chart=chart)
+        assert (
+            "the folder files is missing in this copy of the chart; run scripts/chart"
+            in newest().refusal(values, chart=chart)
+        )

@@ -48,7 +48,7 @@ def test_chart_and_project_have_one_version() -> None:
         ({"config": {"name": "a", "label": "b/c"}}, "kubectl label node NODE b/c=NAME"),
         ({"config": {"name": "a"}}, "The pods are privileged"),
         ({"simulatedNode": {"gpus": [{}]}}, "The GPUs are simulated"),
-        ({"mps": {"root": "/mps"}}, "mps.root has no effect"),
+        ({"mps": {"root": "/mps"}}, "mps.root is ignored"),
     ],
 )
 def test_the_notes_say_what_to_look_at(values: dict[str, Any], words: str) -> None:

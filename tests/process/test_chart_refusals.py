@@ -90,16 +90,19 @@ REASONS = [
     ({"gfd": {"enabled": True}}, "helm install gfd nvidia-device-plugin --repo https://"),
     ({"nfd": {"enabled": True}}, "helm install nfd oci://registry.k8s.io/nfd/charts/"),
     ({"deviceDiscoveryStrategy": "tegra"}, 'cannot use deviceDiscoveryStrategy "tegra"'),
-    ({"nfdAffinity": True, "affinity": {"nodeAffinity": {}}}, "cannot use nfdAffinity beside"),
+    (
+        {"nfdAffinity": True, "affinity": {"nodeAffinity": {}}},
+        "cannot use nfdAffinity together with",
+    ),
     (
         {"serviceAccount": {"create": False}, "events": {"enabled": True}},
-        "cannot give rights to no ServiceAccount: set serviceAccount.name",
+        "cannot grant RBAC rights without a ServiceAccount: set serviceAccount.name",
     ),
-    ({"config": {"name": "a", "map": FILES}}, "cannot use config.name beside config.map"),
+    ({"config": {"name": "a", "map": FILES}}, "cannot use config.name together with config.map"),
     ({"config": {"name": "a"}, "health": {"staleAfter": "5s"}}, "cannot use health or sharing"),
     ({"config": {"map": {"a": "a: [", "b": "{}"}}}, "cannot use config.map.a: "),
     ({"config": {"map": {"a": "- b"}}}, "cannot use config.map.a: "),
-    ({"config": {"map": FILES, "default": "c"}}, 'config.default "c": config.map has a, b'),
+    ({"config": {"map": FILES, "default": "c"}}, 'config.default "c": config.map has only a, b'),
     ({"config": {"map": FILES}}, "set config.default to one of a, b"),
     ({"config": {"map": {"a": "{}"}, "fallbackStrategies": ["named"]}}, "set config.default"),
 ]

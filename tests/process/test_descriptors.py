@@ -32,7 +32,7 @@ def test_a_worker_without_descriptors(folder: Path) -> None:
             resource.prlimit(pid, resource.RLIMIT_NOFILE, (LOWEST, before[1]))
             await node.stop()
             await node.start()
-            entry = await running.logged("not registered, retrying")
+            entry = await running.logged("cannot register with the kubelet, retrying")
             resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
             await node.until(lambda k: k.healthy(GPU) == 2)
             assert (running.pids()[WORKER], "Too many open" in entry["error"]) == (pid, True)

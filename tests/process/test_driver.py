@@ -163,7 +163,7 @@ def test_a_driver_that_comes_later_is_served(folder: Path, library: Path) -> Non
                 status, answer = await running.get("/readyz")
                 return status == 503 and told["reason"] in answer
 
-            await running.logged("metrics")
+            await running.logged("serving metrics")
             await until(is_shown, "reason at /readyz")
             place = root / "usr/lib/x86_64-linux-gnu"
             place.mkdir(parents=True)

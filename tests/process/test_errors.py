@@ -143,7 +143,7 @@ def test_a_missing_plugin_folder_is_waited_for(folder: Path) -> None:
             reason = (
                 f'cannot listen on "{folder}/kubelet/nvidia-gpu.sock": No such file or directory'
             )
-            await running.logged("not registered, retrying", error=reason)
+            await running.logged("cannot register with the kubelet, retrying", error=reason)
             async with kubelet(folder) as node:
                 await node.until(lambda k: k.healthy(GPU) == 2)
 
@@ -192,9 +192,9 @@ def test_another_plugin_on_our_socket_is_not_pushed_aside(folder: Path) -> None:
             await node.until(lambda k: k.healthy(GPU) == 2)
             options = ("--metrics-address=127.0.0.1:0", f"--device-plugin-path={folder}/kubelet")
             async with service(other, *options, node=NODE) as second:
-                told = await second.logged("not registered, retrying")
+                told = await second.logged("cannot register with the kubelet, retrying")
 
-                assert "another process does" in told["error"]
+                assert "another process serves this socket" in told["error"]
                 assert node.registrations == 1
 
     asyncio.run(story())
@@ -212,8 +212,8 @@ def test_another_that_took_our_place_is_left_alone(folder: Path) -> None:
                 end.bind(str(path))
                 end.listen(8)
                 theirs = Identity.of(str(path))
-                entry = await running.logged("not registered, retrying")
-                assert "another process does" in entry["error"]
+                entry = await running.logged("cannot register with the kubelet, retrying")
+                assert "another process serves this socket" in entry["error"]
                 assert Identity.of(str(path)) == theirs
             await node.until(lambda k: k.registrations == 2 and k.healthy(GPU) == 2)
 

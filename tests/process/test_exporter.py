@@ -97,7 +97,7 @@ def test_a_worker_that_does_not_answer_is_not_alive(folder: Path) -> None:
 
                 async def says_why() -> bool:
                     status, body = await running.get("/livez")
-                    why = [f"worker {GPU}: no answer on its own socket"]
+                    why = [f"worker {GPU}: does not answer on its own socket"]
                     return status == 503 and json.loads(body)["problems"] == why
 
                 await until(says_why, "the reason at /livez")

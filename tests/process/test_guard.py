@@ -40,7 +40,7 @@ def certify(folder: Path, name: str, signer: str = "") -> None:
 
 def port(running: Service) -> int:
     """Return the port that the log tells of last."""
-    urls = [entry["url"] for entry in running.entries if entry["message"] == "metrics"]
+    urls = [entry["url"] for entry in running.entries if entry["message"] == "serving metrics"]
     return int(urls[-1].removesuffix("/metrics").rpartition(":")[2])
 
 
@@ -86,7 +86,7 @@ def test_only_who_bears_the_token_is_answered(folder: Path) -> None:
         options = f"--metrics-token-file={file}"
         async with kubelet(folder) as node, service(folder, options, node=NODE) as running:
             await node.until(lambda k: k.healthy(GPU) == 2)
-            await running.logged("metrics")
+            await running.logged("serving metrics")
 
             async def is_live() -> bool:
                 return (await asyncio.to_thread(ask, running, "/livez"))[0] == 200
@@ -103,11 +103,11 @@ def test_only_who_bears_the_token_is_answered(folder: Path) -> None:
             assert json.loads(await asyncio.to_thread(_fetch, folder))["version"]
 
             file.write_text("short")
-            await running.logged("certificates and token stay as they were")
+            await running.logged("cannot use the new certificate or token, keeping the old one")
             assert (await asyncio.to_thread(ask, running, "/metrics", BEARER))[0] == 200
             file.write_text(f"{TOKEN}-new")
-            await running.logged("a certificate or the token is new")
-            await until(lambda: running.count("metrics") == 2, "second exporter")
+            await running.logged("restarting the exporter: a certificate or the token changed")
+            await until(lambda: running.count("serving metrics") == 2, "second exporter")
             new = {"Authorization": f"Bearer {TOKEN}-new"}
             assert (await asyncio.to_thread(ask, running, "/metrics", BEARER))[0] == 401
             assert (await asyncio.to_thread(ask, running, "/metrics", new))[0] == 200
@@ -124,7 +124,7 @@ def test_a_probe_of_strangers_tells_no_details(folder: Path) -> None:
         file.write_text(TOKEN)
         options = f"--metrics-token-file={file}"
         async with service(folder, options, node=NODE) as running:  # no kubelet: not ready
-            await running.logged("metrics")
+            await running.logged("serving metrics")
             code, body = await asyncio.to_thread(ask, running, "/readyz")
             _, told = await asyncio.to_thread(ask, running, "/readyz", BEARER)
 
@@ -149,7 +149,7 @@ def test_https_with_certificates_of_clients(folder: Path) -> None:
         )
         async with kubelet(folder) as node, service(folder, *options, node=NODE) as running:
             await node.until(lambda k: k.healthy(GPU) == 2)
-            told = await running.logged("metrics")
+            told = await running.logged("serving metrics")
             assert told["url"].startswith("https://127.0.0.1:")
             with socket.create_connection(("127.0.0.1", port(running))):
                 stranger, known = trusting(folder), trusting(folder, "prom")
@@ -198,7 +198,7 @@ def test_a_guard_that_cannot_be_had_is_told(
 
             assert told["reason"].startswith("cannot ")
             assert said in told["reason"]
-            assert running.count("metrics") == 0
+            assert running.count("serving metrics") == 0
 
     asyncio.run(story())
 
@@ -221,7 +221,7 @@ def test_every_answer_has_the_headers_that_protect_it(folder: Path) -> None:
 
     async def story() -> None:
         async with service(folder, node=NODE) as running:
-            await running.logged("metrics")
+            await running.logged("serving metrics")
             for path in ("/", "/status", "/metrics", "/livez", "/readyz", "/none"):
                 headers = await asyncio.to_thread(headers_of, port(running), path)
 

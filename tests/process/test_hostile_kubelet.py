@@ -134,7 +134,7 @@ def test_odd_requests_are_answered_or_refused(folder: Path) -> None:
                 assert await worker.prefer(([worker.device], size)) == [[]]
             assert await worker.prefer(([worker.device, "x"], 2**31 - 1)) == [[worker.device]]
             for name in ("", "a\nb\x00\x1b[31m\u2028", "../../x", f"{worker.device}\0"):
-                with pytest.raises(grpc.aio.AioRpcError, match="has no such device"):
+                with pytest.raises(grpc.aio.AioRpcError, match="has no device with this ID"):
                     await worker.allocate([name])
             await worker.is_well()
 

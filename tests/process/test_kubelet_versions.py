@@ -94,7 +94,7 @@ def test_a_kubelet_that_starts_first_or_last(folder: Path, version: str) -> None
     async def story() -> None:
         habits = VERSIONS[version]
         async with service(folder, node=NODE) as running:
-            await running.logged("not registered, retrying")
+            await running.logged("cannot register with the kubelet, retrying")
             running.kill(WORKER, signal.SIGKILL)
             async with kubelet(folder, habits) as node:
                 await served(node, running, 1)

@@ -15,6 +15,7 @@ from simulator.kubelet import Kubelet
 from tests.fakes.service import PATIENCE, Service, kubelet, service
 
 GPU = "nvidia.com/gpu"
+HEALTHY = "device listed as Healthy"
 FIRST, SECOND = (f"GPU-00000000-0000-0000-0000-{place:012x}" for place in range(2))
 NODE: dict[str, object] = {"gpus": [{}, {}]}
 
@@ -76,9 +77,11 @@ def kinds(health: DeviceHealth) -> set[ReasonKind]:
 def changes(running: Service, uuid: str = FIRST) -> list[bool]:
     """Return each change of what the kubelet was told of a GPU: whether it is handed out."""
     listed = [
-        e["unhealthy"] for e in running.entries if (e["message"], e.get("uuid")) == ("listed", uuid)
+        entry["message"]
+        for entry in running.entries
+        if entry["message"].startswith("device listed as") and entry["uuid"] == uuid
     ]
-    return [told for told, _ in itertools.groupby(not reasons for reasons in listed)]
+    return [message == HEALTHY for message, _ in itertools.groupby(listed)]
 
 
 async def broken(node: Kubelet, running: Service) -> None:
@@ -86,7 +89,7 @@ async def broken(node: Kubelet, running: Service) -> None:
     running.node.xid(0, 79)
     await node.until(lambda k: k.healthy(GPU) == 1)
     both = ["recovery-action reset the GPU", "xid 79"]
-    await running.logged("listed", uuid=FIRST, unhealthy=both)
+    await running.logged("device listed as Unhealthy", uuid=FIRST, reasons=both)
 
 
 def test_a_reset_brings_a_gpu_back(folder: Path) -> None:
@@ -101,7 +104,7 @@ def test_a_reset_brings_a_gpu_back(folder: Path) -> None:
             state=DeviceState.RECOVERING,
         )
         await node.until(lambda k: k.healthy(GPU) == 2)
-        await running.logged("listed", uuid=FIRST, unhealthy=[])
+        await running.logged(HEALTHY, uuid=FIRST)
         await running.logged("device is healthy again", uuid=FIRST, state=DeviceState.HEALTHY)
 
         assert (changes(running), changes(running, SECOND)) == ([False, True], [])
@@ -153,7 +156,7 @@ def test_a_lost_gpu_that_answers_is_not_well(folder: Path) -> None:
         assert kinds(health) == {ReasonKind.GPU_LOST, ReasonKind.RECOVERY_ACTION}
         running.node.reset(0)
         await node.until(lambda k: k.healthy(GPU) == 2)
-        await running.logged("listed", uuid=FIRST, unhealthy=[])
+        await running.logged(HEALTHY, uuid=FIRST)
         assert changes(running) == [False, True]
 
     tell(folder, story)
@@ -220,7 +223,7 @@ def test_a_row_comes_and_goes(folder: Path, recovery: str) -> None:
         await running.logged("device is unhealthy", uuid=FIRST, reasons=["row-remap failed"])
         running.node.reset(0)
         await node.until(lambda k: k.healthy(GPU) == 2)
-        await running.logged("listed", uuid=FIRST, unhealthy=[])
+        await running.logged(HEALTHY, uuid=FIRST)
         assert changes(running) == [False, True]
 
     tell(folder, story, recovery)

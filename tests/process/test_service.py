@@ -104,7 +104,7 @@ def test_an_unhealthy_gpu_is_refused(folder: Path) -> None:
             running.node.xid(0, 79)
             await node.until(lambda k: k.healthy(GPU) == 1)
             node.resources[GPU].devices[uuid(0)] = "Healthy"
-            with pytest.raises(AdmissionError, match=r"unhealthy \(xid 79\)"):
+            with pytest.raises(AdmissionError, match=r"is Unhealthy \(xid 79\)"):
                 await node.admit("pod", GPU, 2)
 
     asyncio.run(story())

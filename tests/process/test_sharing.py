@@ -82,7 +82,7 @@ def test_an_uneven_node_is_waited_for(folder: Path) -> None:
     async def story() -> None:
         options = ("--mig-strategy=single", "--fail-on-init-error=false")
         async with kubelet(folder) as node, service(folder, *options, node=UNEVEN) as running:
-            await running.logged("metrics")
+            await running.logged("serving metrics")
             await running.shows("gpu_sharing_node_problem", 1, problem="mig-not-uniform")
             status, body = await running.get("/readyz")
 
@@ -119,7 +119,7 @@ def test_replicas_are_spread_or_refused(folder: Path) -> None:
         async with kubelet(folder) as node, service(folder, *options, node={"gpus": [{}, {}]}):
             await node.until(lambda k: k.healthy("nvidia.com/gpu") == 6)
             pod = await node.admit("pod", "nvidia.com/gpu", 2)
-            with pytest.raises(AdmissionError, match="spread forbids"):
+            with pytest.raises(AdmissionError, match="spread allows 1 per GPU"):
                 await node.admit("greedy", "nvidia.com/gpu", 3)
 
             assert len(set(pod.envs["NVIDIA_VISIBLE_DEVICES"].split(","))) == 2

@@ -195,28 +195,32 @@ def test_a_healthy_device_is_given_beside_an_unhealthy_one() -> None:
 
 SPREAD = Handout(policy=AllocationPolicy.SPREAD)
 SINGLE = Handout(single_replica=True)
-FEWER = "which the policy spread forbids; ask for fewer"
-ONLY_ONE = "it is shared, and failRequestsGreaterThanOne allows a container only one"
+FEWER = "and policy spread allows 1 per GPU; request fewer"
+ONLY_ONE = "it is shared, and failRequestsGreaterThanOne allows 1 per container; request 1"
 
 REFUSED: dict[str, tuple[Handout, list[str], str]] = {
-    "unknown": (PLAIN, ["A::0", "X"], '"X": nvidia.com/gpu has no such device'),
-    "UUID of a shared device": (PLAIN, ["A"], '"A": nvidia.com/gpu has no such device'),
-    "replica that is none": (PLAIN, ["A::2"], '"A::2": nvidia.com/gpu has no such device'),
-    "replica of what is not shared": (PLAIN, ["C::0"], '"C::0": nvidia.com/gpu has no such device'),
+    "unknown": (PLAIN, ["A::0", "X"], '"X": nvidia.com/gpu has no device with this ID'),
+    "UUID of a shared device": (PLAIN, ["A"], '"A": nvidia.com/gpu has no device with this ID'),
+    "replica that is none": (PLAIN, ["A::2"], '"A::2": nvidia.com/gpu has no device with this ID'),
+    "replica of what is not shared": (
+        PLAIN,
+        ["C::0"],
+        '"C::0": nvidia.com/gpu has no device with this ID',
+    ),
     "unhealthy": (
         PLAIN,
         ["A::0", "B::1"],
-        '"B::1" of nvidia.com/gpu: unhealthy (gpu-lost, xid 79)',
+        '"B::1" of nvidia.com/gpu: it is Unhealthy (gpu-lost, xid 79)',
     ),
     "two replicas of one GPU by spread": (
         SPREAD,
         ["A::0", "A::1"],
-        f"2 of nvidia.com/gpu: several would be on A, {FEWER}",
+        f"2 of nvidia.com/gpu: several are on A, {FEWER}",
     ),
     "two instances of one GPU by spread": (
         SPREAD,
         ["A::0", "M0", "M1::0"],
-        f"3 of nvidia.com/gpu: several would be on D, {FEWER}",
+        f"3 of nvidia.com/gpu: several are on D, {FEWER}",
     ),
     "two replicas where one is allowed": (
         SINGLE,

@@ -21,9 +21,9 @@ from supervisor.cluster.node_events import (
     XID,
     Bucket,
     DeviceView,
+    NodeEvent,
     NodeView,
     Outbox,
-    Telling,
     decide,
     view,
 )
@@ -72,26 +72,26 @@ def test_what_is_told(
 
 def test_repetitions_are_counted() -> None:
     """An Xid that came twice more since the last state is told as two."""
-    (telling,) = decide(of(X79, x79=1), of(X79, x79=3), 5.0)
-    assert telling.count == 2
+    (event,) = decide(of(X79, x79=1), of(X79, x79=3), 5.0)
+    assert event.count == 2
 
 
 def test_the_messages() -> None:
     """Messages name the GPU, the fault and what to do about it."""
     xid, unhealthy = decide(of(), of(X79), 5.0)
     assert xid.message.startswith("Xid 79 on GPU 0 (GPU-a): GPU has fallen off the bus. ")
-    assert "NVIDIA's catalogue says: reboot." in xid.message
+    assert "NVIDIA's catalogue recommends: reboot." in xid.message
     assert unhealthy.message.startswith("GPU 0 (GPU-a) is Unhealthy: fatal Xid 79. Do what ")
     (healthy,) = decide(of(X79), of(), 5.0)
-    assert healthy.message == "GPU 0 (GPU-a) is Healthy again; it was not for: fatal Xid 79."
+    assert healthy.message == "GPU 0 (GPU-a) is Healthy again. It was Unhealthy: fatal Xid 79."
     assert (xid.warning, unhealthy.warning, healthy.warning) == (True, True, False)
 
 
 def test_maintenance_is_no_warning() -> None:
     """What an operator asked for is told as something normal."""
     quiesced = of(Reason(ReasonKind.MAINTENANCE))
-    (telling,) = decide(of(), quiesced, 5.0)
-    assert not telling.warning
+    (event,) = decide(of(), quiesced, 5.0)
+    assert not event.warning
     assert [one.reason for one in decide(quiesced, of(epoch=2), 6.0)] == [HEALTHY]
 
 
@@ -162,7 +162,7 @@ def test_one_event_an_incident(steps: list[frozenset[Reason]]) -> None:
 
 def test_names() -> None:
     """The same thing in the same boot has one name, which Kubernetes takes; all else another."""
-    one = Telling("GPU-a", XID, "m", 0.0, 0.0, xid=79)
+    one = NodeEvent("GPU-a", XID, "m", 0.0, 0.0, xid=79)
     others = [
         replace(one, xid=48),
         replace(one, device="GPU-b"),
@@ -178,22 +178,22 @@ def test_names() -> None:
     assert "-." not in long
 
 
-def telling(gpu: str = "GPU-a", at: float = 0.0) -> Telling:
+def event(gpu: str = "GPU-a", at: float = 0.0) -> NodeEvent:
     """Return something to tell."""
-    return Telling(gpu, XID, f"at {at}", at, at, xid=79)
+    return NodeEvent(gpu, XID, f"at {at}", at, at, xid=79)
 
 
 def test_equal_ones_are_one() -> None:
     """What waits already is counted, keeps its first time, and takes the newest words."""
-    box = Outbox().put("n", telling(at=1.0), 0.0).put("n", telling(at=2.0), 0.0)
+    box = Outbox().put("n", event(at=1.0), 0.0).put("n", event(at=2.0), 0.0)
     (one,) = box.waiting.values()
     assert (one.first, one.last, one.count, one.message) == (1.0, 2.0, 2, "at 2.0")
 
 
 def test_what_joins_while_it_is_told_stays() -> None:
     """A repetition that comes during the request is told by the next one."""
-    first = Outbox().put("n", telling(at=1.0), 0.0)
-    joined = first.put("n", telling(at=2.0), 0.0)
+    first = Outbox().put("n", event(at=1.0), 0.0)
+    joined = first.put("n", event(at=2.0), 0.0)
     left = joined.without("n", first.waiting["n"])
     assert (left.waiting["n"].count, left.waiting["n"].message) == (1, "at 2.0")
     assert not left.without("n", left.waiting["n"]).waiting
@@ -203,13 +203,13 @@ def test_too_many_are_summed_up() -> None:
     """Beyond the burst they are counted, and told as one when there is room again."""
     box = Outbox()
     for number in range(int(BURST) + 5):
-        box = box.put(f"n{number}", telling(f"GPU-{number}"), 0.0)
+        box = box.put(f"n{number}", event(f"GPU-{number}"), 0.0)
     assert (len(box.waiting), box.left_out) == (BURST, 5)
     assert box.sum_up("node-1", "boot", 9.0, REFILL / 2) == box
     summed = box.sum_up("node-1", "boot", 9.0, REFILL)
     (last,) = [one for one in summed.waiting.values() if one.reason == LEFT_OUT]
     assert (last.count, summed.left_out) == (5, 0)
-    assert last.message.startswith("5 Events about GPUs were left out")
+    assert last.message.startswith("5 Events about GPUs were not sent")
 
 
 @given(st.lists(st.floats(0.0, 100.0), max_size=60))

@@ -145,12 +145,12 @@ def test_what_a_busy_node_shows(text: str) -> None:
 def test_what_nobody_knows() -> None:
     """A page before anything is known says so, and invents no number."""
     text = Reader(shown(Snapshot())).text
-    assert "Nothing is known of the GPUs yet" in text
-    assert "not live: supervisor: no sign of life" in text
+    assert "GPUs unknown: waiting for the health monitor" in text
+    assert "not live: supervisor: no heartbeat" in text
     known = dataclasses.replace(showcase.snapshot(NOW, WALL), allocations=None)
     text = Reader(shown(known)).text
     assert "unknown of 4 used" in text
-    assert "the kubelet does not tell who holds what" in text
+    assert "cannot read pod resources from the kubelet: holders are unknown" in text
 
 
 def luminance(colour: str) -> float:

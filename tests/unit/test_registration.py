@@ -5,7 +5,9 @@ import pytest
 from workers.registration import Standing, delay, why
 
 NOW = 100.0
-NEW_KUBELET = "not registered with this kubelet"
+NEW_KUBELET = "not registered with this kubelet yet"
+NO_STREAM = "the kubelet opened no ListAndWatch stream"
+SOCKET_GONE = "the worker's own socket was deleted or replaced"
 
 
 @pytest.mark.parametrize(
@@ -14,10 +16,10 @@ NEW_KUBELET = "not registered with this kubelet"
         (Standing(registered=True, intact=True, streams=1, streamed=NOW), ""),
         (Standing(registered=True, intact=True, streams=1, streamed=0.0), ""),
         (Standing(registered=True, intact=True, streams=0, streamed=NOW - 5.0), ""),
-        (Standing(registered=True, intact=True, streams=0, streamed=NOW - 5.1), "no stream"),
+        (Standing(registered=True, intact=True, streams=0, streamed=NOW - 5.1), NO_STREAM),
         (Standing(registered=False, intact=True, streams=1, streamed=NOW), NEW_KUBELET),
         (Standing(registered=False, intact=True, streams=0, streamed=0.0), NEW_KUBELET),
-        (Standing(registered=True, intact=False, streams=1, streamed=NOW), "own socket gone"),
+        (Standing(registered=True, intact=False, streams=1, streamed=NOW), SOCKET_GONE),
         (Standing(registered=False, intact=False, streams=0, streamed=0.0), NEW_KUBELET),
     ],
     ids=[

@@ -34,16 +34,16 @@ MISSING = {GPU: WELL[GPU]}
 UNHEALTHY = {**WELL, GPU: (worker_state(GPU, healthy=0, unhealthy=8), NOW)}
 SURPLUS = {**WELL, "nvidia.com/gone": (worker_state("nvidia.com/gone", registered=False), 0.0)}
 
-NO_SUPERVISOR = ["supervisor: no sign of life"]
-NO_GPU_WORKER = [f"worker {GPU}: no sign of life"]
-NO_SLICE_WORKER = [f"worker {SLICE}: no sign of life"]
+NO_SUPERVISOR = ["supervisor: no heartbeat"]
+NO_GPU_WORKER = [f"worker {GPU}: no heartbeat"]
+NO_SLICE_WORKER = [f"worker {SLICE}: no heartbeat"]
 
 TABLE: dict[str, tuple[Snapshot, list[str], list[str]]] = {
     "nothing known": (Snapshot(), NO_SUPERVISOR, NO_SUPERVISOR),
     "supervisor silent": (Snapshot(BOTH, NOW - 10.1, workers=WELL), NO_SUPERVISOR, NO_SUPERVISOR),
     "supervisor just in time": (Snapshot(BOTH, NOW - 10.0, workers=WELL), [], []),
     "all is well": (Snapshot(BOTH, NOW, workers=WELL), [], []),
-    "no inventory yet": (Snapshot(WAITING, NOW), [], ["monitor: no inventory yet"]),
+    "no inventory yet": (Snapshot(WAITING, NOW), [], ["monitor: GPUs not listed yet"]),
     "no driver": (Snapshot(NO_DRIVER, NOW), [], ["no driver"]),
     "no GPU on the node": (Snapshot(NOTHING, NOW), [], []),
     "a worker is silent": (Snapshot(BOTH, NOW, workers=SILENT), NO_GPU_WORKER, NO_GPU_WORKER),
@@ -60,7 +60,7 @@ TABLE: dict[str, tuple[Snapshot, list[str], list[str]]] = {
     "no stream": (
         Snapshot(BOTH, NOW, workers=UNHEARD),
         [],
-        [f"{GPU}: the kubelet does not listen to its device list"],
+        [f"{GPU}: the kubelet has no ListAndWatch stream open"],
     ),
     "unhealthy GPUs": (Snapshot(BOTH, NOW, workers=UNHEALTHY), [], []),
     "not all is advertised": (
@@ -103,7 +103,7 @@ def test_every_resource_is_judged() -> None:
     """The problems of all resources are told, not of the first alone."""
     workers = {GPU: UNHEARD[GPU], SLICE: UNREGISTERED[SLICE]}
     assert not_ready(Snapshot(BOTH, NOW, workers=workers), NOW, STALE) == [
-        f"{GPU}: the kubelet does not listen to its device list",
+        f"{GPU}: the kubelet has no ListAndWatch stream open",
         f"{SLICE}: not registered with the kubelet",
     ]
 

@@ -38,7 +38,7 @@ def shown(**fields: Any) -> report.Status:
 
 def test_before_anything_is_known() -> None:
     """What nobody has told yet is null; only that the service is not live is known."""
-    silent = report.Verdict(ok=False, problems=("supervisor: no sign of life",))
+    silent = report.Verdict(ok=False, problems=("supervisor: no heartbeat",))
     unknown = report.NodeStatus(None, None, None, silent, silent, None, None, None, None)
     assert status(Snapshot(), ABOUT, NOW, WALL) == report.Status(
         WALL, "1.2.3", False, unknown, None, None, None, None, None, None

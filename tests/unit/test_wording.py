@@ -36,8 +36,8 @@ def test_ago(seconds: float, words: str) -> None:
     [
         (ResourceStatus(name="r"), "? unknown"),
         (ResourceStatus(name="r", registered=False, streams=0), "✗ not registered"),
-        (ResourceStatus(name="r", registered=True, streams=0), "✗ does not listen"),
-        (ResourceStatus(name="r", registered=True, streams=1), "✓ listens"),
+        (ResourceStatus(name="r", registered=True, streams=0), "✗ no ListAndWatch stream"),
+        (ResourceStatus(name="r", registered=True, streams=1), "✓ registered"),
     ],
 )
 def test_the_kubelet(resource: ResourceStatus, words: str) -> None:
@@ -79,9 +79,9 @@ EMPTY = dataclasses.replace(
     [
         (BUSY, "4 of 8 GPUs are not healthy"),
         (healthy(), "All 8 GPUs are healthy"),
-        (quiesced(), "Under maintenance: no GPU is handed out"),
-        (EMPTY, "There is no GPU on this node"),
-        (Snapshot(), "Nothing is known of the GPUs yet"),
+        (quiesced(), "Under maintenance: new pods get no GPU"),
+        (EMPTY, "This node has no GPU"),
+        (Snapshot(), "GPUs unknown: waiting for the health monitor"),
     ],
     ids=["busy", "healthy", "maintenance", "no GPU", "nothing known"],
 )
@@ -95,10 +95,10 @@ def test_problems() -> None:
     told = wording.problems(of(quiesced()))
     assert [line.partition(":")[0] for line in told] == [
         "not-shared",
-        "the state folder takes no writes",
-        "configuration",
+        "cannot write the state folder",
+        "new configuration refused, still using the old",
     ]
-    assert wording.problems(of(Snapshot())) == ["not live: supervisor: no sign of life"]
-    assert "holds 1 nvidia.com/sharedgpu that the node no longer has" in " ".join(
+    assert wording.problems(of(Snapshot())) == ["not live: supervisor: no heartbeat"]
+    assert "holds 1 nvidia.com/sharedgpu of GPUs that are gone" in " ".join(
         wording.problems(of(dataclasses.replace(EMPTY, allocations=BUSY.allocations)))
     )

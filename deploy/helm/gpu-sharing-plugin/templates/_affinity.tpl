@@ -1,4 +1,4 @@
-{{/* Any of these labels is enough, as in NVIDIA's chart; nodes have none of them without a labeller. */}}
+{{/* One of these labels is enough, as in NVIDIA's chart. Node feature discovery sets them. */}}
 {{- define "gpu-sharing-plugin.affinity" -}}
 {{- if .Values.nfdAffinity -}}
 nodeAffinity:

@@ -1,4 +1,4 @@
-{{/* The variables of the service whose values are given; false counts as given, null and "" do not. */}}
+{{/* Environment variables of the values that are set; false counts as set, null and "" do not. */}}
 {{- define "gpu-sharing-plugin.given" -}}
 {{- $given := dict
   "NVIDIA_DRIVER_RESOURCE_CONFIG" .Values.resourceConfig

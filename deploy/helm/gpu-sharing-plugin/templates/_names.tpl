@@ -4,8 +4,8 @@
 {{- end }}
 
 {{/*
-The name of the objects: 53 characters at most. A release's name has no more, so none is cut and no two
-releases meet; and ten are left for what tells the objects apart. Without dots, as a Service's has none.
+The name of the objects: at most 53 characters, the limit of a release's name, so that it is not cut and
+two releases cannot get the same name. Ten characters remain for suffixes. No dots: a Service's name has none.
 */}}
 {{- define "gpu-sharing-plugin.fullname" -}}
 {{- $name := default .Chart.Name .Values.nameOverride }}
@@ -20,7 +20,7 @@ releases meet; and ten are left for what tells the objects apart. Without dots, 
 {{- default .Release.Namespace .Values.namespaceOverride }}
 {{- end }}
 
-{{/* What has no namespace is told apart by a digest of it: a release of this name may be in another one too. */}}
+{{/* The name of cluster-wide objects, with a digest of the namespace: releases there may have the same name. */}}
 {{- define "gpu-sharing-plugin.clusterName" -}}
 {{- $namespace := include "gpu-sharing-plugin.namespace" . }}
 {{- printf "%s-%s" (include "gpu-sharing-plugin.fullname" .) ($namespace | sha256sum | trunc 8) }}
@@ -34,7 +34,7 @@ releases meet; and ten are left for what tells the objects apart. Without dots, 
 {{- end }}
 {{- end }}
 
-{{/* Never a version or anything else that an upgrade changes: the selector of a DaemonSet is immutable. */}}
+{{/* No version or anything else that an upgrade changes: the selector of a DaemonSet is immutable. */}}
 {{- define "gpu-sharing-plugin.selectorLabels" -}}
 {{- if .Values.selectorLabelsOverride }}
 {{- toYaml .Values.selectorLabelsOverride }}

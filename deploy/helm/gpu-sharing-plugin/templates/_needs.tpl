@@ -1,9 +1,9 @@
-{{/* A value that may be a list or a text with commas, as a text with commas. */}}
+{{/* Joins a list with commas; a text stays as it is. */}}
 {{- define "gpu-sharing-plugin.commas" -}}
 {{- kindIs "slice" . | ternary (join "," .) (toString .) }}
 {{- end }}
 
-{{/* The ConfigMap of configurations by node label; empty: there are none. */}}
+{{/* The ConfigMap with the configuration files; empty if there is none. */}}
 {{- define "gpu-sharing-plugin.configMapName" -}}
 {{- if .Values.config.name }}
 {{- .Values.config.name }}
@@ -12,7 +12,7 @@
 {{- end }}
 {{- end }}
 
-{{/* What the service is to talk to the API server about, as words; empty: it needs no token. */}}
+{{/* What the service needs the API server for: config, events, condition; empty: it needs no token. */}}
 {{- define "gpu-sharing-plugin.apiUses" -}}
 {{- $uses := list }}
 {{- if include "gpu-sharing-plugin.configMapName" . }}{{ $uses = append $uses "config" }}{{ end }}
@@ -21,7 +21,7 @@
 {{- join " " $uses }}
 {{- end }}
 
-{{/* The configuration file that is made of values: health and sharing; empty if they say nothing. */}}
+{{/* The configuration file made from the values health and sharing; empty if neither is set. */}}
 {{- define "gpu-sharing-plugin.settings" -}}
 {{- $health := dict }}
 {{- range $key, $value := .Values.health }}
@@ -41,14 +41,14 @@
 {{- end }}
 
 {{/*
-What the pod has to be able to do, as words: mig, cdi, volume-mounts, devices. A value decides; without one
-each file of config.map counts, and of a ConfigMap that cannot be read here MIG and CDI are expected.
+What the pod needs rights for: mig, cdi, volume-mounts, devices. A value decides; if it is not set, all
+files of config.map decide. For an existing ConfigMap, which cannot be read here, MIG and CDI are assumed.
 */}}
 {{- define "gpu-sharing-plugin.needs" -}}
 {{- $unknown := ne .Values.config.name "" }}
 {{- $mig := list }}{{ $lists := list }}{{ $devices := list }}
 {{- range $text := .Values.config.map }}
-{{- /* What is no mapping is the service's to refuse, with its reason. */}}
+{{- /* A file that is no mapping is not refused here: the service refuses it and says why. */}}
 {{- $flags := (fromYaml $text).flags }}
 {{- if not (kindIs "map" $flags) }}{{ $flags = dict }}{{ end }}
 {{- $plugin := $flags.plugin }}
@@ -70,9 +70,9 @@ each file of config.map counts, and of a ConfigMap that cannot be read here MIG 
 {{- end }}
 
 {{/*
-The least that works. Privileged, for MIG: its capabilities are handed to nobody else; for CDI: the driver and
-all device nodes are looked at; for device nodes: the kubelet's CPU manager takes them away from the others.
-For volume-mounts, SYS_ADMIN: NVIDIA's runtime can be told to believe nobody without it.
+The fewest rights that work. Privileged for MIG: only privileged containers get its capabilities; for CDI: the
+driver and all device nodes are read; for device nodes: the kubelet's CPU manager takes them from other containers.
+SYS_ADMIN for volume-mounts: NVIDIA's runtime can be configured to refuse containers without it.
 */}}
 {{- define "gpu-sharing-plugin.securityContext" -}}
 {{- $needs := splitList " " (include "gpu-sharing-plugin.needs" .) }}

@@ -1,5 +1,5 @@
 {{/*
-Each volume with its mount, as a list of {volume, mount}: so that neither is there without the other.
+A list of {volume, mount}, so that no volume lacks its mount.
 */}}
 {{- define "gpu-sharing-plugin.volumes" -}}
 {{- $kubelet := .Values.kubeletDir | trimSuffix "/" }}
