@@ -10,11 +10,13 @@ MOST_IDS = 8
 """Device IDs in one log line; where there are more, the line has only their numbers."""
 
 
-def devices_in_words(known: Mapping[str, Replica], ids: Collection[str]) -> dict[str, object]:
-    """Return log fields for *ids*: how many devices on how many GPUs; the IDs if they are few."""
-    gpus = {known[name].gpu for name in ids if name in known}
-    counts: dict[str, object] = {"devices": len(ids), "gpus": len(gpus)}
-    return counts if len(ids) > MOST_IDS else {**counts, "ids": [*ids]}
+def log_allocated(known: Mapping[str, Replica], ids: Collection[str]) -> None:
+    """Log what a container was given: how many devices on how many GPUs; the IDs if they are few."""
+    gpus = len({known[name].gpu for name in ids if name in known})
+    if len(ids) > MOST_IDS:
+        logger.info("allocated devices to a container", devices=len(ids), gpus=gpus)
+    else:
+        logger.info("allocated devices to a container", devices=len(ids), gpus=gpus, ids=[*ids])
 
 
 def log_changes(before: View, after: View, replicas: Mapping[str, int]) -> None:
@@ -31,8 +33,8 @@ def log_changes(before: View, after: View, replicas: Mapping[str, int]) -> None:
     for uuid in sorted(replicas.keys() & (before.unhealthy.keys() | after.unhealthy.keys())):
         reasons = [str(reason) for reason in after.unhealthy.get(uuid, ())]
         known = [str(reason) for reason in before.unhealthy.get(uuid, ())]
-        fields = {"uuid": uuid, "devices": replicas[uuid]}
+        count = replicas[uuid]
         if reasons and reasons != known:
-            logger.info("device listed as Unhealthy", **fields, reasons=reasons)
+            logger.info("device listed as Unhealthy", uuid=uuid, devices=count, reasons=reasons)
         elif known and not reasons:
-            logger.info("device listed as Healthy", **fields)
+            logger.info("device listed as Healthy", uuid=uuid, devices=count)

@@ -12,7 +12,7 @@ from proto.deviceplugin_pb2_grpc import DevicePluginServicer
 from proto.worker import Handout
 from workers import response
 from workers.allocation import Allocator
-from workers.device_log import devices_in_words
+from workers.device_log import log_allocated
 from workers.devices import View
 from workers.listing import Shelf
 from workers.rpcs import Rpcs
@@ -130,8 +130,7 @@ class Servicer(DevicePluginServicer):
     def _on_allocated(self, request: api.AllocateRequest, view: View) -> None:
         self._on_change()
         for container in request.container_requests:
-            fields = devices_in_words(view.replicas, container.devices_ids)
-            logger.info("allocated devices to a container", **fields)
+            log_allocated(view.replicas, container.devices_ids)
 
     def _allocate(
         self, view: View, request: api.ContainerAllocateRequest
