@@ -11,7 +11,7 @@ MOST_IDS = 8
 
 
 def log_allocated(known: Mapping[str, Replica], ids: Collection[str]) -> None:
-    """Log what a container was given: how many devices on how many GPUs; the IDs if they are few."""
+    """Log how many devices on how many GPUs a container got, and their IDs if they are few."""
     gpus = len({known[name].gpu for name in ids if name in known})
     if len(ids) > MOST_IDS:
         logger.info("allocated devices to a container", devices=len(ids), gpus=gpus)

@@ -40,7 +40,7 @@ def lines() -> Iterator[list[tuple[str, dict[str, Any]]]]:
 async def allocate(shown: View, ids: list[str]) -> None:
     """Allocate *ids* to a container, and wait for its log line."""
     logged = asyncio.Event()
-    sink = logger.add(lambda _: logged.set(), filter="workers.servicer")
+    sink = logger.add(lambda _: logged.set(), filter="workers.device_log")
     servicer = Servicer(Shelf(shown), Handout(), lambda: None)
     request = api.AllocateRequest(
         container_requests=[api.ContainerAllocateRequest(devices_ids=ids)]
