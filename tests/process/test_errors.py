@@ -154,7 +154,7 @@ def test_a_folder_that_is_made_anew_is_found(folder: Path) -> None:
         async with service(folder, node=NODE) as running:
             async with kubelet(folder) as node:
                 await node.until(lambda k: k.healthy(GPU) == 2)
-            shutil.rmtree(folder / "kubelet")
+            shutil.rmtree((folder / "kubelet").rename(folder / "before"))
             async with kubelet(folder) as node:
                 await node.until(lambda k: k.healthy(GPU) == 2)
                 await running.ready()
@@ -168,9 +168,8 @@ def test_a_plain_file_in_our_place_is_removed(folder: Path) -> None:
     async def story() -> None:
         async with kubelet(folder) as node, service(folder, node=NODE) as running:
             await node.until(lambda k: k.healthy(GPU) == 2)
-            path = folder / "kubelet/nvidia-gpu.sock"
-            path.unlink()
-            path.write_text("not a socket")
+            (folder / "file").write_text("not a socket")
+            (folder / "file").replace(folder / "kubelet/nvidia-gpu.sock")
             await node.until(lambda k: k.registrations == 2 and k.healthy(GPU) == 2)
             await running.ready()
 
@@ -202,10 +201,10 @@ def test_another_that_took_our_place_is_left_alone(folder: Path) -> None:
         async with kubelet(folder) as node, service(folder, node=NODE) as running:
             await node.until(lambda k: k.healthy(GPU) == 2)
             path = folder / "kubelet/nvidia-gpu.sock"
-            path.unlink()
             with socket.socket(socket.AF_UNIX) as end:
-                end.bind(str(path))
+                end.bind(f"{folder}/other")
                 end.listen(8)
+                (folder / "other").replace(path)  # in one step, as the worker looks after its own
                 theirs = Identity.of(str(path))
                 entry = await running.logged("not registered, retrying")
                 assert "another process does" in entry["error"]
