@@ -11,7 +11,7 @@ from tests.chaos.schedule import schedule
 
 SEED = 20
 FAULTS = 60
-PARTS = 4
+PARTS = 6
 """Worlds among which the faults are dealt out, as each spends most of its time waiting."""
 NOISE = 20.0
 """Bounds are judged by runs on a machine of their own; here only whether all becomes well."""
