@@ -173,8 +173,8 @@ class Kubelet(RegistrationServicer):
         async with self._changed:
             self._changed.notify_all()
 
-    async def until(self, condition: Callable[["Kubelet"], bool], seconds: float = 10.0) -> None:
-        """Wait until *condition* holds; TimeoutError after *seconds*."""
+    async def until(self, condition: Callable[["Kubelet"], bool], seconds: float = 60.0) -> None:
+        """Wait until *condition* holds; TimeoutError after *seconds*, a guard on a busy machine."""
         async with asyncio.timeout(seconds), self._changed:
             await self._changed.wait_for(lambda: condition(self))
 

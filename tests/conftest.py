@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -15,7 +16,12 @@ from tests.fakes.figures import FIGURES
 PR_SET_CHILD_SUBREAPER = 36
 
 
-hypothesis.settings.register_profile("quick", max_examples=40, deadline=None)
+hypothesis.settings.register_profile(
+    "quick",
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],  # so is a busy machine
+)
 
 
 def pytest_configure() -> None:
@@ -24,9 +30,21 @@ def pytest_configure() -> None:
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand what was measured to the process that shows it, where tests run in several."""
+    if (output := getattr(session.config, "workeroutput", None)) is not None:
+        output["figures"] = FIGURES
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take what another process has measured; nothing from one that crashed."""
+    FIGURES.extend(getattr(node, "workeroutput", {}).get("figures", ()))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Show what was measured."""
-    for line in FIGURES:
+    for line in sorted(FIGURES):
         terminalreporter.write_line(line)
 
 
@@ -45,9 +63,10 @@ def _no_leftovers() -> Iterator[None]:
 def children(pid: int) -> set[int]:
     """Return the pids of the direct children of *pid*, zombies included."""
     found: set[int] = set()
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        with contextlib.suppress(OSError):  # a thread that ended meanwhile
-            found.update(map(int, (task / "children").read_text().split()))
+    with contextlib.suppress(OSError):  # it ended itself: then it has none
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            with contextlib.suppress(OSError):  # a thread that ended meanwhile
+                found.update(map(int, (task / "children").read_text().split()))
     return found
 
 

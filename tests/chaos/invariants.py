@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 MORE_DESCRIPTORS, MORE_THREADS, MORE_KIB = 12, 8, 48 * 1024
 """By how much a process may exceed what the first of its kind had when the run began."""
 
-SAID = {True: "answered", False: "refused", None: "not asked, as the kubelet had hung up"}
+SAID = {True: "answered", False: "refused", None: "not heard, as somebody had hung up"}
 """What became of an Allocate."""
 
 
@@ -106,7 +106,11 @@ async def allocations(world: World) -> list[str]:
     return found
 
 
-async def _answers(stub: "DevicePluginAsyncStub", device: str) -> bool:
+LATER = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+"""A worker that ends or begins just then, or a machine that is busy: it is asked again."""
+
+
+async def _answers(stub: "DevicePluginAsyncStub", device: str) -> bool | None:
     request = api.AllocateRequest(
         container_requests=[api.ContainerAllocateRequest(devices_ids=[device])]
     )
@@ -115,5 +119,7 @@ async def _answers(stub: "DevicePluginAsyncStub", device: str) -> bool:
     except grpc.aio.AioRpcError as error:
         if error.code() is grpc.StatusCode.FAILED_PRECONDITION:
             return False
+        if error.code() in LATER:
+            return None
         raise
     return True

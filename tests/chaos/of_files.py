@@ -6,6 +6,7 @@ import resource
 import shutil
 import signal
 from collections.abc import AsyncIterator
+from pathlib import Path
 from random import Random
 
 from tests.chaos.kinds import fault
@@ -39,14 +40,28 @@ async def disk_full(world: World, dice: Random) -> AsyncIterator[None]:
 async def state_folder_unusable(world: World, dice: Random) -> AsyncIterator[None]:
     """Put a plain file in the place of the state folder while a GPU breaks."""
     state = world.folder / "state"
-    shutil.rmtree(state, ignore_errors=True)
-    state.write_text("not a folder")
+    put_a_file_in_place_of(state)
     place = place_of(dice)
     breaks(world, place, lambda: world.running.node.xid(place, 79))
     yield
     await mend(world, place)
     state.unlink()
-    state.mkdir()
+    state.mkdir(exist_ok=True)  # the service may have been faster
+
+
+def put_a_file_in_place_of(folder: Path) -> None:
+    """Remove a folder and have a plain file there; the service may make the folder anew meanwhile.
+
+    A link is made only where nothing is, so whichever of the two comes first is seen.
+    """
+    file = folder.with_name("not-a-folder")
+    file.write_text("not a folder")
+    while True:
+        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(FileExistsError):
+            folder.hardlink_to(file)
+            file.unlink()
+            return
 
 
 @fault("runtime socket deleted", "files", promise=REJOIN, weight=3)
@@ -56,6 +71,6 @@ async def runtime_socket_deleted(world: World, dice: Random) -> AsyncIterator[No
     path.unlink(missing_ok=True)
     await asyncio.sleep(dice.choice((0.0, 1.5)))
     victim = dice.choice(CHILDREN)
-    await world.replaced(victim, world.strike(victim, signal.SIGKILL))
+    await world.replaced(victim, await world.strike(victim, signal.SIGKILL))
     await world.until(path.exists, path.name)
     yield

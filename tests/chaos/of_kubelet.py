@@ -88,7 +88,8 @@ async def kubelet_dies_registering(world: World, dice: Random) -> AsyncIterator[
 async def folder_made_anew(world: World, dice: Random) -> AsyncIterator[None]:
     """Remove the plugin folder while the kubelet is away; it makes a new one."""
     await world.kubelet.stop()
-    shutil.rmtree(world.folder / "kubelet")
+    # Out of the way first: a worker may make its socket anew while the folder is emptied.
+    shutil.rmtree((world.folder / "kubelet").rename(world.folder / "kubelet-before"))
     await asyncio.sleep(dice.choice((0.0, 0.5, 1.5)))
     await world.kubelet.start()
     world.happens()
@@ -100,6 +101,14 @@ def chosen(world: World, dice: Random) -> tuple[str, Path]:
     names = [name for name in RESOURCES if name in world.kubelet.resources]
     resource = dice.choice(names)
     return resource, world.folder / "kubelet" / world.kubelet.resources[resource].endpoint
+
+
+def aside(world: World) -> Path:
+    """Return where to make what then takes the place of a worker's socket in one step.
+
+    Between two steps the worker might have made its socket anew.
+    """
+    return world.folder / "aside"
 
 
 async def registered_again(world: World, resource: str, before: object) -> None:
@@ -114,7 +123,7 @@ async def socket_deleted(world: World, dice: Random) -> AsyncIterator[None]:
     """Delete a worker's socket."""
     resource, path = chosen(world, dice)
     before = world.kubelet.resources[resource]
-    path.unlink()
+    path.unlink(missing_ok=True)
     world.happens()
     await registered_again(world, resource, before)
     yield
@@ -125,8 +134,8 @@ async def socket_is_a_file(world: World, dice: Random) -> AsyncIterator[None]:
     """Put a plain file in the place of a worker's socket."""
     resource, path = chosen(world, dice)
     before = world.kubelet.resources[resource]
-    path.unlink()
-    path.write_text("not a socket")
+    aside(world).write_text("not a socket")
+    aside(world).replace(path)
     world.happens()
     await registered_again(world, resource, before)
     yield
@@ -137,9 +146,9 @@ async def socket_is_dead(world: World, dice: Random) -> AsyncIterator[None]:
     """Put a socket in the place of a worker's on which nobody listens."""
     resource, path = chosen(world, dice)
     before = world.kubelet.resources[resource]
-    path.unlink()
     with socket.socket(socket.AF_UNIX) as end:
-        end.bind(str(path))
+        end.bind(str(aside(world)))
+    aside(world).replace(path)
     world.happens()
     await registered_again(world, resource, before)
     yield
@@ -149,13 +158,13 @@ async def socket_is_dead(world: World, dice: Random) -> AsyncIterator[None]:
 async def socket_is_anothers(world: World, dice: Random) -> AsyncIterator[None]:
     """Have another process listen in the place of a worker, which leaves it alone until it ends."""
     resource, path = chosen(world, dice)
-    path.unlink()
     with socket.socket(socket.AF_UNIX) as end:
-        end.bind(str(path))
+        end.bind(str(aside(world)))
         end.listen(64)
+        aside(world).replace(path)
         world.happens()
         world.blocked.add(resource)
         await world.until(lambda: not world.kubelet.resources[resource].connected, "retreat")
         yield
-    path.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)  # before its end, after which the worker takes its place
     world.blocked.clear()

@@ -23,7 +23,7 @@ async def worker_killed(world: World, dice: Random) -> AsyncIterator[None]:
     """Kill a worker; the others' streams are left alone."""
     victim = dice.choice(WORKERS)
     others = {n: r.lists for n, r in world.kubelet.resources.items() if not victim.endswith(n)}
-    await world.replaced(victim, world.strike(victim, signal.SIGKILL))
+    await world.replaced(victim, await world.strike(victim, signal.SIGKILL))
     yield
     unheard(world, others, "another worker was killed")
 
@@ -33,7 +33,7 @@ async def monitor_killed(world: World, dice: Random) -> AsyncIterator[None]:
     """Kill the monitor; the kubelet hears nothing of it."""
     del dice
     lists = {name: one.lists for name, one in world.kubelet.resources.items()}
-    await world.replaced("monitor", world.strike("monitor", signal.SIGKILL))
+    await world.replaced("monitor", await world.strike("monitor", signal.SIGKILL))
     yield
     unheard(world, lists, "the monitor was killed")
 
@@ -49,7 +49,7 @@ def unheard(world: World, lists: dict[str, int], why: str) -> None:
 async def exporter_killed(world: World, dice: Random) -> AsyncIterator[None]:
     """Kill the exporter."""
     del dice
-    await world.replaced("exporter", world.strike("exporter", signal.SIGKILL))
+    await world.replaced("exporter", await world.strike("exporter", signal.SIGKILL))
     yield
 
 
@@ -57,7 +57,7 @@ async def exporter_killed(world: World, dice: Random) -> AsyncIterator[None]:
 async def child_terminated(world: World, dice: Random) -> AsyncIterator[None]:
     """Send SIGTERM to a child, which nobody should; it ends and is started again."""
     victim = dice.choice(CHILDREN)
-    await world.replaced(victim, world.strike(victim, signal.SIGTERM))
+    await world.replaced(victim, await world.strike(victim, signal.SIGTERM))
     yield
 
 
@@ -66,7 +66,7 @@ async def child_hangs(world: World, dice: Random) -> AsyncIterator[None]:
     """Stop a child for good: it is killed and started again."""
     victim = dice.choice(CHILDREN)
     await world.works(victim)
-    await world.replaced(victim, world.strike(victim, signal.SIGSTOP))
+    await world.replaced(victim, await world.strike(victim, signal.SIGSTOP))
     yield
 
 
@@ -74,9 +74,10 @@ async def child_hangs(world: World, dice: Random) -> AsyncIterator[None]:
 async def child_pauses(world: World, dice: Random) -> AsyncIterator[None]:
     """Stop a child for a while: it goes on, and nobody replaces it."""
     victim = dice.choice(CHILDREN)
-    pid = world.strike(victim, signal.SIGSTOP)
+    pid = await world.strike(victim, signal.SIGSTOP)
     await asyncio.sleep(dice.uniform(0.1, 1.5))
-    os.kill(pid, signal.SIGCONT)
+    with contextlib.suppress(ProcessLookupError):  # if it was replaced, which is told below
+        os.kill(pid, signal.SIGCONT)
     world.happens()
     yield
     if world.running.pids().get(victim) != pid:
@@ -122,7 +123,7 @@ async def descriptors_used_up(world: World, dice: Random) -> AsyncIterator[None]
     """Let no process open one more file for a while, when the kubelet restarts or nothing does."""
     # Not the monitor: the simulated driver opens files in every call, which the real one does not.
     victim = dice.choice(("supervisor", "exporter", *WORKERS))
-    pid = world.running.process.pid if victim == "supervisor" else world.running.pids()[victim]
+    pid = world.running.process.pid if victim == "supervisor" else await world.pid(victim)
     before = no_more_descriptors(pid)
     world.happens()
     if dice.random() < 0.5 and world.alone:

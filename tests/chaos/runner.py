@@ -135,9 +135,9 @@ class Runner:
         return []
 
     def _fail(self, text: str) -> None:
-        log = Path(tempfile.gettempdir()) / "chaos.log"
-        log.write_text(dump(self._world.running.entries))
-        lines = [text, "the last faults:", *self._last, f"the service's log is in {log}"]
+        with tempfile.NamedTemporaryFile("w", prefix="chaos-", suffix=".log", delete=False) as log:
+            log.write(dump(self._world.running.entries))
+        lines = [text, "the last faults:", *self._last, f"the service's log is in {log.name}"]
         raise ViolationError("\n".join(lines))
 
 

@@ -210,12 +210,21 @@ class World:
                 return
             await self._patience(f"{child} at work")
 
-    def strike(self, child: str, number: signal.Signals) -> int:
-        """Send a signal to a child and return its pid; allow for the wait until its next start."""
-        pid = self.running.pids()[child]
-        os.kill(pid, number)
-        self.happens()
+    async def pid(self, child: str) -> int:
+        """Return the pid of a child, which may have been about to start again on its own."""
+        while (pid := self.running.pids().get(child)) is None:
+            await self._patience(child)
         return pid
+
+    async def strike(self, child: str, number: signal.Signals) -> int:
+        """Send a signal to a child and return its pid."""
+        while True:
+            pid = await self.pid(child)
+            with contextlib.suppress(ProcessLookupError):  # it ended just now: the next one then
+                os.kill(pid, number)
+                self.happens()
+                return pid
+            await self._patience(child)
 
     async def replaced(self, child: str, pid: int) -> None:
         """Wait for the successor of a child."""

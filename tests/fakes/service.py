@@ -23,9 +23,10 @@ from proto.messages import NodeState
 from simulator.kubelet import Kubelet
 from simulator.kubelet_habits import NEWEST, Habits
 from simulator.live_node import LiveNode
+from tests.conftest import children
 
-PATIENCE = 15.0
-"""Seconds after which a test gives up waiting: a guard, never a measure."""
+PATIENCE = 60.0
+"""Seconds after which a test gives up waiting: a guard, never a measure, on a busy machine too."""
 
 COMMAND = (sys.executable, "-m", "supervisor")
 
@@ -75,11 +76,10 @@ class Service:
     def pids(self) -> dict[str, int]:
         """Return the pids of the service's children by name, as their titles tell."""
         found = {}
-        pid = self.process.pid
-        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        for child in children(self.process.pid):
             with contextlib.suppress(OSError):
                 line = Path(f"/proc/{child}/cmdline").read_text().rstrip("\0 ")
-                found[line.removeprefix("gpu-sharing-plugin: ")] = int(child)
+                found[line.removeprefix("gpu-sharing-plugin: ")] = child
         return found
 
     def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> int:
@@ -90,8 +90,15 @@ class Service:
 
     async def restarted(self, name: str, old: int) -> int:
         """Wait for a child called *name* with another pid than *old*."""
-        await until(lambda: self.pids().get(name, old) != old, f"a new {name}")
-        return self.pids()[name]
+        found = old
+
+        def is_new() -> bool:
+            nonlocal found
+            found = self.pids().get(name, old)
+            return found != old
+
+        await until(is_new, f"a new {name}")
+        return found
 
     def url(self) -> str:
         """Return where the exporter listens."""
@@ -163,12 +170,24 @@ class Service:
 async def until(condition: Callable[[], object | Awaitable[bool]], what: str) -> None:
     """Wait until *condition* holds, which changes in a process that cannot tell us."""
     deadline = time.monotonic() + PATIENCE
+    pause = 0.002
     while True:
         holds = condition()
         if await holds if isinstance(holds, Awaitable) else holds:
             return
         assert time.monotonic() < deadline, f"no {what} within {PATIENCE} s"
-        await asyncio.sleep(0.002)
+        await asyncio.sleep(pause)
+        pause = min(1.3 * pause, 0.05)  # a long wait is not to keep a core busy
+
+
+def open_files(pid: int) -> list[str]:
+    """Return what each descriptor of a live process leads to; it may close some meanwhile."""
+    found = []
+    with contextlib.suppress(OSError):  # one that ended has nothing open
+        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                found.append(str(descriptor.readlink()))
+    return found
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes import nvml_library
 from tests.fakes.service import short_folder
 
 
@@ -13,3 +14,10 @@ def folder() -> Iterator[Path]:
     """Make a folder of its own for each test, with a short path."""
     with short_folder() as path:
         yield path
+
+
+@pytest.fixture(scope="session")
+def library() -> Iterator[Path]:
+    """Build the stand-in for NVIDIA's library once in each process that runs tests."""
+    with short_folder() as path:
+        yield nvml_library.build(path)

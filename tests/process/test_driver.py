@@ -2,24 +2,14 @@
 
 import asyncio
 import os
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from simulator.kubelet import Kubelet
 from tests.fakes import nvml_library
-from tests.fakes.service import Service, kubelet, service, short_folder, until
+from tests.fakes.service import Service, kubelet, service, until
 
 GPU = "nvidia.com/gpu"
 FIRST, SECOND = nvml_library.GPU_UUIDS
-
-
-@pytest.fixture(scope="module")
-def library() -> Iterator[Path]:
-    """Build the stand-in library once."""
-    with short_folder() as folder:
-        yield nvml_library.build(folder)
 
 
 def driven(library: Path, folder: Path, **more: str) -> dict[str, str]:
@@ -168,7 +158,7 @@ def test_a_driver_that_comes_later_is_served(folder: Path, library: Path) -> Non
             place = root / "usr/lib/x86_64-linux-gnu"
             place.mkdir(parents=True)
             os.link(library, place / library.name)
-            await node.until(lambda k: k.healthy(GPU) == 2, seconds=30)
+            await node.until(lambda k: k.healthy(GPU) == 2)
             await running.ready()
 
             assert running.count("process is not ready") == 1

@@ -1,7 +1,8 @@
 """What happens when a part fails: the table of faults, each for real.
 
-Times are shown at the end of the run. Where a promise is a time, the best of a few tries is held
-against its order of magnitude: a busy machine makes every try slower, and must not fail a test.
+Times are shown at the end of the run. Where a promise is a time, it is tried again until one try
+is of its order of magnitude: a busy machine makes every try slower, and must not fail a test.
+`scripts/bench` holds times against their budgets.
 """
 
 import asyncio
@@ -15,8 +16,8 @@ import pytest
 
 from simulator.kubelet import AdmissionError, Kubelet
 from tests.conftest import children
-from tests.fakes.figures import show
-from tests.fakes.service import Service, kubelet, service, short_folder, until
+from tests.fakes.figures import within
+from tests.fakes.service import Service, kubelet, open_files, service, short_folder, until
 
 SOCKETS = ["seqpacket"] * 4
 """Three channels, and the one that operators ask at."""
@@ -24,7 +25,6 @@ SOCKETS = ["seqpacket"] * 4
 GPU = "nvidia.com/gpu"
 WORKER = f"worker {GPU}"
 NODE: dict[str, object] = {"gpus": [{}, {}]}
-TRIES = 3
 NOISE = 5
 """How many times slower than on a quiet machine things may be here."""
 
@@ -35,16 +35,21 @@ async def settled(node: Kubelet, running: Service) -> None:
     await running.ready()
 
 
-async def best(what: str, measure: Callable[[Kubelet, Service], Awaitable[float]]) -> float:
-    """Return the least of a few measurements in ms, each on a fresh service; print all."""
-    took = []
-    for _ in range(TRIES):
+def promised(
+    most: float, what: str, measure: Callable[[Kubelet, Service], Awaitable[float]]
+) -> None:
+    """Hold a measurement on a fresh service against *most* ms, of a quiet machine."""
+
+    async def story(folder: Path) -> float:
+        async with kubelet(folder) as node, service(folder, node=NODE) as running:
+            await settled(node, running)
+            return await measure(node, running) * 1000
+
+    def once() -> float:
         with short_folder() as folder:
-            async with kubelet(folder) as node, service(folder, node=NODE) as running:
-                await settled(node, running)
-                took.append(await measure(node, running) * 1000)
-    show(what, took)
-    return min(took)
+            return asyncio.run(story(folder))
+
+    within(most * NOISE, what, once)
 
 
 def test_a_killed_worker_serves_again() -> None:
@@ -57,7 +62,7 @@ def test_a_killed_worker_serves_again() -> None:
         await node.until(lambda k: k.registrations > before and k.healthy(GPU) == 2)
         return time.monotonic() - start
 
-    assert asyncio.run(best("worker killed, listed again", measure)) < 100 * NOISE
+    promised(100, "worker killed, listed again", measure)
 
 
 def test_a_killed_monitor_is_not_noticed() -> None:
@@ -72,7 +77,7 @@ def test_a_killed_monitor_is_not_noticed() -> None:
         assert (node.resources[GPU].lists, node.healthy(GPU)) == (lists, 2)
         return took
 
-    assert asyncio.run(best("monitor killed, publishes again", measure)) < 100 * NOISE
+    promised(100, "monitor killed, publishes again", measure)
 
 
 def test_a_killed_exporter_answers_again() -> None:
@@ -88,7 +93,7 @@ def test_a_killed_exporter_answers_again() -> None:
         assert node.registrations == registrations
         return took
 
-    assert asyncio.run(best("exporter killed, ready again", measure)) < 1000 * NOISE
+    promised(1000, "exporter killed, ready again", measure)
 
 
 def test_a_new_kubelet_is_registered_with() -> None:
@@ -103,7 +108,7 @@ def test_a_new_kubelet_is_registered_with() -> None:
         await running.ready()
         return took
 
-    assert asyncio.run(best("kubelet restarted, listed again", measure)) < 50 * NOISE
+    promised(50, "kubelet restarted, listed again", measure)
 
 
 def test_a_deleted_socket_is_made_anew() -> None:
@@ -116,7 +121,7 @@ def test_a_deleted_socket_is_made_anew() -> None:
         await node.until(lambda k: k.registrations > before and k.healthy(GPU) == 2)
         return time.monotonic() - start
 
-    assert asyncio.run(best("own socket deleted, listed again", measure)) < 2000 * NOISE
+    promised(2000, "own socket deleted, listed again", measure)
 
 
 def test_an_xid_reaches_the_kubelet() -> None:
@@ -129,26 +134,21 @@ def test_an_xid_reaches_the_kubelet() -> None:
         await node.until(lambda k: k.healthy(GPU) == 1)
         return time.monotonic() - start
 
-    assert asyncio.run(best("Xid to the kubelet's list", measure)) < 100 * NOISE
+    promised(100, "Xid to the kubelet's list", measure)
 
 
-def test_nothing_survives_a_killed_supervisor(folder: Path) -> None:
+def test_nothing_survives_a_killed_supervisor() -> None:
     """When the supervisor is killed with -9, every child ends within 2 s."""
 
-    async def story() -> None:
-        async with kubelet(folder) as node, service(folder, node=NODE) as running:
-            await settled(node, running)
-            pids = set(running.pids().values())
-            start = time.monotonic()
-            os.kill(running.process.pid, signal.SIGKILL)
-            await until(lambda: not any(alive(pid) for pid in pids), "end of all children")
-            took = (time.monotonic() - start) * 1000
-            show("supervisor killed, children gone", [took])
+    async def measure(_: Kubelet, running: Service) -> float:
+        pids = set(running.pids().values())
+        assert len(pids) == 3
+        start = time.monotonic()
+        os.kill(running.process.pid, signal.SIGKILL)
+        await until(lambda: not any(alive(pid) for pid in pids), "end of all children")
+        return time.monotonic() - start
 
-            assert len(pids) == 3
-            assert took < 2000
-
-    asyncio.run(story())
+    promised(2000, "supervisor killed, children gone", measure)
 
 
 def alive(pid: int) -> bool:
@@ -169,22 +169,22 @@ def test_the_supervisor_stays_one_thread_and_opens_no_library(folder: Path) -> N
             threads = []
             for name in ("monitor", "exporter", WORKER):
                 await running.restarted(name, running.kill(name))
-                threads.append(len(names(f"/proc/{pid}/task")))
+                threads.append(threads_of(pid))
                 # One channel to each of three children, and no socket of another kind.
                 await until(lambda: kinds_of_sockets(pid) == SOCKETS, "its sockets")
             await node.stop()
             await node.start()
             await settled(node, running)
 
-            assert [*threads, len(names(f"/proc/{pid}/task"))] == [1] * 4
+            assert [*threads, threads_of(pid)] == [1] * 4
             assert kinds_of_sockets(pid) == SOCKETS
 
     asyncio.run(story())
 
 
-def names(folder: str) -> list[str]:
-    """Return the names in a folder."""
-    return [path.name for path in Path(folder).iterdir()]
+def threads_of(pid: int) -> int:
+    """Return how many threads a process has."""
+    return len(list(Path(f"/proc/{pid}/task").iterdir()))
 
 
 def kinds_of_sockets(pid: int) -> list[str]:
@@ -253,5 +253,4 @@ def test_no_child_holds_what_the_supervisor_has_open(folder: Path) -> None:
 
 
 def _sockets(pid: int) -> set[str]:
-    links = [str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir()]
-    return {link for link in links if link.startswith("socket:")}
+    return {what for what in open_files(pid) if what.startswith("socket:")}

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes import nvml_library
 from tests.fakes.service import kubelet, service
 
 GPU = "nvidia.com/gpu"
@@ -14,14 +13,13 @@ NAMESPACE = ("unshare", "--user", "--map-root-user")
 NO_INOTIFY = 'echo 0 > /proc/sys/user/max_inotify_instances && exec "$@"'
 
 
-def test_a_new_kubelet_is_found_without_inotify(folder: Path) -> None:
+def test_a_new_kubelet_is_found_without_inotify(folder: Path, library: Path) -> None:
     """Without inotify, a kubelet that restarts is noticed by looking, and a line says so."""
     if subprocess.run([*NAMESPACE, "true"], capture_output=True, check=False).returncode:
         pytest.skip("this machine allows no user namespaces")
 
     async def story() -> None:
         # Not the simulated node, which needs inotify itself.
-        library = nvml_library.build(folder)
         environment = {"LD_LIBRARY_PATH": str(library.parent), "STANDIN_NVML_DIR": str(folder)}
         within = (*NAMESPACE, "sh", "-c", NO_INOTIFY, "sh")
         async with (

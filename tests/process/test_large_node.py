@@ -16,7 +16,7 @@ def test_the_largest_node_is_served(folder: Path) -> None:
 
     async def story() -> None:
         async with kubelet(folder) as stand_in, service(folder, node=node) as running:
-            await stand_in.until(lambda k: k.healthy("nvidia.com/gpu") == 64, seconds=30)
+            await stand_in.until(lambda k: k.healthy("nvidia.com/gpu") == 64)
             state = await running.publishes(epoch=1)
 
             assert len(state.health) == 64 * 8

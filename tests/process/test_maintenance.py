@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import signal
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -12,8 +12,15 @@ import pytest
 from proto import requests
 from proto.requests import Answer
 from simulator.kubelet import AdmissionError, Kubelet
-from tests.fakes import nvml_library
-from tests.fakes.service import COMMAND, PATIENCE, Service, kubelet, service, short_folder, until
+from tests.fakes.service import (
+    COMMAND,
+    PATIENCE,
+    Service,
+    kubelet,
+    open_files,
+    service,
+    until,
+)
 
 GPU = "nvidia.com/gpu"
 FIRST, SECOND = (f"GPU-00000000-0000-0000-0000-{place:012x}" for place in range(2))
@@ -79,13 +86,6 @@ def test_a_worker_that_starts_meanwhile_knows(folder: Path) -> None:
     asyncio.run(story())
 
 
-@pytest.fixture(scope="module")
-def library() -> Iterator[Path]:
-    """Build the stand-in library once."""
-    with short_folder() as folder:
-        yield nvml_library.build(folder)
-
-
 def test_the_driver_is_free(folder: Path, library: Path) -> None:
     """While quiesced no process of ours has the driver's library loaded, or a file of it open."""
 
@@ -95,7 +95,7 @@ def test_the_driver_is_free(folder: Path, library: Path) -> None:
             name
             for name, pid in pids.items()
             if library.name in Path(f"/proc/{pid}/maps").read_text()
-            or str(folder / "commands") in _open(pid)
+            or str(folder / "commands") in open_files(pid)
         }
 
     async def story() -> None:
@@ -113,14 +113,6 @@ def test_the_driver_is_free(folder: Path, library: Path) -> None:
             assert users(running) == {"monitor"}
 
     asyncio.run(story())
-
-
-def _open(pid: int) -> set[str]:
-    found = set()
-    for path in Path(f"/proc/{pid}/fd").iterdir():
-        with contextlib.suppress(OSError):
-            found.add(str(path.readlink()))
-    return found
 
 
 @pytest.mark.parametrize("device", [FIRST, "0"])

@@ -5,7 +5,7 @@ import signal
 import socket
 from pathlib import Path
 
-from tests.fakes.service import kubelet, service
+from tests.fakes.service import PATIENCE, kubelet, service
 
 GPU = "nvidia.com/gpu"
 NODE: dict[str, object] = {"gpus": [{}, {}]}
@@ -22,7 +22,9 @@ def test_a_kubelet_that_never_answers_holds_nobody_up(folder: Path) -> None:
             deaf.listen(8)
             deaf.setblocking(False)
             async with service(folder, node=NODE) as running:
-                called = await asyncio.wait_for(asyncio.get_running_loop().sock_accept(deaf), 10)
+                called = await asyncio.wait_for(
+                    asyncio.get_running_loop().sock_accept(deaf), PATIENCE
+                )
                 with called[0]:
                     async with kubelet(folder) as node:
                         await node.until(lambda k: k.healthy(GPU) == 2)

@@ -9,7 +9,7 @@ import pytest
 
 from simulator.kubelet import Kubelet
 from tests.fakes.apiserver import ApiServer, apiserver
-from tests.fakes.service import PATIENCE, Service, kubelet, service
+from tests.fakes.service import Service, kubelet, service
 
 GPU, LABEL = "nvidia.com/gpu", "nvidia.com/device-plugin.config"
 NODE: dict[str, object] = {"gpus": [{}, {}]}
@@ -138,7 +138,7 @@ def test_a_start_without_the_api_server(folder: Path) -> None:
                 )
                 await running.logged(TROUBLE, use="label")
                 assert "monitor" not in running.pids()
-                await node.until(lambda k: count(k) == 2, seconds=2 * PATIENCE)
+                await node.until(lambda k: count(k) == 2)
                 await running.ready()
                 _, status = await running.get("/status")
                 assert "cannot read the node's label" in status

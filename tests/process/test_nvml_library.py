@@ -12,12 +12,6 @@ from tests.fakes.nvml_library import INITIALISED, PRELUDE, Start, hear
 OTHER_PLACES = [place for place in range(7) if place not in nvml_library.MIG_PLACES]
 
 
-@pytest.fixture(scope="session")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the library once for all tests."""
-    return nvml_library.build(tmp_path_factory.mktemp("nvml"))
-
-
 @pytest.fixture
 def start(library: Path, tmp_path: Path) -> Iterator[Start]:
     """Start Python on a script with the library in its path."""

@@ -16,12 +16,6 @@ XID = 8
 NOWHERE = 0xFFFFFFFF
 
 
-@pytest.fixture(scope="session")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the library once for all tests."""
-    return nvml_library.build(tmp_path_factory.mktemp("nvml"))
-
-
 @pytest.fixture
 def start(library: Path, tmp_path: Path) -> Iterator[Start]:
     """Start Python on a script with the library in its path."""

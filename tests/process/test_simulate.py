@@ -87,7 +87,7 @@ def test_sharing_is_shown(folder: Path) -> None:
 
     async def story() -> None:
         (folder / "node.yaml").write_text("gpus:\n  - name: NVIDIA T4\n    memoryMiB: 15360\n")
-        options = (f"--node={folder}/node.yaml", "--resource-config=gpu:t4-gb:-1", "--duration=4")
+        options = (f"--node={folder}/node.yaml", "--resource-config=gpu:t4-gb:-1", "--duration=10")
         async with simulate(*options) as seen:
             registered = await seen.line("registered")
             code = await asyncio.wait_for(seen.process.wait(), PATIENCE)
