@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-from proto.messages import ReasonKind
+from proto.reasons import ReasonKind
 
 
 class Advice(NamedTuple):

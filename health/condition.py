@@ -8,8 +8,9 @@ proof: it also succeeds right after a fatal Xid.
 
 from dataclasses import dataclass, replace
 
-from proto.messages import DeviceState, Reason, ReasonKind
+from proto.messages import DeviceState
 from proto.monitor import Recovery, RecoveryMode
+from proto.reasons import Reason, ReasonKind
 
 LONGEST_QUIET = 10
 """The largest number of doublings of the quiet period: 30 s become 8 hours."""

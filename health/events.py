@@ -7,7 +7,7 @@ from loguru import logger
 
 from health.event_thread import EventThread, Sight
 from health.nvml import Code, Nvml, NvmlError
-from proto.messages import Reason, ReasonKind
+from proto.reasons import Reason, ReasonKind
 
 AGAIN = (0.1, 1.0, 5.0, 30.0)
 """Seconds until the next attempt, by the number of failures in a row; the last value repeats."""

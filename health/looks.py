@@ -4,7 +4,8 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from health.condition import Look
 from health.nvml import Code, Nvml, NvmlError
-from proto.messages import FailedGpu, Inventory, Reason, ReasonKind
+from proto.messages import FailedGpu, Inventory
+from proto.reasons import Reason, ReasonKind
 
 RECOVERY_ACTION = 230
 """NVML_FI_DEV_GET_GPU_RECOVERY_ACTION."""

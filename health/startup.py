@@ -13,8 +13,9 @@ from health.looks import DENIED
 from health.nvml import Code, Nvml, NvmlError, key_of
 from health.running_call import RunningCall
 from proto.control import NotReady
-from proto.messages import FailedGpu, ReasonKind
+from proto.messages import FailedGpu
 from proto.monitor import CdiSettings, MonitorSettings
+from proto.reasons import ReasonKind
 
 ADVICE: dict[int | None, str] = {
     Code.LIBRARY_NOT_FOUND: "install the NVIDIA driver, or mount it at --driver-root-ctr-path",

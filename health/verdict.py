@@ -11,8 +11,9 @@ from health.condition import (
     after_mark,
     after_return,
 )
-from proto.messages import DeviceHealth, DeviceState, Gpu, Inventory, Reason, ReasonKind
+from proto.messages import DeviceHealth, DeviceState, Gpu, Inventory
 from proto.monitor import Recovery, XidPolicy
+from proto.reasons import Reason, ReasonKind
 
 Conditions = Mapping[str, Condition]
 """Conditions by the UUID of a GPU or MIG instance; a missing device is healthy."""

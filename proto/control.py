@@ -4,7 +4,8 @@ import enum
 
 import msgspec
 
-from proto.messages import Inventory, Reason, ReasonKind
+from proto.messages import Inventory
+from proto.reasons import Reason, ReasonKind
 from proto.worker import Handout, ResourcePlan
 
 BEAT_EVERY = 1.0

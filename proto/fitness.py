@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
-from proto.messages import DeviceHealth, DeviceState, Gpu, NodeState, Reason, ReasonKind
+from proto.messages import DeviceHealth, DeviceState, Gpu, NodeState
+from proto.reasons import Reason, ReasonKind
 
 SILENT = Reason(ReasonKind.MONITOR_SILENT)
 NOT_FOUND = Reason(ReasonKind.NOT_FOUND)

@@ -36,7 +36,8 @@ from proto.control import (
     Unknown,
     until_beat,
 )
-from proto.messages import Inventory, Reason, ReasonKind
+from proto.messages import Inventory
+from proto.reasons import Reason, ReasonKind
 from proto.requests import Answer
 from proto.worker import WorkerSettings
 from supervisor.child import Spec

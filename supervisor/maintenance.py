@@ -7,7 +7,7 @@ from dataclasses import replace
 from loguru import logger
 
 from proto.control import MarkHealthy, Stop, Unknown
-from proto.messages import Reason, ReasonKind
+from proto.reasons import Reason, ReasonKind
 from proto.requests import Answer, Quiesce, Request, Resume
 from supervisor.children import Children
 from supervisor.control_socket import Client

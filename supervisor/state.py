@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from proto.control import ConfigurationState, Problem, ProcessState, ServiceState
-from proto.messages import Inventory, Reason
+from proto.messages import Inventory
+from proto.reasons import Reason
 from proto.worker import ResourcePlan
 from supervisor.child import Process, Spec
 from supervisor.plan import Plan

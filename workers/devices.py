@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from proto.fitness import Fitness
-from proto.messages import Inventory, Link, NodeState, Reason
+from proto.messages import Inventory, Link, NodeState
+from proto.reasons import Reason
 from proto.worker import ResourcePlan
 
 

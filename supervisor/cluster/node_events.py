@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from health.advice import ADVICE
 from health.xid_catalogue import lookup
 from proto.fitness import Fitness
-from proto.messages import Gpu, NodeState, Reason, ReasonKind
+from proto.messages import Gpu, NodeState
+from proto.reasons import Reason, ReasonKind
 
 XID, UNHEALTHY, HEALTHY, LEFT_OUT = "GpuXid", "GpuUnhealthy", "GpuHealthy", "GpuEventsLeftOut"
 """Reasons of our Events; operators' alerts use these names."""

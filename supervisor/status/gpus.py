@@ -8,7 +8,8 @@ from health import xid_catalogue
 from health.advice import ADVICE
 from health.xid_catalogue import Action
 from proto.fitness import Fitness
-from proto.messages import DeviceState, Gpu, Reason, ReasonKind
+from proto.messages import DeviceState, Gpu
+from proto.reasons import Reason, ReasonKind
 from supervisor.status import report
 from supervisor.status.allocations import Allocation
 from supervisor.status.snapshot import Snapshot

@@ -8,7 +8,8 @@ import enum
 from msgspec import Struct
 
 from proto.control import ProblemKind
-from proto.messages import DeviceState, ReasonKind
+from proto.messages import DeviceState
+from proto.reasons import ReasonKind
 
 
 class Monitoring(enum.StrEnum):

@@ -7,15 +7,8 @@ from proto.control import (
     ProcessState,
     ServiceState,
 )
-from proto.messages import (
-    DeviceHealth,
-    DeviceState,
-    NodeState,
-    Reason,
-    ReasonKind,
-    WorkerState,
-    XidCount,
-)
+from proto.messages import DeviceHealth, DeviceState, NodeState, WorkerState, XidCount
+from proto.reasons import Reason, ReasonKind
 from supervisor.status.allocations import Allocation
 from supervisor.status.snapshot import Snapshot
 from supervisor.status.status import About

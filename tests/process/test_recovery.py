@@ -10,7 +10,8 @@ import pytest
 import zmq.asyncio
 
 from proto import bus
-from proto.messages import DeviceHealth, DeviceState, NodeState, ReasonKind
+from proto.messages import DeviceHealth, DeviceState, NodeState
+from proto.reasons import ReasonKind
 from simulator.kubelet import Kubelet
 from tests.fakes.service import PATIENCE, Service, kubelet, service
 

@@ -16,10 +16,10 @@ from proto.messages import (
     Link,
     MigInstance,
     NodeState,
-    Reason,
     WorkerState,
 )
 from proto.monitor import Recovery
+from proto.reasons import Reason
 from proto.worker import PlannedDevice, ResourcePlan
 from simulator.nvml_handles import NVMLError
 from workers.devices import Replica, View, replicas

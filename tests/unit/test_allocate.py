@@ -6,7 +6,7 @@ import pytest
 
 from health.device_nodes import CONTROL, IMEX
 from proto import deviceplugin_pb2 as api
-from proto.messages import Reason, ReasonKind
+from proto.reasons import Reason, ReasonKind
 from proto.worker import (
     AllocationPolicy,
     DeviceIdStrategy,

@@ -10,7 +10,7 @@ import pytest
 from proto.channel import Channel
 from proto.child_loop import ChildLoop, Ending
 from proto.control import Beat, ExitCode, Ready, Register, Report, Stop, Unknown
-from proto.messages import Reason, ReasonKind
+from proto.reasons import Reason, ReasonKind
 
 SILENT = Unknown(Reason(ReasonKind.MONITOR_SILENT))
 

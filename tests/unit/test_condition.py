@@ -3,8 +3,9 @@
 import pytest
 
 from health.condition import LOST, Condition, Look
-from proto.messages import DeviceState, Reason, ReasonKind
+from proto.messages import DeviceState
 from proto.monitor import Recovery, RecoveryMode
+from proto.reasons import Reason, ReasonKind
 from tests.unit.builders import after_event, condition_after
 
 XID, OTHER = Reason(ReasonKind.XID, "79"), Reason(ReasonKind.XID, "48")

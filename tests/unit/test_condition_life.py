@@ -8,8 +8,9 @@ import msgspec
 from hypothesis import given
 
 from health.condition import LOST, Condition, Look, after_mark, after_return
-from proto.messages import DeviceState, Reason, ReasonKind
+from proto.messages import DeviceState
 from proto.monitor import Recovery, RecoveryMode
+from proto.reasons import Reason, ReasonKind
 from tests.unit.builders import after_event
 
 

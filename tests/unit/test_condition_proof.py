@@ -3,8 +3,9 @@
 import pytest
 
 from health.condition import Condition, Look, after_mark, after_return
-from proto.messages import DeviceState, Reason, ReasonKind
+from proto.messages import DeviceState
 from proto.monitor import Recovery
+from proto.reasons import Reason, ReasonKind
 from tests.unit.builders import after_event as after
 from tests.unit.builders import condition_after
 

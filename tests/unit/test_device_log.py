@@ -8,7 +8,7 @@ import pytest
 from loguru import logger
 
 from proto import deviceplugin_pb2 as api
-from proto.messages import Reason, ReasonKind
+from proto.reasons import Reason, ReasonKind
 from proto.worker import Handout, PlannedDevice, ResourcePlan
 from workers.device_log import MOST_IDS, log_changes
 from workers.devices import View, replicas

@@ -3,7 +3,8 @@
 import msgspec
 
 from proto.fitness import fitness
-from proto.messages import Inventory, Link, LinkLevel, Reason, ReasonKind
+from proto.messages import Inventory, Link, LinkLevel
+from proto.reasons import Reason, ReasonKind
 from proto.worker import PlannedDevice, ResourcePlan
 from tests.unit.builders import node_state, plan
 from workers import devices

@@ -11,7 +11,7 @@ from loguru import logger
 from health.event_thread import Sight, Watching
 from health.events import AGAIN, BLIND, EventWatch, Failed
 from health.nvml import ANY_INSTANCE, XID_EVENT, Code, Nvml, NvmlError, XidEvent
-from proto.messages import Reason, ReasonKind
+from proto.reasons import Reason, ReasonKind
 from tests.unit.builders import Driver, refusal
 
 GUARD = 10_000

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from proto.control import ServiceState
 from proto.fitness import NOT_FOUND, SILENT, LastWord, fitness
-from proto.messages import DeviceHealth, DeviceState, NodeState, Reason, ReasonKind
+from proto.messages import DeviceHealth, DeviceState, NodeState
+from proto.reasons import Reason, ReasonKind
 from supervisor.cluster import node_events
 from supervisor.exporter.samples import samples
 from supervisor.status.snapshot import Snapshot

@@ -6,7 +6,8 @@ from msgspec.structs import replace
 from health.advice import ADVICE
 from health.xid_catalogue import Action
 from proto.control import ServiceState
-from proto.messages import DeviceHealth, DeviceState, Gpu, NodeState, Reason, ReasonKind
+from proto.messages import DeviceHealth, DeviceState, Gpu, NodeState
+from proto.reasons import Reason, ReasonKind
 from supervisor.status import report
 from supervisor.status.allocations import Allocation
 from supervisor.status.gpus import ACTIONS, FAULTS, WAIT, gpus, strays

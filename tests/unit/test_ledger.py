@@ -12,8 +12,8 @@ from loguru import logger
 
 from health.condition import LOST, Condition, Look
 from health.ledger import FILE, Ledger
-from proto.messages import Reason, ReasonKind
 from proto.monitor import Recovery
+from proto.reasons import Reason, ReasonKind
 from tests.unit.builders import condition_after, gpu, mig_gpu
 
 XID = Reason(ReasonKind.XID, "79")

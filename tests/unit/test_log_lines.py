@@ -8,8 +8,8 @@ from loguru import logger
 from health import log_lines
 from health.condition import LOST, Condition, Look
 from health.nvml import XidEvent
-from proto.messages import Reason, ReasonKind
 from proto.monitor import Recovery
+from proto.reasons import Reason, ReasonKind
 from tests.unit.builders import condition_after
 
 XID = Reason(ReasonKind.XID, "79")

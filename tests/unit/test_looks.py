@@ -7,7 +7,7 @@ import pytest
 from health.condition import Look
 from health.looks import ACTIONS, look
 from health.nvml import Code, Nvml, NvmlError
-from proto.messages import Reason, ReasonKind
+from proto.reasons import Reason, ReasonKind
 from tests.unit.builders import Driver, refusal
 
 MEMORY, FIELDS = "nvmlDeviceGetMemoryInfo", "nvmlDeviceGetFieldValues"

@@ -16,13 +16,12 @@ from proto.messages import (
     LinkLevel,
     MigInstance,
     NodeState,
-    Reason,
-    ReasonKind,
     WorkerState,
     XidCount,
     decode,
     encode,
 )
+from proto.reasons import Reason, ReasonKind
 from tests.unit.builders import node_state, worker_state
 
 texts = st.text("aZ0 \n\0é☃𝄞", max_size=4)

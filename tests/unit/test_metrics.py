@@ -14,12 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from proto.control import (
     ServiceState,
 )
-from proto.messages import (
-    DeviceState,
-    NodeState,
-    Reason,
-    ReasonKind,
-)
+from proto.messages import DeviceState, NodeState
+from proto.reasons import Reason, ReasonKind
 from supervisor.exporter.metrics import FAMILIES, SampleCollector
 from supervisor.exporter.samples import Usage, samples
 from supervisor.status.allocations import Allocation

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proto.fitness import fitness
-from proto.messages import DeviceHealth, NodeState, Reason, ReasonKind, XidCount
+from proto.messages import DeviceHealth, NodeState, XidCount
+from proto.reasons import Reason, ReasonKind
 from supervisor.cluster.node_condition import TYPE, condition, patch
 from supervisor.cluster.node_events import (
     BURST,

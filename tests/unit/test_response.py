@@ -3,7 +3,7 @@
 import pytest
 
 from proto import deviceplugin_pb2 as api
-from proto.messages import Reason, ReasonKind
+from proto.reasons import Reason, ReasonKind
 from tests.unit.builders import view
 from workers.devices import View
 from workers.listing import Listing

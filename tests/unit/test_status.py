@@ -13,7 +13,8 @@ from proto.control import (
     ProcessState,
     ServiceState,
 )
-from proto.messages import DeviceHealth, FailedGpu, Reason, ReasonKind, XidCount
+from proto.messages import DeviceHealth, FailedGpu, XidCount
+from proto.reasons import Reason, ReasonKind
 from supervisor.status import report
 from supervisor.status.allocations import Allocation
 from supervisor.status.snapshot import Snapshot

@@ -5,8 +5,9 @@ import pytest
 from health import verdict
 from health.condition import Condition, Look
 from health.verdict import Conditions, Instance
-from proto.messages import DeviceHealth, DeviceState, Reason, ReasonKind
+from proto.messages import DeviceHealth, DeviceState
 from proto.monitor import Recovery, XidPolicy
+from proto.reasons import Reason, ReasonKind
 from tests.unit.builders import gpu, instance, inventory
 
 POLICY = XidPolicy(exceptions=frozenset({13, 31}))

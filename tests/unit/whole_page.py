@@ -15,11 +15,10 @@ from proto.messages import (
     DeviceHealth,
     DeviceState,
     NodeState,
-    Reason,
-    ReasonKind,
     RpcStats,
     XidCount,
 )
+from proto.reasons import Reason, ReasonKind
 from supervisor.status.allocations import Allocation
 from supervisor.status.snapshot import Snapshot
 from tests.unit.builders import gpu, inventory, mig_gpu, mig_uuid, worker_state

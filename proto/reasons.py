@@ -1,0 +1,64 @@
+"""Why a device is Unhealthy: every reason that the service can give."""
+
+import enum
+
+import msgspec
+
+
+class ReasonKind(enum.StrEnum):
+    """Why a device is unhealthy. Operators' alerts use these values, so they never change."""
+
+    XID = "xid"
+    """The driver reported an Xid that is fatal for the device; the detail is the Xid code."""
+
+    GPU_LOST = "gpu-lost"
+    """The driver cannot reach the GPU any more."""
+
+    UNWATCHED = "unwatched"
+    """The monitor cannot receive the GPU's Xid events, so it would miss a fault."""
+
+    UNREADABLE = "unreadable"
+    """Health checks of the device fail; the detail is the driver's error."""
+
+    RECOVERY_ACTION = "recovery-action"
+    """The driver asks for a recovery action; the detail names the action."""
+
+    ECC = "ecc"
+    """Uncorrectable memory errors, on a driver that does not report recovery actions."""
+
+    ROW_REMAP = "row-remap"
+    """The remapping of a memory row failed, or is pending until the next GPU reset."""
+
+    NVLINK_DOWN = "nvlink-down"
+    """Fewer NVLinks are up than when the monitor started."""
+
+    THERMAL = "thermal"
+    """The GPU is at its shutdown temperature."""
+
+    DRIVER_HANG = "driver-hang"
+    """A driver call does not return; the detail names the call."""
+
+    NO_ACCESS = "no-access"
+    """The plugin lost access to the GPU device nodes; the GPUs themselves may be healthy."""
+
+    NO_DRIVER = "no-driver"
+    """The driver cannot be used; the detail is the cause."""
+
+    MAINTENANCE = "maintenance"
+    """Taken out of service by `quiesce`, until `resume`."""
+
+    MONITOR_SILENT = "monitor-silent"
+    """The health monitor has sent nothing for `health.staleAfter`."""
+
+    NOT_FOUND = "not-found"
+    """The monitor does not find a device that the plugin should advertise."""
+
+
+class Reason(msgspec.Struct, frozen=True, order=True):
+    """One reason why a device is unhealthy."""
+
+    kind: ReasonKind
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.detail}".rstrip()
