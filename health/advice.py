@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-from proto.reasons import ReasonKind
+from health.xid_catalogue import Action, Xid, lookup
+from proto.reasons import Reason, ReasonKind
 
 
 class Advice(NamedTuple):
@@ -77,3 +78,25 @@ ADVICE: Mapping[ReasonKind, Advice] = MappingProxyType(
     }
 )
 """The advice for each kind of reason; no kind is missing."""
+
+ACTIONS = {
+    Action.IGNORE: "Your settings make this Xid fatal; NVIDIA's catalogue recommends no action.",
+    Action.RESTART_APP: "Restart the application, as NVIDIA's catalogue recommends; "
+    "your settings make this Xid fatal.",
+    Action.RESET_GPU: "Drain the GPU and reset it.",
+    Action.REBOOT: "Drain the node and reboot it.",
+    Action.CONTACT_SUPPORT: "Contact the support of NVIDIA or of the server's vendor.",
+}
+"""What to do after a fatal Xid, by the action that NVIDIA's catalogue recommends."""
+
+
+def advise(reason: Reason) -> Advice:
+    """Return the words and the advice for a *reason*; of an Xid, what the catalogue recommends."""
+    advice, xid = ADVICE[reason.kind], xid_of(reason)
+    return advice._replace(what_to_do=ACTIONS[xid.action]) if xid else advice
+
+
+def xid_of(reason: Reason) -> Xid | None:
+    """Return the Xid that a *reason* names, if it names one."""
+    named = reason.kind is ReasonKind.XID and reason.detail.isdecimal()
+    return lookup(int(reason.detail)) if named else None

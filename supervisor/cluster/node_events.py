@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from health.advice import ADVICE
+from health.advice import advise
 from health.xid_catalogue import lookup
 from proto.fitness import Fitness
 from proto.messages import Gpu, NodeState
@@ -139,21 +139,20 @@ def _repeated(uuid: str, before: DeviceView, after: DeviceView, now: float) -> I
 
 def _fatal(uuid: str, device: DeviceView, xid: int, now: float) -> NodeEvent:
     known = lookup(xid)
+    what_to_do = advise(Reason(ReasonKind.XID, str(xid))).what_to_do
     message = (
         f"Xid {xid} on {device.name} ({uuid}): {known.name}. {known.meaning} "
-        f"NVIDIA's catalogue recommends: {known.action}. {ADVICE[ReasonKind.XID].what_to_do}"
+        f"NVIDIA's catalogue recommends: {known.action}. {what_to_do}"
     )
     return NodeEvent(uuid, XID, message[:MESSAGE_LIMIT], now, now, xid=xid)
 
 
 def _words(device: DeviceView) -> str:
-    return "; ".join(
-        f"{ADVICE[reason.kind].words} {reason.detail}".rstrip() for reason in device.own
-    )
+    return "; ".join(f"{advise(reason).words} {reason.detail}".rstrip() for reason in device.own)
 
 
 def _what_to_do(device: DeviceView) -> str:
-    return " ".join(dict.fromkeys(ADVICE[reason.kind].what_to_do for reason in device.own))
+    return " ".join(dict.fromkeys(advise(reason).what_to_do for reason in device.own))
 
 
 BURST = 20.0

@@ -4,25 +4,13 @@ from collections.abc import Collection, Iterable, Iterator
 
 import msgspec
 
-from health import xid_catalogue
-from health.advice import ADVICE
-from health.xid_catalogue import Action
+from health.advice import advise, xid_of
 from proto.fitness import Fitness
 from proto.messages import DeviceState, Gpu
 from proto.reasons import Reason, ReasonKind
 from supervisor.status import report
 from supervisor.status.allocations import Allocation
 from supervisor.status.snapshot import Snapshot
-
-ACTIONS = {
-    Action.IGNORE: "Your settings make this Xid fatal; NVIDIA's catalogue recommends no action.",
-    Action.RESTART_APP: "Restart the application, as NVIDIA's catalogue recommends; "
-    "your settings make this Xid fatal.",
-    Action.RESET_GPU: "Drain the GPU and reset it.",
-    Action.REBOOT: "Drain the node and reboot it.",
-    Action.CONTACT_SUPPORT: "Contact the support of NVIDIA or of the server's vendor.",
-}
-"""What to do after a fatal Xid, by the action that NVIDIA's catalogue recommends."""
 
 FAULTS = {ReasonKind.XID, ReasonKind.GPU_LOST}
 """Reasons that a recovering device keeps although the fault is proven to be gone."""
@@ -92,11 +80,10 @@ def _explained(
 ) -> Iterator[report.ReasonStatus]:
     """Yield the reasons of a device in words, each with what to do."""
     for reason in reasons:
-        words, advice = ADVICE[reason.kind]
+        words, advice = advise(reason)
         text = f"{words}: {reason.detail}" if reason.detail else words
-        if reason.kind is ReasonKind.XID and reason.detail.isdecimal():
-            xid = xid_catalogue.lookup(int(reason.detail))
-            text, advice = f"{text}, {xid.name}", ACTIONS[xid.action]
+        if xid := xid_of(reason):
+            text = f"{text}, {xid.name}"
         if state is DeviceState.RECOVERING and reason.kind in FAULTS:
             advice = WAIT
         yield report.ReasonStatus(reason.kind, reason.detail, text, advice)

@@ -82,7 +82,9 @@ def headline(status: Status) -> str:
         return "Under maintenance: new pods get no GPU"
     if status.gpus is None:
         return "GPUs unknown: waiting for the health monitor"
-    total = len(status.gpus) + len(status.node.failed or ())
+    # A GPU that is lost and known from before is in both.
+    failed = {gpu.index for gpu in status.node.failed or ()} - {gpu.index for gpu in status.gpus}
+    total = len(status.gpus) + len(failed)
     broken = total - sum(all(d.healthy for d in (gpu, *gpu.instances)) for gpu in status.gpus)
     if broken:
         return f"{broken} of {total} GPUs {'is' if broken == 1 else 'are'} not healthy"

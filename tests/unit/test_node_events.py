@@ -82,7 +82,10 @@ def test_the_messages() -> None:
     xid, unhealthy = decide(of(), of(X79), 5.0)
     assert xid.message.startswith("Xid 79 on GPU 0 (GPU-a): GPU has fallen off the bus. ")
     assert "NVIDIA's catalogue recommends: reboot." in xid.message
-    assert unhealthy.message.startswith("GPU 0 (GPU-a) is Unhealthy: fatal Xid 79. Do what ")
+    assert unhealthy.message == (
+        "GPU 0 (GPU-a) is Unhealthy: fatal Xid 79. Drain the node and reboot it."
+    )
+    assert xid.message.endswith(" Drain the node and reboot it.")
     (healthy,) = decide(of(X79), of(), 5.0)
     assert healthy.message == "GPU 0 (GPU-a) is Healthy again. It was Unhealthy: fatal Xid 79."
     assert (xid.warning, unhealthy.warning, healthy.warning) == (True, True, False)

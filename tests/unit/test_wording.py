@@ -5,13 +5,14 @@ import dataclasses
 import pytest
 from msgspec.structs import replace
 
-from proto.messages import DeviceHealth
+from proto.messages import DeviceHealth, DeviceState, FailedGpu
+from proto.reasons import Reason, ReasonKind
 from supervisor.status import wording
 from supervisor.status.report import ResourceStatus, Status
 from supervisor.status.snapshot import Snapshot
 from supervisor.status.status import status
 from tests.fakes import showcase
-from tests.unit.builders import inventory, node_state
+from tests.unit.builders import gpu, gpu_uuid, inventory, node_state
 
 
 @pytest.mark.parametrize(
@@ -102,3 +103,15 @@ def test_problems() -> None:
     assert "holds 1 nvidia.com/sharedgpu of GPUs that are gone" in " ".join(
         wording.problems(of(dataclasses.replace(EMPTY, allocations=BUSY.allocations)))
     )
+
+
+def test_a_lost_gpu_is_counted_once() -> None:
+    """After a restart of the monitor a lost GPU is known from before, and also not enumerated."""
+    lost = DeviceHealth(gpu_uuid(0), (Reason(ReasonKind.GPU_LOST),), DeviceState.LOST)
+    state = replace(
+        node_state({}),
+        inventory=inventory(gpu(0), gpu(1), failed=(FailedGpu(0, "lost"), FailedGpu(2, "busy"))),
+        health=(lost, DeviceHealth(gpu_uuid(1))),
+    )
+    known = dataclasses.replace(EMPTY, node=state)
+    assert wording.headline(of(known)) == "2 of 3 GPUs are not healthy"
