@@ -33,8 +33,9 @@ from supervisor.exporter.pod_resources import PodResources
 from supervisor.exporter.process_usage import usage
 from supervisor.exporter.samples import Sample, samples
 from supervisor.status.page import POLICY, page
+from supervisor.status.probes import not_live, not_ready
 from supervisor.status.report import Status
-from supervisor.status.snapshot import Snapshot, not_live, not_ready
+from supervisor.status.snapshot import Snapshot
 from supervisor.status.status import About, status
 
 FASTEST_GZIP = 1

@@ -7,7 +7,8 @@ from proto.control import ServiceState
 from proto.messages import NodeState, WorkerState, XidCount
 from supervisor.status import gpus as gpu_status
 from supervisor.status import report
-from supervisor.status.snapshot import Snapshot, not_live, not_ready
+from supervisor.status.probes import not_live, not_ready
+from supervisor.status.snapshot import Snapshot
 
 
 @dataclass(frozen=True, slots=True)

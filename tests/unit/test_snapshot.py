@@ -3,7 +3,8 @@
 import pytest
 
 from proto.control import Problem, ProblemKind, ProcessState, ServiceState
-from supervisor.status.snapshot import Snapshot, not_live, not_ready
+from supervisor.status.probes import not_live, not_ready
+from supervisor.status.snapshot import Snapshot
 from tests.unit.builders import worker_state
 
 NOW, STALE = 100.0, 10.0
