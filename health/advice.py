@@ -36,12 +36,15 @@ ADVICE: Mapping[ReasonKind, Advice] = MappingProxyType(
         ),
         ReasonKind.RECOVERY_ACTION: Advice(
             "the driver asks for a recovery action",
-            "Drain the GPU and perform the recovery action.",
+            "Stop the pods that use the GPU, then do what the driver asks for.",
         ),
-        ReasonKind.ECC: Advice("uncorrectable memory errors", "Drain the GPU and reset it."),
+        ReasonKind.ECC: Advice(
+            "uncorrectable memory errors", "Stop the pods that use the GPU, then reset the GPU."
+        ),
         ReasonKind.ROW_REMAP: Advice(
             "memory row remapping",
-            "Drain the GPU and reset it. If remapping still fails after that, replace the card.",
+            "Stop the pods that use the GPU, then reset the GPU. "
+            "If remapping fails again, replace the card.",
         ),
         ReasonKind.NVLINK_DOWN: Advice(
             "NVLinks are down",
@@ -55,7 +58,7 @@ ADVICE: Mapping[ReasonKind, Advice] = MappingProxyType(
         ),
         ReasonKind.NO_ACCESS: Advice(
             "the plugin lost access to the GPU device nodes",
-            "Restart the plugin's container. If access is lost again, "
+            "Delete the plugin's pod, or restart its service. If access is lost again, "
             "find what on the node removes it (systemd, SELinux).",
         ),
         ReasonKind.NO_DRIVER: Advice(
@@ -83,7 +86,7 @@ ACTIONS = {
     Action.IGNORE: "Your settings make this Xid fatal; NVIDIA's catalogue recommends no action.",
     Action.RESTART_APP: "Restart the application, as NVIDIA's catalogue recommends; "
     "your settings make this Xid fatal.",
-    Action.RESET_GPU: "Drain the GPU and reset it.",
+    Action.RESET_GPU: "Stop the pods that use the GPU, then reset the GPU.",
     Action.REBOOT: "Drain the node and reboot it.",
     Action.CONTACT_SUPPORT: "Contact the support of NVIDIA or of the server's vendor.",
 }

@@ -69,7 +69,7 @@ def _ailments(nvml: Nvml, handle: object, action: int | None, nvlinks: int) -> I
         yield Reason(ReasonKind.RECOVERY_ACTION, ACTIONS.get(action, f"unknown action {action}"))
     if action is None and (errors := _uncorrected(nvml, handle)):
         # A driver that reports recovery actions knows better which errors matter.
-        yield Reason(ReasonKind.ECC, f"{errors} uncorrected errors")
+        yield Reason(ReasonKind.ECC, str(errors))
     rows = nvml.ask("nvmlDeviceGetRemappedRows", handle)
     if rows and rows[3]:
         yield Reason(ReasonKind.ROW_REMAP, "failed")

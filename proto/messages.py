@@ -114,7 +114,7 @@ class DeviceState(enum.StrEnum):
     UNHEALTHY = "unhealthy"
     """Has at least one reason. Advertised as Unhealthy."""
     RECOVERING = "recovering"
-    """Its faults are proven gone and the quiet period runs. Advertised as Unhealthy."""
+    """Its faults are proven gone; the quiet period has not ended yet. Advertised as Unhealthy."""
     LOST = "lost"
     """The driver cannot reach it. Advertised as Unhealthy."""
 

@@ -45,7 +45,7 @@ class ReasonKind(enum.StrEnum):
     """The driver cannot be used; the detail is the cause."""
 
     MAINTENANCE = "maintenance"
-    """Taken out of service by `quiesce`, until `resume`."""
+    """An operator ran `quiesce`; `resume` ends it."""
 
     MONITOR_SILENT = "monitor-silent"
     """The health monitor has sent nothing for `health.staleAfter`."""

@@ -36,17 +36,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                 "--mig", type=int, metavar="N", help="index of the MIG instance, from 0"
             )
         if kind == "recovery-action":
-            drill.add_argument("code", metavar="ACTION", type=int, help="NVML number; 0: none")
+            drill.add_argument(
+                "code",
+                metavar="ACTION",
+                type=int,
+                help="recovery action, as NVML numbers it; 0: none",
+            )
         if kind == "mig":
             drill.add_argument(
-                "profiles", metavar="PROFILE", nargs="*", help="such as 1g.10gb; none: remove all"
+                "profiles",
+                metavar="PROFILE",
+                nargs="*",
+                help="MIG profile, such as 1g.10gb; without any: remove all",
             )
         if kind not in OF_THE_NODE:
             drill.add_argument(
                 "--gpu", type=int, required=True, metavar="N", help="index in the node file, from 0"
             )
         drill.add_argument(
-            "--runtime-dir", default="/run/gpu-sharing-plugin", help="runtime folder of the service"
+            "--runtime-dir",
+            metavar="DIR",
+            default="/run/gpu-sharing-plugin",
+            help="runtime folder, as the line `try` of `simulate` shows it; default: %(default)s",
         )
 
 

@@ -43,7 +43,7 @@ class LiveNode:
         except OSError as error:
             raise NodeError(
                 f'cannot find a simulated node in "{self.path.parent}": '
-                "set --runtime-dir to that of the running service"
+                "set --runtime-dir to the folder that `simulate` shows"
             ) from error
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise NodeError(

@@ -20,6 +20,11 @@ from simulator.kubelet import AdmissionError, Kubelet
 READY_WITHIN = 30.0
 """Seconds to wait for the first resource to register."""
 
+EXPORTER_WITHIN = 5.0
+"""Seconds to wait for the exporter after the first resource."""
+
+COMMAND = "gpu-sharing-plugin"
+
 IDS = 8
 """The most device IDs in a line: a shared node has hundreds."""
 
@@ -122,13 +127,13 @@ async def _story(kubelet: Kubelet, folder: Path) -> None:
         count, healthy = len(resource.devices), len(resource.healthy())
         say(
             "registered",
-            f"{resource.name}: {count} devices, {healthy} healthy ({resource.endpoint})",
+            f"{resource.name}: {_devices(count)}, {healthy} healthy ({resource.endpoint})",
         )
     await _admit_pods(kubelet)
-    url = folder / "exporter.url"
-    say("metrics", f"{url.read_text()}/metrics" if url.exists() else "not served yet")
-    say("status", f"{url.read_text()}/" if url.exists() else "not served yet")
-    say("try", f"gpu-sharing-plugin drill xid 79 --gpu 0 --runtime-dir {folder}")
+    url = await _url(folder / "exporter.url")
+    say("metrics", f"{url}/metrics" if url else "not served; see the log")
+    say("status", f"{url}/" if url else "not served; see the log")
+    say("try", f"{_command()} drill xid 79 --gpu 0 --runtime-dir {folder}")
     say("following", "printing every change from now on; press Ctrl-C to stop")
     shown = _health(kubelet)
     while True:
@@ -142,6 +147,32 @@ async def _story(kubelet: Kubelet, folder: Path) -> None:
                     f"unhealthy: {_some(unhealthy)}",
                 )
         shown = now
+
+
+def _devices(count: int) -> str:
+    return "1 device" if count == 1 else f"{count} devices"
+
+
+def _command() -> str:
+    """Return how this command was called, so that `try` can be copied."""
+    return sys.argv[0] if Path(sys.argv[0]).name == COMMAND else COMMAND
+
+
+async def _url(file: Path) -> str:
+    """Return the exporter's URL, empty if the exporter cannot serve.
+
+    The exporter starts a little later than the workers.
+    """
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(EXPORTER_WITHIN):
+            while not (url := _content(file)):
+                await asyncio.sleep(0.05)  # another process writes the file
+            return url
+    return ""
+
+
+def _content(file: Path) -> str:
+    return file.read_text() if file.exists() else ""
 
 
 async def _admit_pods(kubelet: Kubelet) -> None:

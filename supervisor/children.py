@@ -180,7 +180,7 @@ class Children:
     def reap_abandoned(self, ready: set[object]) -> None:
         """Reap abandoned processes that have ended now."""
         for process in [process for process in self._abandoned if process.sentinel in ready]:
-            logger.info("process ended that could not be killed before", pid=process.pid)
+            logger.info("a process that could not be killed has ended", pid=process.pid)
             process.reap()
             self._abandoned.remove(process)
 

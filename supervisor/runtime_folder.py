@@ -31,7 +31,7 @@ def runtime_folder(path: Path) -> Iterator[None]:
         except BlockingIOError as error:
             raise BusyError(
                 f'cannot use the runtime folder "{path}": another gpu-sharing-plugin uses it; '
-                "stop that one first"
+                "stop the other service or pod first"
             ) from error
         try:
             yield

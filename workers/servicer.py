@@ -106,7 +106,7 @@ class Servicer(DevicePluginServicer):
         )
         if len(ids) < request.allocation_size:
             logger.warning(
-                "cannot prefer as many devices as the kubelet asked for",
+                "fewer devices are available than the kubelet requested",
                 asked=request.allocation_size,
                 given=len(ids),
             )

@@ -30,16 +30,23 @@ def parser(version: str) -> Parser:
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     _add_options(_add_command(commands, "run", "run the service"))
     _add_options(
-        _add_command(commands, "check-config", "print the settings that `run` would use, as JSON")
+        _add_command(
+            commands,
+            "check-config",
+            "check all settings of `run`, and print as JSON those that the file can contain",
+        )
     )
     xids = _add_command(commands, "xids", "print which Xids are fatal with the settings of `run`")
-    xids.epilog = "Give it the same options and environment variables as `run`."
+    xids.epilog = "Run this command with the same options and environment variables as `run`."
     xids.add_argument("--json", action="store_true", help="print a JSON list")
     _add_options(xids)
     simulate = _add_command(
         commands, "simulate", "run the service on a simulated node; needs no root and no GPU"
     )
-    simulate.epilog = "The options of `run` are allowed too; the service gets them."
+    simulate.epilog = (
+        "`simulate` also takes the options of `run`, except --runtime-dir, --state-dir and "
+        "--device-plugin-path: it creates its own folders. The line `try` shows the runtime folder."
+    )
     simulate.add_argument("--node", metavar="FILE", help="node file; default: 8 x H100 80GB")
     simulate.add_argument(
         "--duration", type=float, metavar="S", help="stop after S seconds; default: at Ctrl-C"
@@ -60,7 +67,9 @@ def _add_status(commands: "argparse._SubParsersAction[Parser]") -> None:
     )
     status.add_argument("--json", action="store_true", help="print JSON, see docs/status.md")
     status.add_argument(
-        "--exit-code", action="store_true", help="exit with 1 unless everything is healthy"
+        "--exit-code",
+        action="store_true",
+        help="exit with 1 unless the plugin is live and ready and all devices are healthy",
     )
     _add_runtime_dir(status)
 

@@ -16,8 +16,8 @@ OPTIONS = (
     Option(
         ("--config-dir",),
         "service.configDir",
-        "folder of configuration files; the node's label, else --config-default, else a fallback "
-        "strategy chooses the file",
+        "folder of configuration files; the file is chosen by the node's label, then by "
+        "--config-default, then by --config-fallback-strategies",
         ("CONFIG_DIR",),
     ),
     Option(
@@ -35,8 +35,8 @@ OPTIONS = (
     Option(
         ("--config-fallback-strategies",),
         "service.configFallbackStrategies",
-        "for a node without label and default, the first of these that fits: named (the file "
-        "called default), single (the only file), empty (no file, built-in defaults)",
+        "for a node without the label, if --config-default is not set, try in this order: named "
+        "(the file called default), single (the only file), empty (no file, built-in defaults)",
         ("CONFIG_FALLBACK_STRATEGIES",),
         several(one_of(*Fallback)),
         repeatable=True,
@@ -81,8 +81,8 @@ OPTIONS = (
     Option(
         ("--driver-root-ctr-path", "--container-driver-root"),
         "flags.plugin.containerDriverRoot",
-        "where the driver root is mounted in this container; NVML is loaded from there, else "
-        "by the dynamic loader",
+        "where the driver root is mounted in this container; NVML is loaded from this folder or, "
+        "if it is not there, from the default library path",
         ("DRIVER_ROOT_CTR_PATH", "CONTAINER_DRIVER_ROOT"),
     ),
     Option(
@@ -164,7 +164,7 @@ OPTIONS = (
     Option(
         ("--imex-channel-ids",),
         "imex.channelIDs",
-        "IMEX channels for containers: none, or 0",
+        "IMEX channel for containers: 0, or empty for no channel",
         ("IMEX_CHANNEL_IDS",),
         several(number),
         repeatable=True,
@@ -240,7 +240,7 @@ OPTIONS = (
         ("--kubelet-socket",),
         "service.kubeletSocket",
         "the kubelet's registration socket; by default kubelet.sock in --device-plugin-path; "
-        "empty: serve without registering",
+        "--kubelet-socket= (empty): serve without registering",
         ("KUBELET_SOCKET",),
     ),
     Option(
@@ -258,7 +258,7 @@ OPTIONS = (
     Option(
         ("--metrics-address",),
         "service.metricsAddress",
-        "HOST:PORT for metrics, probes and status; port 0 picks a free port and logs it",
+        "HOST:PORT for metrics, probes and status; port 0: a free port, which the log shows",
         ("METRICS_ADDRESS",),
     ),
     Option(
@@ -289,7 +289,7 @@ OPTIONS = (
         ("--pod-resources-socket",),
         "service.podResourcesSocket",
         "the kubelet's pod resources socket, which tells which container holds which device; "
-        "empty: do not ask",
+        "--pod-resources-socket= (empty): do not show holders",
         ("POD_RESOURCES_SOCKET",),
     ),
     Option(

@@ -64,7 +64,8 @@ async def _live(settings: ExporterSettings, channel: Channel) -> int:
         why = os.strerror(number) if number > 0 else error.strerror
         channel.send(NotReady(reason=f'cannot listen on "{address}" for HTTP: {why}'))
         return ExitCode.NOT_READY
-    logger.info("serving metrics", url=f"{url}/metrics")
+    address = f"{settings.host}:{settings.port}"
+    logger.info("serving metrics", address=address, url=f"{url}/metrics")
     async with contextlib.AsyncExitStack() as stack:
         await stack.enter_async_context(server)
         if settings.guard != HttpGuard():

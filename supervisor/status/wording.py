@@ -108,7 +108,7 @@ def problems(status: Status) -> list[str]:
     if configuration and configuration.problem:
         found.append(f"new configuration refused, still using the old: {configuration.problem}")
     found += [
-        f"{claim.container} holds {claim.devices} {claim.resource} of GPUs that are gone"
+        f"{claim.container} holds {claim.devices} {claim.resource}, but they no longer exist"
         for claim in claims(status.strays or ())
     ]
     return found

@@ -65,7 +65,7 @@ def test_at_most_two_are_abandoned(folder: Path) -> None:
             stuck = monitors(process.pid)
             assert len(stuck) == 3
             os.kill(stuck[0], signal.SIGKILL)
-            await logged(entries, "process ended that could not be killed before", 1)
+            await logged(entries, "a process that could not be killed has ended", 1)
             await logged(entries, "watching GPUs for Xid events", 4)
         finally:
             for pid in monitors(process.pid):

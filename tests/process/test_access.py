@@ -34,7 +34,7 @@ def test_access_that_is_lost_is_no_broken_hardware(folder: Path) -> None:
             running.node.deny(denied=False)
             await node.until(lambda k: k.resources[GPU].lists >= 3 and k.healthy(GPU) == 3)
 
-            assert told["reason"].endswith("if access was lost, restart the container")
+            assert told["reason"].endswith("allow access to /dev/nvidia* and restart the plugin")
             assert running.count("device is unhealthy") == 0
 
     asyncio.run(story())

@@ -131,7 +131,7 @@ def test_a_second_service_is_refused(folder: Path) -> None:
             code, _, err = await asyncio.to_thread(command, "run", f"--runtime-dir={folder}")
 
             assert code == 1
-            busy = "another gpu-sharing-plugin uses it; stop that one first"
+            busy = "another gpu-sharing-plugin uses it; stop the other service or pod first"
             assert err == f'cannot use the runtime folder "{folder}": {busy}\n'
 
     asyncio.run(story())

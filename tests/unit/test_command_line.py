@@ -47,8 +47,8 @@ def test_a_drill_without_a_node_is_a_line_and_exit_1(
 ) -> None:
     """A drill that finds no simulated node is one line on stderr, and exit code 1."""
     assert main(["drill", "lost", "--gpu=0", f"--runtime-dir={tmp_path}"]) == 1
-    line = f'cannot find a simulated node in "{tmp_path}": set --runtime-dir to that of the running'
-    assert capsys.readouterr() == ("", f"{line} service\n")
+    line = f'cannot find a simulated node in "{tmp_path}": set --runtime-dir to the folder that'
+    assert capsys.readouterr() == ("", f"{line} `simulate` shows\n")
 
 
 def test_the_help_shows_every_option(capsys: pytest.CaptureFixture[str]) -> None:

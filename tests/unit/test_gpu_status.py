@@ -106,7 +106,11 @@ def test_every_reason_is_told_with_advice(kind: ReasonKind) -> None:
     ("xid", "text", "advice"),
     [
         ("79", "fatal Xid: 79, GPU has fallen off the bus", "Drain the node and reboot it."),
-        ("48", "fatal Xid: 48, double-bit ECC error", "Drain the GPU and reset it."),
+        (
+            "48",
+            "fatal Xid: 48, double-bit ECC error",
+            "Stop the pods that use the GPU, then reset the GPU.",
+        ),
         ("31", "fatal Xid: 31, GPU memory page fault", ACTIONS[Action.RESTART_APP]),
         ("555", "fatal Xid: 555, not in the catalogue", ACTIONS[Action.CONTACT_SUPPORT]),
     ],
@@ -157,7 +161,7 @@ def test_a_monitor_that_does_not_speak(
     found = only(Snapshot(service, NOW, state, node_at=node_at))
     assert (found.state, found.healthy, found.since, found.transitions) == (None, False, None, 7)
     assert [one.kind for one in found.reasons] == [ReasonKind.XID, reason]
-    assert found.reasons[0].advice == "Drain the GPU and reset it."
+    assert found.reasons[0].advice == "Stop the pods that use the GPU, then reset the GPU."
 
 
 def test_what_is_advertised_of_a_gpu() -> None:

@@ -290,6 +290,6 @@ def test_a_drill_without_a_node(tmp_path: Path, folder: str) -> None:
         LiveNode(tmp_path / folder).lose(0)
     assert str(error.value) == (
         f'cannot find a simulated node in "{tmp_path / folder}": '
-        "set --runtime-dir to that of the running service"
+        "set --runtime-dir to the folder that `simulate` shows"
     )
     assert list(tmp_path.iterdir()) == []

@@ -100,7 +100,7 @@ def test_problems() -> None:
         "new configuration refused, still using the old",
     ]
     assert wording.problems(of(Snapshot())) == ["not live: supervisor: no heartbeat"]
-    assert "holds 1 nvidia.com/sharedgpu of GPUs that are gone" in " ".join(
+    assert "holds 1 nvidia.com/sharedgpu, but they no longer exist" in " ".join(
         wording.problems(of(dataclasses.replace(EMPTY, allocations=BUSY.allocations)))
     )
 
