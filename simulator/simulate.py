@@ -165,8 +165,8 @@ async def _url(file: Path) -> str:
     """
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(EXPORTER_WITHIN):
-            while not (url := _content(file)):
-                await asyncio.sleep(0.05)  # another process writes the file
+            while not (url := _content(file)):  # noqa: ASYNC110 - another process writes it
+                await asyncio.sleep(0.05)
             return url
     return ""
 
