@@ -12,6 +12,9 @@ from proto.reasons import Reason, ReasonKind
 AGAIN = (0.1, 1.0, 5.0, 30.0)
 """Seconds until the next attempt, by the number of failures in a row; the last value repeats."""
 
+UNSUPPORTED = frozenset({Code.NOT_SUPPORTED, Code.FUNCTION_NOT_FOUND})
+"""Answers that mean that a GPU or driver has no events, which is no fault."""
+
 BLIND = Reason(ReasonKind.UNWATCHED)
 """No GPU can be watched for events; ends as soon as a wait succeeds."""
 
@@ -42,6 +45,8 @@ class EventWatch:
         self.again_at: float | None = 0.0
         """When to start the next wait; None while a wait runs or there is no GPU to watch."""
         self.unwatched: dict[str, Reason] = {}
+        self.unsupported: frozenset[str] = frozenset()
+        """The UUIDs of GPUs whose driver turned out to support no events; they are only polled."""
 
     def fileno(self) -> int | None:
         """Return the file descriptor that is readable while sights are queued; None: no wait."""
@@ -64,8 +69,12 @@ class EventWatch:
         before, self._error = self._error, str(error)
         return before != self._error
 
-    def on_failed(self, now: float) -> Failed:
-        """End the wait after an error, and find out which GPUs are lost."""
+    def on_failed(self, now: float, code: int = 0) -> Failed:
+        """End the wait after an error with this NVML *code*, and find out which GPUs are lost."""
+        if code in UNSUPPORTED:
+            self.unsupported |= self._watched
+            self.end()
+            return Failed(())
         self._failures += 1
         lost = tuple(uuid for uuid in self._watched if self._nvml.lost(self._handles[uuid]))
         if not lost and self._failures > 1:
@@ -98,13 +107,14 @@ class EventWatch:
         try:
             events = self._nvml.event_set()
         except NvmlError as error:
-            if self.is_new(error):
+            if self.is_new(error) and error.code not in UNSUPPORTED:
                 logger.warning("cannot create an NVML event set; retrying", error=str(error))
-            return self.on_failed(now)
+            return self.on_failed(now, error.code)
         lost = tuple(uuid for uuid in sorted(gpus) if not self._register(uuid, events))
         self._thread = EventThread(self._nvml, events)
         self._thread.start()
-        logger.info("watching GPUs for Xid events", gpus=len(gpus))
+        watched = gpus - {*lost} - self.unwatched.keys() - self.unsupported
+        logger.info("watching GPUs for Xid events", gpus=len(watched))
         return Failed(lost) if lost else None
 
     def _register(self, uuid: str, events: object) -> bool:
@@ -112,6 +122,9 @@ class EventWatch:
         try:
             self._nvml.register(self._handles[uuid], events)
         except NvmlError as error:
+            if error.code in UNSUPPORTED:
+                self.unsupported |= {uuid}
+                return True
             reason = Reason(ReasonKind.UNWATCHED, f"NVML error {error.code}")
             if self.unwatched.get(uuid) != reason:  # else logged at an earlier attempt
                 logger.warning("cannot watch a GPU for Xid events", uuid=uuid, error=str(error))

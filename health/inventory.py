@@ -4,7 +4,7 @@ import itertools
 import math
 import re
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Container, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,26 @@ class Found:
     def with_cdi(self, kinds: tuple[str, ...]) -> "Found":
         """Return this with the CDI *kinds* that have a specification file."""
         return Found(replace(self.inventory, cdi_kinds=kinds), self.handles)
+
+    def without_events(self, uuids: Container[str]) -> "Found":
+        """Return this with the GPUs of these *uuids* as GPUs that report no events."""
+        gpus = tuple(
+            replace(g, events=g.events and g.uuid not in uuids) for g in self.inventory.gpus
+        )
+        return Found(replace(self.inventory, gpus=gpus), self.handles)
+
+    def with_known_links(self, known: Iterable[Gpu]) -> "Found":
+        """Return this with as many NVLinks for each GPU as it had before in this boot.
+
+        A link that is down would else be forgotten by a restart of the monitor. A change of the MIG
+        mode changes the links.
+        """
+        before = {(g.uuid, g.pci_bus_id, g.mig_enabled): g.nvlinks for g in known}
+        gpus = tuple(
+            replace(g, nvlinks=max(g.nvlinks, before.get((g.uuid, g.pci_bus_id, g.mig_enabled), 0)))
+            for g in self.inventory.gpus
+        )
+        return Found(replace(self.inventory, gpus=gpus), self.handles)
 
     def with_unreachable(self, known: Iterable[Gpu], bound: frozenset[str]) -> "Found":
         """Return this with the *known* GPUs that the node still has but the driver does not show.

@@ -75,8 +75,9 @@ def _ailments(nvml: Nvml, handle: object, action: int | None, nvlinks: int) -> I
         yield Reason(ReasonKind.ROW_REMAP, "failed")
     elif rows and rows[2]:
         yield Reason(ReasonKind.ROW_REMAP, "pending")
-    up = nvml.nvlinks_up(handle) if nvlinks else None
-    if up is not None and up < nvlinks:
+    # Links that do not answer any more, though they were counted, are down too.
+    up = (nvml.nvlinks_up(handle) or 0) if nvlinks else 0
+    if up < nvlinks:
         yield Reason(ReasonKind.NVLINK_DOWN, f"{nvlinks - up} of {nvlinks} links")
     if _too_hot(nvml, handle):
         yield Reason(ReasonKind.THERMAL)

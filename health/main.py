@@ -204,6 +204,11 @@ class Monitor:
         failed = self._watch.follow(frozenset(gpus & self._found.handles.keys() - gone), now)
         if failed and failed.lost:
             self._become(verdict.after_loss(self._conditions, failed.lost, now))
+        if self._watch.unsupported:
+            self._found = self._found.without_events(self._watch.unsupported)
+            self._watch.unsupported = frozenset()
+            self._tell_inventory()
+            self._publish()
 
     def _on_seen(self, now: float) -> None:
         """Handle all queued events, publish the result in one message, and only then log."""
@@ -216,7 +221,7 @@ class Monitor:
                     # Check soon: for the recovery action, and for the energy before a reset.
                     self._look_at = min(self._look_at, now + SOON)
                 case NvmlError():
-                    lost = self._watch.on_failed(now).lost
+                    lost = self._watch.on_failed(now, sight.code).lost
                     conditions = verdict.after_loss(conditions, lost, now)
                 case Watching():
                     self._watch.on_well()

@@ -58,7 +58,7 @@ def start(settings: MonitorSettings, ledger: Ledger) -> Start:
         raise _not_ready(str(error), getattr(error, "code", None)) from error
     if not found.handles and found.inventory.failed:
         _require_access(found.inventory.failed)
-    found = found.with_unreachable(ledger.gpus(), bound)
+    found = found.with_known_links(ledger.gpus()).with_unreachable(ledger.gpus(), bound)
     if settings.cdi:
         # Before GPUs are published, so that no pod gets a CDI name without a specification.
         # And before a thread starts, because nvidia-ctk is forked.

@@ -30,7 +30,7 @@ class ReasonKind(enum.StrEnum):
     """The remapping of a memory row failed, or is pending until the next GPU reset."""
 
     NVLINK_DOWN = "nvlink-down"
-    """Fewer NVLinks are up than when the monitor started."""
+    """Fewer NVLinks are up than before in this boot of the node."""
 
     THERMAL = "thermal"
     """The GPU is at its shutdown temperature."""

@@ -14,6 +14,9 @@
  *   STANDIN_NVML_NO_EVENTS=<gpu>     that GPU knows no Xid events and registers none
  *   STANDIN_NVML_LOST=<gpu>          that GPU is lost from this process's first nvmlInit on
  *   STANDIN_NVML_OLD=1               MIG, NVLink and field values answer NOT_SUPPORTED
+ *   STANDIN_NVML_WITHOUT=<gpu>|all   every optional call on that GPU (for all: also the event set)
+ *                                    answers NOT_SUPPORTED: all but handle, UUID, name and PCI
+ *   STANDIN_NVML_LINKS=<count>       so many NVLinks of each GPU are active, not 2
  *   STANDIN_NVML_GPUS=<count>        so many H100 (up to 16) in place of the two, none in MIG mode
  *
  * Commands, one line each, written to the FIFO while one process has it open:
@@ -21,6 +24,7 @@
  *   lost <gpu>                       GPU_IS_LOST from every call on it and its instances, and from
  *                                    every wait on a set that has it registered
  *   recover <gpu>                    undoes lost
+ *   links <gpu> <count>              so many NVLinks are active; -1: asked for any, NOT_SUPPORTED
  *   hang                             the wait that comes to it never returns
  * Each call obeys the written commands before it answers, so a command is in force once its write
  * has returned. A wait meets them in the order of writing, and drops an event of a GPU that its set
@@ -74,6 +78,8 @@ static int gpus = 2, handles = 4, mig_gpu = 1;
 /* All of the state, guarded by one lock; nothing waits while it holds the lock. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static int users, fifo = -1, wake = -1, old, no_events = -1;
+enum { NONE = -1, ALL = -2 };
+static int without = NONE, links_up[MOST_GPUS];
 static event_set sets[SETS];
 static unsigned order, lost_at[MOST_GPUS], hang_at; /* as a command's ordinal; 0: not so */
 static struct { unsigned order; event_data event; } queue[QUEUE];
@@ -90,6 +96,7 @@ static int read_line(char *line, size_t size) {
 
 static void obey(const char *line) {
     unsigned gpu = 0, gi = NO_INSTANCE, ci = NO_INSTANCE;
+    int count;
     u64 code;
     order++;
     if (sscanf(line, "xid %u %llu %u %u", &gpu, &code, &gi, &ci) >= 2 && gpu < (unsigned)gpus) {
@@ -99,6 +106,8 @@ static void obey(const char *line) {
         if (!lost_at[gpu]) lost_at[gpu] = order;
     } else if (sscanf(line, "recover %u", &gpu) == 1 && gpu < (unsigned)gpus) {
         lost_at[gpu] = 0;
+    } else if (sscanf(line, "links %u %d", &gpu, &count) == 2 && gpu < (unsigned)gpus) {
+        links_up[gpu] = count;
     } else if (strcmp(line, "hang") == 0) {
         if (!hang_at) hang_at = order;
     } else {
@@ -134,9 +143,22 @@ static int on_gpu(const device *d) {
     return d->mig ? NOT_SUPPORTED : SUCCESS;
 }
 
+static int lacking(const device *d) { return without == ALL || without == (int)d->gpu; }
+
+/* As on_gpu and on_device, for what not every GPU has. */
+static int optional_on_gpu(const device *d) {
+    CHECK(on_gpu(d));
+    return lacking(d) ? NOT_SUPPORTED : SUCCESS;
+}
+
+static int optional_on_device(const device *d) {
+    CHECK(on_device(d));
+    return lacking(d) ? NOT_SUPPORTED : SUCCESS;
+}
+
 static int on_mig_parent(const device *d) {
     CHECK(on_device(d));
-    return old ? NOT_SUPPORTED : d->mig ? INVALID_ARGUMENT : SUCCESS;
+    return old || lacking(d) ? NOT_SUPPORTED : d->mig ? INVALID_ARGUMENT : SUCCESS;
 }
 
 static int on_instance(const device *d) {
@@ -145,13 +167,13 @@ static int on_instance(const device *d) {
 }
 
 static int on_link(const device *d, unsigned link) {
-    CHECK(on_gpu(d));
-    return old ? NOT_SUPPORTED : link < LINKS ? SUCCESS : INVALID_ARGUMENT;
+    CHECK(optional_on_gpu(d));
+    return old || links_up[d->gpu] < 0 ? NOT_SUPPORTED : link < LINKS ? SUCCESS : INVALID_ARGUMENT;
 }
 
 static int on_active_link(const device *d, unsigned link) {
     CHECK(on_link(d, link));
-    return link < ACTIVE_LINKS ? SUCCESS : NOT_SUPPORTED;
+    return (int)link < links_up[d->gpu] ? SUCCESS : NOT_SUPPORTED;
 }
 
 static int on_set(const event_set *set) {
@@ -195,6 +217,11 @@ static int initialise(void) {
     CHECK(open_commands());
     old = number("STANDIN_NVML_OLD", 0);
     no_events = number("STANDIN_NVML_NO_EVENTS", -1);
+    without = number("STANDIN_NVML_WITHOUT", NONE);
+    const char *lacks = getenv("STANDIN_NVML_WITHOUT");
+    if (lacks && strcmp(lacks, "all") == 0) without = ALL;
+    for (int gpu = 0; first && gpu < MOST_GPUS; gpu++)
+        links_up[gpu] = number("STANDIN_NVML_LINKS", ACTIVE_LINKS);
     if (count > 0 && count <= MOST_GPUS) have(count);
     if (first && lost >= 0 && lost < gpus) lost_at[lost] = ++order;
     first = 0;
@@ -255,10 +282,10 @@ API(nvmlDeviceGetUUID, (device *d, char *to, unsigned n), on_device(d), , copy(t
 API(nvmlDeviceGetName, (device *d, char *to, unsigned n), on_device(d), , copy(to, n, d->name))
 API(nvmlDeviceGetIndex, (device *d, unsigned *n), on_device(d),
     *n = d->mig ? d->place : d->gpu, SUCCESS)
-API(nvmlDeviceGetMemoryInfo, (device *d, memory_info *m), on_device(d), *m = memory_of(d), SUCCESS)
-API(nvmlDeviceGetMinorNumber, (device *d, unsigned *n), on_gpu(d), *n = d->minor, SUCCESS)
+API(nvmlDeviceGetMemoryInfo, (device *d, memory_info *m), optional_on_device(d), *m = memory_of(d), SUCCESS)
+API(nvmlDeviceGetMinorNumber, (device *d, unsigned *n), optional_on_gpu(d), *n = d->minor, SUCCESS)
 API(nvmlDeviceGetPciInfo_v3, (device *d, pci_info *pci), on_gpu(d), *pci = pci_of(d), SUCCESS)
-API(nvmlDeviceGetCudaComputeCapability, (device *d, int *major, int *minor), on_gpu(d),
+API(nvmlDeviceGetCudaComputeCapability, (device *d, int *major, int *minor), optional_on_gpu(d),
     *major = 9; *minor = 0, SUCCESS)
 
 /* ---- MIG ---- */
@@ -293,21 +320,22 @@ static int read_fields(field *fields, int count) {
     return SUCCESS;
 }
 
-API(nvmlDeviceGetTopologyCommonAncestor, (device *a, device *b, unsigned *level), on_gpu(a),
-    CHECK(on_gpu(b)); *level = a == b ? INTERNAL : SINGLE, SUCCESS)
+API(nvmlDeviceGetTopologyCommonAncestor, (device *a, device *b, unsigned *level), optional_on_gpu(a),
+    CHECK(optional_on_gpu(b)); *level = a == b ? INTERNAL : SINGLE, SUCCESS)
 API(nvmlDeviceGetNvLinkState, (device *d, unsigned link, unsigned *active), on_link(d, link),
-    *active = link < ACTIVE_LINKS, SUCCESS)
+    *active = (int)link < links_up[d->gpu], SUCCESS)
 API(nvmlDeviceGetNvLinkRemotePciInfo_v2, (device *d, unsigned link, pci_info *pci),
     on_active_link(d, link), *pci = pci_of(&devices[d->gpu ^ 1]), SUCCESS)
 API(nvmlDeviceGetNvLinkRemoteDeviceType, (device *d, unsigned link, unsigned *type),
     on_active_link(d, link), *type = 0 /* a GPU */, SUCCESS)
-API(nvmlDeviceGetFieldValues, (device *d, int count, field *fields), on_gpu(d), ,
+API(nvmlDeviceGetFieldValues, (device *d, int count, field *fields), optional_on_gpu(d), ,
     old ? NOT_SUPPORTED : read_fields(fields, count))
 
 /* ---- events ---- */
 
 int nvmlEventSetCreate(event_set **set) {
     CHECK(enter(NULL));
+    if (without == ALL) return NOT_SUPPORTED;
     for (*set = sets; *set < sets + SETS && (*set)->used;) ++*set;
     if (*set == sets + SETS) return NO_MEMORY;
     **set = (event_set){.used = 1};
@@ -319,7 +347,7 @@ static int supported(const device *d) {
 }
 
 static int on_events(const device *d, u64 types, const event_set *set) {
-    CHECK(on_gpu(d));
+    CHECK(optional_on_gpu(d));
     CHECK(on_set(set));
     return (int)d->gpu == no_events || types & ~(u64)supported(d) ? NOT_SUPPORTED : SUCCESS;
 }

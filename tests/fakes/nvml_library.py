@@ -72,6 +72,10 @@ class Steering:
         """Bring a lost GPU back."""
         self._write(f"recover {gpu}")
 
+    def links(self, gpu: int, count: int) -> None:
+        """Let so many of the GPU's NVLinks be active; -1: it no longer answers for any."""
+        self._write(f"links {gpu} {count}")
+
     def hang(self) -> None:
         """Let the wait for events never return."""
         self._write("hang")

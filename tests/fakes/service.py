@@ -156,6 +156,14 @@ class Service:
         finally:
             socket.close()
 
+    async def shows_state(self, epoch: int, holds: Callable[[NodeState], bool]) -> NodeState:
+        """Wait for a state of this monitor, or a later one, for which *holds* is true."""
+        async with asyncio.timeout(PATIENCE):
+            state = await self.publishes(epoch)
+            while not holds(state):
+                state = await self.publishes(state.epoch, state.sequence + 1)
+            return state
+
     async def stop(self) -> int:
         """Ask the service to stop, as a kubelet or systemd does, and return its exit code."""
         with contextlib.suppress(ProcessLookupError):

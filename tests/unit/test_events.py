@@ -171,7 +171,7 @@ def test_lost_at_the_registration(driver: Events, watch: EventWatch) -> None:
     assert (watch.unwatched, watch.fileno() is None) == ({}, False)
 
 
-@pytest.mark.parametrize("code", [Code.NOT_SUPPORTED, Code.NO_PERMISSION, 999])
+@pytest.mark.parametrize("code", [Code.NO_PERMISSION, 999])
 def test_a_gpu_that_cannot_be_registered(driver: Events, watch: EventWatch, code: int) -> None:
     """It is unwatched alone, for a reason that names the code, until it can be registered."""
     driver.refused = {"B": code}
