@@ -201,8 +201,12 @@ ONLY_ONE = "it is shared, and failRequestsGreaterThanOne allows 1 per container;
 REFUSED: dict[str, tuple[Handout, list[str], str]] = {
     "unknown": (PLAIN, ["A::0", "X"], '"X": nvidia.com/gpu has no device with this ID'),
     "UUID of a shared device": (PLAIN, ["A"], '"A": nvidia.com/gpu has no device with this ID'),
-    "replica that is none": (PLAIN, ["A::2"], '"A::2": nvidia.com/gpu has no device with this ID'),
-    "replica of what is not shared": (
+    "replica that does not exist": (
+        PLAIN,
+        ["A::2"],
+        '"A::2": nvidia.com/gpu has no device with this ID',
+    ),
+    "replica of a device that is not shared": (
         PLAIN,
         ["C::0"],
         '"C::0": nvidia.com/gpu has no device with this ID',
@@ -232,7 +236,7 @@ REFUSED: dict[str, tuple[Handout, list[str], str]] = {
         ["A::0", "B::0"],
         f"2 of nvidia.com/gpu: {ONLY_ONE}",
     ),
-    "a replica beside what is not shared": (
+    "a replica beside devices that are not shared": (
         SINGLE,
         ["C", "M0", "B::0"],
         f"3 of nvidia.com/gpu: {ONLY_ONE}",

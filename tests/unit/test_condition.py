@@ -275,7 +275,7 @@ QUIET = {
 
 @pytest.mark.parametrize(("events", "over"), QUIET.values(), ids=QUIET)
 def test_the_quiet_period(events: dict[float, Event], over: float) -> None:
-    """A device is Healthy a quiet period after the first proof that no fault followed."""
+    """A device is Healthy a quiet period after the first proof of an unbroken row."""
     before = condition_after(events, RECOVERY)
     early = after(before, PROOF, over - 0.01)
     assert (early.state, bool(early.faults)) == (DeviceState.RECOVERING, True)

@@ -156,7 +156,7 @@ def test_gpus_while_the_monitor_is_silent(
     )
     found = only(Snapshot(service, NOW, state, node_at=node_at))
     assert (found.state, found.healthy, found.since, found.transitions) == (None, False, None, 7)
-    assert [found_reason.kind for found_reason in found.reasons] == [ReasonKind.XID, reason]
+    assert [listed.kind for listed in found.reasons] == [ReasonKind.XID, reason]
     assert found.reasons[0].advice == "Drain the GPU and reset it."
 
 

@@ -87,7 +87,7 @@ def test_all_at_once() -> None:
     """Several ailments at once are all found."""
     wrong = {FIELDS: field(1), ROWS: (0, 0, 0, 1), LINK: links(0, 1), HEAT: 100}
     found = seen({**WELL, **wrong}, nvlinks=2)
-    assert {one.kind for one in found.ailments} == {
+    assert {ailment.kind for ailment in found.ailments} == {
         ReasonKind.RECOVERY_ACTION,
         ReasonKind.ROW_REMAP,
         ReasonKind.NVLINK_DOWN,

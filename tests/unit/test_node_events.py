@@ -166,18 +166,18 @@ def test_one_event_per_incident(steps: list[frozenset[Reason]]) -> None:
 
 def test_names() -> None:
     """Equal Events of the same boot have the same valid name; others have different names."""
-    one = NodeEvent("GPU-a", XID, "m", 0.0, 0.0, xid=79)
+    xid = NodeEvent("GPU-a", XID, "m", 0.0, 0.0, xid=79)
     others = [
-        replace(one, xid=48),
-        replace(one, device="GPU-b"),
-        replace(one, reason=UNHEALTHY),
+        replace(xid, xid=48),
+        replace(xid, device="GPU-b"),
+        replace(xid, reason=UNHEALTHY),
     ]
-    name = one.name("node-1", "boot")
-    assert name == replace(one, message="other", last=9.0, count=3).name("node-1", "boot")
+    name = xid.name("node-1", "boot")
+    assert name == replace(xid, message="other", last=9.0, count=3).name("node-1", "boot")
     assert name.startswith("node-1.")
-    names = {name, one.name("node-1", "next"), *(other.name("node-1", "boot") for other in others)}
+    names = {name, xid.name("node-1", "next"), *(other.name("node-1", "boot") for other in others)}
     assert len(names) == 5
-    long = one.name(f"{'a' * 229}-{'b' * 23}", "boot")
+    long = xid.name(f"{'a' * 229}-{'b' * 23}", "boot")
     assert len(long) <= 253
     assert "-." not in long
 
@@ -190,8 +190,8 @@ def event(gpu: str = "GPU-a", at: float = 0.0) -> NodeEvent:
 def test_equal_events_are_merged() -> None:
     """Equal waiting Events become one: both counted, first time kept, newest message."""
     box = Outbox().put("n", event(at=1.0), 0.0).put("n", event(at=2.0), 0.0)
-    (one,) = box.waiting.values()
-    assert (one.first, one.last, one.count, one.message) == (1.0, 2.0, 2, "at 2.0")
+    (merged,) = box.waiting.values()
+    assert (merged.first, merged.last, merged.count, merged.message) == (1.0, 2.0, 2, "at 2.0")
 
 
 def test_an_event_that_repeats_while_it_is_sent_stays() -> None:
@@ -247,7 +247,7 @@ def test_the_condition_message_is_limited() -> None:
 def test_the_patch(changed: str | None) -> None:
     """The patch has one condition; lastTransitionTime is in it only after a change."""
     made = patch(condition(of(X79), "b-1"), "now", changed)
-    (one,) = made["status"]["conditions"]
-    assert (one["type"], one["status"], one["reason"]) == (TYPE, "True", "FatalXid")
-    assert one.get("lastTransitionTime") == changed
-    assert one["lastHeartbeatTime"] == "now"
+    (patched,) = made["status"]["conditions"]
+    assert (patched["type"], patched["status"], patched["reason"]) == (TYPE, "True", "FatalXid")
+    assert patched.get("lastTransitionTime") == changed
+    assert patched["lastHeartbeatTime"] == "now"

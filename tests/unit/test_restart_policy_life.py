@@ -59,7 +59,7 @@ class World:
 
     def _exit(self) -> None:
         if self.processes:
-            self._see_whether_stable()
+            self._note_stable()
             self.processes -= 1
             self.child = restart_policy.exited(self.child, self.now, LIMITS)
 
@@ -72,10 +72,10 @@ class World:
 
     def _kill(self) -> None:
         if self.processes:
-            self._see_whether_stable()
+            self._note_stable()
             self.child = restart_policy.killed(self.child, self.now, LIMITS)
 
-    def _see_whether_stable(self) -> None:
+    def _note_stable(self) -> None:
         if self.child.state is State.RUNNING:
             self.stable = self.now - self.child.since >= LIMITS.stable
 
