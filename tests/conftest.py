@@ -1,4 +1,4 @@
-"""What holds for every test: it leaves no process behind."""
+"""Hooks for all tests: no test may leave a process behind; measured times are shown."""
 
 import contextlib
 import ctypes
@@ -20,30 +20,30 @@ hypothesis.settings.register_profile(
     "quick",
     max_examples=40,
     deadline=None,
-    suppress_health_check=[hypothesis.HealthCheck.too_slow],  # so is a busy machine
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],  # a busy machine is slow too
 )
 
 
 def pytest_configure() -> None:
-    """Become the parent of orphans, so that what a killed supervisor leaves behind is seen here."""
+    """Become the parent of orphans, to see processes that a killed supervisor leaves behind."""
     hypothesis.settings.load_profile("quick")
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Hand what was measured to the process that shows it, where tests run in several."""
+    """Send measured times to pytest's main process, when tests run in several processes."""
     if (output := getattr(session.config, "workeroutput", None)) is not None:
         output["figures"] = FIGURES
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """Take what another process has measured; nothing from one that crashed."""
+    """Add the times that a test process measured; a crashed process has none."""
     FIGURES.extend(getattr(node, "workeroutput", {}).get("figures", ()))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Show what was measured."""
+    """Show the measured times."""
     for line in sorted(FIGURES):
         terminalreporter.write_line(line)
 
@@ -63,9 +63,9 @@ def _no_leftovers() -> Iterator[None]:
 def children(pid: int) -> set[int]:
     """Return the pids of the direct children of *pid*, zombies included."""
     found: set[int] = set()
-    with contextlib.suppress(OSError):  # it ended itself: then it has none
+    with contextlib.suppress(OSError):  # the process ended: it has no children
         for task in Path(f"/proc/{pid}/task").iterdir():
-            with contextlib.suppress(OSError):  # a thread that ended meanwhile
+            with contextlib.suppress(OSError):  # the thread ended meanwhile
                 found.update(map(int, (task / "children").read_text().split()))
     return found
 

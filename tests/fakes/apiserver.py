@@ -1,6 +1,6 @@
-"""A small Kubernetes API server: one node, its status and label, Events, a watch, and misbehaviour.
+"""A small Kubernetes API server with one node, its status and labels, Events, and a watch.
 
-A real HTTP server on loopback that speaks just what the service asks. It can be told to fail.
+It is a real HTTP server on loopback, for the requests of the service only. It can fail on demand.
 """
 
 import asyncio
@@ -21,25 +21,25 @@ REASONS = {200: "OK", 201: "Created", 403: "Forbidden", 404: "Not Found", 409: "
 
 @dataclass
 class ApiServer:
-    """The server's state, all of which a test may read and change."""
+    """The server and its state; tests may read and change all fields."""
 
     node: str = "node-1"
     labels: dict[str, str] = field(default_factory=dict)
     conditions: dict[str, Json] = field(default_factory=dict)
     events: dict[str, Json] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
-    """Method and path of each, in their order."""
+    """Method and path of each request, in order."""
     patches: list[Json] = field(default_factory=list)
-    """Of the node's status."""
+    """The patches of the node's status, in order."""
     status: int = 0
-    """Answer everything with this status instead; 0: do as asked."""
+    """Answer each request with this HTTP status; 0: answer normally."""
     hang: bool = False
-    """Answer nothing."""
+    """Answer no request."""
     gone: bool = False
-    """End the next watch: its version is too old."""
+    """End the next watch with an error: its version is too old."""
     version: int = 1
     labelled: int = 1
-    """The version of the newest change of the labels."""
+    """The version of the last change of the labels."""
     port: int = 0
 
     def __post_init__(self) -> None:
@@ -48,12 +48,12 @@ class ApiServer:
         self._clients: set[asyncio.StreamWriter] = set()
 
     async def start(self) -> None:
-        """Listen, the second time on the same port."""
+        """Listen; after a stop, on the same port again."""
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
-        """Hang up on everybody in the middle of what they ask, and listen no more."""
+        """Close all connections, also during a request, and stop listening."""
         if self._server:
             self._server.close()
             for writer in list(self._clients):
@@ -62,7 +62,7 @@ class ApiServer:
         self._server = None
 
     def kubeconfig(self, folder: Path) -> dict[str, str]:
-        """Write a kubeconfig that leads here; return the environment that names it."""
+        """Write a kubeconfig for this server; return the environment that names it."""
         text = {
             "current-context": "test",
             "clusters": [{"name": "test", "cluster": {"server": f"http://127.0.0.1:{self.port}"}}],
@@ -74,7 +74,7 @@ class ApiServer:
         return {"KUBECONFIG": str(path), "NO_PROXY": "*"}
 
     async def label(self, key: str, value: str | None) -> None:
-        """Set the node's label, or take it away, as `kubectl label` does."""
+        """Set or remove a label of the node, like `kubectl label`."""
         self.labels.pop(key, None)
         if value is not None:
             self.labels[key] = value
@@ -82,7 +82,7 @@ class ApiServer:
         await self._changed()
 
     async def until(self, what: str, holds: Callable[[], object]) -> None:
-        """Wait until *holds*, which is asked after each request and change."""
+        """Wait until *holds* returns true; it is called after each request and change."""
         try:
             async with asyncio.timeout(PATIENCE), self._news:
                 await self._news.wait_for(holds)
@@ -90,7 +90,7 @@ class ApiServer:
             raise AssertionError(f"no {what}; requests: {self.requests[-5:]}") from None
 
     def told(self, reason: str) -> list[Json]:
-        """Return the Events with that *reason*."""
+        """Return the Events with this *reason*."""
         return [event for event in self.events.values() if event["reason"] == reason]
 
     async def _changed(self) -> None:
@@ -148,8 +148,8 @@ class ApiServer:
                 return 200, self._node()
             case "PATCH", "/api/v1/nodes/node-1/status":
                 self.patches.append(body)
-                for one in body["status"]["conditions"]:
-                    self.conditions[one["type"]] = self.conditions.get(one["type"], {}) | one
+                for new in body["status"]["conditions"]:
+                    self.conditions[new["type"]] = self.conditions.get(new["type"], {}) | new
                 return 200, self._node()
             case "POST", path if path == events:
                 name = body["metadata"]["name"]

@@ -1,4 +1,4 @@
-"""An HTTP server in place of the exporter: a node that is hard to bring about, or odd answers."""
+"""An HTTP server in place of the exporter, for a busy node or for unusual answers."""
 
 import contextlib
 import threading
@@ -13,7 +13,7 @@ Answer = tuple[int, bytes, tuple[tuple[str, str], ...]]
 
 
 def busy(path: str) -> Answer:
-    """Answer as the exporter of a busy node does."""
+    """Return the exporter's answer for a busy node."""
     known = showcase.snapshot(time.monotonic(), time.time())
     answer = main.show(path, known, showcase.ABOUT)
     return (200, answer.body, tuple(answer.headers)) if answer else (404, b"", ())
@@ -21,7 +21,7 @@ def busy(path: str) -> Answer:
 
 @contextlib.contextmanager
 def exporter(answers: Callable[[str], Answer]) -> Iterator[str]:
-    """Serve what *answers* returns for a path; yield the URL."""
+    """Serve the answers that *answers* returns by path; yield the URL."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -33,7 +33,7 @@ def exporter(answers: Callable[[str], Answer]) -> Iterator[str]:
             self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})

@@ -1,4 +1,4 @@
-"""Figures that tests measure, shown at the end of the run."""
+"""Times that tests measure, shown at the end of the run."""
 
 from collections.abc import Callable
 
@@ -8,14 +8,14 @@ TRIES = 5
 
 
 def show(what: str, milliseconds: list[float]) -> None:
-    """Note how long *what* took, for the end of the run."""
+    """Add a line with the measured times of *what*, shown at the end of the run."""
     FIGURES.append(f"{what}: {', '.join(f'{ms:.0f}' for ms in sorted(milliseconds))} ms")
 
 
 def within(most: float, what: str, measure: Callable[[], float]) -> None:
-    """Measure until a try takes *most* ms or fewer; fail when of a few tries none does.
+    """Measure until one try takes at most *most* ms; fail when no try of a few does.
 
-    Other work on the machine makes some tries slower, and must not fail a test.
+    Other work on the machine makes some tries slower; this must not fail a test.
     """
     took = [measure()]
     while took[-1] > most and len(took) < TRIES:

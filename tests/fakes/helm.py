@@ -1,4 +1,4 @@
-"""The chart as Helm renders it: the real Helm, of both major versions, without a cluster."""
+"""The chart as real Helm 3 and Helm 4 render it, without a cluster."""
 
 import json
 import os
@@ -15,7 +15,7 @@ import yaml
 CHART = Path(__file__).parents[2] / "deploy/helm/gpu-sharing-plugin"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gpu-sharing-plugin"
 BINARIES = ("helm-3.17.2", "helm-4.3.1")
-"""As scripts/fetch-helm names them, the newest last."""
+"""The names that scripts/fetch-helm gives, newest last."""
 
 PATIENCE = 60
 
@@ -29,7 +29,7 @@ class Helm:
     binary: str
 
     def run(self, *arguments: str, text: str = "") -> subprocess.CompletedProcess[str]:
-        """Run Helm with *text* as its standard input, in a home that nobody else uses."""
+        """Run Helm with *text* as its standard input, and without a home folder."""
         environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent"}
         command = [self.binary, *arguments]
         return subprocess.run(
@@ -50,35 +50,35 @@ class Helm:
         namespace: str = "gpu-nodes",
         chart: Path = CHART,
     ) -> subprocess.CompletedProcess[str]:
-        """Render the chart with *values* over its own."""
+        """Render the chart; *values* override the chart's values."""
         place = [release, str(chart), f"--namespace={namespace}", "--values=-"]
         return self.run("template", *place, *arguments, text=json.dumps(values or {}))
 
     def objects(
         self, values: Mapping[str, Any] | None = None, *arguments: str, **place: Any
     ) -> list[Object]:
-        """Return the objects that the chart makes of *values*."""
+        """Return the objects that the chart renders with these values."""
         result = self.template(values, *arguments, **place)
         assert result.returncode == 0, result.stderr
         assert not result.stderr
-        return [one for one in yaml.safe_load_all(result.stdout) if one]
+        return [rendered for rendered in yaml.safe_load_all(result.stdout) if rendered]
 
     def refusal(self, values: Mapping[str, Any], **place: Any) -> str:
-        """Return what Helm says instead of rendering *values*."""
+        """Return Helm's error for values that it refuses to render."""
         result = self.template(values, **place)
         assert result.returncode != 0, "it was not refused"
         return result.stderr
 
 
 def helms() -> list[Helm]:
-    """Return the Helms of this machine, the newest last."""
+    """Return the Helm binaries of this machine, newest last."""
     found = [str(CACHE / name) for name in BINARIES if (CACHE / name).exists()]
     on_path = shutil.which("helm")
     return [Helm(binary) for binary in found or filter(None, [on_path])]
 
 
 def newest() -> Helm:
-    """Return the newest Helm of this machine; skip the test where there is none."""
+    """Return the newest Helm of this machine; skip the test if there is none."""
     found = helms()
     if not found:
         pytest.skip("no Helm: run scripts/fetch-helm, or put helm on PATH")
@@ -86,7 +86,7 @@ def newest() -> Helm:
 
 
 def named(binary: str) -> Helm:
-    """Return the Helm with that name; skip the test where it is not there."""
+    """Return the Helm with this name; skip the test if it is missing."""
     found = [helm for helm in helms() if helm.binary.endswith(binary)]
     if not found:
         pytest.skip(f"no {binary}: run scripts/fetch-helm")
@@ -95,7 +95,7 @@ def named(binary: str) -> Helm:
 
 def the(objects: list[Object], kind: str) -> Object:
     """Return the only object of its *kind*."""
-    (found,) = [one for one in objects if one["kind"] == kind]
+    (found,) = [rendered for rendered in objects if rendered["kind"] == kind]
     return found
 
 
@@ -113,16 +113,16 @@ def container(objects: list[Object]) -> Object:
 
 
 def environment(objects: list[Object]) -> dict[str, str]:
-    """Return the container's variables that have a value; each is there once."""
+    """Return the container's variables that have a value; fail if a name comes twice."""
     given = container(objects).get("env", [])
-    names = [one["name"] for one in given]
+    names = [variable["name"] for variable in given]
     assert len(names) == len(set(names)), names
-    return {one["name"]: one["value"] for one in given if "value" in one}
+    return {variable["name"]: variable["value"] for variable in given if "value" in variable}
 
 
 def mounts(objects: list[Object]) -> dict[str, tuple[str, Object]]:
-    """Return what is mounted, by the path in the container: the source's kind, and the source."""
-    volumes = {one["name"]: one for one in pod(objects)["volumes"]}
+    """Return each mount's kind of volume and its source, by the path in the container."""
+    volumes = {volume["name"]: volume for volume in pod(objects)["volumes"]}
     found = {}
     for mount in container(objects)["volumeMounts"]:
         ((kind, source),) = [

@@ -1,7 +1,7 @@
-"""The stand-in for NVIDIA's management library: its build, its steering and what its node holds.
+"""The stand-in for NVIDIA's management library: its build, its control and its GPUs.
 
-`nvml.c` beside this file says how the node behaves. A process uses the library when the folder it
-was built into is on its LD_LIBRARY_PATH, and is steered when STANDIN_NVML_DIR names a folder.
+`nvml.c` beside this file describes the simulated node. A process uses the library when its folder
+is on LD_LIBRARY_PATH, and gets commands when STANDIN_NVML_DIR names a folder.
 """
 
 import contextlib
@@ -41,7 +41,7 @@ FLAGS = ("-std=c11", "-O1", "-Wall", "-Wextra", "-Werror", "-pthread", "-shared"
 
 
 def build(folder: Path) -> Path:
-    """Compile the library into the folder and return its path."""
+    """Compile the library into *folder*, and return its path."""
     library = folder / NAME
     command = [COMPILER, *FLAGS, f"-Wl,-soname,{NAME}", "-o", str(library), str(SOURCE)]
     try:
@@ -55,17 +55,17 @@ def build(folder: Path) -> Path:
 
 @dataclass(frozen=True)
 class Steering:
-    """Commands to the one process that has the library initialised with this STANDIN_NVML_DIR."""
+    """Commands to the process that initialised the library with this STANDIN_NVML_DIR."""
 
     folder: Path
 
     def xid(self, gpu: int, code: int, gi: int | None = None, ci: int | None = None) -> None:
-        """Let the GPU have an Xid, of one of its MIG instances if that is given."""
+        """Send an Xid of the GPU, or of the given MIG instance."""
         words = ["xid", gpu, code, *(number for number in (gi, ci) if number is not None)]
         self._write(" ".join(str(word) for word in words))
 
     def lost(self, gpu: int) -> None:
-        """Let the GPU fall off the bus."""
+        """Make the GPU fall off the bus."""
         self._write(f"lost {gpu}")
 
     def recover(self, gpu: int) -> None:
@@ -77,22 +77,22 @@ class Steering:
         self._write(f"links {gpu} {count}")
 
     def hang(self) -> None:
-        """Let the wait for events never return."""
+        """Make the wait for events hang for ever."""
         self._write("hang")
 
     def _write(self, command: str) -> None:
-        # Without O_NONBLOCK the open would wait for a reader: here its absence is an OSError.
+        # Without O_NONBLOCK, open would wait for a reader; with it, a missing reader is an OSError.
         descriptor = os.open(self.folder / "commands", os.O_WRONLY | os.O_NONBLOCK)
         try:
             os.set_blocking(descriptor, True)
-            os.write(descriptor, f"{command}\n".encode())  # below PIPE_BUF: all of it at once
+            os.write(descriptor, f"{command}\n".encode())  # atomic, as it is below PIPE_BUF
         finally:
             os.close(descriptor)
 
 
-GUARD = 60  # seconds; nothing here comes near it unless something hangs
+GUARD = 60  # seconds, reached only when something hangs
 
-# A child ends itself at the guard, so that no read of its output can hang a test.
+# A child ends itself after GUARD, so that no test hangs while it reads a child's output.
 PRELUDE = f"""
 import json, signal, sys, threading
 from pynvml import *
@@ -126,12 +126,12 @@ def wait(events, milliseconds={GUARD * 1000}):
 INITIALISED = PRELUDE + "nvmlInit()\n"
 
 Start = Callable[..., subprocess.Popen[str]]
-"""Starts a child on a script; keywords are the library's conditions, such as LOST="1"."""
+"""Starts a child with a script; keywords are STANDIN_NVML_ variables such as LOST="1"."""
 
 
 @contextlib.contextmanager
 def children(library: Path, folder: Path) -> Iterator[Start]:
-    """Start Python on scripts with the library in its path, and end all such children after."""
+    """Yield a function that starts Python scripts with the library; kill them at the end."""
     begun: list[subprocess.Popen[str]] = []
 
     def begin(script: str, **conditions: str) -> subprocess.Popen[str]:
@@ -156,7 +156,7 @@ def children(library: Path, folder: Path) -> Iterator[Start]:
 
 
 def hear(child: subprocess.Popen[str]) -> Any:
-    """Return the next value that the child says."""
+    """Return the next value that the child prints."""
     assert child.stdout is not None
     line = child.stdout.readline()
     assert line, f"the child ended with {child.wait(GUARD)}"
@@ -164,7 +164,7 @@ def hear(child: subprocess.Popen[str]) -> Any:
 
 
 def tell(child: subprocess.Popen[str]) -> None:
-    """Let a child that reads a line go on."""
+    """Send an empty line to a child that waits for it."""
     assert child.stdin is not None
     child.stdin.write("\n")
     child.stdin.flush()

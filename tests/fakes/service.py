@@ -1,4 +1,4 @@
-"""The real service under test: the command as users start it, in processes of its own."""
+"""The real service under test: the command that users start, with its real processes."""
 
 import asyncio
 import contextlib
@@ -26,7 +26,7 @@ from simulator.live_node import LiveNode
 from tests.conftest import children
 
 PATIENCE = 60.0
-"""Seconds after which a test gives up waiting: a guard, never a measure, on a busy machine too."""
+"""Seconds after which a test stops waiting: a guard for hangs, not a limit that is tested."""
 
 COMMAND = (sys.executable, "-m", "supervisor")
 
@@ -35,7 +35,7 @@ Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
 class Service:
-    """A running service, the folder it lives in, and what it logs."""
+    """A running service, its folder and its log."""
 
     def __init__(self, folder: Path, process: asyncio.subprocess.Process) -> None:
         self.folder = folder
@@ -57,7 +57,7 @@ class Service:
                 self._news.notify_all()
 
     async def logged(self, message: str, after: int = 0, **fields: object) -> Entry:
-        """Wait for the log entry with *message* and *fields* behind the first *after*."""
+        """Wait for a log entry with *message* and *fields*; skip the first *after* entries."""
 
         def found() -> Entry | None:
             wanted = {"message": message, **fields}.items()
@@ -74,7 +74,7 @@ class Service:
         return sum(entry["message"] == message for entry in self.entries)
 
     def pids(self) -> dict[str, int]:
-        """Return the pids of the service's children by name, as their titles tell."""
+        """Return the pids of the service's children by name; the name is in the process title."""
         found = {}
         for child in children(self.process.pid):
             with contextlib.suppress(OSError):
@@ -83,13 +83,13 @@ class Service:
         return found
 
     def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> int:
-        """Send a signal to the child called *name* and return its pid."""
+        """Send a signal to the child with this *name*, and return its pid."""
         pid = self.pids()[name]
         os.kill(pid, number)
         return pid
 
     async def restarted(self, name: str, old: int) -> int:
-        """Wait for a child called *name* with another pid than *old*."""
+        """Wait until the child *name* has a pid other than *old*; return the new pid."""
         found = old
 
         def is_new() -> bool:
@@ -101,7 +101,7 @@ class Service:
         return found
 
     def url(self) -> str:
-        """Return where the exporter listens."""
+        """Return the exporter's URL."""
         return (self.folder / "exporter.url").read_text()
 
     async def get(self, path: str) -> tuple[int, str]:
@@ -120,7 +120,7 @@ class Service:
             return 0, ""
 
     async def ready(self) -> None:
-        """Wait until /readyz says so."""
+        """Wait until /readyz answers 200."""
 
         async def is_ready() -> bool:
             return (await self.get("/readyz"))[0] == 200
@@ -128,7 +128,7 @@ class Service:
         await until(is_ready, "readiness")
 
     async def samples(self) -> Samples:
-        """Return what /metrics shows."""
+        """Return the samples of /metrics."""
         families = text_string_to_metric_families((await self.get("/metrics"))[1])
         return {
             (sample.name, frozenset(sample.labels.items())): sample.value
@@ -145,7 +145,7 @@ class Service:
         await until(is_shown, f"{name} {value}")
 
     async def publishes(self, epoch: int, sequence: int = 0) -> NodeState:
-        """Wait for a state of the node that is no older than that."""
+        """Wait for a node state of at least this epoch and sequence, and return it."""
         socket = bus.health_subscriber(zmq.asyncio.Context.instance(), f"{self.folder}/health.ipc")
         try:
             async with asyncio.timeout(PATIENCE):
@@ -165,18 +165,18 @@ class Service:
             return state
 
     async def stop(self) -> int:
-        """Ask the service to stop, as a kubelet or systemd does, and return its exit code."""
+        """Send SIGTERM to the service, and return its exit code."""
         with contextlib.suppress(ProcessLookupError):
             self.process.terminate()
         return await self.ended()
 
     async def ended(self) -> int:
-        """Wait for the service's end and return its exit code."""
+        """Wait until the service ends, and return its exit code."""
         return await asyncio.wait_for(self.process.wait(), PATIENCE)
 
 
 async def until(condition: Callable[[], object | Awaitable[bool]], what: str) -> None:
-    """Wait until *condition* holds, which changes in a process that cannot tell us."""
+    """Poll until *condition* holds, for changes in processes that cannot notify us."""
     deadline = time.monotonic() + PATIENCE
     pause = 0.002
     while True:
@@ -185,13 +185,13 @@ async def until(condition: Callable[[], object | Awaitable[bool]], what: str) ->
             return
         assert time.monotonic() < deadline, f"no {what} within {PATIENCE} s"
         await asyncio.sleep(pause)
-        pause = min(1.3 * pause, 0.05)  # a long wait is not to keep a core busy
+        pause = min(1.3 * pause, 0.05)  # a long wait must not keep a core busy
 
 
 def open_files(pid: int) -> list[str]:
-    """Return what each descriptor of a live process leads to; it may close some meanwhile."""
+    """Return the target of each open descriptor of a process; it may close some meanwhile."""
     found = []
-    with contextlib.suppress(OSError):  # one that ended has nothing open
+    with contextlib.suppress(OSError):  # a process that ended has no open files
         for descriptor in Path(f"/proc/{pid}/fd").iterdir():
             with contextlib.suppress(OSError):
                 found.append(str(descriptor.readlink()))
@@ -200,7 +200,7 @@ def open_files(pid: int) -> list[str]:
 
 @contextlib.contextmanager
 def short_folder() -> Iterator[Path]:
-    """Have a folder whose path leaves room for socket names."""
+    """Yield a temporary folder with a path short enough for socket names."""
     folder = Path(tempfile.mkdtemp(prefix="gs-"))
     try:
         yield folder
@@ -216,9 +216,9 @@ async def service(
     environment: Mapping[str, str] | None = None,
     within: Sequence[str] = (),
 ) -> AsyncIterator[Service]:
-    """Run the service in *folder*, on the simulated *node* if one is given; end it afterwards.
+    """Run the service in *folder*, with the simulated *node* if it is given; kill it at the end.
 
-    The command *within* runs it, and becomes it.
+    The command *within* starts the service in its own process, with exec.
     """
     arguments = [
         f"--runtime-dir={folder}",
@@ -253,7 +253,7 @@ async def service(
 
 @contextlib.asynccontextmanager
 async def kubelet(folder: Path, habits: Habits = NEWEST) -> AsyncIterator[Kubelet]:
-    """Run a stand-in kubelet with the *habits* of a version on *folder*/kubelet."""
+    """Run a stand-in kubelet in *folder*/kubelet, with the *habits* of a kubelet version."""
     running = Kubelet(folder / "kubelet", habits=habits)
     await running.start()
     try:

@@ -1,4 +1,4 @@
-"""A node on which much is going on at once: what the status has to show well."""
+"""A busy node with many faults, for the status, the page and the commands."""
 
 from proto.control import (
     ConfigurationState,
@@ -30,7 +30,7 @@ UUIDS = (
 
 
 def snapshot(now: float, wall: float, replicas: int = 4, held: int = 9) -> Snapshot:
-    """Return eight GPUs, one in MIG mode, the others shared; two are broken, one is recovering."""
+    """Return eight GPUs, one in MIG mode, the others shared; two broken, one recovering."""
     shared = [gpu(n, uuid=UUIDS[n], numa_node=n // 4) for n in range(7)]
     last = mig_gpu(7, "1g.10gb", "1g.10gb", "3g.40gb", uuid=UUIDS[7], numa_node=1)
     small, other, large = (instance.uuid for instance in last.instances)

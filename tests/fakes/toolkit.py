@@ -1,4 +1,4 @@
-"""A host with the stand-in for NVIDIA's toolkit, on which CDI specifications are written."""
+"""A host with a stand-in for NVIDIA's Container Toolkit, to write CDI specifications."""
 
 import json
 import os
@@ -24,11 +24,11 @@ logs.set_up("monitor", logs.Format.JSON, logs.Level.INFO)
 limit, total = map(float, sys.argv[2:])
 print(*cdi.write_all(msgspec.json.decode(sys.argv[1], type=CdiSettings), limit, total))
 """
-"""A process of its own, as the monitor is: writing forks, which the threads here forbid."""
+"""Runs in its own process, like the monitor: it forks, which is unsafe with pytest's threads."""
 
 
 class Host:
-    """A host with the stand-in tool on its PATH, and the settings to use it."""
+    """A host with the stand-in tool on its PATH, and CDI settings."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -54,18 +54,18 @@ class Host:
         )
 
     def install(self, folder: Path) -> None:
-        """Put the tool into *folder*."""
+        """Install the tool in *folder*."""
         folder.mkdir(parents=True)
         (folder / "nvidia-ctk").symlink_to(STANDIN)
 
     def change(self, **settings: object) -> None:
-        """Use other settings."""
+        """Replace some of the CDI settings."""
         self.settings = msgspec.structs.replace(self.settings, **settings)
 
     def start(
         self, limit: float = PATIENCE, total: float = 2 * PATIENCE, **tool: str
     ) -> "subprocess.Popen[str]":
-        """Start to write the specifications, with *tool* telling the stand-in what to do."""
+        """Start to write the specifications; *tool* controls the stand-in."""
         steering = {f"STANDIN_CTK_{name.upper()}": value for name, value in tool.items()}
         return subprocess.Popen(
             [
@@ -85,27 +85,27 @@ class Host:
     def write(
         self, limit: float = PATIENCE, total: float = 2 * PATIENCE, **tool: str
     ) -> tuple[list[str], list[dict[str, Any]]]:
-        """Write the specifications and return the kinds that are there, and the log."""
+        """Write the specifications; return the CDI kinds that exist, and the log."""
         with self.start(limit, total, **tool) as process:
             kinds, log = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, log
         return kinds.split(), [json.loads(line) for line in log.splitlines()]
 
     def calls(self) -> list[list[str]]:
-        """Return the arguments of all calls of the tool."""
+        """Return the arguments of each call of the tool."""
         return [json.loads(line) for line in self.calls_file.read_text().splitlines()]
 
     def files(self) -> set[str]:
-        """Return what is in the folder of the specifications."""
+        """Return the file names in the folder of CDI specifications."""
         return {path.name for path in self.specs.iterdir()}
 
     def spec(self, name: str = NAME) -> dict[str, Any]:
-        """Return a specification."""
+        """Return a CDI specification."""
         found: dict[str, Any] = json.loads((self.specs / name).read_text())
         return found
 
     def paths(self) -> tuple[str, str]:
-        """Return the host's paths of the library and of the device node in the specification."""
+        """Return the host paths of the library and of the device node in the specification."""
         mount = self.spec()["containerEdits"]["mounts"][0]
         node = self.spec()["devices"][0]["containerEdits"]["deviceNodes"][0]
         return mount["hostPath"], node["hostPath"]

@@ -1,4 +1,4 @@
-"""Values that many unit tests need, each with as little said as the test cares about."""
+"""Build values for unit tests; a test gives only the fields that matter to it."""
 
 import functools
 import re
@@ -26,7 +26,7 @@ from workers.devices import Replica, View, replicas
 
 
 class Driver:
-    """A binding that has just these functions, each with one answer: a value, an error, a call."""
+    """An NVML binding with only these functions; each returns a value, raises, or calls."""
 
     NVMLError = NVMLError
 
@@ -42,19 +42,19 @@ def _answer(answer: object, *arguments: object) -> object:
 
 
 def refusal(code: int) -> NVMLError:
-    """Return the binding's error with any *code*."""
+    """Return the NVML error with this return code."""
     made = NVMLError(2)
     made.value = code
     return made
 
 
 def gpu_uuid(place: int) -> str:
-    """Return the UUID of the GPU at *place*; it sorts by place."""
+    """Return the UUID of the GPU with index *place*; UUIDs sort like the indices."""
     return f"GPU-00000000-0000-0000-0000-{place:012x}"
 
 
 def gpu(place: int = 0, **fields: Any) -> Gpu:
-    """Return an H100 at *place*, with other *fields* where given."""
+    """Return an H100 with index *place*; *fields* replace its usual values."""
     usual = Gpu(
         uuid=gpu_uuid(place),
         index=place,
@@ -74,12 +74,12 @@ def instance(uuid: str, place: int, gi: int, ci: int = 0) -> MigInstance:
 
 
 def mig_uuid(gpu_place: int, place: int) -> str:
-    """Return the UUID of the MIG instance at *place* of the GPU at *gpu_place*."""
+    """Return the UUID of MIG instance *place* on the GPU with index *gpu_place*."""
     return f"MIG-{gpu_place:08x}-0000-0000-0000-{place:012x}"
 
 
 def mig_gpu(place: int, *profiles: str, **fields: Any) -> Gpu:
-    """Return a GPU in MIG mode with an instance of each profile, as large as its name says."""
+    """Return a GPU in MIG mode with one instance of each profile, with the profile's memory."""
     instances = (
         MigInstance(mig_uuid(place, n), n, 7 + n, 0, profile, _memory(profile), (3 + 2 * n,))
         for n, profile in enumerate(profiles)
@@ -98,21 +98,21 @@ def inventory(
     links: tuple[Link, ...] = (),
     nodes: tuple[str, ...] = (),
 ) -> Inventory:
-    """Return a node of *gpus*."""
+    """Return the inventory of a node with these GPUs."""
     return Inventory("580.95.05", gpus, failed=failed, nodes=nodes, links=links)
 
 
 def after_event(
     before: Condition, event: Look | Reason, now: float, recovery: Recovery
 ) -> Condition:
-    """Return the condition after a look or a fatal event."""
+    """Return the device's condition after a health check or a fatal event."""
     if isinstance(event, Reason):
         return after_fault(before, event, now)
     return after_look(before, event, recovery, now)
 
 
 def condition_after(events: Mapping[float, Look | Reason], recovery: Recovery) -> Condition:
-    """Return the condition of a device after looks and fatal events, each at its time."""
+    """Return a device's condition after health checks and fatal events, by time in seconds."""
     condition = Condition()
     for now, event in events.items():
         condition = after_event(condition, event, now, recovery)
@@ -122,7 +122,7 @@ def condition_after(events: Mapping[float, Look | Reason], recovery: Recovery) -
 def node_state(
     health: dict[str, tuple[Reason, ...]], epoch: int = 1, sequence: int = 1
 ) -> NodeState:
-    """Return a node in which each device has these reasons to be unhealthy."""
+    """Return the state of a node whose devices are Unhealthy for these reasons."""
     return NodeState(
         epoch=epoch,
         sequence=sequence,
@@ -132,7 +132,7 @@ def node_state(
 
 
 def worker_state(resource: str = "nvidia.com/gpu", **fields: Any) -> WorkerState:
-    """Return the word of a worker with which all is well, but for *fields*."""
+    """Return the telemetry of a worker without problems; *fields* replace its usual values."""
     usual = WorkerState(
         epoch=1,
         sequence=1,
@@ -149,7 +149,7 @@ def worker_state(resource: str = "nvidia.com/gpu", **fields: Any) -> WorkerState
 def plan(
     counts: dict[str, int], numa: int | None = None, resource: str = "nvidia.com/gpu"
 ) -> ResourcePlan:
-    """Return a resource of whole GPUs, by UUID with each one's replicas."""
+    """Return a resource of whole GPUs; *counts* has the number of replicas by UUID."""
     devices = (PlannedDevice(uuid, uuid, n, numa_node=numa) for uuid, n in counts.items())
     return ResourcePlan(resource, tuple(devices))
 
@@ -159,10 +159,10 @@ def view(
     unhealthy: dict[str, tuple[Reason, ...]] | None = None,
     numa: int | None = None,
 ) -> View:
-    """Return what a worker with that plan shows."""
+    """Return the view of a worker that advertises these GPUs."""
     return View("nvidia.com/gpu", replicas(plan(counts, numa)), unhealthy or {})
 
 
 def known(counts: dict[str, int]) -> dict[str, Replica]:
-    """Return the replicas of whole GPUs, by id."""
+    """Return the replicas of whole GPUs by device ID."""
     return replicas(plan(counts))

@@ -1,4 +1,4 @@
-"""What users are told when their settings cannot be used."""
+"""The error message for settings that the plugin cannot use."""
 
 from collections.abc import Mapping
 
@@ -8,7 +8,7 @@ from supervisor.config.settings import SettingsError, load
 
 
 def message(flags: Mapping[str, str], environment: Mapping[str, str]) -> str:
-    """Return the message of the error that these settings are."""
+    """Return the error message that these settings cause."""
     with pytest.raises(SettingsError) as error:
         load(flags, environment)
     text = str(error.value)

@@ -1,4 +1,4 @@
-"""The alerts, their runbook, their tests and the dashboard fit together."""
+"""Alerts, runbook, Promtool tests and dashboard agree with each other."""
 
 import json
 import re
@@ -31,35 +31,35 @@ def expected(case: dict[str, Any]) -> set[str]:
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_an_alert_says_how_bad_it_is_and_where_to_read_on(name: str) -> None:
-    """Each alert has a severity, a summary that names the node, a description and a runbook."""
+def test_an_alert_has_a_severity_and_a_runbook(name: str) -> None:
+    """Each alert has a severity, a summary with the node's name, a description and a runbook."""
     rule = RULES[name]
     assert rule["labels"]["severity"] in {"warning", "critical"}
     notes = rule["annotations"]
     assert notes.keys() == {"summary", "description", "runbook_url"}
     assert notes["runbook_url"] == BASE + name.lower()
-    if name != "GpuSharingAbsent":  # which has no node
+    if name != "GpuSharingAbsent":  # fires for the whole cluster
         assert "{{ or $labels.node $labels.instance }}" in notes["summary"]
 
 
 @pytest.mark.parametrize("name", RULES)
 def test_an_alert_has_a_paragraph_in_the_runbook(name: str) -> None:
-    """The runbook says for each alert what users feel and what to do."""
+    """The runbook describes for each alert what users notice and what operators do."""
     _, _, after = RUNBOOK.partition(f"\n## {name}\n")
     paragraph = after.partition("\n## ")[0]
     assert "\nUsers: " in paragraph
     assert "\nDo" in paragraph
 
 
-def test_the_runbook_has_no_paragraph_for_what_is_no_alert() -> None:
-    """Every heading of the runbook is an alert."""
+def test_each_heading_of_the_runbook_is_an_alert() -> None:
+    """The runbook has no heading that is not the name of an alert."""
     headings = set(re.findall(r"^## (\w+)$", RUNBOOK, re.MULTILINE))
     assert headings == RULES.keys()
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_an_alert_is_seen_firing_and_seen_silent(name: str) -> None:
-    """Promtool's tests have a case that fires each alert, and one of its metric that does not."""
+def test_promtool_tests_show_each_alert_firing_and_silent(name: str) -> None:
+    """For each alert, Promtool's tests have series that fire it and series that do not."""
     metrics = set(re.findall(r"\b(?:gpu_sharing_\w+|up)\b", RULES[name]["expr"]))
     firing = [case for case in CASES if name in expected(case)]
     assert firing
@@ -73,8 +73,8 @@ def test_an_alert_is_seen_firing_and_seen_silent(name: str) -> None:
     assert silent
 
 
-def test_the_operators_object_says_what_the_file_says() -> None:
-    """The PrometheusRule holds the groups of the plain file."""
+def test_the_prometheusrule_is_equal_to_the_plain_rules() -> None:
+    """The PrometheusRule object has the same rule groups as the plain rules file."""
     custom = yaml.safe_load((PROMETHEUS / "prometheusrule.yaml").read_text())
     assert custom["kind"] == "PrometheusRule"
     assert custom["spec"] == yaml.safe_load((PROMETHEUS / "rules.yaml").read_text())
@@ -86,8 +86,8 @@ def _panels() -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("panel", _panels(), ids=lambda panel: panel["title"])
-def test_a_panel_explains_itself(panel: dict[str, Any]) -> None:
-    """Each panel has a description, a unit or columns, and asks the chosen data source."""
+def test_a_panel_has_a_description_and_a_unit(panel: dict[str, Any]) -> None:
+    """Each panel has a description, a unit, the chosen data source, and a filter by node."""
     assert panel["description"].endswith(".")
     assert panel["fieldConfig"]["defaults"]["unit"]
     assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
@@ -96,7 +96,7 @@ def test_a_panel_explains_itself(panel: dict[str, Any]) -> None:
 
 
 def test_no_two_panels_overlap() -> None:
-    """The panels lie side by side on a grid of 24 columns."""
+    """Panels of the dashboard do not overlap on Grafana's grid of 24 columns."""
     taken: set[tuple[int, int]] = set()
     for panel in _panels():
         at = panel["gridPos"]

@@ -1,4 +1,4 @@
-"""What a container is given with its devices, and what it is refused."""
+"""Allocate: what a container gets for its device IDs, and which requests are refused."""
 
 from typing import Any
 
@@ -35,18 +35,18 @@ DEVICES = (
 
 
 def view(unhealthy: dict[str, tuple[Reason, ...]] | None = None, **fields: Any) -> View:
-    """Return what a worker with these devices shows."""
+    """Return the view of a worker that advertises these devices."""
     known = replicas(ResourcePlan("nvidia.com/gpu", DEVICES))
     return View("nvidia.com/gpu", known, unhealthy or {}, **fields)
 
 
 def answer(handout: Handout, *ids: str, **fields: Any) -> api.ContainerAllocateResponse:
-    """Return what a container with these *ids* is given."""
+    """Return the answer of Allocate to a container with these device IDs."""
     return response.allocate(view(**fields), handout, ids)
 
 
 def mounts(*names: str) -> list[api.Mount]:
-    """Return the mounts that name these devices."""
+    """Return the mounts that pass these device names to the container runtime."""
     root = "/var/run/nvidia-container-devices"
     return [api.Mount(host_path="/dev/null", container_path=f"{root}/{name}") for name in names]
 
@@ -63,7 +63,7 @@ IDS = {
 
 @pytest.mark.parametrize(("ids", "uuids", "indices"), IDS.values(), ids=IDS)
 def test_devices_in_the_environment(ids: list[str], uuids: list[str], indices: list[str]) -> None:
-    """A container sees the devices behind its ids, in their order and each once."""
+    """The environment variable lists each device once, in the order of the device IDs."""
     for handout, names in ((PLAIN, uuids), (Handout(id_strategy=INDEX), indices)):
         expected = {"NVIDIA_VISIBLE_DEVICES": ",".join(names)}
         assert answer(handout, *ids) == api.ContainerAllocateResponse(envs=expected)
@@ -71,7 +71,7 @@ def test_devices_in_the_environment(ids: list[str], uuids: list[str], indices: l
 
 @pytest.mark.parametrize(("ids", "uuids", "indices"), IDS.values(), ids=IDS)
 def test_devices_as_mounts(ids: list[str], uuids: list[str], indices: list[str]) -> None:
-    """Alone, mounts name the devices and the environment points at them."""
+    """With volume-mounts alone, mounts name the devices and the variable has their folder."""
     visible = {"NVIDIA_VISIBLE_DEVICES": "/var/run/nvidia-container-devices"}
     for strategy, names in ((DeviceIdStrategy.UUID, uuids), (INDEX, indices)):
         found = answer(Handout((MOUNTS,), strategy), *ids)
@@ -81,10 +81,10 @@ def test_devices_as_mounts(ids: list[str], uuids: list[str], indices: list[str])
 
 
 @pytest.mark.parametrize("strategies", [(ENVVAR, MOUNTS), (MOUNTS, ENVVAR)])
-def test_mounts_do_not_take_the_place_of_the_list(
+def test_mounts_beside_the_environment(
     strategies: tuple[DeviceListStrategy, ...],
 ) -> None:
-    """Beside the list in the environment, mounts leave it as it is, in whatever order."""
+    """With envvar and volume-mounts together, the variable still lists the devices."""
     assert answer(Handout(strategies), "A::0", "C") == api.ContainerAllocateResponse(
         envs={"NVIDIA_VISIBLE_DEVICES": "A,C"}, mounts=mounts("A", "C")
     )
@@ -94,7 +94,7 @@ CONTROL_NODES = (*CONTROL[:2], IMEX)
 
 
 def specs(root: str, *nodes: str) -> list[api.DeviceSpec]:
-    """Return the device nodes below *root* as a container gets them."""
+    """Return the device nodes that a container gets from below the host's *root*."""
     return [
         api.DeviceSpec(container_path=node, host_path=f"{root}{node}", permissions="rw")
         for node in nodes
@@ -119,7 +119,7 @@ NODES: dict[str, tuple[list[str], list[str]]] = {
 def test_device_nodes(
     ids: list[str], nodes: list[str], strategies: tuple[DeviceListStrategy, ...]
 ) -> None:
-    """The control nodes that exist and the devices' own are passed, each once, and no channel."""
+    """A container gets existing control nodes and its devices' nodes once; no IMEX channel."""
     handout = Handout(strategies, pass_device_specs=True)
     found = answer(handout, *ids, nodes=CONTROL_NODES)
     assert list(found.devices) == specs("", "/dev/nvidiactl", "/dev/nvidia-uvm", *nodes)
@@ -136,14 +136,14 @@ def test_device_nodes(
     ],
 )
 def test_the_root_of_device_nodes(root: str, prefix: str) -> None:
-    """Nodes come from below the host's root for them, and are at the same place in a container."""
+    """The host path of a device node begins with the host's root, its container path does not."""
     handout = Handout(pass_device_specs=True, dev_root=root)
     found = answer(handout, "A::0", nodes=("/dev/nvidiactl",))
     assert list(found.devices) == specs(prefix, "/dev/nvidiactl", "/dev/nvidia1")
 
 
-def test_no_nodes_unless_they_are_to_be_passed() -> None:
-    """Without pass-device-specs the container runtime sees to the nodes."""
+def test_without_pass_device_specs_there_are_no_nodes() -> None:
+    """Without pass-device-specs, Allocate passes no device nodes."""
     assert list(answer(PLAIN, "A::0", nodes=CONTROL_NODES).devices) == []
 
 
@@ -153,7 +153,7 @@ def test_a_channel(
     strategies: tuple[DeviceListStrategy, ...],
     there: bool,  # noqa: FBT001 - a column of the table
 ) -> None:
-    """A container gets the IMEX channel by the means of its devices, where the channel exists."""
+    """A container gets an existing IMEX channel in the same way as its devices."""
     handout = Handout(strategies, imex_channels=(0,), pass_device_specs=True)
     found = answer(handout, "C", nodes=(IMEX,) if there else ())
     by_variable = there and ENVVAR in strategies
@@ -181,14 +181,14 @@ def test_features(
     features: tuple[str, ...],
     expected: dict[str, str],
 ) -> None:
-    """Each feature that is enabled is told to the container runtime."""
+    """Each enabled feature is an environment variable for the container runtime."""
     envs = dict(answer(Handout(strategies, features=features), "A::0").envs)
     del envs["NVIDIA_VISIBLE_DEVICES"]
     assert envs == expected
 
 
 def test_a_healthy_device_is_given_beside_an_unhealthy_one() -> None:
-    """A fault of one device does not keep another from being handed out."""
+    """A Healthy device can be allocated while another device is Unhealthy."""
     found = answer(PLAIN, "A::0", unhealthy={"B": (LOST,)})
     assert found.envs["NVIDIA_VISIBLE_DEVICES"] == "A"
 
@@ -201,8 +201,12 @@ ONLY_ONE = "it is shared, and failRequestsGreaterThanOne allows 1 per container;
 REFUSED: dict[str, tuple[Handout, list[str], str]] = {
     "unknown": (PLAIN, ["A::0", "X"], '"X": nvidia.com/gpu has no device with this ID'),
     "UUID of a shared device": (PLAIN, ["A"], '"A": nvidia.com/gpu has no device with this ID'),
-    "replica that is none": (PLAIN, ["A::2"], '"A::2": nvidia.com/gpu has no device with this ID'),
-    "replica of what is not shared": (
+    "replica that does not exist": (
+        PLAIN,
+        ["A::2"],
+        '"A::2": nvidia.com/gpu has no device with this ID',
+    ),
+    "replica of a device that is not shared": (
         PLAIN,
         ["C::0"],
         '"C::0": nvidia.com/gpu has no device with this ID',
@@ -232,7 +236,7 @@ REFUSED: dict[str, tuple[Handout, list[str], str]] = {
         ["A::0", "B::0"],
         f"2 of nvidia.com/gpu: {ONLY_ONE}",
     ),
-    "a replica beside what is not shared": (
+    "a replica beside devices that are not shared": (
         SINGLE,
         ["C", "M0", "B::0"],
         f"3 of nvidia.com/gpu: {ONLY_ONE}",
@@ -241,8 +245,8 @@ REFUSED: dict[str, tuple[Handout, list[str], str]] = {
 
 
 @pytest.mark.parametrize(("handout", "ids", "problem"), REFUSED.values(), ids=REFUSED)
-def test_what_must_not_be_given_is_refused(handout: Handout, ids: list[str], problem: str) -> None:
-    """A request is refused as a whole, with what is wrong and what to do."""
+def test_requests_that_are_refused(handout: Handout, ids: list[str], problem: str) -> None:
+    """Allocate refuses the whole request, and its error says what is wrong."""
     with pytest.raises(RefusedError) as refused:
         answer(handout, *ids, unhealthy={"B": (LOST, XID)} if handout is PLAIN else {})
     assert str(refused.value) == f"cannot allocate {problem}"
@@ -261,7 +265,7 @@ def test_what_must_not_be_given_is_refused(handout: Handout, ids: list[str], pro
         (Handout(policy=AllocationPolicy.PACKED), ["A::0", "A::1"]),
     ],
 )
-def test_what_may_be_given(handout: Handout, ids: list[str]) -> None:
-    """Distinct GPUs, one replica, and devices that are not shared are given by any rule."""
+def test_requests_that_are_allowed(handout: Handout, ids: list[str]) -> None:
+    """No policy refuses distinct GPUs, a single replica, or devices that are not shared."""
     uuids = dict.fromkeys(name.split("::")[0] for name in ids)
     assert answer(handout, *ids).envs["NVIDIA_VISIBLE_DEVICES"] == ",".join(uuids)

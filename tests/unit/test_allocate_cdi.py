@@ -1,4 +1,4 @@
-"""What a container is given where devices are named by CDI."""
+"""Allocate with CDI: which CDI device names a container gets, and what else."""
 
 import re
 from typing import Any
@@ -18,23 +18,23 @@ KEY = re.compile(r"cdi\.k8s\.io/nvidia-device-plugin_[0-9a-f]{32}")
 
 
 def answer(handout: Handout, *ids: str, **fields: Any) -> api.ContainerAllocateResponse:
-    """Return what a container with these *ids* is given."""
+    """Return the answer of Allocate to a container with these device IDs."""
     return response.allocate(view(**fields), handout, ids)
 
 
 def named(found: api.ContainerAllocateResponse) -> list[str]:
-    """Return the CDI names that are given to the container runtime."""
+    """Return the CDI device names in the answer."""
     return [device.name for device in found.cdi_devices]
 
 
 def annotated(found: api.ContainerAllocateResponse) -> tuple[str, str]:
-    """Return the one annotation."""
+    """Return the key and the value of the answer's only annotation."""
     (annotation,) = found.annotations.items()
     return annotation
 
 
 def test_devices_by_cri() -> None:
-    """With cdi-cri the devices are named to the runtime, and there is nothing else."""
+    """With cdi-cri, the answer has the CDI device names and nothing else."""
     expected = api.ContainerAllocateResponse(
         cdi_devices=[api.CDIDevice(name=f"{VENDOR}/gpu={name}") for name in ("A", "M1")]
     )
@@ -42,7 +42,7 @@ def test_devices_by_cri() -> None:
 
 
 def test_devices_by_annotation() -> None:
-    """With cdi-annotations the devices are in one annotation, and there is nothing else."""
+    """With cdi-annotations, the answer has one annotation with all devices, and nothing else."""
     found = answer(Handout((ANNOTATIONS,)), "A::0", "M1::1", "A::1")
     key, value = annotated(found)
     assert KEY.fullmatch(key)
@@ -51,13 +51,13 @@ def test_devices_by_annotation() -> None:
 
 
 def test_devices_by_index() -> None:
-    """The names of CDI devices follow the id strategy, too."""
+    """With device ID strategy index, CDI device names are indices."""
     handout = Handout((CRI,), id_strategy=DeviceIdStrategy.INDEX)
     assert named(answer(handout, "B::0", "M0")) == [f"{VENDOR}/gpu=1", f"{VENDOR}/gpu=3:0"]
 
 
 def test_the_kind_of_devices() -> None:
-    """Vendor and class are those of the specifications, the vendor for features, too."""
+    """CDI names have the vendor and class of cdi-kind; those of features have its vendor."""
     handout = Handout((CRI, ANNOTATIONS), cdi_kind="example.com/card", features=("gds",))
     found = answer(handout, "C")
     assert named(found) == ["example.com/card=C", "example.com/gds=all"]
@@ -65,14 +65,14 @@ def test_the_kind_of_devices() -> None:
 
 
 def test_the_prefix_of_annotations() -> None:
-    """The annotation's key begins as it is configured, and is not longer than Kubernetes takes."""
+    """The annotation's key has the configured prefix, and at most Kubernetes' 63 characters."""
     key, _ = annotated(answer(Handout((ANNOTATIONS,), cdi_annotation_prefix="x.example/"), "C"))
     assert re.fullmatch(r"x\.example/nvidia-device-plugin_[0-9a-f]{32}", key)
     assert len(key.partition("/")[2]) <= 63
 
 
 def test_the_key_of_an_annotation() -> None:
-    """The same devices have the same key at any time, other devices another."""
+    """The annotation's key depends only on the devices, and differs for different devices."""
     handout = Handout((ANNOTATIONS,))
     requests = (["A::0"], ["B::0"], ["A::0", "B::0"], ["B::0", "A::0"], ["M0"])
     keys = [annotated(answer(handout, *ids))[0] for ids in requests]
@@ -85,7 +85,7 @@ DIGEST_OF_A = "0dc036bbd626fc3d63f9c0b604387111"
 
 
 def test_all_strategies_together() -> None:
-    """Each strategy does its part beside the others."""
+    """With all four strategies, the answer has the parts of each strategy."""
     found = answer(Handout((ENVVAR, CRI, MOUNTS, ANNOTATIONS)), "C")
     key, value = annotated(found)
     assert found == api.ContainerAllocateResponse(
@@ -98,12 +98,10 @@ def test_all_strategies_together() -> None:
 
 
 @pytest.mark.parametrize("strategies", [(CRI,), (ANNOTATIONS,), (CRI, ANNOTATIONS)])
-def test_by_cdi_alone_there_is_nothing_for_another_runtime(
+def test_with_cdi_alone_there_are_no_mounts_and_no_nodes(
     strategies: tuple[DeviceListStrategy, ...],
 ) -> None:
-    """Where all strategies are CDI's the specification has the nodes; features stay in the
-    environment.
-    """
+    """With CDI strategies alone, the answer has no mounts or device nodes, only features."""
     handout = Handout(
         strategies, pass_device_specs=True, features=("gds", "mofed"), imex_channels=(0,)
     )
@@ -112,8 +110,8 @@ def test_by_cdi_alone_there_is_nothing_for_another_runtime(
     assert (list(found.mounts), list(found.devices)) == ([], [])
 
 
-def test_beside_cdi_the_nodes_are_passed() -> None:
-    """With a strategy that is not CDI's, device nodes are passed if they are to be."""
+def test_with_envvar_beside_cdi_the_nodes_are_passed() -> None:
+    """With envvar beside CDI, pass-device-specs still passes device nodes."""
     found = answer(Handout((CRI, ENVVAR), pass_device_specs=True), "A::0")
     assert [device.host_path for device in found.devices] == ["/dev/nvidia1"]
 
@@ -135,7 +133,7 @@ KINDS: dict[str, tuple[tuple[str, ...], list[str]]] = {
 
 @pytest.mark.parametrize(("kinds", "features"), KINDS.values(), ids=KINDS)
 def test_features(kinds: tuple[str, ...], features: list[str]) -> None:
-    """A feature of which the node has no specification is left out: no runtime could resolve it."""
+    """A feature without a CDI specification on the node is left out of the CDI names."""
     handout = Handout((CRI, ANNOTATIONS), features=("gdrcopy", "gds", "mofed"))
     found = answer(handout, "C", cdi_kinds=kinds)
     expected = [f"{VENDOR}/gpu=C", *(f"{VENDOR}/{feature}=all" for feature in features)]
@@ -147,7 +145,7 @@ def test_features(kinds: tuple[str, ...], features: list[str]) -> None:
 
 @pytest.mark.parametrize("there", [True, False], ids=["there", "missing"])
 def test_a_channel(there: bool) -> None:  # noqa: FBT001 - a column of the table
-    """The IMEX channel is a CDI device behind the others, where it exists."""
+    """An existing IMEX channel is one more CDI device, after the GPUs."""
     handout = Handout((CRI,), imex_channels=(0,), features=("gds",))
     expected = [f"{VENDOR}/gpu=C", f"{VENDOR}/imex-channel=0", f"{VENDOR}/gds=all"]
     if not there:

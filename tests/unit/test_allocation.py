@@ -1,4 +1,4 @@
-"""Which devices a container should get."""
+"""GetPreferredAllocation: which devices each policy prefers."""
 
 import pytest
 
@@ -28,7 +28,7 @@ def preferred(
     required: list[str],
     size: int,
 ) -> list[str]:
-    """Ask an allocator that was never asked before."""
+    """Return the preferred devices, from a new allocator."""
     return Allocator(replicas, policy, NOWHERE).preferred(available, required, size)
 
 
@@ -63,7 +63,7 @@ def preferred(
 def test_whatever_the_policy(
     policy: AllocationPolicy, available: list[str], required: list[str], size: int, expected: object
 ) -> None:
-    """Required ones come first, and there are as many as can be."""
+    """With any policy, required devices come first, and unavailable devices are left out."""
     assert preferred(policy, SHARED, available, required, size) == expected
 
 
@@ -95,7 +95,7 @@ def test_whatever_the_policy(
     ],
 )
 def test_distributed(available: str, required: str, size: int, expected: str) -> None:
-    """An unused GPU with most free replicas comes first, then a used one with most free."""
+    """Distributed takes an unused GPU with most free replicas first, then a used GPU."""
     replicas = known({"A": 5, "B": 3})
     answer = preferred(DISTRIBUTED, replicas, available.split(), required.split(), size)
     assert answer == expected.split()
@@ -121,7 +121,7 @@ def test_distributed(available: str, required: str, size: int, expected: str) ->
     ],
 )
 def test_packed(available: str, required: str, size: int, expected: str) -> None:
-    """GPUs in use are finished first, then the one with fewest free replicas is."""
+    """Packed fills GPUs in use first, then the GPU with fewest free replicas."""
     assert preferred(PACKED, UNEQUAL, available.split(), required.split(), size) == expected.split()
 
 
@@ -139,11 +139,11 @@ def test_packed(available: str, required: str, size: int, expected: str) -> None
         "fewer than asked",
         "required first",
         "required counts as given",
-        "what is required is not for us to refuse",
+        "two required devices of one GPU are kept",
     ],
 )
 def test_spread(available: str, required: str, size: int, expected: str) -> None:
-    """No GPU gives a second device, be there fewer than were asked for."""
+    """Spread takes one device per GPU, even when the answer is then too short."""
     assert preferred(SPREAD, UNEQUAL, available.split(), required.split(), size) == expected.split()
 
 
@@ -155,13 +155,13 @@ def test_spread(available: str, required: str, size: int, expected: str) -> None
         (SPREAD, ["MIG-3", "MIG-1"]),
     ],
 )
-def test_instances_count_for_their_gpu(policy: AllocationPolicy, expected: list[str]) -> None:
-    """MIG instances count for the GPU that they are on, not each for itself."""
+def test_mig_instances_count_for_their_gpu(policy: AllocationPolicy, expected: list[str]) -> None:
+    """Policies count MIG instances by GPU: two instances of one GPU share that GPU."""
     assert preferred(policy, INSTANCES, [*INSTANCES], [], 3) == expected
 
 
 def test_replicas_come_by_number() -> None:
-    """The tenth replica comes after the second."""
+    """Replicas are sorted by number: the tenth comes after the second."""
     replicas = known({"A": 11})
     assert preferred(PACKED, replicas, ["A::10", "A::2"], [], 2) == ["A::2", "A::10"]
 
@@ -170,21 +170,21 @@ LINKS = (Link("B", "C", LinkLevel.PIX, 0),)
 
 
 @pytest.mark.parametrize("policy", AllocationPolicy)
-def test_whole_gpus_go_by_their_links(policy: AllocationPolicy) -> None:
-    """GPUs that are not shared are chosen by topology, whatever the policy."""
+def test_whole_gpus_are_chosen_by_topology(policy: AllocationPolicy) -> None:
+    """With any policy, GPUs that are not shared are chosen by topology."""
     whole = Allocator(known({"A": 1, "B": 1, "C": 1}), policy, Topology.of(LINKS))
     assert whole.preferred(["C", "B", "A", "gone"], [], 2) == ["B", "C"]
     assert whole.preferred(["C", "B", "A"], ["A", "gone"], 2) == ["A", "B"]
 
 
-def test_shared_gpus_do_not_go_by_their_links() -> None:
-    """As soon as one GPU is shared, the policy alone counts."""
+def test_shared_gpus_are_chosen_by_policy() -> None:
+    """When one GPU of the resource is shared, the policy decides and topology does not."""
     mixed = Allocator(known({"A": 1, "B": 1, "C": 2}), DISTRIBUTED, Topology.of(LINKS))
     assert mixed.preferred(["A", "B"], [], 1) == ["A"]
 
 
 def test_answers_for_whole_gpus_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same question in another order is not worked out again, and an answer is one's own."""
+    """A request is computed once, in any order of IDs; changing an answer does not affect it."""
     asked = []
     choose = Topology.choose
 
@@ -215,10 +215,10 @@ def test_answers_for_whole_gpus_are_remembered(monkeypatch: pytest.MonkeyPatch) 
     ],
 )
 def test_doubled(ids: list[str], expected: list[str]) -> None:
-    """A GPU of which a container would get two devices is named."""
+    """`doubled` returns the GPUs with two or more of the requested devices."""
     assert doubled(SHARED, ids) == expected
 
 
 def test_instances_of_one_gpu_are_doubled() -> None:
-    """Two MIG instances of one GPU are two devices of it."""
+    """Two MIG instances on one GPU count as two devices of that GPU."""
     assert doubled(INSTANCES, ["MIG-1", "MIG-2", "MIG-3"]) == ["B"]

@@ -1,4 +1,4 @@
-"""How often a server that fails is asked, and what the log says of it."""
+"""Retries of the Kubernetes API: pauses between them, and their log lines."""
 
 from collections.abc import Iterator
 
@@ -11,8 +11,8 @@ from supervisor.cluster.backoff import FIRST, LAST, Backoff, delay
 
 
 @given(st.integers(1, 10_000), st.floats(0.0, 1.0))
-def test_the_pause_grows_to_an_end(failures: int, chance: float) -> None:
-    """Each pause is within its half, no shorter than the one before could be, and has an end."""
+def test_the_pause_grows_up_to_a_limit(failures: int, chance: float) -> None:
+    """The pause grows with each failure up to a limit; chance shortens it by at most half."""
     pause = delay(failures, chance)
     assert FIRST / 2 <= pause <= LAST
     assert delay(failures, 0.0) <= pause <= delay(failures, 1.0) == 2 * delay(failures, 0.0)
@@ -21,15 +21,15 @@ def test_the_pause_grows_to_an_end(failures: int, chance: float) -> None:
 
 @pytest.fixture
 def lines() -> Iterator[list[str]]:
-    """Collect what is logged."""
+    """Return a list that collects the logged messages."""
     found: list[str] = []
     sink = logger.add(lambda line: found.append(str(line).strip()), format="{message}")
     yield found
     logger.remove(sink)
 
 
-def test_each_trouble_is_one_line(lines: list[str]) -> None:
-    """The same reason is logged once, another one again, and the end of it all."""
+def test_a_repeated_reason_is_logged_once(lines: list[str]) -> None:
+    """A failure is logged when its reason changes, and the recovery is logged once."""
     backoff = Backoff("events")
     for reason in ("away", "away", "403", "403", "away"):
         backoff.failed(reason)
@@ -39,8 +39,8 @@ def test_each_trouble_is_one_line(lines: list[str]) -> None:
     assert lines == [trouble, trouble, trouble, "the Kubernetes API answers again"]
 
 
-def test_a_success_starts_anew() -> None:
-    """After a success the next failure is followed by a short pause."""
+def test_a_success_resets_the_pause() -> None:
+    """After a success, the next failure has the shortest pause again."""
     backoff = Backoff("events")
     for _ in range(10):
         backoff.failed("away")

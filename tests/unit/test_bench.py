@@ -1,4 +1,4 @@
-"""What `scripts/bench` makes of its figures."""
+"""`scripts/bench`: statistics, comparison with budgets, table and pictures."""
 
 from xml.etree import ElementTree as ET
 
@@ -12,7 +12,7 @@ BUDGET = Row("key", "title", {"median": 2, "worst": 10})
 
 
 def test_p99_of_few_is_the_worst() -> None:
-    """Of a hundred values the second worst is p99; of fewer it is the worst."""
+    """The p99 of a hundred values is the second highest; of three, the highest."""
     assert p99([*range(1, 101)]) == 99
     assert p99([3, 1, 2]) == 3
 
@@ -21,13 +21,13 @@ def test_p99_of_few_is_the_worst() -> None:
     ("values", "missed"),
     [([1, 2, 9], ""), ([3, 3, 3], "median 1.50 x"), ([4, 4, 20], "median 2.00 x, worst 2.00 x")],
 )
-def test_a_row_says_by_how_much_it_is_missed(values: list[float], missed: str) -> None:
-    """Each statistic with a budget is held against it."""
+def test_a_row_names_the_budgets_that_it_exceeds(values: list[float], missed: str) -> None:
+    """A row names each statistic that exceeds its budget, and the factor."""
     assert BUDGET.missed(values) == missed
 
 
 def test_the_table_shows_all_that_was_measured() -> None:
-    """Each row that was measured is there, beside another plugin's and an earlier median."""
+    """The table has a line per measured row, with the other plugin's and the earlier median."""
     figures = {row.key: [1.0, 2.0, 3.0] for row in ROWS}
     earlier = Report("here", 0.1, {"xid": [7.25]})
     lines = [*table(Report("here", 0.1, figures, other={"xid": [4.5]}), earlier)]
@@ -39,10 +39,10 @@ def test_the_table_shows_all_that_was_measured() -> None:
 
 
 @pytest.mark.parametrize("log", [True, False])
-def test_a_picture_has_every_point_inside(*, log: bool) -> None:
-    """A picture is XML, with each point of each curve between the axes."""
+def test_a_picture_shows_every_point(*, log: bool) -> None:
+    """A picture is valid XML, and each point of each curve lies between the axes."""
     curves = (Curve("a <b>", [(1.0, 0.5), (10.0, 99.0)]), Curve("c", [(700.0, 3.0)]))
     svg = ET.fromstring(draw(Picture("t", "x", "y", curves, log=log)))  # noqa: S314 - ours
-    circles = [one.attrib for one in svg.iter() if one.tag.endswith("circle")]
+    circles = [element.attrib for element in svg.iter() if element.tag.endswith("circle")]
     assert len(circles) == 3
     assert all(60 <= float(c["cx"]) <= 620 and 40 <= float(c["cy"]) <= 310 for c in circles)

@@ -1,4 +1,4 @@
-"""Which CDI specifications are written, and with which commands of the toolkit."""
+"""CDI specifications: their files, and the NVIDIA Container Toolkit's command lines."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ LOST = b'NAME:\n   nvidia-ctk\ntime="2026" level=error msg="no \\"GPU-1\\": lost
 
 
 def test_one_specification_for_gpus_and_one_for_each_mode() -> None:
-    """Files bear the vendor's and the class's name; a mode is a class of its own."""
+    """There is one file for GPUs and one per mode, each named after vendor and class."""
     settings = msgspec.structs.replace(SETTINGS, modes=("gdrcopy", "gds", "mofed"))
 
     assert [(spec.mode, spec.kind, spec.path.name) for spec in cdi.specs(settings)] == [
@@ -38,7 +38,7 @@ def test_one_specification_for_gpus_and_one_for_each_mode() -> None:
 
 
 def test_everything_configured_is_on_the_command_line() -> None:
-    """Flags and hooks are repeated, the roots are those seen here, the hook's is the host's."""
+    """The command line has each configured flag and hook, and this container's driver roots."""
     settings = msgspec.structs.replace(
         SETTINGS,
         vendor="example.com",
@@ -63,7 +63,7 @@ def test_everything_configured_is_on_the_command_line() -> None:
 
 
 def test_a_mode_has_its_own_class() -> None:
-    """The specification of a mode is generated in that mode, under its name as the class."""
+    """A mode's specification is generated in that mode, and its CDI class is the mode."""
     settings = msgspec.structs.replace(SETTINGS, modes=("gds",))
     command = cdi.generation("ctk", settings, cdi.specs(settings)[1], HERE, Path("f"))
 
@@ -71,7 +71,7 @@ def test_a_mode_has_its_own_class() -> None:
 
 
 def test_paths_are_rewritten_in_place() -> None:
-    """A root is replaced in the file itself, on the host's side."""
+    """Transforming a root reads and writes the same file, and changes host paths."""
     assert cdi.rewriting("ctk", "/driver-root", "/", Path("/w/spec.json")) == [
         *("ctk", "cdi", "transform", "root", "--relative-to=host"),
         *("--from=/driver-root", "--to=/", "--input=/w/spec.json", "--output=/w/spec.json"),
@@ -101,10 +101,10 @@ def test_paths_are_rewritten_in_place() -> None:
         ("/run/nvidia/driver", "/", "/run/nvidia/driver", "/", []),
     ],
 )
-def test_roots_are_the_hosts_in_the_end(
+def test_roots_are_replaced_by_the_hosts(
     driver: str, dev: str, host_driver: str, host_dev: str, expected: list[tuple[str, str]]
 ) -> None:
-    """Each root that differs is replaced, the device nodes' before the one that contains it."""
+    """A root that differs from the host's is replaced: first of device nodes, then driver."""
     settings = msgspec.structs.replace(SETTINGS, driver_root=host_driver, dev_root=host_dev)
 
     assert list(cdi.rewrites(settings, cdi.DriverRoots(driver, dev))) == expected
@@ -121,13 +121,13 @@ def test_roots_are_the_hosts_in_the_end(
     ],
 )
 def test_bad_output_is_refused(content: bytes, problem: str) -> None:
-    """What is no specification of the kind asked for never gets into its place."""
+    """Output that is not a CDI specification of the expected kind is refused."""
     with pytest.raises(cdi.CdiError, match=problem):
         cdi.check(content, "v/gpu")
 
 
 def test_good_output_is_accepted() -> None:
-    """A specification of the kind asked for is fine."""
+    """A CDI specification of the expected kind is accepted."""
     cdi.check(b'{"kind": "v/gpu", "devices": []}', "v/gpu")
 
 
@@ -140,6 +140,6 @@ def test_good_output_is_accepted() -> None:
         (b"", "no output"),
     ],
 )
-def test_the_reason_is_in_the_last_line(output: bytes, reason: str) -> None:
-    """Of a log line the message is the reason, without the time that would make it a new one."""
+def test_the_reason_is_the_last_line(output: bytes, reason: str) -> None:
+    """The reason is the last line of output; of a log line, its message without the time."""
     assert cdi.reason(output) == reason

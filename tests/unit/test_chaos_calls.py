@@ -1,4 +1,4 @@
-"""A call of the stand-in kubelet whose channel is closed before it or during it."""
+"""Calls of the stand-in kubelet when their gRPC channel is closed."""
 
 import asyncio
 from pathlib import Path
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 async def options(stub: "DevicePluginAsyncStub") -> api.DevicePluginOptions:
-    """Ask for the options, for as long as it takes."""
+    """Call GetDevicePluginOptions; wait without limit for a server."""
     return await stub.GetDevicePluginOptions(api.Empty(), wait_for_ready=True)
 
 
-def test_a_call_on_a_closed_channel_brings_nothing(tmp_path: Path) -> None:
-    """It is no error of the runner: the kubelet hung up first."""
+def test_a_call_on_a_closed_channel_returns_none(tmp_path: Path) -> None:
+    """A call on a channel that is already closed returns None and raises nothing."""
 
     async def late() -> api.DevicePluginOptions | None:
         channel = grpc.aio.insecure_channel(f"unix:{tmp_path}/nobody")
@@ -31,21 +31,21 @@ def test_a_call_on_a_closed_channel_brings_nothing(tmp_path: Path) -> None:
     assert asyncio.run(late()) is None
 
 
-def test_a_call_whose_channel_closes_brings_nothing(tmp_path: Path) -> None:
-    """Nor is it the cancellation of the one who waits."""
+def test_a_call_whose_channel_closes_returns_none(tmp_path: Path) -> None:
+    """A call whose channel closes meanwhile returns None and does not cancel the caller."""
 
     async def interrupted() -> api.DevicePluginOptions | None:
         channel = grpc.aio.insecure_channel(f"unix:{tmp_path}/nobody")
         waiting = asyncio.create_task(unless_hung_up(options(DevicePluginStub(channel))))
-        await asyncio.sleep(0)  # for the call to begin
+        await asyncio.sleep(0)  # let the call start
         await channel.close()
         return await waiting
 
     assert asyncio.run(interrupted()) is None
 
 
-def test_who_is_cancelled_ends() -> None:
-    """A true cancellation is passed on."""
+def test_a_cancelled_caller_stays_cancelled() -> None:
+    """Cancelling the caller raises CancelledError."""
 
     async def cancelled() -> None:
         waiting = asyncio.create_task(unless_hung_up(asyncio.sleep(60)))

@@ -1,4 +1,4 @@
-"""Between any two steps of the chaos runner the service may have acted."""
+"""Races of the chaos runner with the service, which may act between any two steps."""
 
 import asyncio
 import os
@@ -13,10 +13,10 @@ from tests.chaos.world import World
 from tests.fakes.service import open_files
 
 
-def test_a_folder_that_is_made_anew_gives_way_to_the_file(
+def test_a_file_replaces_a_folder_that_comes_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A service that makes its folder again and again delays the file, and does not prevent it."""
+    """The runner retries until its file is in place of a folder that the service re-creates."""
     folder, makes, remove = tmp_path / "state", iter((True, True, False)), shutil.rmtree
 
     def removed(path: Path, *, ignore_errors: bool) -> None:
@@ -32,20 +32,20 @@ def test_a_folder_that_is_made_anew_gives_way_to_the_file(
 
 
 class Restarting:
-    """A service whose child is away, then about to end, then there for good."""
+    """A service whose child has no process first, and then one pid after the other."""
 
     def __init__(self, *pids: int) -> None:
         self._seen = iter(({}, *({"monitor": pid} for pid in pids)))
 
     def pids(self) -> dict[str, int]:
-        """Return the next that there is."""
+        """Return the next pids of the children."""
         return next(self._seen)
 
 
-def test_a_child_that_is_away_is_struck_when_it_is_back(
+def test_a_restarting_child_is_signalled_when_it_is_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A child that restarts by itself, or ends before the signal, is waited for."""
+    """The runner waits for a restarting child, and signals the new process."""
     struck = []
 
     def kill(pid: int, number: int) -> None:
@@ -62,8 +62,8 @@ def test_a_child_that_is_away_is_struck_when_it_is_back(
     assert struck == [(2, signal.SIGTERM)]
 
 
-def test_what_is_closed_while_it_is_listed_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A descriptor that its process closes between the list and the look is no error."""
+def test_a_descriptor_closed_meanwhile_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A descriptor that is closed while the runner lists open files is left out."""
     read, write = os.pipe()
     gone = Path(f"/proc/{os.getpid()}/fd/{read}")
     look = Path.readlink
@@ -81,6 +81,6 @@ def test_what_is_closed_while_it_is_listed_is_left_out(monkeypatch: pytest.Monke
     assert found.count(kept) == 1
 
 
-def test_a_process_that_has_ended_has_nothing_open() -> None:
-    """A process that ends before it is looked at is no error."""
+def test_an_ended_process_has_no_open_files() -> None:
+    """A process that no longer exists has no open files, and this is no error."""
     assert open_files(2**22 + 1) == []  # above the kernel's highest pid

@@ -1,4 +1,4 @@
-"""The chaos runner's own decisions: its schedule, and the truth that it works out."""
+"""The chaos runner: its schedule of faults, and the health that it expects."""
 
 import contextlib
 from collections.abc import AsyncIterator, Callable
@@ -27,30 +27,30 @@ async def nothing(world: World, dice: Random) -> AsyncIterator[None]:
 
 
 def kinds() -> dict[str, Kind]:
-    """Return a few kinds of faults."""
+    """Return four kinds of faults, each of its own group."""
     groups = {"Xid": "device", "kill": "process", "restart": "kubelet", "reload": "operator"}
     return {name: Kind(name, group, 1.0, 0.0, 2, nothing) for name, group in groups.items()}
 
 
 def test_a_schedule_follows_from_its_seed() -> None:
-    """The same seed gives the same faults in the same order; a longer run begins like it."""
+    """The same seed gives the same schedule; a longer run starts with the same faults."""
     short, long = schedule(kinds(), 7, 20), schedule(kinds(), 7, 200)
 
     assert schedule(kinds(), 7, 20) == short
-    assert long[: len(short) - 1] == short[:-1]  # the last step of a run has no room for two
+    assert long[: len(short) - 1] == short[:-1]  # the last step of a run has one fault only
     assert schedule(kinds(), 8, 20) != short
 
 
 def test_a_schedule_begins_with_each_kind() -> None:
-    """No kind waits for its turn until another came twice."""
+    """Each kind of fault comes once before any kind comes twice."""
     names = [name for step in schedule(kinds(), 7, 200) for name in step.names]
 
     assert set(names[:4]) == kinds().keys()
     assert 200 <= len(names) <= 201
 
 
-def test_two_at_once_are_of_groups_that_go_together() -> None:
-    """A configuration is not rewritten while the kubelet restarts, or no bound would be known."""
+def test_only_some_groups_of_faults_come_together() -> None:
+    """A reload never comes together with another fault: no time limit would be known."""
     pairs = {s.names for seed in range(20) for s in schedule(kinds(), seed, 100) if s.names[1:]}
 
     assert pairs == {("Xid", "kill"), ("Xid", "restart"), ("restart", "kill")}
@@ -68,28 +68,32 @@ def test_two_at_once_are_of_groups_that_go_together() -> None:
         (lambda live: replace(live, removed=frozenset({SECOND})), {FIRST}),
     ],
 )
-def test_the_truth_of_a_node(change: Callable[[Live], Live], fit: set[str]) -> None:
-    """What may be handed out follows from what is wrong with the node."""
+def test_expected_health_of_a_node(change: Callable[[Live], Live], fit: set[str]) -> None:
+    """The devices that are expected Healthy follow from the node's faults."""
     view = truth.expected(change(LIVE), WELL)
-    found = {name.partition("::")[0] for one in view.values() for name, well in one.items() if well}
+    found = {
+        name.partition("::")[0]
+        for devices in view.values()
+        for name, healthy in devices.items()
+        if healthy
+    }
 
     assert found == fit
 
 
-def test_the_truth_has_every_device() -> None:
-    """GPUs have replicas, and each MIG profile is a resource."""
+def test_expected_health_has_every_device() -> None:
+    """Each replica and MIG instance is expected, and all are Unhealthy while quiesced."""
     assert truth.expected(LIVE, WELL) == {
         "nvidia.com/gpu": {f"{FIRST}::0": True, f"{FIRST}::1": True},
         "nvidia.com/mig-1g.10gb": {PARTS[0]: True},
         "nvidia.com/mig-1g.10gb.me": {PARTS[1]: True},
     }
-    assert not any(
-        any(one.values()) for one in truth.expected(LIVE, truth.Service(1, quiesced=True)).values()
-    )
+    quiesced = truth.expected(LIVE, truth.Service(1, quiesced=True))
+    assert not any(any(devices.values()) for devices in quiesced.values())
 
 
 def test_a_difference_is_named() -> None:
-    """Each resource that is not as it should be is told of in a line."""
+    """A resource that differs from the expectation is one line that names its devices."""
     seen = {"a": {"x": True, "y": False}, "b": {"w": True}}
     real = {"a": {"x": False}, "b": {"w": True}, "c": {"z": True}}
 

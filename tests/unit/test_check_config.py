@@ -1,4 +1,4 @@
-"""`check-config`: what `run` would go by, and where each value comes from."""
+"""`check-config` prints the configuration that `run` would use, and each value's source."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from supervisor.main import main
 
 @pytest.fixture(autouse=True)
 def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have none of our variables in the environment."""
+    """Remove the plugin's variables from the environment."""
     for option in OPTIONS:
         for name in option.environment:
             monkeypatch.delenv(name, raising=False)
@@ -21,7 +21,7 @@ def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
 def printed(
     capsys: pytest.CaptureFixture[str], *arguments: str, notices: str = ""
 ) -> dict[str, Any]:
-    """Return what the command prints, beside these *notices*."""
+    """Return the command's output; its stderr must be equal to *notices*."""
     assert main(["check-config", *arguments]) == 0
     out, err = capsys.readouterr()
     assert err == notices
@@ -30,7 +30,7 @@ def printed(
 
 
 def test_the_defaults(capsys: pytest.CaptureFixture[str]) -> None:
-    """Without any setting every value is there, in the file's own structure, as a default."""
+    """Without settings, the output has every value in the file's structure, as a default."""
     answer = printed(capsys)
     assert list(answer) == ["config", "sources"]
     assert list(answer["config"]) == ["version", "flags", "resources", "sharing", "imex", "health"]
@@ -49,7 +49,7 @@ def test_the_defaults(capsys: pytest.CaptureFixture[str]) -> None:
 def test_each_layer(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The value that counts is shown, with the layer that it comes from."""
+    """The output has the value in effect and its source: flag, environment, file or default."""
     path = tmp_path / "config.yaml"
     path.write_text(
         "flags: {migStrategy: mixed, gdsEnabled: true, plugin: {deviceIDStrategy: index}}"
@@ -83,7 +83,7 @@ health:
 def test_what_is_printed_is_a_configuration_file(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """What is printed can be given back as a file, and comes to the same configuration."""
+    """The printed configuration, used as a file, gives the same configuration again."""
     path, again = tmp_path / "config.yaml", tmp_path / "again.json"
     path.write_text(CONTENT)
     first = printed(capsys, f"--config-file={path}", notices=GFD)["config"]
@@ -102,16 +102,16 @@ def test_what_is_printed_is_a_configuration_file(
     }
 
 
-def test_what_has_no_effect_is_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """What is taken without effect is named beside the answer."""
+def test_ignored_settings_are_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Ignored settings are named on stderr."""
     path = tmp_path / "config.yaml"
     path.write_text("flags: {gfd: {oneshot: true}}")
     assert main(["check-config", f"--config-file={path}"]) == 0
     assert "flags.gfd" in capsys.readouterr().err
 
 
-def test_what_cannot_be_used_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
-    """Settings that `run` would refuse are refused here, with the same line and exit code 2."""
+def test_a_bad_setting_is_a_line_and_exit_2(capsys: pytest.CaptureFixture[str]) -> None:
+    """A bad setting is one line on stderr, and exit code 2."""
     assert main(["check-config", "--mig-strategy=both"]) == 2
     line = 'cannot use --mig-strategy="both": write none or single or mixed\n'
     assert capsys.readouterr() == ("", line)

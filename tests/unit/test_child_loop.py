@@ -1,4 +1,4 @@
-"""The life of an asyncio child: it gives signs of life, takes its orders, and ends when told to."""
+"""The loop of an asyncio child process: heartbeats, orders, and its end."""
 
 import asyncio
 import contextlib
@@ -16,7 +16,7 @@ SILENT = Unknown(Reason(ReasonKind.MONITOR_SILENT))
 
 
 async def forever() -> None:
-    """Work until cancelled, as the tasks of children do."""
+    """Run until cancelled, like the tasks of a child."""
     await asyncio.get_running_loop().create_future()
 
 
@@ -25,9 +25,9 @@ def live(
     *tasks: Callable[[], Coroutine[Any, Any, None]],
     on_beat: Callable[[ChildLoop], None] = lambda _: None,
 ) -> tuple[Ending, list[object], list[object]]:
-    """Run a child; return its ending, the orders that it took, and what the supervisor heard.
+    """Run a child; return its ending, the orders it handled, and the reports it sent.
 
-    *supervisor* does its part on its end of the channel before the child begins.
+    *supervisor* gets the supervisor's end of the channel before the child starts.
     """
     ours, theirs = Channel.pair()
     taken: list[object] = []
@@ -47,7 +47,7 @@ def live(
 
 
 def tell(*orders: Stop | Register | Unknown) -> Callable[[Channel], None]:
-    """Return a supervisor that gives these *orders*."""
+    """Return a supervisor that sends these orders."""
 
     def supervisor(channel: Channel) -> None:
         for order in orders:
@@ -56,27 +56,27 @@ def tell(*orders: Stop | Register | Unknown) -> Callable[[Channel], None]:
     return supervisor
 
 
-def test_it_is_ready_and_gives_a_sign_of_life_before_it_takes_orders() -> None:
-    """The supervisor hears Ready, then a Beat, even of a child that is told to stop at once."""
+def test_a_child_sends_ready_and_a_heartbeat_before_it_handles_orders() -> None:
+    """A child sends Ready and a heartbeat even when its first order is to stop."""
     ending, taken, heard = live(tell(Stop()), forever)
     assert (ending, taken, heard) == (Ending(), [], [Ready(), Beat()])
 
 
-def test_orders_are_taken_in_turn_and_those_for_others_ignored() -> None:
-    """What a child has no use for does not end it, nor keep it from the orders after."""
+def test_orders_are_handled_in_order_and_unknown_ones_ignored() -> None:
+    """A child ignores an order that it has no handler for, and handles the orders after it."""
     ending, taken, _ = live(tell(SILENT, Register(), SILENT, Stop(withdraw=True)), forever)
     assert taken == [SILENT, SILENT]
     assert ending == Ending(ExitCode.DONE, withdraw=True)
 
 
-def test_the_supervisors_end_is_an_order_to_stop() -> None:
-    """A child whose channel ends ends too, and withdraws nothing."""
+def test_a_child_stops_when_the_supervisor_is_gone() -> None:
+    """A child stops when the supervisor's end of the channel closes, and does not withdraw."""
     ending, _, _ = live(Channel.close, forever)
     assert ending == Ending()
 
 
-def test_a_report_that_comes_down_is_nonsense_and_ignored() -> None:
-    """Only orders are taken from above."""
+def test_a_report_from_the_supervisor_is_ignored() -> None:
+    """A child ignores a message from the supervisor that is not an order."""
 
     def supervisor(channel: Channel) -> None:
         report: Report = Ready()
@@ -88,7 +88,7 @@ def test_a_report_that_comes_down_is_nonsense_and_ignored() -> None:
 
 
 def test_a_child_can_end_itself() -> None:
-    """The first word counts: an order to stop that comes later changes nothing."""
+    """A child that ends itself keeps its first exit code; a later end changes nothing."""
 
     def on_beat(life: ChildLoop) -> None:
         life.end(Ending(ExitCode.AGAIN))
@@ -99,7 +99,7 @@ def test_a_child_can_end_itself() -> None:
 
 
 def test_all_tasks_are_cancelled_at_the_end() -> None:
-    """Each task is told, so that it can put away what it holds."""
+    """Each task of a child that ends is cancelled, so that it can clean up."""
     cancelled = []
 
     async def task() -> None:
@@ -114,7 +114,7 @@ def test_all_tasks_are_cancelled_at_the_end() -> None:
 
 
 def test_a_task_that_fails_ends_the_child() -> None:
-    """A child without one of its tasks would live on and do half of its work."""
+    """A child ends when one of its tasks fails, instead of doing half of its work."""
 
     async def broken() -> None:
         raise ValueError("broken")

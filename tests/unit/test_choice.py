@@ -1,4 +1,4 @@
-"""Which configuration a node goes by."""
+"""The choice of a node's configuration file by its label."""
 
 from pathlib import Path
 
@@ -37,13 +37,13 @@ def test_the_choice(
     fallbacks: tuple[Fallback, ...],
     name: str,
 ) -> None:
-    """The label's file comes first, then the default one, then the first fallback that fits."""
+    """The label's file is used first, then the default file, then the first usable fallback."""
     assert choose(files, Wish(label), default, fallbacks) == Choice(name)
 
 
 @pytest.mark.parametrize(("last", "name"), [("a", "a"), ("", ""), (None, "b")])
 def test_an_unknown_label(last: str | None, name: str) -> None:
-    """A label that names no file keeps what is in effect, or the default one, and is told of."""
+    """With an unknown label, the last file or the default stays, and a problem is reported."""
     choice = choose(FILES, Wish("c", last), "b", ())
     assert choice.name == name
     assert choice.problem == (
@@ -56,10 +56,10 @@ def test_an_unknown_label(last: str | None, name: str) -> None:
     st.none() | st.sampled_from("abcd"),
     st.lists(st.sampled_from(Fallback)),
 )
-def test_what_is_chosen_exists(
+def test_the_chosen_file_exists(
     files: list[str], label: str | None, fallbacks: list[Fallback]
 ) -> None:
-    """Without anything in effect before, only a file that exists or `empty` is chosen."""
+    """Without a last configuration, the choice is an existing file, or nothing with `empty`."""
     try:
         choice = choose(files, Wish(label), "", fallbacks)
     except ValueError:
@@ -70,7 +70,7 @@ def test_what_is_chosen_exists(
 
 
 def test_the_listing(tmp_path: Path) -> None:
-    """Files and links to files count, folders and what begins with a dot do not."""
+    """The listing has files and links to files, but no folders and no dot files."""
     (tmp_path / "..2026").mkdir()
     (tmp_path / "..2026" / "b").write_text("")
     (tmp_path / "..data").symlink_to("..2026")
@@ -81,20 +81,20 @@ def test_the_listing(tmp_path: Path) -> None:
 
 
 def test_the_settings_are_those_of_the_file(tmp_path: Path) -> None:
-    """The chosen file's values hold, and another file is another configuration."""
+    """The chosen file's values are used; different files have different fingerprints."""
     (tmp_path / "a").write_text("flags: {migStrategy: mixed}")
     (tmp_path / "b").write_text("flags: {migStrategy: mixed}")
     flags = {"service.configDir": str(tmp_path), "service.configDefault": "a"}
     first, second = load(flags, {}), load(flags, {}, Wish("b"))
     assert first.configuration == second.configuration
     assert first.configuration.flags.mig_strategy == "mixed"
-    files = [configuration_file(one.service, one.choice) for one in (first, second)]
+    files = [configuration_file(loaded.service, loaded.choice) for loaded in (first, second)]
     assert files == [f"{tmp_path}/a", f"{tmp_path}/b"]
     assert first.fingerprint() != second.fingerprint()
 
 
 def test_a_label_that_is_not_known_yet(tmp_path: Path) -> None:
-    """Where the label chooses, settings that were read without it say so."""
+    """Settings that were loaded before the node's label was read report a problem."""
     (tmp_path / "a").write_text("")
     flags = {"service.configDir": str(tmp_path), "service.nodeName": "n"}
     assert "cannot read the node's label" in load(flags, {}).choice.problem
@@ -116,14 +116,14 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("flags", "problem"), REFUSED.values(), ids=REFUSED)
-def test_what_does_not_go_together(flags: dict[str, str], problem: str) -> None:
-    """What makes no sense is refused in a line."""
+def test_flags_that_conflict_are_refused(flags: dict[str, str], problem: str) -> None:
+    """Flags that conflict, lack another flag or name no folder are refused with one line."""
     given = {f"service.{name}": value for name, value in flags.items()}
     assert message(given, {}) == f"cannot use {problem}"
 
 
 def test_nothing_to_choose(tmp_path: Path) -> None:
-    """A folder in which nothing can be chosen is refused with what to set."""
+    """A folder without a usable file is refused, and the error says what to set."""
     flags = {"service.configDir": str(tmp_path)}
     assert "set --config-default, or add empty to" in message(flags, {})
     flags["service.configDefault"] = "x"

@@ -1,4 +1,4 @@
-"""The wall clock may jump: what decides goes by the monotonic one, and nothing else."""
+"""Decisions use the monotonic clock only, because the wall clock may jump."""
 
 import ast
 from collections.abc import Iterator
@@ -18,11 +18,11 @@ SHOWN = {
     "supervisor/exporter/main.py": "when the monitor spoke last, in a metric and on the page",
     "supervisor/reload.py": "when the configuration was loaded",
 }
-"""Where the wall clock is read, and which value that operators see comes of it."""
+"""The files that read the wall clock, and the value that each shows to operators."""
 
 
 def readings(tree: ast.AST) -> Iterator[str]:
-    """Yield what reads the wall clock."""
+    """Yield the calls in *tree* that read the wall clock."""
     for node in ast.walk(tree):
         match node:
             case ast.Attribute(value=ast.Name(id=module), attr=name) if name in WALL.get(
@@ -36,7 +36,7 @@ def readings(tree: ast.AST) -> Iterator[str]:
 
 
 def test_the_wall_clock_is_only_shown() -> None:
-    """Only values that are shown come from the wall clock, so a jump of it changes no decision."""
+    """Only the listed files read the wall clock, for values that are only shown."""
     found = {
         str(path.relative_to(ROOT))
         for package in PACKAGES
@@ -47,7 +47,7 @@ def test_the_wall_clock_is_only_shown() -> None:
 
 
 def test_readings_are_found() -> None:
-    """Each way to read the wall clock is seen, and the monotonic clock is none."""
+    """Imports and calls that read the wall clock are found; the monotonic clock is not."""
     text = (
         "from time import time_ns\nimport time\nx = time.time() + datetime.now() + time.monotonic()"
     )

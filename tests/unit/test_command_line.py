@@ -23,10 +23,10 @@ from supervisor.main import main
     ],
     ids=["flag", "word", "abbreviation", "no value", "no GPU", "no number", "no command"],
 )
-def test_what_cannot_be_understood(
+def test_a_bad_command_line_is_a_line_and_exit_2(
     capsys: pytest.CaptureFixture[str], arguments: list[str], problem: str, program: str
 ) -> None:
-    """A command line that makes no sense is one line on stderr that names the error, and exit 2."""
+    """A bad command line is one line on stderr that names the error, and exit code 2."""
     with pytest.raises(SystemExit) as end:
         main(arguments)
     assert end.value.code == 2
@@ -60,7 +60,7 @@ def test_the_help_shows_every_option(capsys: pytest.CaptureFixture[str]) -> None
     for option in OPTIONS:
         assert all(flag in shown for flag in option.flags)
         names = f"[{', '.join(option.environment)}]" if option.environment else "--"
-        assert f"{option.help}{names}".replace(" ", "") in shown  # lines break anywhere
+        assert f"{option.help}{names}".replace(" ", "") in shown  # argparse wraps it
 
 
 def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -90,15 +90,15 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
         ),
     ],
 )
-def test_what_run_takes(arguments: list[str], expected: dict[str, str]) -> None:
-    """A flag comes under its place in the settings; one that is not given does not come at all."""
+def test_flags_are_mapped_to_settings(arguments: list[str], expected: dict[str, str]) -> None:
+    """A flag gives the value of its setting; a flag that is not given gives no value."""
     for command in ("run", "check-config"):
         known = parser("1.2.3").parse_args([command, *arguments])
         assert (known.command, values(known)) == (command, expected)
 
 
-def test_simulate_hands_on_what_it_does_not_know() -> None:
-    """`simulate` takes its own options, and leaves those of `run` for the service."""
+def test_simulate_passes_other_options_to_the_service() -> None:
+    """`simulate` uses its own options, and passes the options of `run` to the service."""
     line = ["simulate", "--node=n.yaml", "--duration=1.5", "--log-level=debug"]
     known, rest = parser("1.2.3").parse_known_args(line)
     assert known == argparse.Namespace(command="simulate", node="n.yaml", duration=1.5)

@@ -1,4 +1,4 @@
-"""What the settings come to in the service: each child is told what concerns it."""
+"""How settings reach the child processes."""
 
 from pathlib import Path
 
@@ -23,14 +23,14 @@ RESOURCE = ResourcePlan("nvidia.com/gpu.shared", ())
 
 
 def handout(flags: dict[str, str]) -> Handout:
-    """Return how workers hand devices out by these *flags*."""
+    """Return the workers' settings for Allocate with these flags."""
     settings = compose(load(flags, {})).worker(RESOURCE).settings
     assert isinstance(settings, WorkerSettings)
     return settings.handout
 
 
 def cdi(flags: dict[str, str]) -> CdiSettings | None:
-    """Return what the monitor is told of CDI."""
+    """Return the monitor's CDI settings with these flags."""
     settings = compose(load(flags, {})).children[0].settings
     assert isinstance(settings, MonitorSettings)
     return settings.cdi
@@ -70,8 +70,8 @@ HANDOUTS: dict[str, tuple[dict[str, str], Handout]] = {
 
 
 @pytest.mark.parametrize(("flags", "expected"), HANDOUTS.values(), ids=HANDOUTS)
-def test_what_workers_hand_out(flags: dict[str, str], expected: Handout) -> None:
-    """Each setting of handing out reaches the workers, and changes nothing else."""
+def test_settings_of_allocate_reach_the_workers(flags: dict[str, str], expected: Handout) -> None:
+    """Each setting of Allocate reaches the workers, and changes no other setting."""
     assert handout(flags) == expected
 
 
@@ -89,14 +89,14 @@ def test_requests_of_more_than_one_replica(
     more: str,
     single: bool,  # noqa: FBT001 - a column of the table
 ) -> None:
-    """By default a container may have several replicas of time-sliced devices."""
+    """A request for several replicas fails only with failRequestsGreaterThanOne."""
     path = tmp_path / "config.yaml"
     path.write_text(entries("{name: gpu, replicas: 2}", more=more))
     assert handout({"service.configFile": str(path)}) == Handout(single_replica=single)
 
 
-def test_what_a_worker_is_told() -> None:
-    """A worker knows its resource, its socket and the paths that all share."""
+def test_settings_of_a_worker() -> None:
+    """A worker's settings have its resource, its socket, and the paths common to all."""
     service = compose(load({"service.devicePluginPath": "/plugins"}, {}))
     spec = service.worker(RESOURCE)
     assert isinstance(spec.settings, WorkerSettings)
@@ -107,14 +107,14 @@ def test_what_a_worker_is_told() -> None:
 
 
 @pytest.mark.parametrize("strategies", ["envvar", "volume-mounts", "envvar,volume-mounts"])
-def test_without_a_cdi_strategy_nothing_is_generated(strategies: str) -> None:
-    """No specification is wanted where no strategy names devices by CDI."""
+def test_without_a_cdi_strategy_there_are_no_specifications(strategies: str) -> None:
+    """Without a CDI strategy, the monitor generates no CDI specifications."""
     assert cdi({"flags.plugin.deviceListStrategy": strategies}) is None
 
 
 @pytest.mark.parametrize("strategies", ["cdi-cri", "cdi-annotations", "envvar,cdi-cri"])
 def test_with_a_cdi_strategy_there_are_specifications(strategies: str) -> None:
-    """With a CDI strategy the monitor is told how the specifications are made."""
+    """With a CDI strategy, the monitor gets the settings to generate CDI specifications."""
     assert cdi({"flags.plugin.deviceListStrategy": strategies}) == CdiSettings(
         spec_folder="/var/run/cdi",
         vendor="k8s.device-plugin.nvidia.com",
@@ -127,8 +127,8 @@ def test_with_a_cdi_strategy_there_are_specifications(strategies: str) -> None:
     )
 
 
-def test_every_setting_of_cdi_arrives() -> None:
-    """Each setting of the specifications reaches the monitor."""
+def test_every_cdi_setting_reaches_the_monitor() -> None:
+    """Each setting of the CDI specifications reaches the monitor."""
     flags = {
         "flags.plugin.deviceListStrategy": "cdi-cri",
         "flags.plugin.deviceIDStrategy": "index",
@@ -158,8 +158,8 @@ def test_every_setting_of_cdi_arrives() -> None:
     )
 
 
-def test_the_rules_of_resources_arrive(tmp_path: Path) -> None:
-    """MIG strategy, patterns, shares and the required channel decide what is advertised."""
+def test_resource_rules_reach_the_plan(tmp_path: Path) -> None:
+    """MIG strategy, patterns, sharing and the required IMEX channel affect the plan."""
     path = tmp_path / "config.yaml"
     path.write_text(
         """
@@ -170,7 +170,7 @@ sharing: {timeSlicing: {resources: [{name: small, replicas: 2, rename: tiny}]}}
     )
     service = compose(load({"service.configFile": str(path)}, {}))
     found = service.plan(inventory(gpu(0), mig_gpu(1, "1g.10gb"))).resources
-    assert [(one.resource, [d.replicas for d in one.devices]) for one in found] == [
+    assert [(plan.resource, [d.replicas for d in plan.devices]) for plan in found] == [
         ("nvidia.com/h100", [1]),
         ("nvidia.com/tiny", [2]),
     ]

@@ -1,4 +1,4 @@
-"""What becomes of a device: each state with each event, and the rules of recovery."""
+"""A device's state and reasons after each event, and the rules of recovery."""
 
 import pytest
 
@@ -24,7 +24,7 @@ Event = Look | Reason
 Past = tuple[Event, ...]
 
 NOW = 100.0
-"""Later than every event of the past, by less than the quiet period."""
+"""A time after all past events, but within the quiet period."""
 
 PASTS: dict[str, Past] = {
     "healthy": (),
@@ -40,7 +40,7 @@ PASTS: dict[str, Past] = {
     "lost with a fault": (XID, GONE),
     "lost, seen again": (GONE, DUE),
 }
-"""How a device comes to be as it is called."""
+"""By name of a state: the events that bring a device into it."""
 
 EVENTS: dict[str, Event] = {
     "the same fatal event": XID,
@@ -201,7 +201,7 @@ TABLE: dict[str, dict[str, str]] = {
         "a failed look": "unhealthy: gpu-lost",
     },
 }
-"""By past and event: the state after it, and the reasons."""
+"""By past and event: the device's next state and its reasons."""
 
 PAIRS = [
     pytest.param(PASTS[past], EVENTS[event], told, id=f"{past}: {event}")
@@ -211,33 +211,33 @@ PAIRS = [
 
 
 def come(*events: Event, recovery: Recovery = RECOVERY) -> Condition:
-    """Return the condition after *events*, one a second, the last one just before NOW."""
+    """Return the condition after *events*, which come one a second, the last at NOW - 1."""
     first = NOW - len(events)
     return condition_after({first + n: event for n, event in enumerate(events)}, recovery)
 
 
 def after(before: Condition, event: Event, now: float, recovery: Recovery = RECOVERY) -> Condition:
-    """Return the condition after one event."""
+    """Return the condition after one more event."""
     return after_event(before, event, now, recovery)
 
 
 def test_the_table_has_every_past() -> None:
-    """Each way to be is followed by each event."""
+    """The table has a row for each past and each event."""
     assert list(TABLE) == list(PASTS)
     assert all(list(row) == list(EVENTS) for row in TABLE.values())
 
 
 @pytest.mark.parametrize(("past", "event", "expected"), PAIRS)
 def test_every_event_in_every_state(past: Past, event: Event, expected: str) -> None:
-    """A device's next state and reasons follow from how it is and what was seen."""
+    """A device's next state and reasons follow from its past and the event."""
     condition = after(come(*past), event, NOW)
     reasons = ", ".join(sorted(map(str, condition.reasons)))
     assert (f"{condition.state}: {reasons}" if reasons else condition.state) == expected
 
 
 @pytest.mark.parametrize(("past", "event", "expected"), PAIRS)
-def test_since(past: Past, event: Event, expected: str) -> None:
-    """The time of a state is that of the change to it, and stays while the state does."""
+def test_the_time_of_a_state(past: Past, event: Event, expected: str) -> None:
+    """`since` is the time of the last change of the state; other events do not change it."""
     before = come(*past)
     same = before.state == expected.partition(":")[0]
     assert after(before, event, NOW).since == (before.since if same else NOW)
@@ -245,8 +245,8 @@ def test_since(past: Past, event: Event, expected: str) -> None:
 
 @pytest.mark.parametrize("past", PASTS.values(), ids=PASTS)
 @pytest.mark.parametrize("event", [XID, LOST, GONE, FAILED, DUE, UNTOLD, AILING])
-def test_nothing_but_a_proof_counts(past: Past, event: Event) -> None:
-    """Whatever is no proof begins the count of proofs anew."""
+def test_an_event_that_is_no_proof_resets_the_count(past: Past, event: Event) -> None:
+    """An event that does not prove recovery resets the count of proofs."""
     condition = after(come(*past), event, NOW)
     if condition.faults:
         assert (condition.proven_at, condition.clean) == (None, 0)
@@ -254,8 +254,8 @@ def test_nothing_but_a_proof_counts(past: Past, event: Event) -> None:
 
 @pytest.mark.parametrize("past", PASTS.values(), ids=PASTS)
 @pytest.mark.parametrize("event", [PROOF, UNTOLD, DUE, AILING, AILING_PROOF])
-def test_a_look_that_sees_takes_the_doubts(past: Past, event: Look) -> None:
-    """Failed looks count in a row: one that sees anything begins anew, and shows all ailments."""
+def test_a_successful_check_resets_failed_checks(past: Past, event: Look) -> None:
+    """A successful check resets the count of failed checks, and replaces all ailments."""
     condition = after(come(*past), event, NOW)
     assert (condition.doubts, condition.ailments) == (0, event.ailments)
 
@@ -270,12 +270,12 @@ QUIET = {
     "lost again after the proof": ({0: GONE, 1: PROOF, 7: GONE, 8: PROOF}, 18.0),
     "an ailment after the proof": ({0: XID, 1: PROOF, 7: AILING_PROOF, 8: PROOF}, 11.0),
 }
-"""By name: what happens, and when the quiet period of 10 s is over."""
+"""By name: the events, and the time in seconds when the quiet period of 10 s ends."""
 
 
 @pytest.mark.parametrize(("events", "over"), QUIET.values(), ids=QUIET)
 def test_the_quiet_period(events: dict[float, Event], over: float) -> None:
-    """A device is well once the quiet period is over, from the last fatal event or proof on."""
+    """A device is Healthy a quiet period after the first proof of an unbroken row."""
     before = condition_after(events, RECOVERY)
     early = after(before, PROOF, over - 0.01)
     assert (early.state, bool(early.faults)) == (DeviceState.RECOVERING, True)
@@ -287,7 +287,7 @@ def test_the_quiet_period(events: dict[float, Event], over: float) -> None:
 
 @pytest.mark.parametrize("probes", [1, 2, 3, 10])
 def test_probes(probes: int) -> None:
-    """So many proofs in a row are needed, however long the quiet lasts."""
+    """Recovery needs the configured number of proofs in a row, however long it takes."""
     recovery = Recovery(quiet_period=0.5, probes=probes)
     states = []
     condition = after(Condition(), XID, 0.0, recovery)
@@ -307,7 +307,7 @@ def test_probes(probes: int) -> None:
     [(0, 10.0), (1, 20.0), (2, 40.0), (9, 5120.0), (10, 10240.0), (11, 10240.0), (10**6, 10240.0)],
 )
 def test_the_quiet_period_doubles(relapses: int, quiet: float) -> None:
-    """Each relapse doubles the quiet period, up to a thousandfold."""
+    """Each relapse doubles the quiet period, up to 1024 times."""
     before = Condition(
         DeviceState.UNHEALTHY, faults=frozenset({XID}), recoveries=relapses, relapses=relapses
     )
@@ -317,7 +317,7 @@ def test_the_quiet_period_doubles(relapses: int, quiet: float) -> None:
 
 
 def test_a_relapse_is_the_first_fatal_event_after_a_recovery() -> None:
-    """Fatal events while a device is unfit are of one incident; the next incident is a relapse."""
+    """More faults before recovery are no relapse; the first fault after recovery is one."""
     well = Recovery(quiet_period=1.0, probes=1)
     counts = []
     condition = Condition()
@@ -339,16 +339,16 @@ def test_a_relapse_is_the_first_fatal_event_after_a_recovery() -> None:
     ]
 
 
-def test_a_recovered_device_may_still_ail() -> None:
-    """When its faults are proven to be gone what the look shows is a reason of its own."""
+def test_a_recovered_device_may_still_have_ailments() -> None:
+    """A device whose faults are gone stays Unhealthy while a check shows an ailment."""
     before = condition_after({0: XID, 1: PROOF, 5: PROOF}, RECOVERY)
     condition = after(before, AILING_PROOF, 11.0)
     assert (condition.state, condition.reasons) == (DeviceState.UNHEALTHY, frozenset({ROW}))
 
 
 @pytest.mark.parametrize("past", PASTS.values(), ids=PASTS)
-def test_never(past: Past) -> None:
-    """Without recovery faults stay, whatever the driver says; ailments come and go all the same."""
+def test_recovery_mode_never(past: Past) -> None:
+    """With recovery mode never, proofs clear no faults; ailments still come and go."""
     before = come(*past, recovery=NEVER)
     condition = before
     for later in range(5):
@@ -357,8 +357,8 @@ def test_never(past: Past) -> None:
     assert condition.state is (DeviceState.UNHEALTHY if before.faults else DeviceState.HEALTHY)
 
 
-def test_each_ailment_goes_by_itself() -> None:
-    """A look shows all that ails a device now, and what it does not show is gone."""
+def test_each_check_replaces_the_ailments() -> None:
+    """The ailments are those of the last successful check; others are cleared."""
     both = Look(ailments=frozenset({ROW, Reason(ReasonKind.THERMAL)}))
     assert [
         condition_after(events, RECOVERY).reasons
@@ -366,15 +366,15 @@ def test_each_ailment_goes_by_itself() -> None:
     ] == [both.ailments, {ROW}, frozenset()]
 
 
-def test_suspect_then_well() -> None:
-    """One failed look, as often as it comes alone, takes nothing away."""
+def test_single_failed_checks_keep_a_device_healthy() -> None:
+    """Failed checks that alternate with successful checks never make a device Unhealthy."""
     events = {0.0: FAILED, 1.0: UNTOLD, 2.0: FAILED, 3.0: UNTOLD}
     assert condition_after(events, RECOVERY) == Condition(
         DeviceState.HEALTHY, since=3.0, transitions=4
     )
 
 
-def test_the_newest_failure_is_told() -> None:
-    """A device that cannot be read says why by the last look's error alone."""
+def test_the_last_failed_check_is_the_reason() -> None:
+    """An unreadable device has only the error of the last failed check as its reason."""
     events = {0.0: FAILED, 1.0: FAILED, 2.0: Look(failed="other")}
     assert condition_after(events, RECOVERY).reasons == {Reason(ReasonKind.UNREADABLE, "other")}

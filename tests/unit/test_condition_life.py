@@ -1,4 +1,4 @@
-"""The life of a device, against a model that keeps all that ever happened to it."""
+"""A device's condition after random events, compared with a model that keeps all events."""
 
 import enum
 from typing import TypeGuard
@@ -15,7 +15,7 @@ from tests.unit.builders import after_event
 
 
 class Word(enum.Enum):
-    """What is told of a device from outside."""
+    """Events of a device that come from neither NVML nor its checks."""
 
     RETURNED = "it was gone from the node, and is there again"
     MARKED = "the operator says that its faults are gone"
@@ -47,20 +47,20 @@ RECOVERIES = st.builds(
 
 
 class Device:
-    """The rules in words: everything follows from what has happened, which is all that is kept."""
+    """A model of a device that keeps all events, and computes everything from them."""
 
     def __init__(self, recovery: Recovery) -> None:
         self.recovery = recovery
         self.history: list[Event] = []
         self.times: list[float] = []
         self.well = 0
-        """The events up to the last recovery: their faults are forgotten."""
+        """The number of events up to the last recovery: their faults are cleared."""
         self.marked = 0
-        """The events up to the last time that the operator was believed."""
+        """The number of events up to the operator's last mark that cleared faults."""
         self.incidents = 0
 
     def meet(self, event: Event, now: float) -> None:
-        """Let something happen."""
+        """Add an event at the time *now*, in seconds."""
         before = self.faults()
         self.history.append(event)
         self.times.append(now)
@@ -71,13 +71,13 @@ class Device:
             self.well = len(self.history)
 
     def faults(self) -> set[Reason]:
-        """Return the fatal events since the last recovery, each loss as one."""
+        """Return the faults since the last recovery; a lost GPU is one of them."""
         events = self.history[self.well :]
         found = {event for event in events if isinstance(event, Reason)}
         return found | {LOST for event in events if isinstance(event, Look) and event.lost}
 
     def proofs(self) -> list[float]:
-        """Return the times of the proofs that are the end of this incident."""
+        """Return the times of the proofs in a row up to the last event."""
         times: list[float] = []
         never = self.recovery.mode is RecoveryMode.NEVER
         for place in range(len(self.history) - 1, self.well - 1, -1):
@@ -90,11 +90,11 @@ class Device:
         return times
 
     def proves(self, place: int, action: int | None) -> bool:
-        """Return whether a look is a proof: by the driver's word, or by a reset before it."""
+        """Tell whether a check proves recovery: by recovery action 0, or by a reset before it."""
         return action == 0 or (action is None and self.reset_before(place))
 
     def reset_before(self, place: int) -> bool:
-        """Return whether there was a reset between the last fatal event and a look."""
+        """Tell whether the GPU was reset between the last fatal event and a check."""
         used: list[int] = []
         faulty = reset = False
         for event in self.history[self.well : place + 1]:
@@ -108,18 +108,18 @@ class Device:
         return reset
 
     def proven(self, now: float) -> bool:
-        """Return whether enough proofs came, for long enough."""
+        """Tell whether there are enough proofs, over the quiet period."""
         proofs = self.proofs()
         quiet = self.recovery.quiet_period * 2 ** min(self.incidents - 1, 10)
         return len(proofs) >= self.recovery.probes and now - proofs[0] >= quiet
 
     def lost(self) -> bool:
-        """Return whether no look has reached the device since it was lost."""
+        """Tell whether no check has reached the device since it was lost."""
         told = [e for e in self.history[self.marked :] if sees(e) or e == LOST or lost(e)]
         return bool(told) and not sees(told[-1])
 
     def ailments(self) -> set[Reason]:
-        """Return what the last look that saw it showed, and why two looks or more saw nothing."""
+        """Return the last successful check's ailments, and unreadable after two failed checks."""
         shown: set[Reason] = set()
         failed: list[str] = []
         for event in self.history:
@@ -131,7 +131,7 @@ class Device:
         return shown | unreadable
 
     def state(self) -> DeviceState:
-        """Return where it is between well and gone."""
+        """Return the device's state."""
         if self.lost():
             return DeviceState.LOST
         if self.faults() and self.proofs():
@@ -144,7 +144,7 @@ class Device:
 
 
 def after(before: Condition, event: Event, now: float, recovery: Recovery) -> Condition:
-    """Return the condition after anything that can happen."""
+    """Return the condition after an event of any kind."""
     if event is Word.RETURNED:
         return after_return(before)
     if event is Word.MARKED:
@@ -154,18 +154,20 @@ def after(before: Condition, event: Event, now: float, recovery: Recovery) -> Co
 
 
 def sees(event: Event) -> TypeGuard[Look]:
-    """Return whether an event is a look that reached the device."""
+    """Tell whether an event is a check that reached the device."""
     return isinstance(event, Look) and not event.lost and not event.failed
 
 
 def lost(event: Event) -> bool:
-    """Return whether an event is a look at a lost device."""
+    """Tell whether an event is a check that found the device lost."""
     return isinstance(event, Look) and event.lost
 
 
 @given(RECOVERIES, LIVES)
-def test_every_life(recovery: Recovery, life: list[tuple[float, Event]]) -> None:
-    """After each event of any life the device is as the rules say, and since when they say."""
+def test_a_condition_is_equal_to_the_model(
+    recovery: Recovery, life: list[tuple[float, Event]]
+) -> None:
+    """After each of random events, state, time, faults and ailments are those of the model."""
     now, since, model, condition = 0.0, 0.0, Device(recovery), Condition()
     for step, event in life:
         now, before = now + step, model.state()
@@ -182,8 +184,10 @@ def test_every_life(recovery: Recovery, life: list[tuple[float, Event]]) -> None
 
 
 @given(RECOVERIES, LIVES)
-def test_what_is_unfit_has_a_reason(recovery: Recovery, life: list[tuple[float, Event]]) -> None:
-    """A device has reasons exactly while it is not handed out."""
+def test_a_device_has_reasons_while_it_is_unhealthy(
+    recovery: Recovery, life: list[tuple[float, Event]]
+) -> None:
+    """A device has reasons exactly while it is neither Healthy nor Suspect."""
     now, condition = 0.0, Condition()
     for step, event in life:
         now += step
@@ -194,7 +198,7 @@ def test_what_is_unfit_has_a_reason(recovery: Recovery, life: list[tuple[float, 
 
 @given(RECOVERIES, LIVES)
 def test_a_condition_is_json(recovery: Recovery, life: list[tuple[float, Event]]) -> None:
-    """Whatever a device has been through can be written down and read again."""
+    """A condition after random events can be written as JSON and read again."""
     condition = Condition()
     for place, (_, event) in enumerate(life):
         condition = after(condition, event, float(place), recovery)

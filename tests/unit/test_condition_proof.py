@@ -1,4 +1,4 @@
-"""What proves that a fault is gone where the driver does not say so: a reset, the operator."""
+"""Proofs of recovery without the driver's recovery action: a reset, or the operator's mark."""
 
 import pytest
 
@@ -35,7 +35,7 @@ OLD = Recovery(quiet_period=10.0, probes=1)
 
 
 def energy(used: int | None) -> Look:
-    """Return a look at a GPU whose driver tells no recovery action, but the energy it has used."""
+    """Return a check of a GPU without recovery action; *used* is its energy counter."""
     return Look(energy=used)
 
 
@@ -59,15 +59,15 @@ RESETS: dict[str, tuple[dict[float, Event], DeviceState]] = {
 
 
 @pytest.mark.parametrize(("events", "expected"), RESETS.values(), ids=RESETS)
-def test_a_reset_that_was_seen_is_a_proof(
+def test_a_lower_energy_counter_proves_a_reset(
     events: dict[float, Event], expected: DeviceState
 ) -> None:
-    """Where the driver tells no recovery action, energy that counts from anew tells of a reset."""
+    """Without recovery action, an energy counter that starts again from 0 proves a reset."""
     assert condition_after(events, OLD).state is expected
 
 
-def test_a_device_that_was_gone_was_reset() -> None:
-    """A device that left the node and is there again recovers, where the driver does not tell."""
+def test_a_device_that_returns_was_reset() -> None:
+    """Without recovery action, a device that was removed and added again recovers."""
     gone = after_return(condition_after({0: XID}, OLD))
     back = after(gone, UNTOLD, 20.0, OLD)
     assert (back.state, after(back, UNTOLD, 30.0, OLD).state) == (R, H)
@@ -75,8 +75,8 @@ def test_a_device_that_was_gone_was_reset() -> None:
 
 
 @pytest.mark.parametrize("past", PASTS.values(), ids=PASTS)
-def test_the_operator_is_believed(past: dict[float, Event]) -> None:
-    """The operator's word takes the faults away, and nothing that a look shows."""
+def test_the_operators_mark_clears_faults(past: dict[float, Event]) -> None:
+    """The operator's mark clears a device's faults, but not its ailments."""
     before = condition_after(past, RECOVERY)
     condition = after_mark(before, NOW)
     assert (condition.faults, condition.ailments) == (frozenset(), before.ailments)
@@ -85,6 +85,6 @@ def test_the_operator_is_believed(past: dict[float, Event]) -> None:
 
 
 def test_transitions_are_counted() -> None:
-    """Each change of the state counts, and nothing else does."""
+    """`transitions` counts each change of the state, and nothing else."""
     events: dict[float, Event] = {0: XID, 1: OTHER, 2: PROOF, 3: PROOF, 20: PROOF, 21: FAILED}
     assert condition_after(events, RECOVERY).transitions == 4

@@ -1,4 +1,4 @@
-"""What the supervisor and a child say to each other."""
+"""The channel between the supervisor and a child process."""
 
 from collections.abc import Iterator
 
@@ -50,7 +50,7 @@ MESSAGES: tuple[Order | Report, ...] = (
 
 @pytest.fixture
 def ends() -> Iterator[Ends]:
-    """Return both ends of a channel."""
+    """Return both ends of a channel, and close them after the test."""
     pair = Channel.pair()
     yield pair
     for end in pair:
@@ -58,23 +58,23 @@ def ends() -> Iterator[Ends]:
 
 
 def fill(end: Channel) -> int:
-    """Send until the other side would have to read; return how many messages went."""
+    """Send until the socket is full; return the number of messages sent."""
     for count in range(1_000_000):
         if not end.send(Beat()):
             return count
-    raise AssertionError("the channel never was full")
+    raise AssertionError("the channel never became full")
 
 
 def test_messages_arrive_as_they_were_sent_and_in_order(ends: Ends) -> None:
-    """Every order and report arrives equal, each by itself, in the order of sending."""
+    """Every order and report arrives unchanged, one per receive, in the order of sending."""
     here, there = ends
     assert [here.send(message) for message in MESSAGES] == [True] * len(MESSAGES)
     assert tuple(there.receive() for _ in MESSAGES) == MESSAGES
     assert there.receive() is None
 
 
-def test_each_end_hears_the_other_only(ends: Ends) -> None:
-    """Orders and reports do not meet."""
+def test_each_end_receives_only_the_others_messages(ends: Ends) -> None:
+    """An end of the channel never receives its own messages."""
     here, there = ends
     here.send(Stop())
     there.send(Ready())
@@ -82,8 +82,8 @@ def test_each_end_hears_the_other_only(ends: Ends) -> None:
     assert (here.receive(), there.receive()) == (None, None)
 
 
-def test_the_last_words_come_before_the_end(ends: Ends) -> None:
-    """What was sent before the other side closed is still received, then comes the end."""
+def test_the_last_message_is_received_before_the_end(ends: Ends) -> None:
+    """A message sent before the other side closed is received; the next receive fails."""
     here, there = ends
     here.send(NotReady(reason="no driver"))
     here.close()
@@ -94,15 +94,15 @@ def test_the_last_words_come_before_the_end(ends: Ends) -> None:
         there.receive()
 
 
-def test_sending_to_a_closed_end_fails_without_an_error(ends: Ends) -> None:
-    """A message to a side that is gone is False, no exception and no signal."""
+def test_sending_to_a_closed_end_returns_false(ends: Ends) -> None:
+    """Sending to a closed end returns False, without an exception or a signal."""
     here, there = ends
     there.close()
     assert here.send(Beat()) is False
 
 
 def test_an_end_of_our_own_that_is_closed(ends: Ends) -> None:
-    """A closed end says so, sends nothing and hears its end."""
+    """An end that we closed is `closed`, sends nothing, and cannot receive."""
     here, _ = ends
     assert here.closed is False
     here.close()
@@ -112,8 +112,8 @@ def test_an_end_of_our_own_that_is_closed(ends: Ends) -> None:
         here.receive()
 
 
-def test_a_side_that_does_not_read_blocks_nobody(ends: Ends) -> None:
-    """A full socket makes a message False at once; what it took arrives, and then more goes."""
+def test_a_full_channel_does_not_block_the_sender(ends: Ends) -> None:
+    """On a full channel, send returns False at once; after receiving, send works again."""
     here, there = ends
     count = fill(here)
     assert count > 0
@@ -124,8 +124,8 @@ def test_a_side_that_does_not_read_blocks_nobody(ends: Ends) -> None:
     assert there.receive() == Stop()
 
 
-def test_a_full_way_up_leaves_the_way_down_open(ends: Ends) -> None:
-    """A child that fills its way up can still be told to stop."""
+def test_a_child_that_fills_its_channel_can_be_stopped(ends: Ends) -> None:
+    """The supervisor can still send Stop to a child whose reports fill the channel."""
     here, there = ends
     fill(there)
     assert here.send(Stop()) is True
@@ -133,7 +133,7 @@ def test_a_full_way_up_leaves_the_way_down_open(ends: Ends) -> None:
 
 
 def test_the_inventory_of_a_large_node_fits(ends: Ends) -> None:
-    """16 GPUs with 7 instances each and a link between any two arrive in one message."""
+    """The inventory of 16 GPUs with 7 MIG instances each and all links fits one message."""
     here, there = ends
     gpus = [
         gpu(place, instances=tuple(instance(f"MIG-{place}-{n}" + "x" * 36, n, n) for n in range(7)))
@@ -148,14 +148,14 @@ def test_the_inventory_of_a_large_node_fits(ends: Ends) -> None:
 
 
 def test_a_message_that_can_never_be_sent_is_an_error(ends: Ends) -> None:
-    """A message that no socket takes is our own mistake, and not taken for a side that is gone."""
+    """A message too long for a socket is an OSError, not a closed channel."""
     here, _ = ends
     with pytest.raises(OSError, match="Message too long"):
         here.send(NotReady(reason="x" * (64 << 20)))
 
 
-def test_the_words_that_operators_search_for() -> None:
-    """Problems of a node are written in these words, and these keep pods from their resource."""
+def test_the_names_of_problems() -> None:
+    """The names of a node's problems are fixed, and so is which are fatal for a resource."""
     assert {str(kind): Problem(kind, "").fatal for kind in ProblemKind} == {
         "mig-not-uniform": True,
         "mig-empty": False,
@@ -165,8 +165,8 @@ def test_the_words_that_operators_search_for() -> None:
     }
 
 
-def test_exit_codes_that_scripts_go_by() -> None:
-    """The exit codes keep their numbers."""
+def test_the_numbers_of_exit_codes() -> None:
+    """The exit codes have fixed numbers, because scripts use them."""
     assert {code.name: code.value for code in ExitCode} == {
         "DONE": 0,
         "FAILED": 1,
@@ -177,8 +177,8 @@ def test_exit_codes_that_scripts_go_by() -> None:
 
 
 @pytest.mark.parametrize("now", [0.0, 0.25, 41.0, 41.999, 1e6 + 0.001])
-def test_all_beat_at_whole_seconds(now: float) -> None:
-    """Whenever a process asks, its next beat is at the next whole second of the common clock."""
+def test_heartbeats_come_at_whole_seconds(now: float) -> None:
+    """The next heartbeat is due at the next whole second of the clock, at any time."""
     wait = until_beat(now)
     assert 0 < wait <= 1
     assert now + wait == pytest.approx(int(now) + 1)

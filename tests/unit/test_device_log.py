@@ -1,4 +1,4 @@
-"""What the log says of devices: a line for each change of the list, never hundreds of IDs."""
+"""Log lines about devices: one for each change of the list, without hundreds of IDs."""
 
 import asyncio
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ XID, HANG = Reason(ReasonKind.XID, "79"), Reason(ReasonKind.DRIVER_HANG)
 
 
 def view(counts: dict[str, int], unhealthy: dict[str, tuple[Reason, ...]] | None = None) -> View:
-    """Return a view of GPUs with these numbers of replicas, by UUID."""
+    """Return the view of GPUs with replicas; *counts* has their number by UUID."""
     devices = tuple(PlannedDevice(uuid, uuid, count, uuid) for uuid, count in counts.items())
     return View(
         "nvidia.com/gpu", replicas(ResourcePlan("nvidia.com/gpu", devices)), unhealthy or {}
@@ -28,7 +28,7 @@ def view(counts: dict[str, int], unhealthy: dict[str, tuple[Reason, ...]] | None
 
 @pytest.fixture
 def lines() -> Iterator[list[tuple[str, dict[str, Any]]]]:
-    """Collect what is logged: messages with their fields."""
+    """Return a list that collects the logged messages with their fields."""
     found: list[tuple[str, dict[str, Any]]] = []
     sink = logger.add(
         lambda line: found.append((line.record["message"], dict(line.record["extra"])))
@@ -56,14 +56,14 @@ ALLOCATED = "allocated devices to a container"
 
 @pytest.mark.parametrize("count", [1, MOST_IDS])
 def test_few_devices_are_named(lines: list[tuple[str, dict[str, Any]]], count: int) -> None:
-    """The line of an allocation names up to 8 devices."""
+    """The log line of an allocation of at most 8 devices has their IDs."""
     ids = [f"A::{number}" for number in range(count)]
     asyncio.run(allocate(view({"A": 300}), ids))
     assert lines == [(ALLOCATED, {"devices": count, "gpus": 1, "ids": ids})]
 
 
 def test_many_devices_are_counted(lines: list[tuple[str, dict[str, Any]]]) -> None:
-    """The line of an allocation of more than 8 devices has numbers only: 300 devices on 2 GPUs."""
+    """The log line of an allocation of more than 8 devices has only their number."""
     shown = view({"A": 150, "B": 150})
     asyncio.run(allocate(shown, [*shown.replicas]))
     asyncio.run(allocate(shown, [*shown.replicas][: MOST_IDS + 1]))
@@ -118,6 +118,6 @@ def test_changes_of_the_list(
     after: tuple[dict[str, int], dict[str, tuple[Reason, ...]]],
     expected: list[tuple[str, dict[str, Any]]],
 ) -> None:
-    """Each change of a device in the list is one line, which says what the kubelet now sees."""
+    """Each change of the list is one log line that says what the kubelet now sees."""
     log_changes(view(*before), view(*after), after[0])
     assert lines == expected

@@ -1,4 +1,4 @@
-"""Device nodes beside the GPUs' own, and what gives access to a MIG instance."""
+"""Control device nodes, the IMEX channel, and the capabilities of MIG instances."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from simulator.nvml import Binding
 
 
 def mig_minors(folder: Path, text: str) -> device_nodes.Capabilities:
-    """Return what is understood of a mig-minors file of this *text*."""
+    """Return the capabilities that are read from a mig-minors file with this *text*."""
     path = folder / "driver/nvidia-caps/mig-minors"
     path.parent.mkdir(parents=True)
     path.write_text(text)
@@ -48,17 +48,17 @@ LINES: dict[str, tuple[str, device_nodes.Capabilities]] = {
 
 @pytest.mark.parametrize(("text", "found"), LINES.values(), ids=LINES)
 def test_mig_minors(tmp_path: Path, text: str, found: device_nodes.Capabilities) -> None:
-    """Each line that gives access to a GI or a CI is understood, and any other is passed over."""
+    """Each line of mig-minors for access to a GI or CI is read; other lines are ignored."""
     assert mig_minors(tmp_path, text) == found
 
 
 def test_a_driver_without_mig_has_no_capabilities(tmp_path: Path) -> None:
-    """A node whose driver writes no such file has no capabilities, and no error."""
+    """Without a mig-minors file there are no capabilities, and no error."""
     assert device_nodes.capabilities(tmp_path) == {}
 
 
 def test_the_nodes_that_exist(tmp_path: Path) -> None:
-    """Of the control nodes and the IMEX channel those are told that exist, in a fixed order."""
+    """Only existing control nodes and an existing IMEX channel are found, in a fixed order."""
     dev = tmp_path / "dev"
     (dev / "nvidia-caps-imex-channels").mkdir(parents=True)
     for name in ("nvidia-uvm", "nvidiactl", "nvidia0", "nvidia-caps-imex-channels/channel0"):
@@ -71,7 +71,7 @@ def test_the_nodes_that_exist(tmp_path: Path) -> None:
 
 
 def test_all_nodes(tmp_path: Path) -> None:
-    """These are the nodes that a container with any GPU needs, and the channel of IMEX."""
+    """These control nodes and this IMEX channel are looked for."""
     for node in (*device_nodes.CONTROL, device_nodes.IMEX):
         path = tmp_path / node.lstrip("/")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -86,12 +86,12 @@ def test_all_nodes(tmp_path: Path) -> None:
 
 
 def test_a_root_without_nodes(tmp_path: Path) -> None:
-    """Where there is no node none is told."""
+    """Under a root without device nodes, none are found."""
     assert device_nodes.existing(tmp_path) == ()
 
 
 def taken(folder: Path, *gpus: SimulatedGpu, minors: str | None = None) -> Inventory:
-    """Return the inventory of a simulated node, whose driver writes *minors* if they are given."""
+    """Return the inventory of a simulated node; *minors* replaces its mig-minors file."""
     live = LiveNode(folder)
     live.start(complete(SimulatedNode(gpus)))
     if minors is not None:
@@ -102,14 +102,16 @@ def taken(folder: Path, *gpus: SimulatedGpu, minors: str | None = None) -> Inven
 
 
 def test_an_instance_has_its_two_capabilities(tmp_path: Path) -> None:
-    """Each instance is told the capabilities of its GI and of its CI, by its GPU's minor."""
+    """A MIG instance has the capabilities of its GI and its CI, found by its GPU's minor."""
     found = taken(
         tmp_path,
         SimulatedGpu(),
         SimulatedGpu(mig=("1g.10gb", "2g.20gb")),
         SimulatedGpu(mig=("1g.10gb",)),
     )
-    numbers = {gpu.index: [one.capabilities for one in gpu.instances] for gpu in found.gpus}
+    numbers = {
+        gpu.index: [instance.capabilities for instance in gpu.instances] for gpu in found.gpus
+    }
     assert numbers == {0: [], 1: [(3, 4), (5, 6)], 2: [(7, 8)]}
 
 
@@ -124,16 +126,16 @@ def test_an_instance_has_its_two_capabilities(tmp_path: Path) -> None:
     ],
     ids=["none", "only its GI", "only its CI", "its GI first", "others'"],
 )
-def test_what_the_driver_does_not_tell_is_left_out(
+def test_missing_capabilities_are_left_out(
     tmp_path: Path, minors: str, numbers: tuple[int, ...]
 ) -> None:
-    """An instance gets exactly the capabilities that the driver tells of it, its GI's first."""
+    """A MIG instance has only the capabilities in mig-minors, its GI's first."""
     (gpu,) = taken(tmp_path, SimulatedGpu(mig=("1g.10gb",)), minors=minors).gpus
-    assert [one.capabilities for one in gpu.instances] == [numbers]
+    assert [instance.capabilities for instance in gpu.instances] == [numbers]
 
 
-def test_the_inventory_tells_the_nodes_that_exist(tmp_path: Path) -> None:
-    """The nodes are looked for below the root where the monitor sees the host's devices."""
+def test_the_inventory_has_existing_nodes(tmp_path: Path) -> None:
+    """The monitor looks for device nodes below the root where the host's /dev is mounted."""
     (tmp_path / "dev").mkdir()
     (tmp_path / "dev/nvidiactl").touch()
     assert taken(tmp_path, SimulatedGpu()).nodes == ("/dev/nvidiactl",)

@@ -1,4 +1,4 @@
-"""What the flat package names demand of the environment."""
+"""The installed distribution, its version, and its locked dependencies."""
 
 from importlib import metadata
 from pathlib import Path
@@ -8,8 +8,8 @@ from supervisor.version import VERSION
 OURS = {"supervisor", "workers", "health", "proto", "simulator"}
 
 
-def test_no_other_distribution_provides_our_names() -> None:
-    """PyPI has a supervisor and a proto of its own, which would take our place."""
+def test_no_other_distribution_has_our_packages() -> None:
+    """No installed distribution has a package named like ours, such as PyPI's supervisor."""
     intruders = {
         distribution.metadata["Name"]
         for distribution in metadata.distributions()
@@ -20,13 +20,13 @@ def test_no_other_distribution_provides_our_names() -> None:
     assert intruders == set()
 
 
-def test_the_version_is_the_distributions() -> None:
-    """What the service tells of itself is the version under which it is installed."""
+def test_the_version_is_that_of_the_distribution() -> None:
+    """The service's version is the version of the installed distribution."""
     assert metadata.version("gpu-sharing-plugin") == VERSION
 
 
 def test_the_locks_agree() -> None:
-    """What `make test` adds to `make simulate` changes nothing of it, so that is what is tested."""
+    """The development lock has all of the service's pins, so tests use the same versions."""
     service, build, development = (
         {line for line in Path(name).read_text().splitlines() if "==" in line}
         for name in ("requirements.lock", "requirements-build.lock", "requirements-dev.lock")

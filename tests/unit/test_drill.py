@@ -1,4 +1,4 @@
-"""The command `drill`."""
+"""The command `drill`, which causes faults in a simulated node."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ NODE = complete(SimulatedNode((SimulatedGpu(), SimulatedGpu(mig=("1g.10gb", "1g.
 
 
 def after(folder: Path, *lines: str) -> Live:
-    """Return the node after the command was run with each of *lines*."""
+    """Run the command with each of *lines*; return the simulated node."""
     live = LiveNode(folder)
     live.start(NODE)
     for line in lines:
@@ -55,10 +55,10 @@ DRILLS: dict[str, tuple[list[str], Live]] = {
 
 @pytest.mark.parametrize(("lines", "expected"), DRILLS.values(), ids=DRILLS)
 def test_drills(tmp_path: Path, lines: list[str], expected: Live) -> None:
-    """Once the command returns, its fault is in the node."""
+    """When the command returns, the simulated node has its fault."""
     assert after(tmp_path, *lines) == expected
 
 
 def test_every_kind_of_drill_is_tested() -> None:
-    """A new kind of drill needs a line in the table above."""
+    """The table above has each kind of drill."""
     assert set(drill.KINDS) <= set(DRILLS)

@@ -1,4 +1,4 @@
-"""The wait for events goes on through all that makes it fail, on a driver that does as told."""
+"""The watch for Xid events, and how it continues when NVML calls fail."""
 
 import queue
 import select
@@ -22,17 +22,17 @@ TIMEOUT = Code.TIMEOUT
 
 
 class Events:
-    """The events of a driver of GPUs A and B; a wait returns what the test puts in."""
+    """A driver of GPUs A and B; a wait returns the events that the test puts into a queue."""
 
     def __init__(self) -> None:
         self.waits: queue.Queue[int | SimpleNamespace] = queue.Queue()
         self.refused: dict[str, int] = {}
-        """Codes by the UUID whose registration fails, or by the function."""
+        """NVML return codes by the UUID whose registration fails, or by function."""
         self.lost: set[str] = set()
         self.calls: list[str] = []
 
     def nvml(self) -> Nvml:
-        """Return the face on this driver."""
+        """Return NVML on this driver."""
         driver = Driver(
             nvmlEventSetCreate=self._create,
             nvmlDeviceRegisterEvents=lambda uuid, *_: self._call(uuid),
@@ -68,13 +68,13 @@ class Events:
 
 @pytest.fixture
 def driver() -> Events:
-    """Return a driver with which all is well."""
+    """Return a driver whose calls all succeed."""
     return Events()
 
 
 @pytest.fixture
 def watch(driver: Events) -> Iterator[EventWatch]:
-    """Return the watch over both GPUs, and end it."""
+    """Return the watch of both GPUs, and end it after the test."""
     watch = EventWatch(driver.nvml(), {"A": "A", "B": "B"})
     yield watch
     driver.waits.put(TIMEOUT)
@@ -83,7 +83,7 @@ def watch(driver: Events) -> Iterator[EventWatch]:
 
 @pytest.fixture
 def warnings() -> Iterator[list[str]]:
-    """Return the warnings that are logged."""
+    """Return a list that collects the logged warnings."""
     found: list[str] = []
     sink = logger.add(lambda line: found.append(line.record["message"]), level="WARNING")
     yield found
@@ -91,7 +91,7 @@ def warnings() -> Iterator[list[str]]:
 
 
 def sights(watch: EventWatch) -> list[Sight]:
-    """Wait for what is seen next."""
+    """Wait until the watch sees something, and return what it saw."""
     poll = select.poll()
     poll.register(watch.fileno() or -1, select.POLLIN)
     assert poll.poll(GUARD)
@@ -99,17 +99,17 @@ def sights(watch: EventWatch) -> list[Sight]:
 
 
 def fail(driver: Events, watch: EventWatch, code: int, now: float) -> Failed:
-    """Let the wait that runs fail, and tell the watch."""
+    """Make the running wait fail with *code*; return the watch's answer to the failure."""
     driver.waits.put(code)
     seen: list[Sight] = []
-    while not any(isinstance(one, NvmlError) for one in seen):
+    while not any(isinstance(sight, NvmlError) for sight in seen):
         seen = sights(watch)
     assert f"NVML error {code}" in str(seen[-1])
     return watch.on_failed(now)
 
 
 def xid(uuid: str, code: int) -> SimpleNamespace:
-    """Return an event."""
+    """Return an Xid event of a GPU."""
     return SimpleNamespace(
         eventType=XID_EVENT,
         device=uuid,
@@ -120,7 +120,7 @@ def xid(uuid: str, code: int) -> SimpleNamespace:
 
 
 def test_events_are_seen(driver: Events, watch: EventWatch) -> None:
-    """Each GPU is registered once on one set, and what happens is seen."""
+    """Each GPU is registered once on one event set, and its Xid events are seen."""
     assert watch.follow(ALL, 0.0) is None
     assert (driver.calls, watch.again_at) == (["create", "A", "B"], None)
     driver.waits.put(xid("B", 79))
@@ -128,34 +128,34 @@ def test_events_are_seen(driver: Events, watch: EventWatch) -> None:
     found: list[Sight] = []
     while len(found) < 3:
         found += sights(watch)
-    events = [one for one in found if not isinstance(one, Watching)]
+    events = [sight for sight in found if not isinstance(sight, Watching)]
     assert events == [XidEvent("B", None, None, 79), XidEvent("A", None, None, 31)]
 
 
-def test_a_wait_that_runs_is_left_alone(driver: Events, watch: EventWatch) -> None:
-    """To follow the same GPUs again changes nothing."""
+def test_following_the_same_gpus_again_changes_nothing(driver: Events, watch: EventWatch) -> None:
+    """Following the same GPUs again keeps the running wait and its event set."""
     watch.follow(ALL, 0.0)
     seen = watch.fileno()
     assert watch.follow(ALL, 5.0) is None
     assert (watch.fileno(), driver.calls) == (seen, ["create", "A", "B"])
 
 
-def test_other_gpus_are_another_wait(driver: Events, watch: EventWatch) -> None:
-    """A GPU that is left out makes a new set; the old one is freed before."""
+def test_following_different_gpus_makes_a_new_event_set(driver: Events, watch: EventWatch) -> None:
+    """Following different GPUs frees the event set, and then creates a new set."""
     watch.follow(ALL, 0.0)
     driver.waits.put(TIMEOUT)
     watch.follow(frozenset({"B"}), 1.0)
     assert driver.calls == ["create", "A", "B", "free", "create", "B"]
 
 
-def test_nobody_to_wait_for(driver: Events, watch: EventWatch) -> None:
-    """Without a GPU that has events there is no wait, and no next attempt."""
+def test_without_gpus_there_is_no_wait(driver: Events, watch: EventWatch) -> None:
+    """Without GPUs that report events, there is no wait and no retry."""
     assert watch.follow(frozenset(), 0.0) is None
     assert (watch.fileno(), watch.again_at, watch.seen(), driver.calls) == (None, None, [], [])
 
 
 def test_lost_in_the_wait(driver: Events, watch: EventWatch) -> None:
-    """The wait fails for all when one GPU is lost: that one is found, and the others go on."""
+    """When a lost GPU makes the wait fail, the watch names it, and watches the others."""
     watch.follow(ALL, 0.0)
     driver.lost = {"A"}
     assert fail(driver, watch, Code.GPU_IS_LOST, 7.0) == Failed(("A",))
@@ -165,7 +165,7 @@ def test_lost_in_the_wait(driver: Events, watch: EventWatch) -> None:
 
 
 def test_lost_at_the_registration(driver: Events, watch: EventWatch) -> None:
-    """A GPU that cannot be registered because it is lost is told, while the other is watched."""
+    """When a GPU is lost at registration, the watch names it, and watches the others."""
     driver.refused = {"A": Code.GPU_IS_LOST}
     assert watch.follow(ALL, 0.0) == Failed(("A",))
     assert (watch.unwatched, watch.fileno() is None) == ({}, False)
@@ -173,7 +173,7 @@ def test_lost_at_the_registration(driver: Events, watch: EventWatch) -> None:
 
 @pytest.mark.parametrize("code", [Code.NO_PERMISSION, 999])
 def test_a_gpu_that_cannot_be_registered(driver: Events, watch: EventWatch, code: int) -> None:
-    """It is unwatched alone, for a reason that names the code, until it can be registered."""
+    """Only the GPU that cannot be registered is unwatched, until registration succeeds."""
     driver.refused = {"B": code}
     assert watch.follow(ALL, 0.0) is None
     assert watch.unwatched == {"B": Reason(ReasonKind.UNWATCHED, f"NVML error {int(code)}")}
@@ -186,7 +186,7 @@ def test_a_gpu_that_cannot_be_registered(driver: Events, watch: EventWatch, code
 
 @pytest.mark.parametrize("code", [Code.GPU_IS_LOST, 999])
 def test_no_event_set(driver: Events, watch: EventWatch, code: int) -> None:
-    """Without an event set all are blind from the second failure on, and tries grow rare."""
+    """Without an event set, GPUs are unwatched from the second failure; pauses grow."""
     driver.refused = {"create": code}
     blind = []
     later = []
@@ -205,7 +205,7 @@ def test_no_event_set(driver: Events, watch: EventWatch, code: int) -> None:
 def test_a_failure_that_repeats_is_logged_once(
     driver: Events, watch: EventWatch, warnings: list[str]
 ) -> None:
-    """The same failure at each attempt is one line; another cause, or one more later, is a line."""
+    """A repeated failure is logged once; a changed cause, or a failure after success, again."""
     cannot_watch = "cannot watch a GPU for Xid events"
     cannot_create = "cannot create an NVML event set; retrying"
     driver.refused = {"B": 4}
@@ -228,8 +228,8 @@ def test_a_failure_that_repeats_is_logged_once(
     assert warnings == [cannot_watch] * 2 + [cannot_create] * 2
 
 
-def test_blind_until_a_wait_goes_well(driver: Events, watch: EventWatch) -> None:
-    """One failure is nothing; after the second no GPU is watched until a wait has gone well."""
+def test_gpus_are_unwatched_until_a_wait_succeeds(driver: Events, watch: EventWatch) -> None:
+    """After two failed waits all GPUs are unwatched, until a wait succeeds."""
     unwatched = []
     for now in (0.0, 10.0):
         watch.follow(ALL, now)
@@ -246,8 +246,8 @@ def test_blind_until_a_wait_goes_well(driver: Events, watch: EventWatch) -> None
     assert (watch.unwatched, watch.again_at) == ({}, 30.0 + AGAIN[0])
 
 
-def test_a_gpu_without_events_is_never_blind(driver: Events, watch: EventWatch) -> None:
-    """A GPU that is not waited for, as it cannot report Xids, loses nothing when a wait fails."""
+def test_a_gpu_without_events_is_never_unwatched(driver: Events, watch: EventWatch) -> None:
+    """A failing event set does not affect a GPU that cannot report Xids."""
     driver.refused["create"] = Code.NO_PERMISSION
     watch.follow(frozenset({"A"}), 1.0)
     watch.follow(frozenset({"A"}), 2.0)
@@ -255,8 +255,8 @@ def test_a_gpu_without_events_is_never_blind(driver: Events, watch: EventWatch) 
     assert watch.unwatched == {"A": BLIND}
 
 
-def test_a_registration_is_no_wait(driver: Events, watch: EventWatch) -> None:
-    """A GPU that could be registered is blind still: its wait may fail as the last ones did."""
+def test_a_registration_does_not_end_unwatched(driver: Events, watch: EventWatch) -> None:
+    """GPUs stay unwatched after a successful registration, until a wait succeeds."""
     for now in (0.0, 10.0):
         watch.follow(ALL, now)
         fail(driver, watch, 999, now)
@@ -265,7 +265,7 @@ def test_a_registration_is_no_wait(driver: Events, watch: EventWatch) -> None:
 
 
 def test_the_end(driver: Events, watch: EventWatch) -> None:
-    """At the end the thread has ended and its set is freed; a second end is nothing."""
+    """Ending the watch frees the event set; ending it twice is harmless."""
     watch.follow(ALL, 0.0)
     driver.waits.put(TIMEOUT)
     watch.end()

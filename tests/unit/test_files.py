@@ -1,4 +1,4 @@
-"""Files that users write, as typed values."""
+"""Reading users' YAML and JSON files as typed values."""
 
 import os
 import time
@@ -11,7 +11,7 @@ from supervisor.config import read_file
 
 
 class Box(msgspec.Struct, frozen=True):
-    """What the files here hold."""
+    """The content of the files in these tests."""
 
     size: int = 0
     owner: str = ""
@@ -19,21 +19,21 @@ class Box(msgspec.Struct, frozen=True):
 
 @pytest.mark.parametrize("content", ["size: 3\nowner: me\n", '{"size": 3, "owner": "me"}'])
 def test_yaml_and_json_are_read(tmp_path: Path, content: str) -> None:
-    """A file may be YAML or JSON, and comes back both as it is and typed."""
+    """A YAML or JSON file is read as plain content and as a typed value."""
     path = tmp_path / "box"
     path.write_text(content)
     assert read_file.read(str(path), "box", Box) == ({"size": 3, "owner": "me"}, Box(3, "me"))
 
 
 def test_the_plain_content_has_only_what_the_file_says(tmp_path: Path) -> None:
-    """A default is part of the typed value, not of the plain one: another layer may set it."""
+    """Defaults are in the typed value only: the plain content has only the file's keys."""
     path = tmp_path / "box"
     path.write_text("size: 3\n")
     assert read_file.read(str(path), "box", Box) == ({"size": 3}, Box(3, ""))
 
 
-def test_an_error_says_what_the_file_is(tmp_path: Path) -> None:
-    """The message of a bad file names what it is for, where it is, and what is wrong."""
+def test_an_error_names_the_file(tmp_path: Path) -> None:
+    """The error for a bad file names its purpose, its path, and what is wrong."""
     path = tmp_path / "box"
     path.write_text("size: big\n")
     with pytest.raises(read_file.FileError) as error:
@@ -55,7 +55,7 @@ def test_an_error_says_what_the_file_is(tmp_path: Path) -> None:
 def test_a_key_that_is_given_twice_is_refused(
     tmp_path: Path, content: str, place: str, key: str
 ) -> None:
-    """Two values for one key are an error that names the key, wherever it is."""
+    """A key that is given twice in a mapping is an error with the key and its place."""
     path = tmp_path / "box"
     path.write_text(content)
     with pytest.raises(read_file.FileError) as error:
@@ -63,22 +63,22 @@ def test_a_key_that_is_given_twice_is_refused(
     assert str(error.value).endswith(f': {place}: the key "{key}" is given twice')
 
 
-def test_the_same_key_in_two_sections_is_two_keys(tmp_path: Path) -> None:
-    """A key may come again in another mapping."""
+def test_the_same_key_in_two_mappings_is_allowed(tmp_path: Path) -> None:
+    """Two mappings may have the same key."""
     path = tmp_path / "box"
     path.write_text("- {a: 1}\n- {a: 2}\n")
     assert read_file.read(str(path), "boxes", list)[1] == [{"a": 1}, {"a": 2}]
 
 
 def test_a_key_without_a_value_is_left_out(tmp_path: Path) -> None:
-    """What has only comments behind it leaves the default as it is, at any depth."""
+    """A key with only a comment as its value keeps its default."""
     path = tmp_path / "box"
     path.write_text("size:\n  # 3\nowner: me\n")
     assert read_file.read(str(path), "box", Box) == ({"owner": "me"}, Box(0, "me"))
 
 
 def test_a_file_cannot_run_code(tmp_path: Path) -> None:
-    """A YAML tag that would make a Python object is an error of the file, and makes none."""
+    """A YAML tag that creates a Python object is an error, and does not run."""
     path = tmp_path / "box"
     made = tmp_path / "made"
     path.write_text(
@@ -92,15 +92,15 @@ def test_a_file_cannot_run_code(tmp_path: Path) -> None:
 
 
 def refused(path: Path, content: str | bytes) -> str:
-    """Return why a file with *content* is refused."""
+    """Return the error for a file with *content*, without its beginning."""
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(read_file.FileError) as error:
         read_file.read(str(path), "box", dict)
     return str(error.value).removeprefix(f'cannot use the box "{path}": ')
 
 
-def test_a_merged_mapping_may_be_overruled(tmp_path: Path) -> None:
-    """A key beside `<<` overrules the merged one, also in a mapping that is merged itself."""
+def test_a_merged_mapping_may_be_overridden(tmp_path: Path) -> None:
+    """A key beside `<<` overrides the merged key, also when that mapping is merged again."""
     path = tmp_path / "box"
     path.write_text("base: &base {x: 1}\np: {q: &a {<<: *base, x: 2}}\nb: {<<: *a}\n")
     assert read_file.read(str(path), "box", dict)[1] == {
@@ -112,7 +112,7 @@ def test_a_merged_mapping_may_be_overruled(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("form", ["[{}]", "{{<<: [{}]}}"], ids=["lists", "merges"])
 def test_aliases_that_multiply_are_refused(tmp_path: Path, form: str) -> None:
-    """A file of a few lines cannot stand for billions of values."""
+    """A short file whose aliases expand to more than 50000 values is refused."""
     first = "a0: &a0 " + form.format("{b: c}" if "<<" in form else "x")
     more = (f"a{n}: &a{n} " + form.format(",".join([f"*a{n - 1}"] * 9)) for n in range(1, 12))
     why = refused(tmp_path / "box", "\n".join([first, *more]))
@@ -120,7 +120,7 @@ def test_aliases_that_multiply_are_refused(tmp_path: Path, form: str) -> None:
 
 
 def test_many_keys_are_read_in_time_that_grows_with_their_number(tmp_path: Path) -> None:
-    """Ten thousand keys are no quadratic work: they stay far below the minutes that would take."""
+    """Reading 10000 keys takes far less CPU time than a quadratic reader would need."""
     path = tmp_path / "box"
     path.write_text("".join(f"k{n}: 1\n" for n in range(10_000)))
     before = time.process_time()
@@ -151,20 +151,20 @@ def test_many_keys_are_read_in_time_that_grows_with_their_number(tmp_path: Path)
     ],
 )
 def test_a_hostile_file_is_refused_in_one_line(tmp_path: Path, content: str, why: str) -> None:
-    """What is meant to break a reader is an error like any other, with its place."""
+    """Input that could break a reader is refused with a normal error and its place."""
     assert refused(tmp_path / "box", content) == why
 
 
-def test_digits_that_are_missing_make_no_number(tmp_path: Path) -> None:
-    """A prefix without digits is text, which the error for its key then says."""
+def test_a_prefix_without_digits_is_text(tmp_path: Path) -> None:
+    """`0x_` is text, and the error says that its key needs a number."""
     path = tmp_path / "box"
     path.write_text("size: 0x_\n")
     with pytest.raises(read_file.FileError, match="size: Expected `int`, got `str`"):
         read_file.read(str(path), "box", Box)
 
 
-def test_nobody_waits_for_a_pipe(tmp_path: Path) -> None:
-    """A pipe, whose other end may never write, is refused at once."""
+def test_a_pipe_is_refused(tmp_path: Path) -> None:
+    """A named pipe is refused at once, as its writer may never come."""
     path = tmp_path / "box"
     os.mkfifo(path)
     with pytest.raises(read_file.FileError, match="it is not a regular file"):

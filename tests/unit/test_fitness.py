@@ -1,4 +1,4 @@
-"""Whether a device may be handed out is decided once, and everybody tells the same."""
+"""Whether a device is Healthy is decided in one place, and shown the same everywhere."""
 
 import msgspec
 import pytest
@@ -28,7 +28,7 @@ ABOUT = About("1", stale_after=STALE_AFTER)
 def parted(
     own: DeviceHealth, *instances: DeviceHealth, whole_gpus: bool = True
 ) -> tuple[NodeState, str]:
-    """Return a node with one GPU in MIG mode, whose devices are so, and the GPU's UUID."""
+    """Return a node with one GPU in MIG mode and this health, and the GPU's UUID."""
     found = mig_gpu(0, *["1g.10gb"] * len(instances))
     health = (
         msgspec.structs.replace(own, uuid=found.uuid),
@@ -45,28 +45,28 @@ def parted(
 def ill(
     *reasons: Reason, state: DeviceState = DeviceState.UNHEALTHY, **fields: int
 ) -> DeviceHealth:
-    """Return a device with these faults."""
+    """Return the health of a device with these reasons."""
     return DeviceHealth("", tuple(sorted(reasons)), state, **fields)
 
 
 WELL = DeviceHealth("")
 
 
-def test_a_device_is_as_the_monitor_says() -> None:
-    """Healthy devices have no reason; others bear the monitor's, and none of another device."""
+def test_a_device_has_the_monitors_reasons() -> None:
+    """A device has only its own reasons from the monitor; a Healthy device has none."""
     found = fitness(node_state({"A": (), "B": (LOST,)}))
     assert (found.reasons("A"), found.reasons("B")) == ((), (LOST,))
     assert (found.state("A"), found.blind) == (DeviceState.HEALTHY, None)
 
 
-def test_a_device_that_the_monitor_does_not_see_is_unfit() -> None:
-    """A device that is missing from the node's state is not found, and in no known state."""
+def test_a_device_missing_from_the_node_state_is_unhealthy() -> None:
+    """A device that the node's state lacks is Unhealthy: not-found, state unknown."""
     found = fitness(node_state({"A": ()}))
     assert (found.reasons("B"), found.state("B")) == ((NOT_FOUND,), None)
 
 
-def test_before_the_first_word_of_the_monitor_nothing_is_fit() -> None:
-    """Without any state of the node nothing may be handed out."""
+def test_without_a_node_state_devices_are_unhealthy() -> None:
+    """Before the monitor's first message, devices are Unhealthy: monitor-silent."""
     assert fitness(None).reasons("A") == (SILENT,)
 
 
@@ -78,18 +78,18 @@ def test_before_the_first_word_of_the_monitor_nothing_is_fit() -> None:
         (MAINTENANCE, True, MAINTENANCE),
     ],
 )
-def test_a_word_that_does_not_count(
+def test_an_old_or_denied_node_state(
     unknown: Reason | None, reason: Reason, *, silent: bool
 ) -> None:
-    """What was known is told beside the reason why it does not count; no state is known."""
+    """With an old or denied node state, devices keep their reasons and get one more."""
     found = fitness(node_state({"A": (), "B": (XID,)}), unknown=unknown, silent=silent)
     assert (found.reasons("A"), found.reasons("B")) == ((reason,), (XID, reason))
     assert found.reasons("C") == (reason,)
     assert (found.state("A"), found.state("B")) == (None, None)
 
 
-def test_a_reason_is_told_once() -> None:
-    """The supervisor may name the reason that the monitor has named already."""
+def test_a_reason_is_not_repeated() -> None:
+    """A reason that both monitor and supervisor give is listed once."""
     assert fitness(node_state({"A": (XID,)}), unknown=XID).reasons("A") == (XID,)
 
 
@@ -109,39 +109,39 @@ def test_a_reason_is_told_once() -> None:
         (WELL, (ill(state=DeviceState.SUSPECT),), (), DeviceState.SUSPECT),
     ],
 )
-def test_a_whole_gpu_is_as_its_instances(
+def test_a_whole_gpu_has_the_faults_of_its_mig_instances(
     own: DeviceHealth,
     instances: tuple[DeviceHealth, ...],
     reasons: tuple[Reason, ...],
     state: DeviceState,
 ) -> None:
-    """Who gets a whole GPU gets its instances, and what is wrong with any of them."""
+    """A GPU that is allocated whole has the reasons and the worst state of its instances."""
     node, uuid = parted(own, *instances)
     found = fitness(node)
     assert (found.reasons(uuid), found.state(uuid)) == (reasons, state)
 
 
-def test_a_whole_gpu_is_in_its_state_as_long_as_its_worst_instance() -> None:
-    """The time belongs to the state that is shown; what only the GPU has stays the GPU's."""
+def test_a_whole_gpu_has_the_time_of_its_worst_instance() -> None:
+    """A whole GPU has its worst instance's `since`, but its own transitions and action."""
     own = DeviceHealth("", since=5.0, transitions=3, recovery_action=1)
     node, uuid = parted(own, ill(XID, since=7))
     shown = fitness(node).devices[uuid]
     assert (shown.since, shown.transitions, shown.recovery_action) == (7.0, 3, 1)
 
 
-def test_instances_that_are_handed_out_keep_their_faults_to_themselves() -> None:
-    """Under the MIG strategies single and mixed nobody gets the GPU as a whole."""
+def test_faults_of_allocated_mig_instances_stay_their_own() -> None:
+    """With MIG strategy single or mixed, an instance's fault affects only that instance."""
     node, uuid = parted(WELL, WELL, ill(XID), whole_gpus=False)
     found = fitness(node)
-    assert [found.reasons(one) for one in (uuid, mig_uuid(0, 0), mig_uuid(0, 1))] == [
+    assert [found.reasons(device) for device in (uuid, mig_uuid(0, 0), mig_uuid(0, 1))] == [
         (),
         (),
         (XID,),
     ]
 
 
-def test_the_last_word_counts_until_it_is_old_or_denied() -> None:
-    """A denied word stays denied until another monitor speaks; silence counts from the last one."""
+def test_a_node_state_counts_until_it_is_old_or_denied() -> None:
+    """A node state counts until it is too old, or denied; a new monitor ends the denial."""
     first, later = node_state({"A": ()}, epoch=1), node_state({"A": ()}, epoch=1, sequence=2)
     word = LastWord(0.0).after(first, 1.0)
     assert word.fitness(11.0, STALE_AFTER).reasons("A") == ()
@@ -158,15 +158,15 @@ REASONS = st.frozensets(st.sampled_from([LOST, XID, HOT, Reason(ReasonKind.XID, 
 
 @st.composite
 def nodes(draw: st.DrawFn) -> NodeState:
-    """Return a node of whole and parted GPUs, in any health; the monitor may forget a device."""
+    """Draw a node of whole and MIG GPUs in any health; one device's health may be missing."""
     gpus, health = [], []
     for place in range(draw(st.integers(1, 3))):
         count = draw(st.integers(0, 2))
         found = mig_gpu(place, *["1g.10gb"] * count) if count else gpu(place)
         gpus.append(found)
         own = draw(REASONS)
-        for uuid in (found.uuid, *(one.uuid for one in found.instances)):
-            # As the monitor says it: an instance bears its GPU's reasons too.
+        for uuid in (found.uuid, *(instance.uuid for instance in found.instances)):
+            # Like the monitor: an instance has its GPU's reasons too.
             reasons = own if uuid == found.uuid else own | draw(REASONS)
             ailing = st.sampled_from([DeviceState.UNHEALTHY, DeviceState.RECOVERING])
             state = draw(ailing) if reasons else DeviceState.HEALTHY
@@ -182,10 +182,10 @@ def nodes(draw: st.DrawFn) -> NodeState:
 
 
 @given(nodes(), st.sampled_from([None, MAINTENANCE]), st.sampled_from([5.0, 10.0, 10.1]))
-def test_kubelet_metrics_status_and_events_tell_the_same(
+def test_kubelet_metrics_status_and_events_agree(
     state: NodeState, unknown: Reason | None, age: float
 ) -> None:
-    """In every state of the node the four who tell of a device say the same of it."""
+    """In any node state, the kubelet's list, metrics, status and Events show the same."""
     now = 100.0
     service = ServiceState(processes=(), planned=("nvidia.com/gpu",), unknown=unknown)
     snapshot = Snapshot(service, now, state, {}, (), node_at=now - age)
@@ -204,7 +204,7 @@ def test_kubelet_metrics_status_and_events_tell_the_same(
     healthy = {s.labels[0]: bool(s.value) for s in scraped if s.name == "device_healthy"}
 
     shown = status(snapshot, ABOUT, now, 0.0).gpus or ()
-    told = [device for one in shown for device in (one, *one.instances)]
+    told = [device for gpu in shown for device in (gpu, *gpu.instances)]
 
     events = node_events.view(state, found).devices
 
@@ -212,6 +212,6 @@ def test_kubelet_metrics_status_and_events_tell_the_same(
     assert kubelet == {uuid: {r.kind for r in d.reasons} for uuid, d in events.items()}
     assert healthy == {device.uuid: device.healthy for device in told}
     assert healthy == {uuid: not reasons for uuid, reasons in kubelet.items()}
-    # Nothing is told twice, and nothing is left out: by itself or with its GPU.
+    # No reason is missing: it is the device's own, or its GPU's.
     for device in events.values():
         assert {*device.own, *events[device.gpu].reasons} >= {*device.reasons}

@@ -1,4 +1,4 @@
-"""What the status says of GPUs, MIG instances and those who hold them."""
+"""The status of GPUs, MIG instances and the containers that hold them."""
 
 import pytest
 from msgspec.structs import replace
@@ -21,8 +21,8 @@ XID = Reason(ReasonKind.XID, "48")
 
 
 def node(*found: Gpu, health: tuple[DeviceHealth, ...] | None = None) -> NodeState:
-    """Return a node of these GPUs, which are well where *health* is not given."""
-    uuids = [uuid for one in found for uuid in (one.uuid, *(i.uuid for i in one.instances))]
+    """Return the state of a node with these GPUs; they are Healthy without *health*."""
+    uuids = [uuid for gpu in found for uuid in (gpu.uuid, *(i.uuid for i in gpu.instances))]
     well = tuple(map(DeviceHealth, uuids))
     return replace(node_state({}), inventory=inventory(*found), health=health or well)
 
@@ -32,7 +32,7 @@ def snapshot(
     replicas: dict[str, dict[str, int]] | None = None,
     allocations: tuple[Allocation, ...] | None = (),
 ) -> Snapshot:
-    """Return what is known of a node with resources of these replicas by UUID."""
+    """Return the snapshot of a node; *replicas* has numbers by resource and UUID."""
     replicas = replicas or {}
     workers = {name: (worker_state(name, replicas=own), NOW) for name, own in replicas.items()}
     service = ServiceState(processes=(), planned=tuple(replicas))
@@ -40,18 +40,18 @@ def snapshot(
 
 
 def shown(known: Snapshot) -> tuple[report.GpuStatus, ...] | None:
-    """Return the GPUs as they are shown now."""
+    """Return the status of the GPUs at NOW."""
     return gpus(known, known.fitness(NOW, STALE_AFTER))
 
 
 def only(known: Snapshot) -> report.GpuStatus:
-    """Return the node's only GPU."""
+    """Return the status of the node's only GPU."""
     (found,) = shown(known) or ()
     return found
 
 
 def test_a_healthy_gpu() -> None:
-    """A GPU shows what it is, and that nothing is wrong with it."""
+    """The status of a Healthy GPU has its properties and no reason."""
     known = DeviceHealth("A", since=50.0, transitions=2, recovery_action=0)
     state = node(gpu(3, uuid="A", numa_node=1), health=(known,))
     assert only(snapshot(state)) == report.GpuStatus(
@@ -75,8 +75,8 @@ def test_a_healthy_gpu() -> None:
     )
 
 
-def test_what_the_driver_does_not_tell() -> None:
-    """What is not known of a GPU is null."""
+def test_unknown_properties_are_null() -> None:
+    """Properties of a GPU that the driver does not report are null."""
     found = gpu(0, uuid="A", memory_mib=None, events=False)
     seen = only(snapshot(node(found), allocations=None))
     assert (seen.memory_mib, seen.numa_node, seen.recovery_action) == (None, None, None)
@@ -87,8 +87,8 @@ def test_what_the_driver_does_not_tell() -> None:
 
 
 @pytest.mark.parametrize("kind", ReasonKind)
-def test_every_reason_is_told_with_advice(kind: ReasonKind) -> None:
-    """Each kind of reason has words and advice of its own, and its detail is told."""
+def test_every_reason_has_words_and_advice(kind: ReasonKind) -> None:
+    """Each kind of reason has its own words and advice, and shows its detail."""
     reason = Reason(kind, "the detail")
     state = node(gpu(0), health=(DeviceHealth(gpu(0).uuid, (reason,), DeviceState.UNHEALTHY),))
     found = only(snapshot(state))
@@ -115,28 +115,28 @@ def test_every_reason_is_told_with_advice(kind: ReasonKind) -> None:
         ("555", "fatal Xid: 555, not in the catalogue", ACTIONS[Action.CONTACT_SUPPORT]),
     ],
 )
-def test_an_xid_is_told_by_name_with_its_own_advice(xid: str, text: str, advice: str) -> None:
-    """A fatal Xid bears the catalogue's name and what the catalogue says to do."""
+def test_an_xid_has_its_name_and_advice(xid: str, text: str, advice: str) -> None:
+    """A fatal Xid has its name and its advice from the catalogue."""
     state = node(gpu(0), health=(DeviceHealth(gpu(0).uuid, (Reason(ReasonKind.XID, xid),)),))
     assert only(snapshot(state)).reasons == (
         report.ReasonStatus(ReasonKind.XID, xid, text, advice),
     )
 
 
-def test_a_recovering_gpu_needs_time() -> None:
-    """What is proven to be gone needs only time; what a look still shows needs the same as ever."""
+def test_the_advice_for_a_recovering_gpu() -> None:
+    """The advice for a recovering fault is to wait; an ailment keeps its usual advice."""
     reasons = (XID, Reason(ReasonKind.THERMAL))
     state = node(gpu(0), health=(DeviceHealth(gpu(0).uuid, reasons, DeviceState.RECOVERING, 5.0),))
     found = only(snapshot(state))
-    assert {one.kind: one.advice for one in found.reasons} == {
+    assert {reason.kind: reason.advice for reason in found.reasons} == {
         ReasonKind.XID: WAIT,
         ReasonKind.THERMAL: ADVICE[ReasonKind.THERMAL].what_to_do,
     }
     assert ReasonKind.THERMAL not in FAULTS
 
 
-def test_a_device_that_the_monitor_leaves_out() -> None:
-    """A GPU of which the monitor says nothing is not healthy, and its state is unknown."""
+def test_a_gpu_missing_from_the_health_list() -> None:
+    """A GPU without health from the monitor is Unhealthy: not-found, state unknown."""
     found = only(snapshot(node(gpu(0), health=(DeviceHealth("other"),))))
     assert (found.state, found.healthy) == (None, False)
     assert [reason.kind for reason in found.reasons] == [ReasonKind.NOT_FOUND]
@@ -150,34 +150,34 @@ def test_a_device_that_the_monitor_leaves_out() -> None:
         (None, NOW - STALE_AFTER - 0.1, ReasonKind.MONITOR_SILENT),
     ],
 )
-def test_a_monitor_that_does_not_speak(
+def test_gpus_while_the_monitor_is_silent(
     unknown: Reason | None, node_at: float, reason: ReasonKind
 ) -> None:
-    """While nobody looks, no state is known and nothing is healthy; old reasons are still told."""
+    """While the monitor is silent, GPUs are Unhealthy, keep old reasons, and have no state."""
     service = ServiceState(processes=(), planned=(), unknown=unknown)
     state = node(
         gpu(0), health=(DeviceHealth(gpu(0).uuid, (XID,), DeviceState.RECOVERING, 5.0, 7),)
     )
     found = only(Snapshot(service, NOW, state, node_at=node_at))
     assert (found.state, found.healthy, found.since, found.transitions) == (None, False, None, 7)
-    assert [one.kind for one in found.reasons] == [ReasonKind.XID, reason]
+    assert [listed.kind for listed in found.reasons] == [ReasonKind.XID, reason]
     assert found.reasons[0].advice == "Stop the pods that use the GPU, then reset the GPU."
 
 
 def test_what_is_advertised_of_a_gpu() -> None:
-    """For each resource with a part of the GPU: what is advertised, held and unhealthy of it."""
+    """Each resource on a GPU has its number of advertised, used and Unhealthy devices."""
     health = (DeviceHealth("A", (XID,), DeviceState.UNHEALTHY), DeviceHealth("B"))
     state = node(gpu(0, uuid="A"), gpu(1, uuid="B"), health=health)
     held = tuple(Allocation(SHARED, device, "n", "p", "c") for device in ("A::0", "A::2", "B::1"))
     known = snapshot(state, {SHARED: {"A": 3, "B": 4}, "nvidia.com/whole": {"C": 1}}, held)
-    assert [one.resources for one in shown(known) or ()] == [
+    assert [shown_gpu.resources for shown_gpu in shown(known) or ()] == [
         (report.ShareStatus(SHARED, 3, 2, 3),),
         (report.ShareStatus(SHARED, 4, 1, 0),),
     ]
 
 
 def test_a_gpu_in_mig_mode() -> None:
-    """A fault of one instance is that instance's, and counts against those who get it."""
+    """The fault of a MIG instance makes that instance Unhealthy, but not its GPU."""
     found = mig_gpu(1, "1g.10gb", "1g.10gb")
     health = (
         DeviceHealth(found.uuid),
@@ -190,7 +190,7 @@ def test_a_gpu_in_mig_mode() -> None:
     assert (seen.mig, seen.healthy) == (True, True)
     assert seen.resources == (report.ShareStatus(SLICE, 2, 1, 1),)
     assert seen.holders == (report.Holder("n", "p", "c", SLICE, FIRST, FIRST),)
-    assert [(one.uuid, one.state, one.healthy) for one in seen.instances] == [
+    assert [(part.uuid, part.state, part.healthy) for part in seen.instances] == [
         (FIRST, DeviceState.HEALTHY, True),
         (SECOND, DeviceState.UNHEALTHY, False),
     ]
@@ -200,7 +200,7 @@ def test_a_gpu_in_mig_mode() -> None:
 
 
 def test_a_whole_gpu_is_unhealthy_with_its_instances() -> None:
-    """Whoever gets a whole GPU gets its instances: it is no healthier than they are."""
+    """A GPU that is allocated whole is Unhealthy when one of its MIG instances is."""
     found = mig_gpu(1, "1g.10gb")
     health = (DeviceHealth(found.uuid), DeviceHealth(FIRST, (XID,), DeviceState.UNHEALTHY))
     seen = only(snapshot(node(found, health=health), {SHARED: {found.uuid: 4}}))
@@ -210,7 +210,7 @@ def test_a_whole_gpu_is_unhealthy_with_its_instances() -> None:
 
 
 def test_holders() -> None:
-    """Each device that a container holds is on its GPU; one of no GPU is a stray."""
+    """A GPU lists the containers that hold its devices; devices of unknown GPUs are strays."""
     allocations = (
         Allocation(SHARED, "A::1", "z", "pod", "main"),
         Allocation(SHARED, "A::0", "a", "pod", "main"),

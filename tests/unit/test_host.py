@@ -1,4 +1,4 @@
-"""Whose folders we work in."""
+"""Runtime and state folders: owner, permissions, and refusal of unsafe folders."""
 
 import os
 from pathlib import Path
@@ -14,35 +14,37 @@ root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give fi
 
 
 def mode(path: Path) -> int:
-    """Return the permission bits."""
+    """Return the permission bits of a path."""
     return path.stat().st_mode & 0o7777
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Return an empty folder that is ours."""
+    """Return an empty folder that belongs to us."""
     path = tmp_path / "ours"
     path.mkdir(0o700)
     return path
 
 
 def test_a_new_folder_is_private(tmp_path: Path) -> None:
-    """A folder that was not there is made, closed to others."""
+    """A missing folder is created, without permissions for other users."""
     make_private(tmp_path / "a/b")
     assert mode(tmp_path / "a/b") == 0o700
 
 
 @pytest.mark.parametrize("given", [0o777, 0o755, 0o2777, 0o1777])
 def test_an_empty_folder_is_closed(folder: Path, given: int) -> None:
-    """An empty folder, such as an emptyDir, in which all may write is closed before it is used."""
+    """An empty folder, such as an emptyDir, is closed to other users before it is used."""
     folder.chmod(given)
     make_private(folder)
     assert mode(folder) == 0o700
 
 
 @pytest.mark.parametrize("given", [0o777, 0o770, 0o1777])
-def test_what_others_may_have_written_is_not_used(folder: Path, given: int) -> None:
-    """A folder with something in it, into which others may write, is refused and left as it is."""
+def test_a_folder_with_content_that_others_can_write_to_is_refused(
+    folder: Path, given: int
+) -> None:
+    """A folder with content that other users can write to is refused and not changed."""
     (folder / "lock").symlink_to("/etc/passwd")
     folder.chmod(given)
     with pytest.raises(PermissionError, match="other users can write to it"):
@@ -50,16 +52,16 @@ def test_what_others_may_have_written_is_not_used(folder: Path, given: int) -> N
     assert mode(folder) == given
 
 
-def test_a_folder_of_others_by_mistake_is_not_closed(folder: Path) -> None:
-    """A path such as /etc, given by mistake, stays readable."""
+def test_a_folder_with_content_keeps_its_permissions(folder: Path) -> None:
+    """A folder with content, such as /etc given by mistake, keeps its permissions."""
     (folder / "passwd").touch()
     folder.chmod(0o755)
     make_private(folder)
     assert mode(folder) == 0o755
 
 
-def test_a_folder_above_may_not_be_everybodys(tmp_path: Path, folder: Path) -> None:
-    """Who may rename our folder can put another in its place; the sticky bit forbids it."""
+def test_a_parent_folder_that_others_can_write_to_is_refused(tmp_path: Path, folder: Path) -> None:
+    """A parent folder that others can write to is refused, except with the sticky bit."""
     tmp_path.chmod(0o777)
     with pytest.raises(PermissionError, match=f'other users can write to "{tmp_path}"'):
         require_safe(folder)
@@ -70,7 +72,7 @@ def test_a_folder_above_may_not_be_everybodys(tmp_path: Path, folder: Path) -> N
 @root_only
 @pytest.mark.parametrize("whose", ["ours", "link", "above"])
 def test_a_folder_of_another_user_is_refused(tmp_path: Path, folder: Path, whose: str) -> None:
-    """A folder, a link to it or a folder above that belongs to another user is refused."""
+    """A folder is refused if it, a link to it, or its parent belongs to another user."""
     link = tmp_path / "link"
     link.symlink_to(folder)
     os.chown(
@@ -84,14 +86,14 @@ def test_a_folder_of_another_user_is_refused(tmp_path: Path, folder: Path, whose
 
 
 def test_our_own_link_is_followed(tmp_path: Path, folder: Path) -> None:
-    """An administrator may keep a folder on another disk."""
+    """Our own link to our folder is accepted: the folder may be on another disk."""
     link = tmp_path / "link"
     link.symlink_to(folder)
     make_private(link)
 
 
-def test_no_ledger_is_read_or_written_where_others_may_write(tmp_path: Path, folder: Path) -> None:
-    """A ledger that others may have written is not believed, and none is written beside it."""
+def test_a_ledger_that_others_can_write_to_is_not_used(tmp_path: Path, folder: Path) -> None:
+    """A ledger is neither read nor written in a folder that other users can write to."""
     boot = tmp_path / "boot_id"
     boot.write_text("boot")
     (folder / "health.json").write_text('{"version": 1, "boot_id": "boot", "devices": {}}')
@@ -105,8 +107,8 @@ def test_no_ledger_is_read_or_written_where_others_may_write(tmp_path: Path, fol
     assert (folder / "health.json").exists()
 
 
-def test_the_ledger_is_for_us_alone(tmp_path: Path) -> None:
-    """The folder and the file of a ledger are closed to others."""
+def test_the_ledgers_folder_is_private(tmp_path: Path) -> None:
+    """The folder of a ledger is closed to other users."""
     boot = tmp_path / "boot_id"
     boot.write_text("boot")
     Ledger(tmp_path / "state", boot).write({}, {})

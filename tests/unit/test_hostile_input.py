@@ -1,4 +1,4 @@
-"""Input that is made to break its reader, outside the configuration's files."""
+"""Hostile input, except for configuration files."""
 
 import re
 import socket
@@ -27,35 +27,35 @@ from workers.response import RefusedError, allocate
 from workers.topology import Topology
 
 DEEP = b"\x81\xa1a" * 100_000
-"""Maps in maps, in MessagePack."""
+"""Deeply nested MessagePack maps."""
 
 
 @pytest.mark.parametrize(
     ("path", "value"),
     [("service.devicePluginPath", "/a\udcff"), ("flags.nvidiaDriverRoot", "\udcff")],
 )
-def test_a_flag_that_is_no_text_is_refused(path: str, value: str) -> None:
-    """Bytes that are no UTF-8 are refused in one line, which can be printed."""
+def test_a_flag_that_is_not_utf_8_is_refused(path: str, value: str) -> None:
+    """A flag that is not UTF-8 is refused, and the error is ASCII text."""
     assert message({path: value}, {}).encode().isascii()
 
 
-def test_a_message_cannot_command_a_terminal() -> None:
-    """Control characters in what the user wrote are shown, not sent."""
+def test_an_error_has_no_control_characters() -> None:
+    """An error shows control characters of a bad value escaped."""
     text = message({"service.resourceConfig": "gpu:\x1b[31m:2"}, {})
     assert text.isprintable()
     assert r"\x1b[31m" in text
 
 
-def test_a_message_has_an_end() -> None:
-    """Of a value that is endless there is as much as it takes to find it."""
+def test_an_error_shortens_a_long_value() -> None:
+    """An error shows only the beginning of a very long value."""
     text = message({"service.metricsAddress": "x" * 300_000}, {})
     assert len(text) < 1200
     assert text.endswith("write HOST:PORT, or :PORT")
 
 
 @pytest.mark.parametrize("time", ["9" * 400, f"{'9' * 307}h", "169h", "604801"])
-def test_a_time_has_to_end(tmp_path: Path, time: str) -> None:
-    """A time that no wait can take, or that would switch a guard off, is refused by its key."""
+def test_a_time_that_is_too_long_is_refused(tmp_path: Path, time: str) -> None:
+    """A time over 168h is refused, and the error names its key."""
     path = tmp_path / "config.yaml"
     path.write_text(f'health: {{staleAfter: "{time}"}}')
     text = message({"service.configFile": str(path)}, {})
@@ -64,19 +64,19 @@ def test_a_time_has_to_end(tmp_path: Path, time: str) -> None:
 
 
 @pytest.mark.parametrize("flag", ["runtimeDir", "stateDir", "devicePluginPath"])
-def test_a_folder_has_a_name(flag: str) -> None:
-    """An empty path would be wherever the service was started."""
+def test_an_empty_path_is_refused(flag: str) -> None:
+    """An empty folder path is refused: it would be the current folder."""
     assert message({f"service.{flag}": ""}, {}).endswith('="": write a path')
 
 
-def test_nonsense_on_the_bus_is_no_message() -> None:
-    """What cannot be read is left out, however deep it is."""
+def test_a_bad_message_on_the_bus_is_dropped() -> None:
+    """A deeply nested message on the bus is dropped without an error."""
     assert messages.decode(DEEP) is None
 
 
 @pytest.mark.parametrize("data", [b"\xc1", b"\x80", DEEP[:LIMIT], b"\x81\xa4type\xa4Nope"])
-def test_nonsense_on_the_channel_is_its_end(data: bytes) -> None:
-    """A child that talks nonsense is no child of ours any more, and cannot end the supervisor."""
+def test_a_bad_message_closes_the_channel(data: bytes) -> None:
+    """A bad message from a child is like the end of its channel: the supervisor survives."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     channel = Channel(ours)
     theirs.send(data)
@@ -90,7 +90,7 @@ def test_nonsense_on_the_channel_is_its_end(data: bytes) -> None:
     "line", [b"gpu0/gi1/access " + b"9" * 5000, b"\xff\xfe", "gpu٣/gi1/access 4".encode()]
 )
 def test_an_odd_line_hides_no_capability(tmp_path: Path, line: bytes) -> None:
-    """A line of mig-minors that makes no sense is passed over."""
+    """A bad line of mig-minors is ignored, and the other lines are read."""
     path = tmp_path / "driver/nvidia-caps/mig-minors"
     path.parent.mkdir(parents=True)
     path.write_bytes(line + b"\ngpu0/gi7/access 3\n")
@@ -99,14 +99,14 @@ def test_an_odd_line_hides_no_capability(tmp_path: Path, line: bytes) -> None:
 
 @pytest.mark.parametrize("content", [b"[" * 100_000, b'{"kind": "a/b"}\xff', b"9" * 5000, b"[]"])
 def test_an_odd_specification_is_refused(content: bytes) -> None:
-    """What the tool writes is taken as a specification or refused, and nothing else."""
+    """Output of the toolkit that is not a CDI specification is refused."""
     with pytest.raises(cdi.CdiError, match="cannot "):
         cdi.check(content, "a/b")
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[" * 100_000, b"\xff"])
-def test_a_simulated_node_that_cannot_be_read_is_one_line(tmp_path: Path, content: bytes) -> None:
-    """The file of another version, or of nobody, is told of by name."""
+def test_an_unreadable_simulated_node_is_an_error(tmp_path: Path, content: bytes) -> None:
+    """A simulated node's file that cannot be read is an error that says so."""
     node = LiveNode(tmp_path)
     node.path.write_bytes(content)
     with pytest.raises(NodeError, match="cannot read the simulated node"):
@@ -115,7 +115,7 @@ def test_a_simulated_node_that_cannot_be_read_is_one_line(tmp_path: Path, conten
 
 @pytest.mark.parametrize("form", [logs.Format.TEXT, logs.Format.JSON])
 def test_no_name_can_forge_a_log_line(capfd: pytest.CaptureFixture[str], form: logs.Format) -> None:
-    """Whatever a name holds: a line is one line, and has no control characters."""
+    """A name with line breaks or control characters stays in one printable log line."""
     logs.set_up("worker", form, logs.Level.INFO)
     name = 'a\nb\rc\x00\x1b[31m\u2028\x85 uuid="x" \udcff'
     logger.info("allocated", uuid=name, other=[name])
@@ -126,8 +126,8 @@ def test_no_name_can_forge_a_log_line(capfd: pytest.CaptureFixture[str], form: l
     assert all(line.isprintable() for line in lines)
 
 
-def test_a_pattern_of_many_stars_is_matched_in_no_time() -> None:
-    """A pattern cannot hold the supervisor up: a search that goes back would take years here."""
+def test_a_pattern_of_many_stars_is_matched_quickly() -> None:
+    """A pattern of many stars cannot block the supervisor; backtracking would take years."""
     before = time.process_time()
     assert not matches("*A" * 30, "NVIDIA " + "A" * 60 + "!")
     assert time.process_time() - before < 1
@@ -148,19 +148,19 @@ def test_a_pattern_of_many_stars_is_matched_in_no_time() -> None:
     ],
 )
 def test_a_star_stands_for_anything(pattern: str, text: str, *, expected: bool) -> None:
-    """A star stands for any text, also none, and nothing stands for two parts at once."""
+    """A star matches any text, including none, and parts of a pattern never overlap."""
     assert matches(pattern, text) is expected
 
 
 @given(st.text("ab*", max_size=8), st.text("ab", max_size=10))
 def test_stars_match_as_in_a_regular_expression(pattern: str, text: str) -> None:
-    """The linear search finds what a regular expression does."""
+    """A pattern with stars matches the same texts as its regular expression."""
     expected = re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), text)
     assert matches(pattern, text) is bool(expected)
 
 
-def test_unknown_ids_are_not_kept() -> None:
-    """What a caller asks for and nobody has is not remembered with the answer."""
+def test_unknown_ids_are_not_cached() -> None:
+    """Unknown device IDs in requests do not fill the allocator's cache."""
     allocator = Allocator(known({"a": 1, "b": 1}), AllocationPolicy.DISTRIBUTED, Topology.of(()))
     tracemalloc.start()
     for number in range(20):
@@ -172,7 +172,7 @@ def test_unknown_ids_are_not_kept() -> None:
 
 
 def test_a_refusal_of_a_huge_id_is_short() -> None:
-    """An id of megabytes does not come back as an error of megabytes."""
+    """The error for a huge device ID is short."""
     with pytest.raises(RefusedError) as error:
         allocate(view({"a": 1}), Handout(), ["x" * 1_000_000])
     assert len(str(error.value)) < 200

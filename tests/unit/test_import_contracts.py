@@ -1,4 +1,4 @@
-"""The contracts on imports name every file that they are about, also one that comes later."""
+"""The import contracts name every file that they concern, including new files."""
 
 import tomllib
 from pathlib import Path
@@ -6,18 +6,18 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 SHARED = {"supervisor.logs"}
-"""What the parent process and its children both use."""
+"""Modules that the parent process and its children both use."""
 
 
 def contract(start: str) -> dict[str, Any]:
-    """Return the contract whose name begins like this."""
+    """Return the import contract whose name begins with *start*."""
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
-    (found,) = (one for one in settings["contracts"] if one["name"].startswith(start))
+    (found,) = (entry for entry in settings["contracts"] if entry["name"].startswith(start))
     return dict(found)
 
 
-def test_every_file_of_the_parent_process_is_kept_from_its_childrens() -> None:
-    """A new file in supervisor/ belongs to the parent process, or to a wing of its own."""
+def test_contracts_name_every_file_of_the_parent_process() -> None:
+    """Each file in supervisor/ is in the contracts of the parent process."""
     files = {f"supervisor.{path.stem}" for path in (ROOT / "supervisor").glob("*.py")}
     parent = files - SHARED - {"supervisor.__init__"}
     assert parent <= set(contract("The parent process")["source_modules"])
@@ -25,8 +25,8 @@ def test_every_file_of_the_parent_process_is_kept_from_its_childrens() -> None:
     assert parent == set(contract("The exporter and the cluster process")["forbidden_modules"])
 
 
-def test_every_wing_has_its_place_among_the_others() -> None:
-    """A new folder in supervisor/ must say whom it may import."""
+def test_a_contract_names_every_folder_of_the_supervisor() -> None:
+    """Each folder in supervisor/ is a layer in the contract of its folders."""
     wings = {path.parent.name for path in (ROOT / "supervisor").glob("*/__init__.py")}
     layers = {name for layer in contract("The wings")["layers"] for name in layer.split(" | ")}
     assert wings == layers - {"logs"}

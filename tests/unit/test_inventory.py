@@ -1,4 +1,4 @@
-"""What is found on a node, over the simulated binding."""
+"""The inventory of a node, with the simulated NVML binding."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +20,7 @@ Function = Callable[..., object]
 
 
 def refuse(code: int) -> Function:
-    """Return a function that always fails with *code*."""
+    """Return a function that always fails with this NVML return code."""
 
     def function(*_: object) -> object:
         raise NVMLError(code)
@@ -34,7 +34,7 @@ def found(
     links: tuple[simulated.SimulatedLink, ...] = (),
     **functions: Function,
 ) -> Found:
-    """Return what is found on a node of these *gpus* by a driver that has other *functions*."""
+    """Return the inventory of a simulated node; *functions* replace those of its driver."""
     live = LiveNode(folder)
     live.start(complete(SimulatedNode(gpus, links=links)))
     binding = Binding(folder)
@@ -44,8 +44,8 @@ def found(
     return take(nvml, SystemRoots(live.sysfs, live.procfs, folder))
 
 
-def test_a_gpu_has_all_that_the_driver_tells(tmp_path: Path) -> None:
-    """A GPU is described by the driver's answers and the kernel's NUMA node."""
+def test_a_gpu_has_the_drivers_answers(tmp_path: Path) -> None:
+    """A GPU in the inventory has the driver's answers and the kernel's NUMA node."""
     gpu = SimulatedGpu(
         uuid="GPU-5a2f1c30-7b1e-4c55-9a44-0d3f6e8b1000",
         name="Tesla T4",
@@ -70,8 +70,8 @@ def test_a_gpu_has_all_that_the_driver_tells(tmp_path: Path) -> None:
     )
 
 
-def test_what_a_gpu_does_not_tell_is_none(tmp_path: Path) -> None:
-    """A GPU that has no memory of its own, no minor number and no MIG is listed all the same."""
+def test_unsupported_properties_are_none(tmp_path: Path) -> None:
+    """A GPU without own memory, minor number and MIG is listed without them."""
     (gpu,) = found(
         tmp_path,
         SimulatedGpu(),
@@ -91,7 +91,7 @@ def test_what_a_gpu_does_not_tell_is_none(tmp_path: Path) -> None:
     ids=["node 0", "node 1", "none", "empty", "no number", "no file"],
 )
 def test_numa_node(tmp_path: Path, content: str | None, expected: int | None) -> None:
-    """The kernel writes -1 for a device that is on no NUMA node, or nothing at all."""
+    """A NUMA node of -1, or a file that is bad or missing, means no NUMA node."""
     device = tmp_path / "bus/pci/devices/0000:07:00.0"
     if content is not None:
         device.mkdir(parents=True)
@@ -103,7 +103,7 @@ def test_numa_node(tmp_path: Path, content: str | None, expected: int | None) ->
     "name", [Binding.nvmlDeviceGetName, lambda *_: "NVIDIA H100"], ids=["by name", "by size"]
 )
 def test_mig_instances(tmp_path: Path, name: Callable[[Binding, object], str]) -> None:
-    """Instances come with their place, ids, profile and memory, told by name or found by size."""
+    """A MIG instance has its place, IDs, memory, and its profile by name or by size."""
     gpu = SimulatedGpu(memory_mib=81920, mig=("1g.10gb", "3g.40gb", "1c.3g.40gb"))
     binding = Binding(tmp_path)
     (shown,) = found(
@@ -119,24 +119,24 @@ def test_mig_instances(tmp_path: Path, name: Callable[[Binding, object], str]) -
 
 
 def test_an_instance_of_unknown_size_has_no_profile(tmp_path: Path) -> None:
-    """An instance of which the driver tells neither profile nor size is listed all the same."""
+    """A MIG instance whose profile and size are unknown is listed without them."""
     (gpu,) = found(
         tmp_path,
         SimulatedGpu(mig=("1g.10gb",)),
         nvmlDeviceGetName=lambda _: "NVIDIA H100",
         nvmlDeviceGetAttributes=refuse(3),
     ).inventory.gpus
-    assert [(one.profile, one.memory_mib) for one in gpu.instances] == [("", None)]
+    assert [(instance.profile, instance.memory_mib) for instance in gpu.instances] == [("", None)]
 
 
 def test_mig_mode_without_instances(tmp_path: Path) -> None:
-    """A GPU in MIG mode that has no instance yet says so; one that is not has none either."""
+    """The inventory tells a GPU in MIG mode without instances from a GPU not in MIG mode."""
     gpus = found(tmp_path, SimulatedGpu(mig=()), SimulatedGpu()).inventory.gpus
     assert [(gpu.mig_enabled, gpu.instances) for gpu in gpus] == [(True, ()), (False, ())]
 
 
-def test_instances_behind_a_gap_are_found(tmp_path: Path) -> None:
-    """An empty place hides no instance behind it."""
+def test_mig_instances_after_a_gap_are_found(tmp_path: Path) -> None:
+    """A MIG instance after an empty place is found."""
 
     def behind_a_gap(gpu: GpuHandle, place: int) -> MigHandle:
         if place != 1:
@@ -148,14 +148,14 @@ def test_instances_behind_a_gap_are_found(tmp_path: Path) -> None:
         SimulatedGpu(mig=("1g.10gb", "1g.10gb")),
         nvmlDeviceGetMigDeviceHandleByIndex=behind_a_gap,
     ).inventory.gpus
-    assert [(one.place, one.gi) for one in gpu.instances] == [(1, 8)]
+    assert [(instance.place, instance.gi) for instance in gpu.instances] == [(1, 8)]
 
 
 LOST = "cannot call {}: GPU is lost (NVML error 15)"
 
 
-def test_a_gpu_that_is_lost_at_the_start_hides_no_other(tmp_path: Path) -> None:
-    """A GPU without a handle is reported with its error, and the others keep their index."""
+def test_a_gpu_that_is_lost_at_the_start(tmp_path: Path) -> None:
+    """A GPU without a handle is reported as failed, and the other GPUs keep their index."""
     live = LiveNode(tmp_path)
     live.start(complete(SimulatedNode((SimulatedGpu(), SimulatedGpu(), SimulatedGpu()))))
     live.lose(1)
@@ -169,8 +169,8 @@ def test_a_gpu_that_is_lost_at_the_start_hides_no_other(tmp_path: Path) -> None:
     assert list(node.handles) == [gpu_uuid(0), gpu_uuid(2)]
 
 
-def test_a_gpu_that_fails_half_way_hides_no_other(tmp_path: Path) -> None:
-    """A GPU that is lost while it is described is reported, not described by half."""
+def test_a_gpu_that_is_lost_while_it_is_described(tmp_path: Path) -> None:
+    """A GPU that is lost while it is described is reported as failed, not listed by half."""
 
     def name(gpu: GpuHandle) -> str:
         if gpu.uuid == gpu_uuid(1):
@@ -183,12 +183,12 @@ def test_a_gpu_that_fails_half_way_hides_no_other(tmp_path: Path) -> None:
 
 
 def test_a_node_without_gpus(tmp_path: Path) -> None:
-    """No GPU is no error."""
+    """A node without GPUs has an empty inventory and no error."""
     assert found(tmp_path).inventory == Inventory("580.95.05", ())
 
 
 def test_a_handle_leads_to_its_gpu(tmp_path: Path) -> None:
-    """The GPU of an event is found by its handle's key; an unknown key is of none."""
+    """The key of a GPU's handle gives its UUID; an unknown key gives None."""
     node = found(tmp_path, SimulatedGpu(), SimulatedGpu())
     for uuid, handle in node.handles.items():
         assert node.uuid_of(key_of(handle)) == uuid
@@ -196,12 +196,12 @@ def test_a_handle_leads_to_its_gpu(tmp_path: Path) -> None:
 
 
 def link(first: int, second: int, level: LinkLevel, nvlinks: int) -> Link:
-    """Return a link between the GPUs at two places."""
+    """Return a link between the GPUs with these indices."""
     return Link(gpu_uuid(first), gpu_uuid(second), level, nvlinks)
 
 
 def test_direct_links(tmp_path: Path) -> None:
-    """Each pair that is nearer than SYS or has NVLinks is told once, with its own number."""
+    """Each pair of GPUs that is nearer than SYS or has NVLinks is one link."""
     links = (
         simulated.SimulatedLink((0, 1), LinkLevel.PIX, 2),
         simulated.SimulatedLink((2, 0), LinkLevel.SYS, 4),
@@ -217,33 +217,33 @@ def test_direct_links(tmp_path: Path) -> None:
 
 
 def test_links_over_a_switch(tmp_path: Path) -> None:
-    """On a DGX every pair of GPUs has all 18 NVLinks, which lead over the switch."""
+    """On a DGX, each pair of GPUs has all 18 NVLinks through the NVSwitch."""
     node = default_node()
     found_links = found(tmp_path, *node.gpus, links=node.links).inventory.links
     assert len(found_links) == 28
-    assert {one.nvlinks for one in found_links} == {18}
-    levels = {(one.first, one.second): one.level for one in found_links}
+    assert {link.nvlinks for link in found_links} == {18}
+    levels = {(link.first, link.second): link.level for link in found_links}
     assert levels[gpu_uuid(0), gpu_uuid(3)] is LinkLevel.NODE
     assert levels[gpu_uuid(3), gpu_uuid(4)] is LinkLevel.SYS
 
 
-def test_a_gpu_that_is_on_no_switch_shares_no_links(tmp_path: Path) -> None:
-    """Links that one GPU has to a switch do not lead to a GPU that has none to it."""
+def test_a_gpu_without_nvswitch_has_no_links(tmp_path: Path) -> None:
+    """A GPU without NVLinks to the NVSwitch is linked to no other GPU."""
     links = (
         simulated.SimulatedLink((0, 1), LinkLevel.SYS, 18),
         simulated.SimulatedLink((0, 2), LinkLevel.SYS, 18),
         simulated.SimulatedLink((1, 2), LinkLevel.SYS, 18),
     )
     told = found(tmp_path, *[SimulatedGpu()] * 4, links=links).inventory.links
-    assert [(one.first, one.second) for one in told] == [
+    assert [(link.first, link.second) for link in told] == [
         (gpu_uuid(0), gpu_uuid(1)),
         (gpu_uuid(0), gpu_uuid(2)),
         (gpu_uuid(1), gpu_uuid(2)),
     ]
 
 
-def test_a_topology_that_cannot_be_asked_hides_no_gpu(tmp_path: Path) -> None:
-    """GPUs whose links fail are listed, without links."""
+def test_gpus_are_listed_when_links_cannot_be_read(tmp_path: Path) -> None:
+    """GPUs whose links cannot be read are listed without links."""
     node = found(
         tmp_path,
         SimulatedGpu(),
@@ -267,7 +267,7 @@ def test_a_topology_that_cannot_be_asked_hides_no_gpu(tmp_path: Path) -> None:
     ],
 )
 def test_profile_in(name: str, profile: str) -> None:
-    """A profile at the end of a MIG device's name is taken as it stands."""
+    """The profile is the end of a MIG device's name, after `MIG`."""
     assert profile_in(name) == profile
 
 
@@ -295,5 +295,5 @@ def test_profile_in(name: str, profile: str) -> None:
     ],
 )
 def test_profile_of(slices: tuple[int, int], memory: int, gpu_memory: int, profile: str) -> None:
-    """A profile is named by its slices and its eighths of the GPU's memory, as NVIDIA does."""
+    """Slices and memory give the profile's name, with memory in eighths as at NVIDIA."""
     assert profile_of(*slices, memory, gpu_memory) == profile

@@ -1,4 +1,4 @@
-"""What is known of devices outlives a restart, and nothing in its file is an error."""
+"""The ledger keeps device health over restarts, whatever is in its file."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -30,7 +30,7 @@ CANNOT_KEEP = "cannot save device health: a monitor restart would forget faults"
 
 @pytest.fixture
 def told() -> Iterator[list[str]]:
-    """Return the messages that are logged."""
+    """Return a list that collects the logged warnings."""
     messages: list[str] = []
     sink = logger.add(lambda message: messages.append(message.record["message"]), level="WARNING")
     yield messages
@@ -38,26 +38,26 @@ def told() -> Iterator[list[str]]:
 
 
 def ledger(folder: Path, boot: str = "this boot") -> Ledger:
-    """Return the ledger in *folder* of a plugin that runs since *boot*."""
+    """Return a new ledger in *folder*, as after a restart during the boot *boot*."""
     boot_id = folder / "boot_id"
     boot_id.write_text(f"{boot}\n")
     return Ledger(folder / "state", boot_id)
 
 
 def kept(folder: Path) -> Path:
-    """Return the ledger's file."""
+    """Return the path of the ledger's file."""
     return folder / "state" / FILE
 
 
-def test_what_is_kept_is_read_by_the_next(tmp_path: Path, told: list[str]) -> None:
-    """The next plugin of this boot knows all that this one knew."""
+def test_conditions_are_read_after_a_restart(tmp_path: Path, told: list[str]) -> None:
+    """After a restart of the plugin, the ledger has all conditions that were written."""
     ledger(tmp_path).write(PLACES, KNOWN)
     assert ledger(tmp_path).read(PLACES) == KNOWN
     assert ([path.name for path in (tmp_path / "state").iterdir()], told) == ([FILE], [])
 
 
-def test_a_reboot_clears_all(tmp_path: Path, told: list[str]) -> None:
-    """A file of another boot is of no use, and nothing to warn of."""
+def test_a_reboot_clears_all_conditions(tmp_path: Path, told: list[str]) -> None:
+    """After a reboot, the ledger is empty, without a warning."""
     ledger(tmp_path).write(PLACES, KNOWN)
     assert (ledger(tmp_path, "another boot").read(PLACES), told) == ({}, [])
 
@@ -72,16 +72,16 @@ def test_a_reboot_clears_all(tmp_path: Path, told: list[str]) -> None:
     ],
     ids=["exchanged", "two taken out", "replaced", "no GPU"],
 )
-def test_a_card_takes_its_history_with_it(
+def test_a_gpu_at_a_different_pci_address_is_not_known(
     tmp_path: Path, places: dict[str, str], expected: set[str]
 ) -> None:
-    """Only a device that still is at its place is the one that was known."""
+    """Only a device that is still at its PCI address keeps its condition."""
     ledger(tmp_path).write(PLACES, KNOWN)
     assert ledger(tmp_path).read(places) == {uuid: KNOWN[uuid] for uuid in expected}
 
 
-def test_a_gpu_that_is_not_seen_for_a_while_is_remembered(tmp_path: Path) -> None:
-    """A lost GPU cannot be enumerated; when it is again, by the next plugin, its fault is known."""
+def test_a_gpu_that_is_not_listed_is_remembered(tmp_path: Path) -> None:
+    """A GPU that one run of the plugin cannot enumerate keeps its fault for the next run."""
     ledger(tmp_path).write(PLACES, KNOWN)
     without = {uuid: place for uuid, place in PLACES.items() if uuid != "A"}
     between = ledger(tmp_path)
@@ -93,10 +93,10 @@ BOUND = frozenset(PLACES.values())
 
 
 @pytest.mark.parametrize(("bound", "reset"), [(BOUND - {PLACES["A"]}, True), (BOUND, False)])
-def test_a_gpu_that_was_gone_from_the_bus_was_reset(
+def test_a_gpu_that_was_removed_from_the_bus_was_reset(
     tmp_path: Path, *, bound: frozenset[str], reset: bool
 ) -> None:
-    """A GPU that the bus did not show for a while was reset; one that the driver lost was not."""
+    """A GPU that left the PCI bus counts as reset; a GPU that only the driver lost does not."""
     ledger(tmp_path).write(PLACES, KNOWN)
     without = {uuid: place for uuid, place in PLACES.items() if uuid != "A"}
     between = ledger(tmp_path)
@@ -105,8 +105,8 @@ def test_a_gpu_that_was_gone_from_the_bus_was_reset(
     assert found == {**KNOWN, "A": replace(KNOWN["A"], reset_seen=reset)}
 
 
-def test_a_new_card_closes_the_incident_of_the_old_one(tmp_path: Path) -> None:
-    """What is known of a card that was replaced is forgotten, also if it turns up again."""
+def test_a_replaced_gpu_is_forgotten(tmp_path: Path) -> None:
+    """A GPU that was replaced is forgotten, and stays forgotten when it comes back."""
     old, new = gpu(0), gpu(1, pci_bus_id=gpu(0).pci_bus_id)
     before, after = {old.uuid: old.pci_bus_id}, {new.uuid: new.pci_bus_id}
     ledger(tmp_path).write(before, {old.uuid: KNOWN["A"]}, (old,))
@@ -115,8 +115,8 @@ def test_a_new_card_closes_the_incident_of_the_old_one(tmp_path: Path) -> None:
     assert ledger(tmp_path).read(before) == {}
 
 
-def test_an_instance_that_was_destroyed_was_reset(tmp_path: Path) -> None:
-    """A MIG instance that is made again, with its old UUID, is not the one that failed."""
+def test_a_destroyed_mig_instance_was_reset(tmp_path: Path) -> None:
+    """A MIG instance that was destroyed and created again counts as reset."""
     book = ledger(tmp_path)
     book.write(PLACES, KNOWN)
     without = {uuid: place for uuid, place in PLACES.items() if uuid != "A"}
@@ -124,15 +124,15 @@ def test_an_instance_that_was_destroyed_was_reset(tmp_path: Path) -> None:
     assert ledger(tmp_path).read(PLACES)["A"] == replace(KNOWN["A"], reset_seen=True)
 
 
-def test_the_gpus_are_known_too(tmp_path: Path) -> None:
-    """The next plugin knows which GPUs there were, so that one which is lost is missed."""
+def test_the_ledger_keeps_the_gpus(tmp_path: Path) -> None:
+    """The ledger keeps the list of GPUs until a reboot, so that a lost GPU is noticed."""
     ledger(tmp_path).write(PLACES, {}, (gpu(0), mig_gpu(1, "1g.10gb")))
     assert ledger(tmp_path).gpus() == (gpu(0), mig_gpu(1, "1g.10gb"))
     assert ledger(tmp_path, "another boot").gpus() == ()
 
 
 def test_no_file(tmp_path: Path, told: list[str]) -> None:
-    """At the first start nothing is known, and nothing to warn of."""
+    """Without a file, the ledger is empty, without a warning."""
     assert (ledger(tmp_path).read(PLACES), told) == ({}, [])
 
 
@@ -156,7 +156,7 @@ UNREADABLE = {
 
 @pytest.mark.parametrize("content", UNREADABLE.values(), ids=UNREADABLE)
 def test_what_cannot_be_read_is_set_aside(tmp_path: Path, told: list[str], content: bytes) -> None:
-    """It is kept for whoever wants to know, told, and does not stand in the way any more."""
+    """A file that cannot be read is renamed, with one warning, and the next write works."""
     kept(tmp_path).parent.mkdir()
     kept(tmp_path).write_bytes(content)
     book = ledger(tmp_path)
@@ -167,7 +167,7 @@ def test_what_cannot_be_read_is_set_aside(tmp_path: Path, told: list[str], conte
 
 
 def test_a_file_of_many_brackets(tmp_path: Path) -> None:
-    """JSON that is nested too deep is set aside as well."""
+    """A file with too deeply nested JSON gives an empty ledger."""
     kept(tmp_path).parent.mkdir()
     kept(tmp_path).write_bytes(b'{"x":' + b"[" * 100_000)
     assert ledger(tmp_path).read(PLACES) == {}
@@ -177,7 +177,7 @@ def test_a_file_of_many_brackets(tmp_path: Path) -> None:
 @example(b"\x00")
 @example(b"null")
 def test_any_bytes(content: bytes) -> None:
-    """Whatever is in the file, nothing is known and the bytes are kept."""
+    """A file of random bytes gives an empty ledger, and is renamed."""
     with TemporaryDirectory() as name:
         folder = Path(name)
         kept(folder).parent.mkdir()
@@ -188,7 +188,7 @@ def test_any_bytes(content: bytes) -> None:
 
 @given(st.data())
 def test_any_damage(data: st.DataObject) -> None:
-    """A file that was cut or altered anywhere is read or set aside, and can be written again."""
+    """After any damage to its file, the ledger can be read and written again."""
     with TemporaryDirectory() as name:
         folder = Path(name)
         ledger(folder).write(PLACES, KNOWN)
@@ -203,7 +203,7 @@ def test_any_damage(data: st.DataObject) -> None:
 
 
 def test_a_folder_in_the_place_of_the_file(tmp_path: Path, told: list[str]) -> None:
-    """Even what is no file is set aside."""
+    """A folder in place of the ledger's file is moved away, and the ledger is written."""
     kept(tmp_path).mkdir(parents=True)
     book = ledger(tmp_path)
     assert book.read(PLACES) == {}
@@ -211,8 +211,8 @@ def test_a_folder_in_the_place_of_the_file(tmp_path: Path, told: list[str]) -> N
     assert (ledger(tmp_path).read(PLACES), told) == (KNOWN, [CANNOT_READ])
 
 
-def test_where_nothing_can_be_written(tmp_path: Path, told: list[str]) -> None:
-    """A disk that refuses is told of once, and nothing else comes of it; later it may not."""
+def test_a_failed_write_is_logged_once(tmp_path: Path, told: list[str]) -> None:
+    """A ledger that cannot be written logs one warning, and retries until it can."""
     book = ledger(tmp_path)
     (tmp_path / "state").write_text("in the way")
     for known in ({}, KNOWN, {"A": KNOWN["A"]}, KNOWN):
@@ -224,8 +224,8 @@ def test_where_nothing_can_be_written(tmp_path: Path, told: list[str]) -> None:
     assert (ledger(tmp_path).read(PLACES), told) == (KNOWN, [CANNOT_KEEP])
 
 
-def test_a_disk_that_refuses_again_is_told_of_again(tmp_path: Path, told: list[str]) -> None:
-    """After it went well a new refusal is news."""
+def test_a_failed_write_after_a_success_is_logged_again(tmp_path: Path, told: list[str]) -> None:
+    """A write that fails after a successful write is logged again."""
     state, book = tmp_path / "state", ledger(tmp_path)
     for known in (KNOWN, {"A": KNOWN["A"]}):
         state.write_text("in the way")
@@ -237,8 +237,8 @@ def test_a_disk_that_refuses_again_is_told_of_again(tmp_path: Path, told: list[s
     assert told == [CANNOT_KEEP, CANNOT_KEEP]
 
 
-def test_what_has_not_changed_is_not_written(tmp_path: Path) -> None:
-    """The disk is left alone while there is nothing new: looks come all the time."""
+def test_unchanged_conditions_are_not_written(tmp_path: Path) -> None:
+    """The ledger writes its file only when conditions change, not after each check."""
     book = ledger(tmp_path)
     book.write(PLACES, KNOWN)
     kept(tmp_path).write_text("a mark")
@@ -249,7 +249,7 @@ def test_what_has_not_changed_is_not_written(tmp_path: Path) -> None:
 
 
 def test_a_file_that_somebody_deleted_is_written_again(tmp_path: Path) -> None:
-    """What is known is kept though nothing new comes, or a restart would forget it."""
+    """The ledger writes a deleted file again, even when conditions did not change."""
     book = ledger(tmp_path)
     book.write(PLACES, KNOWN)
     kept(tmp_path).unlink()
@@ -258,7 +258,9 @@ def test_a_file_that_somebody_deleted_is_written_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("known", [{}, {"A": Condition()}, {"gone": KNOWN["A"]}])
-def test_there_is_nothing_to_say_of_most(tmp_path: Path, known: dict[str, Condition]) -> None:
-    """Devices that always were well, and those that are not there, are not in the file."""
+def test_healthy_and_missing_devices_are_not_written(
+    tmp_path: Path, known: dict[str, Condition]
+) -> None:
+    """Devices that were always Healthy, and devices that are missing, are not in the file."""
     ledger(tmp_path).write(PLACES, {**known, "B": KNOWN["B"]})
     assert ledger(tmp_path).read({**PLACES, "gone": ""}) == {"B": KNOWN["B"]}

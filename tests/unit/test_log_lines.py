@@ -1,4 +1,4 @@
-"""What the monitor logs about a device: a sentence for each state, a recovery as INFO."""
+"""The monitor's log lines about a device: one for each state; a recovery is INFO."""
 
 from collections.abc import Iterator
 
@@ -20,7 +20,7 @@ Lines = list[tuple[str, str]]
 
 @pytest.fixture
 def lines() -> Iterator[Lines]:
-    """Return the level and the message of each line that is logged."""
+    """Return a list that collects level and message of the logged lines."""
     found: Lines = []
     sink = logger.add(
         lambda line: found.append((line.record["level"].name, line.record["message"]))
@@ -70,13 +70,13 @@ CHANGES = {
 def test_a_change_is_one_line(
     lines: Lines, before: Condition, after: Condition, level: str, message: str
 ) -> None:
-    """A device that changed is one line; a device that did not change is none."""
+    """Each device that changed is one log line; unchanged devices are not logged."""
     log_lines.changes({"A": before, "B": UNHEALTHY}, {"A": after, "B": UNHEALTHY})
     assert lines == [(level, message)]
 
 
-def test_old_faults_are_told_from_new_ones(lines: Lines) -> None:
-    """After a restart of the monitor a known fault is not logged as if it had just happened."""
+def test_faults_from_before_a_restart_are_logged_as_old(lines: Lines) -> None:
+    """After a restart of the monitor, known faults are logged as faults from before it."""
     log_lines.restored({"A": UNHEALTHY, "B": Condition(), "C": RECOVERED})
     assert lines == [("WARNING", "device still has faults from before the restart")]
 

@@ -1,4 +1,4 @@
-"""The table of docs/logs.md: what scripts/gen-logs reads, keeps and refuses."""
+"""scripts/gen-logs, which makes the table of docs/logs.md."""
 
 import importlib.util
 import json
@@ -15,12 +15,12 @@ FILE = "health/main.py"
 
 
 def _load() -> ModuleType:
-    """Import the generator, whose name has no suffix."""
+    """Import the generator; its file name has no suffix."""
     loader = SourceFileLoader("gen_logs", str(ROOT / "scripts/gen-logs"))
     spec = importlib.util.spec_from_loader(loader.name, loader)
     assert spec
     module = importlib.util.module_from_spec(spec)
-    # Its dataclasses look their module up while they are made.
+    # Dataclasses look up their module while they are created.
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, loader.name, module)
         loader.exec_module(module)
@@ -55,14 +55,14 @@ def _page(*rows: str) -> str:
 def test_a_call_is_found(
     call: str, message: str, levels: set[str], fields: tuple[str, ...]
 ) -> None:
-    """A call gives its message, its levels, its fields and where it stands."""
+    """A log call is found with its message, levels, fields, processes and line number."""
     [line] = generator.find_lines(f"\ndef f():\n    {call}\n", FILE)
     assert (line.message, line.levels, line.fields) == (message, levels, fields)
     assert (line.processes, line.place) == ({"monitor"}, f"{FILE}:3")
 
 
 def test_levels_come_from_the_same_function() -> None:
-    """A level chosen at run time is one of those written in the function, not elsewhere."""
+    """A level in a variable may be any level that the same function names."""
     source = """
 def f(code):
     level = "DEBUG" if code in {"ERROR-LIKE"} else "WARNING"
@@ -74,7 +74,7 @@ def g():
     assert line.levels == {"DEBUG", "WARNING"}
 
 
-def test_fields_of_a_mapping_come_from_its_function() -> None:
+def test_fields_of_a_mapping_are_those_of_its_function() -> None:
     """The fields of `**function()` are the keys of the dictionaries in that function."""
     source = """
 def f():
@@ -105,14 +105,14 @@ def _file(x):
     ],
 )
 def test_an_unclear_call_is_refused(source: str, complaint: str) -> None:
-    """The complaint names the place and says what to write instead."""
+    """An unclear log call is an error with its place and what to write instead."""
     with pytest.raises(generator.VocabularyError) as error:
         list(generator.find_lines(f"\n{source}\n", FILE))
     assert str(error.value).startswith(f"cannot accept the log call at {FILE}:2: {complaint}")
 
 
-def test_other_loggers_are_left_alone() -> None:
-    """A method of the same name on something else says nothing in the log."""
+def test_other_loggers_are_ignored() -> None:
+    """Calls of methods with a logger's names on other objects are ignored."""
     source = 'log.xid(event)\nmath.log(f"{x}")\nself.logger.error(f"{x}")\n'
     assert list(generator.find_lines(source, FILE)) == []
 
@@ -126,20 +126,20 @@ def test_other_loggers_are_left_alone() -> None:
         ("proto/child_loop.py", {"worker", "exporter", "cluster"}),
     ],
 )
-def test_a_file_tells_the_processes(file: str, processes: set[str]) -> None:
-    """The process is that of the longest match."""
+def test_the_processes_of_a_file(file: str, processes: set[str]) -> None:
+    """A file's processes are those of the longest prefix of its path."""
     [line] = generator.find_lines('logger.info("x")', file)
     assert line.processes == processes
 
 
 def test_a_file_of_no_known_process_is_refused() -> None:
-    """A new room of the code has to say who runs it."""
+    """A file whose process is unknown is an error that names the file."""
     with pytest.raises(generator.VocabularyError, match="cannot tell which process runs proto/x"):
         list(generator.find_lines('logger.info("x")', "proto/x.py"))
 
 
 def test_calls_with_one_message_are_one_row() -> None:
-    """Levels, processes and fields of all calls are put together; the worst level comes first."""
+    """Calls with the same message are one row with all levels, worst first, and all fields."""
     lines = generator.merge(
         [
             *generator.find_lines('logger.info("a", x=1)', "workers/main.py"),
@@ -157,7 +157,7 @@ def test_calls_with_one_message_are_one_row() -> None:
 
 
 def test_the_last_column_stays_with_its_message() -> None:
-    r"""Advice is kept word for word, `\|` included, also when the row moves; a dead row goes."""
+    r"""A message keeps its advice unchanged, `\|` included; unused messages are removed."""
     old = _page(
         "| message | level | process | fields | what to do |",
         "|---|---|---|---|---|",
@@ -174,7 +174,7 @@ def test_the_last_column_stays_with_its_message() -> None:
 
 
 def test_a_row_that_cannot_be_read_is_refused() -> None:
-    """A bare | would cut the advice in two, and the second half would be kept alone."""
+    """A row with an unescaped | in its advice is an error, as half of it would be lost."""
     with pytest.raises(generator.VocabularyError, match="cannot read this row"):
         generator.read_advice(_page("| `bad` | ERROR | monitor | | Run a | b. |"))
 
@@ -182,7 +182,7 @@ def test_a_row_that_cannot_be_read_is_refused() -> None:
 @pytest.mark.parametrize("advice", [{}, {"bad": ""}, {"bad": "nothing"}])
 @pytest.mark.parametrize("level", ["warning", "error"])
 def test_a_warning_without_advice_is_refused(level: str, advice: dict[str, str]) -> None:
-    """The complaint names the message and where it is written."""
+    """A warning or error without advice is a complaint with its message and place."""
     lines = generator.merge(generator.find_lines(f'logger.{level}("bad")', FILE))
     [complaint] = generator.complaints(lines, advice)
     assert complaint.startswith(f'cannot accept "bad" ({FILE}:1): write what to do')
@@ -190,13 +190,13 @@ def test_a_warning_without_advice_is_refused(level: str, advice: dict[str, str])
 
 
 def test_an_info_line_needs_no_advice() -> None:
-    """What only informs asks for nothing."""
+    """An INFO message is accepted without advice."""
     lines = generator.merge(generator.find_lines('logger.info("good")', FILE))
     assert generator.complaints(lines, {}) == []
 
 
 def test_the_examples_of_the_page_are_messages_of_its_table() -> None:
-    """Both examples show the same line, and its message exists."""
+    """The page's two examples show the same message, and it is in the table."""
     page = (ROOT / "docs/logs.md").read_text()
     block = re.search(r"```json\n(.*?)\n```", page, re.DOTALL)
     assert block

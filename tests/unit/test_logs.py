@@ -20,7 +20,7 @@ TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}[+-]\d{4}"
 
 
 class Stderr:
-    """A pipe in the place of stderr."""
+    """A pipe in place of stderr."""
 
     def __init__(self) -> None:
         self.read_end, self.write_end = os.pipe()
@@ -35,18 +35,18 @@ class Stderr:
             return []
 
     def line(self) -> str:
-        """Return the one line that was written, without its end."""
+        """Return the only line that was written, without its line break."""
         (line,) = self.lines()
         assert line.endswith("\n")
         return line[:-1]
 
     def entry(self) -> dict[str, Any]:
-        """Return the one JSON line that was written."""
+        """Return the only JSON line that was written."""
         entry: dict[str, Any] = json.loads(self.line())
         return entry
 
     def fill(self) -> None:
-        """Let the pipe take no further line."""
+        """Fill the pipe, so that it takes no further line."""
         os.set_blocking(self.write_end, False)
         try:
             while True:
@@ -57,7 +57,7 @@ class Stderr:
 
 @pytest.fixture
 def stderr(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stderr]:
-    """Let the log go to a pipe of this test."""
+    """Send the log to a pipe of this test."""
     pipe = Stderr()
     monkeypatch.setattr(logs, "STDERR", pipe.write_end)
     yield pipe
@@ -68,7 +68,7 @@ def stderr(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stderr]:
 
 
 def fail(depth: int) -> None:
-    """Raise an error that is that deep and has two lines."""
+    """Raise an error with two lines, *depth* calls below this one."""
     if depth:
         fail(depth - 1)
     raise ValueError("first\nsecond")
@@ -101,14 +101,14 @@ def test_a_json_line(stderr: Stderr) -> None:
 
 
 def test_new_lines_do_not_break_a_text_line(stderr: Stderr) -> None:
-    """A text line stays one line when the message and a field have several."""
+    """A text line stays one line when its message or a field has line breaks."""
     logs.set_up("monitor", Format.TEXT, Level.INFO)
     logger.info("one\ntwo", error="three\nfour", last="a\nb c")
     assert stderr.line().endswith('monitor: one two error="three\\nfour" last="a\\nb c"')
 
 
 def test_new_lines_are_kept_in_a_json_line(stderr: Stderr) -> None:
-    """A JSON line stays one line, and whoever reads it gets the new lines back."""
+    """A JSON line stays one line, and its message and fields keep their line breaks."""
     logs.set_up("monitor", Format.JSON, Level.INFO)
     logger.info("one\ntwo", error="three\nfour")
     entry = stderr.entry()
@@ -116,13 +116,13 @@ def test_new_lines_are_kept_in_a_json_line(stderr: Stderr) -> None:
 
 
 def trace(depth: int) -> str:
-    """Return what the frames of `fail` at that depth look like, the innermost first."""
+    """Return a pattern for the frames of `fail` at *depth*, innermost first."""
     frames = [rf"{re.escape(__file__)}:\d+"] * (depth + 2)
     return rf"\[ValueError: first.second at {' < '.join(frames)}\]"
 
 
 def log_failure(depth: int) -> None:
-    """Log an exception."""
+    """Log an exception that was raised *depth* calls deep."""
     try:
         fail(depth)
     except ValueError:
@@ -130,14 +130,14 @@ def log_failure(depth: int) -> None:
 
 
 def test_an_exception_is_part_of_the_text_line(stderr: Stderr) -> None:
-    """An exception does not break a text line: its type, words and frames are at the end."""
+    """An exception's type, message and frames are at the end of the text line."""
     logs.set_up("monitor", Format.TEXT, Level.INFO)
     log_failure(2)
     assert re.fullmatch(rf"{TIME} ERROR   monitor: crashed {trace(2)}", stderr.line())
 
 
-def test_a_group_of_exceptions_tells_of_the_first(stderr: Stderr) -> None:
-    """A task group's own words say nothing: the line has what happened in it."""
+def test_a_group_of_exceptions_shows_the_first(stderr: Stderr) -> None:
+    """The log line of an exception group shows the exception in it, not the group."""
     logs.set_up("monitor", Format.TEXT, Level.INFO)
 
     async def together() -> None:
@@ -153,7 +153,7 @@ def test_a_group_of_exceptions_tells_of_the_first(stderr: Stderr) -> None:
 
 
 def test_an_exception_is_part_of_the_json_message(stderr: Stderr) -> None:
-    """An exception does not break a JSON line: its type, words and frames are in the message."""
+    """An exception's type, message and frames are in the JSON line's message."""
     logs.set_up("monitor", Format.JSON, Level.INFO)
     log_failure(1)
     assert re.fullmatch(rf"crashed {trace(1)}", stderr.entry()["message"], re.DOTALL)
@@ -169,15 +169,15 @@ def test_an_exception_is_part_of_the_json_message(stderr: Stderr) -> None:
     ],
 )
 def test_levels(stderr: Stderr, level: Level, written: list[str]) -> None:
-    """Lines below the level are not written, the others are."""
+    """Only lines at or above the configured level are written."""
     logs.set_up("monitor", Format.JSON, level)
     for name in ("debug", "info", "warning", "error"):
         logger.log(name.upper(), "a line")
     assert [json.loads(line)["level"] for line in stderr.lines()] == written
 
 
-def test_setting_up_again_replaces_what_was(stderr: Stderr) -> None:
-    """A child that sets its log up anew writes each line once, under its own name."""
+def test_setting_up_again_replaces_the_old_log(stderr: Stderr) -> None:
+    """A child that sets up its log again writes each line once, with its own name."""
     logs.set_up("supervisor", Format.TEXT, Level.DEBUG)
     logs.set_up("monitor", Format.JSON, Level.INFO)
     logger.info("hello")
@@ -185,8 +185,8 @@ def test_setting_up_again_replaces_what_was(stderr: Stderr) -> None:
 
 
 @pytest.mark.parametrize("form", Format)
-def test_a_full_pipe_costs_lines_not_time(stderr: Stderr, form: Format) -> None:
-    """A line that the pipe cannot take is dropped; the next that it takes says how many were."""
+def test_a_full_pipe_drops_lines(stderr: Stderr, form: Format) -> None:
+    """A full pipe drops lines without waiting; the next line says how many were dropped."""
     logs.set_up("monitor", form, Level.INFO)
     stderr.fill()
     for _ in range(3):
@@ -201,8 +201,8 @@ def test_a_full_pipe_costs_lines_not_time(stderr: Stderr, form: Format) -> None:
     assert "dropped_lines" not in stderr.line()
 
 
-def test_a_reader_that_is_gone_costs_lines_only(stderr: Stderr) -> None:
-    """Logging to a pipe that nobody reads any more raises nothing."""
+def test_a_closed_pipe_drops_lines(stderr: Stderr) -> None:
+    """Logging to a pipe without a reader raises nothing."""
     logs.set_up("monitor", Format.TEXT, Level.INFO)
     read_end, stderr.read_end = stderr.read_end, os.open(os.devnull, os.O_RDONLY)
     os.close(read_end)
@@ -211,10 +211,8 @@ def test_a_reader_that_is_gone_costs_lines_only(stderr: Stderr) -> None:
 
 
 @pytest.mark.parametrize("form", list(Format))
-def test_a_line_is_never_longer_than_a_pipe_takes_in_one_piece(
-    stderr: Stderr, form: Format
-) -> None:
-    """What is too long is shortened field by field, so that the line stays whole and one."""
+def test_a_long_line_is_shortened_to_one_atomic_write(stderr: Stderr, form: Format) -> None:
+    """A line is shortened field by field to the size that a pipe takes in one piece."""
     logs.set_up("monitor", form, Level.INFO)
     logger.info("x" * 10_000, devices=["GPU-\N{GREEK SMALL LETTER MU}"] * 1000, uuid="GPU-1")
     line = stderr.line()
@@ -224,10 +222,10 @@ def test_a_line_is_never_longer_than_a_pipe_takes_in_one_piece(
     assert form is Format.TEXT or json.loads(line)["uuid"] == "GPU-1"
 
 
-def test_a_library_has_no_lines_of_another_form(stderr: Stderr) -> None:
-    """What a library logs by itself, with a traceback or not, is one line of ours."""
+def test_a_librarys_log_has_our_format(stderr: Stderr) -> None:
+    """What a library logs with Python's logging is one line in our format."""
     logs.set_up("exporter", Format.JSON, Level.INFO)
-    before, logging.root.handlers = logging.root.handlers, []  # pytest's own
+    before, logging.root.handlers = logging.root.handlers, []  # pytest's handlers
     try:
         logging.getLogger("some.library").error("cannot {} %s", "decode", exc_info=ValueError("x"))
     finally:

@@ -1,4 +1,4 @@
-"""What a look at a GPU shows, by what the driver answers."""
+"""Health checks of a GPU: the result for each answer of the driver."""
 
 from types import SimpleNamespace
 
@@ -17,12 +17,12 @@ HEAT = "nvmlDeviceGetTemperature"
 
 
 def field(value: int, result: int = 0) -> list[SimpleNamespace]:
-    """Return the answer for one field."""
+    """Return NVML's answer for one field."""
     return [SimpleNamespace(nvmlReturn=result, value=SimpleNamespace(uiVal=value))]
 
 
 def links(*states: int) -> object:
-    """Return a GPU's function for the state of a link, where it has just these."""
+    """Return an NVML function for the states of a GPU that has only these links."""
 
     def state(_: object, link: int) -> int:
         if link >= len(states):
@@ -41,19 +41,19 @@ WELL: dict[str, object] = {
     LIMIT: 100,
     HEAT: 40,
 }
-"""The answers of a GPU on which all is well."""
+"""The driver's answers for a Healthy GPU."""
 
 OLD = {**WELL, FIELDS: field(0, Code.NOT_SUPPORTED)}
-"""The answers of a driver that knows no recovery action."""
+"""The answers of a driver without recovery actions."""
 
 
 def seen(answers: dict[str, object], nvlinks: int = 0) -> Look:
-    """Return what a look shows of a GPU with these *answers*."""
+    """Return the check of a GPU whose driver gives these answers."""
     return look(Nvml(Driver(**answers)), "a handle", nvlinks)
 
 
 def reason(kind: ReasonKind, detail: str = "") -> Look:
-    """Return the look of a GPU with one ailment, whose driver wants no recovery."""
+    """Return a check with one ailment and recovery action 0, which means none."""
     return Look(ailments=frozenset({Reason(kind, detail)}), action=0)
 
 
@@ -70,7 +70,7 @@ CHECKS: dict[str, tuple[dict[str, object], Look]] = {
     "all links down": ({LINK: links(0, 0, 0, 0)}, reason(ReasonKind.NVLINK_DOWN, "4 of 4 links")),
     "more links than at the start": ({LINK: links(1, 1, 1, 1, 1)}, Look(action=0)),
     "just not too hot": ({HEAT: 99}, Look(action=0)),
-    "as hot as makes it shut down": ({HEAT: 100}, reason(ReasonKind.THERMAL)),
+    "at its shutdown temperature": ({HEAT: 100}, reason(ReasonKind.THERMAL)),
     "hotter": ({HEAT: 120}, reason(ReasonKind.THERMAL)),
     "no limit": ({HEAT: 120, LIMIT: 0}, Look(action=0)),
     "uncorrected errors of no consequence": ({ECC: 5}, Look(action=0)),
@@ -79,15 +79,15 @@ CHECKS: dict[str, tuple[dict[str, object], Look]] = {
 
 @pytest.mark.parametrize(("answers", "expected"), CHECKS.values(), ids=CHECKS)
 def test_each_check(answers: dict[str, object], expected: Look) -> None:
-    """Each thing that may be wrong is seen by itself, with what is to be known of it."""
+    """Each check finds its own ailment, with the right detail."""
     assert seen({**WELL, **answers}, nvlinks=4) == expected
 
 
 def test_all_at_once() -> None:
-    """Ailments come beside each other."""
+    """Several ailments at once are all found."""
     wrong = {FIELDS: field(1), ROWS: (0, 0, 0, 1), LINK: links(0, 1), HEAT: 100}
     found = seen({**WELL, **wrong}, nvlinks=2)
-    assert {one.kind for one in found.ailments} == {
+    assert {ailment.kind for ailment in found.ailments} == {
         ReasonKind.RECOVERY_ACTION,
         ReasonKind.ROW_REMAP,
         ReasonKind.NVLINK_DOWN,
@@ -97,7 +97,7 @@ def test_all_at_once() -> None:
 
 @pytest.mark.parametrize("action", [*ACTIONS, 8, 99])
 def test_a_recovery_action(action: int) -> None:
-    """A recovery that the driver wants is named; a number that we do not know is no health."""
+    """A recovery action other than 0 is an ailment with its name; so is an unknown number."""
     text = ACTIONS.get(action, f"unknown action {action}")
     ailments = frozenset({Reason(ReasonKind.RECOVERY_ACTION, text)})
     assert seen({**WELL, FIELDS: field(action)}) == Look(ailments=ailments, action=action)
@@ -108,58 +108,58 @@ ABSENT = [Code.INVALID_ARGUMENT, Code.NOT_SUPPORTED, Code.NOT_FOUND, Code.FUNCTI
 
 @pytest.mark.parametrize("name", WELL)
 @pytest.mark.parametrize("code", ABSENT)
-def test_what_is_not_supported_is_no_ailment(name: str, code: Code) -> None:
-    """A GPU or a driver that has no such thing is not unhealthy for that."""
+def test_an_unsupported_query_is_no_ailment(name: str, code: Code) -> None:
+    """A query that the GPU or the driver does not support is no ailment."""
     action = None if name == FIELDS else 0
     assert seen({**WELL, name: refusal(code)}) == Look(action=action)
 
 
 @pytest.mark.parametrize("name", WELL)
-def test_what_the_binding_lacks_is_no_ailment(name: str) -> None:
-    """An old binding without a function is as a driver without it."""
+def test_a_missing_function_is_no_ailment(name: str) -> None:
+    """A function that an old binding lacks is no ailment."""
     answers = {other: answer for other, answer in WELL.items() if other != name}
     assert seen(answers) == Look(action=None if name == FIELDS else 0)
 
 
-def test_a_gpu_that_tells_nothing_at_all_is_well() -> None:
-    """Where nothing can be asked nothing is wrong, and nothing is proven either."""
+def test_a_gpu_without_any_query_has_no_ailment() -> None:
+    """A GPU that supports no query at all has no ailment, and no proof of recovery."""
     assert seen({}) == Look()
 
 
 @pytest.mark.parametrize("result", [*ABSENT, Code.NO_PERMISSION, 999])
-def test_a_field_has_an_answer_of_its_own(result: int) -> None:
-    """A call that goes well may have no value: then the driver has not said that all is well."""
+def test_a_field_that_cannot_be_read_is_no_proof(result: int) -> None:
+    """A field with its own error gives no recovery action, although the call succeeded."""
     assert seen({**WELL, FIELDS: field(0, result)}).action is None
 
 
 @pytest.mark.parametrize("answer", [[], None], ids=["none", "nothing"])
 def test_no_field(answer: object) -> None:
-    """An empty answer is no word of health."""
+    """An empty answer for fields gives no recovery action."""
     assert seen({**WELL, FIELDS: answer}) == Look()
 
 
-def test_uncorrected_errors_where_the_driver_does_not_say_what_they_call_for() -> None:
-    """Without a recovery action the count itself is the reason."""
+def test_uncorrected_errors_without_recovery_action() -> None:
+    """Without a recovery action from the driver, uncorrected errors are an ailment."""
     ailments = frozenset({Reason(ReasonKind.ECC, "5")})
     assert seen({**OLD, ECC: 5}) == Look(ailments=ailments)
     assert seen(OLD) == Look()
 
 
-def test_links_are_not_asked_for_where_there_were_none() -> None:
-    """A GPU without NVLink costs no calls for it."""
+def test_a_gpu_without_nvlink_is_not_asked_for_links() -> None:
+    """A GPU without NVLink is not asked for the state of its links."""
     assert seen({**WELL, LINK: AssertionError("asked")}) == Look(action=0)
 
 
 @pytest.mark.parametrize("name", [name for name in WELL if name != ECC])
 def test_lost(name: str) -> None:
-    """A GPU is lost whichever call says so."""
+    """A GPU is lost when any query returns GPU_IS_LOST."""
     assert seen({**WELL, name: refusal(Code.GPU_IS_LOST)}, nvlinks=4) == Look(lost=True)
 
 
 @pytest.mark.parametrize("name", [name for name in WELL if name != ECC])
 @pytest.mark.parametrize("code", [1, Code.NO_PERMISSION, 999])
 def test_failed(name: str, code: int) -> None:
-    """Any other error is a failed look, which says what failed and why."""
+    """Any other error is a failed check that names the call and its error."""
     error = refusal(code)
     denied = code in {Code.NO_PERMISSION, Code.UNKNOWN}
     expected = Look(failed=str(NvmlError(name, code, str(error))), denied=denied)
@@ -171,7 +171,7 @@ def test_failed(name: str, code: int) -> None:
     [(Code.GPU_IS_LOST, True), (999, False)],
     ids=["lost", "failed"],
 )
-def test_errors_of_the_count_of_errors(code: int, *, expected: bool) -> None:
-    """The count is a call as the others where it is asked for."""
+def test_a_failing_query_for_uncorrected_errors(code: int, *, expected: bool) -> None:
+    """A failing query for uncorrected errors makes a check lost or failed, like the others."""
     found = seen({**OLD, ECC: refusal(code)})
     assert (found.lost, bool(found.failed)) == (expected, not expected)

@@ -90,7 +90,7 @@ quick = settings(deadline=None, max_examples=30)
 @quick
 @given(node_states | worker_states)
 def test_a_message_arrives_as_it_was_sent(message: Message) -> None:
-    """Whatever a message holds, it comes out of the bus equal, and of the same kind."""
+    """A decoded message is equal to the encoded message, and has the same type."""
     arrived = decode(encode(message))
     assert arrived == message
     assert type(arrived) is type(message)
@@ -98,8 +98,8 @@ def test_a_message_arrives_as_it_was_sent(message: Message) -> None:
 
 @pytest.mark.parametrize("version", [VERSION - 1, VERSION + 1])
 @pytest.mark.parametrize("message", [node_state({"A": ()}), worker_state()], ids=["node", "worker"])
-def test_another_version_is_dropped(message: Message, version: int) -> None:
-    """A message of another version is dropped, even one that could be read."""
+def test_a_different_version_is_dropped(message: Message, version: int) -> None:
+    """A message with a different version is dropped, even when it could be read."""
     assert decode(encode(message)) == message
     assert decode(encode(msgspec.structs.replace(message, version=version))) is None
 
@@ -107,27 +107,27 @@ def test_another_version_is_dropped(message: Message, version: int) -> None:
 @quick
 @given(st.binary(max_size=64))
 def test_garbage_is_dropped(data: bytes) -> None:
-    """Bytes that are no message are dropped without an error."""
+    """Random bytes are dropped without an error."""
     assert decode(data) is None
 
 
 @quick
 @given(node_states | worker_states, st.data())
 def test_a_message_that_is_cut_is_dropped(message: Message, data: st.DataObject) -> None:
-    """A message that lacks its end is dropped without an error."""
+    """A truncated message is dropped without an error."""
     whole = encode(message)
     assert decode(whole[: data.draw(st.integers(0, len(whole) - 1))]) is None
 
 
-def test_a_message_with_a_field_of_another_type_is_dropped() -> None:
-    """A message in which a number is text is dropped without an error."""
+def test_a_message_with_a_field_of_a_wrong_type_is_dropped() -> None:
+    """A message with text in place of a number is dropped without an error."""
     fields = msgspec.msgpack.decode(encode(worker_state()))
     assert decode(msgspec.msgpack.encode(fields)) == worker_state()
     assert decode(msgspec.msgpack.encode(fields | {"healthy": "8"})) is None
 
 
-def test_an_unknown_field_does_not_matter() -> None:
-    """A message with a field that a later release added can be read."""
+def test_an_unknown_field_is_ignored() -> None:
+    """A message with a field of a later release can be read."""
     fields = msgspec.msgpack.decode(encode(worker_state()))
     assert decode(msgspec.msgpack.encode(fields | {"later": 1})) == worker_state()
 
@@ -138,14 +138,14 @@ def test_an_unknown_field_does_not_matter() -> None:
     ids=["next message", "next start", "same sequence", "many starts"],
 )
 def test_age(older: tuple[int, int], newer: tuple[int, int]) -> None:
-    """A later start of the sender is newer whatever its sequence, else a later message is."""
+    """Messages are ordered by epoch first, then by sequence."""
     first, second = (node_state({}, epoch, sequence) for epoch, sequence in (older, newer))
     assert first.age < second.age
     assert (first.age, second.age) == (older, newer)
 
 
 def test_a_device_is_healthy_while_there_is_no_reason() -> None:
-    """One reason makes a device unhealthy."""
+    """A device is Healthy without reasons, and Unhealthy with one."""
     reason = Reason(ReasonKind.XID, "79")
     assert DeviceHealth("A").health is Health.HEALTHY
     assert DeviceHealth("A", (reason,)).health is Health.UNHEALTHY
@@ -160,12 +160,12 @@ def test_a_device_is_healthy_while_there_is_no_reason() -> None:
     ],
 )
 def test_a_reason_in_words(reason: Reason, text: str) -> None:
-    """A reason reads as its kind and its detail, if it has one."""
+    """The text of a reason is its kind, and its detail if it has any."""
     assert str(reason) == text
 
 
 def test_the_words_that_alerts_use() -> None:
-    """Reasons and health are written in these words, which operators' alerts name."""
+    """Health and reasons have these names, because operators' alerts use them."""
     assert [str(health) for health in Health] == ["Healthy", "Unhealthy"]
     assert {str(kind) for kind in ReasonKind} >= {
         "xid",
@@ -176,8 +176,8 @@ def test_the_words_that_alerts_use() -> None:
     }
 
 
-def test_text_that_is_no_text_is_dropped() -> None:
-    """A message whose text is damaged is as good as none."""
+def test_text_that_is_not_utf_8_is_dropped() -> None:
+    """A message with text that is not UTF-8 is dropped without an error."""
     damaged = encode(worker_state("GPU-abc")).replace(b"GPU-abc", b"GPU-\xffbc")
 
     assert decode(damaged) is None

@@ -1,4 +1,4 @@
-"""The metrics as Prometheus reads them, in both of its formats."""
+"""The metrics as Prometheus reads them, in its text format and in OpenMetrics."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -29,7 +29,7 @@ ABOUT = About("1.2.3", stale_after=10.0, backend="simulated")
 
 
 def registry(snapshot: Snapshot, about: About = ABOUT) -> CollectorRegistry:
-    """Return what a scrape of *snapshot* is made of."""
+    """Return a registry that collects the metrics of *snapshot*."""
     used = {"monitor": Usage(20 << 20, 1.5)}
     made = CollectorRegistry()
     made.register(SampleCollector(lambda: samples(snapshot, about, used, NOW, WALL)))
@@ -37,12 +37,12 @@ def registry(snapshot: Snapshot, about: About = ABOUT) -> CollectorRegistry:
 
 
 def page(snapshot: Snapshot, about: About = ABOUT) -> str:
-    """Return the page that a scrape gets."""
+    """Return the answer to a scrape, in the text format."""
     return generate_latest(registry(snapshot, about)).decode()
 
 
 def scrape(snapshot: Snapshot, about: About = ABOUT) -> Samples:
-    """Return every sample of the page by its name without prefix, and its labels."""
+    """Return every sample of a scrape by its name without prefix, and its labels."""
     return {
         (sample.name.removeprefix("gpu_sharing_"), frozenset(sample.labels.items())): sample.value
         for family in text_string_to_metric_families(page(snapshot, about))
@@ -51,12 +51,12 @@ def scrape(snapshot: Snapshot, about: About = ABOUT) -> Samples:
 
 
 def test_every_series() -> None:
-    """These are all series, by the names and labels that dashboards and alerts use."""
+    """The metrics have exactly these series: dashboards and alerts use their names."""
     assert scrape(WHOLE) == EXPECTED
 
 
 def test_every_metric_has_a_series_here() -> None:
-    """A new metric needs a line in the table above; each has a sentence that ends."""
+    """Each metric has a series in the table, and a help text that ends with a period."""
     shown = {name for name, _ in EXPECTED}
     ends = ("", "_total", "_count")
     missing = [f.name for f in FAMILIES if not any(f.name + end in shown for end in ends)]
@@ -65,7 +65,7 @@ def test_every_metric_has_a_series_here() -> None:
 
 
 def test_before_anything_is_known() -> None:
-    """Right after the start little is known, yet every metric has its TYPE line."""
+    """Right after the start, few metrics have a series, but each has its TYPE line."""
     found = {name for name, _ in scrape(Snapshot())}
     assert found == {
         "build_info",
@@ -78,14 +78,14 @@ def test_before_anything_is_known() -> None:
 
 
 def open_samples(snapshot: Snapshot) -> Iterator[Any]:
-    """Yield the samples of the page in the other format."""
+    """Yield the samples of a scrape in OpenMetrics."""
     text = openmetrics.generate_latest(registry(snapshot)).decode()  # type: ignore[no-untyped-call]
     families = openmetrics_parser.text_string_to_metric_families(text)  # type: ignore[no-untyped-call]
     yield from (sample for family in families for sample in family.samples)
 
 
-def test_what_openmetrics_reads() -> None:
-    """The other format says the same."""
+def test_openmetrics_has_the_same_series() -> None:
+    """OpenMetrics has the same series as the text format."""
     found = {
         (sample.name.removeprefix("gpu_sharing_"), frozenset(sample.labels.items())): sample.value
         for sample in open_samples(WHOLE)
@@ -98,14 +98,14 @@ def names(snapshot: Snapshot, about: About = ABOUT) -> set[str]:
     return {name for name, _ in scrape(snapshot, about)}
 
 
-def test_a_series_vanishes_with_its_resource() -> None:
-    """A resource that is no longer planned has no series, though its worker spoke a moment ago."""
+def test_a_removed_resource_has_no_series() -> None:
+    """A resource that is no longer planned has no series, although its worker still reports."""
     gone = Snapshot(ServiceState(processes=(), planned=()), NOW, NODE, WHOLE.workers, node_at=NOW)
     assert not names(gone) & {"devices", "registered", "list_size_bytes", "replicas"}
 
 
-def test_a_series_vanishes_with_its_pod_and_its_gpu() -> None:
-    """What a container held is 0 when it is gone; of a GPU that is gone nothing is left."""
+def test_series_after_a_pod_or_a_gpu_is_gone() -> None:
+    """After a pod ends, allocated devices are 0; a removed GPU has no series."""
     free = Snapshot(SERVICE, NOW, NODE, WHOLE.workers, (), node_at=NOW)
     assert scrape(free)[key("devices_allocated", resource=GPU, uuid="A")] == 0.0
     assert "allocation_info" not in names(free)
@@ -113,15 +113,15 @@ def test_a_series_vanishes_with_its_pod_and_its_gpu() -> None:
     assert "device_healthy" not in names(Snapshot(SERVICE, NOW, empty))
 
 
-def test_nobody_tells_who_holds_what() -> None:
-    """Without the kubelet's word there is no count, least of all 0."""
+def test_without_pod_resources_nothing_is_counted() -> None:
+    """Without pod resources from the kubelet, allocated devices have no series, not even 0."""
     unknown = Snapshot(SERVICE, NOW, NODE, WHOLE.workers, None, node_at=NOW)
     assert not names(unknown) & {"devices_allocated", "allocation_info"}
     assert scrape(unknown)[key("pod_resources_up")] == 0.0
 
 
-def test_pods_may_stay_unnamed() -> None:
-    """Without pod labels the counts are there, and no name."""
+def test_without_pod_labels_pods_are_not_named() -> None:
+    """Without pod labels, allocated devices are counted, and no pod is named."""
     quiet = About("1.2.3", 10.0, pod_labels=False)
     assert "devices_allocated" in names(WHOLE, quiet)
     assert "allocation_info" not in names(WHOLE, quiet)
@@ -131,7 +131,7 @@ def test_pods_may_stay_unnamed() -> None:
     ("age", "quiesced", "up"), [(10.0, False, 1), (10.1, False, 0), (0.0, True, 0)]
 )
 def test_the_monitor_is_up(age: float, *, quiesced: bool, up: int) -> None:
-    """A monitor is up while its word is fresh, and not in maintenance."""
+    """health_monitor_up is 1 while the node state is fresh and the node is not quiesced."""
     service = ServiceState(processes=(), planned=(), quiesced=quiesced)
     snapshot = Snapshot(service, NOW, NODE, node_at=NOW - age)
     assert scrape(snapshot)[key("health_monitor_up")] == up
@@ -145,8 +145,10 @@ def test_the_monitor_is_up(age: float, *, quiesced: bool, up: int) -> None:
         (Reason(ReasonKind.DRIVER_HANG, "nvmlInit"), 11.0, "driver-hang"),
     ],
 )
-def test_nothing_is_known(unknown: Reason | None, age: float, reason: str) -> None:
-    """While nothing is known of any device none is healthy, and the reason why not is told."""
+def test_devices_while_the_monitor_is_silent(
+    unknown: Reason | None, age: float, reason: str
+) -> None:
+    """Without a fresh node state, all devices are Unhealthy, and the reason says why."""
     service = ServiceState(processes=(), planned=(), unknown=unknown)
     found = scrape(Snapshot(service, NOW, NODE, node_at=NOW - age))
     for uuid in ("A", "B"):
@@ -163,7 +165,7 @@ TEXTS = st.one_of(st.just(AWKWARD), st.text(st.characters(codec="utf-8")))
 
 @given(TEXTS, TEXTS)
 def test_labels_are_escaped(pod: str, model: str) -> None:
-    """Whatever a pod or a model is called, it arrives at Prometheus as it is."""
+    """Any name of a pod or a model arrives unchanged at Prometheus."""
     node = NodeState(epoch=1, sequence=1, inventory=inventory(gpu(0, name=model)), health=())
     held = Allocation(GPU, "A", pod, pod, pod)
     shown = open_samples(Snapshot(None, NOW, node, {}, (held,)))
@@ -172,8 +174,8 @@ def test_labels_are_escaped(pod: str, model: str) -> None:
     assert labels["gpu_sharing_allocation_info"]["pod"] == pod
 
 
-def test_each_scrape_shows_the_snapshot_of_its_time() -> None:
-    """The collector holds no value of its own: the next scrape shows the next snapshot."""
+def test_each_scrape_shows_the_newest_snapshot() -> None:
+    """The collector caches no values: each scrape shows a new snapshot."""
     snapshots = iter([Snapshot(), Snapshot(), WHOLE])
 
     def source() -> Iterator[object]:

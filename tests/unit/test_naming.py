@@ -1,4 +1,4 @@
-"""Resource names, and the patterns that give them."""
+"""Resource names, and the patterns that choose them."""
 
 import string
 
@@ -29,8 +29,8 @@ BAD = (
         (LONGEST, f"nvidia.com/{LONGEST}"),
     ],
 )
-def test_a_name_gets_its_domain(name: str, expected: str) -> None:
-    """A resource's full name begins with nvidia.com/, whether it was written or not."""
+def test_a_resource_name_gets_its_domain(name: str, expected: str) -> None:
+    """A resource name gets the prefix nvidia.com/ when it is missing."""
     assert full(name) == expected
 
 
@@ -58,8 +58,8 @@ def test_a_name_gets_its_domain(name: str, expected: str) -> None:
         (f"nvidia.com/{LONGEST}n", f'"nvidia.com/{LONGEST}n" has 64 characters; write at most 63'),
     ],
 )
-def test_a_name_that_the_kubelet_would_not_take(name: str, problem: str) -> None:
-    """A name that is no DNS subdomain below nvidia.com, or is too long, is refused."""
+def test_a_bad_resource_name(name: str, problem: str) -> None:
+    """A resource name that Kubernetes does not allow, or that is too long, is refused."""
     with pytest.raises(ValueError, match="write") as error:
         full(name)
     assert str(error.value) == problem
@@ -97,19 +97,19 @@ PATTERNS = {
 
 @pytest.mark.parametrize(("pattern", "text", "expected"), PATTERNS.values(), ids=PATTERNS)
 def test_patterns(pattern: str, text: str, expected: bool) -> None:  # noqa: FBT001 - a column
-    """A pattern describes the whole text; only `*` is special in it."""
+    """A pattern must match the whole text, and only `*` is special."""
     assert matches(pattern, text) is expected
 
 
 @given(st.lists(st.text(string.printable.replace("*", ""), max_size=4), min_size=2, max_size=4))
-def test_a_pattern_matches_what_it_was_made_of(parts: list[str]) -> None:
-    """Whatever stands for the stars, the text that a pattern makes matches it."""
+def test_stars_match_any_text(parts: list[str]) -> None:
+    """A pattern matches when its stars are replaced by any text."""
     assert matches("*".join(parts), "anything".join(parts))
 
 
 @given(st.text(max_size=8).filter(lambda text: "*" not in text), st.text(max_size=8))
 def test_a_pattern_without_star_matches_itself_alone(pattern: str, text: str) -> None:
-    """Without a star a pattern is the text itself."""
+    """A pattern without a star matches only the equal text."""
     assert matches(pattern, text) is (pattern == text)
 
 
@@ -118,13 +118,13 @@ def test_a_pattern_without_star_matches_itself_alone(pattern: str, text: str) ->
     [(H100, "hopper"), ("NVIDIA A100-SXM4-40GB", "ampere"), ("Tesla T4", "other")],
 )
 def test_the_first_match_counts(text: str, name: str) -> None:
-    """Of several patterns that match the first gives the name, however general the next is."""
+    """The first pattern that matches gives the name."""
     patterns = (Pattern("*H100*", "hopper"), Pattern("*A100*", "ampere"), Pattern("*", "other"))
     assert by_pattern(patterns, text) == name
 
 
 def test_without_a_match_there_is_no_name() -> None:
-    """A text that no pattern describes gets no name."""
+    """A text that no pattern matches gets no name."""
     assert by_pattern((Pattern("*A100*", "ampere"),), H100) is None
     assert by_pattern((), H100) is None
 
@@ -149,5 +149,5 @@ def test_without_a_match_there_is_no_name() -> None:
     ],
 )
 def test_the_resource_of_a_profile(profile: str, name: str) -> None:
-    """A profile's resource is named after it, with a dot for each plus."""
+    """A MIG profile's resource is mig- and the profile with dots for plus signs, or unknown."""
     assert of_profile(profile) == name

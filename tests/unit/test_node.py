@@ -1,4 +1,4 @@
-"""The simulated node: its file, and the live node that drills change."""
+"""The simulated node: its file, and its live state that drills change."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -27,14 +27,14 @@ TWO = complete(SimulatedNode((SimulatedGpu(numa_node=1), SimulatedGpu(mig=("1g.1
 
 @pytest.fixture
 def live(tmp_path: Path) -> LiveNode:
-    """Return a live node of two GPUs."""
+    """Return the live state of a simulated node with two GPUs."""
     node = LiveNode(tmp_path)
     node.start(TWO)
     return node
 
 
-def test_what_a_node_file_leaves_out_is_filled_in() -> None:
-    """A GPU without any words is an H100 with the UUID and the bus id of its place."""
+def test_defaults_of_a_simulated_gpu() -> None:
+    """A simulated GPU without properties is an H100 with UUID and PCI address by index."""
     assert complete(SimulatedNode((SimulatedGpu(), SimulatedGpu()))).gpus[1] == SimulatedGpu(
         uuid="GPU-00000000-0000-0000-0000-000000000001",
         name="NVIDIA H100 80GB HBM3",
@@ -47,8 +47,8 @@ def test_what_a_node_file_leaves_out_is_filled_in() -> None:
     )
 
 
-def test_what_a_node_file_says_is_kept() -> None:
-    """A GPU that says everything of itself stays as it is, its bus id in small letters."""
+def test_properties_of_a_simulated_gpu_are_kept() -> None:
+    """A simulated GPU keeps its given properties; its PCI address becomes lower case."""
     gpu = SimulatedGpu(
         uuid="GPU-5a2f1c30-7b1e-4c55-9a44-0d3f6e8b1000",
         name="a GPU",
@@ -65,7 +65,7 @@ def test_what_a_node_file_says_is_kept() -> None:
 
 
 def test_completing_twice_changes_nothing() -> None:
-    """A complete node is complete."""
+    """Completing a complete node changes nothing."""
     assert complete(default_node()) == default_node()
 
 
@@ -86,7 +86,7 @@ def test_completing_twice_changes_nothing() -> None:
     ],
 )
 def test_profiles(profile: str, *, valid: bool) -> None:
-    """Any profile that NVML can name may be in a node file, and nothing else."""
+    """A node file may have any MIG profile that NVML can name, and no other text."""
     node = SimulatedNode((SimulatedGpu(mig=(profile,)),))
     if valid:
         assert complete(node).gpus[0].mig == (profile,)
@@ -95,8 +95,8 @@ def test_profiles(profile: str, *, valid: bool) -> None:
             complete(node)
 
 
-def test_the_uuid_of_an_instance_never_changes() -> None:
-    """The UUID of a MIG instance is made of its GPU's and its place: users may write it down."""
+def test_the_uuid_of_a_mig_instance_never_changes() -> None:
+    """A simulated MIG instance's UUID follows from its GPU's UUID and its place."""
     first, second = (TWO.gpus[1].mig_uuid(place) for place in range(2))
     assert first == "MIG-6ff55b57-2b5f-5022-ad8b-524631694aa1"
     assert second != first
@@ -104,7 +104,7 @@ def test_the_uuid_of_an_instance_never_changes() -> None:
 
 
 def test_the_default_node_is_a_dgx() -> None:
-    """Without a file there are 8 H100 on two NUMA nodes, each pair with 18 NVLinks."""
+    """The default node has 8 H100 on two NUMA nodes, with 18 NVLinks between any two."""
     node = default_node()
     assert [gpu.numa_node for gpu in node.gpus] == [0, 0, 0, 0, 1, 1, 1, 1]
     assert len({link.between for link in node.links}) == 28
@@ -115,8 +115,8 @@ def test_the_default_node_is_a_dgx() -> None:
     )
 
 
-def test_a_new_node_is_without_fault(live: LiveNode, tmp_path: Path) -> None:
-    """A node that is started for the first time has all its GPUs, and the kernel's view of them."""
+def test_a_new_node_has_no_faults(live: LiveNode, tmp_path: Path) -> None:
+    """A new simulated node has all its GPUs, no faults, and a sysfs folder with its GPUs."""
     assert live.read() == Live(TWO)
     devices = tmp_path / "sysfs/bus/pci/devices"
     numbers = {path.name: (path / "numa_node").read_text() for path in devices.iterdir()}
@@ -204,14 +204,14 @@ DRILLS: dict[str, tuple[list[Change], dict[str, Any]]] = {
 
 @pytest.mark.parametrize(("changes", "expected"), DRILLS.values(), ids=DRILLS)
 def test_drills(live: LiveNode, changes: list[Change], expected: dict[str, Any]) -> None:
-    """A drill changes what it names, and nothing else of the node."""
+    """A drill changes only its own part of the simulated node."""
     for change in changes:
         change(live)
     assert live.read() == msgspec.structs.replace(Live(TWO), **expected)
 
 
-def test_a_node_that_is_started_again_keeps_its_faults(live: LiveNode, tmp_path: Path) -> None:
-    """A fault outlives the service, as one in hardware does."""
+def test_a_restarted_node_keeps_its_faults(live: LiveNode, tmp_path: Path) -> None:
+    """Simulated faults survive a restart of the service, like faults of hardware."""
     live.lose(0)
     live.xid(1, 79)
     before = live.read()
@@ -219,16 +219,16 @@ def test_a_node_that_is_started_again_keeps_its_faults(live: LiveNode, tmp_path:
     assert live.read() == before
 
 
-def test_a_node_that_is_started_again_is_not_written(live: LiveNode) -> None:
-    """A reload of the configuration sets the same node up again, also on a disk that is full."""
+def test_a_restarted_node_is_not_written(live: LiveNode) -> None:
+    """Starting the same node again, as a reload does, writes no file: the disk may be full."""
     before = live.path.stat().st_ino
     live.start(live.read().node)
 
     assert live.path.stat().st_ino == before
 
 
-def test_another_node_starts_without_faults(live: LiveNode, tmp_path: Path) -> None:
-    """A service that is given another node has none of the old one's faults."""
+def test_a_different_node_starts_without_faults(live: LiveNode, tmp_path: Path) -> None:
+    """A service that starts with a different node file has none of the old faults."""
     live.lose(0)
     live.xid(1, 79)
     other = complete(SimulatedNode((SimulatedGpu(), SimulatedGpu(), SimulatedGpu())))
@@ -237,7 +237,7 @@ def test_another_node_starts_without_faults(live: LiveNode, tmp_path: Path) -> N
 
 
 def test_the_newest_xids_are_kept(live: LiveNode) -> None:
-    """A node remembers so many Xids and forgets the oldest, while their numbers go on."""
+    """A node keeps the newest Xids only, and their numbers continue."""
     for code in range(EVENTS_KEPT + 2):
         live.xid(0, code)
     now = live.read()
@@ -275,8 +275,8 @@ SENSELESS: dict[str, tuple[Change, str]] = {
 
 
 @pytest.mark.parametrize(("change", "message"), SENSELESS.values(), ids=SENSELESS)
-def test_a_drill_that_makes_no_sense(live: LiveNode, change: Change, message: str) -> None:
-    """A drill on what is not there is refused in one line, and changes nothing."""
+def test_a_drill_on_a_missing_device(live: LiveNode, change: Change, message: str) -> None:
+    """A drill on a GPU or MIG instance that does not exist is an error, and changes nothing."""
     with pytest.raises(NodeError) as error:
         change(live)
     assert str(error.value) == message
@@ -285,7 +285,7 @@ def test_a_drill_that_makes_no_sense(live: LiveNode, change: Change, message: st
 
 @pytest.mark.parametrize("folder", ["", "absent"])
 def test_a_drill_without_a_node(tmp_path: Path, folder: str) -> None:
-    """A drill where no simulated node runs is refused in one line, and leaves no file."""
+    """A drill in a folder without a simulated node is an error, and writes no file."""
     with pytest.raises(NodeError) as error:
         LiveNode(tmp_path / folder).lose(0)
     assert str(error.value) == (

@@ -1,4 +1,4 @@
-"""What is told of GPUs by Events, and how much."""
+"""Kubernetes Events and the node condition about GPUs."""
 
 import itertools
 from dataclasses import replace
@@ -35,7 +35,7 @@ X79, X48 = Reason(ReasonKind.XID, "79"), Reason(ReasonKind.XID, "48")
 
 
 def of(*reasons: Reason, epoch: int = 1, **xids: int) -> NodeView:
-    """Return a view of one GPU, with counts such as x79=2."""
+    """Return a view of one GPU with these reasons; x79=2 counts two Xids 79."""
     counts = {int(name[1:]): count for name, count in xids.items()}
     found = tuple(sorted(reasons))
     return NodeView(epoch, {"GPU-a": DeviceView("GPU 0", "GPU-a", found, found, counts)})
@@ -61,24 +61,24 @@ def of(*reasons: Reason, epoch: int = 1, **xids: int) -> NodeView:
         (of(HOT), NodeView(1, {}), []),
     ],
 )
-def test_what_is_told(
+def test_changes_that_become_events(
     before: NodeView | None, after: NodeView, expected: list[tuple[str, int | None]]
 ) -> None:
-    """Each fatal Xid and each change between Healthy and Unhealthy is told, and nothing else."""
-    told = decide(before, after, 5.0)
-    assert [(one.reason, one.xid) for one in told] == expected
-    assert all(one.initial == (before is None) for one in told)
-    assert all(one.first == one.last == 5.0 for one in told)
+    """A fatal Xid or a change between Healthy and Unhealthy is an Event; nothing else is."""
+    events = decide(before, after, 5.0)
+    assert [(event.reason, event.xid) for event in events] == expected
+    assert all(event.initial == (before is None) for event in events)
+    assert all(event.first == event.last == 5.0 for event in events)
 
 
 def test_repetitions_are_counted() -> None:
-    """An Xid that came twice more since the last state is told as two."""
+    """An Xid that came twice since the last state is one Event with count 2."""
     (event,) = decide(of(X79, x79=1), of(X79, x79=3), 5.0)
     assert event.count == 2
 
 
 def test_the_messages() -> None:
-    """Messages name the GPU, the fault and what to do about it."""
+    """An Event's message names the GPU, the fault and what to do."""
     xid, unhealthy = decide(of(), of(X79), 5.0)
     assert xid.message.startswith("Xid 79 on GPU 0 (GPU-a): GPU has fallen off the bus. ")
     assert "NVIDIA's catalogue recommends: reboot." in xid.message
@@ -92,22 +92,22 @@ def test_the_messages() -> None:
 
 
 def test_maintenance_is_no_warning() -> None:
-    """What an operator asked for is told as something normal."""
+    """The Event for maintenance is Normal, not a Warning."""
     quiesced = of(Reason(ReasonKind.MAINTENANCE))
     (event,) = decide(of(), quiesced, 5.0)
     assert not event.warning
-    assert [one.reason for one in decide(quiesced, of(epoch=2), 6.0)] == [HEALTHY]
+    assert [event.reason for event in decide(quiesced, of(epoch=2), 6.0)] == [HEALTHY]
 
 
 def test_an_unknown_node_keeps_its_faults() -> None:
-    """While nothing is known the faults that were known stand, and are not told again after."""
+    """A driver hang neither hides known faults nor repeats their Events afterwards."""
     hung = of(X79, Reason(ReasonKind.DRIVER_HANG, "nvmlInit"))
     assert decide(of(X79), hung, 5.0) == ()
     assert decide(hung, of(X79, epoch=2), 6.0) == ()
 
 
 def parted_node(*, whole_gpus: bool) -> NodeState:
-    """Return a whole GPU beside one in MIG mode, of whose two instances the first has a fault."""
+    """Return a node with a whole GPU and a MIG GPU; its first of two instances has a fault."""
     whole, parted = gpu(0), mig_gpu(1, "1g.10gb", "1g.10gb")
     ill, well = (instance.uuid for instance in parted.instances)
     return NodeState(
@@ -127,13 +127,13 @@ def parted_node(*, whole_gpus: bool) -> NodeState:
 
 @pytest.mark.parametrize("whole_gpus", [False, True])
 def test_a_view_of_parted_gpus(whole_gpus: bool) -> None:  # noqa: FBT001 - a parameter of the test
-    """An instance's fault is told once: of itself, or of its GPU where that is handed out whole."""
+    """A MIG instance's fault is shown once: at the instance, or at its whole GPU."""
     state = parted_node(whole_gpus=whole_gpus)
     seen = view(state, fitness(state))
     assert seen.epoch == 3
     told = {device.name: device.own for device in seen.devices.values() if device.own}
     assert told == {"GPU 1" if whole_gpus else "MIG instance 1:0": (X48,)}
-    # An Xid of no known GPU counts for each.
+    # An Xid without a GPU counts for each device.
     assert {device.name: device.xids for device in seen.devices.values()} == {
         "GPU 0": {79: 3},
         "GPU 1": {79: 2},
@@ -143,11 +143,11 @@ def test_a_view_of_parted_gpus(whole_gpus: bool) -> None:  # noqa: FBT001 - a pa
     assert condition(seen, "b").message == f"boot b; Xid on {gpu_uuid(1)}: 48"
 
 
-def test_an_instance_whose_gpu_falls_ill_too_is_not_healthy_again() -> None:
-    """What is told of the GPU is not told of its instances, yet they are not well for that."""
+def test_an_instance_whose_gpu_has_the_same_fault_stays_unhealthy() -> None:
+    """A fault that moves from an instance to its GPU causes no Healthy Event."""
     ill = DeviceView("MIG instance 0:0", "GPU-a", (X48,), (X48,))
     covered = replace(ill, own=())
-    before, after = (NodeView(1, {"MIG-a": one}) for one in (ill, covered))
+    before, after = (NodeView(1, {"MIG-a": device}) for device in (ill, covered))
     assert decide(before, after, 5.0) == ()
 
 
@@ -155,47 +155,47 @@ reasons = st.frozensets(st.sampled_from([LOST, HOT, X79, X48]))
 
 
 @given(st.lists(reasons, max_size=8))
-def test_one_event_an_incident(steps: list[frozenset[Reason]]) -> None:
-    """Unhealthy and Healthy alternate, and the last one told is how it stands."""
-    views = [of(), *(of(*one) for one in steps)]
+def test_one_event_per_incident(steps: list[frozenset[Reason]]) -> None:
+    """Unhealthy and Healthy Events alternate, and the last Event is the GPU's health."""
+    views = [of(), *(of(*step) for step in steps)]
     steps_told = itertools.chain.from_iterable(decide(*pair, 0.0) for pair in pairwise(views))
-    told = [one.reason for one in steps_told if one.reason != XID]
+    told = [event.reason for event in steps_told if event.reason != XID]
     assert told == [UNHEALTHY, HEALTHY] * (len(told) // 2) + [UNHEALTHY] * (len(told) % 2)
     assert (len(told) % 2 == 1) == bool(views[-1].devices["GPU-a"].reasons)
 
 
 def test_names() -> None:
-    """The same thing in the same boot has one name, which Kubernetes takes; all else another."""
-    one = NodeEvent("GPU-a", XID, "m", 0.0, 0.0, xid=79)
+    """Equal Events of the same boot have the same valid name; others have different names."""
+    xid = NodeEvent("GPU-a", XID, "m", 0.0, 0.0, xid=79)
     others = [
-        replace(one, xid=48),
-        replace(one, device="GPU-b"),
-        replace(one, reason=UNHEALTHY),
+        replace(xid, xid=48),
+        replace(xid, device="GPU-b"),
+        replace(xid, reason=UNHEALTHY),
     ]
-    name = one.name("node-1", "boot")
-    assert name == replace(one, message="other", last=9.0, count=3).name("node-1", "boot")
+    name = xid.name("node-1", "boot")
+    assert name == replace(xid, message="other", last=9.0, count=3).name("node-1", "boot")
     assert name.startswith("node-1.")
-    names = {name, one.name("node-1", "next"), *(other.name("node-1", "boot") for other in others)}
+    names = {name, xid.name("node-1", "next"), *(other.name("node-1", "boot") for other in others)}
     assert len(names) == 5
-    long = one.name(f"{'a' * 229}-{'b' * 23}", "boot")
+    long = xid.name(f"{'a' * 229}-{'b' * 23}", "boot")
     assert len(long) <= 253
     assert "-." not in long
 
 
 def event(gpu: str = "GPU-a", at: float = 0.0) -> NodeEvent:
-    """Return something to tell."""
+    """Return an Event of Xid 79 on a GPU, at a time in seconds."""
     return NodeEvent(gpu, XID, f"at {at}", at, at, xid=79)
 
 
-def test_equal_ones_are_one() -> None:
-    """What waits already is counted, keeps its first time, and takes the newest words."""
+def test_equal_events_are_merged() -> None:
+    """Equal waiting Events become one: both counted, first time kept, newest message."""
     box = Outbox().put("n", event(at=1.0), 0.0).put("n", event(at=2.0), 0.0)
-    (one,) = box.waiting.values()
-    assert (one.first, one.last, one.count, one.message) == (1.0, 2.0, 2, "at 2.0")
+    (merged,) = box.waiting.values()
+    assert (merged.first, merged.last, merged.count, merged.message) == (1.0, 2.0, 2, "at 2.0")
 
 
-def test_what_joins_while_it_is_told_stays() -> None:
-    """A repetition that comes during the request is told by the next one."""
+def test_an_event_that_repeats_while_it_is_sent_stays() -> None:
+    """A repetition that comes during the request to the API server waits for the next one."""
     first = Outbox().put("n", event(at=1.0), 0.0)
     joined = first.put("n", event(at=2.0), 0.0)
     left = joined.without("n", first.waiting["n"])
@@ -203,22 +203,22 @@ def test_what_joins_while_it_is_told_stays() -> None:
     assert not left.without("n", left.waiting["n"]).waiting
 
 
-def test_too_many_are_summed_up() -> None:
-    """Beyond the burst they are counted, and told as one when there is room again."""
+def test_too_many_events_are_summed_up() -> None:
+    """Events beyond the burst are counted, and sent later as one Event with their number."""
     box = Outbox()
     for number in range(int(BURST) + 5):
         box = box.put(f"n{number}", event(f"GPU-{number}"), 0.0)
     assert (len(box.waiting), box.left_out) == (BURST, 5)
     assert box.sum_up("node-1", "boot", 9.0, REFILL / 2) == box
     summed = box.sum_up("node-1", "boot", 9.0, REFILL)
-    (last,) = [one for one in summed.waiting.values() if one.reason == LEFT_OUT]
+    (last,) = [event for event in summed.waiting.values() if event.reason == LEFT_OUT]
     assert (last.count, summed.left_out) == (5, 0)
     assert last.message.startswith("5 Events about GPUs were not sent")
 
 
 @given(st.lists(st.floats(0.0, 100.0), max_size=60))
-def test_the_bucket_holds(steps: list[float]) -> None:
-    """In no time are there more than the burst and one for each refill."""
+def test_the_rate_limit(steps: list[float]) -> None:
+    """The rate limit never allows more Events than the burst and one per refill."""
     bucket, now, allowed = Bucket(at=0.0), 0.0, 0
     for step in steps:
         now += step
@@ -228,14 +228,14 @@ def test_the_bucket_holds(steps: list[float]) -> None:
 
 
 def test_the_condition() -> None:
-    """The condition names the boot, and the fatal Xids of each GPU while there are any."""
+    """The condition's message has the boot ID, and the fatal Xids of each GPU."""
     well, ill = condition(of(HOT), "b-1"), condition(of(X79, X48, HOT), "b-1")
     assert (well.status, well.message) == (False, "boot b-1; no fatal Xid")
     assert (ill.status, ill.message) == (True, "boot b-1; Xid on GPU-a: 48, 79")
 
 
-def test_messages_have_an_end() -> None:
-    """However many GPUs are ill, the message stays within the limit."""
+def test_the_condition_message_is_limited() -> None:
+    """The condition's message with many Unhealthy GPUs is cut at the limit."""
     many = {
         f"GPU-{number:036}": DeviceView("GPU", f"GPU-{number:036}", (X79,), (X79,))
         for number in range(64)
@@ -245,9 +245,9 @@ def test_messages_have_an_end() -> None:
 
 @pytest.mark.parametrize("changed", [None, "then"])
 def test_the_patch(changed: str | None) -> None:
-    """The patch names one condition, and its transition only when it is one."""
+    """The patch has one condition; lastTransitionTime is in it only after a change."""
     made = patch(condition(of(X79), "b-1"), "now", changed)
-    (one,) = made["status"]["conditions"]
-    assert (one["type"], one["status"], one["reason"]) == (TYPE, "True", "FatalXid")
-    assert one.get("lastTransitionTime") == changed
-    assert one["lastHeartbeatTime"] == "now"
+    (patched,) = made["status"]["conditions"]
+    assert (patched["type"], patched["status"], patched["reason"]) == (TYPE, "True", "FatalXid")
+    assert patched.get("lastTransitionTime") == changed
+    assert patched["lastHeartbeatTime"] == "now"

@@ -1,4 +1,4 @@
-"""The typed face on NVML, over the simulated binding and over single answers."""
+"""The typed interface to NVML, with the simulated binding and with single answers."""
 
 import ctypes
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ ANY = 0xFFFFFFFF
 
 
 class Answers:
-    """A binding in which each function has one answer, or raises one error."""
+    """A binding whose functions each return one value or raise one error."""
 
     NVMLError = NVMLError
 
@@ -38,7 +38,7 @@ class Answers:
 
 
 def error(code: int) -> NVMLError:
-    """Return the binding's error with any *code*."""
+    """Return the NVML error with this return code."""
     made = NVMLError(2)
     made.value = code
     return made
@@ -54,25 +54,25 @@ def start(folder: Path, node: SimulatedNode) -> Nvml:
 
 @pytest.fixture
 def live(tmp_path: Path) -> LiveNode:
-    """Return the live node of `nvml`."""
+    """Return the simulated node of `nvml`."""
     return LiveNode(tmp_path)
 
 
 @pytest.fixture
 def nvml(tmp_path: Path) -> Nvml:
-    """Return a node of two GPUs, the second one with two MIG instances."""
+    """Return NVML on a node of two GPUs; the second GPU has two MIG instances."""
     return start(
         tmp_path, SimulatedNode((SimulatedGpu(), SimulatedGpu(mig=("1g.10gb", "1g.10gb"))))
     )
 
 
 def handle(nvml: Nvml, index: int) -> Any:
-    """Return the handle of a GPU."""
+    """Return NVML's handle of a GPU."""
     return nvml.call("nvmlDeviceGetHandleByIndex", index)
 
 
 def test_an_error_names_the_call() -> None:
-    """A call that fails says which it was, in the driver's words and with the driver's code."""
+    """The error of a failed NVML call has the call's name, the driver's text and code."""
     nvml = Nvml(Answers(nvmlInit=NVMLError(15)))
     with pytest.raises(NvmlError) as failed:
         nvml.start()
@@ -81,14 +81,14 @@ def test_an_error_names_the_call() -> None:
 
 
 @pytest.mark.parametrize("code", [2, 3, 6, 13])
-def test_what_a_gpu_does_not_have_is_none(code: int) -> None:
-    """An answer that a GPU or a driver has no such thing is None, not a fault."""
+def test_an_unsupported_query_is_none(code: int) -> None:
+    """A query that the GPU or the driver does not support gives None, not an error."""
     assert Nvml(Answers(nvmlThing=error(code))).ask("nvmlThing") is None
 
 
 @pytest.mark.parametrize("code", [1, 4, 9, 10, 12, 15, 18, 999])
-def test_a_fault_is_no_answer(code: int) -> None:
-    """Any other error of a question is an error."""
+def test_any_other_code_is_an_error(code: int) -> None:
+    """A query with any other return code raises an error."""
     with pytest.raises(NvmlError) as failed:
         Nvml(Answers(nvmlThing=error(code))).ask("nvmlThing")
     assert failed.value.code == code
@@ -106,12 +106,12 @@ def test_a_fault_is_no_answer(code: int) -> None:
     ids=["eight digits", "bytes and capitals", "four digits", "another domain", "five digits"],
 )
 def test_bus_id(text: str | bytes, expected: str) -> None:
-    """A PCI bus id is as the kernel names the device, however NVML writes it."""
+    """NVML's PCI bus ID becomes the device's name in the kernel."""
     assert bus_id(text) == expected
 
 
 def test_equal_handles_have_equal_keys() -> None:
-    """Two pointers to one device have one key, pointers to two devices two."""
+    """Two pointers to the same device have equal keys; pointers to two devices do not."""
     devices = (ctypes.c_int * 2)(5, 5)
     first = ctypes.pointer(devices)
     again = ctypes.cast(ctypes.addressof(devices), ctypes.POINTER(ctypes.c_int))
@@ -121,12 +121,12 @@ def test_equal_handles_have_equal_keys() -> None:
 
 
 def test_a_plain_handle_is_its_own_key(nvml: Nvml) -> None:
-    """The simulated binding's handles are compared by what they are."""
+    """The key of a handle of the simulated binding is the handle."""
     assert key_of(handle(nvml, 0)) == handle(nvml, 0) != key_of(handle(nvml, 1))
 
 
 def wait_for(data: dict[str, object]) -> XidEvent | None:
-    """Return what a wait makes of the driver's event."""
+    """Return the Xid event for this event of the driver."""
     event = SimpleNamespace(device="device", eventType=8, eventData=79, **data)
     seen = Nvml(Answers(nvmlEventSetWait=event)).wait(None, 0)
     assert not isinstance(seen, Hint)
@@ -139,14 +139,14 @@ def wait_for(data: dict[str, object]) -> XidEvent | None:
     ids=["a GPU", "a GPU instance", "a compute instance", "the first of both"],
 )
 def test_an_event_says_which_instance(gi: int, ci: int, named: tuple[int | None, ...]) -> None:
-    """An event of no instance bears 0xFFFFFFFF for it; number 0 is an instance."""
+    """Instance 0xFFFFFFFF in an event means no instance; 0 is a real instance."""
     event = wait_for({"gpuInstanceId": gi, "computeInstanceId": ci})
     assert event == XidEvent("device", named[0], named[1], 79)
 
 
 @pytest.mark.parametrize("kind", [1, 2, 4, 16, 0x100, 0x8000])
-def test_an_event_of_another_type_is_no_xid(kind: int) -> None:
-    """The data of an event that is not about an Xid is not taken for one."""
+def test_an_event_of_a_different_type_is_no_xid(kind: int) -> None:
+    """An event of a different type is a hint, and its data is not read as an Xid."""
     event = SimpleNamespace(
         device="device", eventType=kind, eventData=79, gpuInstanceId=ANY, computeInstanceId=ANY
     )
@@ -155,27 +155,27 @@ def test_an_event_of_another_type_is_no_xid(kind: int) -> None:
 
 @pytest.fixture
 def events(nvml: Nvml) -> Iterator[object]:
-    """Have an event set of `nvml`."""
+    """Return an event set of `nvml`, and free it after the test."""
     made = nvml.event_set()
     yield made
     nvml.free(made)
 
 
-def test_a_wait_in_which_nothing_happens_is_none(nvml: Nvml, events: object) -> None:
-    """The driver's time-out is no error."""
+def test_a_wait_without_an_event_is_none(nvml: Nvml, events: object) -> None:
+    """A wait that times out returns None and is no error."""
     nvml.register(handle(nvml, 0), events)
     assert nvml.wait(events, 0) is None
 
 
 def test_a_wait_that_fails_is_an_error() -> None:
-    """Any other error of a wait is one, as nothing can be heard any more."""
+    """A wait that fails with any other code raises an error, as no event can arrive."""
     with pytest.raises(NvmlError) as failed:
         Nvml(Answers(nvmlEventSetWait=error(15))).wait(None, 0)
     assert failed.value.code == Code.GPU_IS_LOST
 
 
 def test_xids_of_the_node_arrive_in_order(nvml: Nvml, live: LiveNode, events: object) -> None:
-    """An Xid of a GPU and one of an instance arrive one after the other, each with its place."""
+    """Xids of a GPU and of a MIG instance arrive in order, each with its GPU and instance."""
     for index in range(2):
         nvml.register(handle(nvml, index), events)
     live.xid(0, 79)
@@ -186,7 +186,7 @@ def test_xids_of_the_node_arrive_in_order(nvml: Nvml, live: LiveNode, events: ob
 
 
 def test_a_lost_gpu_is_told_from_a_healthy_one(nvml: Nvml, live: LiveNode) -> None:
-    """A GPU that fell off the bus is lost until it answers again, the other one never is."""
+    """Only the GPU that fell off the bus is lost, until it answers again."""
     first, second = handle(nvml, 0), handle(nvml, 1)
     live.lose(0)
     assert (nvml.lost(first), nvml.lost(second)) == (True, False)
@@ -196,7 +196,7 @@ def test_a_lost_gpu_is_told_from_a_healthy_one(nvml: Nvml, live: LiveNode) -> No
 
 @pytest.mark.parametrize(("code", "lost"), [(15, True), (999, False), (3, False)])
 def test_only_one_error_means_lost(code: int, *, lost: bool) -> None:
-    """A GPU whose memory cannot be asked for another reason is not lost."""
+    """A GPU is lost only when its query returns GPU_IS_LOST."""
     assert Nvml(Answers(nvmlDeviceGetMemoryInfo=error(code))).lost("handle") is lost
 
 
@@ -214,7 +214,7 @@ def test_only_one_error_means_lost(code: int, *, lost: bool) -> None:
     ],
 )
 def test_level(level: object, expected: LinkLevel) -> None:
-    """The levels are those of `nvidia-smi topo`; what the driver does not tell is SYS."""
+    """Link levels are those of `nvidia-smi topo`; an unknown level is SYS."""
     assert Nvml(Answers(nvmlDeviceGetTopologyCommonAncestor=level)).level("a", "b") is expected
 
 
@@ -222,7 +222,7 @@ def test_level(level: object, expected: LinkLevel) -> None:
     ("mode", "enabled"), [([1, 1], True), ([1, 0], True), ([0, 1], False), (error(3), False)]
 )
 def test_mig_mode_is_the_current_one(mode: object, *, enabled: bool) -> None:
-    """A GPU is in MIG mode when it is now, not when it will be; an old one never is."""
+    """MIG mode is the current mode, not the pending mode; without MIG support it is off."""
     assert Nvml(Answers(nvmlDeviceGetMigMode=mode)).mig_enabled("handle") is enabled
 
 
@@ -230,19 +230,19 @@ def test_mig_mode_is_the_current_one(mode: object, *, enabled: bool) -> None:
     ("types", "reports"), [(0x8, True), (0x1F, True), (0x17, False), (0, False), (error(3), False)]
 )
 def test_reports_xids(types: object, *, reports: bool) -> None:
-    """A GPU reports Xids if that is among the events that it supports."""
+    """A GPU reports Xids if its supported event types include them."""
     assert Nvml(Answers(nvmlDeviceGetSupportedEventTypes=types)).reports_xids("gpu") is reports
 
 
 def test_memory_is_in_mib() -> None:
-    """Memory is told in whole MiB, and not at all where it is the system's own."""
+    """Memory is in whole MiB; it is None when the GPU has no memory of its own."""
     info = SimpleNamespace(total=(81559 << 20) + 5)
     assert Nvml(Answers(nvmlDeviceGetMemoryInfo=info)).memory_mib("gpu") == 81559
     assert Nvml(Answers(nvmlDeviceGetMemoryInfo=error(3))).memory_mib("gpu") is None
 
 
 def test_nvlink_peers(tmp_path: Path) -> None:
-    """Each active NVLink has its peer's bus id; a GPU without any has no peers."""
+    """Each active NVLink gives its peer's PCI address; a GPU without NVLinks has no peers."""
     node = SimulatedNode(
         (SimulatedGpu(), SimulatedGpu(), SimulatedGpu()),
         links=(SimulatedLink((0, 1), LinkLevel.PIX, 2),),
@@ -254,10 +254,10 @@ def test_nvlink_peers(tmp_path: Path) -> None:
 
 
 def test_a_gpu_without_nvlink_has_no_peers() -> None:
-    """A GPU that answers that it has no NVLink is not asked for each of them."""
+    """A GPU that does not support NVLink has no peers."""
     assert Nvml(Answers(nvmlDeviceGetNvLinkState=error(3))).nvlink_peers("gpu") == []
 
 
 def test_an_nvlink_that_is_down_has_no_peer() -> None:
-    """Links that are not active do not count."""
+    """NVLinks that are down give no peers."""
     assert Nvml(Answers(nvmlDeviceGetNvLinkState=0)).nvlink_peers("gpu") == []

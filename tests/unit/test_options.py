@@ -1,4 +1,4 @@
-"""The options of `run` and how their texts are read."""
+"""The options of `run`, and how their values are read."""
 
 import pytest
 
@@ -11,25 +11,25 @@ FALSE = ("0", "f", "F", "false", "FALSE", "False")
 
 @pytest.mark.parametrize("text", TRUE)
 def test_true(text: str) -> None:
-    """True may be written in all the ways that a Go program takes."""
+    """True is accepted in all forms of Go's flags."""
     assert boolean(text) is True
 
 
 @pytest.mark.parametrize("text", FALSE)
 def test_false(text: str) -> None:
-    """False may be written in all the ways that a Go program takes."""
+    """False is accepted in all forms of Go's flags."""
     assert boolean(text) is False
 
 
 @pytest.mark.parametrize("text", ["", "yes", "no", "on", "tRUE", " true", "2"])
-def test_neither(text: str) -> None:
-    """Anything else is neither, rather than false."""
+def test_neither_true_nor_false(text: str) -> None:
+    """Any other text is refused, and does not count as false."""
     with pytest.raises(ValueError, match=r"^write true or false$"):
         boolean(text)
 
 
 def test_no_two_options_share_a_name() -> None:
-    """Each flag, each environment variable and each place in the settings is one option's."""
+    """Each flag, environment variable and setting belongs to one option only."""
     for names in (
         [flag for option in OPTIONS for flag in option.flags],
         [name for option in OPTIONS for name in option.environment],
@@ -92,7 +92,7 @@ NAMES = """
 
 
 def test_the_names_that_manifests_use() -> None:
-    """These flags and variables are in users' manifests: they must never change."""
+    """These flags and variables must never change, because users' manifests have them."""
     found = [" ".join((flag, *o.environment)) for o in OPTIONS for flag in o.flags]
     assert found == NAMES.split("\n")[1:-1]
 
@@ -101,13 +101,13 @@ def test_the_names_that_manifests_use() -> None:
     ("text", "value"), [("0", 0), ("12", 12), ("007", 7)], ids=["zero", "number", "leading zeros"]
 )
 def test_number(text: str, value: int) -> None:
-    """A number is made of digits alone."""
+    """A text of digits is a number."""
     assert number(text) == value
 
 
 @pytest.mark.parametrize("text", ["", "-1", "+1", "1.0", "one", " 1", "1 ", "0x1"])
 def test_no_number(text: str) -> None:
-    """Anything beside digits makes no number."""
+    """A text with anything but digits is refused as a number."""
     with pytest.raises(ValueError, match=r"^write a number$"):
         number(text)
 
@@ -123,19 +123,19 @@ def test_no_number(text: str) -> None:
     ],
     ids=["nothing", "a comma", "one", "several", "blanks"],
 )
-def test_several(text: str, values: tuple[int, ...]) -> None:
-    """Texts are separated by commas; blanks and empty ones do not matter, the order does."""
+def test_comma_separated_values(text: str, values: tuple[int, ...]) -> None:
+    """Values are separated by commas and keep their order; blanks and empty values are ignored."""
     assert several(number)(text) == values
 
 
-def test_several_refuses_what_one_refuses() -> None:
-    """One text that cannot be read spoils the list."""
+def test_a_list_with_one_bad_value_is_refused() -> None:
+    """A list with one value that cannot be read is refused."""
     with pytest.raises(ValueError, match=r"^write a number$"):
         several(number)("1,x")
 
 
-def test_one_of() -> None:
-    """Of the allowed texts each stands for itself, exactly."""
+def test_allowed_values() -> None:
+    """Only exactly the allowed texts are accepted."""
     parse = one_of("a", "b")
     assert (parse("a"), parse("b")) == ("a", "b")
     for text in ("", "A", "a ", "ab"):

@@ -1,4 +1,4 @@
-"""The page for people: whole, small, and safe whatever the names in it are."""
+"""The web page of /: complete, small, and safe with any names in it."""
 
 import base64
 import dataclasses
@@ -23,7 +23,7 @@ HOSTILE = '<script>alert("1")</script><img src=x onerror=alert(2)>\' onload="x" 
 
 
 class Reader(HTMLParser):
-    """What a browser makes of a page: its elements, attributes and text."""
+    """The elements, attributes and text of a page, as a browser reads them."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -34,28 +34,28 @@ class Reader(HTMLParser):
         self.close()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Note an element."""
+        """Add an element."""
         self.tags.append(tag)
         self.attributes += [(name, value or "") for name, value in attrs]
 
     def handle_data(self, data: str) -> None:
-        """Note text."""
+        """Add text."""
         self.text += data
 
 
 def shown(known: Snapshot, about: About = showcase.ABOUT) -> str:
-    """Return the page of what is known."""
+    """Return the page for a snapshot."""
     return page(status(known, about, NOW, WALL))
 
 
 def named(name: str) -> Snapshot:
-    """Return the busy node with *name* wherever a name can come from outside."""
+    """Return the busy node with *name* in each place for names from outside."""
     known = showcase.snapshot(NOW, WALL)
     assert known.node
     assert known.service
     inventory = known.node.inventory
     gpus = tuple(replace(gpu, name=name, pci_bus_id=name) for gpu in inventory.gpus)
-    problems = tuple(replace(one, text=name) for one in known.service.problems)
+    problems = tuple(replace(problem, text=name) for problem in known.service.problems)
     health = tuple(
         replace(device, reasons=tuple(replace(reason, detail=name) for reason in device.reasons))
         for device in known.node.health
@@ -78,7 +78,7 @@ def named(name: str) -> Snapshot:
 
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\r\0"), min_size=1))
 def test_names_from_outside_are_text(name: str) -> None:
-    """No name adds an element or an attribute to the page; it is shown as it is."""
+    """Any name is shown unchanged, and adds no element or attribute to the page."""
     usual, odd = Reader(shown(named("plain"))), Reader(shown(named(name)))
     assert odd.tags == usual.tags
     assert [key for key, _ in odd.attributes] == [key for key, _ in usual.attributes]
@@ -86,7 +86,7 @@ def test_names_from_outside_are_text(name: str) -> None:
 
 
 def test_a_pod_named_like_a_script() -> None:
-    """A name full of markup is on the page as text only."""
+    """A pod name with HTML in it is shown as text."""
     text = shown(named(HOSTILE), About(HOSTILE, 10.0, HOSTILE))
     assert Reader(text).tags.count("script") == 1
     assert "img" not in Reader(text).tags
@@ -94,7 +94,7 @@ def test_a_pod_named_like_a_script() -> None:
 
 
 def test_the_policy_allows_the_page_and_nothing_else() -> None:
-    """Every script and style is the one whose hash the policy names; no attribute is either."""
+    """The policy allows the page's script and style by hash; attributes have no code."""
     text = shown(showcase.snapshot(NOW, WALL))
     for tag in ("script", "style"):
         (content,) = re.findall(f"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
@@ -107,15 +107,15 @@ def test_the_policy_allows_the_page_and_nothing_else() -> None:
     assert POLICY.startswith("default-src 'none';")
 
 
-def test_the_script_and_the_style_stay_whole() -> None:
-    """Nothing in them could end their element early."""
+def test_nothing_ends_the_script_or_the_style_early() -> None:
+    """Script and style are ASCII without `</`, so that nothing ends their element early."""
     assert "</" not in module.SCRIPT + module.STYLE
     assert module.SCRIPT.isascii()
     assert module.STYLE.isascii()
 
 
 def test_a_full_node_is_a_small_page() -> None:
-    """Eight GPUs with a hundred replicas each and a hundred holders take under 60 KiB."""
+    """The page of 8 GPUs with 100 replicas each and 100 holders is smaller than 60 KiB."""
     text = shown(showcase.snapshot(NOW, WALL, replicas=100, held=100))
     assert text.count("batch-worker-") > 80
     assert len(text.encode()) < 60 * 1024
@@ -137,13 +137,13 @@ def test_a_full_node_is_a_small_page() -> None:
         "↻ recovering",
     ],
 )
-def test_what_a_busy_node_shows(text: str) -> None:
-    """State, reasons with advice, replicas, holders and problems are in words on the page."""
+def test_the_page_of_a_busy_node(text: str) -> None:
+    """The page shows states, reasons with advice, replicas, holders and problems."""
     assert text in Reader(shown(showcase.snapshot(NOW, WALL))).text
 
 
-def test_what_nobody_knows() -> None:
-    """A page before anything is known says so, and invents no number."""
+def test_unknown_values_on_the_page() -> None:
+    """Unknown values are shown as unknown, not as a number."""
     text = Reader(shown(Snapshot())).text
     assert "GPUs unknown: waiting for the health monitor" in text
     assert "not live: supervisor: no heartbeat" in text
@@ -163,8 +163,8 @@ def luminance(colour: str) -> float:
 
 
 @pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
-def test_text_can_be_read(scheme: int) -> None:
-    """Every colour of text has the contrast of 4.5 that WCAG AA wants, in both schemes."""
+def test_text_has_enough_contrast(scheme: int) -> None:
+    """Each text colour has a contrast of at least 4.5, as in WCAG AA, light and dark."""
     rules = re.findall(r":root \{(.*?)\}", module.STYLE, re.DOTALL)
     colours = dict(re.findall(r"--([\w-]+): (#\w+);", rules[scheme]))
     for text in ("text", "quiet", "good", "bad", "warn", "move"):

@@ -1,4 +1,4 @@
-"""What a node advertises under which name."""
+"""The plan: which devices a node advertises, under which resource names."""
 
 import itertools
 
@@ -17,13 +17,13 @@ SIMPLE = Rules()
 
 
 def names(rules: Rules, *gpus: Gpu) -> dict[str, list[str]]:
-    """Return the UUIDs of what a node of these *gpus* advertises, by resource."""
+    """Return the UUIDs of the advertised devices by resource."""
     resources = plan(rules, inventory(*gpus)).resources
-    return {one.resource: [device.uuid for device in one.devices] for one in resources}
+    return {resource.resource: [d.uuid for d in resource.devices] for resource in resources}
 
 
 def test_an_unshared_node_advertises_whole_gpus() -> None:
-    """Without any setting each GPU is one device of nvidia.com/gpu, with its own node and NUMA."""
+    """By default each GPU is a device of nvidia.com/gpu with its device node and NUMA node."""
     node = inventory(gpu(0, numa_node=0), gpu(1, numa_node=1, minor=7), gpu(2, minor=None))
     first, second, third = (gpu_uuid(place) for place in range(3))
     devices = (
@@ -35,9 +35,9 @@ def test_an_unshared_node_advertises_whole_gpus() -> None:
 
 
 def test_a_mig_instance_is_a_device_of_its_gpu() -> None:
-    """An instance has its GPU's node and NUMA node, its own capabilities, and index:place."""
-    one = mig_gpu(3, "1g.10gb", "2g.20gb", numa_node=1, minor=5)
-    found = plan(Rules(mig=MigStrategy.MIXED), inventory(one))
+    """A MIG instance has its GPU's device node and NUMA node, its capabilities and its index."""
+    parted = mig_gpu(3, "1g.10gb", "2g.20gb", numa_node=1, minor=5)
+    found = plan(Rules(mig=MigStrategy.MIXED), inventory(parted))
     nodes = (
         ("/dev/nvidia5", "/dev/nvidia-caps/nvidia-cap3"),
         (
@@ -59,8 +59,8 @@ def test_a_mig_instance_is_a_device_of_its_gpu() -> None:
     )
 
 
-def test_an_instance_of_a_gpu_without_minor_has_its_capabilities_alone() -> None:
-    """What the driver does not tell of the GPU is left out."""
+def test_an_instance_of_a_gpu_without_minor_number() -> None:
+    """A MIG instance on a GPU without minor number has only its capability nodes."""
     (resource,) = plan(
         Rules(mig=MigStrategy.MIXED), inventory(mig_gpu(0, "1g.10gb", minor=None))
     ).resources
@@ -68,7 +68,7 @@ def test_an_instance_of_a_gpu_without_minor_has_its_capabilities_alone() -> None
 
 
 def test_an_instance_of_unknown_profile() -> None:
-    """An instance of which the driver tells no profile is a resource of its own, or as named."""
+    """A MIG instance of unknown profile is mig-unknown, or named by a pattern."""
     node = mig_gpu(0, "", "1g.10gb")
     mixed = Rules(mig=MigStrategy.MIXED)
     assert names(mixed, node) == {
@@ -81,36 +81,36 @@ def test_an_instance_of_unknown_profile() -> None:
 
 @pytest.mark.parametrize("strategy", MigStrategy)
 def test_a_node_without_gpus_advertises_nothing(strategy: MigStrategy) -> None:
-    """Without a GPU that works there is no resource, not an empty one, and no problem."""
+    """A node without working GPUs has no resource and no problem."""
     node = inventory(failed=(FailedGpu(0, "lost"),))
     assert plan(Rules(mig=strategy), node) == Plan(())
 
 
 @pytest.mark.parametrize("strategy", MigStrategy)
 def test_a_node_without_mig_is_the_same_by_every_strategy(strategy: MigStrategy) -> None:
-    """On GPUs without MIG mode the strategy does not matter."""
+    """On GPUs not in MIG mode, each MIG strategy gives the same plan."""
     node = inventory(gpu(0), gpu(1))
     assert plan(Rules(mig=strategy), node) == plan(SIMPLE, node)
 
 
 def test_a_gpu_that_failed_is_not_planned() -> None:
-    """A GPU that could not be enumerated is no device, the others are."""
+    """A GPU that could not be enumerated is not advertised, and the others are."""
     (resource,) = plan(SIMPLE, inventory(gpu(1), failed=(FailedGpu(0, "lost"),))).resources
     assert [device.uuid for device in resource.devices] == [gpu_uuid(1)]
 
 
 @pytest.mark.parametrize("name", ["DGX Display", "NVIDIA DGX Display"])
 @pytest.mark.parametrize("strategy", MigStrategy)
-def test_a_display_adapter_is_no_gpu(name: str, strategy: MigStrategy) -> None:
-    """The display adapter of a DGX Station is not advertised, and disturbs no MIG strategy."""
+def test_a_display_adapter_is_not_advertised(name: str, strategy: MigStrategy) -> None:
+    """The display adapter of a DGX Station is ignored, also by the MIG strategy single."""
     found = names(Rules(mig=strategy), gpu(0), gpu(1, name=name), gpu(2))
     assert found == {GPU: [gpu_uuid(0), gpu_uuid(2)]}
     alone = Rules(mig=MigStrategy.SINGLE)
     assert plan(alone, inventory(gpu(0, name=name), mig_gpu(1, "1g.10gb"))).problems == ()
 
 
-def test_a_gpu_with_display_in_its_name_is_one() -> None:
-    """Only the adapter's exact name is passed over."""
+def test_a_gpu_with_display_in_its_name_is_advertised() -> None:
+    """A GPU is ignored only for the exact name of a display adapter."""
     assert names(SIMPLE, gpu(0, name="DGX Display 2")) == {GPU: [gpu_uuid(0)]}
 
 
@@ -145,7 +145,7 @@ MODELS = (
     ids=["none", "all", "one model", "by size", "one name", "with domain", "no match"],
 )
 def test_names_by_model(patterns: tuple[Pattern, ...], expected: dict[str, list[int]]) -> None:
-    """A GPU is named by the first pattern that its model matches, or nvidia.com/gpu."""
+    """The first pattern that matches a GPU's model names it; else it is nvidia.com/gpu."""
     assert names(Rules(gpus=patterns), *MODELS) == {
         name: [gpu_uuid(place) for place in places] for name, places in expected.items()
     }
@@ -174,7 +174,7 @@ PROFILES = mig_gpu(0, "1g.10gb", "1g.10gb+me", "1c.2g.20gb", "3g.40gb")
     ids=["all", "exact", "first match", "by kind"],
 )
 def test_names_by_profile(patterns: tuple[Pattern, ...], expected: dict[str, list[int]]) -> None:
-    """An instance is named by the first pattern that its profile matches, or after its profile."""
+    """The first pattern that matches a MIG profile names it; else its resource has its name."""
     rules = Rules(mig=MigStrategy.MIXED, profiles=patterns)
     assert names(rules, PROFILES) == {
         f"nvidia.com/{name}": [mig_uuid(0, place) for place in places]
@@ -182,8 +182,8 @@ def test_names_by_profile(patterns: tuple[Pattern, ...], expected: dict[str, lis
     }
 
 
-def test_patterns_of_gpus_and_of_profiles_are_not_mixed_up() -> None:
-    """A pattern of models names no instance, and one of profiles no GPU."""
+def test_patterns_of_gpus_and_of_profiles_are_separate() -> None:
+    """Patterns of models name only GPUs, and patterns of profiles name only MIG instances."""
     rules = Rules(
         mig=MigStrategy.MIXED, gpus=(Pattern("*", "whole"),), profiles=(Pattern("*", "slice"),)
     )
@@ -193,8 +193,8 @@ def test_patterns_of_gpus_and_of_profiles_are_not_mixed_up() -> None:
     }
 
 
-def test_a_profile_that_is_named_gpu_is_one_resource_with_whole_gpus() -> None:
-    """Different devices under one name are one resource, in the order of the node."""
+def test_a_profile_named_gpu_shares_the_resource_of_whole_gpus() -> None:
+    """MIG instances and GPUs with the same name are one resource, in the node's order."""
     rules = Rules(mig=MigStrategy.MIXED, profiles=(Pattern("3g.*", "gpu"),))
     assert names(rules, gpu(0), mig_gpu(1, "3g.40gb", "1g.10gb"), gpu(2)) == {
         GPU: [gpu_uuid(0), mig_uuid(1, 0), gpu_uuid(2)],
@@ -202,8 +202,8 @@ def test_a_profile_that_is_named_gpu_is_one_resource_with_whole_gpus() -> None:
     }
 
 
-def test_resources_come_in_the_order_of_their_names() -> None:
-    """The plan does not depend on which GPU comes first; devices keep the node's order."""
+def test_resources_are_sorted_by_name() -> None:
+    """Resources are sorted by name in any order of GPUs; devices keep the node's order."""
     rules = Rules(mig=MigStrategy.MIXED, gpus=(Pattern("Tesla*", "t4"),))
     node = (mig_gpu(0, "3g.40gb", "1g.10gb"), gpu(1), gpu(2, name="Tesla T4"), gpu(3))
     for order in itertools.permutations(node):
@@ -214,7 +214,7 @@ def test_resources_come_in_the_order_of_their_names() -> None:
             "nvidia.com/mig-3g.40gb",
             "nvidia.com/t4",
         ]
-        assert found[GPU] == [one.uuid for one in order if one.index in {1, 3}]
+        assert found[GPU] == [found_gpu.uuid for found_gpu in order if found_gpu.index in {1, 3}]
 
 
 TEXT = f"cannot find {IMEX}; create the IMEX channel, or set imex.required to false"
@@ -231,10 +231,8 @@ MISSING = Plan((), (Problem(ProblemKind.IMEX_MISSING, TEXT),))
     ],
     ids=["not required", "there though not required", "there", "missing"],
 )
-def test_a_channel_that_is_required(
-    *, required: bool, nodes: tuple[str, ...], missing: bool
-) -> None:
-    """Without the IMEX channel that is required nothing is advertised."""
+def test_a_required_imex_channel(*, required: bool, nodes: tuple[str, ...], missing: bool) -> None:
+    """Without the required IMEX channel, the node advertises nothing."""
     node = inventory(gpu(0), nodes=nodes)
     expected = MISSING if missing else plan(SIMPLE, inventory(gpu(0)))
     assert plan(Rules(imex_required=required), node) == expected

@@ -1,4 +1,4 @@
-"""How long a device list gets, and what happens to one that the kubelet would not take."""
+"""The length of device lists, and lists that are too long for the kubelet."""
 
 import pytest
 from hypothesis import given, settings
@@ -16,19 +16,19 @@ GPU = "nvidia.com/gpu"
 
 
 def encoded(resource: ResourcePlan) -> int:
-    """Return the bytes of the list that a worker sends when all its devices are unhealthy."""
+    """Return the bytes of a worker's list when all its devices are Unhealthy."""
     return len(Listing(replicas(resource)).of({device.uuid for device in resource.devices}))
 
 
 def device(uuid: str, count: int, numa_node: int | None) -> PlannedDevice:
-    """Return a device with so many replicas."""
+    """Return a device with *count* replicas."""
     return PlannedDevice(uuid, uuid, count, numa_node=numa_node)
 
 
 @pytest.mark.parametrize("numa_node", [None, 0, 1, 7, 127])
 @pytest.mark.parametrize("count", [1, 2, 9, 10, 11, 99, 100, 101, 999, 1000, 1001, 1200])
 def test_the_bytes_of_a_list(count: int, numa_node: int | None) -> None:
-    """The length that is reckoned is that of the message, around every power of ten."""
+    """The computed length is that of the encoded list, around each power of ten."""
     resource = ResourcePlan(GPU, (device(gpu_uuid(0), count, numa_node),))
     assert list_bytes(resource) == encoded(resource)
 
@@ -37,32 +37,32 @@ uuids = st.sampled_from([gpu_uuid(0), mig_uuid(0, 1), f"MIG-{gpu_uuid(0)}/7/0", 
 resources = st.lists(
     st.builds(device, uuids, st.integers(1, 1200), st.sampled_from([None, 0, 1])),
     max_size=3,
-    unique_by=lambda one: one.uuid,
+    unique_by=lambda device: device.uuid,
 ).map(lambda devices: ResourcePlan(GPU, tuple(devices)))
 
 
 @settings(deadline=None, max_examples=40)
 @given(resources)
 def test_the_bytes_of_any_list(resource: ResourcePlan) -> None:
-    """The length that is reckoned is that of the message, of whatever devices."""
+    """The computed length is that of the encoded list, for any devices."""
     assert list_bytes(resource) == encoded(resource)
 
 
 def test_a_list_is_longest_when_all_are_unhealthy() -> None:
-    """A list with healthy devices is shorter than the one that is reckoned."""
+    """The computed length is that of Unhealthy devices; Healthy is 2 bytes shorter each."""
     resource = ResourcePlan(GPU, (device(gpu_uuid(0), 10, 0), device(gpu_uuid(1), 10, 0)))
     healthy = len(Listing(replicas(resource)).of(()))
     assert healthy == list_bytes(resource) - 20 * len("Un")
 
 
 def shared(count: int) -> Plan:
-    """Return what a GPU with so many replicas and one without are advertised as."""
+    """Return the plan of two GPUs, of which the first has *count* replicas."""
     shares = {GPU: (Share("nvidia.com/many", count, 1),)}
     return plan(Rules(shares=shares), inventory(gpu(0), gpu(1)))
 
 
 def bytes_of(count: int) -> int:
-    """Return the bytes of the list of one GPU with so many replicas."""
+    """Return the computed length of a list of one GPU with *count* replicas."""
     return list_bytes(ResourcePlan(GPU, (device(gpu_uuid(0), count, None),)))
 
 
@@ -70,37 +70,37 @@ LONGEST = max(count for count in range(60_000, 70_000) if bytes_of(count) <= LIS
 
 
 def test_a_list_that_just_fits_is_advertised() -> None:
-    """The longest list that the kubelet takes is no problem."""
+    """The longest list that the kubelet accepts is advertised."""
     assert LIST_LIMIT - 100 < bytes_of(LONGEST) <= LIST_LIMIT == 4_194_304
     found = shared(LONGEST)
-    assert [one.resource for one in found.resources] == [GPU, "nvidia.com/many"]
+    assert [planned.resource for planned in found.resources] == [GPU, "nvidia.com/many"]
     assert found.problems == ()
 
 
 @pytest.mark.parametrize(("more", "kinds"), [(0, []), (1, [ProblemKind.LIST_TOO_LONG])])
-def test_the_limit_is_met_to_the_byte(more: int, kinds: list[ProblemKind]) -> None:
-    """A list of exactly 4 MiB is advertised, one that is a byte longer is not."""
+def test_the_limit_is_exact(more: int, kinds: list[ProblemKind]) -> None:
+    """A list of exactly 4 MiB is advertised; a list one byte longer is not."""
     rest = LIST_LIMIT - bytes_of(LONGEST - 1) - bytes_of(1) + len(gpu_uuid(0)) + more
     node = inventory(gpu(0), gpu(1, uuid="x" * rest))
     found = plan(Rules(shares={GPU: (Share(GPU, LONGEST - 1, 1),)}), node)
     assert [problem.kind for problem in found.problems] == kinds
-    assert [list_bytes(one) for one in found.resources] == ([] if kinds else [LIST_LIMIT])
+    assert [list_bytes(planned) for planned in found.resources] == ([] if kinds else [LIST_LIMIT])
 
 
 def test_a_list_that_is_too_long_is_not_advertised() -> None:
-    """A list that the kubelet would not take is told with its arithmetic; the rest is served."""
+    """A list that is too long for the kubelet is a problem; other resources are advertised."""
     found = shared(LONGEST + 1)
     size = bytes_of(LONGEST + 1)
     text = (
         f"cannot advertise nvidia.com/many: the list of its {LONGEST + 1} devices has {size} "
         "bytes, but the kubelet accepts at most 4194304; use fewer replicas"
     )
-    assert [one.resource for one in found.resources] == [GPU]
+    assert [planned.resource for planned in found.resources] == [GPU]
     assert found.problems == (Problem(ProblemKind.LIST_TOO_LONG, text),)
 
 
-def test_the_lengths_of_all_devices_of_a_resource_count_together() -> None:
-    """Two GPUs whose lists would fit one by one may be too many for one resource."""
+def test_the_limit_is_for_all_devices_of_a_resource() -> None:
+    """The limit holds for the list of a whole resource, not for each of its GPUs."""
     shares = {GPU: (Share(GPU, LONGEST * 3 // 5),)}
     found = plan(Rules(shares=shares), inventory(gpu(0), gpu(1)))
     assert [problem.kind for problem in found.problems] == [ProblemKind.LIST_TOO_LONG]
@@ -108,6 +108,6 @@ def test_the_lengths_of_all_devices_of_a_resource_count_together() -> None:
     assert plan(Rules(shares=fewer), inventory(gpu(0), gpu(1))).problems == ()
 
 
-def test_the_most_replicas_that_can_be_written_are_not_too_few() -> None:
-    """The bound on replicas in the settings refuses nothing that could be advertised."""
+def test_the_maximum_of_replicas_exceeds_the_list_limit() -> None:
+    """The settings' maximum of replicas refuses no list that the kubelet would accept."""
     assert bytes_of(MOST_REPLICAS) > LIST_LIMIT

@@ -1,4 +1,4 @@
-"""What the MIG strategies make of a node."""
+"""The plan with each MIG strategy."""
 
 import pytest
 
@@ -53,10 +53,10 @@ NODES: dict[str, tuple[MigStrategy, tuple[Gpu, ...], dict[str, list[str]]]] = {
 
 
 def indices(found: Plan) -> dict[str, list[str]]:
-    """Return the indices of what is advertised, by resource without its domain."""
+    """Return the indices of advertised devices, by resource without its domain."""
     return {
-        one.resource.removeprefix("nvidia.com/"): [device.index for device in one.devices]
-        for one in found.resources
+        planned.resource.removeprefix("nvidia.com/"): [device.index for device in planned.devices]
+        for planned in found.resources
     }
 
 
@@ -64,16 +64,14 @@ def indices(found: Plan) -> dict[str, list[str]]:
 def test_strategies(
     strategy: MigStrategy, gpus: tuple[Gpu, ...], expected: dict[str, list[str]]
 ) -> None:
-    """By none a GPU in MIG mode is whole, by single its instances are GPUs, by mixed each profile
-    is a resource.
-    """
+    """With none a GPU in MIG mode is whole; single lists instances as gpu, mixed by profile."""
     found = plan(Rules(mig=strategy), inventory(*gpus))
     assert indices(found) == expected
     assert found.problems == ()
 
 
 def uneven(shown: str) -> tuple[Problem, ...]:
-    """Return the problem of a node that is not alike, as *shown*."""
+    """Return the problem of a node whose MIG instances, as *shown*, are not uniform."""
     text = (
         f'cannot use MIG strategy "single": it needs one MIG profile on all GPUs, but found '
         f"{shown}; create the same MIG instances on every GPU, or set the MIG strategy to mixed"
@@ -106,7 +104,7 @@ UNEVEN: dict[str, tuple[tuple[Gpu, ...], str]] = {
 
 @pytest.mark.parametrize(("gpus", "shown"), UNEVEN.values(), ids=UNEVEN)
 def test_a_node_that_single_cannot_serve(gpus: tuple[Gpu, ...], shown: str) -> None:
-    """By single nothing is advertised on a node that is not alike, and what it is like is told."""
+    """With single, a node with different MIG profiles advertises nothing, with a problem."""
     assert plan(Rules(mig=SINGLE), inventory(*gpus)) == Plan((), uneven(shown))
 
 
@@ -123,10 +121,10 @@ def test_a_node_that_single_cannot_serve(gpus: tuple[Gpu, ...], shown: str) -> N
     ],
     ids=["one", "two", "all"],
 )
-def test_mixed_serves_the_rest(
+def test_mixed_advertises_the_other_gpus(
     gpus: tuple[Gpu, ...], text: str, expected: dict[str, list[str]]
 ) -> None:
-    """By mixed a GPU in MIG mode without an instance is told, and the others are served."""
+    """With mixed, a GPU in MIG mode without instances is a problem; others are advertised."""
     found = plan(Rules(mig=MIXED), inventory(*gpus))
     text = f"{text}: MIG mode is on, but there is no MIG instance; create one"
     problem = Problem(ProblemKind.MIG_EMPTY, text)
@@ -134,19 +132,19 @@ def test_mixed_serves_the_rest(
 
 
 def test_instances_of_single_can_be_named() -> None:
-    """By single, too, a pattern of profiles names the instances."""
+    """With single, patterns of profiles name the MIG instances."""
     rules = Rules(mig=SINGLE, profiles=(Pattern("1g.*", "small"),), gpus=(Pattern("*", "whole"),))
     assert indices(plan(rules, inventory(mig_gpu(0, "1g.10gb")))) == {"small": ["0:0"]}
 
 
-def test_a_gpu_in_mig_mode_is_named_as_a_whole_by_none() -> None:
-    """By none the model's pattern counts, and no profile's."""
+def test_with_none_a_gpu_in_mig_mode_is_named_by_its_model() -> None:
+    """With none, patterns of models name a GPU in MIG mode, and patterns of profiles do not."""
     rules = Rules(mig=NONE, profiles=(Pattern("*", "small"),), gpus=(Pattern("*H100*", "h100"),))
     assert indices(plan(rules, inventory(mig_gpu(0, "1g.10gb")))) == {"h100": ["0"]}
 
 
-def test_instances_of_a_gpu_that_is_not_in_mig_mode_do_not_count() -> None:
-    """MIG mode decides, whatever else is told of a GPU."""
+def test_instances_of_a_gpu_not_in_mig_mode_are_ignored() -> None:
+    """MIG instances of a GPU that is not in MIG mode are ignored."""
     odd = gpu(0, instances=mig_gpu(0, "1g.10gb").instances)
     for strategy in MigStrategy:
         assert indices(plan(Rules(mig=strategy), inventory(odd, gpu(1)))) == {"gpu": ["0", "1"]}

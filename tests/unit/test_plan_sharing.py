@@ -1,4 +1,4 @@
-"""How devices are shared: under which name and in how many replicas."""
+"""The plan of shared devices: resource names and numbers of replicas."""
 
 import pytest
 from hypothesis import given, settings
@@ -18,15 +18,15 @@ MIXED_NODE = (gpu(0), mig_gpu(1, "1g.10gb", "1g.10gb"), mig_gpu(2, "1g.10gb"))
 
 
 def sharing(gpus: tuple[Gpu, ...], shares: Shares) -> Plan:
-    """Return what a node in mixed strategy advertises by these *shares*."""
+    """Return the plan of a node with these shares and MIG strategy mixed."""
     return plan(Rules(mig=MigStrategy.MIXED, shares=shares), inventory(*gpus))
 
 
 def counts(found: Plan) -> dict[str, dict[str, int]]:
-    """Return the replicas of each device by index, by resource."""
+    """Return each device's number of replicas, by resource and index."""
     return {
-        one.resource: {device.index: device.replicas for device in one.devices}
-        for one in found.resources
+        planned.resource: {device.index: device.replicas for device in planned.devices}
+        for planned in found.resources
     }
 
 
@@ -36,20 +36,20 @@ def counts(found: Plan) -> dict[str, dict[str, int]]:
     ids=["H100", "A100", "under two units", "one unit", "under one unit", "nothing", "unknown"],
 )
 def test_replicas_by_memory(memory: int | None, replicas: int) -> None:
-    """With -1 a device has a replica for each whole 1000 MiB, and one where that is not known."""
+    """With -1 a device has one replica per 1000 MiB, at least one, also if unknown."""
     found = sharing((gpu(memory_mib=memory),), {GPU: (Share(GPU, BY_MEMORY),)})
     assert counts(found) == {GPU: {"0": replicas}}
 
 
-def test_replicas_go_by_each_devices_own_memory() -> None:
-    """On a node of unequal GPUs and instances each has the replicas of its own memory."""
+def test_replicas_by_memory_differ_between_devices() -> None:
+    """With -1 each GPU and each MIG instance has the replicas for its own memory."""
     node = (gpu(0, memory_mib=24576), gpu(1), mig_gpu(2, "1g.10gb", "3g.40gb"))
     shares = {name: (Share(OTHER, BY_MEMORY),) for name in (GPU, SLICE, "nvidia.com/mig-3g.40gb")}
     assert counts(sharing(node, shares)) == {OTHER: {"0": 24, "1": 81, "2:0": 9, "2:1": 40}}
 
 
 def test_a_number_of_replicas_does_not_depend_on_memory() -> None:
-    """A plain number of replicas holds for a device of unknown memory, too."""
+    """A fixed number of replicas also holds for a device of unknown memory."""
     found = sharing((gpu(memory_mib=None),), {GPU: (Share(GPU, 3),)})
     assert counts(found) == {GPU: {"0": 3}}
 
@@ -80,7 +80,7 @@ SHARES: dict[str, tuple[Share, dict[str, dict[str, int]]]] = {
 
 @pytest.mark.parametrize(("share", "expected"), SHARES.values(), ids=SHARES)
 def test_selection(share: Share, expected: dict[str, dict[str, int]]) -> None:
-    """The selected devices go under the share's name; the others keep theirs, unreplicated."""
+    """Selected devices get the share's name and replicas; others keep their name, unshared."""
     found = sharing(FOUR, {GPU: (share,)})
     assert counts(found) == expected
     assert found.problems == ()
@@ -99,7 +99,7 @@ def test_selection(share: Share, expected: dict[str, dict[str, int]]) -> None:
     ids=["all", "count", "place", "UUID", "old name", "several"],
 )
 def test_selection_of_instances(devices: int | tuple[str, ...] | None, shared: set[str]) -> None:
-    """Instances are selected by place, UUID and old name; whole GPUs are not concerned."""
+    """MIG instances are selected by place, UUID or old name; whole GPUs stay unshared."""
     found = sharing(MIXED_NODE, {SLICE: (Share(OTHER, 3, devices),)})
     left = {"1:0", "1:1", "2:0"} - shared
     expected = {GPU: {"0": 1}, OTHER: dict.fromkeys(sorted(shared), 3)}
@@ -108,21 +108,21 @@ def test_selection_of_instances(devices: int | tuple[str, ...] | None, shared: s
     assert found.problems == ()
 
 
-def test_a_name_may_unite_shared_gpus_and_instances() -> None:
-    """Devices that are shared under one name are one resource, each with its own replicas."""
+def test_gpus_and_instances_shared_under_one_name() -> None:
+    """Devices shared under one name are one resource, each with its share's replicas."""
     shares = {GPU: (Share(OTHER, 4),), SLICE: (Share(OTHER, 2),)}
     assert counts(sharing(MIXED_NODE, shares)) == {OTHER: {"0": 4, "1:0": 2, "1:1": 2, "2:0": 2}}
 
 
-def test_sharing_under_the_name_of_another_resource_is_not_shared_again() -> None:
-    """A share is of the name before sharing: what comes under a name is as it was made."""
+def test_a_renamed_device_is_not_shared_again() -> None:
+    """A device that a share renames is not shared again by the share of its new name."""
     shares = {SLICE: (Share(GPU, 2),), GPU: (Share(SHARED, 5),)}
     found = counts(sharing(MIXED_NODE, shares))
     assert found == {GPU: {"1:0": 2, "1:1": 2, "2:0": 2}, SHARED: {"0": 5}}
 
 
-def test_several_entries_share_what_is_left() -> None:
-    """Of several entries a device goes by the first that means it."""
+def test_several_shares_of_one_resource() -> None:
+    """With several shares of a resource, the first share that selects a device is used."""
     shares = {GPU: (Share(SHARED, 3, ("1",)), Share(OTHER, 2, 2))}
     assert counts(sharing(FOUR, shares)) == {
         SHARED: {"1": 3},
@@ -131,15 +131,15 @@ def test_several_entries_share_what_is_left() -> None:
     }
 
 
-def test_a_device_that_an_earlier_entry_took_is_not_missing() -> None:
-    """A list may name a device that goes by an earlier entry, whose share it stays in."""
+def test_a_device_of_an_earlier_share_is_not_missing() -> None:
+    """A list may name a device of an earlier share; the device stays in that share."""
     found = sharing(FOUR, {GPU: (Share(SHARED, 3, ("0",)), Share(OTHER, 2, ("0", "1")))})
     assert counts(found) == {SHARED: {"0": 3}, OTHER: {"1": 2}, GPU: {"2": 1, "3": 1}}
     assert found.problems == ()
 
 
-def test_a_share_of_what_is_not_there_is_told() -> None:
-    """A share of a name that no device has changes nothing, and is told; several in order."""
+def test_a_share_of_a_missing_resource_is_a_problem() -> None:
+    """A share of a resource without devices changes nothing, and is a problem."""
     found = sharing(FOUR, {SLICE: (Share(OTHER, 7),), SHARED: (Share(OTHER, 7),)})
     assert found.resources == sharing(FOUR, {}).resources
     assert found.problems == tuple(
@@ -161,16 +161,14 @@ def test_a_share_of_what_is_not_there_is_told() -> None:
         ((gpu_uuid(9), gpu_uuid(1)), gpu_uuid(9), {"1"}),
     ],
 )
-def test_devices_that_are_missing_are_told(
+def test_missing_devices_are_a_problem(
     devices: int | tuple[str, ...], missing: str, shared: set[str]
 ) -> None:
-    """What is selected but not there is told; what is there is shared, and the rest is served."""
+    """Missing devices of a share are a problem; the others are shared or advertised."""
     found = sharing(FOUR, {GPU: (Share(SHARED, 2, devices),)})
     text = f"cannot share all configured devices of {GPU}; missing on this node: {missing}"
     assert found.problems == (Problem(ProblemKind.NOT_SHARED, text),)
-    left = {
-        one.index: one.replicas for r in found.resources if r.resource == GPU for one in r.devices
-    }
+    left = {d.index: d.replicas for r in found.resources if r.resource == GPU for d in r.devices}
     assert left == dict.fromkeys(sorted(set("0123") - shared), 1)
     assert counts(found).get(SHARED, {}) == dict.fromkeys(sorted(shared), 2)
 
@@ -190,18 +188,18 @@ nodes = st.lists(
 
 @settings(deadline=None, max_examples=60)
 @given(st.dictionaries(names, shares_of_one.map(tuple)), nodes, st.sampled_from(list(MigStrategy)))
-def test_no_device_is_under_two_names(
+def test_each_device_is_advertised_once(
     shares: dict[str, tuple[Share, ...]], profiles: list[list[str] | None], strategy: MigStrategy
 ) -> None:
-    """However devices are shared, each is advertised exactly once, and always the same way."""
-    gpus = [gpu(n) if one is None else mig_gpu(n, *one) for n, one in enumerate(profiles)]
+    """With any shares, each device is advertised exactly once, and the plan is the same."""
+    gpus = [gpu(n) if layout is None else mig_gpu(n, *layout) for n, layout in enumerate(profiles)]
     rules = Rules(mig=strategy, shares=shares)
     found = plan(rules, inventory(*gpus))
     advertised = [device.uuid for resource in found.resources for device in resource.devices]
-    whole = [one.uuid for one in gpus if strategy is MigStrategy.NONE or not one.mig_enabled]
-    parts = [i.uuid for one in gpus for i in one.instances if one.uuid not in whole]
+    whole = [g.uuid for g in gpus if strategy is MigStrategy.NONE or not g.mig_enabled]
+    parts = [i.uuid for g in gpus for i in g.instances if g.uuid not in whole]
     refused = any(problem.fatal for problem in found.problems)
     assert sorted(advertised) == ([] if refused else sorted(whole + parts))
-    assert all(device.replicas >= 1 for one in found.resources for device in one.devices)
-    assert all(one.devices for one in found.resources)
+    assert all(device.replicas >= 1 for planned in found.resources for device in planned.devices)
+    assert all(planned.devices for planned in found.resources)
     assert plan(rules, inventory(*gpus)) == found

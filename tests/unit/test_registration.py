@@ -33,8 +33,8 @@ SOCKET_GONE = "the worker's own socket was deleted or replaced"
         "nothing is well",
     ],
 )
-def test_why(standing: Standing, reason: str) -> None:
-    """A worker registers when its socket, its registration or its stream is gone, and only then."""
+def test_the_reason_to_register(standing: Standing, reason: str) -> None:
+    """A worker registers only if its socket, its registration or its stream is missing."""
     assert why(standing, NOW) == reason
 
 
@@ -43,5 +43,5 @@ def test_why(standing: Standing, reason: str) -> None:
     [(1, 0.02), (2, 0.04), (3, 0.08), (9, 5.12), (10, 10.0), (11, 10.0), (1_000_000, 10.0)],
 )
 def test_delay(failures: int, seconds: float) -> None:
-    """The wait between attempts starts at 20 ms and doubles up to 10 s, however many fail."""
+    """The pause between attempts to register starts at 20 ms and doubles up to 10 s."""
     assert delay(failures) == pytest.approx(seconds)

@@ -1,4 +1,4 @@
-"""The JSON of /status, on which other people's scripts depend."""
+"""The JSON of /status, which users' scripts read."""
 
 from collections.abc import Iterator
 
@@ -32,19 +32,19 @@ FIELDS = {
     "configuration.": "hash loaded problem",
     "xids.": "uuid xid name count last",
 }
-"""Take nothing away here and rename nothing: only what is added is no harm to others."""
+"""Add fields only: to remove or rename a field breaks users' scripts."""
 
 
 def fields(kind: inspect.Type, path: str = "") -> Iterator[tuple[str, str]]:
-    """Yield the names of the fields of every object in the JSON by the object's place."""
+    """Yield the path of each object in the JSON, with the names of its fields."""
     match kind:
         case inspect.StructType(fields=own):
             yield path, " ".join(field.encode_name for field in own)
             for field in own:
                 yield from fields(field.type, f"{path}{field.encode_name}.")
         case inspect.UnionType(types=types):
-            for one in types:
-                yield from fields(one, path)
+            for member in types:
+                yield from fields(member, path)
         case inspect.VarTupleType(item_type=item):
             yield from fields(item, path)
         case _:
@@ -52,12 +52,12 @@ def fields(kind: inspect.Type, path: str = "") -> Iterator[tuple[str, str]]:
 
 
 def test_the_names_of_the_fields() -> None:
-    """These are the fields, by the names that scripts use."""
+    """The JSON has exactly these fields."""
     assert dict(fields(inspect.type_info(report.Status))) == FIELDS
 
 
-def test_every_field_is_always_there() -> None:
-    """What is not known is null: a script never has to ask whether there is such a field."""
+def test_every_field_is_always_present() -> None:
+    """A field whose value is unknown is null, and never missing."""
     answer = show("/status", Snapshot(), showcase.ABOUT)
     assert answer is not None
     told = msgspec.json.decode(answer.body)
@@ -74,7 +74,7 @@ def test_every_field_is_always_there() -> None:
 
 
 def test_the_json_of_a_busy_node() -> None:
-    """The JSON holds what the status holds, and names states and reasons as metrics do."""
+    """The JSON of a busy node can be read back, with all GPUs and the names of reasons."""
     answer = show("/status", showcase.snapshot(50.0, 1_700_000_000.0), showcase.ABOUT)
     assert answer is not None
     told = msgspec.json.decode(answer.body)
@@ -89,6 +89,6 @@ def test_the_json_of_a_busy_node() -> None:
 
 
 def test_other_paths() -> None:
-    """Nothing but the page and the JSON is answered."""
+    """The exporter answers no other path than the page's and the JSON's."""
     for path in ("/status/", "//", "/index.html", ""):
         assert show(path, Snapshot(), showcase.ABOUT) is None

@@ -1,4 +1,4 @@
-"""What came, went or cannot be reached, by what the kernel and the driver show."""
+"""Added, removed and unreachable GPUs, as the kernel and the driver show them."""
 
 from pathlib import Path
 
@@ -20,26 +20,26 @@ FAILED = FailedGpu(1, "GPU is lost", Code.GPU_IS_LOST)
 
 
 def seen(*gpus: object, failed: tuple[FailedGpu, ...] = ()) -> Found:
-    """Return what was found by a driver that shows these *gpus*."""
+    """Return the GPUs that a driver shows, with their handles."""
     node: Inventory = inventory(*gpus, failed=failed)  # type: ignore[arg-type]
-    return Found(node, {one.uuid: one.uuid for one in node.gpus})
+    return Found(node, {found.uuid: found.uuid for found in node.gpus})
 
 
-PLACES = frozenset(one.pci_bus_id for one in (A, B, C))
+PLACES = frozenset(known.pci_bus_id for known in (A, B, C))
 
 UNREACHABLE = {
     "all there": (seen(A, B, C), PLACES, [0, 1, 2]),
     "one is lost": (seen(A, C, failed=(FAILED,)), PLACES, [0, 1, 2]),
-    "one is not even told of": (seen(A, C), PLACES, [0, 1, 2]),
+    "the driver leaves one out": (seen(A, C), PLACES, [0, 1, 2]),
     "one is gone from the bus": (seen(A, C), PLACES - {B.pci_bus_id}, [0, 2]),
     "two are lost": (seen(C, failed=(FAILED, FAILED)), PLACES, [0, 1, 2]),
-    "a kernel that tells nothing, and a failure": (
+    "no PCI addresses from the kernel, and a failure": (
         seen(A, C, failed=(FAILED,)),
         frozenset(),
         [0, 1, 2],
     ),
-    "a kernel that tells nothing": (seen(A, C), frozenset(), [0, 2]),
-    "another card in its place": (
+    "no PCI addresses from the kernel": (seen(A, C), frozenset(), [0, 2]),
+    "a new GPU at its PCI address": (
         seen(A, gpu(7, index=1, pci_bus_id=B.pci_bus_id), C),
         PLACES,
         [0, 1, 2],
@@ -48,15 +48,17 @@ UNREACHABLE = {
 
 
 @pytest.mark.parametrize(("node", "places", "indices"), UNREACHABLE.values(), ids=UNREACHABLE)
-def test_a_gpu_that_was_known(node: Found, places: frozenset[str], indices: list[int]) -> None:
-    """A known GPU that the kernel still has is kept though the driver does not show it."""
+def test_a_gpu_that_the_driver_no_longer_shows(
+    node: Found, places: frozenset[str], indices: list[int]
+) -> None:
+    """A known GPU that the kernel still has is kept when the driver does not show it."""
     kept = node.with_unreachable((A, B, C), places)
-    assert [one.index for one in kept.inventory.gpus] == indices
+    assert [found.index for found in kept.inventory.gpus] == indices
     assert kept.handles == node.handles
 
 
-def test_looks_at_what_cannot_be_reached() -> None:
-    """A GPU without a handle is lost, or as the driver said when it was enumerated."""
+def test_checks_of_gpus_without_a_handle() -> None:
+    """The check of a GPU without a handle is lost, or failed with its enumeration's error."""
 
     def looks(*failed: FailedGpu) -> Look:
         nvml = Nvml(Driver())
@@ -69,8 +71,8 @@ def test_looks_at_what_cannot_be_reached() -> None:
     assert looks(odd, refused) == Look(failed="odd")
 
 
-def test_the_places_that_are_bound(tmp_path: Path) -> None:
-    """Only what looks like a PCI place is one, and a kernel without the folder tells nothing."""
+def test_the_pci_addresses_bound_to_the_driver(tmp_path: Path) -> None:
+    """Only PCI addresses in the driver's sysfs folder count; without the folder, none."""
     folder = tmp_path / "bus/pci/drivers/nvidia"
     assert bound(tmp_path) == frozenset()
     for name in ("0000:07:00.0", "bind", "module", "0001:0a:00.0"):
@@ -78,8 +80,8 @@ def test_the_places_that_are_bound(tmp_path: Path) -> None:
     assert bound(tmp_path) == {"0000:07:00.0", "0001:0a:00.0"}
 
 
-def test_instances_are_found_again(tmp_path: Path) -> None:
-    """By the handles that there are another MIG layout is seen, with its capabilities."""
+def test_changed_mig_instances_are_found(tmp_path: Path) -> None:
+    """A rescan finds changed MIG instances and their capabilities; a lost GPU keeps its own."""
     live = LiveNode(tmp_path)
     live.start(complete(SimulatedNode((SimulatedGpu(), SimulatedGpu(mig=("1g.10gb",))))))
     nvml, roots = Nvml(Binding(tmp_path)), SystemRoots(live.sysfs, live.procfs, tmp_path)
@@ -114,13 +116,13 @@ NODE = inventory(gpu(0), mig_gpu(3, "1g.10gb", "2g.20gb"))
         ("GPU-", []),
     ],
 )
-def test_what_an_operator_calls_a_device(name: str, uuids: list[str]) -> None:
-    """A device is named by its UUID, or by an index as tools number it."""
+def test_names_of_a_device(name: str, uuids: list[str]) -> None:
+    """An operator names a device by its UUID, its index, or GPU index and MIG place."""
     assert verdict.named(NODE, name) == uuids
 
 
-def test_words_about_unknown_devices_change_nothing() -> None:
-    """Devices of which nothing is known are well already."""
+def test_marks_of_unknown_devices_change_nothing() -> None:
+    """Marks and returns of devices without faults change no condition."""
     known = {"A": Condition()}
     assert verdict.after_marks(known, ["B"], 1.0) == known
     assert verdict.after_returns(known, ["A", "B"]) == known
@@ -137,6 +139,6 @@ def test_words_about_unknown_devices_change_nothing() -> None:
         ([Look(failed="x")], False),
     ],
 )
-def test_access_is_lost_for_all_or_for_none(looks: list[Look], *, lost: bool) -> None:
-    """Only when every GPU refuses at once it is our own access that is gone."""
+def test_access_is_lost_when_all_gpus_deny_it(looks: list[Look], *, lost: bool) -> None:
+    """The monitor has lost its access only when every GPU denies permission at once."""
     assert verdict.access_is_lost({str(n): look for n, look in enumerate(looks)}) is lost

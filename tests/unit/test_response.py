@@ -1,4 +1,4 @@
-"""The list of devices that the kubelet is sent."""
+"""The device list that a worker sends to the kubelet."""
 
 import pytest
 
@@ -12,12 +12,12 @@ LOST = Reason(ReasonKind.GPU_LOST)
 
 
 def device_list(view: View) -> api.ListAndWatchResponse:
-    """Return the list of a view, as the kubelet decodes it."""
+    """Return the device list of a view, as the kubelet decodes it."""
     return api.ListAndWatchResponse.FromString(Listing(view.replicas).of(view.unhealthy))
 
 
 def test_the_list_has_every_replica_in_order() -> None:
-    """The list names each replica in the view's order, healthy unless its device is not."""
+    """The list has each replica in the view's order, Unhealthy if its device is."""
     shown = device_list(view({"B": 2, "A": 1}, {"B": (LOST,)}))
     assert [(device.ID, device.health) for device in shown.devices] == [
         ("B::0", "Unhealthy"),
@@ -27,26 +27,26 @@ def test_the_list_has_every_replica_in_order() -> None:
 
 
 def test_an_empty_view_is_an_empty_list() -> None:
-    """A resource without devices has a list without devices."""
+    """A view without devices gives an empty list."""
     assert device_list(view({})) == api.ListAndWatchResponse()
 
 
 @pytest.mark.parametrize("node", [0, 1])
-def test_a_device_on_a_numa_node_says_which(node: int) -> None:
-    """NUMA node 0 is a node like any other."""
+def test_a_device_has_its_numa_node(node: int) -> None:
+    """A device on a NUMA node names it in its topology, also NUMA node 0."""
     (device,) = device_list(view({"A": 1}, numa=node)).devices
     assert device.topology == api.TopologyInfo(nodes=[api.NUMANode(ID=node)])
-    assert [one.ID for one in device.topology.nodes] == [node]
+    assert [numa_node.ID for numa_node in device.topology.nodes] == [node]
 
 
 def test_a_device_without_numa_node_has_no_topology() -> None:
-    """A device of no NUMA node has no topology at all: an empty one would mean node 0."""
+    """A device without NUMA node has no topology: an empty topology would mean node 0."""
     (device,) = device_list(view({"A": 1}, numa=None)).devices
     assert not device.HasField("topology")
 
 
-def test_a_list_is_made_of_the_newest_health() -> None:
-    """What was encoded for an earlier list is used again, and nothing of it is ever out of date."""
+def test_a_list_has_the_newest_health() -> None:
+    """Lists that reuse encoded parts of earlier lists always have the newest health."""
     both = view({"A": 2, "B": 2})
     listing = Listing(both.replicas)
     for unhealthy in ({"A"}, set(), {"A", "B"}, {"B"}, {"A"}):

@@ -1,4 +1,4 @@
-"""What becomes of a child after each event in each state."""
+"""The restart policy: the state of a child process after each event."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -71,7 +71,7 @@ TABLE: dict[str, dict[State, dict[str, Any]]] = {
         DOWN: FAILED,
     },
 }
-"""What each event changes in a child that is wanted, by the state that it comes from."""
+"""What each event changes in a wanted child, by the child's state before it."""
 
 CASES = [(event, state, TABLE[event][state]) for event in EVENTS for state in State]
 
@@ -80,28 +80,28 @@ CASES = [(event, state, TABLE[event][state]) for event in EVENTS for state in St
     ("event", "state", "changes"), CASES, ids=[f"{e}-{s.value}" for e, s, _ in CASES]
 )
 def test_every_event_in_every_state(event: str, state: State, changes: dict[str, Any]) -> None:
-    """Each event changes a child as the table says, and nothing else of it."""
+    """Each event changes a child exactly as in the table."""
     child = replace(BEFORE, state=state)
     assert EVENTS[event](child) == replace(child, **changes)
 
 
 @pytest.mark.parametrize("state", State)
 def test_an_unwanted_child_is_down_after_its_end(state: State) -> None:
-    """A child that nobody wants stays down however it ended, and its failures are forgotten."""
+    """An unwanted child that ends is down, and its failures are reset."""
     child = replace(BEFORE, state=state, wanted=False)
     after = restart_policy.exited(child, NOW, LIMITS)
     assert after == replace(child, state=DOWN, since=NOW, failures=0)
 
 
 @pytest.mark.parametrize("state", State)
-def test_a_child_that_is_needed_once_more_is_wanted(state: State) -> None:
-    """A child whose resource comes back is wanted again, even while it is still ending."""
+def test_a_child_whose_resource_returns_is_wanted(state: State) -> None:
+    """A child whose resource returns is wanted again, even while it is stopping."""
     child = replace(BEFORE, state=state, wanted=False)
     assert restart_policy.wanted(child, NOW).wanted is True
 
 
 def test_a_new_child_is_started_at_once() -> None:
-    """A new child waits for nothing: its deadline is the moment that it is made."""
+    """A new child is due to start at once."""
     child = restart_policy.new(NOW)
     assert child == Child(BACKOFF, since=NOW, heard=NOW, wanted=True, failures=0, starts=0)
     assert restart_policy.deadline(child, LIMITS) == NOW
@@ -117,10 +117,8 @@ def test_a_new_child_is_started_at_once() -> None:
     ],
     ids=["short life", "a minute", "a day", "never ready"],
 )
-def test_a_stable_life_lets_earlier_failures_be_forgotten(
-    state: State, life: float, failures: int
-) -> None:
-    """After a minute of work an end counts as the first failure, before that as one more."""
+def test_a_minute_of_running_resets_failures(state: State, life: float, failures: int) -> None:
+    """An exit after a minute of running counts as the first failure; earlier, as one more."""
     child = replace(BEFORE, state=state, since=NOW - life)
     assert restart_policy.exited(child, NOW, LIMITS).failures == failures
 
@@ -141,12 +139,12 @@ def test_a_stable_life_lets_earlier_failures_be_forgotten(
     ],
 )
 def test_backoff(failures: int, seconds: float) -> None:
-    """The first failure costs no wait, the next ones 0.1 s and twice as long each, at most 30 s."""
+    """The first restart is at once; the next wait 0.1 s, doubling up to 30 s."""
     assert restart_policy.backoff(failures, LIMITS) == pytest.approx(seconds)
 
 
-def test_backoff_goes_by_its_limits() -> None:
-    """The first and the last delay are the limits'."""
+def test_backoff_has_configured_limits() -> None:
+    """The first and the longest delay are those of the limits."""
     limits = Limits(first_delay=2.0, last_delay=5.0)
     assert [restart_policy.backoff(n, limits) for n in range(1, 6)] == [0.0, 2.0, 4.0, 5.0, 5.0]
 
@@ -164,11 +162,11 @@ def test_backoff_goes_by_its_limits() -> None:
     ids=[state.value for state in State],
 )
 def test_the_deadline_of_each_state(state: State, deadline: float | None) -> None:
-    """Each wait has its limit, also that for a killed child; one that is down waits for nothing."""
+    """Each state has its deadline, also after a kill; a child that is down has none."""
     assert restart_policy.deadline(replace(BEFORE, state=state), LIMITS) == deadline
 
 
-def test_orders_go_to_processes_only() -> None:
-    """A process exists in every state but two, and it listens until it is asked to end."""
+def test_states_with_a_process_and_states_that_take_orders() -> None:
+    """Only backoff and down have no process; orders go to starting and running children."""
     assert frozenset(State) - {BACKOFF, DOWN} == restart_policy.ALIVE
     assert frozenset({STARTING, RUNNING}) == restart_policy.ATTENTIVE

@@ -1,4 +1,4 @@
-"""Whole lives of a child under the supervisor's loop: what holds whatever happens to it."""
+"""The restart policy over a child's whole life, with random and with typical events."""
 
 from dataclasses import dataclass, field
 
@@ -10,24 +10,24 @@ from supervisor.restart_policy import ALIVE, Child, Limits, State
 
 LIMITS = Limits()
 LOOP_EVENTS = ("time", "ready", "beat", "exit", "unwant", "want", "kill")
-"""What can happen: time passes, the child speaks or ends, resources go and come."""
+"""All events: time passes, the child reports or exits, its resource goes or comes."""
 
 
 @dataclass
 class World:
-    """A child, the process behind it, and the loop's part: it starts and kills at deadlines."""
+    """A child and its process, under a loop that starts and kills it at its deadlines."""
 
     now: float = 0.0
     child: Child = field(default_factory=lambda: restart_policy.new(0.0))
     processes: int = 0
     starts: int = 0
     asked: bool = False
-    """The process was asked to end."""
+    """Whether the process was asked to stop."""
     stable: bool = False
-    """The process has worked for a minute."""
+    """Whether the process has run for a minute."""
 
     def step(self, event: str, seconds: float = 0.0) -> State:
-        """Let *event* happen after *seconds*, if it can; return what the child is then."""
+        """Apply *event* after *seconds*, if it is possible; return the child's state."""
         self.now += seconds
         getattr(self, f"_{event}")()
         return self.child.state
@@ -59,7 +59,7 @@ class World:
 
     def _exit(self) -> None:
         if self.processes:
-            self._see_whether_stable()
+            self._note_stable()
             self.processes -= 1
             self.child = restart_policy.exited(self.child, self.now, LIMITS)
 
@@ -72,16 +72,16 @@ class World:
 
     def _kill(self) -> None:
         if self.processes:
-            self._see_whether_stable()
+            self._note_stable()
             self.child = restart_policy.killed(self.child, self.now, LIMITS)
 
-    def _see_whether_stable(self) -> None:
+    def _note_stable(self) -> None:
         if self.child.state is State.RUNNING:
             self.stable = self.now - self.child.since >= LIMITS.stable
 
 
 def check(world: World, before: Child) -> None:
-    """Assert what must hold after every event."""
+    """Check what must be true after every event."""
     child = world.child
     assert world.processes == (1 if child.state in ALIVE else 0)
     assert child.starts == world.starts
@@ -102,10 +102,8 @@ def check(world: World, before: Child) -> None:
         max_size=60,
     )
 )
-def test_what_holds_in_every_life(events: list[tuple[str, float]]) -> None:
-    """Whatever happens, a child has one process at most, comes back while it is wanted and only
-    then, and is waited for whenever there is something to wait for.
-    """
+def test_a_child_after_any_events(events: list[tuple[str, float]]) -> None:
+    """A child has at most one process, restarts only if wanted, and only down has no deadline."""
     world = World()
     for event, seconds in events:
         before = world.child
@@ -114,7 +112,7 @@ def test_what_holds_in_every_life(events: list[tuple[str, float]]) -> None:
 
 
 def test_a_child_that_hangs_is_killed_and_comes_back() -> None:
-    """A child that falls silent is killed at its deadline and started again after its end."""
+    """A child without heartbeat is killed at its deadline, and restarted when it has ended."""
     world = World()
     assert world.step("time") is State.STARTING
     assert world.step("ready", 1.0) is State.RUNNING
@@ -125,8 +123,8 @@ def test_a_child_that_hangs_is_killed_and_comes_back() -> None:
     assert world.child.starts == 2
 
 
-def test_a_child_that_crashes_at_once_is_started_ever_more_slowly() -> None:
-    """Starts of a child that fails each time are further apart each time, up to 30 s."""
+def test_the_pauses_of_a_crashing_child_grow() -> None:
+    """The pauses between starts of a child that always fails grow up to 30 s."""
     world = World()
     gaps = []
     for _ in range(12):
@@ -139,8 +137,8 @@ def test_a_child_that_crashes_at_once_is_started_ever_more_slowly() -> None:
     assert gaps == [0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 30.0, 30.0]
 
 
-def test_a_resource_that_comes_back_while_its_worker_ends_gets_a_new_worker() -> None:
-    """A worker that is needed again while it stops is started at once after its end."""
+def test_a_stopping_worker_whose_resource_returns_is_restarted() -> None:
+    """A worker whose resource returns while it stops is restarted as soon as it has ended."""
     world = World()
     for event in ("time", "ready", "unwant", "want", "exit", "time"):
         world.step(event)
@@ -148,7 +146,7 @@ def test_a_resource_that_comes_back_while_its_worker_ends_gets_a_new_worker() ->
 
 
 def test_a_child_that_ignores_the_order_to_stop_is_killed() -> None:
-    """A child that speaks but does not end in time after the order to stop is killed."""
+    """A child with heartbeats that does not end in time after the order to stop is killed."""
     world = World()
     assert world.step("time") is State.STARTING
     assert world.step("ready") is State.RUNNING
@@ -159,16 +157,16 @@ def test_a_child_that_ignores_the_order_to_stop_is_killed() -> None:
     assert world.step("exit") is State.DOWN
 
 
-def test_a_hang_after_a_long_life_is_a_first_failure() -> None:
-    """A child that hangs after a stable life comes back at once, whatever was before that life."""
+def test_a_hang_after_stable_running_is_a_first_failure() -> None:
+    """A hang after a minute of running counts as the first failure."""
     worked = Child(State.RUNNING, since=0.0, heard=1000.0, failures=5, starts=6)
     killed = restart_policy.killed(worked, 1000.0, LIMITS)
 
     assert restart_policy.exited(killed, 1000.1, LIMITS).failures == 1
 
 
-def test_an_urgent_child_is_back_before_its_silence_is_felt() -> None:
-    """A child without which nothing is known waits shorter than others, however often it fails."""
+def test_an_urgent_child_has_shorter_pauses() -> None:
+    """The pauses of an urgent child end at its urgent delay, not at 30 s."""
     limits = Limits(urgent_delay=1.0).for_urgent()
     assert [restart_policy.backoff(n, limits) for n in (1, 2, 5, 6, 20)] == [
         0.0,

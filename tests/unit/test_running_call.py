@@ -1,4 +1,4 @@
-"""The call of the driver's that is running, as another process reads it."""
+"""The note of the running NVML call, which the supervisor reads from a file."""
 
 import subprocess
 import sys
@@ -7,8 +7,8 @@ from pathlib import Path
 from health.running_call import SIZE, RunningCall, read
 
 
-def test_a_call_is_told_while_it_runs(tmp_path: Path) -> None:
-    """Another process reads what was entered, until it is left; a long one is cut."""
+def test_a_running_call_can_be_read(tmp_path: Path) -> None:
+    """The note has the running call until it returns; a long text is cut."""
     path = str(tmp_path / "call")
     trace = RunningCall(path)
     assert read(path) == ""
@@ -22,8 +22,8 @@ def test_a_call_is_told_while_it_runs(tmp_path: Path) -> None:
     assert read(path) == "x" * SIZE
 
 
-def test_a_successor_begins_anew(tmp_path: Path) -> None:
-    """What the monitor before was in when it was killed is not taken for its successor's."""
+def test_a_new_monitor_clears_the_note(tmp_path: Path) -> None:
+    """A new monitor clears the note of the monitor that was killed."""
     path = str(tmp_path / "call")
     RunningCall(path).enter("nvmlInit")
     trace = RunningCall(path)
@@ -41,30 +41,30 @@ before = read(sys.argv[1])
 trace.enter("nvmlShutdown")
 print([before, read(sys.argv[1])])
 """
-"""In a process of its own, as the limit would hold for pytest's output too."""
+"""Runs in its own process, because the limit would also stop pytest's output."""
 
 
 def on_a_full_disk(path: str) -> str:
-    """Return what is read before and in a call."""
+    """Return what is read before a call and during a call."""
     command = [sys.executable, "-c", ON_A_FULL_DISK, path]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     return done.stdout.strip()
 
 
-def test_a_full_disk_takes_no_gpu(tmp_path: Path) -> None:
-    """Where the note cannot be kept there is none, and the monitor goes on all the same."""
+def test_a_full_disk_does_not_stop_the_monitor(tmp_path: Path) -> None:
+    """On a full disk the note stays empty, and the monitor continues."""
     assert on_a_full_disk(str(tmp_path / "call")) == "['', '']"
 
 
-def test_a_note_that_is_there_is_used_on_a_full_disk(tmp_path: Path) -> None:
-    """A successor on a disk that is full by now uses the file of the monitor before."""
+def test_an_existing_note_is_used_on_a_full_disk(tmp_path: Path) -> None:
+    """On a full disk, a new monitor uses the file of the monitor before."""
     path = str(tmp_path / "call")
     RunningCall(path).enter("nvmlInit")
     assert on_a_full_disk(path) == "['', 'nvmlShutdown']"
 
 
-def test_a_folder_that_is_gone(tmp_path: Path) -> None:
-    """Without the runtime folder there is no note either, and no error."""
+def test_a_missing_folder_is_no_error(tmp_path: Path) -> None:
+    """Without the runtime folder the note is empty, without an error."""
     trace = RunningCall(str(tmp_path / "gone" / "call"))
     trace.enter("nvmlInit")
     assert read(str(tmp_path / "gone" / "call")) == ""

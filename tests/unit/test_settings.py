@@ -1,4 +1,4 @@
-"""From flags, environment, file and defaults to the settings."""
+"""Settings from flags, environment, file and defaults."""
 
 from pathlib import Path
 from typing import Any
@@ -86,14 +86,14 @@ SERVICE: dict[str, Any] = {
 
 @pytest.fixture
 def file(tmp_path: Path) -> str:
-    """Write a configuration file that sets everything that a file can."""
+    """Write a configuration file; return its path."""
     path = tmp_path / "config.yaml"
     path.write_text(ALL_LAYERS)
     return str(path)
 
 
 def plain(settings: Settings) -> dict[str, Any]:
-    """Return what the configuration and the service part hold, every field of them."""
+    """Return every field of the configuration and of the service's settings."""
     parts = (settings.configuration, settings.service)
     return {
         name: value
@@ -103,7 +103,7 @@ def plain(settings: Settings) -> dict[str, Any]:
 
 
 def test_all_defaults() -> None:
-    """These are the defaults, all of them; who changes one changes it for every user."""
+    """All defaults are as in the table: to change a default changes it for every user."""
     settings = load({}, {})
     assert plain(settings) == CONFIGURATION | SERVICE
     assert (settings.shares, settings.address, settings.node) == ({}, ("", 9450), None)
@@ -153,7 +153,7 @@ def test_precedence(
     with_file: bool,  # noqa: FBT001 - a column of the table
     expected: str,
 ) -> None:
-    """A flag wins over the environment, that over the file, and that over the default."""
+    """A flag wins over the environment, then comes the file, then the default."""
     named = {"CONFIG_FILE": file} if with_file else {}
     settings = load(flags, environment | named)
     assert settings.configuration.flags.plugin.container_driver_root == expected
@@ -170,20 +170,20 @@ def test_precedence(
         ({FAIL: "false"}, {"FAIL_ON_INIT_ERROR": "true"}, False, False),
     ],
 )
-def test_precedence_of_what_is_true_or_false(
+def test_precedence_of_booleans(
     file: str,
     flags: dict[str, str],
     environment: dict[str, str],
     with_file: bool,  # noqa: FBT001 - a column of the table
     expected: bool,  # noqa: FBT001 - a column of the table
 ) -> None:
-    """False in a higher layer wins over true in a lower one, and the other way round."""
+    """A boolean of a higher layer wins over a lower layer, whether it is true or false."""
     named = {"service.configFile": file} if with_file else {}
     assert load(flags | named, environment).configuration.flags.fail_on_init_error is expected
 
 
-def test_one_layer_leaves_the_rest_of_a_section_to_the_others(file: str) -> None:
-    """A flag for one key of a section leaves the file's other keys of it as they are."""
+def test_a_flag_keeps_the_files_other_keys(file: str) -> None:
+    """A flag for one key of a section keeps the file's other keys of that section."""
     settings = load({"service.configFile": file, ROOT: "/flag"}, {})
     assert settings.configuration.flags.plugin.container_driver_root == "/flag"
     assert settings.configuration.flags.fail_on_init_error is False
@@ -192,16 +192,16 @@ def test_one_layer_leaves_the_rest_of_a_section_to_the_others(file: str) -> None
 
 
 def test_the_flag_that_names_a_file_wins_over_the_variable(file: str) -> None:
-    """With --config-file the file that CONFIG_FILE names is not even read."""
+    """With --config-file, the file that CONFIG_FILE names is not read."""
     settings = load({"service.configFile": file}, {"CONFIG_FILE": "/absent"})
     assert settings.configuration.flags.plugin.container_driver_root == "/file"
 
 
-def test_each_value_knows_its_layer(file: str) -> None:
-    """Each value of the configuration says which layer it came from, the highest that has it."""
+def test_each_value_has_its_source(file: str) -> None:
+    """The source of each value is the highest layer that sets it."""
     flags = {ROOT: "/flag", "service.configFile": file, "service.logLevel": "debug"}
     settings = load(flags, {"MIG_STRATEGY": "single", "DRIVER_ROOT_CTR_PATH": "/env"})
-    assert {path: one for path, one in settings.sources.items() if one != "default"} == {
+    assert {path: source for path, source in settings.sources.items() if source != "default"} == {
         "version": "file",
         "flags.migStrategy": "environment",
         "flags.failOnInitError": "file",
@@ -211,8 +211,8 @@ def test_each_value_knows_its_layer(file: str) -> None:
     }
 
 
-def test_without_layers_all_values_are_defaults() -> None:
-    """Every leaf of the configuration has its source, and these are all leaves."""
+def test_without_settings_all_sources_are_default() -> None:
+    """Without settings, each value of the configuration has the source default."""
     expected = {"version", "resources.gpus", "resources.mig", "sharing.timeSlicing", "sharing.mps"}
     expected |= {"imex.channelIDs", "imex.required", "health.staleAfter", "health.hangAfter"}
     expected |= {"health.pollInterval", "health.rescanInterval", "health.xids"}
@@ -223,11 +223,11 @@ def test_without_layers_all_values_are_defaults() -> None:
 
 
 def test_the_sources_of_a_section_that_only_the_file_has(tmp_path: Path) -> None:
-    """Within a section the keys that the file leaves out are defaults."""
+    """Keys of a section that the file leaves out have the source default."""
     path = tmp_path / "config.yaml"
     path.write_text("sharing: {timeSlicing: {resources: [{name: gpu, replicas: 2}]}}")
     sources = load({"service.configFile": str(path)}, {}).sources
-    assert {name: one for name, one in sources.items() if name.startswith("sharing.")} == {
+    assert {name: source for name, source in sources.items() if name.startswith("sharing.")} == {
         "sharing.timeSlicing.resources": "file",
         "sharing.timeSlicing.renameByDefault": "default",
         "sharing.timeSlicing.failRequestsGreaterThanOne": "default",
@@ -236,13 +236,13 @@ def test_the_sources_of_a_section_that_only_the_file_has(tmp_path: Path) -> None
 
 
 def test_the_simulated_node_comes_from_its_flag_only() -> None:
-    """No environment variable can make a real node advertise simulated GPUs."""
+    """The simulated node has no environment variable, so that none can fake GPUs."""
     (option,) = [option for option in OPTIONS if option.path == "service.simulatedNode"]
     assert option.environment == ()
 
 
 def test_a_simulated_node_is_read_with_its_defaults(tmp_path: Path) -> None:
-    """A node file may be JSON, and what it leaves out is filled in."""
+    """A node file may be JSON, and gets defaults for what it leaves out."""
     path = tmp_path / "node.json"
     path.write_text('{"gpus": [' + ",".join(8 * ["{}"]) + "]}")
     node = load({"service.simulatedNode": str(path)}, {}).node
@@ -251,8 +251,8 @@ def test_a_simulated_node_is_read_with_its_defaults(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "# all is default\n", "{}", "flags: {}\n"])
-def test_a_file_may_say_nothing(tmp_path: Path, content: str) -> None:
-    """A file without a setting leaves every default as it is."""
+def test_an_empty_file_keeps_the_defaults(tmp_path: Path, content: str) -> None:
+    """A file without settings keeps all defaults."""
     path = tmp_path / "config.yaml"
     path.write_text(content)
     assert load({"service.configFile": str(path)}, {}).configuration == load({}, {}).configuration

@@ -1,4 +1,4 @@
-"""Settings that cannot be used: one line that says which and why."""
+"""Errors for bad configuration files: one line with the place and the cause."""
 
 from pathlib import Path
 
@@ -170,7 +170,7 @@ FILES = {**UNKNOWN, **VALUES, **SYNTAX}
 
 @pytest.mark.parametrize(("content", "problem"), FILES.values(), ids=FILES)
 def test_a_bad_configuration_file(tmp_path: Path, content: str, problem: str) -> None:
-    """A configuration file is refused as a whole, with the place and the kind of its error."""
+    """A bad configuration file is refused with its path, the place and the cause."""
     path = tmp_path / "config.yaml"
     path.write_text(content)
     expected = CONFIGURATION.format(path=path) + problem
@@ -178,16 +178,16 @@ def test_a_bad_configuration_file(tmp_path: Path, content: str, problem: str) ->
     assert message({}, {"CONFIG_FILE": str(path)}) == expected
 
 
-def test_a_configuration_file_without_end(tmp_path: Path) -> None:
-    """A file that is nested too deep is refused in one line as well."""
+def test_a_deeply_nested_configuration_file(tmp_path: Path) -> None:
+    """A configuration file that is nested too deeply is refused with one line."""
     path = tmp_path / "config.yaml"
     path.write_text("[" * 1000)
     problem = CONFIGURATION.format(path=path) + "it is nested too deeply"
     assert message({"service.configFile": str(path)}, {}).startswith(problem)
 
 
-def test_a_configuration_file_that_is_not_text(tmp_path: Path) -> None:
-    """A file that is not UTF-8 is refused in one line as well."""
+def test_a_configuration_file_that_is_not_utf_8(tmp_path: Path) -> None:
+    """A configuration file that is not UTF-8 is refused with one line."""
     path = tmp_path / "config.yaml"
     path.write_bytes(b"version: \xff\n")
     problem = "'utf-8' codec can't decode byte 0xff in position 9: invalid start byte"
@@ -202,7 +202,7 @@ def test_a_configuration_file_that_is_not_text(tmp_path: Path) -> None:
     ids=["configuration file", "node file"],
 )
 def test_a_file_that_cannot_be_read(tmp_path: Path, option: str, prefix: str) -> None:
-    """A file that is missing, or is a folder, is named with what the system says of it."""
+    """The error for a file that is missing or is a folder has the system's error."""
     for path, problem in (
         (tmp_path / "absent", "No such file or directory"),
         (tmp_path, "Is a directory"),
@@ -211,7 +211,7 @@ def test_a_file_that_cannot_be_read(tmp_path: Path, option: str, prefix: str) ->
 
 
 def test_a_key_without_a_value_counts_as_left_out(tmp_path: Path) -> None:
-    """A section in which everything is commented out is as if it was not there."""
+    """A section in which everything is commented out counts as left out."""
     path = tmp_path / "config.yaml"
     path.write_text("health:\n  # staleAfter: 5s\nflags: {failOnInitError: null}\n")
 

@@ -1,4 +1,4 @@
-"""Every option arrives in the settings, from its flag as from its variable."""
+"""Every option sets its setting, by flag and by environment variable."""
 
 from pathlib import Path
 from typing import Any
@@ -60,11 +60,11 @@ GIVEN: dict[str, tuple[str, object]] = {
     "imex.channelIDs": ("0", (0,)),
     "imex.required": ("t", True),
 }
-"""By place: a text that is not the default, and the value that it stands for."""
+"""By setting: a text that is not the default, and the value that it means."""
 
 
 def at(settings: Settings, path: str) -> object:
-    """Return what the settings hold at *path*."""
+    """Return the value of the setting at *path*."""
     tree: Any = msgspec.to_builtins(settings.configuration, enc_hook=float)
     tree["service"] = msgspec.to_builtins(settings.service)
     for name in path.split("."):
@@ -74,17 +74,17 @@ def at(settings: Settings, path: str) -> object:
 
 CERT, KEY, CLIENTS = (f"service.metrics{name}" for name in ("TlsCert", "TlsKey", "ClientCa"))
 BESIDE = {CERT: {KEY: "/key"}, KEY: {CERT: "/cert"}, CLIENTS: {CERT: "/cert", KEY: "/key"}}
-"""What an option cannot do without."""
+"""By setting: the other settings that it needs."""
 
 
 def test_the_table_has_every_option() -> None:
-    """No option is forgotten here."""
+    """The table above has each option."""
     assert sorted(GIVEN) == sorted(option.path for option in OPTIONS)
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.path)
-def test_every_flag_and_variable_arrives(option: Option) -> None:
-    """Each flag, alias and variable sets its own setting; those of the file know where from."""
+def test_every_flag_and_variable_sets_its_setting(option: Option) -> None:
+    """Each flag, alias and variable sets its setting, and is the value's source."""
     text, value = GIVEN[option.path]
     for flag in option.flags:
         given = values(parser("1").parse_args(["run", f"{flag}={text}"]))
@@ -98,7 +98,7 @@ def test_every_flag_and_variable_arrives(option: Option) -> None:
 
 
 def test_an_option_changes_nothing_else() -> None:
-    """With all options given each has its own value."""
+    """With all options given, each setting has its own value."""
     settings = load({path: text for path, (text, _) in GIVEN.items()}, {})
     assert {path: at(settings, path) for path in GIVEN} == {
         path: value for path, (_, value) in GIVEN.items()
@@ -110,7 +110,7 @@ TEXTS = [option for option in OPTIONS if option.parse is str and len(GIVEN[optio
 
 @pytest.mark.parametrize("option", TEXTS, ids=lambda option: option.path)
 def test_a_flag_wins_over_its_variable(option: Option) -> None:
-    """What the variable says is not gone by where there is the flag."""
+    """A flag wins over the environment variable of the same option."""
     text, value = GIVEN[option.path]
     given = {**BESIDE.get(option.path, {}), option.path: text}
     assert at(load(given, {option.environment[0]: "/other"}), option.path) == value
@@ -133,7 +133,7 @@ def test_a_flag_wins_over_its_variable(option: Option) -> None:
     ids=["one", "commas", "repeated", "both"],
 )
 def test_the_forms_of_a_list(arguments: list[str], expected: tuple[str, ...]) -> None:
-    """A list is separated by commas, or its flag is repeated, or both; a variable has commas."""
+    """A list flag takes commas, or is repeated, or both; a variable takes commas."""
     path = f"{PLUGIN}deviceListStrategy"
     given = values(parser("1").parse_args(["run", *arguments]))
     assert at(load(given, {}), path) == expected
@@ -154,7 +154,7 @@ def test_the_forms_of_a_list(arguments: list[str], expected: tuple[str, ...]) ->
 def test_the_list_strategy_in_a_file(
     tmp_path: Path, written: str, expected: tuple[str, ...]
 ) -> None:
-    """In a file the strategy may be a single word as well as a list."""
+    """In a file, deviceListStrategy may be a single word or a list."""
     path = tmp_path / "config.yaml"
     indented = written.replace("\n", "\n      ")
     path.write_text(f"flags:\n  plugin:\n    deviceListStrategy:\n      {indented}\n")
@@ -167,16 +167,16 @@ def test_the_list_strategy_in_a_file(
     ["flags: {gfd: {oneshot: true, sleepInterval: 60s}}", "flags: {gfd: {}}"],
     ids=["settings", "none"],
 )
-def test_the_settings_of_the_labeller_are_taken_with_a_notice(tmp_path: Path, content: str) -> None:
-    """`flags.gfd` is in users' files for another program: it is accepted, and we say so."""
+def test_settings_of_gpu_feature_discovery_are_ignored(tmp_path: Path, content: str) -> None:
+    """`flags.gfd` belongs to GPU feature discovery, and is ignored with a notice."""
     path = tmp_path / "config.yaml"
     path.write_text(content)
     (notice,) = load({"service.configFile": str(path)}, {}).notices
     assert notice == "flags.gfd has no effect here: it belongs to GPU feature discovery"
 
 
-def test_what_charts_always_set_is_taken(tmp_path: Path) -> None:
-    """Keys that mean nothing here but are in every chart's file are no error."""
+def test_keys_that_charts_always_set_are_accepted(tmp_path: Path) -> None:
+    """Keys without effect that each chart's file has are no error."""
     path = tmp_path / "config.yaml"
     path.write_text("flags: {mpsRoot: /run/nvidia/mps, useNodeFeatureAPI: true}")
     settings = load({"service.configFile": str(path)}, {"MPS_ROOT": "/run/mps"})

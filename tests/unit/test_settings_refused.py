@@ -1,4 +1,4 @@
-"""Flags, variables and node files that cannot be used: one line that says which and why."""
+"""Errors for bad flags, variables and node files: one line with the name and the cause."""
 
 import re
 from pathlib import Path
@@ -57,7 +57,7 @@ NODES = {
 
 @pytest.mark.parametrize(("content", "problem"), NODES.values(), ids=NODES)
 def test_a_bad_node_file(tmp_path: Path, content: str, problem: str) -> None:
-    """A node file that makes no sense is refused with the place and the kind of its error."""
+    """A bad node file is refused with its path, the place and the cause."""
     path = tmp_path / "node.yaml"
     path.write_text(content)
     assert message({"service.simulatedNode": str(path)}, {}) == NODE.format(path=path) + problem
@@ -91,7 +91,7 @@ REFUSED = {
     ids=lambda o: o.path,
 )
 def test_a_value_that_is_not_allowed(option: Option) -> None:
-    """The message names the flag or the variable that the value came from, and what is allowed."""
+    """The error for a bad value names its flag or variable, and the allowed values."""
     value, problem = REFUSED[option.path]
     flag = option.flags[0]
     assert message({option.path: value}, {}) == f'cannot use {flag}="{value}": {problem}'
@@ -103,8 +103,8 @@ def test_a_value_that_is_not_allowed(option: Option) -> None:
     ("written", "shown"),
     [("1", "[1]"), ("0,0", "[0, 0]"), ("0,1", "[0, 1]"), ("1,0", "[1, 0]")],
 )
-def test_an_imex_channel_that_is_not_the_first(tmp_path: Path, written: str, shown: str) -> None:
-    """Containers get IMEX channel 0 or none, by whatever layer it is asked for."""
+def test_an_imex_channel_other_than_0(tmp_path: Path, written: str, shown: str) -> None:
+    """IMEX channels other than 0 are refused, from file, flag or variable."""
     path = tmp_path / "config.yaml"
     path.write_text(f"imex: {{channelIDs: [{written}]}}")
     expected = f"cannot use imex.channelIDs {shown}: write [] or [0]"
@@ -115,7 +115,7 @@ def test_an_imex_channel_that_is_not_the_first(tmp_path: Path, written: str, sho
 
 @pytest.mark.parametrize("written", ["", ",", " , "])
 def test_a_list_strategy_without_any(tmp_path: Path, written: str) -> None:
-    """Without a strategy no container would see its devices: that is refused in every layer."""
+    """An empty deviceListStrategy is refused: no container would get a device."""
     path = tmp_path / "config.yaml"
     path.write_text("flags: {plugin: {deviceListStrategy: []}}")
     expected = (
@@ -128,7 +128,7 @@ def test_a_list_strategy_without_any(tmp_path: Path, written: str) -> None:
 
 @pytest.mark.parametrize("written", ["", "0"])
 def test_imex_channels_that_are_allowed(tmp_path: Path, written: str) -> None:
-    """No channel and channel 0 may be asked for."""
+    """No IMEX channel, or channel 0, is allowed."""
     path = tmp_path / "config.yaml"
     path.write_text(f"imex: {{channelIDs: [{written}]}}")
     configuration = load({"service.configFile": str(path)}, {}).configuration
@@ -149,15 +149,15 @@ def test_imex_channels_that_are_allowed(tmp_path: Path, written: str) -> None:
         "a b/gpu",
     ],
 )
-def test_a_cdi_kind_that_no_runtime_takes(kind: str) -> None:
-    """A CDI kind has a vendor and a class."""
+def test_a_bad_cdi_kind(kind: str) -> None:
+    """A CDI kind that is not VENDOR/CLASS is refused."""
     expected = f'cannot use --cdi-kind "{kind}": write VENDOR/CLASS'
     assert message({"service.cdiKind": kind}, {}) == expected
 
 
 @pytest.mark.parametrize("value", ["", "9450", "localhost", "localhost:", ":http", ":-1", ":65536"])
 def test_a_bad_metrics_address(value: str) -> None:
-    """An address without a port, or with one that TCP does not have, is refused."""
+    """A metrics address without a port, or with an invalid port, is refused."""
     expected = f'cannot use --metrics-address "{value}": {ADDRESS}'
     assert message({"service.metricsAddress": value}, {}) == expected
 
@@ -171,7 +171,7 @@ PATHS = [
 
 @pytest.mark.parametrize(("path", "flag", "socket"), PATHS, ids=[flag for _, flag, _ in PATHS])
 def test_a_path_that_is_too_long_for_a_socket(path: str, flag: str, socket: str) -> None:
-    """A folder is refused when a socket in it has a path over 107 bytes, and only then."""
+    """A folder is refused only when the path of its socket has more than 107 bytes."""
     longest = "/" + "d" * (106 - len(socket))
     flags = {"service.kubeletSocket": ""}
     assert load(flags | {path: longest}, {}).address == ("", 9450)
@@ -181,7 +181,7 @@ def test_a_path_that_is_too_long_for_a_socket(path: str, flag: str, socket: str)
 
 
 def test_the_length_of_a_path_is_counted_in_bytes() -> None:
-    """A path of few letters may have too many bytes."""
+    """The limit of a path counts bytes, not letters."""
     assert re.search(
         "more than 107 bytes; use a shorter folder$",
         message({"service.runtimeDir": "/" + "ü" * 60}, {}),
@@ -203,11 +203,11 @@ def test_the_length_of_a_path_is_counted_in_bytes() -> None:
     ],
     ids=range(9),
 )
-def test_what_is_odd_is_refused_in_one_line(environment: dict[str, str]) -> None:
-    """A value with a line break, without end or with holes is refused in one line."""
+def test_a_malformed_variable_is_refused_with_one_line(environment: dict[str, str]) -> None:
+    """A variable with a line break, a huge number or an empty part is refused with one line."""
     assert message({}, environment)
 
 
-def test_a_line_break_at_the_end_of_a_variable_is_no_part_of_it() -> None:
-    """Secrets and ConfigMaps often end in a line break."""
+def test_a_line_break_at_the_end_of_a_variable_is_ignored() -> None:
+    """A line break at the end of a variable is ignored: Secrets often have one."""
     assert load({}, {"LOG_LEVEL": "debug\n"}).service.log_level == "debug"

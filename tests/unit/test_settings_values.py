@@ -1,4 +1,4 @@
-"""What the values of settings mean."""
+"""The meaning of settings' values."""
 
 import pytest
 
@@ -17,7 +17,7 @@ from supervisor.config.settings import load
     ],
 )
 def test_metrics_address(text: str, address: tuple[str, int]) -> None:
-    """An address is a host, which may be left out or be IPv6 in brackets, and a port."""
+    """A metrics address is a host, empty or IPv6 in brackets too, and a port."""
     assert load({"service.metricsAddress": text}, {}).address == address
 
 
@@ -31,7 +31,7 @@ def test_metrics_address(text: str, address: tuple[str, int]) -> None:
     ids=["in the plugin folder", "elsewhere", "none"],
 )
 def test_registration_socket(flags: dict[str, str], socket: str) -> None:
-    """The kubelet's socket is in its plugin folder unless the flag says otherwise; empty: none."""
+    """The kubelet's socket is in the plugin folder, or as --kubelet-socket says, or none."""
     assert load(flags, {}).service.registration_socket == socket
 
 
@@ -47,20 +47,18 @@ def test_registration_socket(flags: dict[str, str], socket: str) -> None:
         (0.5, 0.5),
     ],
 )
-def test_seconds(value: object, seconds: float) -> None:
-    """A length of time is a number with a unit, or a number of seconds."""
+def test_durations(value: object, seconds: float) -> None:
+    """A duration is a number with a unit, or a number of seconds."""
     assert Seconds.read(value) == pytest.approx(seconds)
 
 
 def test_an_endpoint_is_named_after_its_resource() -> None:
-    """A worker's socket bears its resource's name, without the domain."""
+    """A worker's socket is named after its resource, without the domain."""
     assert endpoint("nvidia.com/gpu.shared", "/plugins") == "nvidia-gpu.shared.sock"
 
 
-def test_a_socket_path_of_107_bytes_is_kept_and_a_longer_one_shortened() -> None:
-    """An endpoint is shortened exactly where its path would not fit, and still tells resources
-    apart.
-    """
+def test_a_socket_path_over_107_bytes_is_shortened() -> None:
+    """A socket's name is shortened only over 107 bytes, and still differs by resource."""
     fitting = "/" + "d" * (107 - len("//nvidia-gpu.sock"))
     assert endpoint("nvidia.com/gpu", fitting) == "nvidia-gpu.sock"
     short = endpoint("nvidia.com/gpu", fitting + "d")
@@ -69,7 +67,7 @@ def test_a_socket_path_of_107_bytes_is_kept_and_a_longer_one_shortened() -> None
 
 
 def test_the_limit_of_a_socket_path_counts_bytes() -> None:
-    """A folder with letters of more than one byte is as long as its bytes are."""
+    """The limit of a socket's path counts bytes, not letters."""
     folder = "/" + "ü" * 46
     assert len(f"{folder}/nvidia-gpu.sock") < 107
     assert endpoint("nvidia.com/gpu", folder) != "nvidia-gpu.sock"

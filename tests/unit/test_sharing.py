@@ -1,4 +1,4 @@
-"""How sharing is written: in `--resource-config` and in `sharing.timeSlicing`."""
+"""The syntax of sharing in `--resource-config` and in `sharing.timeSlicing`."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ NO_NAME = (
 
 
 def entries(*entries: str, more: str = "") -> str:
-    """Return a configuration file that shares by these *entries*."""
+    """Return the text of a configuration file with these entries of timeSlicing."""
     return f"sharing: {{timeSlicing: {{{more}resources: [{', '.join(entries)}]}}}}"
 
 
@@ -52,7 +52,7 @@ def entries(*entries: str, more: str = "") -> str:
     ],
 )
 def test_resource_config(text: str, shares: dict[str, Share]) -> None:
-    """Each ORIGINAL:NEW:REPLICAS shares one resource; blanks and a last comma do not matter."""
+    """Each ORIGINAL:NEW:REPLICAS shares a resource; blanks and a last comma are ignored."""
     expected = {resource: (share,) for resource, share in shares.items()}
     assert load({"service.resourceConfig": text}, {}).shares == expected
     assert load({}, {"NVIDIA_DRIVER_RESOURCE_CONFIG": text}).shares == expected
@@ -89,7 +89,7 @@ BAD_FLAGS = {
 
 @pytest.mark.parametrize(("entry", "problem"), BAD_FLAGS.values(), ids=BAD_FLAGS)
 def test_a_bad_resource_config(entry: str, problem: str) -> None:
-    """The entry of --resource-config that cannot be used is named, not the others."""
+    """The error for --resource-config names the bad entry only."""
     expected = f'cannot use --resource-config "{entry}": {problem}'
     assert message({"service.resourceConfig": f"gpu:good:1,{entry}"}, {}) == expected
 
@@ -118,8 +118,10 @@ GOOD = {
 
 
 @pytest.mark.parametrize(("written", "devices"), GOOD.values(), ids=GOOD)
-def test_devices(tmp_path: Path, written: str, devices: int | tuple[str, ...] | None) -> None:
-    """Devices are all, so many, or those of a list of indices, places and UUIDs."""
+def test_forms_of_devices(
+    tmp_path: Path, written: str, devices: int | tuple[str, ...] | None
+) -> None:
+    """`devices` is all, a number, or a list of indices, MIG places and UUIDs."""
     found = shares(tmp_path, entries(f"{{name: gpu, replicas: 2, {written}}}"))
     assert found == {GPU: (Share(GPU, 2, devices),)}
 
@@ -163,12 +165,12 @@ def test_devices(tmp_path: Path, written: str, devices: int | tuple[str, ...] | 
     ],
 )
 def test_time_slicing(tmp_path: Path, content: str, expected: dict[str, tuple[Share, ...]]) -> None:
-    """Each entry shares one resource, under its new name, the suffixed one or its own."""
+    """Each entry shares a resource, under its new name, with .shared, or its own name."""
     assert shares(tmp_path, content) == expected
 
 
-def test_a_suffix_may_make_a_name_as_long_as_it_can_be(tmp_path: Path) -> None:
-    """A name that has 63 characters together with .shared is allowed."""
+def test_a_suffixed_name_of_63_characters_is_allowed(tmp_path: Path) -> None:
+    """A resource name that has 63 characters with .shared is allowed."""
     name = "n" * 45
     found = shares(
         tmp_path, entries(f"{{name: {name}, replicas: 2}}", more="renameByDefault: true, ")
@@ -177,7 +179,7 @@ def test_a_suffix_may_make_a_name_as_long_as_it_can_be(tmp_path: Path) -> None:
 
 
 def test_flag_and_file_share_different_resources(tmp_path: Path) -> None:
-    """What the flag shares and what the file shares stand side by side."""
+    """The shares of the flag and of the file are used together."""
     path = tmp_path / "config.yaml"
     path.write_text(entries("{name: mig-1g.10gb, replicas: 3}"))
     flags = {"service.configFile": str(path), "service.resourceConfig": "gpu:a:2"}
@@ -186,7 +188,7 @@ def test_flag_and_file_share_different_resources(tmp_path: Path) -> None:
 
 
 def test_flag_and_file_do_not_share_the_same_resource(tmp_path: Path) -> None:
-    """A resource that both share, under whichever form of its name, is refused."""
+    """A resource that both flag and file share is refused, with or without its domain."""
     path = tmp_path / "config.yaml"
     path.write_text(entries("{name: nvidia.com/gpu, replicas: 3}"))
     flags = {"service.configFile": str(path), "service.resourceConfig": "gpu:a:2"}

@@ -1,4 +1,4 @@
-"""Sharing in the configuration file that cannot be used."""
+"""Errors for bad sharing in the configuration file."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ ALLOWED = 'write "all", a count from 1, or a list of indices, "GPU:MIG" indices 
 
 
 def refusal(folder: Path, content: str) -> str:
-    """Return why the *content* of a file is refused, without the name of the file."""
+    """Return the error for a file with *content*, without the file's name."""
     path = folder / "config.yaml"
     path.write_text(content)
     text = message({"service.configFile": str(path)}, {})
@@ -144,34 +144,34 @@ NO_DEVICES = {
 
 @pytest.mark.parametrize(("content", "problem"), TYPES.values(), ids=TYPES)
 def test_bad_sharing(tmp_path: Path, content: str, problem: str) -> None:
-    """What sharing cannot be is refused with the path of its key."""
+    """Bad sharing is refused, and the error has the path of its key."""
     assert refusal(tmp_path, content) == problem
 
 
 @pytest.mark.parametrize(("entry", "problem"), ENTRIES.values(), ids=ENTRIES)
 def test_a_bad_entry(tmp_path: Path, entry: str, problem: str) -> None:
-    """An entry that cannot be used is refused with its place, its key and what is allowed."""
+    """A bad entry is refused with its place, its key and what is allowed."""
     assert refusal(tmp_path, entries(entry)) == FIRST + problem
 
 
 @pytest.mark.parametrize("written", NO_DEVICES.values(), ids=NO_DEVICES)
-def test_what_names_no_device(tmp_path: Path, written: str) -> None:
-    """In a list each device is named by an index, a place or a UUID, exactly."""
+def test_a_text_that_names_no_device(tmp_path: Path, written: str) -> None:
+    """A text in `devices` that is no index, MIG place or UUID is refused."""
     entry = f'{{name: gpu, replicas: 2, devices: [0, "{written}"]}}'
     expected = f'{FIRST}.devices: "{written}" is not the name of a device; {ALLOWED}'
     assert refusal(tmp_path, entries(entry)) == expected
 
 
 def test_a_name_that_the_suffix_makes_too_long(tmp_path: Path) -> None:
-    """With renameByDefault the suffix counts."""
+    """A name that is too long with the suffix of renameByDefault is refused."""
     name = "n" * 46
     content = entries(f"{{name: {name}, replicas: 2}}", more="renameByDefault: true, ")
     long = f'"nvidia.com/{name}.shared" has 64 characters; write at most 63'
     assert refusal(tmp_path, content) == f"{FIRST}.name: {long}"
 
 
-def test_the_entry_that_is_wrong_is_told(tmp_path: Path) -> None:
-    """The place of an entry counts from 0, as in the list."""
+def test_the_error_has_the_entrys_place(tmp_path: Path) -> None:
+    """The error has the bad entry's place in the list, from 0."""
     content = entries("{name: gpu, replicas: 2}", "{name: gpu, replicas: 2, devices: 0}")
     problem = f"sharing.timeSlicing.resources[1].devices: 0 is not a count; {ALLOWED}"
     assert refusal(tmp_path, content) == problem
@@ -179,7 +179,7 @@ def test_the_entry_that_is_wrong_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["gpus", "mig"])
 def test_a_bad_name_of_a_pattern(tmp_path: Path, kind: str) -> None:
-    """The names that patterns give are judged like all others."""
+    """A bad resource name of a pattern is refused like any other name."""
     good, bad = '{pattern: "*", name: good}', '{pattern: "*", name: a.example/gpu}'
     problem = f'resources.{kind}[1].name: "nvidia.com/a.example/gpu" {NO_NAME}'
     assert refusal(tmp_path, f"resources: {{{kind}: [{good}, {bad}]}}") == problem

@@ -1,4 +1,4 @@
-"""What the kubelet's probes conclude from what the exporter knows."""
+"""Liveness and readiness, from what the exporter knows."""
 
 import pytest
 
@@ -23,7 +23,7 @@ UNCHANNELED = Problem(ProblemKind.IMEX_MISSING, "no channel")
 
 
 def troubled(*problems: Problem, planned: tuple[str, ...] | None = (GPU, SLICE)) -> ServiceState:
-    """Return a service that has these problems with its node."""
+    """Return the state of a service with these problems."""
     return ServiceState(processes=(), planned=planned, problems=problems)
 
 
@@ -94,14 +94,14 @@ TABLE: dict[str, tuple[Snapshot, list[str], list[str]]] = {
 
 
 @pytest.mark.parametrize(("snapshot", "dead", "unready"), TABLE.values(), ids=TABLE)
-def test_judgments(snapshot: Snapshot, dead: list[str], unready: list[str]) -> None:
-    """The service is alive while its loops turn, and ready while pods can be given its devices."""
+def test_liveness_and_readiness(snapshot: Snapshot, dead: list[str], unready: list[str]) -> None:
+    """The service is live while heartbeats come, and ready while pods can get its devices."""
     assert not_live(snapshot, NOW, STALE) == dead
     assert not_ready(snapshot, NOW, STALE) == unready
 
 
-def test_every_resource_is_judged() -> None:
-    """The problems of all resources are told, not of the first alone."""
+def test_problems_of_all_resources() -> None:
+    """Readiness lists the problems of all resources, not only of the first."""
     workers = {GPU: UNHEARD[GPU], SLICE: UNREGISTERED[SLICE]}
     assert not_ready(Snapshot(BOTH, NOW, workers=workers), NOW, STALE) == [
         f"{GPU}: the kubelet has no ListAndWatch stream open",
@@ -110,12 +110,12 @@ def test_every_resource_is_judged() -> None:
 
 
 @pytest.mark.parametrize("service", [None, WAITING, NOTHING])
-def test_without_a_plan_no_worker_counts(service: ServiceState | None) -> None:
-    """A worker's last word is of no account before its resource is planned, or after."""
+def test_workers_of_unplanned_resources_are_ignored(service: ServiceState | None) -> None:
+    """A worker is ignored before its resource is planned, and after."""
     assert Snapshot(service, NOW, workers=WELL).planned_workers() == {}
 
 
 def test_planned_workers_come_in_the_order_of_the_plan() -> None:
-    """Each planned resource has its worker's newest word, or none."""
+    """Each planned resource has its worker's newest telemetry, or None, in the plan's order."""
     found = Snapshot(BOTH, NOW, workers=MISSING).planned_workers()
     assert list(found.items()) == [(GPU, WELL[GPU]), (SLICE, None)]

@@ -1,4 +1,4 @@
-"""What the status says of the node, its resources and the service."""
+"""The status of the node, its resources and the service."""
 
 import dataclasses
 from typing import Any
@@ -33,12 +33,12 @@ PARTIAL = replace(NODE, inventory=inventory(gpu(0, uuid="A"), failed=(FailedGpu(
 
 
 def shown(**fields: Any) -> report.Status:
-    """Return the status of a node on which all is well, but for *fields*."""
+    """Return the status of a node without problems; *fields* replace its usual values."""
     return status(dataclasses.replace(WELL, **fields), ABOUT, NOW, WALL)
 
 
 def test_before_anything_is_known() -> None:
-    """What nobody has told yet is null; only that the service is not live is known."""
+    """Before any message arrives, the service is not live, and everything else is null."""
     silent = report.Verdict(ok=False, problems=("supervisor: no heartbeat",))
     unknown = report.NodeStatus(None, None, None, silent, silent, None, None, None, None)
     assert status(Snapshot(), ABOUT, NOW, WALL) == report.Status(
@@ -76,16 +76,16 @@ def test_before_anything_is_known() -> None:
         "a worker never spoke",
         "the kubelet does not listen",
         "a planned device is gone",
-        "the kubelet does not tell who holds what",
+        "pod resources cannot be read",
     ],
 )
 def test_ok(fields: dict[str, object], expected: bool) -> None:  # noqa: FBT001 - a table's column
-    """The node is well only if everybody says so; who holds what does not matter."""
+    """`ok` needs every device, worker and process to be well, but no pod resources."""
     assert shown(**fields).ok is expected
 
 
 def test_the_node() -> None:
-    """The probes' answers, problems and what the supervisor knows are told as they are."""
+    """The node's status has the probes' answers, its problems and failed GPUs."""
     problem = Problem(ProblemKind.LIST_TOO_LONG, "too many")
     service = replace(SERVICE, problems=(problem,), hangs=3, quiesced=True)
     node = replace(PARTIAL, persisted=False)
@@ -103,7 +103,7 @@ def test_the_node() -> None:
 
 
 def test_a_resource() -> None:
-    """A resource shows what its worker told and how many of its devices are held."""
+    """A resource's status has its worker's telemetry and its number of allocated devices."""
     held = tuple(Allocation(name, "A", "n", "p", "c") for name in (GPU, GPU, "other"))
     worker = worker_state(GPU, healthy=6, unhealthy=2, registrations=4, answering=False)
     assert shown(workers={GPU: (worker, NOW)}, allocations=held).resources == (
@@ -125,13 +125,13 @@ def test_a_resource() -> None:
     "workers", [{}, {GPU: (worker_state(GPU), NOW - 10.1)}], ids=["never heard", "silent"]
 )
 def test_the_resource_of_a_silent_worker(workers: dict[str, object]) -> None:
-    """What a worker does not tell, or told too long ago, is null; what the kubelet tells stays."""
+    """The status of a silent worker's resource is null, except for allocated devices."""
     assert shown(workers=workers).resources == (report.ResourceStatus(name=GPU, allocated=0),)
     assert shown(workers=workers, allocations=None).resources == (report.ResourceStatus(name=GPU),)
 
 
 def test_processes_and_configuration() -> None:
-    """What the supervisor leaves empty is null."""
+    """Processes and configuration are as the supervisor says; unknown values are null."""
     told = ConfigurationState("abc", 5.0, "no such key")
     gone = ProcessState("exporter", "backoff", 1)
     service = replace(SERVICE, processes=(*SERVICE.processes, gone), configuration=told)
@@ -146,7 +146,7 @@ def test_processes_and_configuration() -> None:
 
 
 def test_xids() -> None:
-    """Every Xid bears its name; where the driver named no GPU, and no time is known, is null."""
+    """Each Xid has its name; an unknown GPU or an unknown time is null."""
     node = replace(NODE, xids=(XidCount("A", 79, 2, 5.0), XidCount("", 31, 1)))
     assert shown(node=node).xids == (
         report.XidSeen("A", 79, "GPU has fallen off the bus", 2, 5.0),

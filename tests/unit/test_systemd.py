@@ -1,4 +1,4 @@
-"""What systemd is told, on a real datagram socket as systemd has one."""
+"""Messages to systemd, on a real datagram socket."""
 
 import socket
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ GUARD = 10
 
 @pytest.fixture
 def systemd(tmp_path: Path) -> Iterator[socket.socket]:
-    """Return systemd's end."""
+    """Return systemd's end of the socket."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end:
         end.bind(str(tmp_path / "notify"))
         end.settimeout(GUARD)
@@ -21,12 +21,12 @@ def systemd(tmp_path: Path) -> Iterator[socket.socket]:
 
 
 def environment(systemd: socket.socket, **more: str) -> dict[str, str]:
-    """Return what a service is started with."""
+    """Return the environment of a service that systemd starts."""
     return {"NOTIFY_SOCKET": systemd.getsockname(), "LANG": "C", **more}
 
 
 def heard(systemd: socket.socket, count: int) -> list[str]:
-    """Return the next *count* messages, and make sure that there is no other."""
+    """Return the next *count* messages; fail if there are more."""
     found = [systemd.recv(1000).decode() for _ in range(count)]
     systemd.setblocking(False)
     with pytest.raises(BlockingIOError):
@@ -35,8 +35,8 @@ def heard(systemd: socket.socket, count: int) -> list[str]:
     return found
 
 
-def test_what_is_new_is_told_once(systemd: socket.socket) -> None:
-    """The status is told when it changes, and that all is ready with it."""
+def test_a_status_is_sent_once(systemd: socket.socket) -> None:
+    """The status is sent when it changes, and READY=1 together with it."""
     notifier = Notifier(environment(systemd))
     for status, ready in (("looking", False), ("looking", False), ("serving", True)):
         notifier.tell(status, ready=ready)
@@ -44,8 +44,8 @@ def test_what_is_new_is_told_once(systemd: socket.socket) -> None:
     assert heard(systemd, 2) == ["STATUS=looking", "READY=1\nSTATUS=serving"]
 
 
-def test_the_watchdog_hears_of_us_each_time(systemd: socket.socket) -> None:
-    """Where systemd watches, each telling is a sign of life."""
+def test_the_watchdog_is_notified_each_time(systemd: socket.socket) -> None:
+    """With a watchdog, each call sends WATCHDOG=1."""
     notifier = Notifier(environment(systemd, WATCHDOG_USEC="30000000"))
     for _ in range(2):
         notifier.tell("serving", ready=True)
@@ -53,13 +53,13 @@ def test_the_watchdog_hears_of_us_each_time(systemd: socket.socket) -> None:
 
 
 def test_the_end(systemd: socket.socket) -> None:
-    """Stopping is told."""
+    """Stopping sends STOPPING=1."""
     Notifier(environment(systemd)).stopping()
     assert heard(systemd, 1) == ["STOPPING=1\nSTATUS=stopping"]
 
 
 def test_an_abstract_socket() -> None:
-    """An address that begins with @ is one without a file."""
+    """An address that begins with @ is an abstract socket."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end:
         end.bind("\0gpu-sharing-test-notify")
         end.settimeout(GUARD)
@@ -67,22 +67,22 @@ def test_an_abstract_socket() -> None:
         assert end.recv(100) == b"STATUS=x"
 
 
-def test_children_are_not_taken_for_us(systemd: socket.socket) -> None:
-    """The variables are taken out of the environment, so that no child inherits them."""
+def test_children_do_not_inherit_the_variables(systemd: socket.socket) -> None:
+    """The variables of systemd are removed from the environment, so that no child inherits them."""
     variables = environment(systemd, WATCHDOG_USEC="1")
     Notifier(variables)
     assert variables == {"LANG": "C"}
 
 
 def test_without_systemd() -> None:
-    """Whoever was not started by systemd says nothing, and it is no error."""
+    """Without systemd, nothing is sent, and this is no error."""
     notifier = Notifier({})
     notifier.tell("serving", ready=True)
     notifier.stopping()
 
 
 def test_a_systemd_that_does_not_listen(tmp_path: Path) -> None:
-    """An address where nobody listens costs nothing, and what was not taken is told again."""
+    """A message that systemd did not receive is sent again."""
     notifier = Notifier({"NOTIFY_SOCKET": str(tmp_path / "notify")})
     notifier.tell("serving", ready=True)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end:

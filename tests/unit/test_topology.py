@@ -1,4 +1,4 @@
-"""Which whole GPUs a container should get."""
+"""Topology: which whole GPUs GetPreferredAllocation prefers."""
 
 import itertools
 import random
@@ -17,12 +17,12 @@ Pairs = dict[str, tuple[LinkLevel, int]]
 
 
 def connected(pairs: Pairs) -> Topology:
-    """Return GPUs of one letter, connected as *pairs* of two letters tell."""
+    """Return the topology of GPUs with these links; `AB` is the pair of A and B."""
     return Topology.of(Link(pair[0], pair[1], *link) for pair, link in pairs.items())
 
 
 def groups(*names: str, level: LinkLevel = LinkLevel.SYS, nvlinks: int = 1) -> Topology:
-    """Return groups of GPUs of one letter, connected within."""
+    """Return the topology of groups; in `ABC`, the GPUs A, B and C are linked."""
     pairs = (pair for name in names for pair in itertools.combinations(name, 2))
     return Topology.of(Link(first, second, level, nvlinks) for first, second in pairs)
 
@@ -49,13 +49,13 @@ EXAMPLE = connected({"AB": (LinkLevel.PIX, 0), "CD": (LinkLevel.NODE, 0)})
     ],
 )
 def test_score(link: tuple[LinkLevel, int], score: int) -> None:
-    """A pair scores by its PCI level and its NVLinks, either way round."""
+    """The score of a pair follows from its PCI level and NVLinks, in either order."""
     made = connected({"AB": link})
     assert made.score("A", "B") == made.score("B", "A") == score
 
 
-def test_a_pair_that_is_not_named_is_far_apart() -> None:
-    """Two GPUs of which nothing is known count as SYS, and none is connected to itself."""
+def test_the_score_of_an_unknown_pair() -> None:
+    """Two GPUs without a known link count as SYS; a GPU with itself has score 0."""
     made = connected({"AB": (LinkLevel.PIX, 4)})
     assert (made.score("A", "X"), made.score("X", "Y"), made.score("A", "A")) == (10, 10, 0)
 
@@ -128,13 +128,13 @@ def test_a_pair_that_is_not_named_is_far_apart() -> None:
     ],
 )
 def test_choose(made: Topology, available: str, required: str, size: int, expected: str) -> None:
-    """The best connected are chosen, so that the best connected remain."""
+    """The choice has the best connected GPUs, and leaves the best connected."""
     assert made.choose([*available], [*required], size) == [*expected]
 
 
 @st.composite
 def requests(draw: st.DrawFn, least: int, most: int) -> tuple[Topology, list[str], list[str], int]:
-    """Draw GPUs, of which some pairs are named and some are alike, and a request."""
+    """Draw a topology with some links, and a request."""
     names = [chr(ord("A") + place) for place in range(draw(st.integers(least, most)))]
     levels = st.sampled_from(draw(st.lists(st.sampled_from(LinkLevel), min_size=1, max_size=6)))
     link = st.tuples(levels, st.integers(0, draw(st.sampled_from([0, 1, 18]))))
@@ -149,15 +149,15 @@ Request = tuple[Topology, list[str], list[str], int]
 
 
 def total(made: Topology, some: object) -> int:
-    """Return the score of all pairs among some GPUs."""
+    """Return the sum of the scores of all pairs of some GPUs."""
     assert isinstance(some, set | list | tuple)
     return sum(made.score(*pair) for pair in itertools.combinations(some, 2))
 
 
 @many
 @given(requests(least=1, most=10))
-def test_no_other_choice_is_better(request: Request) -> None:
-    """Of all choices there are, it is the best: in itself, in what is left, in its UUIDs."""
+def test_the_choice_is_the_best(request: Request) -> None:
+    """The choice is the best: by its own score, then the rest's score, then UUIDs."""
     made, available, required, size = request
     best = min(
         (-total(made, some), -total(made, {*available}.difference(some)), some)
@@ -169,8 +169,8 @@ def test_no_other_choice_is_better(request: Request) -> None:
 
 @many
 @given(requests(least=1, most=24))
-def test_the_choice_is_what_was_asked_for(request: Request) -> None:
-    """It has the size asked for, each GPU once, and the required ones first."""
+def test_the_choice_has_the_requested_size(request: Request) -> None:
+    """The choice has the requested size, each GPU once, and required GPUs first."""
     made, available, required, size = request
     choice = made.choose(available, required, size)
     assert len(choice) == len({*choice}) == size
@@ -181,7 +181,7 @@ def test_the_choice_is_what_was_asked_for(request: Request) -> None:
 @many
 @given(requests(least=1, most=24), st.randoms(use_true_random=False))
 def test_the_choice_does_not_depend_on_order(request: Request, shuffler: random.Random) -> None:
-    """The same GPUs, in another order and connected the other way round, are the same choice."""
+    """The choice does not depend on the order of GPUs, required GPUs or links."""
     made, available, required, size = request
     scores = shuffler.sample([*made.scores.items()], len(made.scores))
     shuffled = Topology(dict(scores)).choose(
@@ -193,7 +193,7 @@ def test_the_choice_does_not_depend_on_order(request: Request, shuffler: random.
 @many
 @given(requests(least=2, most=8), st.integers(0, 7))
 def test_a_gpu_that_is_not_available_changes_nothing(request: Request, place: int) -> None:
-    """Whether a GPU that is not to choose from is connected or unheard of is all the same."""
+    """The links of a GPU that is not available do not affect the choice."""
     made, names, required, _ = request
     lost = names[place % len(names)]
     available = [name for name in names if name != lost]
@@ -203,8 +203,8 @@ def test_a_gpu_that_is_not_available_changes_nothing(request: Request, place: in
 
 
 @pytest.mark.parametrize("size", [1, 2, 4, 8, 12, 15])
-def test_sixteen_are_chosen_from_exactly(size: int) -> None:
-    """Sixteen GPUs, connected at random: exhaustive search finds nothing better."""
+def test_the_choice_of_sixteen_is_the_best(size: int) -> None:
+    """The choice from 16 randomly linked GPUs has the highest score of all combinations."""
     drawn = random.Random(size)  # noqa: S311 - a node, not a secret
     weights = {pair: drawn.randrange(40) for pair in itertools.combinations(range(16), 2)}
     names = [f"{place:02}" for place in range(16)]
@@ -217,8 +217,8 @@ def test_sixteen_are_chosen_from_exactly(size: int) -> None:
     )
 
 
-def test_of_up_to_sixteen_all_combinations_are_tried() -> None:
-    """However many of them are asked for, up to 16 candidates are chosen from exactly."""
+def test_all_combinations_of_up_to_sixteen_are_tried() -> None:
+    """For up to 16 GPUs, the work to try all combinations is within the limit."""
     work = {
         (count, size): topology._work(count, size)  # noqa: SLF001 - it decides
         for count in range(1, 17)
@@ -228,7 +228,7 @@ def test_of_up_to_sixteen_all_combinations_are_tried() -> None:
 
 
 def random_node(count: int) -> tuple[Topology, list[str]]:
-    """Return a node of *count* GPUs without any order in their connections."""
+    """Return the topology and the names of *count* randomly linked GPUs."""
     drawn = random.Random(count)  # noqa: S311 - a node, not a secret
     names = [f"{place:02}" for place in range(count)]
     pairs = itertools.combinations(names, 2)
@@ -237,7 +237,7 @@ def random_node(count: int) -> tuple[Topology, list[str]]:
 
 @pytest.mark.parametrize(("count", "size"), [(24, 3), (20, 17), (64, 2), (64, 63)])
 def test_among_many_few_combinations_are_all_tried(count: int, size: int) -> None:
-    """Where many GPUs make few combinations, the choice is the best there is."""
+    """With many GPUs but few combinations, the choice has the highest score."""
     made, names = random_node(count)
     best = max(total(made, some) for some in itertools.combinations(names, size))
     assert total(made, made.choose(names, [], size)) == best
@@ -245,31 +245,31 @@ def test_among_many_few_combinations_are_all_tried(count: int, size: int) -> Non
 
 @pytest.mark.parametrize(("count", "size"), [(17, 8), (24, 12), (32, 1), (32, 16), (64, 32)])
 def test_among_many_no_swap_is_better(count: int, size: int) -> None:
-    """Where not all choices can be tried, at least no other GPU would fit better than a chosen."""
+    """With too many combinations, no swap of one chosen GPU improves the score."""
     made, names = random_node(count)
     choice = made.choose(names, [], size)
     rest = [name for name in names if name not in choice]
-    within = {one: sum(made.score(one, other) for other in choice) for one in names}
+    within = {name: sum(made.score(name, other) for other in choice) for name in names}
     assert all(within[new] - made.score(new, old) <= within[old] for old in choice for new in rest)
 
 
 @pytest.mark.parametrize("size", [3, 5, 8])
 def test_among_many_a_group_that_fits_is_found(size: int) -> None:
-    """On a node of several fabrics, the one of just the size asked for is used up."""
+    """With several groups of linked GPUs, the group of the requested size is chosen."""
     made = groups("ABCDEFGH", "IJKLM", "NOP", "QR", level=LinkLevel.NODE, nvlinks=18)
     names = [chr(ord("A") + place) for place in range(18)]
     expected = {3: "NOP", 5: "IJKLM", 8: "ABCDEFGH"}
     assert made.choose(names, [], size) == [*expected[size]]
 
 
-def test_among_many_the_smaller_group_is_broken_into() -> None:
-    """Where a choice that grows fits into two groups, the greater one stays whole."""
+def test_among_many_the_larger_group_stays_whole() -> None:
+    """When the choice fits into two groups, it is taken from the smaller group."""
     made = groups("ABCDEFGHIJKL", "MNOPQRSTU")
     assert made.choose([*"ABCDEFGHIJKLMNOPQRSTU"], [], 8) == [*"MNOPQRST"]
 
 
-def test_among_many_that_are_alike_the_lowest_are_chosen() -> None:
-    """A choice that grows goes by UUID where nothing else tells the GPUs apart."""
+def test_among_many_equal_gpus_the_lowest_are_chosen() -> None:
+    """Among GPUs with equal links, those with the lowest UUIDs are chosen."""
     names = [f"{place:02}" for place in range(32)]
     assert Topology.of(()).choose(names[::-1], ["31"], 16) == ["31", *names[:15]]
 
@@ -278,10 +278,10 @@ def test_among_many_that_are_alike_the_lowest_are_chosen() -> None:
 def test_the_work_among_many_is_bounded(
     count: int, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A choice grows by no more than STEPS GPUs in all, and by one more than were asked for."""
+    """The work for a choice among many GPUs is limited by STEPS."""
     made, names = random_node(count)
     grown = 0
-    grow = topology._grow  # noqa: SLF001 - its calls are the work
+    grow = topology._grow  # noqa: SLF001 - its calls are counted
 
     def counted(*arguments: object) -> object:
         nonlocal grown

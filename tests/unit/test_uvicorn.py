@@ -1,4 +1,4 @@
-"""The exporter subclasses a class of uvicorn's that is not promised to stay as it is."""
+"""Guards for the exporter's subclass of a uvicorn class, which may change."""
 
 import inspect
 from importlib.metadata import version
@@ -8,14 +8,14 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from supervisor.exporter.http_server import _Connection
 
 TRIED = "0.54"
-"""The minor release with which tests/process/test_exporter.py has passed."""
+"""The minor release of uvicorn that passed tests/process/test_exporter.py."""
 
 USED = ("connection_made", "data_received", "on_response_complete", "connection_lost")
-"""What our class replaces; each calls uvicorn's own."""
+"""The methods that our class overrides; each calls uvicorn's own."""
 
 
-def test_uvicorn_is_the_release_that_was_tried() -> None:
-    """Another minor release may rename what we replace, without a word."""
+def test_uvicorn_is_the_tested_release() -> None:
+    """The installed uvicorn is the tested minor release, as others may rename methods."""
     found = version("uvicorn")
     assert found.rpartition(".")[0] == TRIED, (
         f"uvicorn is {found}, but supervisor/exporter/http_server.py was tried with {TRIED}: "
@@ -25,8 +25,8 @@ def test_uvicorn_is_the_release_that_was_tried() -> None:
     )
 
 
-def test_uvicorn_has_what_we_replace() -> None:
-    """A method that uvicorn no longer calls would leave slow clients connected for ever."""
+def test_uvicorn_has_the_methods_that_we_override() -> None:
+    """Uvicorn has the methods that we override: else slow clients stay connected for ever."""
     for name in USED:
         theirs, ours = getattr(H11Protocol, name, None), getattr(_Connection, name)
         assert callable(theirs), f"uvicorn's H11Protocol has no {name} any more; we replace it"

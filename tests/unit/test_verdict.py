@@ -1,4 +1,4 @@
-"""Whom an event or a look concerns, and what is told of each device after it."""
+"""Which devices an Xid or a health check concerns, and their health after it."""
 
 import pytest
 
@@ -35,24 +35,24 @@ ALL = {"A", "B", "B-7-0", "B-7-1", "B-8-0", "C", "C-7-0"}
 
 
 def reasons(conditions: Conditions) -> dict[str, tuple[Reason, ...]]:
-    """Return the reasons of each device of the node that has any."""
-    told = verdict.health_of(NODE, conditions, {})
-    return {one.uuid: one.reasons for one in told if one.reasons}
+    """Return the reasons of each Unhealthy device of the node."""
+    devices = verdict.health_of(NODE, conditions, {})
+    return {device.uuid: device.reasons for device in devices if device.reasons}
 
 
 def states(conditions: Conditions) -> dict[str, DeviceState]:
-    """Return the state of each device of the node that is not healthy."""
-    told = verdict.health_of(NODE, conditions, {})
-    return {one.uuid: one.state for one in told if one.state is not DeviceState.HEALTHY}
+    """Return the state of each device of the node whose state is not healthy."""
+    devices = verdict.health_of(NODE, conditions, {})
+    return {d.uuid: d.state for d in devices if d.state is not DeviceState.HEALTHY}
 
 
 def xid(before: Conditions, place: verdict.Place, code: int, now: float = 1.0) -> Conditions:
-    """Return the conditions after an Xid at a place of the node."""
+    """Return the conditions after an Xid of a GPU or of a MIG instance."""
     return verdict.after_xid(before, verdict.hit(NODE, place), POLICY, code, now)
 
 
 def looked(before: Conditions, now: float = 9.0, **looks: Look) -> Conditions:
-    """Return the conditions after looks at GPUs."""
+    """Return the conditions after these health checks of GPUs."""
     return verdict.after_looks(before, NODE, looks, ONE_PROBE, now)
 
 
@@ -76,7 +76,7 @@ def looked(before: Conditions, now: float = 9.0, **looks: Look) -> Conditions:
         "a GPU",
         "a GPU and all its instances",
         "one instance alone",
-        "another instance alone",
+        "a different instance alone",
         "all of a GPU instance",
         "all of a compute instance's number",
         "an instance that is not known",
@@ -84,32 +84,32 @@ def looked(before: Conditions, now: float = 9.0, **looks: Look) -> Conditions:
         "an instance where there is none",
         "an unknown GPU",
         "an instance of an unknown GPU",
-        "a GPU of another node",
+        "a GPU that the node does not have",
     ],
 )
-def test_attribution(uuid: str | None, named: Instance, hit: set[str]) -> None:
-    """A fatal Xid hits the instance that it names, and everything that it could be about."""
+def test_the_devices_of_a_fatal_xid(uuid: str | None, named: Instance, hit: set[str]) -> None:
+    """A fatal Xid makes the MIG instance that it names Unhealthy, or all that it may mean."""
     assert reasons(xid({}, (uuid, named), 79)) == dict.fromkeys(hit, (XID,))
 
 
 @pytest.mark.parametrize("uuid", ["A", "B", None])
-def test_a_harmless_xid_hits_nothing(uuid: str | None) -> None:
-    """An Xid that an application caused changes no health, and no earlier fault."""
+def test_an_xid_that_is_not_fatal_changes_nothing(uuid: str | None) -> None:
+    """An Xid that is not fatal changes no device's condition."""
     before = verdict.after_loss({}, ["C"], 1.0)
     assert xid(before, (uuid, (None, None)), 31) == before
     assert xid({}, (uuid, (7, 0)), 13) == {}
 
 
 def test_xids_add_up() -> None:
-    """A second Xid adds its own reason; the same one again adds none."""
+    """A different Xid adds a reason; the same Xid again adds none."""
     once = xid({}, ("A", (None, None)), 79)
     twice = xid(once, ("A", (None, None)), 48)
     assert reasons(twice) == {"A": (Reason(ReasonKind.XID, "48"), XID)}
     assert reasons(xid(twice, ("A", (None, None)), 79)) == reasons(twice)
 
 
-def test_a_fault_leaves_the_other_faults() -> None:
-    """A new fault comes beside the old ones, of this device and of others."""
+def test_a_fault_keeps_the_other_faults() -> None:
+    """A new fault keeps the earlier faults of its device and of other devices."""
     conditions = xid(xid({}, ("A", (None, None)), 79), ("B", (8, 0)), 79)
     assert reasons(verdict.after_loss(conditions, ["A", "C"], 2.0)) == {
         "A": (LOST, XID),
@@ -119,8 +119,8 @@ def test_a_fault_leaves_the_other_faults() -> None:
     }
 
 
-def test_conditions_are_values() -> None:
-    """What is given to a function is the same afterwards."""
+def test_conditions_are_not_changed_in_place() -> None:
+    """The functions do not change the conditions that they get."""
     conditions = dict(xid({}, ("A", (None, None)), 79))
     before = dict(conditions)
     xid(conditions, (None, (None, None)), 79)
@@ -130,7 +130,7 @@ def test_conditions_are_values() -> None:
 
 
 def test_the_health_of_the_node() -> None:
-    """Every device is listed, GPU by GPU; an instance has its GPU's reasons and its own, sorted."""
+    """All devices are listed by GPU; a MIG instance has its GPU's reasons and its own."""
     conditions = xid(xid(xid({}, ("B", (7, 1)), 48), ("B", (None, None)), 79), ("C", (7, 0)), 79)
     unhealthy, other = DeviceState.UNHEALTHY, Reason(ReasonKind.XID, "48")
     told = verdict.health_of(NODE, conditions, {}, {"B": 1, "C": None}, booted=1000.0)
@@ -145,24 +145,24 @@ def test_the_health_of_the_node() -> None:
     )
 
 
-def test_what_is_known_of_devices_that_are_not_there_does_not_matter() -> None:
-    """A fault of a GPU that the node no longer has is not told."""
+def test_faults_of_missing_devices_are_not_listed() -> None:
+    """The fault of a GPU that the node no longer has is not listed."""
     assert reasons(verdict.after_loss({}, ["gone"], 1.0)) == {}
 
 
-def test_a_gpu_that_is_not_watched_is_unhealthy_with_its_instances() -> None:
-    """Where no fault would be seen nothing is handed out, whatever is known of the device."""
+def test_an_unwatched_gpu_and_its_instances_are_unhealthy() -> None:
+    """A GPU whose Xids are not watched is Unhealthy, and so are its MIG instances."""
     conditions = xid({}, ("C", (7, 0)), 79)
     told = verdict.health_of(NODE, conditions, {"A": BLIND, "C": BLIND})
-    assert {one.uuid: (one.reasons, one.state) for one in told if one.reasons} == {
+    assert {device.uuid: (device.reasons, device.state) for device in told if device.reasons} == {
         "A": ((BLIND,), DeviceState.UNHEALTHY),
         "C": ((BLIND,), DeviceState.UNHEALTHY),
         "C-7-0": ((BLIND, XID), DeviceState.UNHEALTHY),
     }
 
 
-def test_what_a_look_shows_of_a_gpu_is_told_of_its_instances() -> None:
-    """An ailment is the GPU's, and keeps its instances from being handed out too."""
+def test_instances_have_the_ailments_of_their_gpu() -> None:
+    """An ailment of a GPU makes its MIG instances Unhealthy too."""
     conditions = looked({}, B=Look(ailments=frozenset({ACTION}), action=1))
     assert reasons(conditions) == dict.fromkeys(["B", "B-7-0", "B-7-1", "B-8-0"], (ACTION,))
     assert reasons(looked(conditions, now=10.0, B=Look(action=0))) == {}
@@ -176,19 +176,19 @@ def test_what_a_look_shows_of_a_gpu_is_told_of_its_instances() -> None:
     ],
     ids=["lost", "ailing"],
 )
-def test_instances_are_in_the_state_of_their_broken_gpu(look: Look, expected: DeviceState) -> None:
-    """An instance of a GPU that is not fit is as its GPU is."""
+def test_instances_have_the_state_of_their_unhealthy_gpu(look: Look, expected: DeviceState) -> None:
+    """A MIG instance on an Unhealthy GPU has the state of its GPU."""
     assert states(looked({}, C=look)) == {"C": expected, "C-7-0": expected}
 
 
-def test_a_suspect_gpu_leaves_its_instances_alone() -> None:
-    """One failed look takes nothing away."""
+def test_instances_of_a_suspect_gpu_stay_healthy() -> None:
+    """After one failed check of a GPU, its MIG instances stay Healthy."""
     conditions = looked({}, C=Look(failed="busy"))
     assert (reasons(conditions), states(conditions)) == ({}, {"C": DeviceState.SUSPECT})
 
 
 def test_an_instance_recovers_by_the_proof_of_its_gpu() -> None:
-    """An instance has no driver's word of its own: the GPU's is the proof, and starts its quiet."""
+    """The GPU's proof starts its MIG instance's quiet period: the driver proves GPUs only."""
     broken = xid({}, ("C", (7, 0)), 79)
     asked = looked(broken, now=2.0, C=Look(ailments=frozenset({ACTION}), action=1))
     proven = looked(asked, now=3.0, C=Look(action=0))
@@ -198,14 +198,14 @@ def test_an_instance_recovers_by_the_proof_of_its_gpu() -> None:
 
 
 @pytest.mark.parametrize("look", [Look(lost=True), Look(failed="busy")], ids=["lost", "failed"])
-def test_a_look_that_fails_ends_the_proof_of_instances(look: Look) -> None:
-    """Proofs are counted in a row for an instance as for its GPU."""
+def test_a_failed_check_resets_the_proofs_of_instances(look: Look) -> None:
+    """A failed check of a GPU resets the proofs of its MIG instances."""
     proven = looked(xid({}, ("C", (7, 0)), 79), now=3.0, C=Look(action=0))
     conditions = looked(proven, now=3.5, C=look)
     assert conditions["C-7-0"].proven_at is None
 
 
-def test_only_gpus_that_were_looked_at_change() -> None:
-    """Without a look at a GPU nothing becomes known of it, nor of an instance that was well."""
+def test_only_checked_gpus_change() -> None:
+    """A health check changes the checked GPU only, and no Healthy MIG instance."""
     broken = xid({}, ("A", (None, None)), 79)
     assert looked(broken, C=Look(action=0)) == {**broken, "C": Condition()}

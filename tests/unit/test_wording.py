@@ -1,4 +1,4 @@
-"""The words for how the node is."""
+"""The page's words about the node."""
 
 import dataclasses
 
@@ -28,7 +28,7 @@ from tests.unit.builders import gpu, gpu_uuid, inventory, node_state
     ],
 )
 def test_ago(seconds: float, words: str) -> None:
-    """A duration is told in its largest unit."""
+    """A duration is shown in its largest unit."""
     assert wording.ago(seconds) == words
 
 
@@ -42,12 +42,12 @@ def test_ago(seconds: float, words: str) -> None:
     ],
 )
 def test_the_kubelet(resource: ResourceStatus, words: str) -> None:
-    """How a resource stands with the kubelet is one word and a sign."""
+    """A resource's registration with the kubelet is a sign and a few words."""
     assert wording.kubelet(resource) == words
 
 
 def of(known: Snapshot) -> Status:
-    """Return the status of what is known."""
+    """Return the status for a snapshot."""
     return status(known, showcase.ABOUT, 50.0, 1e9)
 
 
@@ -55,7 +55,7 @@ BUSY = showcase.snapshot(50.0, 1e9)
 
 
 def quiesced() -> Snapshot:
-    """Return the busy node under maintenance, with a configuration that was refused."""
+    """Return the busy node under maintenance, with a refused configuration."""
     assert BUSY.service
     assert BUSY.node
     configuration = replace(BUSY.service.configuration, problem="no such key")
@@ -64,7 +64,7 @@ def quiesced() -> Snapshot:
 
 
 def healthy() -> Snapshot:
-    """Return the busy node without any fault."""
+    """Return the busy node without faults."""
     assert BUSY.node
     well = tuple(DeviceHealth(device.uuid) for device in BUSY.node.health)
     return dataclasses.replace(BUSY, node=replace(BUSY.node, health=well))
@@ -87,12 +87,12 @@ EMPTY = dataclasses.replace(
     ids=["busy", "healthy", "maintenance", "no GPU", "nothing known"],
 )
 def test_the_headline(known: Snapshot, words: str) -> None:
-    """One line says how the node is."""
+    """The headline sums up the health of the node in one line."""
     assert wording.headline(of(known)) == words
 
 
 def test_problems() -> None:
-    """Everything that is wrong beside the devices is told, and nothing twice."""
+    """Problems other than the devices' are each listed once."""
     told = wording.problems(of(quiesced()))
     assert [line.partition(":")[0] for line in told] == [
         "not-shared",
@@ -106,7 +106,7 @@ def test_problems() -> None:
 
 
 def test_a_lost_gpu_is_counted_once() -> None:
-    """After a restart of the monitor a lost GPU is known from before, and also not enumerated."""
+    """A lost GPU that is known and also fails to enumerate is counted once."""
     lost = DeviceHealth(gpu_uuid(0), (Reason(ReasonKind.GPU_LOST),), DeviceState.LOST)
     state = replace(
         node_state({}),

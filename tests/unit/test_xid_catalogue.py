@@ -1,4 +1,4 @@
-"""The table of Xids against what NVIDIA's catalogue says."""
+"""The table of Xids, compared with NVIDIA's catalogue."""
 
 import pytest
 
@@ -19,19 +19,19 @@ CATALOGUE = {
     },
     Action.REBOOT: {79, 151},
 }
-"""Xids by the action that the catalogue gives, or ends in; all others go to the support."""
+"""Xids by the catalogue's (last) action; for all others: contact support."""
 
 NVIDIA_IGNORES = {13, 31, 43, 45, 68, 109}
 
 
 def test_every_xid_is_known() -> None:
-    """The table has every Xid up to the highest of the catalogue, each under its own number."""
+    """The table has each Xid up to the catalogue's highest, under its own number."""
     assert sorted(TABLE) == list(range(1, 173))
-    assert all(code == one.xid for code, one in TABLE.items())
+    assert all(code == xid.xid for code, xid in TABLE.items())
 
 
 def test_no_xid_is_in_two_groups() -> None:
-    """Every Xid of the table is listed once, so that no later row hides an earlier one."""
+    """Each Xid is in one group only, so that no later row hides an earlier row."""
     from health import xid_catalogue  # noqa: PLC0415 - only this test looks inside
 
     groups = (
@@ -47,45 +47,45 @@ def test_no_xid_is_in_two_groups() -> None:
 
 @pytest.mark.parametrize("action", CATALOGUE)
 def test_the_action_is_the_catalogues(action: Action) -> None:
-    """Every Xid has the action that the catalogue recommends."""
-    assert {code for code, one in TABLE.items() if one.action is action} == CATALOGUE[action]
+    """Each Xid has the action that the catalogue recommends."""
+    assert {code for code, xid in TABLE.items() if xid.action is action} == CATALOGUE[action]
 
 
-def test_the_rest_goes_to_the_support() -> None:
-    """What has no other action is for NVIDIA's support."""
+def test_all_other_xids_are_for_support() -> None:
+    """Xids without another action in the catalogue have the action to contact support."""
     rest = TABLE.keys() - set().union(*CATALOGUE.values())
     assert {TABLE[code].action for code in rest} == {Action.CONTACT_SUPPORT}
 
 
-def test_every_xid_is_told_in_words() -> None:
-    """Every Xid has a name of a few words, and a sentence that says what it means."""
-    for one in TABLE.values():
-        assert 0 < len(one.name) <= 32
-        assert one.meaning.endswith(".")
-        assert "\n" not in one.name + one.meaning
+def test_every_xid_has_a_name_and_a_meaning() -> None:
+    """Each Xid has a short name, and a sentence with its meaning."""
+    for xid in TABLE.values():
+        assert 0 < len(xid.name) <= 32
+        assert xid.meaning.endswith(".")
+        assert "\n" not in xid.name + xid.meaning
 
 
 @pytest.mark.parametrize(("code", "engine"), [(39, 0), (70, 3), (85, 9), (126, 10), (135, 19)])
 def test_copy_engines_are_numbered(code: int, engine: int) -> None:
-    """The copy engines' Xids are not in one row, but in order."""
+    """The Xids of copy engines have the right engine numbers."""
     assert TABLE[code].name == f"copy engine {engine} error"
 
 
-def test_fatal_is_what_needs_hands_on_the_gpu() -> None:
-    """An Xid is fatal if its action is a reset or more; only a vGPU's start says nothing."""
+def test_an_xid_is_fatal_if_it_needs_a_reset_or_more() -> None:
+    """An Xid is fatal if its action is a reset or more, except 78, a vGPU's start."""
     hands = {Action.RESET_GPU, Action.REBOOT, Action.CONTACT_SUPPORT}
-    assert {c for c, one in TABLE.items() if one.fatal != (one.action in hands)} == {78}
+    assert {c for c, xid in TABLE.items() if xid.fatal != (xid.action in hands)} == {78}
 
 
 def test_the_difference_to_nvidias_plugin() -> None:
-    """Of what NVIDIA's plugin ignores only 109 is fatal here, as the catalogue wants a reset."""
+    """Of the Xids that NVIDIA's plugin ignores, only 109 is fatal: it needs a reset."""
     assert {code for code in NVIDIA_IGNORES if TABLE[code].fatal} == {109}
     assert not TABLE[63].fatal
     assert not TABLE[94].fatal
 
 
 @pytest.mark.parametrize("code", [0, 173, 555, 99999])
-def test_an_xid_that_nobody_knows_is_fatal(code: int) -> None:
-    """Not knowing is unhealthy."""
+def test_an_unknown_xid_is_fatal(code: int) -> None:
+    """An Xid that is not in the catalogue is fatal."""
     assert (lookup(code).fatal, lookup(code).xid) == (True, code)
     assert lookup(code).name

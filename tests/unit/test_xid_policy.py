@@ -1,4 +1,4 @@
-"""Which Xids are fatal, given the table, the file and the environment."""
+"""The Xid policy: which Xids are fatal by the table, the file and the environment."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -26,13 +26,13 @@ from supervisor.commands import show_xids as listing
 from supervisor.config import settings
 
 EVERYTHING = Selection(everything=True)
-FATAL = {code for code, one in xid_catalogue.TABLE.items() if one.fatal}
+FATAL = {code for code, xid in xid_catalogue.TABLE.items() if xid.fatal}
 ALL = set(xid_catalogue.TABLE)
 UNHEARD_OF = 555
 
 
 def chosen(*codes: int) -> Selection:
-    """Return the selection of just these Xids."""
+    """Return the selection of these Xids."""
     return Selection(codes=frozenset(codes))
 
 
@@ -67,14 +67,18 @@ def chosen(*codes: int) -> Selection:
         ("6\n8", chosen(), ["6\n8"]),
     ],
 )
-def test_a_variable_is_a_list(text: str, selection: Selection, malformed: list[str]) -> None:
-    """A variable lists Xids, `all` or `xids`; what is malformed is told, and skipped."""
-    expected = tuple(f"cannot use {json.dumps(one)} in V: write Xids or all" for one in malformed)
+def test_a_variable_is_a_list_of_xids(
+    text: str, selection: Selection, malformed: list[str]
+) -> None:
+    """A variable lists Xids, `all` or `xids`; malformed tokens are ignored with a notice."""
+    expected = tuple(
+        f"cannot use {json.dumps(token)} in V: write Xids or all" for token in malformed
+    )
     assert select("V", text) == (selection, expected)
 
 
-def test_all_takes_its_neighbours_along() -> None:
-    """With `all` in a list it does not matter what else is in it, but a mistake is still told."""
+def test_all_selects_every_xid() -> None:
+    """A list with `all` selects every Xid, and still gives a notice for a malformed token."""
     selection, notices = select("V", "13,all,nonsense")
     assert 79 in selection
     assert UNHEARD_OF in selection
@@ -82,27 +86,27 @@ def test_all_takes_its_neighbours_along() -> None:
 
 
 @given(st.lists(st.one_of(st.text(), st.integers().map(str), st.sampled_from(["all", "xids"]))))
-def test_any_text_is_taken(tokens: list[str]) -> None:
-    """Whatever a variable holds, every token of it is an Xid, a word, empty, or told of once."""
+def test_any_text_of_a_variable(tokens: list[str]) -> None:
+    """Each token of any text is an Xid, `all`, `xids`, empty, or has one notice."""
     text = ",".join(tokens)
     selection, notices = select("V", text)
-    told = {one.strip() for one in text.split(",")} - {""}
-    words = {one for one in told if one.lower() in {"all", "xids"}}
-    understood = {one for one in told - words if one.isascii() and one.isdecimal()}
-    understood = {one for one in understood if 0 < int(one) <= 999_999_999}
+    found = {token.strip() for token in text.split(",")} - {""}
+    words = {token for token in found if token.lower() in {"all", "xids"}}
+    understood = {token for token in found - words if token.isascii() and token.isdecimal()}
+    understood = {token for token in understood if 0 < int(token) <= 999_999_999}
     assert selection == Selection(bool(words), frozenset(map(int, understood)))
-    assert len(notices) == len(told - words - understood)
+    assert len(notices) == len(found - words - understood)
     assert all(notice.isprintable() and notice.isascii() for notice in notices)
 
 
 @given(st.sets(st.integers(1, 999_999_999)))
 def test_a_list_of_xids_is_understood(codes: set[int]) -> None:
-    """Every list of Xids selects just these."""
+    """A list of Xids selects exactly these Xids."""
     assert select("V", " , ".join(map(str, codes))) == (chosen(*codes), ())
 
 
 def fatal(wishes: Wishes, among: Iterable[int]) -> set[int]:
-    """Return the Xids that the monitor would hold to be fatal."""
+    """Return the Xids of *among* that are fatal for the monitor."""
     told = policy(wishes)
     return {code for code in among if told.is_fatal(code)}
 
@@ -130,8 +134,8 @@ def fatal(wishes: Wishes, among: Iterable[int]) -> set[int]:
         ("0", "", FATAL | {UNHEARD_OF}),
     ],
 )
-def test_the_environment(disabled: str, enabled: str, expected: set[int]) -> None:
-    """The two variables mean what NVIDIA documents: what is enabled beats what is disabled."""
+def test_both_variables_together(disabled: str, enabled: str, expected: set[int]) -> None:
+    """An enabled Xid is fatal even if it is disabled too, as NVIDIA documents."""
     wishes = Wishes({}, select(DISABLE, disabled)[0], select(ENABLE, enabled)[0])
     assert fatal(wishes, ALL | {UNHEARD_OF}) == expected
 
@@ -154,7 +158,7 @@ def test_the_environment(disabled: str, enabled: str, expected: set[int]) -> Non
 def test_precedence(
     file: dict[int, bool], disabled: str, enabled: str, expected: tuple[bool, Source]
 ) -> None:
-    """The environment beats the file, which beats the table; and it is known who decided."""
+    """The environment wins over the file, the file over the table; the source is shown."""
     wishes = Wishes(file, select(DISABLE, disabled)[0], select(ENABLE, enabled)[0])
     row = judge(wishes, 79)
     assert (row.fatal, row.source) == expected
@@ -166,27 +170,27 @@ selections = st.builds(Selection, st.booleans(), st.frozensets(codes))
 
 
 @given(st.builds(Wishes, st.dictionaries(codes, st.booleans()), selections, selections), codes)
-def test_the_monitor_is_told_what_is_listed(wishes: Wishes, code: int) -> None:
-    """The monitor's short form of the policy gives the same verdict on every Xid, named or not."""
+def test_the_monitors_policy_agrees_with_the_list(wishes: Wishes, code: int) -> None:
+    """The policy that the monitor gets agrees with the list on every Xid."""
     told = msgspec.msgpack.decode(msgspec.msgpack.encode(policy(wishes)), type=XidPolicy)
     assert told.is_fatal(code) == judge(wishes, code).fatal
     assert all(told.is_fatal(row.xid.xid) == row.fatal for row in rows(wishes))
 
 
-def test_untold_every_xid_is_fatal() -> None:
-    """A policy that says nothing holds every Xid to be fatal."""
+def test_by_an_empty_policy_every_xid_is_fatal() -> None:
+    """With an empty policy, every Xid is fatal."""
     assert all(XidPolicy().is_fatal(code) for code in (0, *ALL, UNHEARD_OF))
 
 
-def test_every_named_xid_is_listed() -> None:
-    """The list has each Xid of the table and of the settings once, by number."""
+def test_the_list_has_all_named_xids() -> None:
+    """The list has each Xid of the table and of the settings once, sorted by number."""
     wishes = Wishes({600: False}, chosen(500, 79), chosen(400))
     listed = [row.xid.xid for row in rows(wishes)]
     assert listed == [*sorted(ALL), 400, 500, 600]
 
 
 def load(folder: Path, text: str, environment: Mapping[str, str]) -> settings.Settings:
-    """Return the settings from a file with *text* and from the environment."""
+    """Return the settings from a file with this *text* and from the environment."""
     path = folder / "config"
     path.write_text(text)
     return settings.load({"service.configFile": str(path)}, environment)
@@ -202,7 +206,7 @@ def load(folder: Path, text: str, environment: Mapping[str, str]) -> settings.Se
     ],
 )
 def test_xids_in_the_file(tmp_path: Path, text: str) -> None:
-    """Xids are numbers in YAML and texts in JSON; both are taken, and told where they are from."""
+    """Xids in the file may be numbers or texts, and their source is the file."""
     loaded = load(tmp_path, text, {})
     assert loaded.configuration.health.xids == {94: "fatal", 79: "ignore"}
     assert loaded.xids == Wishes({94: True, 79: False})
@@ -230,8 +234,8 @@ def test_xids_in_the_file(tmp_path: Path, text: str) -> None:
         ('{79: fatal, "79": ignore}', 'the key "79" is given twice'),
     ],
 )
-def test_a_bad_rule_is_one_clear_line(tmp_path: Path, rules: str, told: str) -> None:
-    """A rule that cannot be used is refused in one line with its place and what is allowed."""
+def test_a_bad_rule_is_refused_with_one_line(tmp_path: Path, rules: str, told: str) -> None:
+    """A bad rule for Xids is refused with one line that has its place and what is allowed."""
     with pytest.raises(settings.SettingsError) as caught:
         load(tmp_path, f"health: {{xids: {rules}}}", {})
     line = str(caught.value)
@@ -241,7 +245,7 @@ def test_a_bad_rule_is_one_clear_line(tmp_path: Path, rules: str, told: str) -> 
 
 
 def test_the_environment_is_read_with_the_settings(tmp_path: Path) -> None:
-    """Both variables come with the settings, and a malformed token is a notice, not an error."""
+    """The settings include both variables; a malformed token is a notice, not an error."""
     environment = {DISABLE: "all,bad", ENABLE: "79,worse"}
     loaded = load(tmp_path, "health: {xids: {94: fatal}}", environment)
     assert loaded.xids == Wishes({94: True}, EVERYTHING, chosen(79))
@@ -251,8 +255,8 @@ def test_the_environment_is_read_with_the_settings(tmp_path: Path) -> None:
     )
 
 
-def test_the_list_as_text() -> None:
-    """The text is aligned, says who decided where the table did not, and ends with the rest."""
+def test_the_text_of_the_list() -> None:
+    """The text of the list is aligned, shows sources, and ends with a row for other Xids."""
     wishes = Wishes({94: True}, chosen(79), chosen())
     lines = listing.as_text(wishes).split("\n")
     found = {line.split()[0]: line for line in lines}
@@ -261,7 +265,7 @@ def test_the_list_as_text() -> None:
     assert found["79"].split()[-2:] == ["no", DISABLE]
     assert found["31"].split()[-1] == "no"
     assert lines[-1].split()[0] == "other"
-    assert {line.index(one.action) for one, line in zip(_sorted(), lines[1:], strict=False)} == {
+    assert {line.index(xid.action) for xid, line in zip(_sorted(), lines[1:], strict=False)} == {
         lines[0].index("action")
     }
 

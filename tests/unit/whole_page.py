@@ -1,4 +1,4 @@
-"""A node on which there is something to say in every metric, and what is said."""
+"""A node with a series for every metric, and the samples expected of it."""
 
 import platform
 
@@ -30,7 +30,7 @@ Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
 def key(name: str, **labels: str) -> tuple[str, frozenset[tuple[str, str]]]:
-    """Return what a sample is found by."""
+    """Return the key of a sample in EXPECTED: its name and labels."""
     return name, frozenset(labels.items())
 
 
@@ -123,7 +123,7 @@ EXPECTED: Samples = {
         key("device_health_state", uuid=uuid, state=state): float(state == its)
         for uuid, its in (
             ("A", "healthy"),
-            ("B", "unhealthy"),  # as its instance, which goes with it
+            ("B", "unhealthy"),  # like its MIG instance, as the GPU is allocated whole
             (mig_uuid(1, 0), "unhealthy"),
         )
         for state in DeviceState
