@@ -1,4 +1,4 @@
-"""A short run of the chaos runner, so that every change meets every kind of fault once."""
+"""A short chaos run, so that every change is tested with every kind of fault."""
 
 import asyncio
 from pathlib import Path
@@ -19,8 +19,8 @@ NOISE = 20.0
 STEPS = schedule(KINDS, SEED, FAULTS)
 
 
-def test_sixty_faults_are_of_each_kind() -> None:
-    """The parts together have sixty faults, one of each kind among them."""
+def test_the_sixty_faults_include_each_kind() -> None:
+    """All parts together inject at least sixty faults, and each kind of fault at least once."""
     names = [name for part in range(PARTS) for step in STEPS[part::PARTS] for name in step.names]
     assert len(names) >= FAULTS
     assert set(names) == set(KINDS)
@@ -28,7 +28,7 @@ def test_sixty_faults_are_of_each_kind() -> None:
 
 @pytest.mark.parametrize("part", range(PARTS))
 def test_sixty_faults(folder: Path, part: int) -> None:
-    """After each of a part of the sixty faults, all is as it has to be."""
+    """After each fault of one part of the run, all invariants hold again."""
     steps, results = STEPS[part::PARTS], Results()
     asyncio.run(run(folder, SEED + part, steps, NOISE, results))
 

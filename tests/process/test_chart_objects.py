@@ -1,4 +1,4 @@
-"""What holds for all objects of the chart, whatever the values."""
+"""Rules that hold for all objects of the chart, whatever the values are."""
 
 import re
 from pathlib import Path
@@ -29,8 +29,8 @@ OF_THE_RUNTIME = {"NVIDIA_MIG_MONITOR_DEVICES", "NVIDIA_VISIBLE_DEVICES", "DP_DI
 
 @SETS_OF_VALUES
 @pytest.mark.parametrize("version", KUBERNETES)
-def test_kubernetes_takes_every_object(values: dict[str, Any], version: str) -> None:
-    """Each object has the schema of Kubernetes, without a field that it does not know."""
+def test_kubernetes_accepts_every_object(values: dict[str, Any], version: str) -> None:
+    """Each object matches the schema of its Kubernetes version and has no unknown field."""
     for one in newest().objects(values):
         if not one["apiVersion"].startswith(OF_OTHERS):
             kubernetes_validate.validate(one, version, strict=True)
@@ -38,7 +38,7 @@ def test_kubernetes_takes_every_object(values: dict[str, Any], version: str) -> 
 
 @SETS_OF_VALUES
 def test_both_helms_make_the_same(values: dict[str, Any]) -> None:
-    """It does not matter which major version of Helm a cluster's owner has."""
+    """Helm 3 and Helm 4 render the same objects."""
     found = [helm.objects(values) for helm in helms()]
     if len(found) < len(("3", "4")):
         pytest.skip("only one Helm: run scripts/fetch-helm")
@@ -49,7 +49,7 @@ def test_both_helms_make_the_same(values: dict[str, Any]) -> None:
 @SETS_OF_VALUES
 @pytest.mark.parametrize("release", ["r", "1.2", "gpu-sharing-plugin", "r" * 53, "a-" * 26 + "b"])
 def test_names_and_labels_are_legal(values: dict[str, Any], release: str) -> None:
-    """Names have at most 63 characters and no dots, and labels are what Kubernetes takes."""
+    """Names have at most 63 characters and no dots, and Kubernetes accepts all labels."""
     for one in newest().objects(values, release=release):
         name = one["metadata"]["name"]
         assert re.fullmatch("[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", name), name
@@ -67,7 +67,7 @@ def test_names_and_labels_are_legal(values: dict[str, Any], release: str) -> Non
     ],
 )
 def test_two_releases_do_not_collide(first: dict[str, str], second: dict[str, str]) -> None:
-    """No object of one release is an object of the other, and neither selects the other's pods."""
+    """Two releases share no object, and neither selects the other's pods."""
     here, there = (newest().objects(EVERYTHING | FILES, **place) for place in (first, second))
     assert not {_identity(one) for one in here} & {_identity(one) for one in there}
     if "namespace" not in first:
@@ -77,16 +77,16 @@ def test_two_releases_do_not_collide(first: dict[str, str], second: dict[str, st
 
 
 @SETS_OF_VALUES
-def test_the_selector_outlives_an_upgrade(values: dict[str, Any]) -> None:
-    """Whatever is changed, the selector, which Kubernetes lets nobody change, stays the same."""
+def test_no_value_changes_the_selector(values: dict[str, Any]) -> None:
+    """No value changes the DaemonSet's selector: Kubernetes does not allow that in an upgrade."""
     plain = the(newest().objects(), "DaemonSet")["spec"]["selector"]
     assert the(newest().objects(values), "DaemonSet")["spec"]["selector"] == plain
     assert not {label for label in plain["matchLabels"] if "version" in label or "chart" in label}
 
 
 @SETS_OF_VALUES
-def test_all_that_selects_pods_selects_the_daemon_sets(values: dict[str, Any]) -> None:
-    """The DaemonSet, the Service and the PodMonitor mean the same pods."""
+def test_every_selector_selects_the_pods_of_the_daemon_set(values: dict[str, Any]) -> None:
+    """The DaemonSet, the Service and the PodMonitor select the DaemonSet's pods."""
     objects = newest().objects(values)
     labels = the(objects, "DaemonSet")["spec"]["template"]["metadata"]["labels"]
     for one in objects:
@@ -94,8 +94,8 @@ def test_all_that_selects_pods_selects_the_daemon_sets(values: dict[str, Any]) -
         assert selector.get("matchLabels", selector).items() <= labels.items()
 
 
-def test_without_anything_switched_on_there_is_no_access_to_the_api_server() -> None:
-    """No token, no role: nothing in the pod can talk to the API server."""
+def test_by_default_there_is_no_access_to_the_api_server() -> None:
+    """By default the pod has no token and there is no role, so it cannot use the API server."""
     objects = newest().objects()
     assert not pod(objects)["automountServiceAccountToken"]
     assert not [one for one in objects if "Role" in one["kind"]]
@@ -113,10 +113,10 @@ def test_without_anything_switched_on_there_is_no_access_to_the_api_server() -> 
         ),
     ],
 )
-def test_rights_are_those_of_what_is_switched_on(
+def test_rights_are_those_of_the_enabled_features(
     values: dict[str, Any], rules: dict[str, str]
 ) -> None:
-    """Each switch brings the token, the node's name and the rights that it needs, and no more."""
+    """Each feature adds the token, the node's name and the rights that it needs, and no more."""
     objects = newest().objects(values)
     role = the(objects, "ClusterRole")
     assert {one["resources"][0]: " ".join(one["verbs"]) for one in role["rules"]} == rules
@@ -132,8 +132,10 @@ def test_rights_are_those_of_what_is_switched_on(
     assert names["NODE_NAME"]["valueFrom"] == {"fieldRef": {"fieldPath": "spec.nodeName"}}
 
 
-def test_a_new_configuration_makes_no_new_pods() -> None:
-    """The service takes a changed file over; only a changed simulated node needs new pods."""
+def test_a_new_configuration_restarts_no_pod() -> None:
+    """A changed configuration file restarts no pod, because the service reloads it; a changed
+    simulated node does.
+    """
     first, second = ({"config": {"map": {"default": text}}} for text in ("{}", "version: v1"))
     assert newest().objects(first) != newest().objects(second)
     assert _pods(first) == _pods(second)
@@ -141,8 +143,10 @@ def test_a_new_configuration_makes_no_new_pods() -> None:
 
 
 @SETS_OF_VALUES
-def test_the_probes_ask_what_they_are_for(values: dict[str, Any]) -> None:
-    """A start may take five minutes, a hang 30 seconds; what is not ready is not started again."""
+def test_the_probes_have_their_paths_and_limits(values: dict[str, Any]) -> None:
+    """A start may take five minutes and a hang 30 seconds; a failed readiness probe restarts
+    nothing.
+    """
     found = container(newest().objects(values))
     live, ready = ({"httpGet": {"path": path, "port": "metrics"}} for path in ("/livez", "/readyz"))
     assert found["startupProbe"] == live | {"periodSeconds": 5, "failureThreshold": 60}
@@ -153,7 +157,7 @@ def test_the_probes_ask_what_they_are_for(values: dict[str, Any]) -> None:
 
 @SETS_OF_VALUES
 def test_volumes_and_mounts_are_paired(values: dict[str, Any]) -> None:
-    """Each volume is mounted once, and each mount has its volume."""
+    """Each volume is mounted exactly once, and each mount has a volume."""
     objects = newest().objects(values)
     volumes = [one["name"] for one in pod(objects)["volumes"]]
     assert sorted(volumes) == sorted(one["name"] for one in container(objects)["volumeMounts"])
@@ -161,8 +165,8 @@ def test_volumes_and_mounts_are_paired(values: dict[str, Any]) -> None:
 
 
 @SETS_OF_VALUES
-def test_the_service_takes_what_the_chart_tells_it(values: dict[str, Any], tmp_path: Path) -> None:
-    """Variables, files and flags of the pod are settings that `run` starts with."""
+def test_the_service_accepts_the_charts_settings(values: dict[str, Any], tmp_path: Path) -> None:
+    """`run` accepts the variables, files and flags that the chart gives to the pod."""
     settings = _settings(newest().objects(values), tmp_path)
     if values.items() >= EVERYTHING.items():
         plugin = settings.configuration.flags.plugin
@@ -174,7 +178,7 @@ def test_the_service_takes_what_the_chart_tells_it(values: dict[str, Any], tmp_p
 
 
 def _settings(objects: list[Object], folder: Path) -> Settings:
-    """Return what `run` is told by the pod, whose files lie in *folder*."""
+    """Return the settings of `run` in the pod, with its files in *folder*."""
     variables = environment(objects)
     known = {name for option in OPTIONS for name in option.environment}
     assert variables.keys() <= known | OF_THE_RUNTIME
