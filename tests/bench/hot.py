@@ -28,7 +28,8 @@ UUIDS = [f"GPU-00000000-0000-0000-0000-{place:012x}" for place in range(16)]
 def gpu(place: int, instances: int = 0) -> Gpu:
     """Return a GPU, with so many MIG instances."""
     migs = tuple(
-        MigInstance(f"MIG-{place}-{one}", one, 7 + one, 0, "1g.10gb") for one in range(instances)
+        MigInstance(f"MIG-{place}-{index}", index, 7 + index, 0, "1g.10gb")
+        for index in range(instances)
     )
     name = "NVIDIA H100 80GB HBM3"
     bus = f"0000:{place + 1:02x}:00.0"
@@ -52,7 +53,7 @@ def connected() -> Topology:
 def held() -> tuple[Snapshot, About]:
     """Return a node of eight GPUs by a hundred replicas, all held by pods."""
     gpus = tuple(gpu(place) for place in range(8))
-    health = tuple(DeviceHealth(one.uuid) for one in gpus)
+    health = tuple(DeviceHealth(gpu.uuid) for gpu in gpus)
     node = NodeState(epoch=1, sequence=1, inventory=Inventory("580", gpus), health=health)
     pods = tuple(
         Allocation(RESOURCE, name, "default", f"pod-{name}", "main")

@@ -53,7 +53,7 @@ def _line(cells: list[str]) -> str:
 
 
 def _statistics(values: list[float]) -> list[str]:
-    return [f"{one(values):.2f}" for one in STATISTICS.values()]
+    return [f"{statistic(values):.2f}" for statistic in STATISTICS.values()]
 
 
 def _budget(row: Row) -> str:

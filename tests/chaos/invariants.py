@@ -62,7 +62,7 @@ def unsettled(world: World) -> Iterator[str]:
         view = {n: one for n, one in world.view().items() if n not in world.blocked}
         yield from truth.difference(view, world.expected())
     if left := [title(pid) for pid in children_of(os.getpid()) - {world.running.process.pid}]:
-        yield from (f"left behind: {one}" for one in left if one)
+        yield from (f"left behind: {process}" for process in left if process)
     children = world.running.pids()
     wanted = set(CHILDREN) - world.absent
     if missing := wanted - children.keys():

@@ -96,9 +96,9 @@ class World:
     def view(self) -> truth.View:
         """Return what the kubelet would hand out; a resource that lists nothing counts as none."""
         return {
-            one.name: {name: health == "Healthy" for name, health in one.devices.items()}
-            for one in self.kubelet.resources.values()
-            if one.devices and one.connected
+            resource.name: {name: health == "Healthy" for name, health in resource.devices.items()}
+            for resource in self.kubelet.resources.values()
+            if resource.devices and resource.connected
         }
 
     def expected(self) -> truth.View:
@@ -206,7 +206,9 @@ class World:
             _, body = await self.running.get("/status")
             wanted = (child, "running", self.running.pids().get(child))
             processes = json.loads(body or "{}").get("processes") or ()
-            if wanted in [(one["name"], one["state"], one["pid"]) for one in processes]:
+            if wanted in [
+                (process["name"], process["state"], process["pid"]) for process in processes
+            ]:
                 return
             await self._patience(f"{child} at work")
 
@@ -244,7 +246,7 @@ class World:
         self.configure(configuration(self.replicas))
         await self.kubelet.start()
         await self.start()
-        self._tasks = [asyncio.create_task(one) for one in (self._pods(), self._watch())]
+        self._tasks = [asyncio.create_task(task) for task in (self._pods(), self._watch())]
 
     async def close(self) -> None:
         """Take everything down."""

@@ -84,11 +84,13 @@ class Prometheus:
     def query(self, expression: str) -> list[Sample]:
         """Return what *expression* is now."""
         answer = self._get("query", query=expression)
-        return [Sample(one["metric"], float(one["value"][1])) for one in answer["result"]]
+        return [Sample(series["metric"], float(series["value"][1])) for series in answer["result"]]
 
     def alerts(self) -> set[Series]:
         """Return the labels of the alerts that fire."""
-        fire = [one["labels"] for one in self._get("alerts")["alerts"] if one["state"] == "firing"]
+        fire = [
+            alert["labels"] for alert in self._get("alerts")["alerts"] if alert["state"] == "firing"
+        ]
         return {frozenset(labels.items()) for labels in fire}
 
     def problems(self) -> list[str]:

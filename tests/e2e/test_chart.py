@@ -41,13 +41,13 @@ class Cluster:
     def ours(self) -> set[str]:
         """Return the kind and name of each object of the chart, in all namespaces."""
         objects = self.server.get(KINDS, OURS, "--all-namespaces")
-        return {f"{one['kind']}/{one['metadata']['name']}" for one in objects}
+        return {f"{item['kind']}/{item['metadata']['name']}" for item in objects}
 
 
 @pytest.fixture(params=BINARIES)
 def cluster(server: ApiServer, request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """Give each test the cluster without releases, once by each Helm."""
-    (helm,) = [one for one in helms() if one.binary.endswith(request.param)]
+    (helm,) = [helm for helm in helms() if helm.binary.endswith(request.param)]
     cluster = Cluster(server, helm)
     yield cluster
     for namespace in ("one", "two"):
@@ -65,7 +65,7 @@ def install(release: str, namespace: str, *values: str) -> list[str]:
         release,
         str(CHART),
         *place,
-        *(f"--set={one}" for one in values),
+        *(f"--set={value}" for value in values),
     ]
 
 
@@ -76,7 +76,7 @@ def test_the_life_of_a_release(cluster: Cluster) -> None:
     assert cluster.ours() == plain
     arguments = ["--reset-then-reuse-values", "--set=events.enabled=true"]
     cluster.helm("upgrade", "gpus", str(CHART), "--namespace=one", *arguments)
-    assert {one.partition("/")[0] for one in cluster.ours()} >= {"ClusterRole"}
+    assert {item.partition("/")[0] for item in cluster.ours()} >= {"ClusterRole"}
     assert {"NVIDIA_DRIVER_RESOURCE_CONFIG", "NODE_EVENTS"} <= variables(cluster)
     cluster.helm("rollback", "gpus", "1", "--namespace=one")
     assert cluster.ours() == plain
@@ -92,7 +92,7 @@ def test_releases_live_side_by_side(cluster: Cluster) -> None:
         cluster.helm(*install(release, namespace, "events.enabled=true"))
     daemon_sets = cluster.server.get("daemonsets", OURS, "--all-namespaces")
     assert len(daemon_sets) == len(places)
-    roles = {one["metadata"]["name"] for one in cluster.server.get("clusterroles", OURS)}
+    roles = {role["metadata"]["name"] for role in cluster.server.get("clusterroles", OURS)}
     assert len(roles) == len(places)
     cluster.helm("uninstall", "gpus", "--namespace=two")
     assert len(cluster.server.get("clusterroles", OURS)) == len(places) - 1
@@ -124,7 +124,7 @@ def test_rights_are_what_the_server_grants(cluster: Cluster, value: str, allowed
     for question in asked | {"create events"} | allowed:
         verb, resource = question.split()
         resource, *subresource = resource.split("/")
-        flags = [f"--subresource={one}" for one in subresource]
+        flags = [f"--subresource={name}" for name in subresource]
         command = ["auth", "can-i", verb, resource, account, "--all-namespaces", *flags]
         try:
             answer = cluster.server.kubectl(*command)
@@ -139,7 +139,7 @@ def test_the_server_takes_every_object(
 ) -> None:
     """Its validation, which knows more than the schema, finds nothing to refuse."""
     objects = helms()[-1].objects(values, namespace="kube-system", release="r")
-    known = [one for one in objects if "monitoring.coreos.com" not in one["apiVersion"]]
+    known = [item for item in objects if "monitoring.coreos.com" not in item["apiVersion"]]
     (tmp_path / "objects.yaml").write_text(yaml.safe_dump_all(known))
     made = server.kubectl("create", "--dry-run=server", f"--filename={tmp_path}/objects.yaml")
     assert made.count("created (server dry run)") == len(known)
@@ -176,4 +176,4 @@ def variables(cluster: Cluster) -> set[str]:
     """Return the names of the container's variables."""
     (daemon_set,) = cluster.server.get("daemonsets", OURS, "--all-namespaces")
     (container,) = daemon_set["spec"]["template"]["spec"]["containers"]
-    return {one["name"] for one in container["env"]}
+    return {variable["name"] for variable in container["env"]}

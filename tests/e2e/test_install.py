@@ -30,7 +30,7 @@ def test_the_flat_manifest(server: ApiServer) -> None:
     assert server.get("daemonsets", "--namespace=kube-system") == []
 
 
-OVERLAYS = sorted(one.name for one in (ROOT / "deploy/kustomize/overlays").iterdir())
+OVERLAYS = sorted(overlay.name for overlay in (ROOT / "deploy/kustomize/overlays").iterdir())
 
 
 @pytest.mark.parametrize("name", OVERLAYS)

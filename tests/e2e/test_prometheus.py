@@ -54,7 +54,7 @@ class Scene:
         wanted = {("alertname", name), *labels.items()}
 
         async def fired() -> bool:
-            return any(wanted <= one for one in await asyncio.to_thread(self.prometheus.alerts))
+            return any(wanted <= alert for alert in await asyncio.to_thread(self.prometheus.alerts))
 
         await until(fired, f"{name} {labels}")
 

@@ -243,7 +243,9 @@ def pod_resources(data: bytes) -> None:
     known = replace(known, allocations=allocations(answer, names))
     for path in ("/status", "/"):
         assert show(path, known, showcase.ABOUT)
-    shown = [(one.name, one.labels) for one in samples(known, showcase.ABOUT, {}, 100.0, 1e9)]
+    shown = [
+        (sample.name, sample.labels) for sample in samples(known, showcase.ABOUT, {}, 100.0, 1e9)
+    ]
     assert len(shown) == len(set(shown))
 
 

@@ -56,14 +56,14 @@ def label(kind: str, name: str) -> Look:
 
 def kinds(objects: list[Object]) -> set[str]:
     """Find the kinds of the objects."""
-    return {one["kind"] for one in objects}
+    return {item["kind"] for item in objects}
 
 
 def file(name: str, key: str) -> Look:
     """Find the parsed content of a YAML file in a ConfigMap."""
 
     def look(objects: list[Object]) -> Any:
-        maps = {one["metadata"]["name"]: one for one in objects if one["kind"] == "ConfigMap"}
+        maps = {item["metadata"]["name"]: item for item in objects if item["kind"] == "ConfigMap"}
         return yaml.safe_load(maps[f"gpus-gpu-sharing-plugin{name}"]["data"][key])
 
     return look

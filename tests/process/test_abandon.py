@@ -33,7 +33,7 @@ logs.set_up("supervisor", logs.Format.JSON, logs.Level.INFO)
 
 def service(wish):
     made = compose(load(flags, {}, wish))
-    children = tuple(one for one in made.children if one.essential)
+    children = tuple(child for child in made.children if child.essential)
     fork = lambda spec, epoch: Unkillable(spec, epoch, made.fork.keywords["logging"])
     limits = Limits(silence=2.0, reap=0.2)
     nothing = lambda inventory: Plan(())
@@ -44,8 +44,8 @@ loop.Supervisor(service).run()
 
 
 def test_at_most_two_unkillable_monitors_are_replaced(folder: Path) -> None:
-    """The supervisor replaces at most two monitors that it cannot kill. When one of them ends, it
-    starts the next monitor.
+    """The supervisor replaces at most two monitors that it cannot kill; when one of them ends, it
+    starts the next.
     """
 
     async def story() -> None:

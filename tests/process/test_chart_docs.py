@@ -34,10 +34,14 @@ def test_commands_render(command: str, tmp_path: Path) -> None:
     """Each helm command for this chart in the pages renders objects."""
     helm, _, *arguments = shlex.split(command)
     assert helm == "helm"
-    kept = [one for one in arguments if one not in OF_A_CLUSTER]
+    kept = [argument for argument in arguments if argument not in OF_A_CLUSTER]
     (tmp_path / "values.yaml").write_text("{}")
-    kept = [str(tmp_path / one) if one == "values.yaml" else one for one in kept]
-    kept = [str(ROOT / one) if one.startswith("deploy/") else one for one in kept]
+    kept = [
+        str(tmp_path / argument) if argument == "values.yaml" else argument for argument in kept
+    ]
+    kept = [
+        str(ROOT / argument) if argument.startswith("deploy/") else argument for argument in kept
+    ]
     result = newest().run("template", *kept)
     assert result.returncode == 0, result.stderr
     assert "kind: DaemonSet" in result.stdout

@@ -44,15 +44,17 @@ def _comparable(spec: Object) -> Object:
     (container,) = spec["containers"]
     ports = [{"protocol": "TCP"} | port for port in container["ports"]]
     sorted_lists = {
-        "env": sorted(container.get("env", []), key=lambda one: str(one["name"])),
-        "volumeMounts": sorted(container["volumeMounts"], key=lambda one: str(one["mountPath"])),
+        "env": sorted(container.get("env", []), key=lambda variable: str(variable["name"])),
+        "volumeMounts": sorted(
+            container["volumeMounts"], key=lambda mount: str(mount["mountPath"])
+        ),
         "ports": ports,
     }
     volumes = [
-        {key: key in NAMES_OF_OBJECTS or value for key, value in one.items()}
-        for one in sorted(spec["volumes"], key=lambda one: str(one["name"]))
+        {key: key in NAMES_OF_OBJECTS or value for key, value in volume.items()}
+        for volume in sorted(spec["volumes"], key=lambda volume: str(volume["name"]))
     ]
-    tolerations = sorted(spec["tolerations"], key=lambda one: str(one["key"]))
+    tolerations = sorted(spec["tolerations"], key=lambda toleration: str(toleration["key"]))
     lists = {
         "containers": [container | sorted_lists],
         "volumes": volumes,

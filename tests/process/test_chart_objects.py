@@ -31,9 +31,9 @@ OF_THE_RUNTIME = {"NVIDIA_MIG_MONITOR_DEVICES", "NVIDIA_VISIBLE_DEVICES", "DP_DI
 @pytest.mark.parametrize("version", KUBERNETES)
 def test_kubernetes_accepts_every_object(values: dict[str, Any], version: str) -> None:
     """Each object matches the schema of its Kubernetes version and has no unknown field."""
-    for one in newest().objects(values):
-        if not one["apiVersion"].startswith(OF_OTHERS):
-            kubernetes_validate.validate(one, version, strict=True)
+    for item in newest().objects(values):
+        if not item["apiVersion"].startswith(OF_OTHERS):
+            kubernetes_validate.validate(item, version, strict=True)
 
 
 @SETS_OF_VALUES
@@ -50,10 +50,10 @@ def test_both_helms_make_the_same(values: dict[str, Any]) -> None:
 @pytest.mark.parametrize("release", ["r", "1.2", "gpu-sharing-plugin", "r" * 53, "a-" * 26 + "b"])
 def test_names_and_labels_are_legal(values: dict[str, Any], release: str) -> None:
     """Names have at most 63 characters and no dots, and Kubernetes accepts all labels."""
-    for one in newest().objects(values, release=release):
-        name = one["metadata"]["name"]
+    for item in newest().objects(values, release=release):
+        name = item["metadata"]["name"]
         assert re.fullmatch("[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", name), name
-        for label, value in one["metadata"]["labels"].items():
+        for label, value in item["metadata"]["labels"].items():
             assert LABEL_NAME.fullmatch(label), label
             assert LABEL_VALUE.fullmatch(value), value
 
@@ -69,7 +69,7 @@ def test_names_and_labels_are_legal(values: dict[str, Any], release: str) -> Non
 def test_two_releases_do_not_collide(first: dict[str, str], second: dict[str, str]) -> None:
     """Two releases share no object, and neither selects the other's pods."""
     here, there = (newest().objects(EVERYTHING | FILES, **place) for place in (first, second))
-    assert not {_identity(one) for one in here} & {_identity(one) for one in there}
+    assert not {_identity(item) for item in here} & {_identity(item) for item in there}
     if "namespace" not in first:
         labels = the(there, "DaemonSet")["spec"]["template"]["metadata"]["labels"]
         wanted = the(here, "DaemonSet")["spec"]["selector"]["matchLabels"]
@@ -89,8 +89,8 @@ def test_every_selector_selects_the_pods_of_the_daemon_set(values: dict[str, Any
     """The DaemonSet, the Service and the PodMonitor select the DaemonSet's pods."""
     objects = newest().objects(values)
     labels = the(objects, "DaemonSet")["spec"]["template"]["metadata"]["labels"]
-    for one in objects:
-        selector = one.get("spec", {}).get("selector", {})
+    for item in objects:
+        selector = item.get("spec", {}).get("selector", {})
         assert selector.get("matchLabels", selector).items() <= labels.items()
 
 
@@ -98,8 +98,10 @@ def test_by_default_there_is_no_access_to_the_api_server() -> None:
     """By default the pod has no token and there is no role, so it cannot use the API server."""
     objects = newest().objects()
     assert not pod(objects)["automountServiceAccountToken"]
-    assert not [one for one in objects if "Role" in one["kind"]]
-    assert not [one for one in container(objects)["env"] if one["name"] == "NODE_NAME"]
+    assert not [item for item in objects if "Role" in item["kind"]]
+    assert not [
+        variable for variable in container(objects)["env"] if variable["name"] == "NODE_NAME"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -119,7 +121,7 @@ def test_rights_are_those_of_the_enabled_features(
     """Each feature adds the token, the node's name and the rights that it needs, and no more."""
     objects = newest().objects(values)
     role = the(objects, "ClusterRole")
-    assert {one["resources"][0]: " ".join(one["verbs"]) for one in role["rules"]} == rules
+    assert {rule["resources"][0]: " ".join(rule["verbs"]) for rule in role["rules"]} == rules
     binding = the(objects, "ClusterRoleBinding")
     assert binding["roleRef"]["name"] == role["metadata"]["name"]
     account = the(objects, "ServiceAccount")["metadata"]
@@ -128,7 +130,7 @@ def test_rights_are_those_of_the_enabled_features(
     ]
     assert pod(objects)["serviceAccountName"] == account["name"]
     assert pod(objects)["automountServiceAccountToken"]
-    names = {one["name"]: one for one in container(objects)["env"]}
+    names = {variable["name"]: variable for variable in container(objects)["env"]}
     assert names["NODE_NAME"]["valueFrom"] == {"fieldRef": {"fieldPath": "spec.nodeName"}}
 
 
@@ -159,8 +161,8 @@ def test_the_probes_have_their_paths_and_limits(values: dict[str, Any]) -> None:
 def test_volumes_and_mounts_are_paired(values: dict[str, Any]) -> None:
     """Each volume is mounted exactly once, and each mount has a volume."""
     objects = newest().objects(values)
-    volumes = [one["name"] for one in pod(objects)["volumes"]]
-    assert sorted(volumes) == sorted(one["name"] for one in container(objects)["volumeMounts"])
+    volumes = [volume["name"] for volume in pod(objects)["volumes"]]
+    assert sorted(volumes) == sorted(mount["name"] for mount in container(objects)["volumeMounts"])
     assert len(volumes) == len(set(volumes))
 
 
@@ -182,11 +184,11 @@ def _settings(objects: list[Object], folder: Path) -> Settings:
     variables = environment(objects)
     known = {name for option in OPTIONS for name in option.environment}
     assert variables.keys() <= known | OF_THE_RUNTIME
-    for one in objects:
-        for name, text in one.get("data", {}).items() if one["kind"] == "ConfigMap" else ():
+    for item in objects:
+        for name, text in item.get("data", {}).items() if item["kind"] == "ConfigMap" else ():
             (folder / name).write_text(text)
     given = container(objects).get("env", [])
-    variables |= {one["name"]: "a-node" for one in given if "valueFrom" in one}
+    variables |= {variable["name"]: "a-node" for variable in given if "valueFrom" in variable}
     if "CONFIG_DIR" in variables:
         variables["CONFIG_DIR"] = str(folder)
     if "CONFIG_FILE" in variables:
@@ -194,14 +196,14 @@ def _settings(objects: list[Object], folder: Path) -> Settings:
     flags = {}
     for argument in container(objects).get("args", []):
         flag, _, value = argument.partition("=")
-        (option,) = [one for one in OPTIONS if flag in one.flags]
+        (option,) = [option for option in OPTIONS if flag in option.flags]
         flags[option.path] = value.replace("/node/", f"{folder}/")
     return load(flags, {name: variables[name] for name in variables.keys() & known})
 
 
-def _identity(one: Object) -> tuple[str, str, str]:
-    metadata = one["metadata"]
-    return one["kind"], metadata.get("namespace", ""), metadata["name"]
+def _identity(item: Object) -> tuple[str, str, str]:
+    metadata = item["metadata"]
+    return item["kind"], metadata.get("namespace", ""), metadata["name"]
 
 
 def _pods(values: dict[str, Any]) -> Object:

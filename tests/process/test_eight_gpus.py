@@ -109,7 +109,7 @@ def test_a_lost_gpu_changes_nothing_for_the_others(folder: Path) -> None:
             await node.until(lambda k: k.healthy(GPU) == 28)
             assert unhealthy(node) == replicas(7)
             got = [await node.admit(f"more {pod}", GPU, 2) for pod in range(5)]
-            assert not {i for one in got for i in one.ids} & replicas(7)
+            assert not {i for pod in got for i in pod.ids} & replicas(7)
             assert node.registrations == 1
 
     asyncio.run(story())

@@ -110,7 +110,7 @@ def test_restarts_duplicate_no_series(folder: Path) -> None:
 
     def names(samples: dict[tuple[str, frozenset[tuple[str, str]]], float]) -> set[object]:
         calls = {"gpu_sharing_nvml", "gpu_sharing_xid", "gpu_sharing_rpc"}
-        return {key for key in samples if not any(key[0].startswith(one) for one in calls)}
+        return {key for key in samples if not any(key[0].startswith(prefix) for prefix in calls)}
 
     async def story() -> None:
         async with started(folder) as (node, running):

@@ -62,7 +62,7 @@ class Victim:
         stub = DevicePluginStub(self.channel)
         request = api.PreferredAllocationRequest(container_requests=requests)
         answer = await stub.GetPreferredAllocation(request, timeout=PATIENCE)
-        return [list(one.deviceIDs) for one in answer.container_responses]
+        return [list(container.deviceIDs) for container in answer.container_responses]
 
     async def send(self, method: str, data: bytes) -> None:
         """Call a method with arbitrary bytes."""
