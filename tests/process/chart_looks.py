@@ -9,7 +9,7 @@ from tests.fakes.helm import Object, container, environment, mounts, pod, the
 
 Look = Callable[[list[Object]], Any]
 Case = tuple[dict[str, Any], Look, Any]
-"""Values, where to look, and what is there then."""
+"""Chart values, where to look in the objects, and what must be found there."""
 
 
 def variable(name: str) -> Look:

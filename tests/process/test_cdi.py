@@ -21,7 +21,7 @@ from tests.fakes.service import PATIENCE
 from tests.fakes.toolkit import NAME, Host
 
 LIMIT = 4.0
-"""Seconds in which a tool that then hangs has begun, on a busy machine too."""
+"""Seconds after which a hanging tool is killed: long enough for it to start on a busy machine."""
 
 MONITOR = """
 import socket, sys, msgspec

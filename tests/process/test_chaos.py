@@ -12,9 +12,9 @@ from tests.chaos.schedule import schedule
 SEED = 20
 FAULTS = 60
 PARTS = 6
-"""Worlds among which the faults are dealt out, as each spends most of its time waiting."""
+"""Number of parts of the run, which can run in parallel because each part mostly waits."""
 NOISE = 20.0
-"""Bounds are judged by runs on a machine of their own; here only whether all becomes well."""
+"""Factor for the time limits: here only the result counts, not the time."""
 
 STEPS = schedule(KINDS, SEED, FAULTS)
 

@@ -12,7 +12,7 @@ from tests.fakes.helm import CHART, newest
 ROOT = CHART.parents[2]
 PAGES = (ROOT / "docs/install-helm.md", CHART / "README.md")
 OF_A_CLUSTER = {"--create-namespace", "--install", "--reset-then-reuse-values"}
-"""What `helm template` does not know."""
+"""Options that `helm template` does not know."""
 
 
 def blocks(language: str) -> list[str]:

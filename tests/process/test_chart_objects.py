@@ -17,10 +17,10 @@ LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
 LABEL_NAME = re.compile(r"([a-z0-9.-]{1,253}/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 
 KUBERNETES = ("1.25", "1.31", "1.37")
-"""The first and the last that the validator knows, and one between."""
+"""The validator's oldest and newest version of Kubernetes, and one in between."""
 
 OF_OTHERS = ("monitoring.coreos.com",)
-"""API groups of which the validator knows no schema."""
+"""API groups for which the validator has no schema."""
 
 SETS_OF_VALUES = pytest.mark.parametrize("values", SETS.values(), ids=SETS)
 

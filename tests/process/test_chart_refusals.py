@@ -79,7 +79,7 @@ IKTOS: dict[str, Any] = {
     "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
     "runtimeClassName": None,
 }
-"""The values of the iktos fork's chart, but for `namespace`."""
+"""The values of the iktos fork's chart, without `namespace`."""
 
 FILES = {"a": "{}", "b": "{}"}
 

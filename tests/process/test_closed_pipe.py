@@ -19,7 +19,7 @@ RESULTS = [
     ("xids",),
     ("xids", "--json"),
 ]
-"""Commands that print and end; `status` needs a service, and is in test_status.py."""
+"""Commands that print and end; test_status.py has the test for `status`, which needs a service."""
 
 
 def closed_pipe() -> int:

@@ -14,7 +14,7 @@ from workers.kubelet import KubeletError, require_free
 GPU = "nvidia.com/gpu"
 WORKER = f"worker {GPU}"
 LOWEST = 12
-"""A worker's first descriptors are never closed, and it polls fewer than so many at once."""
+"""A limit that a worker survives: its first descriptors stay open, and it polls fewer at once."""
 
 NODE: dict[str, object] = {"gpus": [{}, {}]}
 

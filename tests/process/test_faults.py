@@ -20,13 +20,13 @@ from tests.fakes.figures import within
 from tests.fakes.service import Service, kubelet, open_files, service, short_folder, until
 
 SOCKETS = ["seqpacket"] * 4
-"""Three channels, and the one that operators ask at."""
+"""The sockets of the supervisor: three channels and the control socket."""
 
 GPU = "nvidia.com/gpu"
 WORKER = f"worker {GPU}"
 NODE: dict[str, object] = {"gpus": [{}, {}]}
 NOISE = 5
-"""How many times slower than on a quiet machine things may be here."""
+"""How many times longer than on a quiet machine a reaction may take here."""
 
 
 async def settled(node: Kubelet, running: Service) -> None:

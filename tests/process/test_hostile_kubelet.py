@@ -21,13 +21,13 @@ GPU = "nvidia.com/gpu"
 NODE: dict[str, object] = {"gpus": [{}, {}]}
 
 MOST_MEMORY = 200 << 10
-"""KiB that a worker may hold after all that: several times what it needs."""
+"""KiB that a worker may use at its peak: several times what it needs."""
 
 MANY_CONTAINERS = (
     api.AllocateRequest(container_requests=[api.ContainerAllocateRequest()]).SerializeToString()
     * 1_000_000
 )
-"""A request for a million containers that ask for nothing, in the bytes of both calls."""
+"""A request with a million empty containers; the bytes are valid for both calls."""
 
 
 @dataclass(frozen=True, slots=True)

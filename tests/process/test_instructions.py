@@ -23,7 +23,7 @@ BOUNDS = {
     "health of 8 GPUs with 56 instances": 3_000_000,
     "samples of 800 held replicas": 24_000_000,
 }
-"""About 1.6 times what CPython 3.11 takes on x86-64, so that a function that doubles fails."""
+"""1.6 times the count of CPython 3.11 on x86-64, so a function that doubles its count fails."""
 
 GUARD = 300
 TOTALS = re.compile(r"^totals: (\d+)$", re.MULTILINE)

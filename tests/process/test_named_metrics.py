@@ -13,7 +13,7 @@ PARTS = {
     "histogram": ("_bucket", "_sum", "_count"),
     "summary": ("_sum", "_count"),
 }
-"""The names of the samples of these types, behind that of the metric."""
+"""The suffixes that these types add to a metric's name in its series."""
 
 
 def asked() -> set[str]:

@@ -12,7 +12,7 @@ GPU, SLICE = "nvidia.com/gpu", "nvidia.com/mig-1g.10gb"
 UUID = "GPU-10000000-0000-0000-0000-000000000000"
 NODE: dict[str, object] = {"gpus": [{"uuid": UUID, "mig": ["1g.10gb", "1g.10gb"]}, {}]}
 FATAL = "health: {xids: {94: fatal}}"
-"""An Xid after which the simulated driver asks for no reset of the whole GPU."""
+"""A fatal Xid after which the simulated driver does not ask for a reset of the whole GPU."""
 
 
 async def shown(running: Service) -> tuple[bool, list[bool]]:

@@ -24,7 +24,7 @@ PROOF = "{quietPeriod: 1s, probes: 2}"
 NEVER = "{mode: never, quietPeriod: 200ms, probes: 1}"
 
 BEATS = 5
-"""NodeStates after which a device that would recover by itself has done so: one comes a second."""
+"""NodeStates, one a second, after which a device that recovers by itself has recovered."""
 
 Story = Callable[[Kubelet, Service], Awaitable[None]]
 

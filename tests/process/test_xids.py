@@ -15,7 +15,7 @@ from tests.fakes.service import COMMAND, PATIENCE, kubelet, service
 GPU = "nvidia.com/gpu"
 UUID = "GPU-00000000-0000-0000-0000-000000000000"
 NODE: dict[str, object] = {"gpus": [{"uuid": UUID, "recoveryAction": False}, {}]}
-"""The driver does not ask for the first one's reset, so that only the policy can take it."""
+"""The driver asks for no reset after the first of these, so only the settings can make it fatal."""
 
 
 def xids(*arguments: str, **environment: str) -> tuple[int, str, str]:
