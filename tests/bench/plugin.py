@@ -132,7 +132,8 @@ def _frames(pid: int) -> set[int]:
         for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
             start, end = (int(address, 16) for address in line.split()[0].split("-"))
             entries = array.array("Q")
-            with contextlib.suppress(OSError, OverflowError):  # of the kernel
+            # The kernel's own pages, at the end of the list, cannot be read.
+            with contextlib.suppress(OSError, OverflowError):
                 pagemap.seek(start // PAGE * 8)
                 entries.frombytes(pagemap.read((end - start) // PAGE * 8))
             frames.update(entry & FRAME for entry in entries if entry & PRESENT)

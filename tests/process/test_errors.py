@@ -93,7 +93,7 @@ def test_simulate_refuses_bad_input_as_run_does() -> None:
         (["run", "--runtime-dir=FOLDER/file"], "FOLDER/file"),
     ],
 )
-def test_a_missing_thing_is_one_clear_line(folder: Path, arguments: list[str], named: str) -> None:
+def test_a_failed_command_is_one_clear_line(folder: Path, arguments: list[str], named: str) -> None:
     """A command that cannot reach or find something fails with exit code 1 and one line that names
     it.
     """
@@ -105,7 +105,7 @@ def test_a_missing_thing_is_one_clear_line(folder: Path, arguments: list[str], n
     assert named.replace("FOLDER", str(folder)) in err
 
 
-def test_drills_that_make_no_sense_are_refused(folder: Path) -> None:
+def test_drills_on_missing_devices_are_refused(folder: Path) -> None:
     """A drill on a GPU or MIG instance that the node does not have is refused."""
 
     async def story() -> None:
@@ -219,7 +219,7 @@ def test_a_process_that_takes_our_path_is_left_alone(folder: Path) -> None:
             with socket.socket(socket.AF_UNIX) as end:
                 end.bind(f"{folder}/other")
                 end.listen(8)
-                (folder / "other").replace(path)  # the worker watches its socket
+                (folder / "other").replace(path)  # in one step: the worker watches it
                 theirs = Identity.of(str(path))
                 entry = await running.logged("cannot register with the kubelet, retrying")
                 assert "another process serves this socket" in entry["error"]

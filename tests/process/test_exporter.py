@@ -93,7 +93,7 @@ def test_a_worker_that_does_not_answer_fails_livez(folder: Path) -> None:
                 path = folder / "kubelet/nvidia-gpu.sock"
                 other.bind(f"{folder}/other")
                 other.listen()
-                (folder / "other").replace(path)  # the worker watches its socket
+                (folder / "other").replace(path)  # in one step: the worker watches it
 
                 async def says_why() -> bool:
                     status, body = await running.get("/livez")

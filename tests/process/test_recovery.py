@@ -115,7 +115,7 @@ def test_a_gpu_is_healthy_again_after_a_reset(folder: Path) -> None:
     tell(folder, story)
 
 
-def test_the_kubelet_is_sent_no_list_twice(folder: Path) -> None:
+def test_changed_reasons_alone_send_no_list(folder: Path) -> None:
     """When only the reasons change, the kubelet gets no new list: lists contain no reasons."""
 
     async def story(node: Kubelet, running: Service) -> None:

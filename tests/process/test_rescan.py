@@ -55,7 +55,7 @@ async def looked_at(running: Service, times: int) -> None:
     await until(enough, "further looks")
 
 
-def test_a_gpu_goes_and_comes(folder: Path) -> None:
+def test_a_gpu_is_removed_and_added(folder: Path) -> None:
     """A removed GPU leaves the list and an added GPU joins it, without a new registration."""
 
     async def story(node: Kubelet, running: Service) -> None:
@@ -85,7 +85,7 @@ def test_an_added_gpu_is_watched(folder: Path) -> None:
     tell(folder, TWO, story)
 
 
-def test_instances_come_and_go(folder: Path) -> None:
+def test_instances_follow_the_mig_layout(folder: Path) -> None:
     """The same monitor follows a changed MIG layout: resources appear and are withdrawn."""
 
     async def story(node: Kubelet, running: Service) -> None:

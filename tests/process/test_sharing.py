@@ -79,7 +79,7 @@ def test_an_uneven_node_is_refused_under_single(folder: Path) -> None:
 
 
 def test_an_uneven_node_advertises_nothing(folder: Path) -> None:
-    """With failOnInitError=false, such a node advertises nothing, and /readyz says why."""
+    """With failOnInitError=false, a node with unequal GPUs advertises nothing; /readyz says why."""
 
     async def story() -> None:
         options = ("--mig-strategy=single", "--fail-on-init-error=false")

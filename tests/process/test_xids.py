@@ -127,7 +127,7 @@ def test_the_service_obeys(
             (count,) = (await running.publishes(epoch=1)).xids
             assert count == XidCount(UUID, xid, 1, last=count.last)
             assert time.time() - 60 < count.last <= time.time()
-            # This later Xid is fatal in every case: when it is in the list, so is the first one.
+            # This later Xid is always fatal: when it is in the list, the first one would be too.
             running.node.xid(1, 119)
             await node.until(lambda k: k.healthy(GPU) == healthy - 1)
             assert node.resources[GPU].healthy() == [UUID] * (healthy - 1)
