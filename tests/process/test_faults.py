@@ -239,7 +239,7 @@ def test_a_child_that_hangs_is_restarted(folder: Path, name: str) -> None:
 
 
 def test_no_child_inherits_a_socket(folder: Path) -> None:
-    """A child process inherits no socket of the supervisor or of another child."""
+    """A child process inherits no socket of the supervisor."""
 
     async def story() -> None:
         async with kubelet(folder) as node, service(folder, node=NODE) as running:
