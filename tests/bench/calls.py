@@ -1,4 +1,4 @@
-"""How long the kubelet's calls take, over the socket, as a plain gRPC client sees them."""
+"""The times of the kubelet's calls over the socket, measured with a plain gRPC client."""
 
 import itertools
 import random
@@ -25,38 +25,38 @@ def milliseconds(call: Callable[[], Any]) -> float:
 
 
 class Calls:
-    """The kubelet's calls to one resource."""
+    """The kubelet's calls for one resource."""
 
     def __init__(self, stub: DevicePluginStub, ids: Sequence[str]) -> None:
         self._stub = stub
         self.ids = list(ids)
-        RANDOM.shuffle(self.ids)  # as a kubelet does
+        RANDOM.shuffle(self.ids)  # a kubelet sends them in random order
 
     def empty(self) -> None:
-        """Make a call for which nothing is done: what it takes is gRPC's own."""
+        """Make a call that does nothing, to measure gRPC itself."""
         self._stub.GetDevicePluginOptions(api.Empty())
 
     def preferred(self, size: int, among: Sequence[str] | None = None) -> list[str]:
-        """Ask for the best *size* devices."""
-        one = api.ContainerPreferredAllocationRequest(
+        """Ask for the preferred *size* devices."""
+        container = api.ContainerPreferredAllocationRequest(
             available_deviceIDs=among or self.ids, allocation_size=size
         )
-        request = api.PreferredAllocationRequest(container_requests=[one])
+        request = api.PreferredAllocationRequest(container_requests=[container])
         answer = self._stub.GetPreferredAllocation(request)
         return list(answer.container_responses[0].deviceIDs)
 
     def allocate(self, ids: Sequence[str]) -> None:
-        """Allocate the devices called *ids*."""
-        one = api.ContainerAllocateRequest(devices_ids=ids)
-        self._stub.Allocate(api.AllocateRequest(container_requests=[one]))
+        """Allocate the devices with these *ids*."""
+        container = api.ContainerAllocateRequest(devices_ids=ids)
+        self._stub.Allocate(api.AllocateRequest(container_requests=[container]))
 
     def admit(self, size: int) -> None:
-        """Make both calls, one after the other, as for a pod."""
+        """Make both calls in a row, as for a new pod."""
         self.allocate(self.preferred(size))
 
 
 def of_whole_gpus(plugin: Plugin, rounds: int) -> Figures:
-    """Measure on eight GPUs, nothing shared."""
+    """Measure with eight whole GPUs."""
     with short_folder() as folder, kubelet(folder) as node, running(plugin, folder):
         ids = node.next_list().ids()
         channel, stub = node.stub(GPU)
@@ -64,7 +64,7 @@ def of_whole_gpus(plugin: Plugin, rounds: int) -> Figures:
             calls = Calls(stub, ids)
             for _ in range(rounds // 10):
                 calls.admit(4)
-            # In turns, so that a busy moment of the machine hits all alike.
+            # Alternate the calls, so that a busy moment of the machine affects all of them.
             turns = [
                 (
                     milliseconds(calls.empty),
@@ -78,7 +78,7 @@ def of_whole_gpus(plugin: Plugin, rounds: int) -> Figures:
 
 
 def of_replicas(plugin: Plugin, rounds: int, replicas: int = 1000) -> Figures:
-    """Measure on eight GPUs, each shared by a thousand."""
+    """Measure with a thousand replicas of each of eight GPUs."""
     with (
         short_folder() as folder,
         kubelet(folder) as node,
@@ -93,7 +93,7 @@ def of_replicas(plugin: Plugin, rounds: int, replicas: int = 1000) -> Figures:
 
 
 def connected_at_random(gpus: int) -> dict[str, object]:
-    """Return a node whose GPUs are connected at random: symmetry would make it easy."""
+    """Return a node whose GPUs are connected at random; symmetry would make the choice easy."""
     links = [
         {"between": pair, "path": "NODE", "nvlinks": RANDOM.randrange(19)}
         for pair in itertools.combinations(range(gpus), 2)
@@ -102,7 +102,7 @@ def connected_at_random(gpus: int) -> dict[str, object]:
 
 
 def of_topology(plugin: Plugin, rounds: int) -> Figures:
-    """Measure on GPUs of which some sixteen are free, ever others."""
+    """Measure with 20 GPUs, of which a different random 16 are free each time."""
     node_file = connected_at_random(20)
     cold, cached = [], []
     with (

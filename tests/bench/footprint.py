@@ -1,4 +1,4 @@
-"""What a plugin takes from the node: memory, and processor time when nothing happens."""
+"""The memory of a plugin, and its CPU time when idle."""
 
 import gzip
 import time
@@ -14,11 +14,11 @@ from tests.fakes.service import short_folder
 
 SCRAPES = 20
 FRESH = 3.0
-"""Seconds from the first list until a plugin has done all that belongs to a start."""
+"""Seconds from the first list until the start is complete."""
 
 
 def of_one_resource(plugin: Plugin, admissions: int, seconds: float) -> Figures:
-    """Measure eight GPUs: memory before and after load, then so many idle seconds."""
+    """Measure with eight GPUs: memory before and after load, then CPU time in *seconds* of rest."""
     with short_folder() as folder, kubelet(folder) as node, running(plugin, folder) as tree:
         node.next_list()
         rest(FRESH)
@@ -33,13 +33,13 @@ def of_one_resource(plugin: Plugin, admissions: int, seconds: float) -> Figures:
 
 
 def of_more_resources(plugin: Plugin, admissions: int, resources: int = 5) -> Figures:
-    """Measure what each further resource adds to the memory after load."""
-    one, more = (memory_with(plugin, admissions, count) for count in (1, resources))
-    return {"memory-more": [(more - one) / (resources - 1)]}
+    """Measure how much memory each further resource adds, after load."""
+    first, more = (memory_with(plugin, admissions, count) for count in (1, resources))
+    return {"memory-more": [(more - first) / (resources - 1)]}
 
 
 def memory_with(plugin: Plugin, admissions: int, resources: int) -> float:
-    """Return the memory after load with so many resources: one for each MIG profile."""
+    """Return the memory after load with so many resources, one for each MIG profile."""
     profiles = [f"1g.{size}gb" for size in range(1, resources + 1)]
     placed = [profiles[place::8] for place in range(8)]
     node_file = {"gpus": [{"mig": mig} for mig in placed if mig]}
@@ -55,14 +55,14 @@ def memory_with(plugin: Plugin, admissions: int, resources: int) -> float:
 
 
 def load(node: Kubelet, folder: Path, admissions: int) -> None:
-    """Admit pods to each resource, and scrape the metrics where there are any."""
+    """Admit pods for each resource, and scrape the metrics if there are any."""
     for resource in list(node.endpoints):
         channel, stub = node.stub(resource)
         with channel:
-            one = 4 if resource == GPU else 1
+            size = 4 if resource == GPU else 1
             calls = Calls(stub, _ids(node, resource))
             for _ in range(admissions):
-                calls.admit(one)
+                calls.admit(size)
     url = folder / "exporter.url"
     for _ in range(SCRAPES if url.exists() else 0):
         request = urllib.request.Request(  # noqa: S310 - our own http

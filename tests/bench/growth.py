@@ -1,4 +1,4 @@
-"""How the costs grow: admission over replicas and over GPUs, memory over resources."""
+"""How the costs grow: pod admission with replicas and GPUs, memory with resources."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +19,7 @@ from workers.devices import replicas
 from workers.topology import Topology
 
 REPLICAS = (2, 10, 100, 500, 1000, 2500, 5000, 7500)
-"""Of each of eight GPUs."""
+"""Replicas of each of eight GPUs."""
 
 GPUS = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64)
 RESOURCES = (1, 2, 5, 10, 15, 20)
@@ -28,12 +28,12 @@ STARTS = 3
 
 
 def typical(call: Callable[[], object]) -> float:
-    """Return the median milliseconds that *call* takes."""
+    """Return the median time of *call* in milliseconds."""
     return median(milliseconds(call) for _ in range(ROUNDS))
 
 
 def over_replicas() -> Picture:
-    """Measure an admission of 8 replicas, and two parts of it alone, in this process."""
+    """Measure an admission of 8 replicas over the socket, and two parts of it in this process."""
     found = {8.0 * count: _with_replicas(count) for count in REPLICAS}
     names = ("admission of 8", "reading the ids of the request", "looking them up and choosing")
     curves = tuple(
@@ -66,8 +66,10 @@ def _with_replicas(count: int) -> tuple[float, float, float]:
 
 
 def over_gpus() -> Picture:
-    """Measure an admission of half of the GPUs, up to 8: of ones never asked for, and again."""
-    # There is but one first question to a process.
+    """Measure an admission of up to 8 GPUs: half of a node's GPUs, first never asked before, then
+    again.
+    """
+    # A process answers its first question only once, so each measurement needs a new start.
     found = {float(count): [_with_gpus(count) for _ in range(STARTS)] for count in GPUS}
     curves = tuple(
         Curve(
@@ -94,13 +96,13 @@ def _with_gpus(count: int) -> tuple[float, float]:
 
 
 def over_resources() -> Picture:
-    """Measure the memory of all processes with so many resources, after load."""
+    """Measure the memory of all processes by the number of resources, after load."""
     found = [(float(count), footprint.memory_with(Plugin(), 100, count)) for count in RESOURCES]
     return Picture("Memory over resources", "resources", "MiB", (Curve("all processes", found),))
 
 
 def run(folder: Path) -> None:
-    """Measure all, and leave the figures and the pictures in *folder*."""
+    """Measure everything, and write the figures and pictures to *folder*."""
     RANDOM.seed(0)
     pictures = {
         "growth-replicas": over_replicas(),

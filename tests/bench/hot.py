@@ -1,6 +1,6 @@
-"""Run each pure function of the hot paths once, for callgrind to count its instructions.
+"""Run each pure function of the hot paths once, so that callgrind counts its instructions.
 
-Callgrind is told to write its counts down before every call of getsid(2), which nothing else makes.
+Callgrind writes its counts before every call of getsid(2), which no other code calls.
 """
 
 import itertools
@@ -26,9 +26,10 @@ UUIDS = [f"GPU-00000000-0000-0000-0000-{place:012x}" for place in range(16)]
 
 
 def gpu(place: int, instances: int = 0) -> Gpu:
-    """Return a GPU, with so many MIG instances."""
+    """Return a GPU with so many MIG instances."""
     migs = tuple(
-        MigInstance(f"MIG-{place}-{one}", one, 7 + one, 0, "1g.10gb") for one in range(instances)
+        MigInstance(f"MIG-{place}-{index}", index, 7 + index, 0, "1g.10gb")
+        for index in range(instances)
     )
     name = "NVIDIA H100 80GB HBM3"
     bus = f"0000:{place + 1:02x}:00.0"
@@ -36,23 +37,23 @@ def gpu(place: int, instances: int = 0) -> Gpu:
 
 
 def shared(count: int) -> ResourcePlan:
-    """Return eight GPUs, each shared by so many."""
+    """Return a plan for eight GPUs with so many replicas each."""
     return ResourcePlan(RESOURCE, tuple(PlannedDevice(u, u, count) for u in UUIDS[:8]))
 
 
 def connected() -> Topology:
-    """Return sixteen GPUs of which no two pairs need be alike."""
+    """Return sixteen GPUs whose connections differ from pair to pair."""
     scores = {}
-    for one, other in itertools.combinations(range(16), 2):
-        score = LEVEL_SCORES[LinkLevel.NODE] + NVLINK_SCORE * (one * other % 19)
-        scores[UUIDS[one], UUIDS[other]] = scores[UUIDS[other], UUIDS[one]] = score
+    for first, second in itertools.combinations(range(16), 2):
+        score = LEVEL_SCORES[LinkLevel.NODE] + NVLINK_SCORE * (first * second % 19)
+        scores[UUIDS[first], UUIDS[second]] = scores[UUIDS[second], UUIDS[first]] = score
     return Topology(scores)
 
 
 def held() -> tuple[Snapshot, About]:
-    """Return a node of eight GPUs by a hundred replicas, all held by pods."""
+    """Return a node of eight GPUs with a hundred replicas each, all allocated to pods."""
     gpus = tuple(gpu(place) for place in range(8))
-    health = tuple(DeviceHealth(one.uuid) for one in gpus)
+    health = tuple(DeviceHealth(gpu.uuid) for gpu in gpus)
     node = NodeState(epoch=1, sequence=1, inventory=Inventory("580", gpus), health=health)
     pods = tuple(
         Allocation(RESOURCE, name, "default", f"pod-{name}", "main")
@@ -62,7 +63,7 @@ def held() -> tuple[Snapshot, About]:
 
 
 def hot() -> Mapping[str, Callable[[], object]]:
-    """Return the functions by name, ready to be called."""
+    """Return the functions by name, ready to call."""
     many, few, hundred = (replicas(shared(count)) for count in (1000, 1, 100))
     allocator = Allocator(many, AllocationPolicy.DISTRIBUTED, Topology({}))
     topology = connected()
@@ -81,7 +82,7 @@ def hot() -> Mapping[str, Callable[[], object]]:
 
 
 def main() -> None:
-    """Call each once to warm up, then between two marks."""
+    """Call each function once to warm up, and once more between two marks."""
     for function in hot().values():
         function()
         os.getsid(0)

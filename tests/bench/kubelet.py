@@ -1,4 +1,4 @@
-"""A kubelet that does nothing but note when lists arrive: it reads them as bytes."""
+"""A kubelet that only records when lists arrive; it does not decode them at once."""
 
 import contextlib
 import queue
@@ -26,7 +26,7 @@ OPTIONS = (("grpc.default_authority", "localhost"), ("grpc.enable_http_proxy", 0
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """A list, and when it was there."""
+    """A list, and the time of its arrival."""
 
     resource: str
     at: float
@@ -37,12 +37,12 @@ class Heard:
         return [device.ID for device in api.ListAndWatchResponse.FromString(self.data).devices]
 
     def unhealthy(self) -> int:
-        """Return how many of its devices are Unhealthy."""
+        """Return the number of its Unhealthy devices."""
         return self.data.count(b"Unhealthy")
 
 
 class Kubelet(RegistrationServicer):
-    """The registration server, and a stream to each plugin that registers."""
+    """A registration server that opens a stream to each plugin that registers."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -55,7 +55,7 @@ class Kubelet(RegistrationServicer):
         self._server: grpc.Server | None = None
 
     def start(self) -> float:
-        """Empty the folder and listen; return since when."""
+        """Empty the folder and listen; return the time from which it listens."""
         self.folder.mkdir(exist_ok=True)
         for path in self.folder.iterdir():
             path.unlink()
@@ -71,7 +71,7 @@ class Kubelet(RegistrationServicer):
         return listening
 
     def stop(self) -> None:
-        """Hang up on all plugins and listen no more."""
+        """Close all streams and stop listening."""
         for channel in self._channels:
             channel.close()
         self._channels.clear()
@@ -79,7 +79,7 @@ class Kubelet(RegistrationServicer):
             self._server.stop(None).wait()
 
     def Register(self, request: api.RegisterRequest, context: object) -> api.Empty:
-        """Take a plugin in and listen to its lists."""
+        """Register a plugin and read its lists."""
         del context
         endpoint = f"{self.folder}/{request.endpoint}"
         self.endpoints[request.resource_name] = endpoint
@@ -91,24 +91,24 @@ class Kubelet(RegistrationServicer):
         return api.Empty()
 
     def _listen(self, resource: str, channel: grpc.Channel) -> None:
-        call: Any = channel.unary_stream(LIST_AND_WATCH)  # without a deserialiser: bytes
-        with contextlib.suppress(grpc.RpcError, ValueError):  # it ended, or its channel did
+        call: Any = channel.unary_stream(LIST_AND_WATCH)  # without a deserialiser, to get bytes
+        with contextlib.suppress(grpc.RpcError, ValueError):  # stream or channel closed
             for data in call(b"", wait_for_ready=True):
                 self.newest[resource] = heard = Heard(resource, time.perf_counter(), data)
                 self._heard.put(heard)
 
     def next_list(self) -> Heard:
-        """Return the next list that was, or will be, heard."""
+        """Return the next list; wait for it if necessary."""
         return self._heard.get(timeout=PATIENCE)
 
     def list_with(self, unhealthy: int) -> Heard:
-        """Return the next list with so many devices Unhealthy."""
+        """Return the next list with so many Unhealthy devices."""
         while (heard := self.next_list()).unhealthy() != unhealthy:
             pass
         return heard
 
     def lists_of(self, resources: int) -> list[Heard]:
-        """Return the next list of each of so many resources, in the order of their arrival."""
+        """Return the next list of each of so many resources, in the order of arrival."""
         found: dict[str, Heard] = {}
         while len(found) < resources:
             heard = self.next_list()
@@ -117,14 +117,14 @@ class Kubelet(RegistrationServicer):
         return list(found.values())
 
     def stub(self, resource: str) -> tuple[grpc.Channel, DevicePluginStub]:
-        """Return a channel of its own to a resource's plugin, and the calls over it."""
+        """Return a new channel to a resource's plugin, and a stub for its calls."""
         channel = grpc.insecure_channel(f"unix:{self.endpoints[resource]}", OPTIONS)
         return channel, DevicePluginStub(channel)
 
 
 @contextlib.contextmanager
 def kubelet(folder: Path) -> Iterator[Kubelet]:
-    """Run a kubelet on *folder*/kubelet."""
+    """Run a kubelet in *folder*/kubelet."""
     running = Kubelet(folder / "kubelet")
     running.start()
     try:

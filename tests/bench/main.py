@@ -1,4 +1,4 @@
-"""The command `scripts/bench`: measure every budget on this machine."""
+"""Measure the service on this machine and compare the figures with their budgets."""
 
 import argparse
 import os
@@ -18,7 +18,7 @@ Measurement = Callable[[Plugin], Figures]
 
 
 def shared(*, quick: bool) -> dict[str, Measurement]:
-    """Return what can be measured of any plugin."""
+    """Return the measurements that work with every plugin."""
     few, many = (50, 3) if quick else (500, 13)
     return {
         "calls": lambda plugin: calls.of_whole_gpus(plugin, few),
@@ -30,7 +30,7 @@ def shared(*, quick: bool) -> dict[str, Measurement]:
 
 
 def own(*, quick: bool) -> dict[str, Measurement]:
-    """Return what can be measured of ours alone, as it takes a simulated node or our processes."""
+    """Return the measurements that need a simulated node or the processes of our plugin."""
     few, many = (50, 3) if quick else (500, 7)
     return {
         "topology": lambda plugin: calls.of_topology(plugin, few),
@@ -41,44 +41,46 @@ def own(*, quick: bool) -> dict[str, Measurement]:
 
 
 def measure(given: argparse.Namespace, library: Path) -> tuple[Figures, Figures]:
-    """Return the figures of our plugin, and of the other one if there is one."""
+    """Return the figures of our plugin, and of the other plugin if one is given."""
     ours, plain = Plugin(library=library), Plugin()
     rival = other(given.other, library) if given.other else None
     figures: Figures = {}
     theirs: Figures = {}
     for run in range(1 if given.quick else given.runs):
-        steps = [(name, ours, one, figures) for name, one in shared(quick=given.quick).items()]
-        if rival:  # in turns, so that a busy hour of the machine hits both
-            steps += [(name, rival, one, theirs) for name, one in shared(quick=given.quick).items()]
+        steps = [(name, ours, work, figures) for name, work in shared(quick=given.quick).items()]
+        if rival:  # alternate, so that a busy hour of the machine affects both
+            steps += [
+                (name, rival, work, theirs) for name, work in shared(quick=given.quick).items()
+            ]
             steps.sort(key=lambda step: step[0])
-        steps += [(name, plain, one, figures) for name, one in own(quick=given.quick).items()]
-        for name, plugin, one, into in steps:
+        steps += [(name, plain, work, figures) for name, work in own(quick=given.quick).items()]
+        for name, plugin, work, into in steps:
             if given.only in (None, name):
                 whose = "ours" if plugin.ours else "other"
                 print(f"run {run + 1}: {name}, {whose}", file=sys.stderr)  # noqa: T201
-                for key, values in one(plugin).items():
+                for key, values in work(plugin).items():
                     into.setdefault(key, []).extend(values)
     return figures, theirs
 
 
 def main() -> int:
-    """Measure, show the table, and write the figures down."""
+    """Measure, print the table, and write the figures to a file."""
     names = [*shared(quick=True), *own(quick=True)]
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--runs", type=int, default=3, help="how often to measure everything")
-    parser.add_argument("--quick", action="store_true", help="one short run")
-    parser.add_argument("--only", choices=names, help="this measurement alone")
+    parser.add_argument("--runs", type=int, default=3, help="number of runs")
+    parser.add_argument("--quick", action="store_true", help="do one short run")
+    parser.add_argument("--only", choices=names, help="do only this measurement")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to this file")
-    parser.add_argument("--compare", type=Path, metavar="FILE", help="show an earlier file's too")
+    parser.add_argument("--compare", type=Path, metavar="FILE", help="also show its medians")
     parser.add_argument(
-        "--other", metavar="COMMAND", help="measure this plugin too, on the same library (root)"
+        "--other", metavar="COMMAND", help="also measure this plugin, on the same NVML stand-in"
     )
     parser.add_argument(
-        "--growth", type=Path, metavar="FOLDER", help="measure curves instead, and draw them there"
+        "--growth", type=Path, metavar="FOLDER", help="measure growth curves, write them here"
     )
     given = parser.parse_args()
     if os.geteuid() != 0:
-        print("cannot measure memory: read /proc/*/pagemap as root", file=sys.stderr)  # noqa: T201
+        print("cannot read /proc/*/pagemap to measure memory: run as root", file=sys.stderr)  # noqa: T201
         return 2
     if given.growth:
         growth.run(given.growth)

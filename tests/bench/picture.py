@@ -1,4 +1,4 @@
-"""Draw curves as SVG, plain enough to be read as text in a diff."""
+"""Draw curves as SVG that is readable as text in a diff."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -24,14 +24,14 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """Curves over one pair of axes."""
+    """Curves with common axes."""
 
     title: str
     across: str
     up: str
     curves: Sequence[Curve]
     log: bool = False
-    """Both axes show powers of ten."""
+    """Whether both axes are logarithmic."""
 
 
 Scale = Callable[[float], float]
@@ -59,7 +59,7 @@ def draw(picture: Picture) -> str:
 
 
 def _ticks(values: Sequence[float], *, log: bool) -> list[float]:
-    """Return round values, the lowest below all of *values* and the highest above."""
+    """Return round values that enclose all *values*."""
     if log:
         first, last = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
         return [10.0**power for power in range(first, max(last, first + 1) + 1)]

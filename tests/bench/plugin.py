@@ -1,4 +1,4 @@
-"""The device plugins that are measured, ours and another, and what the kernel tells of them."""
+"""Start the plugins that are measured, ours and another, and read their resource use from /proc."""
 
 import array
 import contextlib
@@ -18,11 +18,11 @@ from tests.fakes.service import COMMAND, PATIENCE
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 PRESENT, FRAME = 1 << 63, (1 << 55) - 1
-"""Of an entry of /proc/<pid>/pagemap, see the kernel's admin-guide/mm/pagemap."""
+"""Bits of an entry in /proc/<pid>/pagemap, see the kernel's admin-guide/mm/pagemap."""
 
 STOPPED_WITHIN = 10
 
-# Others write to the one folder that kubelets have: a private mount makes it ours.
+# Another plugin knows only the kubelet's usual folder: mount a private one there.
 REDIRECT = (
     "mount -t tmpfs none /var/lib && mkdir -p /var/lib/kubelet/device-plugins && "
     'mount --bind "$0" /var/lib/kubelet/device-plugins && exec "$@"'
@@ -30,20 +30,20 @@ REDIRECT = (
 
 
 class MeasureError(Exception):
-    """A plugin does not do what is to be measured."""
+    """A plugin cannot be measured, because it sends no list."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plugin:
-    """How a plugin is started."""
+    """How to start a plugin."""
 
     command: tuple[str, ...] = (*COMMAND, "run")
     library: Path | None = None
-    """Folder of the stand-in for NVML."""
+    """The folder of the stand-in for NVML."""
     ours: bool = True
 
     def start(self, folder: Path, options: tuple[str, ...], settings: Mapping[str, str]) -> "Tree":
-        """Start it in *folder*; it takes only *settings* if it is another's."""
+        """Start the plugin in *folder*; another plugin gets only *settings*."""
         environment = {**os.environ, **settings, "STANDIN_NVML_DIR": str(folder)}
         if self.library:
             environment["LD_LIBRARY_PATH"] = str(self.library)
@@ -65,24 +65,24 @@ class Plugin:
 
 
 def other(command: str, library: Path) -> Plugin:
-    """Return the plugin that *command* starts."""
+    """Return another plugin, which *command* starts."""
     return Plugin(tuple(shlex.split(command)), library, ours=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """A running plugin: its process and their children."""
+    """A running plugin with its child processes."""
 
     folder: Path
     process: subprocess.Popen[bytes]
     begun: float
 
     def xid(self, gpu: int, code: int) -> None:
-        """Let a GPU of the library have an Xid."""
+        """Report an Xid on a GPU of the stand-in for NVML."""
         Steering(self.folder).xid(gpu, code)
 
     def children(self) -> dict[str, int]:
-        """Return the pids of our children by name."""
+        """Return the pids of our plugin's child processes by name."""
         found = {}
         for pid in _children(self.process.pid):
             with contextlib.suppress(OSError):
@@ -94,14 +94,14 @@ class Tree:
         return [self.process.pid, *_children(self.process.pid)]
 
     def memory(self) -> float:
-        """Return the MiB of distinct pages that the processes have, each counted once (root).
+        """Return the memory of all processes in MiB, each physical page counted once (needs root).
 
-        It is what their PSS would sum up to if nothing else on the machine had the same files.
+        This is the sum of their PSS on a machine where no other process maps the same files.
         """
         return len(set().union(*map(_frames, self._pids()))) * PAGE / 2**20
 
     def processor_time(self) -> float:
-        """Return the seconds that all threads have run."""
+        """Return the CPU time of all threads in seconds."""
         runs = (
             int((task / "schedstat").read_text().split()[0])
             for pid in self._pids()
@@ -110,7 +110,7 @@ class Tree:
         return sum(runs) / 1e9
 
     def stop(self) -> None:
-        """End it and its children."""
+        """Stop the plugin and its child processes."""
         with contextlib.suppress(ProcessLookupError):
             self.process.send_signal(signal.SIGTERM)
         try:
@@ -132,7 +132,8 @@ def _frames(pid: int) -> set[int]:
         for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
             start, end = (int(address, 16) for address in line.split()[0].split("-"))
             entries = array.array("Q")
-            with contextlib.suppress(OSError, OverflowError):  # the kernel's own pages at the end
+            # The kernel's own pages, at the end of the list, cannot be read.
+            with contextlib.suppress(OSError, OverflowError):
                 pagemap.seek(start // PAGE * 8)
                 entries.frombytes(pagemap.read((end - start) // PAGE * 8))
             frames.update(entry & FRAME for entry in entries if entry & PRESENT)
@@ -143,7 +144,7 @@ def _frames(pid: int) -> set[int]:
 def running(
     plugin: Plugin, folder: Path, *options: str, replicas: int = 1, node: object = None
 ) -> Iterator[Tree]:
-    """Run a plugin with so many replicas of each GPU, on the library or on a simulated *node*."""
+    """Run a plugin with so many replicas per GPU, on the NVML stand-in or a simulated *node*."""
     settings = {"STANDIN_NVML_GPUS": "8"}
     if replicas > 1:
         shared = {"resources": [{"name": "nvidia.com/gpu", "replicas": replicas}]}
@@ -158,6 +159,6 @@ def running(
         yield tree
     except queue.Empty as error:
         log = (folder / "plugin.log").read_text()
-        raise MeasureError(f"cannot measure: the plugin sends no list; it says:\n{log}") from error
+        raise MeasureError(f"cannot measure: the plugin sent no list; its log:\n{log}") from error
     finally:
         tree.stop()

@@ -1,4 +1,4 @@
-"""How soon the kubelet hears: of a start, of an Xid, after its own restart and after a crash."""
+"""How soon the kubelet gets a list: after a start, an Xid, a kubelet restart and a worker crash."""
 
 import itertools
 import os
@@ -16,19 +16,19 @@ from tests.fakes.service import short_folder
 GPUS = 8
 
 SETTLED = 0.4
-"""Seconds from a start to the first fault: what a start leaves behind is no part of it."""
+"""Seconds between a start and the first fault, so that the start does not affect the fault."""
 
 BETWEEN = 0.05
 """Seconds between two faults."""
 
 
 def rest(seconds: float) -> None:
-    """Let the plugin come to rest, as it is most of its life; nothing tells when it has."""
+    """Wait until the plugin is idle, as it is most of the time; no event shows that."""
     threading.Event().wait(seconds)
 
 
 def of_starts(plugin: Plugin, starts: int) -> Figures:
-    """Measure how soon all is listed after a start, and then an Xid of each GPU."""
+    """Measure the time from a start to the first list, and from an Xid of each GPU to its list."""
     begun, xids = [], []
     for _ in range(starts):
         with short_folder() as folder, kubelet(folder) as node, running(plugin, folder) as tree:
@@ -47,7 +47,7 @@ def _xid(node: Kubelet, tree: Tree, gpu: int) -> float:
 
 
 def of_kubelet_restarts(plugin: Plugin, restarts: int) -> Figures:
-    """Measure how soon a new kubelet has the list."""
+    """Measure the time from a listening new kubelet to its first list."""
     times = []
     with short_folder() as folder, kubelet(folder) as node, running(plugin, folder):
         node.next_list()
@@ -60,7 +60,7 @@ def of_kubelet_restarts(plugin: Plugin, restarts: int) -> Figures:
 
 
 def of_worker_crashes(plugin: Plugin, crashes: int) -> Figures:
-    """Measure how soon a resource is listed again when its worker was killed."""
+    """Measure the time from killing a worker to the next list of its resource."""
     times = []
     for _ in range(crashes):
         with (
@@ -78,7 +78,7 @@ def of_worker_crashes(plugin: Plugin, crashes: int) -> Figures:
 
 
 def of_large_lists(plugin: Plugin, changes: int) -> Figures:
-    """Measure a health change of 8 GPUs with 8000 replicas each, and Allocate meanwhile."""
+    """Measure health changes of 8 GPUs with 8000 replicas each, and Allocate calls meanwhile."""
     heard, stalls = [], []
     with (
         short_folder() as folder,
@@ -89,7 +89,7 @@ def of_large_lists(plugin: Plugin, changes: int) -> Figures:
         channel, stub = node.stub(first.resource)
         live = LiveNode(folder)
         with channel:
-            calls = Calls(stub, first.ids()[-10:])  # of the last GPU, which stays healthy
+            calls = Calls(stub, first.ids()[-10:])  # ids of the last GPU, which stays Healthy
             for change in range(min(changes, GPUS - 1)):
                 rest(SETTLED)
                 begun = time.perf_counter()
@@ -100,7 +100,7 @@ def of_large_lists(plugin: Plugin, changes: int) -> Figures:
 
 
 def _stall(calls: Calls, until: float) -> float:
-    """Return how long the longest of many calls took."""
+    """Return the time of the slowest of many calls."""
     ids = calls.ids[:1]
     ends = itertools.takewhile(lambda _: time.perf_counter() < until, itertools.count())
     return max(milliseconds(lambda: calls.allocate(ids)) for _ in ends)

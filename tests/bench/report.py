@@ -1,4 +1,4 @@
-"""What was measured, as a table for people and as JSON for the next time."""
+"""The measured figures, as a Markdown table and as JSON for later comparison."""
 
 import os
 import platform
@@ -11,32 +11,32 @@ from tests.bench.rows import ROWS, STATISTICS, Figures, Row
 
 
 class Report(msgspec.Struct, frozen=True):
-    """One measurement of a machine."""
+    """The figures that were measured on one machine."""
 
     machine: str
     load: float
-    """Processes that wanted to run, over the last minute before it began."""
+    """The load average over the last minute before the measurement."""
     figures: Figures
     other: Figures = {}
-    """Of the other plugin, if there was one."""
+    """The figures of the other plugin, if one was measured."""
 
 
 def machine() -> str:
-    """Return what tells this machine from others."""
+    """Return a description of this machine."""
     kernel, python = platform.release(), platform.python_version()
     return f"{os.cpu_count()} processors, Linux {kernel}, Python {python}"
 
 
 def read(path: Path) -> Report:
-    """Return the report in a file."""
+    """Read a report from a file."""
     return msgspec.json.decode(path.read_bytes(), type=Report)
 
 
 def table(report: Report, earlier: Report | None) -> Iterator[str]:
-    """Yield the lines of a Markdown table: each row that was measured, beside its budget."""
+    """Yield the lines of a Markdown table: each measured row with its budget."""
     heads = ["", "times", *STATISTICS, "budget", "missed by"]
-    heads += ["the other's median"] if report.other else []
-    heads += ["median before"] if earlier else []
+    heads += ["other plugin's median"] if report.other else []
+    heads += ["earlier median"] if earlier else []
     yield _line(heads)
     yield _line(["---", *["---:"] * (len(heads) - 1)])
     for row in ROWS:
@@ -53,7 +53,7 @@ def _line(cells: list[str]) -> str:
 
 
 def _statistics(values: list[float]) -> list[str]:
-    return [f"{one(values):.2f}" for one in STATISTICS.values()]
+    return [f"{statistic(values):.2f}" for statistic in STATISTICS.values()]
 
 
 def _budget(row: Row) -> str:

@@ -1,4 +1,4 @@
-"""What is measured, and the budgets."""
+"""The measured rows and their budgets."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from statistics import median
 
 Figures = dict[str, list[float]]
-"""What was measured, by the row's key."""
+"""The measured values, by the row's key."""
 
 
 def p99(values: Sequence[float]) -> float:
-    """Return what 99 of 100 values are no greater than; of less than 100, the greatest."""
+    """Return the value that 99 % of *values* do not exceed; with fewer than 100, the maximum."""
     return sorted(values)[math.ceil(0.99 * len(values)) - 1]
 
 
@@ -23,15 +23,15 @@ STATISTICS: Mapping[str, Callable[[Sequence[float]], float]] = {
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One thing that is measured, in milliseconds unless it says so."""
+    """One measured quantity, in milliseconds unless its title says otherwise."""
 
     key: str
     title: str
     budget: Mapping[str, float] = field(default_factory=dict)
-    """The most that is allowed, by the statistic."""
+    """The highest allowed value, by statistic."""
 
     def missed(self, values: Sequence[float]) -> str:
-        """Say by how much *values* miss the budget; empty if they do not."""
+        """Return by how much *values* exceed the budget; empty if they do not."""
         found = {name: STATISTICS[name](values) for name in self.budget}
         over = [n for n, most in self.budget.items() if found[n] > most]
         return ", ".join(f"{name} {found[name] / self.budget[name]:.2f} x" for name in over)

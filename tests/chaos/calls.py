@@ -1,4 +1,4 @@
-"""Calls of the stand-in kubelet, which hangs up on a plugin when one of its streams has ended."""
+"""Calls of the stand-in kubelet, which closes a plugin's channel when one of its streams ends."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -10,12 +10,12 @@ Answer = TypeVar("Answer")
 
 
 async def unless_hung_up(call: Coroutine[None, None, Answer]) -> Answer | None:
-    """Return what the call brings, or None where the kubelet's channel was closed or closes."""
+    """Return the answer of a call, or None if the kubelet's channel was closed meanwhile."""
     try:
         return await call
     except grpc.aio.UsageError:
         return None
-    except asyncio.CancelledError:  # as calls end whose channel is closed
+    except asyncio.CancelledError:  # gRPC cancels calls when their channel closes
         if (task := asyncio.current_task()) and task.cancelling():
             raise
         return None

@@ -1,4 +1,4 @@
-"""What has to hold after every fault, and what is measured for it."""
+"""The invariants that are checked after every fault."""
 
 import contextlib
 import json
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from proto.deviceplugin_pb2_grpc import DevicePluginAsyncStub
 
 MORE_DESCRIPTORS, MORE_THREADS, MORE_KIB = 12, 8, 48 * 1024
-"""By how much a process may exceed what the first of its kind had when the run began."""
+"""How much more than at the beginning of the run a process may have."""
 
-SAID = {True: "answered", False: "refused", None: "not heard, as somebody had hung up"}
-"""What became of an Allocate."""
+SAID = {True: "answered", False: "refused", None: "lost, because its channel closed"}
+"""The possible results of an Allocate."""
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """What a process holds."""
+    """The resources that a process uses."""
 
     descriptors: int
     threads: int
@@ -38,7 +38,7 @@ class Size:
 
 
 def size_of(pid: int) -> Size:
-    """Return what a process holds now."""
+    """Return the resources that a process uses now."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return Size(
         len(list(Path(f"/proc/{pid}/fd").iterdir())),
@@ -48,7 +48,7 @@ def size_of(pid: int) -> Size:
 
 
 def sizes(world: World) -> dict[str, Size]:
-    """Return what each process of the service holds; one that ends meanwhile is left out."""
+    """Return the resources of each process of the service, without those that end meanwhile."""
     found = {}
     for name, pid in {"supervisor": world.running.process.pid, **world.running.pids()}.items():
         with contextlib.suppress(OSError, IndexError):
@@ -57,57 +57,61 @@ def sizes(world: World) -> dict[str, Size]:
 
 
 def unsettled(world: World) -> Iterator[str]:
-    """Yield what is not yet as it has to be, of what the kubelet sees and of the processes."""
+    """Yield each difference between the expected and the present lists and processes."""
     if world.kubelet.up:
-        view = {n: one for n, one in world.view().items() if n not in world.blocked}
+        view = {n: listed for n, listed in world.view().items() if n not in world.blocked}
         yield from truth.difference(view, world.expected())
     if left := [title(pid) for pid in children_of(os.getpid()) - {world.running.process.pid}]:
-        yield from (f"left behind: {one}" for one in left if one)
+        yield from (f"process left behind: {process}" for process in left if process)
     children = world.running.pids()
     wanted = set(CHILDREN) - world.absent
     if missing := wanted - children.keys():
         yield f"processes missing: {sorted(missing)}"
     if more := children.keys() - set(CHILDREN) - {f"worker {name}" for name in world.expected()}:
-        yield f"processes too many: {sorted(more)}"
+        yield f"unexpected processes: {sorted(more)}"
 
 
 def swollen(world: World, first: dict[str, Size]) -> Iterator[str]:
-    """Yield what holds more than it did when the run began."""
+    """Yield each process with many more descriptors, threads or memory than at the beginning."""
     for name, size in sizes(world).items():
         begun = first.get(name, size)
         if size.descriptors > begun.descriptors + MORE_DESCRIPTORS:
-            yield f"{name} has {size.descriptors} descriptors, at first {begun.descriptors}"
+            yield f"{name} has {size.descriptors} descriptors; at the beginning {begun.descriptors}"
         if size.threads > begun.threads + MORE_THREADS:
-            yield f"{name} has {size.threads} threads, at first {begun.threads}"
+            yield f"{name} has {size.threads} threads; at the beginning {begun.threads}"
         if size.rss > begun.rss + MORE_KIB:
-            yield f"{name} has {size.rss} KiB, at first {begun.rss}"
+            yield f"{name} has {size.rss} KiB; at the beginning {begun.rss}"
 
 
 def bad_lines(world: World) -> Iterator[str]:
-    """Yield the log's lines since the last look that tell of a crash."""
+    """Yield the new log entries that report a crash."""
     for entry in world.log_since():
         text = json.dumps(entry)
         if "Traceback" in text or "crashed" in text:
-            yield f"in the log: {text[:3000]}"
+            yield f"crash in the log: {text[:3000]}"
 
 
 async def allocations(world: World) -> list[str]:
-    """Return which devices are given though broken, or refused though well: one of each kind."""
+    """Return which devices were allocated although Unhealthy, or refused although Healthy. Tries
+    one device of each resource and state.
+    """
     found = []
     for name, devices in world.expected().items():
         stub = world.kubelet.resources[name].stub
         for wanted in (True, False):
-            ids = [one for one, fit in devices.items() if fit is wanted]
+            ids = [name for name, fit in devices.items() if fit is wanted]
             if not ids:
                 continue
             answered = await unless_hung_up(_answers(stub, ids[-1]))
             if answered is not wanted:
-                found.append(f"Allocate of {ids[-1]} was {SAID[answered]}")
+                found.append(
+                    f"Allocate of {ids[-1]} was {SAID[answered]}, expected: {SAID[wanted]}"
+                )
     return found
 
 
 LATER = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
-"""A worker that ends or begins just then, or a machine that is busy: it is asked again."""
+"""The worker is restarting or the machine is busy: ask again later."""
 
 
 async def _answers(stub: "DevicePluginAsyncStub", device: str) -> bool | None:

@@ -1,4 +1,4 @@
-"""What kinds of faults there are: each a story told in two parts, the fault and its repair."""
+"""The kinds of faults: each is a function that injects the fault, yields, and then repairs it."""
 
 import contextlib
 from collections.abc import AsyncIterator, Callable
@@ -13,15 +13,15 @@ Story = Callable[[World, Random], AsyncIterator[None]]
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of fault; entering its story is the fault, leaving it the repair."""
+    """A kind of fault: entering its story injects the fault, leaving it repairs the fault."""
 
     name: str
     group: str
-    """Faults of different groups may happen at once."""
+    """Only faults of different groups may happen at once."""
     promise: float
-    """Seconds from the fault until everything is as it has to be."""
+    """Seconds from the fault until all invariants must hold."""
     back: float
-    """The same from the repair; 0: there is nothing to repair."""
+    """Seconds from the repair until all invariants must hold; 0 if there is no repair."""
     weight: int
     story: Callable[[World, Random], AbstractAsyncContextManager[None]]
 
@@ -32,7 +32,7 @@ KINDS: dict[str, Kind] = {}
 def fault(
     name: str, group: str, promise: float, back: float = 0.0, weight: int = 2
 ) -> Callable[[Story], Story]:
-    """Make a kind of fault of a story."""
+    """Register a story as a kind of fault."""
 
     def register(story: Story) -> Story:
         assert name not in KINDS, name

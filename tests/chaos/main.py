@@ -1,4 +1,4 @@
-"""The command `scripts/chaos`."""
+"""Inject faults into the service on a simulated node, and check the service after each fault."""
 
 import argparse
 import asyncio
@@ -34,7 +34,7 @@ def _times(seconds: list[float]) -> str:
 
 
 def main() -> int:
-    """Run, show the table, and return the exit code."""
+    """Run, print the table, and return the exit code."""
     given = _arguments()
     kinds = {given.only: KINDS[given.only]} if given.only else KINDS
     results, code = Results(), 0
@@ -43,7 +43,7 @@ def main() -> int:
         with short_folder() as folder:
             asyncio.run(run(folder, given.seed, steps, given.noise, results))
     except ViolationError as error:
-        print(f"cannot go on, --seed {given.seed} found: {error}", file=sys.stderr)  # noqa: T201
+        print(f"cannot finish the run with --seed {given.seed}: {error}", file=sys.stderr)  # noqa: T201
         code = 1
     except KeyboardInterrupt:
         code = 130
@@ -56,11 +56,11 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/chaos", description=__doc__)
-    parser.add_argument("--seed", type=int, default=1, help="makes the schedule")
-    parser.add_argument("--faults", type=int, default=60, help="how many, at least")
-    parser.add_argument("--noise", type=float, default=5.0, help="by how much bounds are stretched")
-    parser.add_argument("--json", type=Path, help="write all times to this file, in seconds")
-    parser.add_argument("--only", choices=KINDS, metavar="FAULT", help="this kind of fault alone")
+    parser.add_argument("--seed", type=int, default=1, help="decides which faults happen")
+    parser.add_argument("--faults", type=int, default=60, help="number of faults, at least")
+    parser.add_argument("--noise", type=float, default=5.0, help="factor for the time limits")
+    parser.add_argument("--json", type=Path, help="write all times in seconds to this file")
+    parser.add_argument("--only", choices=KINDS, metavar="FAULT", help="inject only this fault")
     return parser.parse_args()
 
 

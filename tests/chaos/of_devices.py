@@ -1,4 +1,4 @@
-"""Faults of GPUs and of the driver, put into the simulated node."""
+"""Faults of GPUs and of the driver, injected into the simulated node."""
 
 import asyncio
 import contextlib
@@ -14,15 +14,15 @@ from tests.chaos.world import HANG, LAYOUTS, POLL, QUIET, RESCAN, World, said
 FATAL = (48, 62, 74, 79, 95, 119, 120, 140)
 HARMLESS = (13, 31, 43, 45)
 TOLD = 0.005
-"""Seconds until the kubelet knows of an Xid."""
+"""Seconds until the kubelet's list shows an Xid."""
 LOOKED = 2 * POLL
-"""Seconds until a look has shown what no event tells."""
+"""Seconds until a check has found a fault that has no event."""
 BACK = 2 * QUIET + 4 * POLL
-"""Seconds from a repair until the GPU is handed out again, after a first relapse at most."""
+"""Seconds from a repair until the GPU is Healthy again, if it failed at most twice."""
 
 
 def place_of(dice: Random) -> int:
-    """Return a GPU's place."""
+    """Return the index of a random GPU."""
     return dice.randrange(8)
 
 
@@ -32,7 +32,7 @@ def uuid_of(world: World, place: int) -> str:
 
 
 def breaks(world: World, place: int, happen: Callable[[], None]) -> str:
-    """Let something happen to a GPU that breaks it, and return its UUID."""
+    """Break a GPU with *happen*, and return its UUID."""
     uuid = uuid_of(world, place)
     world.broken_shown.discard(uuid)
     world.relapses[uuid] = world.relapses.get(uuid, 0) + 1
@@ -42,9 +42,10 @@ def breaks(world: World, place: int, happen: Callable[[], None]) -> str:
 
 
 async def mend(world: World, place: int, *, quiet: bool = False) -> None:
-    """Reset a GPU; the first time it has to prove itself, later the operator vouches for it.
+    """Reset a GPU; from its third fault on, also mark it healthy.
 
-    After each relapse the proof takes twice as long. Where it has to be *quiet* that is checked.
+    The wait for its recovery would double with each fault. With *quiet*, the run fails if the GPU
+    is listed as Healthy before its quiet period has ended.
     """
     uuid = uuid_of(world, place)
     if quiet and world.relapses[uuid] <= 2:
@@ -52,14 +53,14 @@ async def mend(world: World, place: int, *, quiet: bool = False) -> None:
     world.running.node.reset(place)
     world.happens()
     if world.relapses[uuid] > 2:
-        await asyncio.sleep(POLL)  # a look may have shown what an event on its way tells again
+        await asyncio.sleep(POLL)  # a check may have found the fault before its event arrives
         await vouch(world, uuid)
 
 
 async def vouch(world: World, uuid: str) -> None:
-    """Say that a GPU is well, until it is handed out: an Xid may come after the first word."""
+    """Mark a GPU healthy until it is listed as Healthy: a late Xid may undo the first mark."""
     while not world.hands_out(uuid):
-        with contextlib.suppress(AskError):  # the monitor may be away
+        with contextlib.suppress(AskError):  # the monitor may be restarting
             await asyncio.to_thread(ask, world.folder, MarkHealthy(uuid))
         patience = time.monotonic() + 2 * POLL
         while not world.hands_out(uuid):
@@ -67,24 +68,24 @@ async def vouch(world: World, uuid: str) -> None:
                 break
             await asyncio.sleep(0.002)
         if time.monotonic() > world.deadline:
-            raise TimeoutError(f"{uuid} stays Unhealthy though the operator vouches for it")
+            raise TimeoutError(f"{uuid} stays Unhealthy after mark-healthy")
 
 
 @fault("Xid", "device", promise=TOLD, back=BACK, weight=8)
 async def xid(world: World, dice: Random) -> AsyncIterator[None]:
-    """Let a fatal Xid happen."""
+    """Report a fatal Xid on a GPU."""
     place, code = place_of(dice), dice.choice(FATAL)
     seen = len(world.running.entries)
     uuid = breaks(world, place, lambda: world.running.node.xid(place, code))
     yield
-    # One that comes while nobody waits is never seen; a look shows what the driver asks for.
+    # The monitor misses an Xid while it does not wait; then a check finds the recovery action.
     told = said(world.running.entries[seen:], "the driver reported a fatal Xid", uuid=uuid)
     await mend(world, place, quiet=world.alone and told)
 
 
 @fault("Xid on a MIG instance", "device", promise=LOOKED, back=BACK, weight=3)
 async def xid_on_mig(world: World, dice: Random) -> AsyncIterator[None]:
-    """Let a fatal Xid happen that names an instance; the driver then wants the GPU reset."""
+    """Report a fatal Xid on a MIG instance; the driver then asks for a reset of its GPU."""
     place = dice.choice(tuple(LAYOUTS))
     instance = dice.randrange(len(world.live.gpus[place].mig or ()))
     breaks(world, place, lambda: world.running.node.xid(place, dice.choice(FATAL), instance))
@@ -94,7 +95,7 @@ async def xid_on_mig(world: World, dice: Random) -> AsyncIterator[None]:
 
 @fault("storm of Xids", "device", promise=1.0, back=BACK, weight=2)
 async def storm(world: World, dice: Random) -> AsyncIterator[None]:
-    """Let a hundred Xids happen at once, on one GPU and harmless ones on all."""
+    """Report a hundred fatal Xids on one GPU, and a hundred harmless Xids on all GPUs."""
     place = place_of(dice)
 
     def happen() -> None:
@@ -104,27 +105,27 @@ async def storm(world: World, dice: Random) -> AsyncIterator[None]:
 
     breaks(world, place, happen)
     yield
-    await asyncio.sleep(2 * LOOKED)  # nobody vouches for a GPU in the middle of a storm
+    await asyncio.sleep(2 * LOOKED)  # do not mark the GPU healthy before all its Xids have arrived
     await mend(world, place)
 
 
 @fault("Xid of an application", "device", promise=TOLD, weight=2)
 async def harmless(world: World, dice: Random) -> AsyncIterator[None]:
-    """Let an Xid happen that is an application's own fault: nothing changes."""
-    lists = {name: one.lists for name, one in world.kubelet.resources.items()}
+    """Report an Xid that an application caused; no list may change."""
+    lists = {name: known.lists for name, known in world.kubelet.resources.items()}
     code = dice.choice(HARMLESS)
     world.running.node.xid(place_of(dice), code)
     await asyncio.sleep(LOOKED)
     world.happens()
     yield
-    now = {n: one.lists for n, one in world.kubelet.resources.items()}
+    now = {name: known.lists for name, known in world.kubelet.resources.items()}
     if world.alone and now != lists:
-        world.violations.append(f"lists {lists} became {now}, though Xid {code} is harmless")
+        world.violations.append(f"new lists after harmless Xid {code}: {lists} became {now}")
 
 
 @fault("GPU lost", "device", promise=LOOKED, back=BACK, weight=5)
 async def lost(world: World, dice: Random) -> AsyncIterator[None]:
-    """Let a GPU fall off the bus; that it answers again proves nothing, a reset does."""
+    """Lose a GPU. It may answer again before its reset, but must stay Unhealthy."""
     place = place_of(dice)
     breaks(world, place, lambda: world.running.node.lose(place))
     yield
@@ -135,7 +136,7 @@ async def lost(world: World, dice: Random) -> AsyncIterator[None]:
 
 @fault("memory error", "device", promise=LOOKED, back=BACK, weight=2)
 async def memory_error(world: World, dice: Random) -> AsyncIterator[None]:
-    """Let a memory error happen that cannot be corrected."""
+    """Report an uncorrectable memory error."""
     place = place_of(dice)
     breaks(world, place, lambda: world.running.node.fail_memory(place))
     yield
@@ -144,7 +145,7 @@ async def memory_error(world: World, dice: Random) -> AsyncIterator[None]:
 
 @fault("memory row fails", "device", promise=LOOKED, back=BACK, weight=2)
 async def row_fails(world: World, dice: Random) -> AsyncIterator[None]:
-    """Let a memory row fail for good."""
+    """Report a row remapping that failed."""
     place = place_of(dice)
     breaks(world, place, lambda: world.running.node.fail_row(place))
     yield
@@ -153,7 +154,7 @@ async def row_fails(world: World, dice: Random) -> AsyncIterator[None]:
 
 @fault("recovery action due", "device", promise=LOOKED, back=BACK, weight=2)
 async def action_due(world: World, dice: Random) -> AsyncIterator[None]:
-    """Have the driver ask for a recovery."""
+    """Have the driver ask for a recovery action."""
     place, action = place_of(dice), dice.randint(1, 7)
     breaks(world, place, lambda: world.running.node.ask_for(place, action))
     yield
@@ -162,7 +163,7 @@ async def action_due(world: World, dice: Random) -> AsyncIterator[None]:
 
 @fault("driver hangs", "driver", promise=HANG + 1.0, back=BACK + 3.0, weight=2)
 async def driver_hangs(world: World, dice: Random) -> AsyncIterator[None]:
-    """Let no call on a GPU return: nothing is known of any."""
+    """Let no driver call on a GPU return: all GPUs must become Unhealthy."""
     place = place_of(dice)
     breaks(world, place, lambda: world.running.node.hang(place))
     world.dies("monitor")
@@ -176,7 +177,7 @@ async def driver_hangs(world: World, dice: Random) -> AsyncIterator[None]:
 
 @fault("GPU removed and added", "device", promise=RESCAN + 2 * POLL + 1.0, back=BACK + RESCAN + 1.0)
 async def removed(world: World, dice: Random) -> AsyncIterator[None]:
-    """Take a GPU out and put it back; the wait for its events fails first, so it has to recover."""
+    """Remove a GPU and add it again; the wait for events fails first, so it must recover."""
     place = dice.randrange(6)
     uuid = uuid_of(world, place)
     world.running.node.remove(place)
@@ -191,7 +192,7 @@ async def removed(world: World, dice: Random) -> AsyncIterator[None]:
 
 @fault("MIG layout changed", "device", promise=RESCAN + 1.0, back=RESCAN + 1.0, weight=3)
 async def layout_changed(world: World, dice: Random) -> AsyncIterator[None]:
-    """Part a GPU anew, and then as it was."""
+    """Change a GPU's MIG layout, and change it back."""
     place = dice.choice(tuple(LAYOUTS))
     world.running.node.partition(place, dice.choice(LAYOUTS[place][1:]))
     world.happens()
@@ -202,7 +203,7 @@ async def layout_changed(world: World, dice: Random) -> AsyncIterator[None]:
 
 @fault("access lost", "driver", promise=LOOKED + 1.0, back=POLL + 3.0, weight=2)
 async def access_lost(world: World, dice: Random) -> AsyncIterator[None]:
-    """Take the access to all GPUs away from the service, and give it back."""
+    """Take away the service's access to all GPUs, and give it back."""
     world.running.node.deny(denied=True)
     world.absent.add("monitor")
     world.happens()

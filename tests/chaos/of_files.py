@@ -1,4 +1,4 @@
-"""Faults of the disk and of our own folders."""
+"""Faults of the disk and of the service's folders."""
 
 import asyncio
 import contextlib
@@ -14,11 +14,11 @@ from tests.chaos.of_devices import BACK, LOOKED, breaks, mend, place_of
 from tests.chaos.world import CHILDREN, World
 
 REJOIN = 2.0
-"""Seconds until our own sockets are made anew and everybody has joined again."""
+"""Seconds until the service has created its sockets again and all processes are connected."""
 
 
 def limit_files(world: World, size: int) -> None:
-    """Let no process of the service write to a file beyond *size* bytes, as on a full disk."""
+    """Let no process of the service write beyond *size* bytes of a file, as on a full disk."""
     for pid in (world.running.process.pid, *world.running.pids().values()):
         with contextlib.suppress(ProcessLookupError):
             _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
@@ -27,7 +27,7 @@ def limit_files(world: World, size: int) -> None:
 
 @fault("disk full", "files", promise=LOOKED, back=BACK, weight=3)
 async def disk_full(world: World, dice: Random) -> AsyncIterator[None]:
-    """Let every write to a file fail while a GPU breaks, which is told all the same."""
+    """Let every write to a file fail while a GPU breaks; the GPU must still become Unhealthy."""
     limit_files(world, 0)
     place = place_of(dice)
     breaks(world, place, lambda: world.running.node.xid(place, 79))
@@ -38,7 +38,7 @@ async def disk_full(world: World, dice: Random) -> AsyncIterator[None]:
 
 @fault("state folder unusable", "files", promise=LOOKED, back=BACK, weight=3)
 async def state_folder_unusable(world: World, dice: Random) -> AsyncIterator[None]:
-    """Put a plain file in the place of the state folder while a GPU breaks."""
+    """Replace the state folder with a plain file while a GPU breaks."""
     state = world.folder / "state"
     put_a_file_in_place_of(state)
     place = place_of(dice)
@@ -46,13 +46,13 @@ async def state_folder_unusable(world: World, dice: Random) -> AsyncIterator[Non
     yield
     await mend(world, place)
     state.unlink()
-    state.mkdir(exist_ok=True)  # the service may have been faster
+    state.mkdir(exist_ok=True)  # the service may have created it already
 
 
 def put_a_file_in_place_of(folder: Path) -> None:
-    """Remove a folder and have a plain file there; the service may make the folder anew meanwhile.
+    """Replace a folder with a plain file; the service may create the folder again meanwhile.
 
-    A link is made only where nothing is, so whichever of the two comes first is seen.
+    A hard link is created only if nothing is there, so it fails if the service was faster.
     """
     file = folder.with_name("not-a-folder")
     file.write_text("not a folder")
@@ -66,7 +66,9 @@ def put_a_file_in_place_of(folder: Path) -> None:
 
 @fault("runtime socket deleted", "files", promise=REJOIN, weight=3)
 async def runtime_socket_deleted(world: World, dice: Random) -> AsyncIterator[None]:
-    """Delete a socket of the runtime folder, as cleaners of /run do; then somebody has to join."""
+    """Delete a socket of the runtime folder, as cleaners of /run do, then restart a process that
+    uses it.
+    """
     path = world.folder / dice.choice(("health.ipc", "telemetry.ipc", "control.sock"))
     path.unlink(missing_ok=True)
     await asyncio.sleep(dice.choice((0.0, 1.5)))

@@ -1,4 +1,4 @@
-"""Faults of the kubelet, and of the folder that is shared with it."""
+"""Faults of the kubelet and of its plugin folder."""
 
 import asyncio
 import shutil
@@ -11,11 +11,11 @@ from tests.chaos.kinds import fault
 from tests.chaos.world import RESOURCES, World
 
 LISTED = 0.05
-"""Seconds until every resource is listed after the kubelet's socket listens."""
+"""Seconds from the listening kubelet until every resource is listed."""
 LOOK = 2.0
-"""Seconds until a socket is missed and made anew."""
+"""Seconds until a worker has noticed that its socket is gone and has created a new one."""
 CALL = 5.0
-"""Seconds until a call to the kubelet is given up."""
+"""Seconds until a call to the kubelet times out."""
 
 
 @fault("kubelet restarts", "kubelet", promise=LISTED, weight=6)
@@ -30,7 +30,7 @@ async def kubelet_restarts(world: World, dice: Random) -> AsyncIterator[None]:
 
 @fault("kubelet flaps", "kubelet", promise=LOOK, weight=2)
 async def kubelet_flaps(world: World, dice: Random) -> AsyncIterator[None]:
-    """Restart the kubelet again and again."""
+    """Restart the kubelet several times in a row."""
     for _ in range(dice.randint(2, 6)):
         await world.kubelet.stop()
         await world.kubelet.start()
@@ -41,7 +41,7 @@ async def kubelet_flaps(world: World, dice: Random) -> AsyncIterator[None]:
 
 @fault("kubelet hangs", "kubelet", promise=CALL, weight=2)
 async def kubelet_hangs(world: World, dice: Random) -> AsyncIterator[None]:
-    """Have the kubelet take connections and answer none, then restart it."""
+    """Let the kubelet accept connections and answer no call, then restart it."""
     await world.kubelet.hang()
     await asyncio.sleep(dice.uniform(0.5, 6.0))
     await world.kubelet.start()
@@ -51,7 +51,7 @@ async def kubelet_hangs(world: World, dice: Random) -> AsyncIterator[None]:
 
 @fault("kubelet is slow", "kubelet", promise=1.0 + LISTED, weight=2)
 async def kubelet_is_slow(world: World, dice: Random) -> AsyncIterator[None]:
-    """Restart the kubelet, which takes its time for each registration."""
+    """Restart the kubelet, and let it answer registrations slowly."""
     await world.kubelet.stop()
     world.kubelet.slow = dice.uniform(0.3, 1.0)
     await world.kubelet.start()
@@ -62,7 +62,7 @@ async def kubelet_is_slow(world: World, dice: Random) -> AsyncIterator[None]:
 
 @fault("kubelet refuses", "kubelet", promise=2.5, weight=2)
 async def kubelet_refuses(world: World, dice: Random) -> AsyncIterator[None]:
-    """Restart the kubelet, which refuses all registrations for a while."""
+    """Restart the kubelet, and let it refuse registrations for a while."""
     await world.kubelet.stop()
     world.kubelet.refuses = True
     await world.kubelet.start()
@@ -74,7 +74,7 @@ async def kubelet_refuses(world: World, dice: Random) -> AsyncIterator[None]:
 
 @fault("kubelet dies registering", "kubelet", promise=1.0, weight=3)
 async def kubelet_dies_registering(world: World, dice: Random) -> AsyncIterator[None]:
-    """Restart the kubelet, and once more in the middle of a registration."""
+    """Restart the kubelet, and restart it again during a registration."""
     del dice
     await world.kubelet.stop()
     world.kubelet.dies_registering = True
@@ -84,11 +84,11 @@ async def kubelet_dies_registering(world: World, dice: Random) -> AsyncIterator[
     yield
 
 
-@fault("plugin folder made anew", "kubelet", promise=LOOK, weight=2)
-async def folder_made_anew(world: World, dice: Random) -> AsyncIterator[None]:
-    """Remove the plugin folder while the kubelet is away; it makes a new one."""
+@fault("plugin folder recreated", "kubelet", promise=LOOK, weight=2)
+async def folder_recreated(world: World, dice: Random) -> AsyncIterator[None]:
+    """Delete the plugin folder while the kubelet is down; its start creates a new one."""
     await world.kubelet.stop()
-    # Out of the way first: a worker may make its socket anew while the folder is emptied.
+    # Rename it first: a worker may create its socket again while the folder is being emptied.
     shutil.rmtree((world.folder / "kubelet").rename(world.folder / "kubelet-before"))
     await asyncio.sleep(dice.choice((0.0, 0.5, 1.5)))
     await world.kubelet.start()
@@ -97,22 +97,22 @@ async def folder_made_anew(world: World, dice: Random) -> AsyncIterator[None]:
 
 
 def chosen(world: World, dice: Random) -> tuple[str, Path]:
-    """Return a resource that is served, and its worker's socket."""
+    """Return a random resource that is served, and its worker's socket."""
     names = [name for name in RESOURCES if name in world.kubelet.resources]
     resource = dice.choice(names)
     return resource, world.folder / "kubelet" / world.kubelet.resources[resource].endpoint
 
 
 def aside(world: World) -> Path:
-    """Return where to make what then takes the place of a worker's socket in one step.
+    """Return a path for a file that will replace a worker's socket in one step.
 
-    Between two steps the worker might have made its socket anew.
+    With two steps, the worker might create its socket again in between.
     """
     return world.folder / "aside"
 
 
 async def registered_again(world: World, resource: str, before: object) -> None:
-    """Wait for a registration that is another than the one *before*."""
+    """Wait until a resource is registered again, after the registration *before*."""
     await world.until(
         lambda: world.kubelet.resources.get(resource) is not before, f"registration of {resource}"
     )
@@ -131,7 +131,7 @@ async def socket_deleted(world: World, dice: Random) -> AsyncIterator[None]:
 
 @fault("own socket is a plain file", "kubelet", promise=LOOK, weight=2)
 async def socket_is_a_file(world: World, dice: Random) -> AsyncIterator[None]:
-    """Put a plain file in the place of a worker's socket."""
+    """Replace a worker's socket with a plain file."""
     resource, path = chosen(world, dice)
     before = world.kubelet.resources[resource]
     aside(world).write_text("not a socket")
@@ -141,9 +141,9 @@ async def socket_is_a_file(world: World, dice: Random) -> AsyncIterator[None]:
     yield
 
 
-@fault("own socket is a dead one", "kubelet", promise=LOOK, weight=2)
+@fault("own socket is dead", "kubelet", promise=LOOK, weight=2)
 async def socket_is_dead(world: World, dice: Random) -> AsyncIterator[None]:
-    """Put a socket in the place of a worker's on which nobody listens."""
+    """Replace a worker's socket with a socket on which no process listens."""
     resource, path = chosen(world, dice)
     before = world.kubelet.resources[resource]
     with socket.socket(socket.AF_UNIX) as end:
@@ -154,9 +154,9 @@ async def socket_is_dead(world: World, dice: Random) -> AsyncIterator[None]:
     yield
 
 
-@fault("own socket is another's", "kubelet", promise=LOOK, back=LOOK + 2.0, weight=2)
+@fault("own socket taken over", "kubelet", promise=LOOK, back=LOOK + 2.0, weight=2)
 async def socket_is_anothers(world: World, dice: Random) -> AsyncIterator[None]:
-    """Have another process listen in the place of a worker, which leaves it alone until it ends."""
+    """Let another process listen on a worker's path: the worker must wait until it ends."""
     resource, path = chosen(world, dice)
     with socket.socket(socket.AF_UNIX) as end:
         end.bind(str(aside(world)))
@@ -164,7 +164,9 @@ async def socket_is_anothers(world: World, dice: Random) -> AsyncIterator[None]:
         aside(world).replace(path)
         world.happens()
         world.blocked.add(resource)
-        await world.until(lambda: not world.kubelet.resources[resource].connected, "retreat")
+        await world.until(
+            lambda: not world.kubelet.resources[resource].connected, "end of the worker's stream"
+        )
         yield
-        path.unlink(missing_ok=True)  # before its end, after which the worker takes its place
+        path.unlink(missing_ok=True)  # before that process ends
     world.blocked.clear()

@@ -1,4 +1,4 @@
-"""What operators and strangers do: maintenance, configuration, and garbage on our sockets."""
+"""Actions of operators and of strangers: maintenance, configuration, and garbage on the sockets."""
 
 import asyncio
 import contextlib
@@ -16,12 +16,12 @@ from tests.chaos.kinds import fault
 from tests.chaos.world import POLL, RESOURCES, World, configuration
 
 LOOK = 1.0
-"""Seconds until another configuration file is noticed."""
+"""Seconds until the service notices a changed configuration file."""
 
 
 @fault("quiesce and resume", "operator", promise=1.0, back=2.0 + POLL, weight=3)
 async def quiesce(world: World, dice: Random) -> AsyncIterator[None]:
-    """Set the driver free, and take it up again."""
+    """Run quiesce, and later resume."""
     world.absent.add("monitor")
     await asyncio.to_thread(ask, world.folder, Quiesce())
     world.quiesced = True
@@ -36,7 +36,7 @@ async def quiesce(world: World, dice: Random) -> AsyncIterator[None]:
 
 @fault("good configuration", "operator", promise=LOOK + 1.0, weight=4)
 async def good(world: World, dice: Random) -> AsyncIterator[None]:
-    """Share the GPUs among more or fewer; sometimes as a ConfigMap does it, by a symbolic link."""
+    """Change the number of replicas; sometimes by moving a link, as in a ConfigMap volume."""
     world.replicas = dice.choice([n for n in (1, 2, 3, 5) if n != world.replicas])
     text = configuration(world.replicas)
     if dice.random() < 0.5:
@@ -54,7 +54,7 @@ async def good(world: World, dice: Random) -> AsyncIterator[None]:
 
 @fault("bad configuration", "operator", promise=LOOK + 0.5, back=LOOK + 0.5, weight=3)
 async def bad(world: World, dice: Random) -> AsyncIterator[None]:
-    """Write what is no good, or half of what is; the old configuration stays."""
+    """Write a bad or incomplete configuration; the old one must stay in use."""
     before = configuration(world.replicas)
     seen = len(world.running.entries)
     texts = (
@@ -71,7 +71,7 @@ async def bad(world: World, dice: Random) -> AsyncIterator[None]:
             e["message"] == "cannot use the new configuration, keeping the old one"
             for e in world.running.entries[seen:]
         ),
-        "line about it",
+        "log line about the bad configuration",
     )
     yield
     world.configure(before)
@@ -80,7 +80,7 @@ async def bad(world: World, dice: Random) -> AsyncIterator[None]:
 
 @fault("garbage on the control socket", "bus", promise=0.5, weight=2)
 async def garbage_on_control(world: World, dice: Random) -> AsyncIterator[None]:
-    """Send bytes that are no request, from many clients, some of whom hang up or say nothing."""
+    """Send garbage from many clients, some of which disconnect or send nothing."""
     with contextlib.ExitStack() as stack:
         for _ in range(dice.randint(1, 20)):
             end = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
@@ -94,7 +94,7 @@ async def garbage_on_control(world: World, dice: Random) -> AsyncIterator[None]:
 
 
 def stale(dice: Random) -> bytes:
-    """Return a message that a worker sent long ago."""
+    """Return an old message of a worker."""
     return encode(
         WorkerState(
             epoch=0,
@@ -111,7 +111,7 @@ def stale(dice: Random) -> bytes:
 
 @fault("garbage on the telemetry bus", "bus", promise=0.5, weight=3)
 async def garbage_on_telemetry(world: World, dice: Random) -> AsyncIterator[None]:
-    """Send garbage, pieces of messages, and messages of long ago, twice and in any order."""
+    """Send garbage, pieces of messages, and old messages, repeated and in any order."""
     with zmq.Context() as context, context.socket(zmq.PUB) as end:
         end.linger = 0
         end.connect(f"ipc://{world.folder}/telemetry.ipc")
@@ -128,7 +128,7 @@ async def garbage_on_telemetry(world: World, dice: Random) -> AsyncIterator[None
 
 @fault("garbage on the health bus", "bus", promise=0.5, weight=2)
 async def garbage_on_health(world: World, dice: Random) -> AsyncIterator[None]:
-    """Join and leave the monitor's bus again and again, and send what is no subscription."""
+    """Join and leave the monitor's bus many times, and send invalid subscriptions."""
     for _ in range(dice.randint(1, 10)):
         with zmq.Context() as context, context.socket(zmq.XSUB) as end:
             end.linger = 0

@@ -1,4 +1,4 @@
-"""Run a schedule of faults, and hold the service against what has to be after each."""
+"""Run a schedule of faults, and check the invariants after each."""
 
 import asyncio
 import contextlib
@@ -24,33 +24,33 @@ from tests.chaos.schedule import Step
 from tests.chaos.world import World, dump, world
 
 SPARE = 1.0
-"""Seconds that a busy machine may take beyond every bound."""
+"""Seconds that a busy machine may need beyond each time limit."""
 
 PROBES = 5.0
-"""Seconds, times the noise, until /readyz is right and nothing is held that is not needed."""
+"""Seconds, times the noise, until /readyz answers 200 and every process is back to its size."""
 
 KEPT = 10
-"""Steps that are shown when one fails."""
+"""Number of the last steps that a failure shows."""
 
 
 class ViolationError(Exception):
-    """Something does not hold that has to; the message says what, and after which faults."""
+    """An invariant does not hold; the message says which, and after which faults."""
 
 
 @dataclass(slots=True)
 class Results:
-    """Seconds until all was as it has to be, by kind: after the fault, and after its repair."""
+    """Seconds until all invariants held, by kind of fault: after the fault and after its repair."""
 
     faults: dict[str, list[float]] = field(default_factory=dict)
     repairs: dict[str, list[float]] = field(default_factory=dict)
     happened: int = 0
-    """Faults, those that came in pairs too; of these nobody knows whose time it was."""
+    """Faults, including pairs; the times of a pair are not recorded, as its faults share them."""
     admitted: int = 0
-    """Pods that got what they asked for."""
+    """Pods that were admitted."""
 
 
 class Runner:
-    """One run."""
+    """A run of the schedule in one world."""
 
     def __init__(self, made: World, noise: float, results: Results) -> None:
         self._world = made
@@ -60,15 +60,15 @@ class Runner:
         self._results = results
 
     async def settle_first(self) -> None:
-        """Wait until the service has begun."""
+        """Wait until the service has started."""
         self._begin(30.0)
         await self._world.until(self._world.running.node.path.exists, "simulated node")
         await self._settled("the start")
-        await self._world.running.ready()  # the exporter opens what it needs beside the others
+        await self._world.running.ready()  # the exporter is the last to open files
         self._first = sizes(self._world)
 
     async def step(self, step: Step) -> None:
-        """Let the faults of a step happen, wait until all is well, repair them, wait again."""
+        """Inject the faults of a step, wait for the invariants, repair the faults, wait again."""
         kinds = [KINDS[name] for name in step.names]
         label = f"{step.number}: {' and '.join(step.names)}"
         self._last.append(label)
@@ -93,7 +93,7 @@ class Runner:
             self._fail(f"{label}: {error}")
 
     def _note(self, where: dict[str, list[float]], kinds: list[Kind], took: float) -> None:
-        if len(kinds) == 1 and self._world.alone:  # else nobody knows whose time it was
+        if len(kinds) == 1 and self._world.alone:  # otherwise the time cannot be attributed
             where.setdefault(kinds[0].name, []).append(took)
 
     def _begin(self, seconds: float) -> None:
@@ -101,16 +101,18 @@ class Runner:
         self._world.began, self._world.deadline = now, now + seconds * self._noise + SPARE
 
     async def _settled(self, label: str) -> float:
-        """Wait until the kubelet's view is the truth; return the seconds since the fault."""
+        """Wait until lists and processes are as expected; return the seconds since the fault."""
         while left := self._bad(label) or list(unsettled(self._world)):
             if time.monotonic() > self._world.deadline:
                 took = time.monotonic() - self._world.began
-                self._fail(f"{label}: after {took:.1f} s still: {'; '.join(left)}")
+                self._fail(f"{label}: not settled after {took:.1f} s: {'; '.join(left)}")
             await asyncio.sleep(0.002)
         return time.monotonic() - self._world.began
 
     async def _calm(self, label: str) -> None:
-        """Check what takes a little longer: readiness, allocations, and that nothing is leaked."""
+        """Wait until the slower invariants hold: readiness, allocations, and the sizes of
+        processes.
+        """
         self._begin(PROBES)
         while left := self._bad(label) or await self._unquiet():
             if time.monotonic() > self._world.deadline:
@@ -126,7 +128,7 @@ class Runner:
         return found or await allocations(self._world)
 
     def _bad(self, label: str) -> list[str]:
-        """Fail where something is wrong that time will not mend; else return that nothing is."""
+        """Fail if something is wrong that cannot recover; otherwise return an empty list."""
         found = [*self._world.violations, *bad_lines(self._world), *self._world.ended()]
         if found:
             newest = self._world.running.entries[-3:]
@@ -144,9 +146,9 @@ class Runner:
 async def run(
     folder: Path, seed: int, steps: Sequence[Step], noise: float, results: Results
 ) -> None:
-    """Let the faults of all *steps* happen, and add to the *results* as it goes on.
+    """Run all *steps*, and add their times to *results*.
 
-    ViolationError when something does not hold.
+    Raises ViolationError when an invariant does not hold.
     """
     async with world(folder, seed) as made:
         runner = Runner(made, noise, results)

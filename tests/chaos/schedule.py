@@ -1,4 +1,4 @@
-"""Which faults happen, in which order: a pure function of the seed."""
+"""The order of the faults in a run: a pure function of the seed."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,15 +7,15 @@ from random import Random
 from tests.chaos.kinds import Kind
 
 TWO = 0.15
-"""How often two faults happen at once."""
+"""The share of steps in which two faults happen at once."""
 
 TOGETHER = {"device": ("process", "kubelet", "bus"), "kubelet": ("process", "bus")}
-"""The groups whose faults may happen beside one of a group."""
+"""For each group: the groups of faults that may happen at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One fault, or two at once, and the seed of all that is random about it."""
+    """One fault or two at once, and the seed for everything random in them."""
 
     number: int
     names: tuple[str, ...]
@@ -23,7 +23,7 @@ class Step:
 
 
 def schedule(kinds: Mapping[str, Kind], seed: int, faults: int) -> Sequence[Step]:
-    """Return the steps of a run: first each kind once, so that a short run has most, then any."""
+    """Return the steps of a run: first each kind of fault once, then random kinds by weight."""
     dice = Random(seed)  # noqa: S311 - reproducible, not secret
     deck: list[str] = []
     steps: list[Step] = []

@@ -1,4 +1,4 @@
-"""The command `scripts/soak`: the work of months in minutes; what each process holds stays flat."""
+"""Run months' worth of operations in minutes, and check that no process grows."""
 
 import argparse
 import asyncio
@@ -16,13 +16,13 @@ from tests.chaos.world import World, configuration, said, world
 from tests.fakes.service import short_folder
 
 ROUND = 25
-"""Operations between two looks at the sizes."""
+"""Operations between two measurements of the processes."""
 
 WARM = 0.25
-"""The part of the run before caches and allocators have what they need."""
+"""The first part of the run, in which caches and allocators still grow."""
 
 KIB_PER_1000, EACH_PER_1000 = 1024.0, 4.0
-"""Growth in 1000 operations that is not held to be a leak: memory, and descriptors or threads."""
+"""Growth per 1000 operations that does not count as a leak: KiB, and descriptors or threads."""
 
 PATIENCE = 60.0
 
@@ -30,7 +30,7 @@ Sample = tuple[int, dict[str, Size]]
 
 
 class Soak:
-    """One run."""
+    """A soak run."""
 
     def __init__(self, made: World, seed: int) -> None:
         self._world = made
@@ -39,7 +39,7 @@ class Soak:
         self.samples: list[Sample] = []
 
     async def run(self, seconds: float) -> None:
-        """Work for that long; TimeoutError when something is not done."""
+        """Run operations for *seconds*; raises TimeoutError when one of them does not finish."""
         await self._world.until(self._world.running.node.path.exists, "simulated node")
         await self._settled()
         end = time.monotonic() + seconds
@@ -48,7 +48,7 @@ class Soak:
                 await self._operate()
                 self.operations += 1
             self.samples.append((self.operations, sizes(self._world)))
-            self._world.running.entries.clear()  # ours, not the service's
+            self._world.running.entries.clear()  # they are kept by this process, not by the service
 
     async def _operate(self) -> None:
         work = (
@@ -64,17 +64,18 @@ class Soak:
     async def _settled(self) -> None:
         self._world.began = time.monotonic()
         self._world.deadline = self._world.began + PATIENCE
-        await self._world.until(lambda: not list(unsettled(self._world)), "settled node")
+        await self._world.until(lambda: not list(unsettled(self._world)), "expected lists")
 
     async def _health(self) -> None:
         running, place = self._world.running, self._dice.randrange(8)
         node, seen = running.node, len(running.entries)
         uuid = breaks(self._world, place, lambda: node.xid(place, 79))
         await self._settled()
-        # A look may have been faster than the Xid, which after the reset would be a relapse.
+        # A check may have found the fault before its Xid; an Xid after the reset would be a new
+        # fault.
         await self._world.until(
             lambda: said(running.entries[seen:], "the driver reported a fatal Xid", uuid=uuid),
-            "word of the Xid",
+            "log line about the Xid",
         )
         node.reset(place)
         await vouch(self._world, uuid)
@@ -97,7 +98,7 @@ class Soak:
 
 
 def growth(samples: Sequence[Sample]) -> dict[str, tuple[float, float, float]]:
-    """Return by how much each process grows in 1000 operations: KiB, descriptors, threads."""
+    """Return the growth of each process per 1000 operations: KiB, descriptors, threads."""
     warm = samples[int(len(samples) * WARM) :]
     names = set.intersection(*(set(found) for _, found in warm))
     return {
@@ -116,7 +117,7 @@ def _slope(points: Sequence[tuple[int, int]]) -> float:
 
 
 async def soak(folder: Path, seed: int, seconds: float) -> Soak:
-    """Run it in *folder*."""
+    """Run a soak in *folder*."""
     async with world(folder, seed) as made:
         made.deadline = time.monotonic() + PATIENCE
         soaked = Soak(made, seed)
@@ -125,10 +126,10 @@ async def soak(folder: Path, seed: int, seconds: float) -> Soak:
 
 
 def main() -> int:
-    """Run, show the slopes, and return the exit code."""
+    """Run, print the growth of each process, and return the exit code."""
     parser = argparse.ArgumentParser(prog="scripts/soak", description=__doc__)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--seed", type=int, default=1, help="decides which operations happen")
+    parser.add_argument("--minutes", type=float, default=10.0, help="how long to run")
     given = parser.parse_args()
     try:
         with short_folder() as folder:
@@ -140,7 +141,7 @@ def main() -> int:
     for name, (memory, descriptors, threads) in growth(soaked.samples).items():
         leaks |= memory > KIB_PER_1000 or max(descriptors, threads) > EACH_PER_1000
         print(f"| {name} | {memory:+.0f} | {descriptors:+.2f} | {threads:+.2f} |")  # noqa: T201
-    print(f"\ngrowth in 1000 operations; {soaked.operations} operations, seed {given.seed}")  # noqa: T201
+    print(f"\ngrowth per 1000 operations; {soaked.operations} operations, seed {given.seed}")  # noqa: T201
     return int(leaks)
 
 

@@ -1,4 +1,4 @@
-"""A stand-in kubelet of any version, that can be made to behave badly towards plugins."""
+"""A stand-in kubelet of any version that can misbehave towards plugins."""
 
 import asyncio
 import socket
@@ -14,34 +14,34 @@ from simulator.kubelet_habits import VERSIONS
 
 
 class TroubledKubelet(Kubelet):
-    """The stand-in kubelet with its troubles; without any it is as it always is."""
+    """The stand-in kubelet with faults that can be switched on; by default it has none."""
 
     def __init__(self, folder: Path, seed: int) -> None:
         super().__init__(folder, seed)
         self.up = False
         self._versions = Random(seed)  # noqa: S311 - reproducible, not secret
         self.slow = 0.0
-        """Seconds that each registration takes longer."""
+        """Additional seconds that each registration takes."""
         self.refuses = False
         self.dies_registering = False
-        """Restart in the middle of the next registration."""
+        """Whether it restarts during the next registration."""
         self._deaf: socket.socket | None = None
         self._restart: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Listen; whoever called while we had no ears still waits."""
+        """Listen; plugins that tried to connect before are still waiting."""
         self.socket.unlink(missing_ok=True)
         self.habits = self._versions.choice(list(VERSIONS.values()))
         await super().start()
         self.up = True
 
     async def stop(self) -> None:
-        """Be gone."""
+        """Stop."""
         self.up = False
         await super().stop()
 
     async def hang(self) -> None:
-        """Take connections and never answer one."""
+        """Accept connections and answer no call."""
         await self.stop()
         self.socket.unlink(missing_ok=True)
         if self._deaf:
@@ -51,7 +51,7 @@ class TroubledKubelet(Kubelet):
         self._deaf.listen(8)
 
     async def Register(self, request: api.RegisterRequest, context: Any) -> api.Empty:
-        """Take a plugin in, in the mood of the moment."""
+        """Register a plugin, with the faults that are switched on."""
         if self.dies_registering:
             self.dies_registering = False
             self._restart = asyncio.create_task(self._die_and_return())
@@ -66,7 +66,7 @@ class TroubledKubelet(Kubelet):
         await self.start()
 
     async def close(self) -> None:
-        """Leave nothing behind."""
+        """Stop and close everything."""
         if self._restart:
             await asyncio.gather(self._restart, return_exceptions=True)
         if self._deaf:

@@ -1,6 +1,7 @@
-"""What the kubelet should see, worked out from the simulated node alone: values in, values out.
+"""The lists that the kubelet should have, derived from the simulated node alone, as a pure
+function.
 
-Nothing of the service is asked or imported: its policy must not judge itself.
+It uses no code of the service, because the service must not judge itself.
 """
 
 import re
@@ -12,20 +13,20 @@ from simulator.node import Live, SimulatedGpu
 GPU = "nvidia.com/gpu"
 
 View = Mapping[str, Mapping[str, bool]]
-"""Whether a device may be handed out, by its id, by its resource."""
+"""Whether a device is Healthy, by device id, by resource."""
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What the truth depends on besides the node."""
+    """The state of the service that the expected lists depend on."""
 
     replicas: int
     quiesced: bool
 
 
 def expected(live: Live, service: Service) -> View:
-    """Return what the kubelet should see once all has settled."""
-    # A call that does not return holds up the monitor, so nothing is known of any GPU.
+    """Return the lists that the kubelet should have when the service has settled."""
+    # A call that does not return blocks the monitor, so the health of every GPU is unknown.
     dark = live.denied or service.quiesced or bool(live.hung)
     view: dict[str, dict[str, bool]] = {}
     for gpu in live.gpus:
@@ -38,18 +39,18 @@ def expected(live: Live, service: Service) -> View:
 
 
 def is_broken(live: Live, gpu: SimulatedGpu) -> bool:
-    """Return whether a GPU has to be repaired before anybody may have it."""
+    """Return whether a GPU needs a repair before pods may use it."""
     faulty = live.lost | live.hung | live.rows
     return gpu.uuid in faulty or bool(live.actions.get(gpu.uuid))
 
 
 def broken(live: Live) -> frozenset[str]:
-    """Return the UUIDs of all GPUs that have to be repaired."""
+    """Return the UUIDs of all GPUs that need a repair."""
     return frozenset(gpu.uuid for gpu in live.gpus if is_broken(live, gpu))
 
 
 def devices(gpu: SimulatedGpu, replicas: int) -> list[tuple[str, str]]:
-    """Return the resource and the id of each device on a GPU, by MIG strategy `mixed`."""
+    """Return the resource and the id of each device on a GPU, under MIG strategy mixed."""
     if gpu.mig is not None:
         names = [re.sub(r"[^a-z0-9.]", ".", profile) for profile in gpu.mig]
         return [(f"nvidia.com/mig-{name}", gpu.mig_uuid(place)) for place, name in enumerate(names)]
@@ -59,12 +60,12 @@ def devices(gpu: SimulatedGpu, replicas: int) -> list[tuple[str, str]]:
 
 
 def owners(live: Live, replicas: int) -> dict[str, str]:
-    """Return the UUID of the GPU that each device is on."""
+    """Return the UUID of the GPU of each device."""
     return {name: gpu.uuid for gpu in live.gpus for _, name in devices(gpu, replicas)}
 
 
 def difference(view: View, truth: View) -> list[str]:
-    """Return where the kubelet's *view* is not the *truth*, a line for each resource."""
+    """Return the differences between the kubelet's *view* and the *truth*, a line per resource."""
     found = []
     for resource in sorted(view.keys() | truth.keys()):
         seen, real = view.get(resource, {}), truth.get(resource, {})

@@ -1,4 +1,4 @@
-"""The world of a chaos run: a simulated node, its kubelet, its pods, and the service under test."""
+"""The world of a chaos run: a simulated node, a kubelet, pods, and the service under test."""
 
 import asyncio
 import contextlib
@@ -24,14 +24,14 @@ POLL = 0.25
 RESCAN = 0.5
 STALE = 3.0
 HANG = 4.0
-"""Seconds; the service's own periods, shortened so that a run is not spent waiting for them."""
+"""Seconds; the service's periods, shortened to make the run shorter."""
 
 SMALL, LARGE = ("1g.10gb",) * 3, ("3g.40gb",) * 2
 LAYOUTS = {6: (SMALL, ("1g.10gb",), ("1g.10gb",) * 7), 7: (LARGE, ("3g.40gb",))}
-"""The MIG layouts that a GPU changes between, by its place; the first is that of the start."""
+"""The MIG layouts of a GPU, by its index; the first is the one at the start."""
 
 FORGIVEN = 90.0
-"""Seconds after which an end of a child surely counts no more; a minute of health is promised."""
+"""Seconds after which the end of a child no longer delays its next restart (promised: 60)."""
 
 NODE: dict[str, object] = {"gpus": [{}] * 6 + [{"mig": SMALL}, {"mig": LARGE}]}
 RESOURCES = (truth.GPU, "nvidia.com/mig-1g.10gb", "nvidia.com/mig-3g.40gb")
@@ -41,7 +41,7 @@ REPLICAS = 2
 
 
 def configuration(replicas: int) -> str:
-    """Return the configuration file in which each whole GPU has so many replicas."""
+    """Return a configuration file in which each whole GPU has so many replicas."""
     sharing = f"{{timeSlicing: {{resources: [{{name: gpu, replicas: {replicas}}}]}}}}"
     return f"""version: v1
 flags: {{migStrategy: mixed}}
@@ -56,7 +56,7 @@ health:
 
 
 class World:
-    """Everything there is; faults change it, invariants look at it."""
+    """The state of a chaos run: faults change it, invariants check it."""
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.folder = folder
@@ -65,62 +65,62 @@ class World:
         self.replicas = REPLICAS
         self.quiesced = False
         self.blocked: set[str] = set()
-        """Resources that cannot be served while a fault lasts."""
+        """Resources that cannot be served during a fault."""
         self.absent: set[str] = set()
-        """Children that are not there while a fault lasts."""
+        """Children that do not run during a fault."""
         self.relapses: dict[str, int] = {}
-        """Faults of each GPU since the node's boot."""
+        """The number of faults of each GPU since the node's boot."""
         self.not_before: dict[str, float] = {}
-        """When a GPU may be Healthy again, at the soonest."""
+        """The earliest time at which a GPU may be Healthy again."""
         self.broken_shown: set[str] = set()
-        """Broken GPUs that the kubelet knows to be broken."""
+        """Broken GPUs that the kubelet's list has shown as Unhealthy."""
         self.violations: list[str] = []
         self.deaths: dict[str, list[float]] = {}
-        """When each child was made to end, since the supervisor's start."""
+        """The times at which each child was killed, since the supervisor's start."""
         self.began = self.deadline = 0.0
-        """When the newest fault happened, and until when all has to be well."""
+        """The time of the newest fault, and the time at which all invariants must hold."""
         self.alone = True
-        """Whether there is one fault at a time."""
+        """Whether only one fault happens at a time."""
         self.admitted = 0
         self.seen = 0
-        """Entries of the log that were looked at."""
+        """Log entries that were checked."""
         self._random = Random(seed)  # noqa: S311 - a choice of pods, not a secret
         self._stack = contextlib.AsyncExitStack()
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
     def live(self) -> Live:
-        """The simulated node as it is now."""
+        """The present state of the simulated node."""
         return self.running.node.read()
 
     def view(self) -> truth.View:
-        """Return what the kubelet would hand out; a resource that lists nothing counts as none."""
+        """Return the kubelet's lists, without resources that are empty or not connected."""
         return {
-            one.name: {name: health == "Healthy" for name, health in one.devices.items()}
-            for one in self.kubelet.resources.values()
-            if one.devices and one.connected
+            resource.name: {name: health == "Healthy" for name, health in resource.devices.items()}
+            for resource in self.kubelet.resources.values()
+            if resource.devices and resource.connected
         }
 
     def expected(self) -> truth.View:
-        """Return what the kubelet should see."""
+        """Return the lists that the kubelet should have."""
         found = truth.expected(self.live, truth.Service(self.replicas, self.quiesced))
-        return {name: one for name, one in found.items() if name not in self.blocked}
+        return {name: devices for name, devices in found.items() if name not in self.blocked}
 
     def hands_out(self, uuid: str) -> bool:
-        """Return whether the kubelet may hand out all that is on a GPU."""
+        """Return whether all devices of a GPU are listed as Healthy."""
         view = self.view()
         gpu = next(gpu for gpu in self.live.gpus if gpu.uuid == uuid)
         ids = truth.devices(gpu, self.replicas)
         return all(view.get(resource, {}).get(name) for resource, name in ids)
 
     def configure(self, text: str) -> None:
-        """Write the configuration file anew, in one piece."""
+        """Replace the configuration file in one step."""
         new = self.folder / "config.new"
         new.write_text(text)
         new.replace(self.folder / "config.yaml")
 
     async def start(self) -> None:
-        """Start the service; what it left behind is still there."""
+        """Start the service; files of an earlier service are still there."""
         options = f"--config-file={self.folder}/config.yaml"
         self.running = await self._stack.enter_async_context(
             service(self.folder, options, node=NODE)
@@ -129,14 +129,14 @@ class World:
         self.deaths = {}
 
     async def end(self, number: signal.Signals) -> int:
-        """End the service, by a signal to its supervisor, and return its exit code."""
+        """Send a signal to the supervisor, wait for its end, and return the exit code."""
         self.running.process.send_signal(number)
         code = await self.running.ended()
         await self._stack.aclose()
         return code
 
     async def _pods(self) -> None:
-        """Have pods come and go for ever."""
+        """Create and delete pods until cancelled."""
         held: list[str] = []
         for number in range(10**9):
             await asyncio.sleep(0.05)
@@ -151,13 +151,13 @@ class World:
                     held.append(f"pod {number}")
 
     async def _watch(self) -> None:
-        """Note at once when the kubelet is told that a device is Healthy which is not."""
+        """Judge each new list of the kubelet at once."""
         while True:
             await self.kubelet.changed()
             self.judge()
 
     def judge(self) -> None:
-        """Hold the kubelet's view against what must never be."""
+        """Report a violation if the kubelet's lists show a broken or recovering GPU as Healthy."""
         live = self.live
         owner, broken = truth.owners(live, self.replicas), truth.broken(live)
         self.broken_shown &= broken
@@ -169,49 +169,52 @@ class World:
             if states == {False} and uuid in broken:
                 self.broken_shown.add(uuid)
             if True in states and uuid in broken and uuid in self.broken_shown:
-                self.violations.append(f"{uuid} is broken, and Healthy again")
+                self.violations.append(f"{uuid} is listed as Healthy although it is broken")
                 self.broken_shown.discard(uuid)
             if True in states and time.monotonic() < self.not_before.get(uuid, 0.0):
-                self.violations.append(f"{uuid} is Healthy before its quiet period is over")
+                self.violations.append(f"{uuid} is listed as Healthy before its quiet period ended")
                 del self.not_before[uuid]
 
     def log_since(self) -> list[dict[str, object]]:
-        """Return what the service has logged since the last call."""
+        """Return the new log entries since the last call."""
         entries = self.running.entries[self.seen :]
         self.seen += len(entries)
         return entries
 
     def happens(self) -> None:
-        """Take the time of a fault, from which all is measured; its bound begins here as well."""
+        """Set the time of the fault to now, and move its time limit accordingly."""
         now = time.monotonic()
         self.deadline += now - self.began
         self.began = now
 
     async def until(self, holds: Callable[[], object], what: str) -> None:
-        """Wait until something *holds*; TimeoutError when the fault's bound is over."""
+        """Wait until *holds* returns true; raises TimeoutError after the time limit."""
         while not holds():
             await self._patience(what)
 
     async def _patience(self, what: str) -> None:
         if time.monotonic() > self.deadline:
-            raise TimeoutError(f"no {what} {time.monotonic() - self.began:.1f} s after the fault")
+            waited = time.monotonic() - self.began
+            raise TimeoutError(f"no {what} within {waited:.1f} s after the fault")
         await asyncio.sleep(0.005)
 
     async def works(self, child: str) -> None:
-        """Wait until a child does its work: one that begins may take two minutes, as a driver may.
+        """Wait until a child is running: a starting child may take two minutes, as a driver may.
 
-        The service tells its states once a second, so that the pid says whose state it is.
+        /status is up to a second old, so its pid must be the present one.
         """
         while True:
             _, body = await self.running.get("/status")
             wanted = (child, "running", self.running.pids().get(child))
             processes = json.loads(body or "{}").get("processes") or ()
-            if wanted in [(one["name"], one["state"], one["pid"]) for one in processes]:
+            if wanted in [
+                (process["name"], process["state"], process["pid"]) for process in processes
+            ]:
                 return
-            await self._patience(f"{child} at work")
+            await self._patience(f"running {child}")
 
     async def pid(self, child: str) -> int:
-        """Return the pid of a child, which may have been about to start again on its own."""
+        """Return the pid of a child, and wait for it if the child is restarting."""
         while (pid := self.running.pids().get(child)) is None:
             await self._patience(child)
         return pid
@@ -220,19 +223,19 @@ class World:
         """Send a signal to a child and return its pid."""
         while True:
             pid = await self.pid(child)
-            with contextlib.suppress(ProcessLookupError):  # it ended just now: the next one then
+            with contextlib.suppress(ProcessLookupError):  # if it has just ended, try the next one
                 os.kill(pid, number)
                 self.happens()
                 return pid
             await self._patience(child)
 
     async def replaced(self, child: str, pid: int) -> None:
-        """Wait for the successor of a child."""
+        """Wait until a child has been restarted."""
         self.dies(child)
         await self.until(lambda: self.running.pids().get(child, pid) != pid, f"new {child}")
 
     def dies(self, child: str) -> None:
-        """Allow for the wait before a child's next start, which doubles when it ends again soon."""
+        """Extend the time limit by the wait before the child's restart, which grows each time."""
         now = time.monotonic()
         recent = [t for t in self.deaths.get(child, []) if now - t < FORGIVEN]
         self.deaths[child] = [*recent, now]
@@ -240,14 +243,14 @@ class World:
             self.deadline += min(0.1 * 2.0 ** (len(recent) - 1), 30.0)
 
     async def run(self) -> None:
-        """Set everything up."""
+        """Start everything."""
         self.configure(configuration(self.replicas))
         await self.kubelet.start()
         await self.start()
-        self._tasks = [asyncio.create_task(one) for one in (self._pods(), self._watch())]
+        self._tasks = [asyncio.create_task(task) for task in (self._pods(), self._watch())]
 
     async def close(self) -> None:
-        """Take everything down."""
+        """Stop everything."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -255,17 +258,17 @@ class World:
         await self.kubelet.close()
 
     def ended(self) -> list[str]:
-        """Return what ended that should not have: the service, the pods, the watch."""
-        found = [f"a task of the run: {t.exception()!r}" for t in self._tasks if t.done()]
+        """Return what has ended but should run: the service, the pods, the watch."""
+        found = [f"a task of the run ended: {t.exception()!r}" for t in self._tasks if t.done()]
         if self.running.process.returncode is not None:
-            found.append(f"the service ended with code {self.running.process.returncode}")
+            found.append(f"the service exited with code {self.running.process.returncode}")
         return found
 
 
 @contextlib.asynccontextmanager
 async def world(folder: Path, seed: int) -> AsyncIterator[World]:
-    """Have a world in *folder* whose pods follow from *seed*."""
-    # Become the parent of orphans: what a killed supervisor leaves behind is then seen.
+    """Run a world in *folder*; *seed* decides on its pods."""
+    # Become the parent of orphans, to notice processes that a killed supervisor left behind.
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
     made = World(folder, seed)
     try:
@@ -276,11 +279,11 @@ async def world(folder: Path, seed: int) -> AsyncIterator[World]:
 
 
 def said(entries: list[dict[str, object]], message: str, **fields: object) -> bool:
-    """Return whether there is an entry with *message* and *fields*."""
+    """Return whether the log has an entry with *message* and *fields*."""
     wanted = {"message": message, **fields}.items()
     return any(wanted <= entry.items() for entry in entries)
 
 
 def dump(entries: list[dict[str, object]]) -> str:
-    """Return the log as lines."""
+    """Return the log as text, one JSON entry a line."""
     return "\n".join(json.dumps(entry) for entry in entries)

@@ -1,4 +1,4 @@
-"""A real API server with its etcd, for what a cluster's owner does with kubectl and Helm."""
+"""A real API server with etcd, for tests that use kubectl and Helm."""
 
 import contextlib
 import json
@@ -12,17 +12,17 @@ from tests.e2e.daemon import Daemon
 from tests.fakes.helm import CACHE
 
 KUBECTL = CACHE / "kubectl-1.32.3"
-"""As scripts/fetch-helm names it."""
+"""The name that scripts/fetch-helm gives to the file."""
 
 _TOKEN = "e2e"  # noqa: S105 - of a server that lives for a test, on loopback
 _PATIENCE = 60
 
 
 class ApiServer:
-    """An API server on loopback; no controller runs, so a DaemonSet makes no pods."""
+    """An API server on loopback, without controllers: a DaemonSet creates no pods."""
 
     def __init__(self, binaries: Path, folder: Path) -> None:
-        """Start etcd and kube-apiserver of the folder *binaries*; their data go to *folder*."""
+        """Start etcd and kube-apiserver from the folder *binaries*; their data goes to *folder*."""
         self._folder = folder
         self.kubeconfig = folder / "kubeconfig"
         peer, client, self._port = (_free_port() for _ in range(3))
@@ -40,12 +40,12 @@ class ApiServer:
             raise
 
     def stop(self) -> None:
-        """End both."""
+        """Stop the API server and etcd."""
         self._server.stop()
         self._etcd.stop()
 
     def kubectl(self, *arguments: str) -> str:
-        """Return what kubectl prints; CalledProcessError if it fails."""
+        """Run kubectl and return its output; raises CalledProcessError if it fails."""
         command = [str(KUBECTL), f"--kubeconfig={self.kubeconfig}", *arguments]
         result = subprocess.run(
             command, check=True, capture_output=True, text=True, timeout=_PATIENCE
@@ -53,7 +53,7 @@ class ApiServer:
         return result.stdout
 
     def get(self, *arguments: str) -> list[dict[str, Any]]:
-        """Return the objects that kubectl gets."""
+        """Return the objects that `kubectl get` lists."""
         items: list[dict[str, Any]] = json.loads(self.kubectl("get", *arguments, "-o=json"))[
             "items"
         ]
@@ -61,7 +61,7 @@ class ApiServer:
 
     @contextlib.contextmanager
     def node(self, name: str, status: dict[str, Any]) -> Iterator[Callable[[], dict[str, Any]]]:
-        """Have a node with this *status*, which is gone afterwards; yield what shows it."""
+        """Create a node with this *status*; delete it afterwards. Yield a function to read it."""
         file = self._folder / "node.json"
         file.write_text(
             json.dumps({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})
@@ -132,7 +132,7 @@ def _etcd(binaries: Path, folder: Path, peer: int, client: int) -> list[str]:
 
 
 def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
+    with socket.socket() as end:
+        end.bind(("127.0.0.1", 0))
+        port: int = end.getsockname()[1]
         return port

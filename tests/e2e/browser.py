@@ -1,4 +1,4 @@
-"""Chromium without a window, spoken to over its debugging pipe: what it shows, asks for and says.
+"""Headless Chromium, controlled through its debugging pipe.
 
 The protocol (https://chromedevtools.github.io/devtools-protocol/) is JSON with a NUL behind each
 message; Chromium reads it on descriptor 3 and writes it on descriptor 4.
@@ -32,13 +32,13 @@ FLAGS = (
 COMMAND = "chromium"
 
 PATIENCE = 30.0
-"""Seconds after which a test gives up waiting: a guard, never a measure."""
+"""Seconds after which a test stops waiting; it limits a hang and measures nothing."""
 
 Message = dict[str, Any]
 
 
 class Browser:
-    """One tab."""
+    """A browser with one tab."""
 
     def __init__(self, read: int, write: int) -> None:
         self._read = read
@@ -49,7 +49,7 @@ class Browser:
         self.events: list[Message] = []
 
     def open_tab(self) -> None:
-        """Open the tab and follow what happens in it."""
+        """Open the tab and enable its events."""
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         attached = self.call("Target.attachToTarget", targetId=target, flatten=True)
         self._session = attached["sessionId"]
@@ -57,7 +57,7 @@ class Browser:
             self.call(f"{domain}.enable")
 
     def call(self, method: str, **parameters: object) -> Message:
-        """Call *method* and return its result."""
+        """Call a method of the protocol and return its result."""
         number = next(self._numbers)
         message: Message = {"id": number, "method": method, "params": parameters}
         if self._session:
@@ -71,12 +71,12 @@ class Browser:
         return result
 
     def close(self) -> None:
-        """End Chromium."""
+        """Stop Chromium."""
         self._session = None
         self.call("Browser.close")
 
     def wait_for(self, method: str) -> Message:
-        """Wait for the next event called *method* and return what it says."""
+        """Wait for the next event of a method and return its parameters."""
         while (event := self._receive()).get("method") != method:
             self.events.append(event)
         self.events.append(event)
@@ -95,13 +95,13 @@ class Browser:
         return message
 
     def resize(self, width: int, height: int) -> None:
-        """Let the window be this large, in CSS pixels."""
+        """Set the size of the window in CSS pixels."""
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
         self.call("Emulation.setDeviceMetricsOverride", **size)
         self.call("Emulation.setScrollbarsHidden", hidden=True)
 
     def prefer(self, scheme: str) -> None:
-        """Let the user prefer `light` or `dark`."""
+        """Set the user's preferred colour scheme to `light` or `dark`."""
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         self.call("Emulation.setEmulatedMedia", features=features)
 
@@ -118,30 +118,30 @@ class Browser:
         return found["result"].get("value")
 
     def screenshot(self, path: Path, *, whole: bool = True) -> None:
-        """Take a picture of the whole page, or of what is in the window."""
+        """Save a screenshot of the whole page, or of the part in the window."""
         options = {"format": "png", "captureBeyondViewport": whole}
         path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", **options)["data"]))
 
     def requested(self) -> set[str]:
-        """Return every URL that was asked for."""
+        """Return every URL that the browser requested."""
         sent = (e for e in self.events if e.get("method") == "Network.requestWillBeSent")
         return {event["params"]["request"]["url"] for event in sent}
 
     def complaints(self) -> list[Message]:
-        """Return what the console shows: words of scripts, what is refused or not found."""
+        """Return the console's messages: output of scripts, and refused or missing resources."""
         kinds = {"Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded"}
         return [event["params"] for event in self.events if event.get("method") in kinds]
 
 
 @contextlib.contextmanager
 def browser(profile: Path) -> Iterator[Browser]:
-    """Run Chromium with a fresh *profile*."""
+    """Run Chromium with a new *profile*."""
     command = shutil.which(COMMAND)
     assert command, f"{COMMAND} is not installed"
     read, theirs_out = os.pipe()
     theirs_in, write = os.pipe()
     arguments = [command, *FLAGS, f"--user-data-dir={profile}"]
-    # Chromium wants its ends of the pipes as descriptors 3 and 4; the shell moves them there.
+    # Chromium uses descriptors 3 and 4 for its ends of the pipes; the shell moves them there.
     script = f'exec "$@" 3<&{theirs_in} 4>&{theirs_out}'
     process = subprocess.Popen(
         ["/bin/bash", "-c", script, "bash", *arguments],
@@ -166,7 +166,7 @@ def browser(profile: Path) -> Iterator[Browser]:
 
 
 def _end_group(group: int) -> None:
-    """End Chromium's helpers, which outlive it by a moment and then are this process's children."""
+    """Kill Chromium's helpers, which end a moment later than it and become our children."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(group, signal.SIGKILL)
     with contextlib.suppress(ChildProcessError):

@@ -1,7 +1,7 @@
 """Fixtures of the end-to-end tests: containerd, a kubelet with an empty root, the plugin.
 
-Only `scripts/e2e` can run them: it provides the kubelet and a namespace in which /var/lib/kubelet
-is ours alone and in which no process outlives the tests.
+They need `scripts/e2e`, which provides the kubelet and a namespace with its own /var/lib/kubelet,
+and in which no process outlives the tests.
 """
 
 import os
@@ -19,26 +19,26 @@ from tests.e2e.plugin import Plugin
 
 
 class StartPlugin(Protocol):
-    """Start the command under test for a node file, with further flags."""
+    """A function that starts the command under test with a node file and further flags."""
 
     def __call__(self, node_file: Path, *flags: str) -> Plugin:
-        """Return it running."""
+        """Return the running plugin."""
 
 
 @pytest.fixture(scope="session")
 def kubelet_binary() -> Path:
-    """Return the kubelet that `scripts/e2e` built."""
+    """Return the path of the kubelet that `scripts/e2e` built."""
     binary = os.environ.get("E2E_KUBELET")
     if not binary:
         pytest.skip("needs what scripts/e2e sets up")
-    # The kubelet fixture empties it; a node's own must never be there.
+    # The kubelet fixture empties this folder, so it must never be a real node's.
     assert list(ROOT.iterdir()) == []
     return Path(binary)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _terminable() -> Iterator[None]:
-    """Take SIGTERM as Ctrl-C, so that the fixtures end what they started."""
+    """Handle SIGTERM as Ctrl-C, so that the fixtures stop the processes that they started."""
 
     def interrupt(*_: object) -> NoReturn:
         raise KeyboardInterrupt
@@ -63,7 +63,7 @@ def containerd(
 def kubelet(
     kubelet_binary: Path, containerd: Containerd, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Kubelet]:
-    """Run a kubelet that has never seen a plugin or a pod."""
+    """Run a kubelet without any earlier state."""
     kubelet = Kubelet(kubelet_binary, containerd, tmp_path_factory.mktemp("kubelet"))
     yield kubelet
     kubelet.show_log()
@@ -89,7 +89,7 @@ def plugin(
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    """Run one API server for all tests; each leaves it as it was."""
+    """Run one API server for all tests; each test must leave it as it was."""
     binaries = os.environ.get("E2E_APISERVER")
     if not binaries or not KUBECTL.exists():
         pytest.skip("needs what scripts/e2e sets up")

@@ -1,4 +1,4 @@
-"""A containerd of our own: private folders and socket, no network, the one image of the tests."""
+"""A containerd for the tests: its own folders and socket, no network, and only the tests' image."""
 
 import subprocess
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from tests.e2e.daemon import Daemon, processes
 from tests.e2e.images import IMAGE, write_image
 
-# restrict_oom_score_adj: without CAP_SYS_RESOURCE a sandbox else dies while it is made.
+# restrict_oom_score_adj: without it and without CAP_SYS_RESOURCE, pod sandboxes cannot start.
 # The native snapshotter copies: it works on any file system, and the image is small.
 _CONFIGURATION = """\
 version = 2
@@ -38,7 +38,7 @@ class Containerd:
     """A running containerd."""
 
     def __init__(self, folder: Path) -> None:
-        """Start it with everything it keeps in *folder*, and load the image."""
+        """Start containerd with all its files in *folder*, and load the image."""
         self.socket = folder / "sock"
         configuration = folder / "config.toml"
         configuration.write_text(_CONFIGURATION.format(folder=folder, image=IMAGE))
@@ -54,16 +54,16 @@ class Containerd:
             raise
 
     def load(self, archive: Path) -> None:
-        """Take the image in *archive* in, under the name that it has there."""
+        """Import the images in *archive* under the names that they have there."""
         imported = self._ctr("images", "import", "--snapshotter=native", str(archive))
         assert imported.returncode == 0, imported.stderr.decode()
 
     def stop(self) -> None:
-        """End it; containers, if any are left, outlive it."""
+        """Stop containerd; containers that still run are not stopped."""
         self._daemon.stop()
 
     def shims(self) -> list[int]:
-        """Return its shims, one for each pod: they end after the last container of theirs."""
+        """Return the pids of its shims; a shim ends after the last container of its pod."""
         address = f"-address {self.socket}"
         return [
             pid
@@ -72,7 +72,7 @@ class Containerd:
         ]
 
     def show_log(self) -> None:
-        """Print the end of its log."""
+        """Print the end of the log."""
         self._daemon.show_log()
 
     def _answers(self) -> bool:

@@ -1,4 +1,4 @@
-"""The one container image of the tests, made of busybox alone, as no registry can be reached."""
+"""The only container image of the tests: busybox alone, because no registry can be reached."""
 
 import hashlib
 import io
@@ -17,7 +17,7 @@ _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 def write_image(busybox: Path, target: Path) -> None:
     """Write an OCI archive with *busybox* and its links to *target*.
 
-    Its default command waits, so that it serves as the pods' pause container as well.
+    Its default command sleeps, so the image is also the pods' pause container.
     """
     layer = _layer(busybox)
     config = _json(

@@ -1,4 +1,4 @@
-"""A real kubelet without an API server: static pods in, its own local endpoints out."""
+"""A real kubelet without an API server: it runs static pods and answers on its local endpoints."""
 
 import http.client
 import json
@@ -19,7 +19,7 @@ from tests.e2e.containerd import Containerd
 from tests.e2e.daemon import Daemon, wait_until
 from tests.e2e.images import IMAGE
 
-# The two below it are fixed in this kubelet, whatever its --root-dir.
+# The next two paths are fixed in this kubelet, whatever its --root-dir is.
 ROOT = Path("/var/lib/kubelet")
 PLUGIN_FOLDER = ROOT / "device-plugins"
 POD_RESOURCES_SOCKET = ROOT / "pod-resources" / "kubelet.sock"
@@ -36,7 +36,7 @@ _PATIENCE = 60  # a guard only: what is waited for takes a few seconds
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """What the kubelet says of a pod."""
+    """The state of a pod, as the kubelet reports it."""
 
     phase: str
     reason: str
@@ -44,10 +44,10 @@ class Pod:
 
 
 class Kubelet:
-    """A kubelet that can be restarted, and what it knows."""
+    """A running kubelet, which can be restarted."""
 
     def __init__(self, binary: Path, containerd: Containerd, folder: Path) -> None:
-        """Start *binary* on an empty root; configuration, manifests and log go to *folder*."""
+        """Start *binary* with an empty root; configuration, manifests and log go to *folder*."""
         self._containerd = containerd
         self._folder = folder
         self._manifests = folder / "manifests"
@@ -66,7 +66,7 @@ class Kubelet:
         self.start()
 
     def start(self) -> None:
-        """Start it and wait until it answers and takes registrations."""
+        """Start the kubelet and wait until it answers and accepts registrations."""
         self._daemon = Daemon(self._command, self._folder / "kubelet.log")
         try:
             self._daemon.wait_ready(self._answers, _PATIENCE, "the kubelet answers")
@@ -75,11 +75,11 @@ class Kubelet:
             raise
 
     def stop(self) -> None:
-        """End it; running pods stay."""
+        """Stop the kubelet; running pods stay."""
         self._daemon.stop()
 
     def clear(self) -> None:
-        """Remove all pods, wait until their containers are gone, and end it."""
+        """Remove all pods, wait until their containers have ended, and stop the kubelet."""
         for manifest in self._manifests.iterdir():
             manifest.unlink()
         try:
@@ -88,7 +88,7 @@ class Kubelet:
             self.stop()
 
     def show_log(self) -> None:
-        """Print the end of its log, and what the containers of pods wrote."""
+        """Print the end of its log, and the logs of the pods' containers."""
         self._daemon.show_log()
         for log in sorted(_LOGS.glob("*/*/*.log")):
             print(f"--- {log}", log.read_text(), sep="\n")  # noqa: T201
@@ -96,22 +96,24 @@ class Kubelet:
     def run_pod(
         self, name: str, resource: str, count: int, command: str = PRINT_VISIBLE_DEVICES
     ) -> None:
-        """Hand the kubelet a static pod whose shell *command* gets *count* of *resource*."""
+        """Start a static pod with *count* devices of *resource* that runs the shell *command*."""
         self.run(_pod(name, resource, count, command))
 
     def run(self, pod: dict[str, Any]) -> None:
-        """Hand the kubelet a static *pod*."""
+        """Start a static *pod*."""
         unseen = self._folder / f"{pod['metadata']['name']}.json"
         unseen.write_text(json.dumps(pod))
-        # Moved in whole: the kubelet watches the folder and might read half a file.
+        # Moved into place, because the kubelet watches the folder and might read half a file.
         unseen.rename(self._manifests / unseen.name)
 
     def remove(self, name: str) -> None:
-        """Take the static pod *name* away; the kubelet ends it."""
+        """Remove the static pod *name*; the kubelet stops it."""
         (self._manifests / f"{name}.json").unlink()
 
     def wait_for_phase(self, name: str, phase: str) -> Pod:
-        """Return the pod *name* once it is in *phase*; no pod leaves the phase Failed."""
+        """Wait until the pod *name* is in *phase* and return it; fail if its phase becomes Failed
+        instead.
+        """
 
         def probe() -> Pod | None:
             pod = self.pod(name)
@@ -122,14 +124,14 @@ class Kubelet:
         return pod
 
     def pod(self, name: str) -> Pod | None:
-        """Return what the kubelet says of the pod *name*, if it knows it."""
+        """Return the kubelet's state of the pod *name*, or None if it is unknown."""
         status = self._status(name)
         if status is None:
             return None
         return Pod(*(status.get(key, "") for key in ("phase", "reason", "message")))
 
     def ready(self, name: str) -> bool:
-        """Tell whether the pod *name* passes its probes; fail if it had to be restarted."""
+        """Return whether the pod *name* passes its probes; fail if it was restarted."""
         containers = (self._status(name) or {}).get("containerStatuses") or ()
         assert all(container["restartCount"] == 0 for container in containers), containers
         return bool(containers) and all(container["ready"] for container in containers)
@@ -142,30 +144,32 @@ class Kubelet:
         return None
 
     def visible_devices(self, name: str) -> set[str]:
-        """Return the devices that the running pod *name* found in its environment."""
+        """Return the devices in the environment of the running pod *name*."""
         return wait_until(lambda: set(self._printed(name)), _PATIENCE, f"{name!r} printed a line")
 
     def registrations(self, resource: str) -> int:
-        """Return how often *resource* was registered since the kubelet started."""
+        """Return the number of registrations of *resource* since the kubelet started."""
         sample = f'kubelet_device_plugin_registration_total{{resource_name="{resource}"}} '
         match = re.search(re.escape(sample) + r"(\d+)", self._read("metrics").decode())
         return int(match[1]) if match else 0
 
     def healthy_devices(self, resource: str) -> set[str]:
-        """Return the healthy devices of the last list that the kubelet got, from its checkpoint."""
+        """Return the Healthy devices in the kubelet's checkpoint, which is the last list it
+        received.
+        """
         if not _CHECKPOINT.exists():
             return set()
         registered = json.loads(_CHECKPOINT.read_text())["Data"]["RegisteredDevices"]
         return set((registered or {}).get(resource) or ())
 
     def listed_at(self) -> int:
-        """Return when the kubelet last wrote its checkpoint, as it does for each list it gets."""
+        """Return the time of the kubelet's checkpoint, which it writes for each list."""
         return _CHECKPOINT.stat().st_mtime_ns if _CHECKPOINT.exists() else 0
 
     def wait_for_devices(self, resource: str, devices: set[str], since: int = 0) -> None:
-        """Wait until exactly *devices* of *resource* are healthy, by a list after *since*.
+        """Wait until exactly *devices* of *resource* are Healthy, in a list after the time *since*.
 
-        A registration says less: the kubelet counts it before it has asked for the list.
+        Waiting for a registration is not enough: the kubelet counts it before it asks for the list.
         """
 
         def probe() -> bool:
@@ -209,7 +213,7 @@ class Kubelet:
 
 
 def _empty_root() -> None:
-    # A kubelet that ends right after its pods leaves their volumes in memory mounted.
+    # If the kubelet stops right after its pods, their in-memory volumes stay mounted.
     mounts = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
     for mount in reversed([mount for mount in mounts if mount.startswith(f"{ROOT}/")]):
         subprocess.run(["/usr/bin/umount", mount], check=True)
@@ -236,7 +240,7 @@ def _configuration(folder: Path) -> dict[str, Any]:
         "cgroupsPerQOS": False,
         "enforceNodeAllocatable": [],
         "failSwapOn": False,
-        # A full disk of the test machine is no reason to evict the pods or to drop their image.
+        # Do not evict the pods or delete their image when the disk of the test machine is full.
         "evictionHard": {},
         "imageGCHighThresholdPercent": 100,
     }
@@ -253,7 +257,7 @@ def _pod(name: str, resource: str, count: int, command: str) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        # Else made of the text alone, and an earlier test's containers would be taken for ours.
+        # The default uid depends on the manifest alone, and may match an earlier test's containers.
         "metadata": {"name": name, "namespace": "default", "uid": str(uuid.uuid4())},
         "spec": {
             "containers": [container],

@@ -1,4 +1,4 @@
-"""The installed command under test, run as an operator would."""
+"""The installed command under test, run as an operator runs it."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ class Plugin:
     """A running `gpu-sharing-plugin run` with a simulated node."""
 
     def __init__(self, folder: Path, node_file: Path, *flags: str) -> None:
-        """Start it for *node_file* with *flags* on top; what it writes goes to *folder*."""
+        """Start the plugin for *node_file* with further *flags*; its files go to *folder*."""
         self._runtime_folder = folder / "run"
         command = [
             str(COMMAND),
@@ -33,44 +33,44 @@ class Plugin:
         self._known: dict[int, str] = {}
 
     def wait_until(self, probe: Callable[[], object], what: str) -> None:
-        """Wait for *probe*; fail at once if the plugin ends, and show its log on any failure."""
+        """Wait for *probe*; fail at once if the plugin ends, and print its log on any failure."""
         self._daemon.wait_ready(probe, 30, what)
 
     def stop(self) -> int:
-        """Ask it to end, kill it after the 5 s that it may take, and return its exit code."""
+        """Send SIGTERM, kill the plugin if it takes longer than 5 s, and return its exit code."""
         self._known |= self._children()
         return self._daemon.stop(timeout=5)
 
     def kill(self) -> None:
-        """Kill the supervisor as the kernel would when memory is short."""
+        """Kill the supervisor with SIGKILL, as the kernel does when memory is short."""
         self._known |= self._children()
         self._daemon.kill()
 
     def orphans(self) -> dict[int, str]:
-        """Return the children that outlive the stopped or killed supervisor."""
+        """Return the child processes that still run after the supervisor has ended."""
         return {pid: name for pid, name in self._known.items() if title(pid) == name}
 
     def clean_up(self) -> None:
-        """End it and what it left behind, and show its log."""
+        """Stop the plugin and its child processes, and print its log."""
         self.stop()
         for pid in self.orphans():
             os.kill(pid, signal.SIGKILL)
         self._daemon.show_log()
 
     def worker(self, resource: str) -> int | None:
-        """Return the process id of the worker of *resource*, if it runs."""
+        """Return the pid of the worker of *resource*, or None if it does not run."""
         worker = f"gpu-sharing-plugin: worker {resource}"
         return next((pid for pid, name in self._children().items() if name == worker), None)
 
     def kill_worker(self, resource: str) -> int:
-        """Kill the worker of *resource* likewise and return its process id."""
+        """Kill the worker of *resource* with SIGKILL, and return its pid."""
         pid = self.worker(resource)
         assert pid is not None, f"no worker of {resource} among {self._children()}"
         os.kill(pid, signal.SIGKILL)
         return pid
 
     def url(self) -> str:
-        """Return where the metrics are."""
+        """Return the address of the metrics."""
         return (self._runtime_folder / "exporter.url").read_text()
 
     def drill(self, kind: str, *arguments: str) -> None:

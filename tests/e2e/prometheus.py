@@ -1,4 +1,4 @@
-"""A real Prometheus on loopback, with our rules but without their patience."""
+"""A real Prometheus on loopback, with our alert rules but short waiting times."""
 
 import json
 import re
@@ -26,14 +26,14 @@ LABELS = {
     "pod": "gpu-sharing-plugin-x7k2p",
     "container": "gpu-sharing-plugin",
 }
-"""What a PodMonitor puts on every series, so that labels of ours under these names are renamed."""
+"""The labels that a PodMonitor sets; Prometheus renames our labels with the same names."""
 
 Series = frozenset[tuple[str, str]]
-"""The labels of a series, its name among them."""
+"""The labels of a series, including its name."""
 
 
 def tool(name: str) -> str:
-    """Return the path of one of Prometheus's binaries; skip the test where it is missing."""
+    """Return the path of a Prometheus binary; skip the test if it is missing."""
     found = shutil.which(name)
     if found is None:
         pytest.skip(f"needs {name} of Debian's package prometheus, which scripts/e2e unpacks")
@@ -42,14 +42,14 @@ def tool(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One series of an answer."""
+    """One series of a query result."""
 
     labels: dict[str, str]
     value: float
 
     @property
     def series(self) -> Series:
-        """The labels as something that can be in a set."""
+        """Return the labels in a form that can be put in a set."""
         return frozenset(self.labels.items())
 
 
@@ -57,7 +57,7 @@ class Prometheus:
     """A running Prometheus that scrapes one target every second."""
 
     def __init__(self, folder: Path, target: str) -> None:
-        """Start it with all it keeps in *folder* and wait until it answers."""
+        """Start Prometheus with all its files in *folder*, and wait until it answers."""
         self._url = f"http://127.0.0.1:{free_port()}"
         (folder / "rules.yaml").write_text(_impatient(RULES.read_text()))
         configuration = folder / "prometheus.yaml"
@@ -77,22 +77,24 @@ class Prometheus:
             raise
 
     def stop(self) -> None:
-        """End it and show its log."""
+        """Stop Prometheus and print its log."""
         self._daemon.stop()
         self._daemon.show_log()
 
     def query(self, expression: str) -> list[Sample]:
-        """Return what *expression* is now."""
+        """Return the present result of *expression*."""
         answer = self._get("query", query=expression)
-        return [Sample(one["metric"], float(one["value"][1])) for one in answer["result"]]
+        return [Sample(series["metric"], float(series["value"][1])) for series in answer["result"]]
 
     def alerts(self) -> set[Series]:
-        """Return the labels of the alerts that fire."""
-        fire = [one["labels"] for one in self._get("alerts")["alerts"] if one["state"] == "firing"]
+        """Return the labels of the firing alerts."""
+        fire = [
+            alert["labels"] for alert in self._get("alerts")["alerts"] if alert["state"] == "firing"
+        ]
         return {frozenset(labels.items()) for labels in fire}
 
     def problems(self) -> list[str]:
-        """Return what it complains of: samples out of order, duplicates, rules that fail."""
+        """Return problems in Prometheus's log: samples out of order, duplicates, failing rules."""
         lines = self._daemon.log.read_text().splitlines()
         return [line for line in lines if "level=warn" in line or "level=error" in line]
 
@@ -100,7 +102,7 @@ class Prometheus:
         try:
             with urllib.request.urlopen(f"{self._url}/-/ready", timeout=10):  # noqa: S310
                 return True
-        except OSError:  # an error of HTTP is one, too
+        except OSError:  # HTTPError is an OSError too
             return False
 
     def _get(self, path: str, **parameters: str) -> Any:
@@ -114,13 +116,13 @@ class Prometheus:
 
 
 def free_port() -> int:
-    """Return a port of loopback on which nobody listens."""
+    """Return a free port on loopback."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
         return port
 
 
-# Seconds instead of minutes: a test waits for the alert itself, and its `for:` is for promtool.
+# Seconds instead of minutes: these tests check that alerts fire, and promtool's tests check `for:`.
 def _impatient(rules: str) -> str:
     return re.sub(r"^( +for: ).*$", r"\g<1>1s", rules, flags=re.MULTILINE)
 

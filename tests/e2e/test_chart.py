@@ -1,4 +1,4 @@
-"""The chart on a real API server: what a cluster's owner types, and what the server makes of it."""
+"""The chart on a real API server: the commands of a cluster's operator, and their effect."""
 
 import re
 import shlex
@@ -22,32 +22,32 @@ RESOURCE = "nvidia.com/gpu"
 
 
 class Cluster:
-    """An API server and a Helm that works on it."""
+    """An API server, and a Helm that uses it."""
 
     def __init__(self, server: ApiServer, helm: Helm) -> None:
         self.server = server
         self._helm = helm
 
     def helm(self, *arguments: str) -> str:
-        """Return what Helm prints; the test fails if Helm does."""
+        """Run Helm and return its output; the test fails if Helm does."""
         result = self.try_helm(*arguments)
         assert result.returncode == 0, result.stderr
         return result.stdout
 
     def try_helm(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run Helm on this cluster."""
+        """Run Helm on this cluster; it may fail."""
         return self._helm.run(*arguments, f"--kubeconfig={self.server.kubeconfig}")
 
     def ours(self) -> set[str]:
         """Return the kind and name of each object of the chart, in all namespaces."""
         objects = self.server.get(KINDS, OURS, "--all-namespaces")
-        return {f"{one['kind']}/{one['metadata']['name']}" for one in objects}
+        return {f"{item['kind']}/{item['metadata']['name']}" for item in objects}
 
 
 @pytest.fixture(params=BINARIES)
 def cluster(server: ApiServer, request: pytest.FixtureRequest) -> Iterator[Cluster]:
-    """Give each test the cluster without releases, once by each Helm."""
-    (helm,) = [one for one in helms() if one.binary.endswith(request.param)]
+    """Give each test a cluster without releases, once for each version of Helm."""
+    (helm,) = [helm for helm in helms() if helm.binary.endswith(request.param)]
     cluster = Cluster(server, helm)
     yield cluster
     for namespace in ("one", "two"):
@@ -57,7 +57,7 @@ def cluster(server: ApiServer, request: pytest.FixtureRequest) -> Iterator[Clust
 
 
 def install(release: str, namespace: str, *values: str) -> list[str]:
-    """Return the command that installs or upgrades the chart."""
+    """Return the arguments of Helm that install or upgrade the chart."""
     place = [f"--namespace={namespace}", "--create-namespace"]
     return [
         "upgrade",
@@ -65,18 +65,18 @@ def install(release: str, namespace: str, *values: str) -> list[str]:
         release,
         str(CHART),
         *place,
-        *(f"--set={one}" for one in values),
+        *(f"--set={value}" for value in values),
     ]
 
 
-def test_the_life_of_a_release(cluster: Cluster) -> None:
-    """It is installed, upgraded with its values, rolled back and uninstalled without a rest."""
+def test_install_upgrade_rollback_and_uninstall(cluster: Cluster) -> None:
+    """A release is installed, upgraded with its values, rolled back, and uninstalled completely."""
     plain = {"DaemonSet/gpus-gpu-sharing-plugin", "ServiceAccount/gpus-gpu-sharing-plugin"}
     cluster.helm(*install("gpus", "one", "resourceConfig=gpu:shared:4"))
     assert cluster.ours() == plain
     arguments = ["--reset-then-reuse-values", "--set=events.enabled=true"]
     cluster.helm("upgrade", "gpus", str(CHART), "--namespace=one", *arguments)
-    assert {one.partition("/")[0] for one in cluster.ours()} >= {"ClusterRole"}
+    assert {item.partition("/")[0] for item in cluster.ours()} >= {"ClusterRole"}
     assert {"NVIDIA_DRIVER_RESOURCE_CONFIG", "NODE_EVENTS"} <= variables(cluster)
     cluster.helm("rollback", "gpus", "1", "--namespace=one")
     assert cluster.ours() == plain
@@ -85,21 +85,25 @@ def test_the_life_of_a_release(cluster: Cluster) -> None:
     assert cluster.ours() == set()
 
 
-def test_releases_live_side_by_side(cluster: Cluster) -> None:
-    """Two in one namespace, and two of one name in two namespaces, touch nothing of each other."""
+def test_releases_run_side_by_side(cluster: Cluster) -> None:
+    """Releases with different names or namespaces run side by side; uninstalling one keeps the
+    others.
+    """
     places = [("gpus", "one"), ("shared", "one"), ("gpus", "two")]
     for release, namespace in places:
         cluster.helm(*install(release, namespace, "events.enabled=true"))
     daemon_sets = cluster.server.get("daemonsets", OURS, "--all-namespaces")
     assert len(daemon_sets) == len(places)
-    roles = {one["metadata"]["name"] for one in cluster.server.get("clusterroles", OURS)}
+    roles = {role["metadata"]["name"] for role in cluster.server.get("clusterroles", OURS)}
     assert len(roles) == len(places)
     cluster.helm("uninstall", "gpus", "--namespace=two")
     assert len(cluster.server.get("clusterroles", OURS)) == len(places) - 1
 
 
-def test_what_selects_pods_cannot_be_changed(cluster: Cluster) -> None:
-    """The server refuses it, as the page about upgrades says, and the release stays as it was."""
+def test_the_selector_cannot_be_changed(cluster: Cluster) -> None:
+    """The server refuses a changed selector, as the page about upgrades says, and the release
+    stays.
+    """
     cluster.helm(*install("gpus", "one", "fullnameOverride=gpus"))
     result = cluster.try_helm(*install("gpus", "one", "fullnameOverride=gpus", "nameOverride=a"))
     assert result.returncode != 0
@@ -116,15 +120,17 @@ def test_what_selects_pods_cannot_be_changed(cluster: Cluster) -> None:
         ("logLevel=debug", set()),
     ],
 )
-def test_rights_are_what_the_server_grants(cluster: Cluster, value: str, allowed: set[str]) -> None:
-    """The pod's account may do what is switched on, and nothing else that is asked here."""
+def test_the_server_grants_only_the_needed_rights(
+    cluster: Cluster, value: str, allowed: set[str]
+) -> None:
+    """The pod's account may do what the enabled feature needs, and nothing else asked here."""
     cluster.helm(*install("gpus", "one", value))
     account = "--as=system:serviceaccount:one:gpus-gpu-sharing-plugin"
     asked = {"patch nodes", "delete nodes", "get secrets", "list pods", "patch nodes/status"}
     for question in asked | {"create events"} | allowed:
         verb, resource = question.split()
         resource, *subresource = resource.split("/")
-        flags = [f"--subresource={one}" for one in subresource]
+        flags = [f"--subresource={name}" for name in subresource]
         command = ["auth", "can-i", verb, resource, account, "--all-namespaces", *flags]
         try:
             answer = cluster.server.kubectl(*command)
@@ -134,19 +140,19 @@ def test_rights_are_what_the_server_grants(cluster: Cluster, value: str, allowed
 
 
 @pytest.mark.parametrize("values", SETS.values(), ids=SETS)
-def test_the_server_takes_every_object(
+def test_the_server_accepts_every_object(
     server: ApiServer, values: dict[str, Any], tmp_path: Path
 ) -> None:
-    """Its validation, which knows more than the schema, finds nothing to refuse."""
+    """A server-side dry run, which checks more than the schema, accepts every object."""
     objects = helms()[-1].objects(values, namespace="kube-system", release="r")
-    known = [one for one in objects if "monitoring.coreos.com" not in one["apiVersion"]]
+    known = [item for item in objects if "monitoring.coreos.com" not in item["apiVersion"]]
     (tmp_path / "objects.yaml").write_text(yaml.safe_dump_all(known))
     made = server.kubectl("create", "--dry-run=server", f"--filename={tmp_path}/objects.yaml")
     assert made.count("created (server dry run)") == len(known)
 
 
-def test_the_page_about_helm_tells_what_works(server: ApiServer) -> None:
-    """Its commands of kubectl do what it says; the last ones clear a node's stale resources."""
+def test_the_commands_of_the_helm_page_work(server: ApiServer) -> None:
+    """The kubectl commands of the page work; the last ones remove a node's stale resources."""
     stale = {key: {RESOURCE: "0"} for key in ("capacity", "allocatable")}
     with server.node("stale", stale) as shown:
         assert shown()["status"]["capacity"] == {RESOURCE: "0"}
@@ -159,7 +165,7 @@ def test_the_page_about_helm_tells_what_works(server: ApiServer) -> None:
 
 
 def kubectl_of_the_page() -> Iterator[list[str]]:
-    """Yield the arguments of each kubectl that needs no controller; some go over several lines."""
+    """Yield the arguments of each kubectl command in the page that needs no controller."""
     page = (CHART.parents[2] / "docs/install-helm.md").read_text()
     for block in re.findall(r"^```sh\n(.*?)^```", page, re.DOTALL | re.MULTILINE):
         command = ""
@@ -173,7 +179,7 @@ def kubectl_of_the_page() -> Iterator[list[str]]:
 
 
 def variables(cluster: Cluster) -> set[str]:
-    """Return the names of the container's variables."""
+    """Return the names of the container's environment variables."""
     (daemon_set,) = cluster.server.get("daemonsets", OURS, "--all-namespaces")
     (container,) = daemon_set["spec"]["template"]["spec"]["containers"]
-    return {one["name"] for one in container["env"]}
+    return {variable["name"] for variable in container["env"]}

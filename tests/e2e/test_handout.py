@@ -1,4 +1,4 @@
-"""What containers get under a real kubelet: shared GPUs, MIG instances, mounts and nodes."""
+"""What containers get from a real kubelet: shared GPUs, MIG instances, mounts and device nodes."""
 
 import os
 import stat
@@ -26,7 +26,7 @@ LIST_NODES = 'set -- /dev/nvidia*; IFS=,; echo "devices=$*"; exec sleep 3600'
 def started(
     kubelet: Kubelet, plugin: StartPlugin, node_file: Path, resource: str, count: int, *flags: str
 ) -> Plugin:
-    """Start the plugin and wait until the kubelet counts *count* devices of *resource*."""
+    """Start the plugin and wait until the kubelet has *count* Healthy devices of *resource*."""
     running = plugin(node_file, *flags)
     running.wait_until(
         lambda: len(kubelet.healthy_devices(resource)) == count, f"{count} of {resource}"
@@ -36,14 +36,16 @@ def started(
 
 @pytest.fixture
 def node_file(tmp_path: Path) -> Path:
-    """Write the file of a node with one GPU."""
+    """Write a node file with one GPU."""
     path = tmp_path / "node.yaml"
     path.write_text(ONE_GPU)
     return path
 
 
 def test_two_pods_share_a_gpu(kubelet: Kubelet, plugin: StartPlugin, node_file: Path) -> None:
-    """Two pods that ask for one replica each run on one GPU, and the kubelet tells them apart."""
+    """Two pods with one replica each run on the same GPU, and the kubelet gave them different
+    replicas.
+    """
     shared = "nvidia.com/sharedgpu"
     started(kubelet, plugin, node_file, shared, 4, "--resource-config=gpu:sharedgpu:4")
     held = set()
@@ -58,7 +60,7 @@ def test_two_pods_share_a_gpu(kubelet: Kubelet, plugin: StartPlugin, node_file: 
 
 
 def test_a_pod_gets_a_mig_instance(kubelet: Kubelet, plugin: StartPlugin, node_file: Path) -> None:
-    """On a node of strategy mixed a pod asks for a profile and sees one instance of it."""
+    """Under strategy mixed, a pod asks for a profile and sees exactly one MIG instance."""
     node_file.write_text(MIG)
     resource = "nvidia.com/mig-1g.10gb"
     started(kubelet, plugin, node_file, resource, 2, "--mig-strategy=mixed")
@@ -74,7 +76,7 @@ def test_a_pod_gets_a_mig_instance(kubelet: Kubelet, plugin: StartPlugin, node_f
 def test_a_container_has_its_device_as_a_mount(
     kubelet: Kubelet, plugin: StartPlugin, node_file: Path
 ) -> None:
-    """With volume-mounts the container finds a file named after its GPU at the agreed place."""
+    """With volume-mounts, the container finds a file named after its GPU in the agreed folder."""
     flags = "--device-list-strategy=volume-mounts"
     started(kubelet, plugin, node_file, "nvidia.com/gpu", 1, flags)
     kubelet.run_pod("mounted", "nvidia.com/gpu", 1, LIST_MOUNTS)
@@ -86,10 +88,12 @@ def test_a_container_has_its_device_as_a_mount(
 def test_a_container_has_the_device_nodes(
     kubelet: Kubelet, plugin: StartPlugin, node_file: Path, tmp_path: Path
 ) -> None:
-    """With pass-device-specs the container has its GPU's node and the driver's, and no other."""
+    """With pass-device-specs, the container has its GPU's device node and the driver's, and no
+    other.
+    """
     (tmp_path / "root/dev").mkdir(parents=True)
     for name in ("nvidia0", "nvidia1", "nvidiactl", "nvidia-uvm"):
-        # The null device will do: what matters is where nodes appear.
+        # The null device's numbers, because only the paths are tested.
         os.mknod(tmp_path / "root/dev" / name, stat.S_IFCHR | 0o666, os.makedev(1, 3))
     root = tmp_path / "root"
     flags = ("--pass-device-specs", f"--driver-root-ctr-path={root}", f"--nvidia-dev-root={root}")

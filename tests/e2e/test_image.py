@@ -33,9 +33,9 @@ PATIENCE = 60
 
 
 def buildah(*arguments: str, run: Path) -> None:
-    """Run buildah on the store in which scripts/e2e has put the base."""
+    """Run buildah with the store in which `scripts/e2e` has put the base image."""
     store = ["--root", os.environ["E2E_IMAGES"], "--runroot", str(run), "--storage-driver", "vfs"]
-    # Its own isolation wants more rights than this machine may give.
+    # Buildah's default isolation needs more rights than this machine may give.
     environment = {**os.environ, "BUILDAH_ISOLATION": "chroot"}
     done = subprocess.run(
         ["/usr/bin/buildah", *store, *arguments],
@@ -53,7 +53,7 @@ def archive(
     kubelet_binary: Path,  # noqa: ARG001  (without it there is no use in an image)
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Path]:
-    """Build the image on the base and write it to a file, under the manifest's name."""
+    """Build the image on the base image and write it to a file, under the manifest's name."""
     folder = tmp_path_factory.mktemp("image")
     arguments = [
         "BASE=localhost/base",
@@ -64,7 +64,7 @@ def archive(
     buildah(
         *("bud", "--quiet", "--format=docker", "--layers=false", "--timestamp=1"),
         *(f"--build-arg={argument}" for argument in arguments),
-        # The machine's own idea of whom to trust: its package index may be a mirror.
+        # The machine's own CA certificates, because its package index may be a mirror.
         f"--volume={CERTIFICATES}:{CERTIFICATES}:ro",
         *("--file=deploy/image/Dockerfile", f"--tag={IMAGE}", "."),
         run=folder / "run",
@@ -78,7 +78,7 @@ def archive(
 
 
 def rendered() -> dict[str, dict[str, Any]]:
-    """Return the objects of the overlay by their kind."""
+    """Return the objects of the overlay by kind."""
     if not KUBECTL:
         pytest.skip("needs kubectl on PATH, to render the overlay")
     text = subprocess.run(
@@ -88,10 +88,10 @@ def rendered() -> dict[str, dict[str, Any]]:
 
 
 def static_pod(folder: Path) -> dict[str, Any]:
-    """Return the DaemonSet's pod, with what a kubelet without an API server cannot give replaced.
+    """Return the DaemonSet's pod, changed for a kubelet without an API server.
 
-    The ConfigMap becomes a folder of the host. Without a network plugin the pod has the host's
-    network, and there it listens, and is probed, on the loopback address alone.
+    The ConfigMap becomes a folder of the host. Without a network plugin the pod uses the host's
+    network, so it listens, and is probed, on loopback only.
     """
     objects = rendered()
     template = objects["DaemonSet"]["spec"]["template"]
@@ -112,7 +112,7 @@ def static_pod(folder: Path) -> dict[str, Any]:
 
 
 def status_of(title: str) -> dict[str, str]:
-    """Return what the kernel says of the process with *title*."""
+    """Return the fields of /proc/PID/status of the process with *title*."""
     pids = [pid for pid, command in processes().items() if command == title]
     (pid,) = pids
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
@@ -120,7 +120,7 @@ def status_of(title: str) -> dict[str, str]:
 
 
 def test_the_image_is_small(archive: Path) -> None:
-    """Beyond its base it has one layer, of less than 120 MB, without pip and without tests."""
+    """Above its base the image has one layer, smaller than 120 MB, without pip or tests."""
     with tarfile.open(archive) as image:
         (manifest,) = json.load(image.extractfile("manifest.json"))  # type: ignore[arg-type]
         _, layer = manifest["Layers"]
@@ -133,10 +133,10 @@ def test_the_image_is_small(archive: Path) -> None:
     assert not [name for name in names if {"pip", "setuptools", "tests"} & {*name.split("/")}]
 
 
-def test_the_pod_of_the_manifest_serves_pods(
+def test_the_pod_of_the_manifest_serves_other_pods(
     archive: Path, containerd: Containerd, kubelet: Kubelet, tmp_path: Path
 ) -> None:
-    """The DaemonSet's pod, without any right, gets ready and shares simulated GPUs among pods."""
+    """The DaemonSet's pod becomes ready without rights, and two pods share its simulated GPUs."""
     containerd.load(archive)
     kubelet.run(static_pod(tmp_path))
     kubelet.wait_for_phase(NAME, "Running")

@@ -15,13 +15,13 @@ FLAT = ROOT / "deploy/gpu-sharing-plugin.yaml"
 
 
 def said(command: str) -> str:
-    """Return *command*, which the page has to say."""
+    """Return *command*; fail if it is not in the page."""
     assert command in PAGE, command
     return command
 
 
 def test_the_flat_manifest(server: ApiServer) -> None:
-    """What `kubectl create -f` makes of the one file is what the server then has."""
+    """`kubectl create -f` with the flat manifest creates the DaemonSet, and `delete` removes it."""
     said("kubectl create -f deploy/gpu-sharing-plugin.yaml")
     server.kubectl("create", "-f", str(FLAT))
     (made,) = server.get("daemonsets", "--namespace=kube-system")
@@ -30,7 +30,7 @@ def test_the_flat_manifest(server: ApiServer) -> None:
     assert server.get("daemonsets", "--namespace=kube-system") == []
 
 
-OVERLAYS = sorted(one.name for one in (ROOT / "deploy/kustomize/overlays").iterdir())
+OVERLAYS = sorted(overlay.name for overlay in (ROOT / "deploy/kustomize/overlays").iterdir())
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
@@ -44,10 +44,10 @@ def test_every_overlay(server: ApiServer, name: str) -> None:
     server.kubectl("delete", "-k", folder)
 
 
-def test_events_and_the_condition_take_what_the_component_gives(
-    server: ApiServer, tmp_path: Path
-) -> None:
-    """With the component the service may do what it is switched on for, and no more."""
+def test_the_component_grants_the_rights_for_events(server: ApiServer, tmp_path: Path) -> None:
+    """With the component the service has the rights for Events and the node condition, but not for
+    pods or secrets.
+    """
     shutil.copytree(ROOT / "deploy/kustomize", tmp_path / "kustomize")
     (tmp_path / "kustomize/own").mkdir()
     (tmp_path / "kustomize/own/kustomization.yaml").write_text(
@@ -68,8 +68,8 @@ def test_events_and_the_condition_take_what_the_component_gives(
     assert "pods" not in listed
 
 
-def test_a_resource_that_stayed_is_taken_off(server: ApiServer) -> None:
-    """The patch of the page removes the extended resource from a node, and nothing else."""
+def test_a_stale_resource_is_removed_from_the_node(server: ApiServer) -> None:
+    """The patch in the page removes the extended resource from a node, and nothing else."""
     said("kubectl patch node NODE --subresource=status --type=json")
     remove = said('[{"op": "remove", "path": "/status/capacity/nvidia.com~1gpu"}]')
     with server.node("old", {"capacity": {"cpu": "2", "nvidia.com/gpu": "0"}}) as shown:

@@ -1,4 +1,4 @@
-"""The main job under a real kubelet: capacity, pods, faults, restarts, a clean end."""
+"""The main features with a real kubelet: capacity, pods, faults, restarts, a clean stop."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ NODE = "gpus:\n" + "".join(f"  - uuid: {uuid}\n" for uuid in GPUS)
 
 @pytest.fixture
 def node_file(tmp_path: Path) -> Path:
-    """Write the file of a node with two GPUs."""
+    """Write a node file with two GPUs."""
     node_file = tmp_path / "node.yaml"
     node_file.write_text(NODE)
     return node_file
@@ -29,7 +29,7 @@ def node_file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def running(kubelet: Kubelet, plugin: StartPlugin, node_file: Path) -> Plugin:
-    """Start the plugin on that node and wait until the kubelet counts its GPUs."""
+    """Start the plugin on that node and wait until the kubelet has both GPUs."""
     running = plugin(node_file)
     running.wait_until(
         lambda: kubelet.healthy_devices(RESOURCE) == set(GPUS), "the kubelet counts both GPUs"
@@ -39,7 +39,7 @@ def running(kubelet: Kubelet, plugin: StartPlugin, node_file: Path) -> Plugin:
 
 @pytest.mark.usefixtures("running")
 def test_the_kubelet_counts_both_gpus(kubelet: Kubelet) -> None:
-    """A node of two GPUs refuses a pod that wants three and runs one that wants two."""
+    """With two GPUs, a pod that asks for three is refused, and a pod that asks for two runs."""
     kubelet.run_pod("three", RESOURCE, 3)
     refused = kubelet.wait_for_phase("three", "Failed")
     assert refused.reason == "UnexpectedAdmissionError"
@@ -50,8 +50,8 @@ def test_the_kubelet_counts_both_gpus(kubelet: Kubelet) -> None:
 
 
 @pytest.mark.usefixtures("running")
-def test_a_pod_gets_the_gpu_that_the_kubelet_accounts_to_it(kubelet: Kubelet) -> None:
-    """A pod asking for one GPU runs, sees one, and the pod resources API names the same one."""
+def test_a_pod_gets_the_gpu_that_pod_resources_reports(kubelet: Kubelet) -> None:
+    """A pod that asks for one GPU sees exactly the GPU that pod resources reports for it."""
     kubelet.run_pod("one", RESOURCE, 1)
     kubelet.wait_for_phase("one", "Running")
     visible = kubelet.visible_devices("one")
@@ -61,7 +61,7 @@ def test_a_pod_gets_the_gpu_that_the_kubelet_accounts_to_it(kubelet: Kubelet) ->
 
 
 def test_no_pod_gets_a_gpu_with_a_fatal_xid(kubelet: Kubelet, running: Plugin) -> None:
-    """An Xid 79 takes the GPU from the kubelet's count, and a pod that needs it is refused."""
+    """After an Xid 79, the kubelet no longer counts the GPU and refuses a pod that needs it."""
     kubelet.run_pod("first", RESOURCE, 1)
     kubelet.wait_for_phase("first", "Running")
     held = kubelet.allocated("first")[RESOURCE]
@@ -79,7 +79,7 @@ def test_no_pod_gets_a_gpu_with_a_fatal_xid(kubelet: Kubelet, running: Plugin) -
 
 @pytest.mark.usefixtures("running")
 def test_a_restarted_kubelet_gets_the_gpus_again(kubelet: Kubelet) -> None:
-    """After the kubelet's restart the running pod keeps its GPU and a new pod gets the other."""
+    """After a kubelet restart, a running pod keeps its GPU and a new pod gets the other one."""
     kubelet.run_pod("before", RESOURCE, 1)
     kubelet.wait_for_phase("before", "Running")
     held = kubelet.allocated("before")
@@ -95,8 +95,8 @@ def test_a_restarted_kubelet_gets_the_gpus_again(kubelet: Kubelet) -> None:
     assert kubelet.allocated("after") == {RESOURCE: set(GPUS) - held[RESOURCE]}
 
 
-def test_a_killed_worker_serves_again(kubelet: Kubelet, running: Plugin) -> None:
-    """After a kill -9 the worker registers once more: old pods run on, a new one gets a GPU."""
+def test_a_killed_worker_registers_again(kubelet: Kubelet, running: Plugin) -> None:
+    """A killed worker registers again: an old pod keeps its GPU, a new pod gets the other one."""
     kubelet.run_pod("before", RESOURCE, 1)
     kubelet.wait_for_phase("before", "Running")
     listed = kubelet.listed_at()
@@ -114,7 +114,9 @@ def test_a_killed_worker_serves_again(kubelet: Kubelet, running: Plugin) -> None
 def test_a_plugin_started_after_a_crash_serves_again(
     kubelet: Kubelet, plugin: StartPlugin, running: Plugin, node_file: Path
 ) -> None:
-    """A killed supervisor takes its children along; the socket left does not hinder a new start."""
+    """After a crash of the supervisor its children end, and a new plugin serves despite the old
+    socket.
+    """
     listed = kubelet.listed_at()
     running.kill()
     wait_until(lambda: not running.orphans(), 5, "the children of a dead supervisor end")
@@ -125,7 +127,7 @@ def test_a_plugin_started_after_a_crash_serves_again(
 
 
 def test_a_stopped_plugin_leaves_nothing(kubelet: Kubelet, running: Plugin) -> None:
-    """A plugin asked to stop exits with 0, removes its socket, and no pod gets a GPU any more."""
+    """A stopped plugin exits with code 0 and removes its socket, and then no pod gets a GPU."""
     assert (PLUGIN_FOLDER / "nvidia-gpu.sock").is_socket()
     assert running.stop() == 0
     assert [path.name for path in PLUGIN_FOLDER.glob("nvidia*")] == []

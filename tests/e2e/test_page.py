@@ -1,4 +1,4 @@
-"""The page for people in a real browser."""
+"""The status page in a real browser."""
 
 import os
 import shutil
@@ -29,10 +29,10 @@ def tab(tmp_path: Path) -> Iterator[Browser]:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize(("device", "width"), [("desktop", 1280), ("phone", 375)])
-def test_the_page_fits_and_asks_nobody_else(
+def test_the_page_fits_and_requests_no_other_url(
     tab: Browser, device: str, width: int, scheme: str
 ) -> None:
-    """The page shows the node within the window, without a complaint or a request to elsewhere."""
+    """The page fits the window, and the browser reports no problem and requests no other URL."""
     with exporter(busy) as url:
         tab.resize(width, 800)
         tab.prefer(scheme)
@@ -44,14 +44,14 @@ def test_the_page_fits_and_asks_nobody_else(
         assert tab.evaluate("document.querySelectorAll('article').length") == 8
         assert tab.evaluate("document.title").startswith("4 of 8 GPUs are not healthy")
         assert tab.evaluate("document.documentElement.scrollWidth") == width
-        # The style applies, so the policy lets it through, and so does the script, which ran.
+        # The style and the script were applied, so the content security policy allows them.
         assert tab.evaluate("getComputedStyle(document.querySelector('.gpus')).display") == "grid"
         assert tab.complaints() == []
         assert tab.requested() == {f"{url}/"}
 
 
-def test_a_refresh_keeps_the_place(tab: Browser) -> None:
-    """New figures come without a jump: where one has scrolled to and what is folded stay."""
+def test_a_refresh_keeps_the_scroll_position(tab: Browser) -> None:
+    """A refresh changes the figures, but not the scroll position or the folded sections."""
     changed = False
 
     def answers(path: str) -> Answer:
@@ -72,8 +72,8 @@ def test_a_refresh_keeps_the_place(tab: Browser) -> None:
         assert "15 of 28" in tab.evaluate("document.querySelector('table').innerText")
 
 
-def test_old_figures_are_called_old(tab: Browser) -> None:
-    """When the service does not answer any more, the page says that what it shows is old."""
+def test_old_figures_are_marked(tab: Browser) -> None:
+    """When the service does not answer, the page says that its figures are old."""
     shown = "getComputedStyle(document.getElementById('stale')).display"
     answering = True
 

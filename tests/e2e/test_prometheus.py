@@ -1,4 +1,4 @@
-"""What a real Prometheus makes of a running service: series, alerts, dashboard, attribution."""
+"""A running service and a real Prometheus: series, alerts, dashboard, attribution to pods."""
 
 import asyncio
 import contextlib
@@ -27,21 +27,21 @@ FIRST, SECOND, THIRD = (f"GPU-00000000-0000-0000-0000-{place:012x}" for place in
 NODE: dict[str, object] = {"gpus": [{}, {}, {"mig": ["1g.10gb", "1g.10gb"]}]}
 CONFIGURATION = "version: v1\nhealth: {pollInterval: 200ms, hangAfter: 2s}\n"
 ONE_LIFE = "xid|rpc|nvml_call|nvml_errors|build_info"
-"""Series that begin anew with a process: what it has counted, and the driver that it has met."""
+"""Series that start again with their process: counters, and information about the driver."""
 
 OPTIONS = ("--resource-config=gpu:sharedgpu:2", "--mig-strategy=mixed")
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """A service that Prometheus scrapes, and its kubelet."""
+    """A service, its kubelet, and the Prometheus that scrapes the service."""
 
     node: StandIn
     service: Service
     prometheus: Prometheus
 
     async def query_is(self, expression: str, *values: float) -> None:
-        """Wait until *expression* has exactly these values."""
+        """Wait until the result of *expression* has exactly these values."""
 
         async def holds() -> bool:
             answer = await asyncio.to_thread(self.prometheus.query, expression)
@@ -50,24 +50,24 @@ class Scene:
         await until(holds, f"{expression}: {values}")
 
     async def fires(self, name: str, **labels: str) -> None:
-        """Wait until the alert *name* with *labels* fires."""
+        """Wait until the alert *name* with these *labels* fires."""
         wanted = {("alertname", name), *labels.items()}
 
         async def fired() -> bool:
-            return any(wanted <= one for one in await asyncio.to_thread(self.prometheus.alerts))
+            return any(wanted <= alert for alert in await asyncio.to_thread(self.prometheus.alerts))
 
         await until(fired, f"{name} {labels}")
 
     async def scraped(self) -> None:
-        """Wait until a scrape that begins from now on is in."""
+        """Wait until Prometheus has stored a scrape that started after this call."""
         await self.query_is(f"min(timestamp(gpu_sharing_build_info)) > bool {time.time()}", 1)
 
 
 @contextlib.asynccontextmanager
 async def scene(folder: Path) -> AsyncIterator[Scene]:
-    """Run everything on a node of two shared GPUs and one in MIG mode, all well and scraped."""
+    """Run everything on a node with two shared GPUs and one in MIG mode, all scraped."""
     (folder / "config.yaml").write_text(CONFIGURATION)
-    address = f"127.0.0.1:{free_port()}"  # the same after a restart of the exporter
+    address = f"127.0.0.1:{free_port()}"  # stays the same when the exporter restarts
     options = (*OPTIONS, f"--config-file={folder}/config.yaml", f"--metrics-address={address}")
     async with kubelet(folder) as node, service(folder, *options, node=NODE) as running:
         await node.until(lambda k: k.healthy(SHARED) == 4 and k.healthy(MIG) == 2)
@@ -78,7 +78,7 @@ async def scene(folder: Path) -> AsyncIterator[Scene]:
 
 @contextlib.contextmanager
 def prometheus(folder: Path, target: str) -> Iterator[Prometheus]:
-    """Run Prometheus on *target*, and hold it to have had nothing to complain of."""
+    """Run Prometheus on *target*, and require that it has logged no problem."""
     (folder / "prometheus").mkdir()
     server = Prometheus(folder / "prometheus", target)
     try:
@@ -89,7 +89,7 @@ def prometheus(folder: Path, target: str) -> Iterator[Prometheus]:
 
 
 def tell(story: Callable[[Scene], Awaitable[None]]) -> None:
-    """Run *story* on such a scene."""
+    """Run *story* with such a scene."""
     tool("prometheus")
 
     async def whole() -> None:
@@ -100,12 +100,12 @@ def tell(story: Callable[[Scene], Awaitable[None]]) -> None:
     asyncio.run(whole())
 
 
-def test_an_xid_is_counted_once_and_fires_for_its_gpu_alone() -> None:
-    """After an Xid 79 one GPU of all is unhealthy, the Xid counts one, and its alerts fire."""
+def test_an_xid_counts_once_and_its_alerts_fire_for_its_gpu() -> None:
+    """After an Xid 79, only its GPU is unhealthy, the Xid counts one, and only its alerts fire."""
 
     async def story(stage: Scene) -> None:
         await stage.query_is("sum(gpu_sharing_device_healthy)", 5)
-        await stage.query_is('ALERTS{alertstate="firing"}')  # before the first scrape one did
+        await stage.query_is('ALERTS{alertstate="firing"}')  # one fires until the first scrape
         stage.service.node.xid(0, 79)
         await stage.query_is("gpu_sharing_device_healthy == 0", 0)
         await stage.query_is(f'gpu_sharing_device_healthy{{uuid="{FIRST}"}}', 0)
@@ -121,8 +121,8 @@ def test_an_xid_is_counted_once_and_fires_for_its_gpu_alone() -> None:
     tell(story)
 
 
-def test_a_restart_of_any_process_makes_no_series_anew() -> None:
-    """Whichever process is killed, all series are the same as before, and none was another."""
+def test_a_restart_of_any_process_changes_no_series() -> None:
+    """Killing a process changes no series: none is lost and no new one appears."""
 
     async def story(stage: Scene) -> None:
         await stage.node.admit("pod", SHARED, 1)
@@ -145,15 +145,15 @@ def test_a_restart_of_any_process_makes_no_series_anew() -> None:
 
 
 async def _series(stage: Scene, window: str = "") -> set[Series]:
-    """Return our series now, or over all of a window, that live longer than one process does."""
+    """Return our series, now or over a window, without those that start again with a process."""
     await stage.scraped()
     series = f'{{__name__=~"gpu_sharing_.+", __name__!~"gpu_sharing_({ONE_LIFE}).*"}}'
     expression = f"last_over_time({series}{window})" if window else series
     return {s.series for s in await asyncio.to_thread(stage.prometheus.query, expression)}
 
 
-def test_every_panel_of_the_dashboard_shows_something() -> None:
-    """On a node on which everything has happened, no query of the dashboard fails or is empty."""
+def test_every_panel_of_the_dashboard_has_data() -> None:
+    """After all kinds of events, every query of the dashboard succeeds and has a result."""
 
     async def story(stage: Scene) -> None:
         await stage.query_is("sum(gpu_sharing_device_healthy)", 5)
@@ -172,7 +172,7 @@ def test_every_panel_of_the_dashboard_shows_something() -> None:
         before = len(stage.service.entries)
         stage.service.node.recover(2)
         await stage.service.logged("watching GPUs for Xid events", after=before)
-        stage.service.node.xid(0, 79)  # last: this monitor counts anew
+        stage.service.node.xid(0, 79)  # last, because this monitor starts counting again
         stage.service.node.lose(2)
         empty = set(dashboard_queries())
 
@@ -182,18 +182,18 @@ def test_every_panel_of_the_dashboard_shows_something() -> None:
                     empty.discard(name)
             return not empty
 
-        with contextlib.suppress(AssertionError):  # for the one below, which names them
+        with contextlib.suppress(AssertionError):  # the assertion below names the panels
             await until(all_shown, "data in every panel")
         assert empty == set()
         holders = stage.prometheus.query(dashboard_queries()["Containers that hold devices A"])
         named = {(holder.labels["namespace"], holder.labels["pod"]) for holder in holders}
-        assert named == {("simulated", "pod")}  # and not the plugin's own, as it is scraped
+        assert named == {("simulated", "pod")}  # not the plugin's pod, which Prometheus scrapes
 
     tell(story)
 
 
-def test_the_metrics_are_as_prometheus_wants_them() -> None:
-    """Promtool finds no fault in names, units and help texts."""
+def test_promtool_accepts_the_metrics() -> None:
+    """Promtool accepts the names, units and help texts of the metrics."""
 
     async def story(stage: Scene) -> None:
         stage.service.node.xid(0, 79)
@@ -207,7 +207,7 @@ def test_the_metrics_are_as_prometheus_wants_them() -> None:
 def test_a_pod_of_the_real_kubelet_is_named(
     kubelet: Kubelet, plugin: StartPlugin, tmp_path: Path
 ) -> None:
-    """PromQL names the pod that the real kubelet gave a replica, on the GPU that it runs on."""
+    """PromQL finds the pod to which the real kubelet gave a replica, with its GPU."""
     tool("prometheus")
     node_file = tmp_path / "node.yaml"
     node_file.write_text(json.dumps({"gpus": [{}, {}]}))

@@ -1,4 +1,4 @@
-"""The rules as Prometheus's own tool judges them."""
+"""The alert rules, checked by promtool."""
 
 import subprocess
 from pathlib import Path
@@ -11,7 +11,7 @@ pytestmark = pytest.mark.e2e
 
 
 def promtool(*arguments: str | Path, text: str | None = None) -> str:
-    """Run promtool and return what it says; an error fails the test."""
+    """Run promtool and return its output; the test fails if promtool does."""
     command = [tool("promtool"), *map(str, arguments)]
     done = subprocess.run(command, check=False, capture_output=True, text=True, input=text)
     said = done.stdout + done.stderr
@@ -20,10 +20,10 @@ def promtool(*arguments: str | Path, text: str | None = None) -> str:
 
 
 def test_prometheus_reads_the_rules() -> None:
-    """Promtool finds no fault in the rule file."""
+    """Promtool accepts the rule file."""
     assert "SUCCESS: 20 rules found" in promtool("check", "rules", RULES)
 
 
 def test_every_alert_fires_when_it_should_and_only_then() -> None:
-    """The cases in tests.yaml hold: what fires at which time, and what never does."""
+    """The cases in tests.yaml pass: which alerts fire at which time, and which never do."""
     assert "SUCCESS" in promtool("test", "rules", RULES.with_name("tests.yaml"))

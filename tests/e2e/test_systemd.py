@@ -1,4 +1,4 @@
-"""The unit under a real systemd, an instance of its own, as scripts/install puts it in place."""
+"""The systemd unit, as scripts/install installs it, in a real systemd of its own."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ REPOSITORY = Path(__file__).parents[2]
 NAME = "gpu-sharing-plugin"
 BOOTED = Path("/run/systemd/system")
 
-# Off is what a user's systemd cannot do here: mount anything. On is a watchdog for the impatient.
+# Off: options that a user's systemd cannot apply, because it cannot mount. On: a short watchdog.
 DROP_IN = """\
 [Service]
 ExecStart=
@@ -36,7 +36,7 @@ ProtectClock=no
 
 
 def installer(folder: Path) -> dict[str, str]:
-    """Return the environment in which scripts/install works below *folder* alone."""
+    """Return the environment in which scripts/install writes only below *folder*."""
     return {
         **os.environ,
         "PREFIX": str(folder / "opt"),
@@ -51,7 +51,7 @@ def install(folder: Path, *arguments: str) -> None:
 
 
 class Systemd:
-    """A running systemd, and the command that speaks to it."""
+    """A running systemd, and systemctl for it."""
 
     def __init__(self, folder: Path) -> None:
         (folder / "run").mkdir()
@@ -68,7 +68,7 @@ class Systemd:
         self._daemon.wait_ready(lambda: self.ctl("list-units") is not None, 30, "systemd answers")
 
     def ctl(self, *arguments: str) -> str | None:
-        """Return what systemctl says, or None where it fails."""
+        """Return the output of systemctl, or None if it fails."""
         command = ["/usr/bin/systemctl", "--user", "--no-pager", *arguments]
         environment: Mapping[str, str] = self._environment
         done = subprocess.run(
@@ -81,13 +81,13 @@ class Systemd:
         return (self.ctl("show", f"--property={what}", "--value", NAME) or "").strip()
 
     def stop(self) -> None:
-        """End it and all that it has started."""
+        """Stop systemd and everything that it has started."""
         self._daemon.stop()
 
 
 @pytest.fixture
 def systemd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Systemd]:
-    """Install the service for a systemd of its own, and run that."""
+    """Install the service for a systemd of its own, and run this systemd."""
     if "E2E_KUBELET" not in os.environ:
         pytest.skip("needs what scripts/e2e sets up")
     folder = tmp_path_factory.mktemp("systemd")
@@ -97,7 +97,7 @@ def systemd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Systemd]:
     drop_in = folder / f"config/systemd/user/{NAME}.service.d/test.conf"
     drop_in.parent.mkdir()
     drop_in.write_text(DROP_IN.format(prefix=folder / "opt", folder=folder))
-    # systemctl believes in a systemd only where this is.
+    # systemctl refuses to work unless this folder exists.
     made = not BOOTED.exists()
     BOOTED.mkdir(parents=True, exist_ok=True)
     running = Systemd(folder)
@@ -107,8 +107,8 @@ def systemd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Systemd]:
         BOOTED.rmdir()
 
 
-def test_the_watchdog_restarts_a_service_that_stands_still(systemd: Systemd) -> None:
-    """It starts with READY and a status, is started again when its loop stands still, and stops."""
+def test_the_watchdog_restarts_a_service_that_hangs(systemd: Systemd) -> None:
+    """The unit becomes ready with a status; systemd restarts it when it hangs; it stops cleanly."""
     assert systemd.ctl("start", NAME) is not None, systemd.ctl("status", NAME)
     assert systemd.show("StatusText") == "waiting to register with the kubelet: nvidia.com/gpu"
     first = int(systemd.show("MainPID"))
@@ -124,8 +124,10 @@ def test_the_watchdog_restarts_a_service_that_stands_still(systemd: Systemd) -> 
     assert systemd.show("ControlGroup") == ""
 
 
-def test_an_upgrade_keeps_the_settings_and_an_uninstall_only_them(tmp_path: Path) -> None:
-    """Installed twice, there is one environment more and no setting less; the unit is sound."""
+def test_an_upgrade_and_an_uninstall_keep_the_settings(tmp_path: Path) -> None:
+    """Installing twice keeps the settings, and uninstalling removes everything except the settings.
+    The unit is valid.
+    """
     install(tmp_path)
     settings = tmp_path / f"etc/{NAME}.env"
     settings.write_text("MIG_STRATEGY=mixed\n")

@@ -1,4 +1,4 @@
-"""Run one target under atheris, which looks for inputs that reach code not reached before."""
+"""Run one target under atheris, which looks for inputs that reach new code."""
 
 import sys
 
@@ -9,7 +9,7 @@ with atheris.instrument_imports():
 
 
 def main() -> None:
-    """Fuzz the target that the first argument names; the others are libFuzzer's."""
+    """Fuzz the target that the first argument names; the other arguments are libFuzzer's."""
     target = TARGETS[sys.argv.pop(1)]
     atheris.Setup(sys.argv, target)
     atheris.Fuzz()

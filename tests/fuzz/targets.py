@@ -1,7 +1,7 @@
-"""What each reader of outside bytes promises, as a function that fails where it does not hold.
+"""The promises of each function that reads untrusted bytes; a target fails where a promise breaks.
 
-The same functions are run on random bytes by hypothesis and on the kept inputs in `make test`, and
-guided by coverage in `scripts/fuzz`.
+In `make test`, hypothesis runs the targets on random bytes and on the inputs in regressions/;
+`scripts/fuzz` runs them guided by coverage.
 """
 
 import atexit
@@ -53,7 +53,7 @@ SETTABLE = [option for option in OPTIONS if option.path != "service.configFile"]
 
 @functools.cache
 def scratch() -> Path:
-    """Return a folder in memory: to write a file for each input is what takes longest."""
+    """Return a folder in memory: on disk, writing a file for each input would take longest."""
     folder = tempfile.mkdtemp(prefix="gs-fuzz-", dir=_memory())
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return Path(folder)
@@ -64,7 +64,7 @@ def _memory() -> str | None:
 
 
 def _load(flags: dict[str, str], environment: dict[str, str]) -> Settings | None:
-    """Return the settings, or None where they are refused as is promised: in one line to print."""
+    """Return the settings, or None if they are refused in one printable line, as promised."""
     try:
         return load(flags, environment)
     except SettingsError as error:
@@ -75,7 +75,7 @@ def _load(flags: dict[str, str], environment: dict[str, str]) -> Settings | None
 
 
 def _serve(settings: Settings | None) -> None:
-    """Go as far with settings that were taken as the supervisor does before it forks."""
+    """Do what the supervisor does with accepted settings before it forks."""
     if settings is None:
         return
     service = compose(settings)
@@ -88,21 +88,21 @@ def _serve(settings: Settings | None) -> None:
 
 
 def configuration(data: bytes) -> None:
-    """Take a configuration file, or refuse it in one line."""
+    """Accept a configuration file, or refuse it in one line."""
     path = scratch() / "config.yaml"
     path.write_bytes(data)
     _serve(_load({"service.configFile": str(path)}, {}))
 
 
 def node(data: bytes) -> None:
-    """Take a node file, or refuse it in one line."""
+    """Accept a node file, or refuse it in one line."""
     path = scratch() / "node.yaml"
     path.write_bytes(data)
     _load({"service.simulatedNode": str(path)}, {})
 
 
 def options(data: bytes) -> None:
-    """Take a flag and the variable of the same setting, or refuse them in one line."""
+    """Accept a flag and the environment variable of a setting, or refuse them in one line."""
     option = SETTABLE[data[0] % len(SETTABLE)] if data else SETTABLE[0]
     text = os.fsdecode(data[1:]).replace("\0", "")
     if option.path == "service.simulatedNode":
@@ -112,12 +112,12 @@ def options(data: bytes) -> None:
 
 
 def resource_config(data: bytes) -> None:
-    """Take `--resource-config`, or refuse it in one line."""
+    """Accept `--resource-config`, or refuse it in one line."""
     _serve(_load({"service.resourceConfig": data.decode(errors="replace")}, {}))
 
 
 def xid_lists(data: bytes) -> None:
-    """Take any DP_* list: what is malformed in it is told in one line each."""
+    """Accept any DP_* list, with one printable notice for each malformed entry."""
     disabled, _, enabled = data.decode(errors="replace").partition("|")
     settings = _load({}, {xid_policy.DISABLE: disabled, xid_policy.ENABLE: enabled})
     assert settings is not None
@@ -128,13 +128,13 @@ def xid_lists(data: bytes) -> None:
 
 
 def bus(data: bytes) -> None:
-    """Decode a message that encodes again, or none."""
+    """Decode a message, or return none; a decoded message can be encoded again."""
     if message := messages.decode(data):
         assert messages.decode(messages.encode(message)) is not None
 
 
 def channel(data: bytes) -> None:
-    """Receive a message, nothing, or the end."""
+    """Receive a message, nothing, or the end of the channel."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     end = Channel(ours)
     with theirs, contextlib.closing(end), contextlib.suppress(ClosedError):
@@ -143,14 +143,14 @@ def channel(data: bytes) -> None:
 
 
 def control_socket(data: bytes) -> None:
-    """Decode a request, or none, and an answer, always."""
+    """Decode a request or return none; always decode an answer."""
     if request := requests.decode(data):
         assert requests.decode(requests.encode(request)) == request
     requests.decode_answer(data)
 
 
 def mig_minors(data: bytes) -> None:
-    """Find capabilities, whatever else is in the file."""
+    """Find the capability of an instance, whatever else is in the file."""
     path = scratch() / "driver/nvidia-caps/mig-minors"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"gpu0/gi7/access 3\n" + data)
@@ -178,7 +178,7 @@ def _boot_id() -> Path:
 
 
 def live_node(data: bytes) -> None:
-    """Read a simulated node, or say that it cannot be read."""
+    """Read a simulated node, or raise NodeError."""
     live = LiveNode(scratch())
     live.path.write_bytes(data)
     with contextlib.suppress(NodeError):
@@ -186,14 +186,14 @@ def live_node(data: bytes) -> None:
 
 
 def cdi_output(data: bytes) -> None:
-    """Take what the tool wrote, or refuse it; find a reason in what it said."""
+    """Accept the output of nvidia-ctk or refuse it; find a reason in its messages."""
     with contextlib.suppress(cdi.CdiError):
         cdi.check(data, "a/b")
     cdi.reason(data)
 
 
 def names(data: bytes) -> None:
-    """Make of any profile a resource name, and match any pattern in no time."""
+    """Make a resource name of any profile, and match any pattern in little time."""
     profile, _, pattern = data.decode(errors="replace").partition("|")
     assert naming.full(naming.of_profile(profile))
     naming.matches(pattern, profile)
@@ -201,14 +201,16 @@ def names(data: bytes) -> None:
 
 
 def log_line(data: bytes) -> None:
-    """Show any text as one line."""
+    """Turn any text into one printable line."""
     text = logs.printable(data.decode(errors="surrogateescape"))
     assert text.isprintable()
     text.encode()
 
 
 def preferred(data: bytes) -> None:
-    """Answer any request for preferences: so many as asked, of those available, or fewer."""
+    """Answer any request for a preferred allocation with available devices, not more than asked
+    for.
+    """
     request = _parsed(api.ContainerPreferredAllocationRequest(), data)
     for seen, policy in ((SHARED, AllocationPolicy.DISTRIBUTED), (WHOLE, AllocationPolicy.PACKED)):
         allocator = Allocator(seen.replicas, policy, Topology.of(()))
@@ -220,7 +222,7 @@ def preferred(data: bytes) -> None:
 
 
 def allocate(data: bytes) -> None:
-    """Hand out what there is, or refuse in one line."""
+    """Answer an Allocate request for known devices, or refuse it in one line."""
     request = _parsed(api.ContainerAllocateRequest(), data)
     handouts = (Handout(), Handout(tuple(DeviceListStrategy), pass_device_specs=True))
     for seen in (SHARED, WHOLE):
@@ -232,18 +234,20 @@ def allocate(data: bytes) -> None:
 
 
 def pod_resources(data: bytes) -> None:
-    """Show on every page, and as each series once, who holds what; whatever the kubelet tells."""
+    """Show any pods' devices on every page, and export each series only once."""
     answer = _parsed(podresources_pb2.ListPodResourcesResponse(), data)
     known = showcase.snapshot(100.0, 1e9)
     names = frozenset(known.workers)
-    for name in names:  # what random bytes seldom hit upon
+    for name in names:  # names that random bytes seldom contain
         devices = data.decode(errors="replace").split("|")[:8]
         held = answer.pod_resources.add(name=devices[0]).containers.add(name=devices[-1])
         held.devices.add(resource_name=name, device_ids=devices)
     known = replace(known, allocations=allocations(answer, names))
     for path in ("/status", "/"):
         assert show(path, known, showcase.ABOUT)
-    shown = [(one.name, one.labels) for one in samples(known, showcase.ABOUT, {}, 100.0, 1e9)]
+    shown = [
+        (sample.name, sample.labels) for sample in samples(known, showcase.ABOUT, {}, 100.0, 1e9)
+    ]
     assert len(shown) == len(set(shown))
 
 
@@ -278,7 +282,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
 
 
 def kept(target: str) -> Iterator[Path]:
-    """Yield the inputs that were found to be of interest for a target."""
+    """Yield the saved inputs of a target."""
     folder = Path(__file__).with_name("regressions") / target
     if folder.is_dir():
         yield from sorted(folder.iterdir())

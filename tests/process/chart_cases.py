@@ -1,4 +1,6 @@
-"""The chart's values one by one: the value, where to look, and what is there then."""
+"""Cases for each value of the chart: the value, where to look in the objects, and what must be
+there.
+"""
 
 from tests.fakes.helm import pod
 from tests.process.chart_looks import (

@@ -1,4 +1,4 @@
-"""Where a test looks in what the chart makes."""
+"""Functions that find one thing in the objects that the chart renders."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,16 +9,16 @@ from tests.fakes.helm import Object, container, environment, mounts, pod, the
 
 Look = Callable[[list[Object]], Any]
 Case = tuple[dict[str, Any], Look, Any]
-"""Values, where to look, and what is there then."""
+"""Chart values, where to look in the objects, and what must be found there."""
 
 
 def variable(name: str) -> Look:
-    """Look at a variable of the container; None if it is not there."""
+    """Find the value of an environment variable of the container; None if it is not set."""
     return lambda objects: environment(objects).get(name)
 
 
 def at(kind: str, *path: str | int) -> Look:
-    """Look at a field of the only object of its kind."""
+    """Find a field of the only object of a kind."""
 
     def look(objects: list[Object]) -> Any:
         value: Any = the(objects, kind)
@@ -30,56 +30,56 @@ def at(kind: str, *path: str | int) -> Look:
 
 
 def of_pod(field: str) -> Look:
-    """Look at a field of the pods."""
+    """Find a field of the pod template."""
     return lambda objects: pod(objects).get(field)
 
 
 def of_container(field: str) -> Look:
-    """Look at a field of the container."""
+    """Find a field of the container."""
     return lambda objects: container(objects).get(field)
 
 
 def mounted(path: str) -> Look:
-    """Look at what is mounted there; None if nothing is."""
+    """Find the volume that is mounted at a path; None if there is none."""
     return lambda objects: mounts(objects).get(path)
 
 
 def annotations(kind: str) -> Look:
-    """Look at an object's annotations."""
+    """Find the annotations of the object of a kind."""
     return at(kind, "metadata", "annotations")
 
 
 def label(kind: str, name: str) -> Look:
-    """Look at one of an object's labels."""
+    """Find a label of the object of a kind."""
     return at(kind, "metadata", "labels", name)
 
 
 def kinds(objects: list[Object]) -> set[str]:
-    """Look at what kinds of objects there are."""
-    return {one["kind"] for one in objects}
+    """Find the kinds of the objects."""
+    return {item["kind"] for item in objects}
 
 
 def file(name: str, key: str) -> Look:
-    """Look at what a YAML file in a ConfigMap says."""
+    """Find the parsed content of a YAML file in a ConfigMap."""
 
     def look(objects: list[Object]) -> Any:
-        maps = {one["metadata"]["name"]: one for one in objects if one["kind"] == "ConfigMap"}
+        maps = {item["metadata"]["name"]: item for item in objects if item["kind"] == "ConfigMap"}
         return yaml.safe_load(maps[f"gpus-gpu-sharing-plugin{name}"]["data"][key])
 
     return look
 
 
 def privileged(objects: list[Object]) -> bool:
-    """Look whether the container is privileged."""
+    """Tell whether the container is privileged."""
     return bool(container(objects)["securityContext"].get("privileged"))
 
 
 def health(key: str, value: object) -> Case:
-    """Return the case of a value of the health policy."""
+    """Return the case for a value of the health policy."""
     said = {"health": {key: value}}
     return said, file("-settings", "config.yaml"), said | {"version": "v1"}
 
 
 def recovery(key: str, value: object) -> Case:
-    """Return the case of a value of the recovery policy."""
+    """Return the case for a value of the recovery policy."""
     return health("recovery", {key: value})

@@ -1,4 +1,4 @@
-"""Sets of values under which what holds for the chart has to hold."""
+"""Sets of chart values: what the tests check for every chart must hold for each of these sets."""
 
 from typing import Any
 

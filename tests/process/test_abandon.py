@@ -1,4 +1,4 @@
-"""A monitor that cannot be killed, as one that the driver holds up: it is left, and replaced."""
+"""The supervisor replaces a monitor that it cannot kill, because the driver blocks the process."""
 
 import asyncio
 import json
@@ -33,7 +33,7 @@ logs.set_up("supervisor", logs.Format.JSON, logs.Level.INFO)
 
 def service(wish):
     made = compose(load(flags, {}, wish))
-    children = tuple(one for one in made.children if one.essential)
+    children = tuple(child for child in made.children if child.essential)
     fork = lambda spec, epoch: Unkillable(spec, epoch, made.fork.keywords["logging"])
     limits = Limits(silence=2.0, reap=0.2)
     nothing = lambda inventory: Plan(())
@@ -43,9 +43,9 @@ loop.Supervisor(service).run()
 """
 
 
-def test_at_most_two_are_abandoned(folder: Path) -> None:
-    """Two monitors that do not die get a successor each, the third does not; when one ends after
-    all, the next one is started.
+def test_at_most_two_unkillable_monitors_are_replaced(folder: Path) -> None:
+    """The supervisor replaces at most two monitors that it cannot kill; when one of them ends, it
+    starts the next.
     """
 
     async def story() -> None:
@@ -78,7 +78,7 @@ def test_at_most_two_are_abandoned(folder: Path) -> None:
 
 
 async def read(process: asyncio.subprocess.Process, entries: list[Entry]) -> None:
-    """Collect what is logged."""
+    """Collect the log entries of the process."""
     assert process.stderr is not None
     async for line in process.stderr:
         try:
@@ -88,10 +88,10 @@ async def read(process: asyncio.subprocess.Process, entries: list[Entry]) -> Non
 
 
 async def logged(entries: list[Entry], message: str, times: int) -> None:
-    """Wait until *message* was logged so often, and no oftener."""
+    """Wait until *message* was logged exactly so many times."""
     await until(lambda: sum(e["message"] == message for e in entries) == times, message)
 
 
 def monitors(pid: int) -> list[int]:
-    """Return the pids of the monitors that there are, the oldest first."""
+    """Return the pids of all running monitors, the oldest first."""
     return sorted(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))

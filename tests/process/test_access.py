@@ -1,4 +1,4 @@
-"""The driver or its devices are taken away from the service, and given back."""
+"""The service loses access to the driver or to the GPUs' device nodes, and gets it back."""
 
 import asyncio
 from pathlib import Path
@@ -13,9 +13,9 @@ NODE: dict[str, object] = {"gpus": [{}, {}, {}]}
 CONFIGURATION = "health: {pollInterval: 200ms, hangAfter: 5s}\n"
 
 
-def test_access_that_is_lost_is_no_broken_hardware(folder: Path) -> None:
-    """When all GPUs refuse at once the monitor is replaced, and devices are held back for that
-    reason until they can be opened again; no GPU is blamed.
+def test_lost_access_is_not_reported_as_broken_gpus(folder: Path) -> None:
+    """When all GPUs become inaccessible at once, the supervisor restarts the monitor and all
+    devices are Unhealthy until access returns. No GPU is reported as broken.
     """
 
     async def story() -> None:
@@ -40,8 +40,8 @@ def test_access_that_is_lost_is_no_broken_hardware(folder: Path) -> None:
     asyncio.run(story())
 
 
-def test_one_gpu_that_is_lost_is_one_gpu(folder: Path) -> None:
-    """A GPU that is lost while others are held takes neither them nor the monitor with it."""
+def test_one_lost_gpu_is_not_lost_access(folder: Path) -> None:
+    """When one GPU is lost, the other GPUs stay Healthy and the monitor is not restarted."""
 
     async def story() -> None:
         (folder / "config.yaml").write_text(CONFIGURATION)

@@ -1,4 +1,4 @@
-"""Sockets of the runtime folder may be deleted under us, as cleaners of /run do: all go on."""
+"""Sockets in the runtime folder are deleted, as by a cleaner of /run: the service recovers."""
 
 import asyncio
 from pathlib import Path
@@ -15,8 +15,10 @@ NODE: dict[str, object] = {"gpus": [{}, {}]}
 
 
 @pytest.mark.parametrize("name", ["health.ipc", "telemetry.ipc"])
-def test_whoever_joins_later_is_served(folder: Path, name: str) -> None:
-    """After a socket of the bus is deleted, a worker that starts knows the node and is known."""
+def test_a_worker_that_starts_later_can_still_connect(folder: Path, name: str) -> None:
+    """After a bus socket is deleted, a restarted worker still connects: it gets the devices' health
+    and is counted as ready.
+    """
 
     async def story() -> None:
         async with kubelet(folder) as node, service(folder, node=NODE) as running:
@@ -33,13 +35,13 @@ def test_whoever_joins_later_is_served(folder: Path, name: str) -> None:
             await running.ready()
             assert (
                 running.count("process ended, restarting it") == 1
-            )  # the worker; the other did not fail
+            )  # only the worker was restarted after a failure
 
     asyncio.run(story())
 
 
-def test_operators_can_still_ask(folder: Path) -> None:
-    """After the operators' socket is deleted, they are heard again within a second or two."""
+def test_a_deleted_control_socket_is_created_again(folder: Path) -> None:
+    """After the control socket is deleted, the service creates it again and answers `quiesce`."""
 
     async def story() -> None:
         async with service(folder, node=NODE) as running:

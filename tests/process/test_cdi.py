@@ -1,4 +1,4 @@
-"""CDI specifications: what the toolkit writes gets into its place in one piece, or not at all."""
+"""CDI specifications: a file is replaced completely or not at all."""
 
 import os
 import select
@@ -21,7 +21,7 @@ from tests.fakes.service import PATIENCE
 from tests.fakes.toolkit import NAME, Host
 
 LIMIT = 4.0
-"""Seconds in which a tool that then hangs has begun, on a busy machine too."""
+"""Seconds after which a hanging tool is killed: long enough for it to start on a busy machine."""
 
 MONITOR = """
 import socket, sys, msgspec
@@ -35,26 +35,26 @@ sys.exit(main(msgspec.json.decode(sys.argv[1], type=MonitorSettings), channel, 1
 
 @pytest.fixture
 def host(folder: Path) -> Host:
-    """Make a host of its own for each test."""
+    """Make a new stand-in host for each test."""
     return Host(folder)
 
 
 @pytest.fixture
 def hung(host: Host) -> Iterator[int]:
-    """Have a descriptor on which a hanging tool tells of itself, and that ends with it."""
+    """Open a pipe to which a hanging nvidia-ctk writes, and which closes when it has ended."""
     descriptor = os.open(host.fifo, os.O_RDONLY | os.O_NONBLOCK)
     yield descriptor
     os.close(descriptor)
 
 
 def received(descriptor: int) -> bytes:
-    """Wait for bytes, or for the end, of all processes that could send some."""
+    """Wait until a process writes to the pipe or all writers end; return what was written."""
     assert select.select([descriptor], [], [], PATIENCE)[0], "neither bytes nor the end"
     return os.read(descriptor, 100)
 
 
 def test_a_specification_is_written(host: Host) -> None:
-    """What the tool writes is in the folder afterwards, for all to read, and nothing else is."""
+    """The folder contains the output of nvidia-ctk and nothing else, and all users can read it."""
     kinds, log = host.write()
 
     assert kinds == ["k8s.device-plugin.nvidia.com/gpu"]
@@ -70,7 +70,7 @@ def test_a_specification_is_written(host: Host) -> None:
 
 
 def test_a_changed_specification_replaces_the_old_one(host: Host) -> None:
-    """After an upgrade of the driver the new file takes the old one's name in one step."""
+    """After a driver upgrade, the new file replaces the old one in one step."""
     host.write()
     with (host.specs / NAME).open() as old:
         host.write(driver="590.1")
@@ -79,8 +79,8 @@ def test_a_changed_specification_replaces_the_old_one(host: Host) -> None:
     assert host.paths()[0] == "/usr/lib/libcuda.so.590.1"
 
 
-def test_the_same_specification_is_left_alone(host: Host) -> None:
-    """A file whose content would be the same is not touched: runtimes watch it."""
+def test_an_unchanged_specification_is_not_written(host: Host) -> None:
+    """A file whose content would stay the same is not written: container runtimes watch it."""
     host.write()
     before = (host.specs / NAME).stat()
     kinds, log = host.write()
@@ -102,7 +102,7 @@ def test_the_same_specification_is_left_alone(host: Host) -> None:
     ],
 )
 def test_after_a_failure_the_old_file_stays(host: Host, does: str, problem: str) -> None:
-    """The reason is one line, and the folder is as it was."""
+    """When nvidia-ctk fails, the old file stays and the log gives the reason in one line."""
     host.write()
     before = (host.specs / NAME).read_bytes()
     kinds, [entry] = host.write(does=does)
@@ -116,7 +116,7 @@ def test_after_a_failure_the_old_file_stays(host: Host, does: str, problem: str)
 
 
 def test_a_folder_that_cannot_be_written_is_an_error(host: Host) -> None:
-    """The system's reason is in the log and the monitor goes on."""
+    """When the folder cannot be created, the log gives the system's error."""
     host.folder.joinpath("run").write_text("no folder")
     kinds, [entry] = host.write()
 
@@ -125,7 +125,7 @@ def test_a_folder_that_cannot_be_written_is_an_error(host: Host) -> None:
 
 
 def test_a_folder_that_others_can_change_is_not_written_to(host: Host) -> None:
-    """Runtimes obey what is in the folder as root, so where others may write nothing of ours is."""
+    """A folder that other users can change is not used: runtimes trust its files as root."""
     host.specs.mkdir(parents=True)
     host.specs.chmod(0o777)
     kinds, [entry] = host.write()
@@ -134,8 +134,8 @@ def test_a_folder_that_others_can_change_is_not_written_to(host: Host) -> None:
     assert "other users can write to it" in entry["error"]
 
 
-def test_the_folder_is_for_runtimes_of_all_users(host: Host) -> None:
-    """A folder that we make can be read by all, though all else that we make cannot."""
+def test_the_folder_is_readable_by_all_users(host: Host) -> None:
+    """A CDI folder that the service creates is readable by all users, whatever the umask is."""
     before = os.umask(0o077)
     try:
         host.write()
@@ -146,8 +146,8 @@ def test_the_folder_is_for_runtimes_of_all_users(host: Host) -> None:
     assert (host.specs / NAME).stat().st_mode & 0o777 == 0o644
 
 
-def test_what_a_killed_monitor_left_is_removed(host: Host) -> None:
-    """Files in the making that were left behind do not disturb the next run, and go with it."""
+def test_files_of_a_killed_monitor_are_removed(host: Host) -> None:
+    """The next run removes the temporary files that a killed monitor left behind."""
     left = host.specs / ".k8s.device-plugin.nvidia.com-gpu.work"
     left.mkdir(parents=True)
     (left / "spec.json").write_text("{")
@@ -157,7 +157,7 @@ def test_what_a_killed_monitor_left_is_removed(host: Host) -> None:
 
 
 def test_a_hanging_tool_is_killed_with_its_children(host: Host, hung: int) -> None:
-    """After its time nothing of the tool is left, and the monitor goes on."""
+    """After the time limit, nvidia-ctk and its children are killed and the monitor continues."""
     host.write()
     kinds, [entry] = host.write(limit=LIMIT, does="hang-with-child")
 
@@ -169,7 +169,7 @@ def test_a_hanging_tool_is_killed_with_its_children(host: Host, hung: int) -> No
 
 
 def test_all_specifications_share_one_limit(host: Host, hung: int) -> None:
-    """A tool that hangs each time cannot hold up the monitor's start beyond the limit for all."""
+    """All specifications share one time limit: a hanging nvidia-ctk delays the start only once."""
     host.change(modes=("gdrcopy", "gds"))
     _, log = host.write(total=LIMIT, does="hang")
 
@@ -180,7 +180,7 @@ def test_all_specifications_share_one_limit(host: Host, hung: int) -> None:
 
 
 def test_the_tool_ends_with_the_monitor(host: Host, hung: int) -> None:
-    """A monitor that is killed while the tool hangs leaves no tool behind."""
+    """When the monitor is killed while nvidia-ctk hangs, nvidia-ctk ends too."""
     with host.start(does="hang") as process:
         assert received(hung) == b"hanging\n"
         process.kill()
@@ -188,7 +188,7 @@ def test_the_tool_ends_with_the_monitor(host: Host, hung: int) -> None:
 
 
 def test_without_the_tool_there_is_one_warning(host: Host) -> None:
-    """Where no tool is found, one line says which files are missing; nothing is written."""
+    """When nvidia-ctk is not found, one warning names the missing files and nothing is written."""
     host.environment["PATH"] = str(host.folder)
     host.change(modes=("gds",), container_driver_root=f"{host.folder}/driver")
     kinds, [entry] = host.write()
@@ -201,8 +201,8 @@ def test_without_the_tool_there_is_one_warning(host: Host) -> None:
 
 
 @pytest.mark.parametrize("place", ["driver/usr/bin", "hooks"])
-def test_the_tool_is_found_off_the_path(host: Host, place: str) -> None:
-    """The tool in the driver's root is used, or else the one beside the hook."""
+def test_the_tool_is_found_outside_the_path(host: Host, place: str) -> None:
+    """nvidia-ctk is found in the driver's root, or else beside the hook."""
     host.install(host.folder / place)
     host.environment["PATH"] = str(Path(sys.executable).parent)
     host.change(container_driver_root=f"{host.folder}/driver")
@@ -220,10 +220,10 @@ def test_the_tool_is_found_off_the_path(host: Host, place: str) -> None:
         ("", ("/opt/driver", "/"), ("/opt/driver/usr/lib", "/dev")),
     ],
 )
-def test_paths_are_the_hosts(
+def test_paths_are_those_of_the_host(
     host: Host, folders: str, host_roots: tuple[str, str], paths: tuple[str, str]
 ) -> None:
-    """Wherever the driver's root is mounted here, with a folder dev or without: hosts' paths."""
+    """The specification has paths of the host, wherever the driver's root is mounted here."""
     (host.folder / folders).mkdir(parents=True, exist_ok=True)
     host.change(
         container_driver_root=f"{host.folder}/driver",
@@ -237,7 +237,7 @@ def test_paths_are_the_hosts(
 
 
 def test_each_mode_has_its_specification(host: Host) -> None:
-    """A mode's file stands beside that of the GPUs; hardware that is not there is a warning."""
+    """Each mode gets its own file beside the GPUs' file; missing hardware is a warning."""
     host.change(modes=("gdrcopy", "gds", "mofed"))
     kinds, log = host.write(lacks="gds")
 
@@ -247,15 +247,15 @@ def test_each_mode_has_its_specification(host: Host) -> None:
     assert "empty device edits" in log[2]["error"]
 
 
-def test_a_node_without_gpus_to_specify_is_an_error(host: Host) -> None:
-    """No device for the GPUs' own specification is an error, unlike that of a mode."""
+def test_a_node_without_gpus_is_an_error(host: Host) -> None:
+    """When nvidia-ctk finds no GPU, this is an error; for another mode it is only a warning."""
     _, [entry] = host.write(lacks="nvml")
 
     assert entry["level"] == "error"
 
 
-def test_the_specification_is_there_before_the_inventory(host: Host) -> None:
-    """The monitor reports no GPU before the name that it is handed out under is written."""
+def test_the_specification_is_written_before_the_inventory(host: Host) -> None:
+    """The monitor writes the specification before it reports GPUs: a pod needs it to start."""
     node = LiveNode(host.folder)
     node.start(msgspec.convert({"gpus": [{}]}, SimulatedNode))
     bus = f"{host.folder}/health.ipc"

@@ -1,4 +1,4 @@
-"""A short run of the chaos runner, so that every change meets every kind of fault once."""
+"""A short chaos run, so that every change is tested with every kind of fault."""
 
 import asyncio
 from pathlib import Path
@@ -12,15 +12,15 @@ from tests.chaos.schedule import schedule
 SEED = 20
 FAULTS = 60
 PARTS = 6
-"""Worlds among which the faults are dealt out, as each spends most of its time waiting."""
+"""Number of parts of the run, which can run in parallel because each part mostly waits."""
 NOISE = 20.0
-"""Bounds are judged by runs on a machine of their own; here only whether all becomes well."""
+"""Factor for the time limits: here only the result counts, not the time."""
 
 STEPS = schedule(KINDS, SEED, FAULTS)
 
 
-def test_sixty_faults_are_of_each_kind() -> None:
-    """The parts together have sixty faults, one of each kind among them."""
+def test_the_sixty_faults_include_each_kind() -> None:
+    """All parts together inject at least sixty faults, and each kind of fault at least once."""
     names = [name for part in range(PARTS) for step in STEPS[part::PARTS] for name in step.names]
     assert len(names) >= FAULTS
     assert set(names) == set(KINDS)
@@ -28,7 +28,7 @@ def test_sixty_faults_are_of_each_kind() -> None:
 
 @pytest.mark.parametrize("part", range(PARTS))
 def test_sixty_faults(folder: Path, part: int) -> None:
-    """After each of a part of the sixty faults, all is as it has to be."""
+    """After each fault of one part of the run, all invariants hold again."""
     steps, results = STEPS[part::PARTS], Results()
     asyncio.run(run(folder, SEED + part, steps, NOISE, results))
 

@@ -1,4 +1,4 @@
-"""What the pages about the chart tell people to type is what the chart takes."""
+"""The commands and values in the docs pages about the chart work with the chart."""
 
 import re
 import shlex
@@ -12,11 +12,11 @@ from tests.fakes.helm import CHART, newest
 ROOT = CHART.parents[2]
 PAGES = (ROOT / "docs/install-helm.md", CHART / "README.md")
 OF_A_CLUSTER = {"--create-namespace", "--install", "--reset-then-reuse-values"}
-"""What `helm template` does not know."""
+"""Options that `helm template` does not know."""
 
 
 def blocks(language: str) -> list[str]:
-    """Return the blocks of code in a language."""
+    """Return the code blocks in a language."""
     text = "\n".join(page.read_text() for page in PAGES)
     found = re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
     assert found
@@ -24,20 +24,24 @@ def blocks(language: str) -> list[str]:
 
 
 def commands() -> list[str]:
-    """Return what is to be typed to install or render this chart."""
+    """Return the commands in the pages that install or render this chart."""
     lines = [line for block in blocks("sh") for line in block.replace("\\\n", " ").splitlines()]
     return [" ".join(line.split()) for line in lines if f"deploy/helm/{CHART.name}" in line]
 
 
 @pytest.mark.parametrize("command", commands())
 def test_commands_render(command: str, tmp_path: Path) -> None:
-    """Each command for this chart makes objects, with the values that it names."""
+    """Each helm command for this chart in the pages renders objects."""
     helm, _, *arguments = shlex.split(command)
     assert helm == "helm"
-    kept = [one for one in arguments if one not in OF_A_CLUSTER]
+    kept = [argument for argument in arguments if argument not in OF_A_CLUSTER]
     (tmp_path / "values.yaml").write_text("{}")
-    kept = [str(tmp_path / one) if one == "values.yaml" else one for one in kept]
-    kept = [str(ROOT / one) if one.startswith("deploy/") else one for one in kept]
+    kept = [
+        str(tmp_path / argument) if argument == "values.yaml" else argument for argument in kept
+    ]
+    kept = [
+        str(ROOT / argument) if argument.startswith("deploy/") else argument for argument in kept
+    ]
     result = newest().run("template", *kept)
     assert result.returncode == 0, result.stderr
     assert "kind: DaemonSet" in result.stdout
@@ -45,5 +49,5 @@ def test_commands_render(command: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("block", blocks("yaml"))
 def test_values_in_the_pages_are_values(block: str) -> None:
-    """Each block of YAML is a values file that the chart takes."""
+    """Each YAML block in the pages is a values file that the chart accepts."""
     assert newest().objects(yaml.safe_load(block))

@@ -1,4 +1,4 @@
-"""The chart and the kustomizations of deploy/ make the same pods."""
+"""The chart and the kustomizations in deploy/ render the same pods."""
 
 import subprocess
 from typing import Any
@@ -26,7 +26,7 @@ NAMES_OF_OBJECTS = ("configMap", "serviceAccountName")
 
 @pytest.mark.parametrize(("folder", "values"), PAIRS.items(), ids=PAIRS)
 def test_the_pods_are_the_same(folder: str, values: dict[str, Any]) -> None:
-    """Whoever goes from one to the other gets the same pod, but for the names of its objects."""
+    """The chart and the kustomization render the same pod, except for names of other objects."""
     if not (KUSTOMIZE / folder).exists():
         pytest.skip(f"no deploy/kustomize/{folder} in this tree")
     if not KUBECTL.exists():
@@ -38,19 +38,23 @@ def test_the_pods_are_the_same(folder: str, values: dict[str, Any]) -> None:
 
 
 def _comparable(spec: Object) -> Object:
-    """Return *spec* without names of other objects, and without the order of what has none."""
+    """Return *spec* without the names of other objects, and with the lists sorted whose order does
+    not matter.
+    """
     (container,) = spec["containers"]
     ports = [{"protocol": "TCP"} | port for port in container["ports"]]
     sorted_lists = {
-        "env": sorted(container.get("env", []), key=lambda one: str(one["name"])),
-        "volumeMounts": sorted(container["volumeMounts"], key=lambda one: str(one["mountPath"])),
+        "env": sorted(container.get("env", []), key=lambda variable: str(variable["name"])),
+        "volumeMounts": sorted(
+            container["volumeMounts"], key=lambda mount: str(mount["mountPath"])
+        ),
         "ports": ports,
     }
     volumes = [
-        {key: key in NAMES_OF_OBJECTS or value for key, value in one.items()}
-        for one in sorted(spec["volumes"], key=lambda one: str(one["name"]))
+        {key: key in NAMES_OF_OBJECTS or value for key, value in volume.items()}
+        for volume in sorted(spec["volumes"], key=lambda volume: str(volume["name"]))
     ]
-    tolerations = sorted(spec["tolerations"], key=lambda one: str(one["key"]))
+    tolerations = sorted(spec["tolerations"], key=lambda toleration: str(toleration["key"]))
     lists = {
         "containers": [container | sorted_lists],
         "volumes": volumes,

@@ -1,4 +1,4 @@
-"""What the chart gives to Prometheus and Grafana: the files of deploy in objects of theirs."""
+"""The chart's objects for Prometheus and Grafana contain the files in deploy/."""
 
 import json
 import shutil
@@ -14,7 +14,7 @@ URL = "https://wiki.example.com/alerts"
 
 
 def rules() -> list[dict[str, Any]]:
-    """Return the groups of the rules file, without links."""
+    """Return the groups of the rules file, without runbook links."""
     groups: list[dict[str, Any]] = yaml.safe_load((DEPLOY / "prometheus/rules.yaml").read_text())[
         "groups"
     ]
@@ -25,26 +25,26 @@ def rules() -> list[dict[str, Any]]:
 
 
 def made(**alerts: object) -> list[dict[str, Any]]:
-    """Return the groups of rules that the chart makes."""
+    """Return the groups of rules that the chart renders."""
     objects = newest().objects({"alerts": {"enabled": True, **alerts}})
     groups: list[dict[str, Any]] = the(objects, "PrometheusRule")["spec"]["groups"]
     return groups
 
 
 def test_the_rules_are_those_of_the_file() -> None:
-    """Every alert arrives with its expression and texts; there is no link that leads nowhere."""
+    """The chart renders every alert unchanged, without a runbook link unless runbookURL is set."""
     assert made() == rules()
 
 
-def test_runbook_links_lead_to_where_the_page_is_shown() -> None:
-    """The page's place comes from the values, the paragraph's name from the alert."""
+def test_runbook_links_use_the_url_of_the_values() -> None:
+    """A runbook link is the runbookURL of the values, with the alert's name as its anchor."""
     for group in made(runbookURL=URL):
         for rule in group["rules"]:
             assert rule["annotations"]["runbook_url"] == f"{URL}#{rule['alert'].lower()}"
 
 
 def test_an_alert_can_be_left_out() -> None:
-    """It is gone and the others stay; a group without alerts is gone too."""
+    """A disabled alert is left out and the others stay; a group without alerts is left out too."""
     (first, *others) = rules()
     (gone, *_) = first["rules"]
     left = made(disabled=[gone["alert"]])
@@ -52,22 +52,22 @@ def test_an_alert_can_be_left_out() -> None:
     assert made(disabled=[rule["alert"] for rule in first["rules"]]) == others
 
 
-def test_an_alert_that_there_is_not_cannot_be_left_out() -> None:
-    """A misspelt name is refused with those that there are."""
+def test_an_unknown_alert_cannot_be_left_out() -> None:
+    """A misspelt alert name is refused, and the error lists the names of the alerts."""
     refusal = newest().refusal({"alerts": {"disabled": ["GpuSharingDown"]}})
     assert 'cannot disable the alert "GpuSharingDown": the alerts are GpuSharing' in refusal
 
 
-def test_the_rules_have_the_labels_that_a_prometheus_selects_by() -> None:
-    """Beside the chart's own labels."""
+def test_the_rules_have_the_labels_of_the_values() -> None:
+    """The PrometheusRule has the labels of the values as well as the chart's own labels."""
     objects = newest().objects({"alerts": {"enabled": True, "labels": {"release": "prometheus"}}})
     labels = the(objects, "PrometheusRule")["metadata"]["labels"]
     assert labels["release"] == "prometheus"
     assert labels["app.kubernetes.io/instance"] == "gpus"
 
 
-def test_the_dashboard_is_the_file_as_it_is() -> None:
-    """It arrives unchanged, under the label and the annotations that Grafana's sidecar wants."""
+def test_the_dashboard_is_the_file_unchanged() -> None:
+    """The dashboard is unchanged, and has the label and the annotations for Grafana's sidecar."""
     values = {"dashboard": {"enabled": True, "annotations": {"grafana_folder": "GPUs"}}}
     found = the(newest().objects(values), "ConfigMap")
     (text,) = found["data"].values()
@@ -76,8 +76,8 @@ def test_the_dashboard_is_the_file_as_it_is() -> None:
     assert found["metadata"]["annotations"] == {"grafana_folder": "GPUs"}
 
 
-def test_the_dashboards_labels_can_be_others() -> None:
-    """A sidecar that looks for another label is given that one instead."""
+def test_the_dashboards_label_can_be_replaced() -> None:
+    """The values can replace the label that Grafana's sidecar selects by."""
     labels = {"grafana_dashboard": None, "dashboards": "yes"}
     objects = newest().objects({"dashboard": {"enabled": True, "labels": labels}})
     found = the(objects, "ConfigMap")["metadata"]["labels"]
@@ -85,8 +85,8 @@ def test_the_dashboards_labels_can_be_others() -> None:
     assert "grafana_dashboard" not in found
 
 
-def test_a_chart_without_its_files_makes_nothing_of_them(tmp_path: Path) -> None:
-    """An incomplete copy is refused, instead of rules that never fire."""
+def test_a_chart_without_its_files_is_refused(tmp_path: Path) -> None:
+    """A copy of the chart that lacks its files is refused, because its rules would be empty."""
     chart = tmp_path / "gpu-sharing-plugin"
     shutil.copytree(CHART, chart, ignore=shutil.ignore_patterns("files"))
     for values in ({"alerts": {"enabled": True}}, {"dashboard": {"enabled": True}}):

@@ -1,4 +1,4 @@
-"""What holds for all objects of the chart, whatever the values."""
+"""Rules that hold for all objects of the chart, whatever the values are."""
 
 import re
 from pathlib import Path
@@ -17,10 +17,10 @@ LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
 LABEL_NAME = re.compile(r"([a-z0-9.-]{1,253}/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 
 KUBERNETES = ("1.25", "1.31", "1.37")
-"""The first and the last that the validator knows, and one between."""
+"""The validator's oldest and newest version of Kubernetes, and one in between."""
 
 OF_OTHERS = ("monitoring.coreos.com",)
-"""API groups of which the validator knows no schema."""
+"""API groups for which the validator has no schema."""
 
 SETS_OF_VALUES = pytest.mark.parametrize("values", SETS.values(), ids=SETS)
 
@@ -29,16 +29,16 @@ OF_THE_RUNTIME = {"NVIDIA_MIG_MONITOR_DEVICES", "NVIDIA_VISIBLE_DEVICES", "DP_DI
 
 @SETS_OF_VALUES
 @pytest.mark.parametrize("version", KUBERNETES)
-def test_kubernetes_takes_every_object(values: dict[str, Any], version: str) -> None:
-    """Each object has the schema of Kubernetes, without a field that it does not know."""
-    for one in newest().objects(values):
-        if not one["apiVersion"].startswith(OF_OTHERS):
-            kubernetes_validate.validate(one, version, strict=True)
+def test_kubernetes_accepts_every_object(values: dict[str, Any], version: str) -> None:
+    """Each object matches the schema of its Kubernetes version and has no unknown field."""
+    for item in newest().objects(values):
+        if not item["apiVersion"].startswith(OF_OTHERS):
+            kubernetes_validate.validate(item, version, strict=True)
 
 
 @SETS_OF_VALUES
 def test_both_helms_make_the_same(values: dict[str, Any]) -> None:
-    """It does not matter which major version of Helm a cluster's owner has."""
+    """Helm 3 and Helm 4 render the same objects."""
     found = [helm.objects(values) for helm in helms()]
     if len(found) < len(("3", "4")):
         pytest.skip("only one Helm: run scripts/fetch-helm")
@@ -49,11 +49,11 @@ def test_both_helms_make_the_same(values: dict[str, Any]) -> None:
 @SETS_OF_VALUES
 @pytest.mark.parametrize("release", ["r", "1.2", "gpu-sharing-plugin", "r" * 53, "a-" * 26 + "b"])
 def test_names_and_labels_are_legal(values: dict[str, Any], release: str) -> None:
-    """Names have at most 63 characters and no dots, and labels are what Kubernetes takes."""
-    for one in newest().objects(values, release=release):
-        name = one["metadata"]["name"]
+    """Names have at most 63 characters and no dots, and Kubernetes accepts all labels."""
+    for item in newest().objects(values, release=release):
+        name = item["metadata"]["name"]
         assert re.fullmatch("[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", name), name
-        for label, value in one["metadata"]["labels"].items():
+        for label, value in item["metadata"]["labels"].items():
             assert LABEL_NAME.fullmatch(label), label
             assert LABEL_VALUE.fullmatch(value), value
 
@@ -67,9 +67,9 @@ def test_names_and_labels_are_legal(values: dict[str, Any], release: str) -> Non
     ],
 )
 def test_two_releases_do_not_collide(first: dict[str, str], second: dict[str, str]) -> None:
-    """No object of one release is an object of the other, and neither selects the other's pods."""
+    """Two releases share no object, and neither selects the other's pods."""
     here, there = (newest().objects(EVERYTHING | FILES, **place) for place in (first, second))
-    assert not {_identity(one) for one in here} & {_identity(one) for one in there}
+    assert not {_identity(item) for item in here} & {_identity(item) for item in there}
     if "namespace" not in first:
         labels = the(there, "DaemonSet")["spec"]["template"]["metadata"]["labels"]
         wanted = the(here, "DaemonSet")["spec"]["selector"]["matchLabels"]
@@ -77,29 +77,31 @@ def test_two_releases_do_not_collide(first: dict[str, str], second: dict[str, st
 
 
 @SETS_OF_VALUES
-def test_the_selector_outlives_an_upgrade(values: dict[str, Any]) -> None:
-    """Whatever is changed, the selector, which Kubernetes lets nobody change, stays the same."""
+def test_no_value_changes_the_selector(values: dict[str, Any]) -> None:
+    """No value changes the DaemonSet's selector: Kubernetes does not allow that in an upgrade."""
     plain = the(newest().objects(), "DaemonSet")["spec"]["selector"]
     assert the(newest().objects(values), "DaemonSet")["spec"]["selector"] == plain
     assert not {label for label in plain["matchLabels"] if "version" in label or "chart" in label}
 
 
 @SETS_OF_VALUES
-def test_all_that_selects_pods_selects_the_daemon_sets(values: dict[str, Any]) -> None:
-    """The DaemonSet, the Service and the PodMonitor mean the same pods."""
+def test_every_selector_selects_the_pods_of_the_daemon_set(values: dict[str, Any]) -> None:
+    """The DaemonSet, the Service and the PodMonitor select the DaemonSet's pods."""
     objects = newest().objects(values)
     labels = the(objects, "DaemonSet")["spec"]["template"]["metadata"]["labels"]
-    for one in objects:
-        selector = one.get("spec", {}).get("selector", {})
+    for item in objects:
+        selector = item.get("spec", {}).get("selector", {})
         assert selector.get("matchLabels", selector).items() <= labels.items()
 
 
-def test_without_anything_switched_on_there_is_no_access_to_the_api_server() -> None:
-    """No token, no role: nothing in the pod can talk to the API server."""
+def test_by_default_there_is_no_access_to_the_api_server() -> None:
+    """By default the pod has no token and there is no role, so it cannot use the API server."""
     objects = newest().objects()
     assert not pod(objects)["automountServiceAccountToken"]
-    assert not [one for one in objects if "Role" in one["kind"]]
-    assert not [one for one in container(objects)["env"] if one["name"] == "NODE_NAME"]
+    assert not [item for item in objects if "Role" in item["kind"]]
+    assert not [
+        variable for variable in container(objects)["env"] if variable["name"] == "NODE_NAME"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -113,13 +115,13 @@ def test_without_anything_switched_on_there_is_no_access_to_the_api_server() -> 
         ),
     ],
 )
-def test_rights_are_those_of_what_is_switched_on(
+def test_rights_are_those_of_the_enabled_features(
     values: dict[str, Any], rules: dict[str, str]
 ) -> None:
-    """Each switch brings the token, the node's name and the rights that it needs, and no more."""
+    """Each feature adds the token, the node's name and the rights that it needs, and no more."""
     objects = newest().objects(values)
     role = the(objects, "ClusterRole")
-    assert {one["resources"][0]: " ".join(one["verbs"]) for one in role["rules"]} == rules
+    assert {rule["resources"][0]: " ".join(rule["verbs"]) for rule in role["rules"]} == rules
     binding = the(objects, "ClusterRoleBinding")
     assert binding["roleRef"]["name"] == role["metadata"]["name"]
     account = the(objects, "ServiceAccount")["metadata"]
@@ -128,12 +130,14 @@ def test_rights_are_those_of_what_is_switched_on(
     ]
     assert pod(objects)["serviceAccountName"] == account["name"]
     assert pod(objects)["automountServiceAccountToken"]
-    names = {one["name"]: one for one in container(objects)["env"]}
+    names = {variable["name"]: variable for variable in container(objects)["env"]}
     assert names["NODE_NAME"]["valueFrom"] == {"fieldRef": {"fieldPath": "spec.nodeName"}}
 
 
-def test_a_new_configuration_makes_no_new_pods() -> None:
-    """The service takes a changed file over; only a changed simulated node needs new pods."""
+def test_a_new_configuration_restarts_no_pod() -> None:
+    """A changed configuration file restarts no pod, because the service reloads it; a changed
+    simulated node does.
+    """
     first, second = ({"config": {"map": {"default": text}}} for text in ("{}", "version: v1"))
     assert newest().objects(first) != newest().objects(second)
     assert _pods(first) == _pods(second)
@@ -141,8 +145,10 @@ def test_a_new_configuration_makes_no_new_pods() -> None:
 
 
 @SETS_OF_VALUES
-def test_the_probes_ask_what_they_are_for(values: dict[str, Any]) -> None:
-    """A start may take five minutes, a hang 30 seconds; what is not ready is not started again."""
+def test_the_probes_have_their_paths_and_limits(values: dict[str, Any]) -> None:
+    """A start may take five minutes and a hang 30 seconds; a failed readiness probe restarts
+    nothing.
+    """
     found = container(newest().objects(values))
     live, ready = ({"httpGet": {"path": path, "port": "metrics"}} for path in ("/livez", "/readyz"))
     assert found["startupProbe"] == live | {"periodSeconds": 5, "failureThreshold": 60}
@@ -153,16 +159,16 @@ def test_the_probes_ask_what_they_are_for(values: dict[str, Any]) -> None:
 
 @SETS_OF_VALUES
 def test_volumes_and_mounts_are_paired(values: dict[str, Any]) -> None:
-    """Each volume is mounted once, and each mount has its volume."""
+    """Each volume is mounted exactly once, and each mount has a volume."""
     objects = newest().objects(values)
-    volumes = [one["name"] for one in pod(objects)["volumes"]]
-    assert sorted(volumes) == sorted(one["name"] for one in container(objects)["volumeMounts"])
+    volumes = [volume["name"] for volume in pod(objects)["volumes"]]
+    assert sorted(volumes) == sorted(mount["name"] for mount in container(objects)["volumeMounts"])
     assert len(volumes) == len(set(volumes))
 
 
 @SETS_OF_VALUES
-def test_the_service_takes_what_the_chart_tells_it(values: dict[str, Any], tmp_path: Path) -> None:
-    """Variables, files and flags of the pod are settings that `run` starts with."""
+def test_the_service_accepts_the_charts_settings(values: dict[str, Any], tmp_path: Path) -> None:
+    """`run` accepts the variables, files and flags that the chart gives to the pod."""
     settings = _settings(newest().objects(values), tmp_path)
     if values.items() >= EVERYTHING.items():
         plugin = settings.configuration.flags.plugin
@@ -174,15 +180,15 @@ def test_the_service_takes_what_the_chart_tells_it(values: dict[str, Any], tmp_p
 
 
 def _settings(objects: list[Object], folder: Path) -> Settings:
-    """Return what `run` is told by the pod, whose files lie in *folder*."""
+    """Return the settings of `run` in the pod, with its files in *folder*."""
     variables = environment(objects)
     known = {name for option in OPTIONS for name in option.environment}
     assert variables.keys() <= known | OF_THE_RUNTIME
-    for one in objects:
-        for name, text in one.get("data", {}).items() if one["kind"] == "ConfigMap" else ():
+    for item in objects:
+        for name, text in item.get("data", {}).items() if item["kind"] == "ConfigMap" else ():
             (folder / name).write_text(text)
     given = container(objects).get("env", [])
-    variables |= {one["name"]: "a-node" for one in given if "valueFrom" in one}
+    variables |= {variable["name"]: "a-node" for variable in given if "valueFrom" in variable}
     if "CONFIG_DIR" in variables:
         variables["CONFIG_DIR"] = str(folder)
     if "CONFIG_FILE" in variables:
@@ -190,14 +196,14 @@ def _settings(objects: list[Object], folder: Path) -> Settings:
     flags = {}
     for argument in container(objects).get("args", []):
         flag, _, value = argument.partition("=")
-        (option,) = [one for one in OPTIONS if flag in one.flags]
+        (option,) = [option for option in OPTIONS if flag in option.flags]
         flags[option.path] = value.replace("/node/", f"{folder}/")
     return load(flags, {name: variables[name] for name in variables.keys() & known})
 
 
-def _identity(one: Object) -> tuple[str, str, str]:
-    metadata = one["metadata"]
-    return one["kind"], metadata.get("namespace", ""), metadata["name"]
+def _identity(item: Object) -> tuple[str, str, str]:
+    metadata = item["metadata"]
+    return item["kind"], metadata.get("namespace", ""), metadata["name"]
 
 
 def _pods(values: dict[str, Any]) -> Object:

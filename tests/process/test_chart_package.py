@@ -1,4 +1,4 @@
-"""The chart as a package, and what is said after its installation."""
+"""The chart as a package, and the notes that Helm prints after an installation."""
 
 import json
 from pathlib import Path
@@ -13,15 +13,15 @@ from tests.fakes.helm import BINARIES, CHART, named
 
 @pytest.mark.parametrize("binary", BINARIES)
 def test_lint_finds_nothing(binary: str) -> None:
-    """Helm's own judgement is without warnings."""
+    """`helm lint` reports no warning."""
     result = named(binary).run("lint", "--strict", str(CHART), "--namespace=gpu-nodes")
     assert result.returncode == 0, result.stdout + result.stderr
     assert "WARNING" not in result.stdout
 
 
 @pytest.mark.parametrize("binary", BINARIES)
-def test_the_package_makes_what_the_folder_makes(binary: str, tmp_path: Path) -> None:
-    """Nothing that the templates read is left out of the archive."""
+def test_the_package_renders_what_the_folder_renders(binary: str, tmp_path: Path) -> None:
+    """The package contains every file that the templates read."""
     helm = named(binary)
     result = helm.run("package", str(CHART), f"--destination={tmp_path}")
     assert result.returncode == 0, result.stderr
@@ -31,7 +31,7 @@ def test_the_package_makes_what_the_folder_makes(binary: str, tmp_path: Path) ->
 
 
 def test_chart_and_project_have_one_version() -> None:
-    """The chart installs the image of the same version."""
+    """The chart installs the image of the project's version."""
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
     assert chart["appVersion"] == chart["version"] == VERSION
 
@@ -51,8 +51,8 @@ def test_chart_and_project_have_one_version() -> None:
         ({"mps": {"root": "/mps"}}, "mps.root is ignored"),
     ],
 )
-def test_the_notes_say_what_to_look_at(values: dict[str, Any], words: str) -> None:
-    """They name the objects of this release, and what its values mean for them."""
+def test_the_notes_name_the_objects_of_the_release(values: dict[str, Any], words: str) -> None:
+    """The notes name the objects of this release, and what to do for its values."""
     place = ["gpus", str(CHART), "--namespace=gpu-nodes", "--dry-run=client", "--values=-"]
     result = named(BINARIES[-1]).run("install", *place, text=json.dumps(values))
     assert result.returncode == 0, result.stderr

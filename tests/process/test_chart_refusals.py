@@ -1,4 +1,4 @@
-"""What the chart refuses, with what to do instead, and what it takes without effect."""
+"""Values that the chart refuses, with an error that says what to do, and values that it ignores."""
 
 from typing import Any
 
@@ -79,7 +79,7 @@ IKTOS: dict[str, Any] = {
     "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
     "runtimeClassName": None,
 }
-"""The values of the iktos fork's chart, but for `namespace`."""
+"""The values of the iktos fork's chart, without `namespace`."""
 
 FILES = {"a": "{}", "b": "{}"}
 
@@ -135,8 +135,10 @@ SCHEMA: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("values", "words"), REASONS)
-def test_what_cannot_work_is_refused_with_what_to_do(values: dict[str, Any], words: str) -> None:
-    """The message begins with cannot and says what to write or to install instead."""
+def test_values_that_cannot_work_are_refused_with_advice(
+    values: dict[str, Any], words: str
+) -> None:
+    """The error begins with "cannot" and says what to write or install instead."""
     refusal = newest().refusal(values)
     assert words in refusal
     assert "cannot " in refusal
@@ -147,14 +149,14 @@ def test_what_cannot_work_is_refused_with_what_to_do(values: dict[str, Any], wor
 def test_unknown_and_ill_typed_values_are_refused(
     values: dict[str, Any], name: str, binary: str
 ) -> None:
-    """The schema refuses it, naming the value, under each major version of Helm."""
+    """The schema refuses the value and names it, under Helm 3 and Helm 4."""
     refusal = named(binary).refusal(values)
     assert "values don't meet the specifications of the schema" in refusal
     assert name in refusal
 
 
 def test_the_default_namespace_is_refused_unless_it_is_allowed() -> None:
-    """A release does not land in `default` by a forgotten flag."""
+    """A forgotten --namespace flag does not install a release into `default`."""
     helm = newest()
     assert 'namespace "default"' in helm.refusal({}, namespace="default")
     assert helm.objects({"allowDefaultNamespace": True}, namespace="default")
@@ -164,8 +166,8 @@ def test_the_default_namespace_is_refused_unless_it_is_allowed() -> None:
 
 @pytest.mark.parametrize("binary", BINARIES)
 @pytest.mark.parametrize("values", [NVIDIA, IKTOS], ids=["nvidia", "iktos"])
-def test_the_values_of_the_charts_before_it_are_taken(values: dict[str, Any], binary: str) -> None:
-    """A values file for NVIDIA's chart or for the fork's works as it is."""
+def test_the_values_of_earlier_charts_are_accepted(values: dict[str, Any], binary: str) -> None:
+    """A values file for NVIDIA's chart or the fork's chart works unchanged."""
     assert named(binary).objects(values)
 
 
@@ -178,7 +180,7 @@ def test_the_values_of_the_charts_before_it_are_taken(values: dict[str, Any], bi
         {"global": {"a": 1}},
     ],
 )
-def test_what_is_taken_without_effect_has_none(values: dict[str, Any]) -> None:
-    """What the comment says: these values change no object."""
+def test_ignored_values_change_nothing(values: dict[str, Any]) -> None:
+    """Values that are documented as ignored change no object."""
     helm = newest()
     assert helm.objects(values) == helm.objects()

@@ -1,4 +1,4 @@
-"""Every value of the chart changes what it says: the value, and what is found in the objects."""
+"""Every value of the chart changes the field that its comment names."""
 
 import json
 import re
@@ -27,20 +27,22 @@ ELSEWHERE = {
 
 @cache
 def render(values: str) -> list[Object]:
-    """Render each set of values once."""
+    """Render each set of values only once."""
     return newest().objects(json.loads(values))
 
 
 @pytest.mark.parametrize(("values", "look", "expected"), CASES)
-def test_a_value_changes_what_it_says(values: dict[str, Any], look: Look, expected: Any) -> None:
-    """Each value is found where its comment says that it goes."""
+def test_a_value_changes_the_field_it_names(
+    values: dict[str, Any], look: Look, expected: Any
+) -> None:
+    """Each value appears in the object that its comment names."""
     objects = render(json.dumps(values))
     assert look(objects) == expected
     assert not values or objects != render("{}"), "without the value it is the same"
 
 
 def test_every_value_has_a_case() -> None:
-    """No value is documented that nobody has looked at."""
+    """Every documented value has a case in chart_cases.py."""
     tried = {path for values, _, _ in CASES for path in paths(values)}
     documented = re.findall(r"^\| `([\w.]+)`", (CHART / "README.md").read_text(), re.MULTILINE)
     assert documented
@@ -49,7 +51,7 @@ def test_every_value_has_a_case() -> None:
 
 
 def paths(values: dict[str, Any], outer: str = "") -> Iterator[str]:
-    """Yield the path of each value that is given, and of each mapping on the way."""
+    """Yield the path of each value in a case, and of each mapping that contains it."""
     for key, value in values.items():
         yield f"{outer}{key}"
         if isinstance(value, dict):
@@ -57,6 +59,6 @@ def paths(values: dict[str, Any], outer: str = "") -> Iterator[str]:
 
 
 def above(path: str) -> Iterator[str]:
-    """Yield *path* and the mappings that it is in."""
+    """Yield *path* and the paths of the mappings that contain it."""
     parts = path.split(".")
     yield from (".".join(parts[:length]) for length in range(len(parts), 0, -1))

@@ -1,4 +1,4 @@
-"""Whoever reads a command's result may have seen enough, as `head` has."""
+"""A reader closes the pipe before a command has printed everything, as `head` does."""
 
 import asyncio
 import os
@@ -19,19 +19,19 @@ RESULTS = [
     ("xids",),
     ("xids", "--json"),
 ]
-"""Commands that print and end; `status` needs a service, and is in test_status.py."""
+"""Commands that print and end; test_status.py has the test for `status`, which needs a service."""
 
 
 def closed_pipe() -> int:
-    """Return the writing end of a pipe that nobody reads any more."""
+    """Return the writing end of a pipe that has no reader."""
     read, write = os.pipe()
     os.close(read)
     return write
 
 
 @pytest.mark.parametrize("words", RESULTS, ids=" ".join)
-def test_a_result_that_nobody_reads(words: tuple[str, ...]) -> None:
-    """The command dies of SIGPIPE, as other commands do, and says nothing."""
+def test_a_command_whose_reader_is_gone(words: tuple[str, ...]) -> None:
+    """The command ends with SIGPIPE, as other commands do, and prints nothing on stderr."""
     with os.fdopen(closed_pipe(), "wb") as nobody:
         done = subprocess.run(
             [*COMMAND, *words],
@@ -45,14 +45,14 @@ def test_a_result_that_nobody_reads(words: tuple[str, ...]) -> None:
 
 
 def read_up_to(start: str, lines: TextIO) -> None:
-    """Read the line that begins with *start*, and all before it; nothing for an empty one."""
+    """Read lines up to the line that begins with *start*; read nothing if *start* is empty."""
     if start:
         assert any(line.startswith(start) for line in lines)
 
 
 @pytest.mark.parametrize("last", ["", "registered", "following"])
-def test_a_simulation_that_nobody_watches(folder: Path, last: str) -> None:
-    """It ends as after Ctrl-C, even with nothing more to print; no process and no file is left."""
+def test_a_simulation_whose_reader_is_gone(folder: Path, last: str) -> None:
+    """`simulate` ends as after Ctrl-C when its reader is gone, and leaves no process or file."""
 
     async def story() -> None:
         read, write = os.pipe()

@@ -1,4 +1,4 @@
-"""What the service tells the Kubernetes API, and that the API server can do nothing to it."""
+"""The service reports faults to the Kubernetes API, and a broken API server does no harm."""
 
 import asyncio
 import contextlib
@@ -27,7 +27,7 @@ QUICK = "health: {recovery: {quietPeriod: 200ms, probes: 1}, pollInterval: 100ms
 async def started(
     folder: Path, api: ApiServer, *options: str
 ) -> AsyncIterator[tuple[Kubelet, Service]]:
-    """Run the service on a node of two GPUs, with the API server that there is."""
+    """Run the service on a node of two GPUs, with a stand-in for the API server."""
     (folder / "config.yaml").write_text(f"version: v1\n{QUICK}\n")
     arguments = (f"--config-file={folder}/config.yaml", "--node-name=node-1", *options)
     environment = api.kubeconfig(folder)
@@ -40,8 +40,10 @@ async def started(
         yield node, running
 
 
-def test_a_fault_is_told_once(folder: Path) -> None:
-    """A fatal Xid makes two Events of the node, its repetition and the reader's restart no more."""
+def test_a_fault_is_reported_once(folder: Path) -> None:
+    """A fatal Xid creates two node Events; neither its repetition nor a restart of the cluster
+    process creates more.
+    """
 
     async def story() -> None:
         async with apiserver() as api, started(folder, api, "--node-events") as (node, running):
@@ -67,7 +69,9 @@ def test_a_fault_is_told_once(folder: Path) -> None:
 
 
 def test_the_condition_follows_the_node(folder: Path) -> None:
-    """The condition is True with the Xid's GPU and boot while it stands, and False after proof."""
+    """The node condition is True while the Xid's fault lasts, and False after the GPU has
+    recovered.
+    """
 
     async def story() -> None:
         old = {"type": TYPE, "status": "True", "message": "boot 0", "lastTransitionTime": LONG_AGO}
@@ -77,7 +81,7 @@ def test_the_condition_follows_the_node(folder: Path) -> None:
             apiserver(conditions=conditions) as api,
             started(folder, api, "--node-condition", "--node-events") as (_, running),
         ):
-            # What an earlier boot left behind is not so any more.
+            # The service clears the condition that an earlier boot of the node left behind.
             await api.until("False", lambda: api.conditions[TYPE]["status"] == "False")
             assert api.conditions[TYPE]["message"] == f"boot {BOOT}; no fatal Xid"
             assert api.conditions[TYPE]["lastTransitionTime"] != LONG_AGO
@@ -97,8 +101,10 @@ def test_the_condition_follows_the_node(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("trouble", ["down", "hangs", "403", "500"])
-def test_the_api_server_disturbs_nothing(folder: Path, trouble: str) -> None:
-    """A broken API server is logged once, harms nothing, and is told all when it works."""
+def test_a_broken_api_server_does_no_harm(folder: Path, trouble: str) -> None:
+    """When the API server fails, this is logged once, GPUs are served, and the Events are sent when
+    the API server works again.
+    """
 
     async def story() -> None:
         async with apiserver() as api:
@@ -124,8 +130,8 @@ def test_the_api_server_disturbs_nothing(folder: Path, trouble: str) -> None:
     asyncio.run(story())
 
 
-def test_without_the_library_there_is_a_line(folder: Path) -> None:
-    """What needs lightkube ends at once where that is not installed, and says what to install."""
+def test_without_lightkube_the_log_says_what_to_install(folder: Path) -> None:
+    """Without lightkube, the cluster process ends at once and the log says what to install."""
 
     async def story() -> None:
         code = (
@@ -145,8 +151,10 @@ def test_without_the_library_there_is_a_line(folder: Path) -> None:
     asyncio.run(story())
 
 
-def test_nothing_is_different_without_the_flags(folder: Path) -> None:
-    """A node name alone starts no process and asks nothing; with the flags there is one more."""
+def test_without_the_flags_no_cluster_process_runs(folder: Path) -> None:
+    """A node name alone starts no process and sends no request; with the flags the cluster process
+    runs.
+    """
 
     async def story() -> None:
         async with apiserver() as api:
@@ -165,7 +173,7 @@ def test_nothing_is_different_without_the_flags(folder: Path) -> None:
 
 @pytest.mark.parametrize("wanted", [True, False])
 def test_the_client_is_loaded_only_where_it_is_wanted(wanted: bool) -> None:  # noqa: FBT001
-    """The process that forks imports lightkube when the API is to be used, and else never."""
+    """The supervisor imports lightkube only if a setting needs the Kubernetes API."""
     code = (
         "import sys; from supervisor.preload import preload; "
         f"preload(api_client={wanted}); sys.exit(('lightkube' in sys.modules) is not {wanted})"

@@ -1,4 +1,4 @@
-"""A process that may open nothing more goes on, and does what it could not as soon as it can."""
+"""A process that has used up its file descriptors continues, and catches up later."""
 
 import asyncio
 import os
@@ -14,13 +14,15 @@ from workers.kubelet import KubeletError, require_free
 GPU = "nvidia.com/gpu"
 WORKER = f"worker {GPU}"
 LOWEST = 12
-"""A worker's first descriptors are never closed, and it polls fewer than so many at once."""
+"""A limit that a worker survives: its first descriptors stay open, and it polls fewer at once."""
 
 NODE: dict[str, object] = {"gpus": [{}, {}]}
 
 
 def test_a_worker_without_descriptors(folder: Path) -> None:
-    """A worker that cannot open a socket for a new kubelet says so, and registers when it can."""
+    """A worker without free descriptors logs that it cannot register with a new kubelet, and
+    registers once it can open a socket.
+    """
 
     async def story() -> None:
         async with kubelet(folder) as node, service(folder, node=NODE) as running:
@@ -28,7 +30,8 @@ def test_a_worker_without_descriptors(folder: Path) -> None:
             await running.ready()
             pid = running.pids()[WORKER]
             before = no_more_descriptors(pid)
-            # Below every connection: the number of one that the kubelet closes is not free then.
+            # The limit is below every connection: a descriptor that the kubelet frees cannot be
+            # reused.
             resource.prlimit(pid, resource.RLIMIT_NOFILE, (LOWEST, before[1]))
             await node.stop()
             await node.start()
@@ -40,10 +43,10 @@ def test_a_worker_without_descriptors(folder: Path) -> None:
     asyncio.run(story())
 
 
-def test_a_place_that_cannot_be_looked_at(folder: Path) -> None:
-    """Without a descriptor to look whether its place is free, a worker knows why it waits."""
+def test_a_socket_path_that_cannot_be_checked(folder: Path) -> None:
+    """Without a free descriptor, checking the socket's path fails with an error that says so."""
     before = no_more_descriptors(os.getpid())
-    last = os.dup(0)  # the one with which the open ones were counted
+    last = os.dup(0)  # the descriptor that was free while the open ones were counted
     try:
         with pytest.raises(KubeletError, match=r"cannot listen on .* Too many open files"):
             require_free(f"{folder}/nvidia-gpu.sock")

@@ -1,4 +1,4 @@
-"""The path to a real driver: nvidia-ml-py over ctypes, on the stand-in library written in C."""
+"""The service with nvidia-ml-py over ctypes, on a stand-in for NVML that is written in C."""
 
 import asyncio
 import os
@@ -13,19 +13,19 @@ FIRST, SECOND = nvml_library.GPU_UUIDS
 
 
 def driven(library: Path, folder: Path, **more: str) -> dict[str, str]:
-    """Return the environment in which the loader finds the stand-in."""
+    """Return the environment in which the loader finds the stand-in library."""
     return {"LD_LIBRARY_PATH": str(library.parent), "STANDIN_NVML_DIR": str(folder), **more}
 
 
 async def watched(node: Kubelet, running: Service) -> nvml_library.Steering:
-    """Wait until both GPUs are served and watched, and return what steers them."""
+    """Wait until both GPUs are served and watched; return the object that steers the library."""
     await node.until(lambda k: k.healthy(GPU) == 2)
     await running.ready()
     return nvml_library.Steering(running.folder)
 
 
-def test_the_driver_is_enumerated(folder: Path, library: Path) -> None:
-    """What the driver tells of GPUs, MIG instances and links is in the node's state."""
+def test_gpus_and_instances_are_enumerated(folder: Path, library: Path) -> None:
+    """The monitor publishes the GPUs, MIG instances and links that the driver reports."""
 
     async def story() -> None:
         async with service(folder, environment=driven(library, folder)) as running:
@@ -50,7 +50,9 @@ def test_the_driver_is_enumerated(folder: Path, library: Path) -> None:
 
 
 def test_xids_come_from_the_driver(folder: Path, library: Path) -> None:
-    """An Xid of the driver reaches the kubelet; one of a MIG instance hits just that."""
+    """An Xid from the driver reaches the kubelet; an Xid of a MIG instance affects only that
+    instance.
+    """
 
     async def story() -> None:
         async with (
@@ -70,8 +72,10 @@ def test_xids_come_from_the_driver(folder: Path, library: Path) -> None:
     asyncio.run(story())
 
 
-def test_a_gpu_lost_in_the_wait_takes_no_other_with_it(folder: Path, library: Path) -> None:
-    """When the driver's wait fails for one lost GPU, the other is watched on."""
+def test_a_gpu_lost_during_the_wait_affects_no_other(folder: Path, library: Path) -> None:
+    """When the driver's wait fails because one GPU is lost, the other GPU is still watched for
+    Xids.
+    """
 
     async def story() -> None:
         async with (
@@ -91,8 +95,8 @@ def test_a_gpu_lost_in_the_wait_takes_no_other_with_it(folder: Path, library: Pa
     asyncio.run(story())
 
 
-def test_a_gpu_lost_from_the_start_hides_no_other(folder: Path, library: Path) -> None:
-    """A GPU that cannot be enumerated is reported and the other one is served."""
+def test_a_gpu_lost_before_the_start_affects_no_other(folder: Path, library: Path) -> None:
+    """A GPU that cannot be enumerated is logged, and the other GPU is served."""
 
     async def story() -> None:
         environment = driven(library, folder, STANDIN_NVML_LOST="0")
@@ -106,7 +110,7 @@ def test_a_gpu_lost_from_the_start_hides_no_other(folder: Path, library: Path) -
 
 
 def test_a_gpu_without_events_is_served(folder: Path, library: Path) -> None:
-    """A GPU that is too old to report Xids is healthy: what is not supported is no fault."""
+    """A GPU that is too old to report Xids is Healthy: a missing feature is not a fault."""
 
     async def story() -> None:
         environment = driven(library, folder, STANDIN_NVML_NO_EVENTS="0")
@@ -119,8 +123,8 @@ def test_a_gpu_without_events_is_served(folder: Path, library: Path) -> None:
     asyncio.run(story())
 
 
-def test_without_a_driver_the_service_gives_up(folder: Path) -> None:
-    """By default no driver is an error: one clear line and exit code 1."""
+def test_without_a_driver_the_service_exits(folder: Path) -> None:
+    """By default, a missing driver ends the service with exit code 1 and one clear reason."""
 
     async def story() -> None:
         async with service(folder) as running:
@@ -137,7 +141,9 @@ def test_without_a_driver_the_service_gives_up(folder: Path) -> None:
 
 
 def test_a_driver_that_comes_later_is_served(folder: Path, library: Path) -> None:
-    """With failOnInitError=false the driver is waited for and served when it appears."""
+    """With failOnInitError=false, the service waits for the driver and serves the GPUs when it
+    appears.
+    """
 
     async def story() -> None:
         root = folder / "root"
@@ -166,8 +172,8 @@ def test_a_driver_that_comes_later_is_served(folder: Path, library: Path) -> Non
     asyncio.run(story())
 
 
-def test_a_wait_that_never_returns_is_told(folder: Path, library: Path) -> None:
-    """When the driver does not return from the wait for events, no GPU counts as watched."""
+def test_a_wait_that_never_returns_is_reported(folder: Path, library: Path) -> None:
+    """When the driver does not return from the wait for events, all GPUs are Unhealthy."""
 
     async def story() -> None:
         (folder / "config.yaml").write_text("health: {hangAfter: 2s}")

@@ -1,4 +1,4 @@
-"""A node of eight GPUs, each shared by four, under faults: what the kubelet sees, and how soon."""
+"""Faults on a node of eight GPUs with four replicas each: what the kubelet sees, and how soon."""
 
 import asyncio
 import contextlib
@@ -25,7 +25,7 @@ DRILLS = 24
 
 @contextlib.asynccontextmanager
 async def started(folder: Path) -> AsyncIterator[tuple[Kubelet, Service]]:
-    """Run the service and wait until all is well."""
+    """Run the service and wait until all devices are Healthy and watched."""
     (folder / "config.yaml").write_text(CONFIGURATION)
     options = f"--config-file={folder}/config.yaml"
     async with kubelet(folder) as node, service(folder, options, node=NODE) as running:
@@ -36,17 +36,19 @@ async def started(folder: Path) -> AsyncIterator[tuple[Kubelet, Service]]:
 
 
 def unhealthy(node: Kubelet) -> set[str]:
-    """Return the ids that the kubelet holds to be Unhealthy."""
+    """Return the ids of the devices that are Unhealthy at the kubelet."""
     return {name for name, health in node.resources[GPU].devices.items() if health != "Healthy"}
 
 
 def replicas(place: int) -> set[str]:
-    """Return the ids of a GPU."""
+    """Return the ids of a GPU's four replicas."""
     return {f"{UUIDS[place]}::{number}" for number in range(4)}
 
 
-def test_an_xid_takes_one_gpu_in_one_update(folder: Path) -> None:
-    """In each of two dozen drills the next list has exactly the GPU's four devices Unhealthy."""
+def test_an_xid_makes_one_gpu_unhealthy_in_one_update(folder: Path) -> None:
+    """In each of many drills, the next list marks exactly the four replicas of the GPU as
+    Unhealthy.
+    """
 
     async def story() -> list[float]:
         times = []
@@ -59,7 +61,8 @@ def test_an_xid_takes_one_gpu_in_one_update(folder: Path) -> None:
                 await node.until(lambda k, n=lists: k.resources[GPU].lists > n)  # type: ignore[misc]
                 times.append((time.perf_counter() - begun) * 1000)
                 assert (unhealthy(node), node.resources[GPU].lists) == (replicas(place), lists + 1)
-                # A look may have been faster than the event, which must not come after the reset.
+                # A health check may have been faster than the event, but the event must come before
+                # the reset.
                 await running.logged("the driver reported a fatal Xid", after=seen)
                 running.node.reset(place)
                 await asyncio.to_thread(ask, folder, MarkHealthy(UUIDS[place]))
@@ -71,12 +74,12 @@ def test_an_xid_takes_one_gpu_in_one_update(folder: Path) -> None:
         f"Xid to the kubelet's list, {DRILLS} drills: best {times[0]:.1f} ms, "
         f"median {times[DRILLS // 2]:.1f} ms, worst {times[-1]:.1f} ms"
     )
-    assert times[0] < 100  # 5 ms are promised; a busy machine is not our fault
+    assert times[0] < 100  # the promise is 5 ms, but a busy machine may be slower
 
 
-def test_no_flap_while_the_monitor_is_killed(folder: Path) -> None:
-    """A monitor that is killed six times under an open fault forgets nothing, and the kubelet
-    hears nothing.
+def test_the_list_stays_while_the_monitor_is_killed(folder: Path) -> None:
+    """When the monitor is killed six times during a fault, the fault stays and the kubelet gets no
+    new list.
     """
 
     async def story() -> None:
@@ -93,8 +96,10 @@ def test_no_flap_while_the_monitor_is_killed(folder: Path) -> None:
     asyncio.run(story())
 
 
-def test_a_loss_changes_nothing_for_the_others(folder: Path) -> None:
-    """While seven GPUs are allocated the eighth is lost: theirs stay, and what is free is given."""
+def test_a_lost_gpu_changes_nothing_for_the_others(folder: Path) -> None:
+    """When the eighth GPU is lost, running pods keep their devices and new pods get only other
+    GPUs.
+    """
 
     async def story() -> None:
         async with started(folder) as (node, running):
@@ -104,14 +109,14 @@ def test_a_loss_changes_nothing_for_the_others(folder: Path) -> None:
             await node.until(lambda k: k.healthy(GPU) == 28)
             assert unhealthy(node) == replicas(7)
             got = [await node.admit(f"more {pod}", GPU, 2) for pod in range(5)]
-            assert not {i for one in got for i in one.ids} & replicas(7)
+            assert not {i for pod in got for i in pod.ids} & replicas(7)
             assert node.registrations == 1
 
     asyncio.run(story())
 
 
-def test_an_idle_monitor_sleeps(folder: Path) -> None:
-    """Between its looks the monitor takes next to no time, also after an error and a loss."""
+def test_an_idle_monitor_uses_no_cpu(folder: Path) -> None:
+    """The monitor uses almost no CPU between its checks, even after an error and a lost GPU."""
 
     async def story() -> list[float]:
         async with started(folder) as (node, running):
@@ -128,11 +133,11 @@ def test_an_idle_monitor_sleeps(folder: Path) -> None:
         + ", ".join(f"{100 * share:.2f} % of a core" for share in shares)
         + " (well; after an error)"
     )
-    assert max(shares) < 0.05  # 0.005 is promised; ten times that is a storm
+    assert max(shares) < 0.05  # the promise is 0.005; ten times that is a busy loop
 
 
 async def share_of_a_core(running: Service, pid: int, seconds: int = 3) -> float:
-    """Return the processor time that a process takes while it publishes for so many seconds."""
+    """Return the share of a core that a process uses while it publishes *seconds* states."""
 
     def used() -> float:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

@@ -1,4 +1,4 @@
-"""Bad input and a bad environment: one clear line, nothing lost, never a traceback."""
+"""Bad input and a bad environment lead to one clear line, and never to a traceback."""
 
 import asyncio
 import json
@@ -70,7 +70,7 @@ def write(folder: Path, name: str, text: str) -> Path:
 def test_bad_input_is_one_clear_line(
     folder: Path, arguments: list[str], content: str, named: str
 ) -> None:
-    """What cannot be used is refused with exit code 2 and one line that names it."""
+    """Bad input is refused with exit code 2 and one line that names it."""
     path = write(folder, "file", content)
     code, out, err = command(*(argument.replace("FILE", str(path)) for argument in arguments))
 
@@ -79,8 +79,8 @@ def test_bad_input_is_one_clear_line(
     assert named in err
 
 
-def test_simulate_hands_bad_input_on() -> None:
-    """A flag that `run` refuses is refused in one line by `simulate` too, with exit code 2."""
+def test_simulate_refuses_bad_input_as_run_does() -> None:
+    """`simulate` refuses the same bad flags as `run`: one line and exit code 2."""
     code, _, err = command("simulate", "--no-such-flag")
 
     assert (code, err.count("\n"), "--no-such-flag" in err) == (2, 1, True)
@@ -93,10 +93,10 @@ def test_simulate_hands_bad_input_on() -> None:
         (["run", "--runtime-dir=FOLDER/file"], "FOLDER/file"),
     ],
 )
-def test_what_is_not_there_is_one_clear_line(
-    folder: Path, arguments: list[str], named: str
-) -> None:
-    """A command that lacks what it needs fails with exit code 1 and one line that names it."""
+def test_a_failed_command_is_one_clear_line(folder: Path, arguments: list[str], named: str) -> None:
+    """A command that cannot reach or find something fails with exit code 1 and one line that names
+    it.
+    """
     write(folder, "file", "")
     code, out, err = command(*(argument.replace("FOLDER", str(folder)) for argument in arguments))
 
@@ -105,8 +105,8 @@ def test_what_is_not_there_is_one_clear_line(
     assert named.replace("FOLDER", str(folder)) in err
 
 
-def test_drills_that_make_no_sense_are_refused(folder: Path) -> None:
-    """A drill on a GPU or an instance that the node has not is refused and changes nothing."""
+def test_drills_on_missing_devices_are_refused(folder: Path) -> None:
+    """A drill on a GPU or MIG instance that the node does not have is refused."""
 
     async def story() -> None:
         async with kubelet(folder) as node, service(folder, node=NODE):
@@ -123,7 +123,7 @@ def test_drills_that_make_no_sense_are_refused(folder: Path) -> None:
 
 
 def test_a_second_service_is_refused(folder: Path) -> None:
-    """Two services with one runtime folder would answer for each other; the second one ends."""
+    """A second service with the same runtime folder is refused and exits with code 1."""
 
     async def story() -> None:
         async with service(folder, node=NODE) as running:
@@ -138,7 +138,9 @@ def test_a_second_service_is_refused(folder: Path) -> None:
 
 
 def test_a_missing_plugin_folder_is_waited_for(folder: Path) -> None:
-    """Without the kubelet's folder the reason is told once, and all is served when it appears."""
+    """When the kubelet's folder is missing, this is logged once, and the GPUs are served when the
+    folder appears.
+    """
 
     async def story() -> None:
         async with service(folder, node=NODE) as running:
@@ -154,8 +156,8 @@ def test_a_missing_plugin_folder_is_waited_for(folder: Path) -> None:
     asyncio.run(story())
 
 
-def test_a_folder_that_is_made_anew_is_found(folder: Path) -> None:
-    """When the kubelet's folder is deleted and made again, everything is registered again."""
+def test_a_new_plugin_folder_is_noticed(folder: Path) -> None:
+    """When the kubelet's folder is deleted and created again, everything is registered again."""
 
     async def story() -> None:
         async with service(folder, node=NODE) as running:
@@ -169,8 +171,10 @@ def test_a_folder_that_is_made_anew_is_found(folder: Path) -> None:
     asyncio.run(story())
 
 
-def test_a_plain_file_in_our_place_is_removed(folder: Path) -> None:
-    """A worker whose socket becomes a plain file makes a new one and registers it."""
+def test_a_plain_file_on_our_path_is_replaced(folder: Path) -> None:
+    """When a plain file replaces a worker's socket, the worker creates a new socket and registers
+    again.
+    """
 
     async def story() -> None:
         async with kubelet(folder) as node, service(folder, node=NODE) as running:
@@ -183,8 +187,10 @@ def test_a_plain_file_in_our_place_is_removed(folder: Path) -> None:
     asyncio.run(story())
 
 
-def test_another_plugin_on_our_socket_is_not_pushed_aside(folder: Path) -> None:
-    """A socket on which somebody else serves is left alone, and the reason is told."""
+def test_another_plugin_on_our_path_is_left_alone(folder: Path) -> None:
+    """When another process serves on the socket's path, the worker leaves it alone and logs the
+    reason.
+    """
 
     async def story() -> None:
         other = folder / "other"
@@ -201,8 +207,10 @@ def test_another_plugin_on_our_socket_is_not_pushed_aside(folder: Path) -> None:
     asyncio.run(story())
 
 
-def test_another_that_took_our_place_is_left_alone(folder: Path) -> None:
-    """A worker whose path another process took leaves that one's socket, and serves after it."""
+def test_a_process_that_takes_our_path_is_left_alone(folder: Path) -> None:
+    """When another process takes over a worker's path, the worker waits until that process ends,
+    and registers again.
+    """
 
     async def story() -> None:
         async with kubelet(folder) as node, service(folder, node=NODE) as running:
@@ -211,7 +219,7 @@ def test_another_that_took_our_place_is_left_alone(folder: Path) -> None:
             with socket.socket(socket.AF_UNIX) as end:
                 end.bind(f"{folder}/other")
                 end.listen(8)
-                (folder / "other").replace(path)  # in one step, as the worker looks after its own
+                (folder / "other").replace(path)  # in one step: the worker watches it
                 theirs = Identity.of(str(path))
                 entry = await running.logged("cannot register with the kubelet, retrying")
                 assert "another process serves this socket" in entry["error"]
@@ -221,8 +229,8 @@ def test_another_that_took_our_place_is_left_alone(folder: Path) -> None:
     asyncio.run(story())
 
 
-def test_a_taken_port_stops_no_gpu(folder: Path) -> None:
-    """Without its port the exporter says so and retries; GPUs are served all the same."""
+def test_gpus_are_served_while_the_port_is_taken(folder: Path) -> None:
+    """When its port is taken, the exporter is not ready and says why; GPUs are served."""
 
     async def story() -> None:
         async with kubelet(folder) as node, service(folder, node=NODE) as running:
@@ -244,17 +252,17 @@ def test_a_taken_port_stops_no_gpu(folder: Path) -> None:
 
 
 LIVE_NODE = {"simulated-node.json", "simulated-node.lock"}
-"""The hardware, so to say: it outlives the service."""
+"""The simulated hardware: it stays when the service ends."""
 
 
 def names(folder: Path) -> set[str]:
-    """Return the names of what is in a folder."""
+    """Return the names of the files in a folder."""
     return {path.name for path in folder.iterdir()}
 
 
 @pytest.mark.parametrize("hung", [False, True])
 def test_a_stop_leaves_nothing(*, hung: bool) -> None:
-    """SIGTERM ends the service with 0 within 5 s and leaves no socket, even with a hung child."""
+    """SIGTERM ends the service with code 0 within 5 s, even if a child hangs. No socket is left."""
 
     async def story(folder: Path) -> float:
         async with kubelet(folder) as node, service(folder, node=NODE) as running:

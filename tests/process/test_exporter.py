@@ -1,4 +1,4 @@
-"""The exporter of a real service: what Prometheus gets, and what hostile clients cannot do."""
+"""The exporter of a running service: what Prometheus reads, and what hostile clients cannot do."""
 
 import asyncio
 import contextlib
@@ -26,15 +26,15 @@ NODE: dict[str, object] = {"gpus": [{}, {}]}
 async def started(
     folder: Path, *options: str, node: dict[str, object] = NODE
 ) -> AsyncIterator[tuple[Kubelet, Service]]:
-    """Run the service until all is ready."""
+    """Run the service until it is ready and devices are Healthy."""
     async with kubelet(folder) as stand_in, service(folder, *options, node=node) as running:
         await running.ready()
         await stand_in.until(lambda k: k.healthy(GPU) > 0)
         yield stand_in, running
 
 
-def test_who_holds_what(folder: Path) -> None:
-    """A device is attributed to the pod that has it, at once and until the pod is gone."""
+def test_devices_are_attributed_to_pods(folder: Path) -> None:
+    """An allocated device is attributed to its pod, until the pod is deleted."""
 
     async def story() -> None:
         async with started(folder, "--resource-config=gpu:gpu:2") as (node, running):
@@ -64,7 +64,7 @@ def test_who_holds_what(folder: Path) -> None:
 
 
 def test_calls_are_counted(folder: Path) -> None:
-    """The kubelet's calls are counted by method, and refused ones by their code."""
+    """The kubelet's calls are counted by method, and refused calls by their gRPC code."""
 
     async def story() -> None:
         async with started(folder) as (node, running):
@@ -84,8 +84,8 @@ def test_calls_are_counted(folder: Path) -> None:
     asyncio.run(story())
 
 
-def test_a_worker_that_does_not_answer_is_not_alive(folder: Path) -> None:
-    """A worker calls on its own socket; when another sits in its place the service says so."""
+def test_a_worker_that_does_not_answer_fails_livez(folder: Path) -> None:
+    """When another process takes over a worker's socket path, /livez fails and names the worker."""
 
     async def story() -> None:
         with socket.socket(socket.AF_UNIX) as other:
@@ -93,7 +93,7 @@ def test_a_worker_that_does_not_answer_is_not_alive(folder: Path) -> None:
                 path = folder / "kubelet/nvidia-gpu.sock"
                 other.bind(f"{folder}/other")
                 other.listen()
-                (folder / "other").replace(path)  # in one step, as the worker looks after its own
+                (folder / "other").replace(path)  # in one step: the worker watches it
 
                 async def says_why() -> bool:
                     status, body = await running.get("/livez")
@@ -106,11 +106,11 @@ def test_a_worker_that_does_not_answer_is_not_alive(folder: Path) -> None:
 
 
 def test_restarts_duplicate_no_series(folder: Path) -> None:
-    """After the end of any process the same series are there, and the Xids count from anew."""
+    """After any process restarts, the same series exist, and the Xid counter starts again."""
 
     def names(samples: dict[tuple[str, frozenset[tuple[str, str]]], float]) -> set[object]:
         calls = {"gpu_sharing_nvml", "gpu_sharing_xid", "gpu_sharing_rpc"}
-        return {key for key in samples if not any(key[0].startswith(one) for one in calls)}
+        return {key for key in samples if not any(key[0].startswith(prefix) for prefix in calls)}
 
     async def story() -> None:
         async with started(folder) as (node, running):
@@ -136,7 +136,7 @@ def test_restarts_duplicate_no_series(folder: Path) -> None:
 
 
 def test_formats(folder: Path) -> None:
-    """A scraper gets the format that it asks for, packed if it takes that; HEAD has no body."""
+    """A scraper gets the format it asks for, compressed if it accepts gzip; HEAD has no body."""
 
     def ask(url: str, method: str = "GET", **headers: str) -> tuple[dict[str, str], bytes]:
         request = urllib.request.Request(  # noqa: S310 - our own http
@@ -172,7 +172,7 @@ def connect(url: str) -> socket.socket:
 
 
 def talk(url: str, data: bytes) -> bytes:
-    """Return all that comes back until the end of the connection."""
+    """Return everything that the exporter sends until it closes the connection."""
     with connect(url) as end:
         end.sendall(data)
         return b"".join(iter(lambda: end.recv(1 << 16), b""))
@@ -196,7 +196,7 @@ HOSTILE = {
 
 
 def test_hostile_requests(folder: Path) -> None:
-    """Each is answered by what it is, and the exporter serves on; nothing of it is in the log."""
+    """Each hostile request gets its HTTP status; the exporter still answers and logs nothing."""
 
     async def story() -> None:
         async with started(folder) as (_, running):
@@ -217,7 +217,9 @@ def descriptors(pid: int) -> int:
 
 
 def crowd(url: str) -> Iterator[socket.socket]:
-    """Yield more connections than the exporter keeps: silent ones, and ones in mid-sentence."""
+    """Yield more connections than the exporter allows: some send nothing, the others half a
+    request.
+    """
     for number in range(CONNECTIONS + 50):
         end = connect(url)
         if number % 2:
@@ -226,7 +228,9 @@ def crowd(url: str) -> Iterator[socket.socket]:
 
 
 def last_words(ends: list[socket.socket]) -> set[bytes]:
-    """Return what comes on the connections, some of which go on to dribble, until their end."""
+    """Return what the exporter sends on the connections, some of which keep sending, until they
+    close.
+    """
     words = set()
     for number, end in enumerate(ends):
         with contextlib.suppress(ConnectionError), end:
@@ -237,8 +241,8 @@ def last_words(ends: list[socket.socket]) -> set[bytes]:
 
 
 def test_hostile_clients_stop_no_probe(folder: Path) -> None:
-    """With very many open connections, silent ones and ones that dribble, probes are answered, and
-    all of them are hung up on.
+    """Despite many silent or slow connections, probes are answered and the exporter closes all
+    those connections.
     """
 
     async def story() -> None:
@@ -254,8 +258,8 @@ def test_hostile_clients_stop_no_probe(folder: Path) -> None:
     asyncio.run(story())
 
 
-def test_scrapes_leave_nothing_behind(folder: Path) -> None:
-    """Three hundred scrapes and page loads of a busy node leave the exporter's memory as it was."""
+def test_scrapes_do_not_increase_memory(folder: Path) -> None:
+    """300 scrapes and page loads of a busy node do not increase the exporter's memory."""
 
     def load(url: str, count: int) -> float:
         took = []
@@ -288,5 +292,5 @@ def test_scrapes_leave_nothing_behind(folder: Path) -> None:
         f"300 scrapes and pages of 8 GPUs x 100 replicas, all held: best {took:.1f} ms, "
         f"memory grew by {grown} KiB"
     )
-    assert grown < 2048  # that would be 7 KiB each
-    assert took < 200  # 20 ms are promised for a scrape
+    assert grown < 2048  # 2048 KiB would be 7 KiB each
+    assert took < 200  # the promise for a scrape is 20 ms

@@ -1,8 +1,8 @@
-"""What happens when a part fails: the table of faults, each for real.
+"""The promised reactions when a part of the service fails: each fault is really injected.
 
-Times are shown at the end of the run. Where a promise is a time, it is tried again until one try
-is of its order of magnitude: a busy machine makes every try slower, and must not fail a test.
-`scripts/bench` holds times against their budgets.
+The times are printed at the end of the run. A promised time is measured again until one attempt is
+close to it: a busy machine makes every attempt slower, and that must not fail a test.
+`scripts/bench` compares the times with their budgets.
 """
 
 import asyncio
@@ -20,17 +20,17 @@ from tests.fakes.figures import within
 from tests.fakes.service import Service, kubelet, open_files, service, short_folder, until
 
 SOCKETS = ["seqpacket"] * 4
-"""Three channels, and the one that operators ask at."""
+"""The sockets of the supervisor: three channels and the control socket."""
 
 GPU = "nvidia.com/gpu"
 WORKER = f"worker {GPU}"
 NODE: dict[str, object] = {"gpus": [{}, {}]}
 NOISE = 5
-"""How many times slower than on a quiet machine things may be here."""
+"""How many times longer than on a quiet machine a reaction may take here."""
 
 
 async def settled(node: Kubelet, running: Service) -> None:
-    """Wait until everything is served."""
+    """Wait until all devices are Healthy and the service is ready."""
     await node.until(lambda k: k.healthy(GPU) == 2)
     await running.ready()
 
@@ -38,7 +38,7 @@ async def settled(node: Kubelet, running: Service) -> None:
 def promised(
     most: float, what: str, measure: Callable[[Kubelet, Service], Awaitable[float]]
 ) -> None:
-    """Hold a measurement on a fresh service against *most* ms, of a quiet machine."""
+    """Measure on a new service, and compare with *most* ms, the promise for a quiet machine."""
 
     async def story(folder: Path) -> float:
         async with kubelet(folder) as node, service(folder, node=NODE) as running:
@@ -52,8 +52,8 @@ def promised(
     within(most * NOISE, what, once)
 
 
-def test_a_killed_worker_serves_again() -> None:
-    """A worker killed with -9 is registered and listed again in 100 ms."""
+def test_a_killed_worker_is_listed_again() -> None:
+    """A worker killed with SIGKILL is registered and listed again within 100 ms."""
 
     async def measure(node: Kubelet, running: Service) -> float:
         before = node.registrations
@@ -65,8 +65,10 @@ def test_a_killed_worker_serves_again() -> None:
     promised(100, "worker killed, listed again", measure)
 
 
-def test_a_killed_monitor_is_not_noticed() -> None:
-    """A monitor killed with -9 publishes again in 100 ms, and the kubelet sees no change."""
+def test_a_killed_monitor_changes_no_list() -> None:
+    """A monitor killed with SIGKILL publishes again within 100 ms, and the kubelet gets no new
+    list.
+    """
 
     async def measure(node: Kubelet, running: Service) -> float:
         lists = node.resources[GPU].lists
@@ -81,7 +83,7 @@ def test_a_killed_monitor_is_not_noticed() -> None:
 
 
 def test_a_killed_exporter_answers_again() -> None:
-    """An exporter killed with -9 answers again within a second, and nothing else is disturbed."""
+    """An exporter killed with SIGKILL answers again within a second; no worker registers again."""
 
     async def measure(node: Kubelet, running: Service) -> float:
         registrations = node.registrations
@@ -96,8 +98,8 @@ def test_a_killed_exporter_answers_again() -> None:
     promised(1000, "exporter killed, ready again", measure)
 
 
-def test_a_new_kubelet_is_registered_with() -> None:
-    """A kubelet that restarts has every resource listed 50 ms after its socket listens."""
+def test_a_restarted_kubelet_gets_every_resource() -> None:
+    """After a kubelet restart, every resource is listed within 50 ms after its socket listens."""
 
     async def measure(node: Kubelet, running: Service) -> float:
         await node.stop()
@@ -111,8 +113,8 @@ def test_a_new_kubelet_is_registered_with() -> None:
     promised(50, "kubelet restarted, listed again", measure)
 
 
-def test_a_deleted_socket_is_made_anew() -> None:
-    """A worker whose socket is deleted has registered a new one within 2 s."""
+def test_a_deleted_socket_is_created_again() -> None:
+    """A worker whose socket is deleted creates a new one and registers it within 2 s."""
 
     async def measure(node: Kubelet, running: Service) -> float:
         before = node.registrations
@@ -125,7 +127,7 @@ def test_a_deleted_socket_is_made_anew() -> None:
 
 
 def test_an_xid_reaches_the_kubelet() -> None:
-    """A fatal Xid is in the kubelet's list within milliseconds."""
+    """After a fatal Xid, the kubelet gets a list with the GPU Unhealthy within milliseconds."""
 
     async def measure(node: Kubelet, running: Service) -> float:
         await running.logged("watching GPUs for Xid events")
@@ -137,8 +139,8 @@ def test_an_xid_reaches_the_kubelet() -> None:
     promised(100, "Xid to the kubelet's list", measure)
 
 
-def test_nothing_survives_a_killed_supervisor() -> None:
-    """When the supervisor is killed with -9, every child ends within 2 s."""
+def test_every_child_ends_with_the_supervisor() -> None:
+    """When the supervisor is killed with SIGKILL, every child process ends within 2 s."""
 
     async def measure(_: Kubelet, running: Service) -> float:
         pids = set(running.pids().values())
@@ -152,15 +154,17 @@ def test_nothing_survives_a_killed_supervisor() -> None:
 
 
 def alive(pid: int) -> bool:
-    """Return whether a process runs; a zombie does not."""
+    """Return whether a process runs; a zombie does not count."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
 
 
-def test_the_supervisor_stays_one_thread_and_opens_no_library(folder: Path) -> None:
-    """Through kills and restarts the supervisor has one thread and no socket but its channels."""
+def test_the_supervisor_keeps_one_thread_and_only_its_channels(folder: Path) -> None:
+    """Through restarts of all processes, the supervisor has one thread and no sockets except its
+    channels.
+    """
 
     async def story() -> None:
         async with kubelet(folder) as node, service(folder, node=NODE) as running:
@@ -170,7 +174,7 @@ def test_the_supervisor_stays_one_thread_and_opens_no_library(folder: Path) -> N
             for name in ("monitor", "exporter", WORKER):
                 await running.restarted(name, running.kill(name))
                 threads.append(threads_of(pid))
-                # One channel to each of three children, and no socket of another kind.
+                # One channel to each of the three children, and no other socket.
                 await until(lambda: kinds_of_sockets(pid) == SOCKETS, "its sockets")
             await node.stop()
             await node.start()
@@ -197,7 +201,7 @@ def kinds_of_sockets(pid: int) -> list[str]:
 
 
 def test_a_silent_monitor_makes_devices_unhealthy(folder: Path) -> None:
-    """Without word of the monitor for staleAfter no device is handed out."""
+    """When the monitor is silent for staleAfter, all devices are Unhealthy; Allocate is refused."""
 
     async def story() -> None:
         (folder / "config.yaml").write_text(
@@ -218,8 +222,8 @@ def test_a_silent_monitor_makes_devices_unhealthy(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["monitor", "exporter", WORKER])
-def test_a_child_that_hangs_is_replaced(folder: Path, name: str) -> None:
-    """A child without a sign of life for hangAfter is killed and started again."""
+def test_a_child_that_hangs_is_restarted(folder: Path, name: str) -> None:
+    """A child process without a heartbeat for hangAfter is killed and restarted."""
 
     async def story() -> None:
         (folder / "config.yaml").write_text("health: {hangAfter: 2s}\n")
@@ -234,8 +238,8 @@ def test_a_child_that_hangs_is_replaced(folder: Path, name: str) -> None:
     asyncio.run(story())
 
 
-def test_no_child_holds_what_the_supervisor_has_open(folder: Path) -> None:
-    """A child holds no descriptor of the supervisor or a sibling."""
+def test_no_child_inherits_a_socket(folder: Path) -> None:
+    """A child process inherits no socket of the supervisor."""
 
     async def story() -> None:
         async with kubelet(folder) as node, service(folder, node=NODE) as running:

@@ -1,4 +1,4 @@
-"""Who may ask the exporter: TLS, clients' certificates and a token."""
+"""Access to the exporter: TLS, client certificates and a token."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ from tests.unit.refusal import message
 
 GPU = "nvidia.com/gpu"
 NODE: dict[str, object] = {"gpus": [{}, {}]}
-TOKEN = "a-token-of-more-than-16-characters"  # noqa: S105 - of this test's
+TOKEN = "a-token-of-more-than-16-characters"  # noqa: S105 - of this test
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 
 
@@ -28,7 +28,7 @@ def openssl(folder: Path, *arguments: str) -> None:
 
 
 def certify(folder: Path, name: str, signer: str = "") -> None:
-    """Make a key and a certificate, signed by that of *signer* or by itself."""
+    """Make a key and a certificate, signed by *signer* or self-signed."""
     signed = ("-CA", f"{signer}.crt", "-CAkey", f"{signer}.key") if signer else ()
     openssl(
         folder,
@@ -39,7 +39,7 @@ def certify(folder: Path, name: str, signer: str = "") -> None:
 
 
 def port(running: Service) -> int:
-    """Return the port that the log tells of last."""
+    """Return the exporter's port, from the last "serving metrics" in the log."""
     urls = [entry["url"] for entry in running.entries if entry["message"] == "serving metrics"]
     return int(urls[-1].removesuffix("/metrics").rpartition(":")[2])
 
@@ -50,7 +50,7 @@ def ask(
     headers: Mapping[str, str] | None = None,
     context: ssl.SSLContext | None = None,
 ) -> tuple[int, bytes]:
-    """Return the status and body of an answer; 0 where TLS does not come about."""
+    """Return the status and body of an answer; the status is 0 if the connection or TLS fails."""
     address = ("127.0.0.1", port(running))
     connection = (
         http.client.HTTPSConnection(*address, timeout=PATIENCE, context=context)
@@ -68,16 +68,18 @@ def ask(
 
 
 def trusting(folder: Path, client: str = "") -> ssl.SSLContext:
-    """Return what a client goes by that trusts the server, with a certificate of its own or not."""
+    """Return the TLS context of a client that trusts the server, with a client certificate if one
+    is named.
+    """
     context = ssl.create_default_context(cafile=str(folder / "server.crt"))
     if client:
         context.load_cert_chain(folder / f"{client}.crt", folder / f"{client}.key")
     return context
 
 
-def test_only_who_bears_the_token_is_answered(folder: Path) -> None:
-    """Without the token there are the probes' verdicts and nothing else; `status` needs none. A new
-    token in the file is the one that counts, and one that is no good changes nothing.
+def test_only_clients_with_the_token_are_answered(folder: Path) -> None:
+    """Without the token, only the probes are answered. A changed token is used at once; an unusable
+    token is ignored and the old one stays. `status` needs no token.
     """
 
     async def story() -> None:
@@ -116,14 +118,14 @@ def test_only_who_bears_the_token_is_answered(folder: Path) -> None:
     asyncio.run(story())
 
 
-def test_a_probe_of_strangers_tells_no_details(folder: Path) -> None:
-    """Why a probe fails is for those who bear the token; that it fails is for all."""
+def test_a_probe_without_the_token_gives_no_reason(folder: Path) -> None:
+    """Without the token, a probe says whether the service is ready, but not why it is not."""
 
     async def story() -> None:
         file = folder / "token"
         file.write_text(TOKEN)
         options = f"--metrics-token-file={file}"
-        async with service(folder, options, node=NODE) as running:  # no kubelet: not ready
+        async with service(folder, options, node=NODE) as running:  # not ready: no kubelet
             await running.logged("serving metrics")
             code, body = await asyncio.to_thread(ask, running, "/readyz")
             _, told = await asyncio.to_thread(ask, running, "/readyz", BEARER)
@@ -134,9 +136,9 @@ def test_a_probe_of_strangers_tells_no_details(folder: Path) -> None:
     asyncio.run(story())
 
 
-def test_https_with_certificates_of_clients(folder: Path) -> None:
-    """With a certificate there is HTTPS only; with an authority for clients only they are answered,
-    but for the probes. A silent client in the handshake holds nobody up.
+def test_https_with_client_certificates(folder: Path) -> None:
+    """With a certificate, only HTTPS is answered. With a client CA, clients without a certificate
+    get only the probes. A silent client in the handshake blocks no other client.
     """
 
     async def story() -> None:
@@ -182,10 +184,10 @@ def test_https_with_certificates_of_clients(folder: Path) -> None:
         ("none", None, "No such file or directory"),
     ],
 )
-def test_a_guard_that_cannot_be_had_is_told(
+def test_an_unusable_token_file_is_reported(
     folder: Path, flag: str, content: str | None, said: str
 ) -> None:
-    """Without the guard that is wanted there is no HTTP at all; GPUs are served all the same."""
+    """When the token file is unusable, the exporter says so and serves no HTTP; GPUs are served."""
 
     async def story() -> None:
         file = folder / flag
@@ -211,13 +213,15 @@ def test_a_guard_that_cannot_be_had_is_told(
         ({"service.metricsClientCa": "/a"}, "cannot use --metrics-client-ca without TLS"),
     ],
 )
-def test_half_a_guard_is_refused(flags: dict[str, str], said: str) -> None:
-    """Files that mean nothing without others are refused at the start."""
+def test_incomplete_tls_options_are_refused(flags: dict[str, str], said: str) -> None:
+    """TLS options that need another option are refused when it is missing."""
     assert message(flags, {}).startswith(said)
 
 
-def test_every_answer_has_the_headers_that_protect_it(folder: Path) -> None:
-    """No answer is kept by a cache or taken for what it is not, and none tells what serves it."""
+def test_every_answer_has_the_security_headers(folder: Path) -> None:
+    """Every answer has headers against caching and content sniffing, and none that names the
+    server.
+    """
 
     async def story() -> None:
         async with service(folder, node=NODE) as running:
@@ -233,7 +237,7 @@ def test_every_answer_has_the_headers_that_protect_it(folder: Path) -> None:
 
 
 def headers_of(at: int, path: str) -> http.client.HTTPMessage:
-    """Return the headers of an answer."""
+    """Return the headers of the answer for a path."""
     with contextlib.closing(http.client.HTTPConnection("127.0.0.1", at, timeout=PATIENCE)) as end:
         end.request("GET", path)
         return end.getresponse().headers

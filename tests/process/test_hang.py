@@ -1,4 +1,4 @@
-"""A driver that does not return: told by name, then the monitor is replaced."""
+"""The driver does not return from a call: the log names the call, then the monitor is restarted."""
 
 import asyncio
 from pathlib import Path
@@ -13,8 +13,10 @@ NODE: dict[str, object] = {"gpus": [{}, {}]}
 CONFIGURATION = "health: {hangAfter: 2s, pollInterval: 500ms}\n"
 
 
-def test_a_hang_is_told_before_the_monitor_is_killed(folder: Path) -> None:
-    """The call and the GPU are named, devices are Unhealthy for it, and all is well afterwards."""
+def test_a_hang_is_logged_before_the_monitor_is_killed(folder: Path) -> None:
+    """The log names the call and the GPU, Allocate fails with this reason, and all devices are
+    Healthy after the driver recovers.
+    """
 
     async def story() -> None:
         (folder / "config.yaml").write_text(CONFIGURATION)

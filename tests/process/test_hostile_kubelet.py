@@ -1,4 +1,4 @@
-"""A client of a worker that is no kubelet: answered or refused, in little time and memory."""
+"""A hostile client calls a worker: it is answered or refused, with little time and memory."""
 
 import asyncio
 import contextlib
@@ -21,18 +21,18 @@ GPU = "nvidia.com/gpu"
 NODE: dict[str, object] = {"gpus": [{}, {}]}
 
 MOST_MEMORY = 200 << 10
-"""KiB that a worker may hold after all that: several times what it needs."""
+"""KiB that a worker may use at its peak: several times what it needs."""
 
 MANY_CONTAINERS = (
     api.AllocateRequest(container_requests=[api.ContainerAllocateRequest()]).SerializeToString()
     * 1_000_000
 )
-"""A request for a million containers that ask for nothing, in the bytes of both calls."""
+"""A request with a million empty containers; the bytes are valid for both calls."""
 
 
 @dataclass(frozen=True, slots=True)
 class Victim:
-    """A worker, a channel to it, and a device that it has."""
+    """A worker under attack, a channel to it, and one of its devices."""
 
     running: Service
     pid: int
@@ -41,12 +41,12 @@ class Victim:
     device: str
 
     def memory(self) -> int:
-        """Return the most KiB that the worker has held."""
+        """Return the worker's peak memory in KiB."""
         lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 
     async def allocate(self, *containers: Sequence[str]) -> api.AllocateResponse:
-        """Ask for devices, some for each container."""
+        """Allocate the given devices for each container."""
         requests = [api.ContainerAllocateRequest(devices_ids=ids) for ids in containers]
         stub = DevicePluginStub(self.channel)
         return await stub.Allocate(
@@ -54,7 +54,7 @@ class Victim:
         )
 
     async def prefer(self, *containers: tuple[Sequence[str], int]) -> list[list[str]]:
-        """Ask which devices are preferred, of those available, and how many."""
+        """Ask for a preferred allocation for each container, of the available devices."""
         requests = [
             api.ContainerPreferredAllocationRequest(available_deviceIDs=ids, allocation_size=size)
             for ids, size in containers
@@ -62,16 +62,16 @@ class Victim:
         stub = DevicePluginStub(self.channel)
         request = api.PreferredAllocationRequest(container_requests=requests)
         answer = await stub.GetPreferredAllocation(request, timeout=PATIENCE)
-        return [list(one.deviceIDs) for one in answer.container_responses]
+        return [list(container.deviceIDs) for container in answer.container_responses]
 
     async def send(self, method: str, data: bytes) -> None:
-        """Call any method with any bytes."""
+        """Call a method with arbitrary bytes."""
         call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
         call = self.channel.unary_unary(method)
         await call(data, timeout=PATIENCE)
 
     async def raw(self, method: str, data: bytes) -> grpc.StatusCode:
-        """Return how a call of any method with any bytes ends."""
+        """Call a method with arbitrary bytes and return the status code."""
         try:
             await self.send(method, data)
         except grpc.aio.AioRpcError as error:
@@ -79,7 +79,7 @@ class Victim:
         return grpc.StatusCode.OK
 
     async def is_well(self) -> None:
-        """Require that the same worker goes on as if nothing had been."""
+        """Require that the same worker still answers and has logged nothing unexpected."""
         assert len((await self.allocate([self.device])).container_responses) == 1
         assert self.running.pids()[f"worker {GPU}"] == self.pid
         noise = [e["message"] for e in self.running.entries if "time" not in e]
@@ -88,7 +88,7 @@ class Victim:
 
 @contextlib.asynccontextmanager
 async def victim(folder: Path) -> AsyncIterator[Victim]:
-    """Run a service, and dial its worker."""
+    """Run a service and connect to its worker."""
     async with kubelet(folder) as node, service(folder, node=NODE) as running:
         await node.until(lambda k: k.healthy(GPU) == 2)
         path = f"{folder}/kubelet/nvidia-gpu.sock"
@@ -99,7 +99,7 @@ async def victim(folder: Path) -> AsyncIterator[Victim]:
 
 
 def test_huge_requests_are_answered_or_refused(folder: Path) -> None:
-    """A hundred thousand ids, a million containers, ids of megabytes: seconds, and few MiB."""
+    """Very many ids, a million containers or a huge id are answered or refused in little memory."""
 
     async def story() -> None:
         async with victim(folder) as worker:
@@ -126,7 +126,9 @@ def test_huge_requests_are_answered_or_refused(folder: Path) -> None:
 
 
 def test_odd_requests_are_answered_or_refused(folder: Path) -> None:
-    """Wrong methods, random bytes, unknown fields, sizes below zero: an answer or an error each."""
+    """Wrong methods, random bytes, unknown fields and negative sizes each get an answer or an
+    error.
+    """
 
     async def story() -> None:
         async with victim(folder) as worker:
@@ -152,9 +154,9 @@ def test_odd_requests_are_answered_or_refused(folder: Path) -> None:
     asyncio.run(story())
 
 
-def test_many_slow_clients_hold_nobody_up(folder: Path) -> None:
-    """Hundreds of connections that send nothing, half a frame or noise, and of streams that nobody
-    reads, leave the kubelet's calls answered.
+def test_many_slow_clients_block_no_other_call(folder: Path) -> None:
+    """Hundreds of connections that send nothing or garbage, and hundreds of streams that nobody
+    reads, do not block other calls.
     """
 
     async def story() -> None:

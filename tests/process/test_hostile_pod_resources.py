@@ -1,4 +1,4 @@
-"""A kubelet whose pod resources make no sense."""
+"""The kubelet's pod resources API sends answers that cannot be decoded."""
 
 import asyncio
 from pathlib import Path
@@ -9,8 +9,8 @@ from supervisor.exporter.pod_resources import PodResources
 from tests.fakes.service import PATIENCE
 
 
-def test_an_answer_that_cannot_be_read_is_no_answer(folder: Path) -> None:
-    """Bytes that are no answer, and an answer that is too long, leave the exporter without one."""
+def test_an_answer_that_cannot_be_decoded_is_no_answer(folder: Path) -> None:
+    """An answer that cannot be decoded counts as no answer; an empty answer means no pods."""
 
     async def story() -> None:
         answers = [b"\xff" * 100, b"", b"\x0a\x02\xff\xff"]

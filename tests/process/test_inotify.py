@@ -1,4 +1,4 @@
-"""A node whose inotify instances are used up, in a user namespace that may have none."""
+"""No inotify instances are left: the service runs in a user namespace whose limit is zero."""
 
 import asyncio
 import subprocess
@@ -14,12 +14,12 @@ NO_INOTIFY = 'echo 0 > /proc/sys/user/max_inotify_instances && exec "$@"'
 
 
 def test_a_new_kubelet_is_found_without_inotify(folder: Path, library: Path) -> None:
-    """Without inotify, a kubelet that restarts is noticed by looking, and a line says so."""
+    """Without inotify, a check every second notices a restarted kubelet, and the log says so."""
     if subprocess.run([*NAMESPACE, "true"], capture_output=True, check=False).returncode:
         pytest.skip("this machine allows no user namespaces")
 
     async def story() -> None:
-        # Not the simulated node, which needs inotify itself.
+        # The simulated node cannot be used here: it needs inotify itself.
         environment = {"LD_LIBRARY_PATH": str(library.parent), "STANDIN_NVML_DIR": str(folder)}
         within = (*NAMESPACE, "sh", "-c", NO_INOTIFY, "sh")
         async with (

@@ -1,4 +1,6 @@
-"""How many instructions the hot functions take: unlike times, no other process changes them."""
+"""The instruction counts of the hot functions: unlike times, they do not depend on the machine's
+load.
+"""
 
 import os
 import re
@@ -21,7 +23,7 @@ BOUNDS = {
     "health of 8 GPUs with 56 instances": 3_000_000,
     "samples of 800 held replicas": 24_000_000,
 }
-"""About 1.6 times what CPython 3.11 takes on x86-64, so that a function that doubles fails."""
+"""1.6 times the count of CPython 3.11 on x86-64, so a function that doubles its count fails."""
 
 GUARD = 300
 TOTALS = re.compile(r"^totals: (\d+)$", re.MULTILINE)
@@ -41,7 +43,7 @@ def counts(tmp_path: Path) -> Mapping[str, int]:
         check=True,
         timeout=GUARD,
     )
-    # Between two marks of a function, then between it and the next: each second file counts.
+    # Only every second file counts a function; the others count the code between two functions.
     found = {name: _total(out.with_suffix(f".{2 * i + 2}")) for i, name in enumerate(BOUNDS)}
     FIGURES.extend(f"instructions to {name}: {count:,}" for name, count in found.items())
     return found
@@ -54,14 +56,15 @@ def _total(path: Path) -> int:
 
 
 def test_every_function_has_a_bound() -> None:
-    """The bounds are those of the functions that are run, in their order."""
+    """Every hot function has a bound, in the order in which the functions run."""
     assert [*BOUNDS] == [*hot.hot()]
 
 
-def test_hot_functions_take_no_more_than_they_did(counts: Mapping[str, int]) -> None:
-    """Each function stays below its bound, and far from nothing, which would count something else.
+def test_hot_functions_stay_within_their_bounds(counts: Mapping[str, int]) -> None:
+    """Each function stays below its bound, and above a fifth of it: less means that something else
+    was counted.
 
-    One test, as all of them are counted in one run, whichever process the tests are in.
+    This is one test because one callgrind run counts all functions.
     """
     beyond = {n: c for n, c in counts.items() if not BOUNDS[n] / 5 < c < BOUNDS[n]}
     assert not beyond

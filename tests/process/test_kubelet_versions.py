@@ -1,4 +1,6 @@
-"""The kubelets that are in use differ: with each one devices are registered, given and kept."""
+"""The kubelet versions in use behave differently: registration and allocation work with each of
+them.
+"""
 
 import asyncio
 import os
@@ -20,14 +22,14 @@ versions = pytest.mark.parametrize("version", VERSIONS)
 
 
 async def served(node: Kubelet, running: Service, registrations: int) -> None:
-    """Wait until both devices may be handed out after so many registrations."""
+    """Wait for so many registrations, until both devices are Healthy and the service is ready."""
     await node.until(lambda k: k.registrations >= registrations and k.healthy(GPU) == 2)
     await running.ready()
 
 
 @versions
-def test_its_life(folder: Path, version: str) -> None:
-    """Devices are registered, given to pods and listed again after the kubelet's restart."""
+def test_a_kubelet_restart(folder: Path, version: str) -> None:
+    """Devices are registered and allocated, and listed again after a kubelet restart."""
 
     async def story() -> None:
         habits = VERSIONS[version]
@@ -64,8 +66,8 @@ def test_a_killed_worker(folder: Path, version: str) -> None:
 
 @versions
 def test_a_second_registration_beside_an_open_stream(folder: Path, version: str) -> None:
-    """A kubelet that is registered with twice keeps both streams: every update still arrives, and
-    when it takes the end of one for the end of both, the plugin registers once more.
+    """After a second registration, the kubelet keeps both streams and every update arrives. If the
+    end of the first stream disconnects the second one too, the worker registers again.
     """
 
     async def story() -> None:
@@ -73,7 +75,7 @@ def test_a_second_registration_beside_an_open_stream(folder: Path, version: str)
         async with kubelet(folder, habits) as node, service(folder, node=NODE) as running:
             await served(node, running, 1)
             first = node.resources[GPU]
-            os.utime(node.socket)  # another ctime: as far as can be seen, it was made anew
+            os.utime(node.socket)  # a new ctime, as after a restart
             await served(node, running, 2)
             running.node.xid(0, 79)
             await node.until(lambda k: k.healthy(GPU) == 1)
@@ -88,8 +90,8 @@ def test_a_second_registration_beside_an_open_stream(folder: Path, version: str)
 
 
 @versions
-def test_a_kubelet_that_starts_first_or_last(folder: Path, version: str) -> None:
-    """A kubelet that starts long after the plugin, beside what a killed one left, is served."""
+def test_a_kubelet_that_starts_last(folder: Path, version: str) -> None:
+    """A kubelet that starts long after the plugin gets the devices, even if a worker was killed."""
 
     async def story() -> None:
         habits = VERSIONS[version]

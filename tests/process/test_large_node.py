@@ -1,4 +1,4 @@
-"""A node far larger than any that is sold."""
+"""A node much larger than any that is sold."""
 
 import asyncio
 from pathlib import Path
@@ -7,7 +7,9 @@ from tests.fakes.service import kubelet, service
 
 
 def test_the_largest_node_is_served(folder: Path) -> None:
-    """64 GPUs, all connected and with seven MIG instances each, fit into every message of ours."""
+    """64 GPUs with seven MIG instances each, all connected by NVLink, fit into every message of the
+    service.
+    """
     pairs = [(a, b) for a in range(64) for b in range(a + 1, 64)]
     node = {
         "gpus": [{"mig": ["1g.10gb"] * 7}] * 64,

@@ -1,4 +1,4 @@
-"""What operators ask of the running service: quiesce, resume, mark-healthy."""
+"""Requests of operators to the running service: quiesce, resume, mark-healthy."""
 
 import asyncio
 import contextlib
@@ -29,7 +29,7 @@ QUICK = "health: {pollInterval: 200ms, recovery: {mode: never}}\n"
 
 
 async def command(folder: Path, *words: str) -> tuple[int, str]:
-    """Run a command on the service in *folder*; return its exit code and what it says."""
+    """Run a command on the service in *folder*; return its exit code and its stderr."""
     process = await asyncio.create_subprocess_exec(
         *COMMAND,
         *words,
@@ -43,7 +43,7 @@ async def command(folder: Path, *words: str) -> tuple[int, str]:
 
 @contextlib.asynccontextmanager
 async def started(folder: Path) -> AsyncIterator[tuple[Kubelet, Service]]:
-    """Run the service on two GPUs and wait until all is well."""
+    """Run the service on two GPUs and wait until both are Healthy and watched."""
     (folder / "config.yaml").write_text(QUICK)
     options = f"--config-file={folder}/config.yaml"
     async with kubelet(folder) as node, service(folder, options, node=NODE) as running:
@@ -53,7 +53,9 @@ async def started(folder: Path) -> AsyncIterator[tuple[Kubelet, Service]]:
 
 
 def test_quiesce_and_resume(folder: Path) -> None:
-    """Quiesced, there is no monitor and no device is handed out; resumed, all is as before."""
+    """After `quiesce` there is no monitor and Allocate is refused; after `resume` all devices are
+    Healthy.
+    """
 
     async def story() -> None:
         async with started(folder) as (node, running):
@@ -72,8 +74,8 @@ def test_quiesce_and_resume(folder: Path) -> None:
     asyncio.run(story())
 
 
-def test_a_worker_that_starts_meanwhile_knows(folder: Path) -> None:
-    """A worker that is started again in maintenance lists its devices, Unhealthy, at once."""
+def test_a_worker_that_starts_during_maintenance(folder: Path) -> None:
+    """A worker that restarts during maintenance lists its devices at once, all Unhealthy."""
 
     async def story() -> None:
         async with started(folder) as (node, running):
@@ -86,8 +88,8 @@ def test_a_worker_that_starts_meanwhile_knows(folder: Path) -> None:
     asyncio.run(story())
 
 
-def test_the_driver_is_free(folder: Path, library: Path) -> None:
-    """While quiesced no process of ours has the driver's library loaded, or a file of it open."""
+def test_quiesce_frees_the_driver(folder: Path, library: Path) -> None:
+    """After `quiesce`, no process of the service has the driver's library loaded or open."""
 
     def users(running: Service) -> set[str]:
         pids = {"supervisor": running.process.pid, **running.pids()}
@@ -117,7 +119,7 @@ def test_the_driver_is_free(folder: Path, library: Path) -> None:
 
 @pytest.mark.parametrize("device", [FIRST, "0"])
 def test_mark_healthy(folder: Path, device: str) -> None:
-    """The operator takes a device back whose fault nothing else would end."""
+    """`mark-healthy` makes a device Healthy whose fault would never end by itself."""
 
     async def story() -> None:
         async with started(folder) as (node, running):
@@ -135,8 +137,8 @@ def test_mark_healthy(folder: Path, device: str) -> None:
     asyncio.run(story())
 
 
-def test_requests_that_make_no_sense(folder: Path) -> None:
-    """Each is answered by one line that says why, and exit code 1."""
+def test_impossible_requests_are_refused(folder: Path) -> None:
+    """Each impossible request gets one line that says why, and exit code 1."""
 
     async def story() -> None:
         nobody = f'cannot reach the service in "{folder}": No such file or directory; '
@@ -157,8 +159,8 @@ def test_requests_that_make_no_sense(folder: Path) -> None:
     asyncio.run(story())
 
 
-def test_a_client_that_makes_no_sense(folder: Path) -> None:
-    """Bytes that are no request are answered, and clients that say nothing hold nobody up."""
+def test_clients_that_send_garbage_or_nothing(folder: Path) -> None:
+    """Garbage gets an error as its answer, and silent clients do not block other requests."""
 
     def talk() -> tuple[Answer, int]:
         with contextlib.ExitStack() as stack:
@@ -188,8 +190,8 @@ def test_a_client_that_makes_no_sense(folder: Path) -> None:
     asyncio.run(story())
 
 
-def test_a_socket_that_was_taken_away(folder: Path) -> None:
-    """Operators are heard again a second after somebody deleted the socket."""
+def test_a_deleted_control_socket_is_created_again(folder: Path) -> None:
+    """When the control socket is deleted, the service creates it again and answers requests."""
 
     async def story() -> None:
         async with started(folder):
@@ -200,8 +202,8 @@ def test_a_socket_that_was_taken_away(folder: Path) -> None:
     asyncio.run(story())
 
 
-def test_a_monitor_that_does_not_end_is_told_of(folder: Path) -> None:
-    """A monitor that is stopped in its tracks is killed, and quiesce is answered after that."""
+def test_a_monitor_that_does_not_end_is_killed(folder: Path) -> None:
+    """A monitor that does not end by itself is killed before `quiesce` returns."""
 
     async def story() -> None:
         async with started(folder) as (_, running):
@@ -212,8 +214,8 @@ def test_a_monitor_that_does_not_end_is_told_of(folder: Path) -> None:
     asyncio.run(story())
 
 
-def test_a_monitor_that_was_only_starting_is_not_believed(folder: Path) -> None:
-    """What a monitor says between quiesce and its end makes no device Healthy again."""
+def test_health_from_an_ending_monitor_is_ignored(folder: Path) -> None:
+    """Health that the monitor publishes between `quiesce` and its end makes no device Healthy."""
 
     async def story() -> None:
         async with started(folder) as (node, running):
@@ -233,8 +235,8 @@ def test_a_monitor_that_was_only_starting_is_not_believed(folder: Path) -> None:
     asyncio.run(story())
 
 
-def test_nothing_is_begun_while_the_service_stops(folder: Path) -> None:
-    """A request during the stop is refused: nothing is started that would be left behind."""
+def test_a_stopping_service_refuses_requests(folder: Path) -> None:
+    """While the service stops, it refuses requests, so that no new process is left behind."""
 
     async def story() -> None:
         async with started(folder) as (_, running):

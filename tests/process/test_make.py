@@ -1,4 +1,4 @@
-"""The targets of the Makefile, as far as that can be told without a network."""
+"""The Makefile's targets, tested with --dry-run: no network is needed."""
 
 import os
 import re
@@ -31,7 +31,7 @@ def make(folder: Path, *words: str) -> str:
 
 @pytest.fixture
 def installed(tmp_path: Path) -> Path:
-    """Make a folder in which everything is installed, to judge by its dates."""
+    """Make a folder in which everything looks installed and up to date, by its files' times."""
     shutil.copy("Makefile", tmp_path)
     (tmp_path / ".venv").mkdir()
     for age, name in enumerate((*INPUTS, *(f".venv/{stamp}" for stamp in STAMPS))):
@@ -49,7 +49,7 @@ STEPS = {
 
 
 def steps(folder: Path, target: str) -> list[str]:
-    """Return what would be installed for *target*."""
+    """Return the steps that `make` would run to install *target*."""
     lines = make(folder, "--dry-run", target).splitlines()
     return [step for line in lines for words, step in STEPS.items() if words in line]
 
@@ -64,10 +64,12 @@ def steps(folder: Path, target: str) -> list[str]:
         (INPUTS[3:], ["command"], ["tests"]),
     ],
 )
-def test_what_a_change_calls_for(
+def test_a_changed_file_repeats_its_steps(
     installed: Path, changed: list[str], simulate: list[str], test: list[str]
 ) -> None:
-    """What tests need is installed for tests only, and nothing without a reason."""
+    """A changed file repeats only the steps that depend on it; the tests' packages are installed
+    only for tests.
+    """
     for name in changed:
         (installed / name).touch()
 
@@ -77,8 +79,10 @@ def test_what_a_change_calls_for(
 
 
 @pytest.mark.parametrize("done", range(len(STAMPS)))
-def test_an_installation_cut_short(installed: Path, done: int) -> None:
-    """What was not finished is done again, and the service's packages from scratch."""
+def test_an_interrupted_installation_is_completed(installed: Path, done: int) -> None:
+    """After an interrupted installation, only unfinished steps run again; unfinished service
+    packages are installed from scratch.
+    """
     for stamp in STAMPS[done:]:
         (installed / ".venv" / stamp).unlink()
 
@@ -88,7 +92,7 @@ def test_an_installation_cut_short(installed: Path, done: int) -> None:
 
 
 def test_without_a_target(tmp_path: Path) -> None:
-    """`make` alone does nothing but tell of each target in a line."""
+    """`make` alone prints one line for each target and does nothing else."""
     shutil.copy("Makefile", tmp_path)
 
     lines = make(tmp_path).splitlines()

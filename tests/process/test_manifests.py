@@ -1,4 +1,4 @@
-"""The manifests: rendered by the real kustomize, and what each overlay says."""
+"""The manifests, rendered by the real kustomize, and what each overlay changes."""
 
 import shutil
 import subprocess
@@ -24,25 +24,27 @@ Object = dict[str, Any]
 
 
 def rendered(folder: Path) -> dict[str, Object]:
-    """Return the objects of a kustomization by their kind, each as the API server would take it."""
+    """Return the objects of a kustomization by kind; each must match its Kubernetes schema."""
     done = subprocess.run([KUBECTL, "kustomize", folder], check=True, capture_output=True)
     objects = list(yaml.safe_load_all(done.stdout))
-    for one in objects:
-        if one["kind"] != "PodMonitor":  # the operator's, which the schemas do not know
-            kubernetes_validate.validate(one, "1.31", strict=True)
-    return {one["kind"]: one for one in objects}
+    for item in objects:
+        if item["kind"] != "PodMonitor":  # its CRD is not in the schemas
+            kubernetes_validate.validate(item, "1.31", strict=True)
+    return {item["kind"]: item for item in objects}
 
 
 def pod_of(objects: dict[str, Object]) -> tuple[Object, Object, dict[str, str]]:
     """Return the pod, its container and the container's plain variables."""
     pod = objects["DaemonSet"]["spec"]["template"]["spec"]
     (container,) = pod["containers"]
-    variables = {one["name"]: one["value"] for one in container["env"] if "value" in one}
+    variables = {
+        variable["name"]: variable["value"] for variable in container["env"] if "value" in variable
+    }
     return pod, container, variables
 
 
-def test_the_base_asks_for_no_right() -> None:
-    """The default container is not privileged, has no capability and no token."""
+def test_the_base_has_no_rights() -> None:
+    """The base's container is not privileged and has no capability, and its pod has no token."""
     pod, container, _ = pod_of(rendered(KUSTOMIZE / "base"))
 
     assert pod["automountServiceAccountToken"] is False
@@ -65,13 +67,15 @@ def test_the_base_asks_for_no_right() -> None:
         ("simulated", False, {"NVIDIA_VISIBLE_DEVICES": "void"}),
     ],
 )
-def test_an_overlay_says_what_it_is_for(
+def test_an_overlay_changes_what_it_should(
     *,
     overlay: str,
     privileged: bool,
     variables: dict[str, str],
 ) -> None:
-    """Each overlay is valid, sets its variables beside the base's, and is privileged or is not."""
+    """Each overlay is valid, adds its variables to the base's, and is privileged only if it must
+    be.
+    """
     pod, container, found = pod_of(rendered(KUSTOMIZE / "overlays" / overlay))
 
     assert found == {"FAIL_ON_INIT_ERROR": "false", **variables}
@@ -80,9 +84,9 @@ def test_an_overlay_says_what_it_is_for(
     assert mounted == {volume["name"] for volume in pod["volumes"]}
 
 
-def test_all_follows_into_another_namespace(tmp_path: Path) -> None:
-    """With every component, an overlay of the user's own moves all that has a namespace."""
-    # A link, as kustomize takes relative paths alone.
+def test_an_overlay_can_change_the_namespace(tmp_path: Path) -> None:
+    """A user's overlay with every component moves all namespaced objects to its namespace."""
+    # A link, because kustomize accepts only relative paths.
     (tmp_path / "kustomize").symlink_to(KUSTOMIZE)
     components = ("gpu-nodes", "node-access", "pod-monitor")
     ours = {

@@ -1,4 +1,4 @@
-"""What the alerts and the dashboard ask for is what the service shows."""
+"""The alerts and the dashboard use only metrics that the service exports."""
 
 import asyncio
 import re
@@ -13,23 +13,23 @@ PARTS = {
     "histogram": ("_bucket", "_sum", "_count"),
     "summary": ("_sum", "_count"),
 }
-"""The names of the samples of these types, behind that of the metric."""
+"""The suffixes that these types add to a metric's name in its series."""
 
 
 def asked() -> set[str]:
-    """Return the names of the series that the files name."""
+    """Return the metric names in the alerts, their tests and the dashboard."""
     text = "".join((DEPLOY / name).read_text() for name in ASKED)
     return set(re.findall(r"\bgpu_sharing_\w+", text))
 
 
 def shown(text: str) -> set[str]:
-    """Return the names of the series that can be in an exposition, as its TYPE lines say."""
+    """Return the names of the series that an exposition can contain, by its TYPE lines."""
     kinds = [line.split()[2:] for line in text.splitlines() if line.startswith("# TYPE ")]
     return {name + part for name, kind in kinds for part in PARTS.get(kind, ("",))}
 
 
-def test_every_metric_that_is_asked_for_is_shown(folder: Path) -> None:
-    """No alert, none of its tests and no panel names a metric that the service does not have."""
+def test_every_metric_in_use_is_exported(folder: Path) -> None:
+    """The alerts, their tests and the dashboard name no metric that the service does not export."""
 
     async def story() -> None:
         async with kubelet(folder), service(folder, node={"gpus": [{}]}) as running:

@@ -1,4 +1,4 @@
-"""A kubelet that is replaced by another: each worker finds the newest, and registers once."""
+"""The kubelet is replaced: each worker registers with the newest kubelet, exactly once."""
 
 import asyncio
 import signal
@@ -11,8 +11,10 @@ GPU = "nvidia.com/gpu"
 NODE: dict[str, object] = {"gpus": [{}, {}]}
 
 
-def test_a_kubelet_that_never_answers_holds_nobody_up(folder: Path) -> None:
-    """A new kubelet is registered with at once, though the old one has yet to answer a call."""
+def test_a_kubelet_that_never_answers_blocks_no_worker(folder: Path) -> None:
+    """A worker registers with a new kubelet at once, even while the old kubelet has not answered a
+    call.
+    """
 
     async def story() -> None:
         path = folder / "kubelet/kubelet.sock"
@@ -28,7 +30,7 @@ def test_a_kubelet_that_never_answers_holds_nobody_up(folder: Path) -> None:
                 with called[0]:
                     async with kubelet(folder) as node:
                         await node.until(lambda k: k.healthy(GPU) == 2)
-                        # Not the end of the call's own time: a newer kubelet ended it.
+                        # The call did not end by its own timeout: the new kubelet ended it.
                         entry = await running.logged("cannot register with the kubelet, retrying")
                         assert "the kubelet restarted during the call" in entry["error"]
                         assert node.registrations == 1
@@ -37,7 +39,9 @@ def test_a_kubelet_that_never_answers_holds_nobody_up(folder: Path) -> None:
 
 
 def test_a_new_kubelet_is_registered_with_once(folder: Path) -> None:
-    """A worker that found the new kubelet by itself does not register again when it is told."""
+    """A worker that has found the new kubelet itself does not register again when the supervisor
+    tells it.
+    """
 
     async def story() -> None:
         async with kubelet(folder) as node, service(folder, node=NODE) as running:

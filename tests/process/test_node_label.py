@@ -1,4 +1,4 @@
-"""The node's label chooses the configuration, while the service runs and when it starts."""
+"""The node's label chooses the configuration file, at the start and while the service runs."""
 
 import asyncio
 import contextlib
@@ -20,7 +20,7 @@ TROUBLE = "cannot use the Kubernetes API"
 
 @pytest.fixture
 def configurations(folder: Path) -> Path:
-    """Make a folder with a configuration of one device a GPU, one of two, and one of three."""
+    """Make a folder with three configuration files: one, two and three devices per GPU."""
     path = folder / "configurations"
     path.mkdir()
     (path / "one").write_text("version: v1\n")
@@ -33,7 +33,7 @@ def configurations(folder: Path) -> Path:
 async def started(
     folder: Path, api: ApiServer, *options: str
 ) -> AsyncIterator[tuple[Kubelet, Service]]:
-    """Run the service on a node of two GPUs that goes by its label, else by the first file."""
+    """Run the service on a node of two GPUs; without a label it uses the first file."""
     arguments = (
         "--node-name=node-1",
         f"--config-dir={folder}/configurations",
@@ -54,7 +54,7 @@ def count(node: Kubelet) -> int:
 
 
 def test_the_label_chooses(folder: Path, configurations: Path) -> None:
-    """A label's change takes another file over without a restart; so does a change of the file."""
+    """A changed label, and a change of the chosen file, take effect without a restart."""
 
     async def story() -> None:
         async with (
@@ -63,7 +63,7 @@ def test_the_label_chooses(folder: Path, configurations: Path) -> None:
         ):
             await node.until(lambda k: count(k) == 4)
             await running.ready()
-            # At the first list it was right already.
+            # The first list already had the label's configuration.
             assert node.resources[GPU].lists == 1
             pids = running.pids()
             await api.label(LABEL, "three")
@@ -80,7 +80,7 @@ def test_the_label_chooses(folder: Path, configurations: Path) -> None:
 
 
 def test_an_unknown_label_changes_nothing(folder: Path, configurations: Path) -> None:
-    """A label that names no file is told of, and holds as soon as there is such a file."""
+    """A label without a file is logged and changes nothing, until the file exists."""
 
     async def story() -> None:
         async with (
@@ -104,7 +104,7 @@ def test_an_unknown_label_changes_nothing(folder: Path, configurations: Path) ->
 
 @pytest.mark.usefixtures("configurations")
 def test_a_watch_that_ends_is_resumed(folder: Path) -> None:
-    """An old version, a cut connection and a dead process lose no change of the label."""
+    """An expired watch, a closed connection and a killed cluster process lose no label change."""
 
     async def story() -> None:
         async with apiserver() as api, started(folder, api) as (node, running):
@@ -127,7 +127,7 @@ def test_a_watch_that_ends_is_resumed(folder: Path) -> None:
 
 @pytest.mark.usefixtures("configurations")
 def test_a_start_without_the_api_server(folder: Path) -> None:
-    """After ten seconds without the label the default is served, and the label once it is known."""
+    """After ten seconds without the API server the default file is used, and later the label's."""
 
     async def story() -> None:
         async with apiserver(labels={LABEL: "two"}) as api:
@@ -143,7 +143,7 @@ def test_a_start_without_the_api_server(folder: Path) -> None:
                 _, status = await running.get("/status")
                 assert "cannot read the node's label" in status
                 await api.start()
-                # It would come by itself, but after a pause that is long by now.
+                # The process would retry by itself, but by now only after a long wait.
                 running.kill("cluster")
                 await node.until(lambda k: count(k) == 4)
 
@@ -151,8 +151,8 @@ def test_a_start_without_the_api_server(folder: Path) -> None:
 
 
 @pytest.mark.usefixtures("configurations")
-def test_a_folder_without_a_node(folder: Path) -> None:
-    """Without a node's name the default is served at once, and the API server never asked."""
+def test_without_a_node_name_the_default_is_used(folder: Path) -> None:
+    """Without a node name the default file is used at once; no request goes to the API server."""
 
     async def story() -> None:
         async with apiserver() as api:

@@ -1,4 +1,4 @@
-"""The stand-in for NVIDIA's management library: what it holds, as the real binding sees it."""
+"""The stand-in for NVML: its GPUs and MIG instances, as nvidia-ml-py reads them."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,13 +14,13 @@ OTHER_PLACES = [place for place in range(7) if place not in nvml_library.MIG_PLA
 
 @pytest.fixture
 def start(library: Path, tmp_path: Path) -> Iterator[Start]:
-    """Start Python on a script with the library in its path."""
+    """Start Python on a script, with the stand-in on its library path."""
     with nvml_library.children(library, tmp_path) as begin:
         yield begin
 
 
 def test_a_gpu_has_the_values_of_the_node(start: Start) -> None:
-    """Each GPU answers with its own identity, memory and place on the bus."""
+    """Each GPU reports its own UUID, memory and PCI address."""
     child = start(
         INITIALISED
         + """
@@ -43,7 +43,7 @@ say([nvmlSystemGetDriverVersion(), nvmlSystemGetNVMLVersion()])
 
 
 def test_a_mig_instance_has_the_values_of_the_node(start: Start) -> None:
-    """An instance answers with its own identity, size and parent."""
+    """A MIG instance reports its own UUID, size and parent GPU."""
     child = start(
         INITIALISED
         + """
@@ -75,8 +75,10 @@ for place in range(8):
     assert [hear(child) for _ in range(8)] == [expected[place] for place in range(8)]
 
 
-def test_what_a_device_is_not_it_does_not_answer(start: Start) -> None:
-    """A GPU refuses an instance's questions, an instance a GPU's, and an unknown device is none."""
+def test_calls_for_another_kind_of_device_fail(start: Start) -> None:
+    """Calls for MIG instances fail on a GPU, calls for GPUs fail on an instance, and unknown
+    devices are not found.
+    """
     child = start(
         INITIALISED
         + """
@@ -98,8 +100,8 @@ say([ask(nvmlDeviceGetMigDeviceHandleByIndex, gpu(0), 0),
     assert hear(child) == ["error 3", "error 3", "error 2", "error 6", "error 2"]
 
 
-def test_the_gpus_are_joined_by_a_switch_and_two_links(start: Start) -> None:
-    """The pair has the level of one PCIe switch, and two of 18 NVLinks lead to the other GPU."""
+def test_the_gpus_are_connected_by_a_switch_and_two_nvlinks(start: Start) -> None:
+    """The two GPUs share one PCIe switch, and two of 18 NVLinks of each lead to the other GPU."""
     child = start(
         INITIALISED
         + """
@@ -122,7 +124,9 @@ for index in range(2):
 
 
 def test_an_old_driver_knows_neither_mig_nor_nvlink(start: Start) -> None:
-    """An old driver enumerates GPUs and listens to them, and refuses MIG, NVLink and fields."""
+    """An old driver enumerates GPUs and registers events, but supports neither MIG nor NVLink nor
+    field values.
+    """
     child = start(
         INITIALISED
         + """
@@ -136,8 +140,8 @@ say([ask(nvmlDeviceGetMigMode, gpu(1)), ask(nvmlDeviceGetMaxMigDeviceCount, gpu(
     assert hear(child) == ["error 3"] * 6
 
 
-def test_a_gpu_is_lost_from_the_start(start: Start) -> None:
-    """A GPU lost at the start counts, has no handle, and leaves the others as they are."""
+def test_a_gpu_is_lost_before_the_start(start: Start) -> None:
+    """A GPU lost before the start is counted but has no handle, and the other GPU is unaffected."""
     child = start(
         INITIALISED
         + "say([nvmlDeviceGetCount(), ask(nvmlDeviceGetHandleByIndex, 1),\n"
@@ -153,7 +157,7 @@ def test_a_gpu_is_lost_from_the_start(start: Start) -> None:
     [("9", "NVMLError_DriverNotLoaded"), ("18", "NVMLError_LibRmVersionMismatch")],
 )
 def test_the_init_fails_on_request(start: Start, code: str, name: str) -> None:
-    """The init answers the error of the environment, and the library stays uninitialised."""
+    """Initialisation returns the error in the environment, and the library stays uninitialised."""
     child = start(
         PRELUDE
         + """
@@ -168,7 +172,7 @@ except NVMLError as error:
 
 
 def test_the_library_counts_its_users(start: Start) -> None:
-    """The last shutdown leaves the library uninitialised, and an event set freed is none."""
+    """The last nvmlShutdown uninitialises the library, and a freed event set is invalid."""
     child = start(
         INITIALISED
         + """
@@ -182,8 +186,8 @@ say([wait(events, 0), ask(nvmlShutdown), ask(nvmlShutdown), ask(nvmlEventSetCrea
     assert hear(child) == ["error 2", None, "error 1", "error 1"]
 
 
-def test_a_library_loaded_by_path_serves_the_binding(start: Start, library: Path) -> None:
-    """Loaded by its path beforehand, the library is the one that the binding finds by name."""
+def test_a_library_loaded_by_path_is_used(start: Start, library: Path) -> None:
+    """When the library was loaded by path before, nvidia-ml-py finds it by its name."""
     child = start(
         "import ctypes, os, sys\n"
         "if os.environ.pop('LD_LIBRARY_PATH', None):\n"
@@ -194,6 +198,6 @@ def test_a_library_loaded_by_path_serves_the_binding(start: Start, library: Path
 
 
 def test_a_build_that_fails_says_why(tmp_path: Path) -> None:
-    """A library that cannot be built is a RuntimeError with the compiler's words."""
+    """A failed build raises RuntimeError with the compiler's message."""
     with pytest.raises(RuntimeError, match=r"cannot build .*absent.*: .*No such file"):
         nvml_library.build(tmp_path / "absent")

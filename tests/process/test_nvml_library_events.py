@@ -1,4 +1,4 @@
-"""The stand-in for NVIDIA's management library: its events, as the real binding hears them."""
+"""The stand-in for NVML: its events, as nvidia-ml-py receives them."""
 
 import os
 import signal
@@ -18,19 +18,19 @@ NOWHERE = 0xFFFFFFFF
 
 @pytest.fixture
 def start(library: Path, tmp_path: Path) -> Iterator[Start]:
-    """Start Python on a script with the library in its path."""
+    """Start Python on a script, with the stand-in on its library path."""
     with nvml_library.children(library, tmp_path) as begin:
         yield begin
 
 
 @pytest.fixture
 def steering(tmp_path: Path) -> nvml_library.Steering:
-    """Steer the children that this test starts."""
+    """Return the object that steers the library in the processes of this test."""
     return nvml_library.Steering(tmp_path)
 
 
 def test_an_xid_reaches_the_wait_at_once(start: Start, steering: nvml_library.Steering) -> None:
-    """An Xid is delivered long before the time-out, with no instance when none was named."""
+    """An Xid ends the wait at once; without a MIG instance in the command, the event names none."""
     child = start(LISTENING + "say(wait(events))\n")
     assert hear(child) == "ready"
     steering.xid(0, 79)
@@ -38,7 +38,7 @@ def test_an_xid_reaches_the_wait_at_once(start: Start, steering: nvml_library.St
 
 
 def test_an_xid_of_an_instance_names_it(start: Start, steering: nvml_library.Steering) -> None:
-    """An instance's Xid comes with its GPU's handle and the instance's ids."""
+    """The Xid of a MIG instance comes with its GPU's handle and the instance's ids."""
     child = start(LISTENING + "say(wait(events))\nsay(wait(events))\n")
     assert hear(child) == "ready"
     steering.xid(1, 31, 8, 0)
@@ -47,8 +47,10 @@ def test_an_xid_of_an_instance_names_it(start: Start, steering: nvml_library.Ste
     assert hear(child) == [nvml_library.GPU_UUIDS[1], XID, 43, 7, NOWHERE]
 
 
-def test_no_command_is_lost(start: Start, steering: nvml_library.Steering) -> None:
-    """Events written while nobody waits, more than the library keeps, all arrive in order."""
+def test_no_event_is_lost(start: Start, steering: nvml_library.Steering) -> None:
+    """Events that arrive while nobody waits, more than the library buffers, are all delivered in
+    order.
+    """
     script = "sys.stdin.readline()\nsay([wait(events)[2] for _ in range(1000)])\n"
     child = start(LISTENING + script)
     assert hear(child) == "ready"
@@ -58,8 +60,8 @@ def test_no_command_is_lost(start: Start, steering: nvml_library.Steering) -> No
     assert hear(child) == list(range(1000))
 
 
-def test_a_call_keeps_no_event_from_the_wait(start: Start) -> None:
-    """A call that comes to a command first leaves the event to the thread that waits."""
+def test_another_call_takes_no_event_from_the_wait(start: Start) -> None:
+    """When another call reads a command first, the event still goes to the waiting thread."""
     child = start(
         LISTENING
         + """
@@ -86,7 +88,7 @@ say(heard)
 
 
 def test_a_wait_without_events_times_out(start: Start, steering: nvml_library.Steering) -> None:
-    """A wait ends in TIMEOUT when nothing came, or nothing of a GPU that its set registers."""
+    """A wait times out when there is no event, or only events of GPUs that are not in its set."""
     child = start(
         INITIALISED + "say(wait(listen(0, 1), 0))\nsys.stdin.readline()\nsay(wait(listen(0), 1))\n"
     )
@@ -96,8 +98,8 @@ def test_a_wait_without_events_times_out(start: Start, steering: nvml_library.St
     assert hear(child) == "error 10"
 
 
-def test_a_lost_gpu_answers_nothing_else(start: Start, steering: nvml_library.Steering) -> None:
-    """While another thread waits, a loss is in force at the next call, and the wait reports it."""
+def test_a_lost_gpu_fails_every_call(start: Start, steering: nvml_library.Steering) -> None:
+    """After a loss, calls on the GPU fail and a wait in another thread ends with an error."""
     child = start(
         INITIALISED
         + """
@@ -127,8 +129,10 @@ for turn in range(2):
     assert hear(child) == ["error 15", "error 10", "error 10"]
 
 
-def test_commands_are_met_in_their_order(start: Start, steering: nvml_library.Steering) -> None:
-    """An Xid before a loss is delivered, one after it waits for a set without the lost GPU."""
+def test_commands_take_effect_in_order(start: Start, steering: nvml_library.Steering) -> None:
+    """An Xid before a loss is delivered first; an Xid after it arrives at a set without the lost
+    GPU.
+    """
     child = start(
         LISTENING
         + "sys.stdin.readline()\nsay([wait(events)[2], wait(events), wait(listen(1))[2]])\n"
@@ -142,7 +146,7 @@ def test_commands_are_met_in_their_order(start: Start, steering: nvml_library.St
 
 
 def test_a_hung_wait_never_returns(start: Start, steering: nvml_library.Steering) -> None:
-    """After `hang` even a wait with a time-out of zero keeps its thread, until it is killed."""
+    """After `hang`, even a wait with timeout zero does not return until the process is killed."""
     child = start(LISTENING + "sys.stdin.readline()\nsay('waits')\nwait(events, 0)\n")
     assert hear(child) == "ready"
     steering.hang()
@@ -155,7 +159,7 @@ def test_a_hung_wait_never_returns(start: Start, steering: nvml_library.Steering
 
 
 def test_a_gpu_without_events_registers_none(start: Start) -> None:
-    """A GPU without Xid events says so and refuses to register, the other one does not."""
+    """A GPU without Xid events says so and refuses to register them; the other GPU accepts."""
     child = start(
         INITIALISED
         + """
@@ -169,8 +173,8 @@ for index in range(2):
     assert hear(child) == [XID, None]
 
 
-def test_steering_nobody_is_an_error(tmp_path: Path) -> None:
-    """A command that no process would read is refused, not lost."""
+def test_a_command_without_a_reader_is_an_error(tmp_path: Path) -> None:
+    """A command that no process reads is an error and is not lost silently."""
     os.mkfifo(tmp_path / "commands")
     with pytest.raises(OSError, match="No such device or address"):
         nvml_library.Steering(tmp_path).xid(0, 79)

@@ -1,4 +1,4 @@
-"""Kubelet, metrics, status and Events tell the same of a device, in the running service."""
+"""The kubelet, the metrics, the status and the Events agree on whether a device is healthy."""
 
 import asyncio
 import json
@@ -12,17 +12,17 @@ GPU, SLICE = "nvidia.com/gpu", "nvidia.com/mig-1g.10gb"
 UUID = "GPU-10000000-0000-0000-0000-000000000000"
 NODE: dict[str, object] = {"gpus": [{"uuid": UUID, "mig": ["1g.10gb", "1g.10gb"]}, {}]}
 FATAL = "health: {xids: {94: fatal}}"
-"""An Xid after which the simulated driver asks for no reset of the whole GPU."""
+"""A fatal Xid after which the simulated driver does not ask for a reset of the whole GPU."""
 
 
 async def shown(running: Service) -> tuple[bool, list[bool]]:
-    """Return whether /status calls the first GPU healthy, and each of its instances."""
+    """Return whether /status reports the first GPU as healthy, and each of its MIG instances."""
     gpu = json.loads((await running.get("/status"))[1])["gpus"][0]
     return gpu["healthy"], [instance["healthy"] for instance in gpu["instances"]]
 
 
-def test_a_whole_gpu_is_as_its_instances_everywhere(folder: Path) -> None:
-    """Under MIG strategy none an instance's Xid is the GPU's, for all who tell of it."""
+def test_a_fault_of_an_instance_is_a_fault_of_the_whole_gpu(folder: Path) -> None:
+    """Under MIG strategy none, an instance's Xid makes the whole GPU Unhealthy everywhere."""
 
     async def scenario() -> None:
         (folder / "config.yaml").write_text(f"version: v1\n{FATAL}\n")
@@ -47,8 +47,10 @@ def test_a_whole_gpu_is_as_its_instances_everywhere(folder: Path) -> None:
     asyncio.run(scenario())
 
 
-def test_a_change_of_the_strategy_changes_what_is_told(folder: Path) -> None:
-    """Under MIG strategy mixed the GPU is well while one of its instances is not."""
+def test_a_change_of_the_strategy_changes_the_health(folder: Path) -> None:
+    """After a change to MIG strategy mixed, only the instance with the Xid is Unhealthy, not its
+    GPU.
+    """
 
     async def scenario() -> None:
         config = folder / "config.yaml"
@@ -70,8 +72,10 @@ def test_a_change_of_the_strategy_changes_what_is_told(folder: Path) -> None:
     asyncio.run(scenario())
 
 
-def test_a_silent_monitor_is_told_by_events_too(folder: Path) -> None:
-    """When the kubelet's devices are Unhealthy as the monitor is silent, so are the Events'."""
+def test_a_silent_monitor_is_reported_in_events(folder: Path) -> None:
+    """When the monitor is silent, the Events report the devices as Unhealthy, as the kubelet sees
+    them.
+    """
 
     async def scenario() -> None:
         (folder / "config.yaml").write_text("version: v1\nhealth: {staleAfter: 2s}\n")

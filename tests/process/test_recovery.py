@@ -1,4 +1,4 @@
-"""A device that has failed comes back on proof alone, and what failed is remembered until then."""
+"""A device that failed becomes Healthy only after proof of recovery; its fault is saved."""
 
 import asyncio
 import itertools
@@ -24,13 +24,13 @@ PROOF = "{quietPeriod: 1s, probes: 2}"
 NEVER = "{mode: never, quietPeriod: 200ms, probes: 1}"
 
 BEATS = 5
-"""NodeStates after which a device that would recover by itself has done so: one comes a second."""
+"""NodeStates, one a second, after which a device that recovers by itself has recovered."""
 
 Story = Callable[[Kubelet, Service], Awaitable[None]]
 
 
 def tell(folder: Path, story: Story, recovery: str = PROOF) -> None:
-    """Run *story* on a node of two GPUs on which all is well."""
+    """Run *story* on a node of two healthy GPUs."""
 
     async def whole() -> None:
         async with kubelet(folder) as node, started(folder, recovery) as running:
@@ -42,7 +42,7 @@ def tell(folder: Path, story: Story, recovery: str = PROOF) -> None:
 
 
 def started(folder: Path, recovery: str = PROOF) -> AbstractAsyncContextManager[Service]:
-    """Return the service that looks five times a second."""
+    """Return a service that checks its GPUs five times a second."""
     (folder / "config.yaml").write_text(
         f"version: v1\nhealth: {{pollInterval: 200ms, recovery: {recovery}}}\n"
     )
@@ -50,7 +50,7 @@ def started(folder: Path, recovery: str = PROOF) -> AbstractAsyncContextManager[
 
 
 async def told(running: Service, count: int) -> list[NodeState]:
-    """Return the next *count* states of the node: the first comes at once, then one a second."""
+    """Return the next *count* states of the node: the first arrives at once, then one a second."""
     socket = bus.health_subscriber(zmq.asyncio.Context.instance(), f"{running.folder}/health.ipc")
     states: list[NodeState] = []
     try:
@@ -65,7 +65,7 @@ async def told(running: Service, count: int) -> list[NodeState]:
 
 
 async def stays(running: Service) -> list[DeviceHealth]:
-    """Return the different healths of the first GPU while it would have had time to recover."""
+    """Return the different healths of the first GPU in the time that a recovery would need."""
     states = await told(running, BEATS)
     return list(dict.fromkeys(d for s in states for d in s.health if d.uuid == FIRST))
 
@@ -76,7 +76,7 @@ def kinds(health: DeviceHealth) -> set[ReasonKind]:
 
 
 def changes(running: Service, uuid: str = FIRST) -> list[bool]:
-    """Return each change of what the kubelet was told of a GPU: whether it is handed out."""
+    """Return each change of a GPU's health in the kubelet's list; True is Healthy."""
     listed = [
         entry["message"]
         for entry in running.entries
@@ -86,15 +86,15 @@ def changes(running: Service, uuid: str = FIRST) -> list[bool]:
 
 
 async def broken(node: Kubelet, running: Service) -> None:
-    """Break the first GPU, and wait until all know all that there is to know of it."""
+    """Break the first GPU, and wait until the worker knows both reasons."""
     running.node.xid(0, 79)
     await node.until(lambda k: k.healthy(GPU) == 1)
     both = ["recovery-action reset the GPU", "xid 79"]
     await running.logged("device listed as Unhealthy", uuid=FIRST, reasons=both)
 
 
-def test_a_reset_brings_a_gpu_back(folder: Path) -> None:
-    """A GPU with a fatal Xid is handed out again after its reset; the kubelet hears of it twice."""
+def test_a_gpu_is_healthy_again_after_a_reset(folder: Path) -> None:
+    """A GPU with a fatal Xid is Healthy again after a reset; the kubelet sees just two changes."""
 
     async def story(node: Kubelet, running: Service) -> None:
         await broken(node, running)
@@ -115,8 +115,8 @@ def test_a_reset_brings_a_gpu_back(folder: Path) -> None:
     tell(folder, story)
 
 
-def test_the_kubelet_is_sent_no_list_twice(folder: Path) -> None:
-    """Reasons are not in the list: when they alone change there is nothing to send."""
+def test_changed_reasons_alone_send_no_list(folder: Path) -> None:
+    """When only the reasons change, the kubelet gets no new list: lists contain no reasons."""
 
     async def story(node: Kubelet, running: Service) -> None:
         before = node.resources[GPU].lists
@@ -128,8 +128,8 @@ def test_the_kubelet_is_sent_no_list_twice(folder: Path) -> None:
     tell(folder, story)
 
 
-def test_without_a_reset_a_gpu_stays_away(folder: Path) -> None:
-    """A GPU that answers every look stays unhealthy while the driver asks for its reset."""
+def test_without_a_reset_a_gpu_stays_unhealthy(folder: Path) -> None:
+    """A GPU that answers every check stays Unhealthy while the driver asks for a reset."""
 
     async def story(node: Kubelet, running: Service) -> None:
         await broken(node, running)
@@ -142,8 +142,8 @@ def test_without_a_reset_a_gpu_stays_away(folder: Path) -> None:
     tell(folder, story)
 
 
-def test_a_lost_gpu_that_answers_is_not_well(folder: Path) -> None:
-    """A GPU that fell off the bus and answers again is unhealthy until it is reset."""
+def test_a_lost_gpu_that_answers_again_stays_unhealthy(folder: Path) -> None:
+    """A GPU that was lost and answers again stays Unhealthy until it is reset."""
 
     async def story(node: Kubelet, running: Service) -> None:
         running.node.lose(0)
@@ -164,7 +164,9 @@ def test_a_lost_gpu_that_answers_is_not_well(folder: Path) -> None:
 
 
 def test_a_new_monitor_knows_the_fault(folder: Path) -> None:
-    """A monitor that is killed again and again forgets no fault, and the kubelet sees no flap."""
+    """Monitors that are killed one after the other lose no fault, and the kubelet's list does not
+    change.
+    """
 
     async def story(node: Kubelet, running: Service) -> None:
         await broken(node, running)
@@ -179,7 +181,7 @@ def test_a_new_monitor_knows_the_fault(folder: Path) -> None:
 
 
 def test_a_new_service_knows_the_fault(folder: Path) -> None:
-    """A fault outlives the whole service, even where the driver asks for no recovery any more."""
+    """A fault survives a restart of the service, even if the driver asks for no recovery."""
 
     async def story() -> None:
         async with kubelet(folder) as node:
@@ -198,8 +200,8 @@ def test_a_new_service_knows_the_fault(folder: Path) -> None:
     asyncio.run(story())
 
 
-def test_a_gpu_may_be_kept_away_for_good(folder: Path) -> None:
-    """With the mode never a reset does not bring a GPU back."""
+def test_with_mode_never_a_gpu_stays_unhealthy(folder: Path) -> None:
+    """With recovery mode never, a GPU stays Unhealthy after its reset."""
 
     async def story(node: Kubelet, running: Service) -> None:
         await broken(node, running)
@@ -215,8 +217,8 @@ def test_a_gpu_may_be_kept_away_for_good(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("recovery", [PROOF, NEVER], ids=["proof", "never"])
-def test_a_row_comes_and_goes(folder: Path, recovery: str) -> None:
-    """What a look shows is gone as soon as a look does not show it any more, in every mode."""
+def test_a_failed_row_remapping_ends_with_a_reset(folder: Path, recovery: str) -> None:
+    """A failed row remapping ends when the checks no longer show it, in every recovery mode."""
 
     async def story(node: Kubelet, running: Service) -> None:
         running.node.fail_row(0)
@@ -231,7 +233,9 @@ def test_a_row_comes_and_goes(folder: Path, recovery: str) -> None:
 
 
 def test_a_file_that_cannot_be_read_is_set_aside(folder: Path) -> None:
-    """The service serves without its memory, says so, and keeps what was there for the operator."""
+    """When the saved health cannot be read, the service starts without it, says so, and keeps the
+    file.
+    """
     (folder / "state").mkdir()
     (folder / "state/health.json").write_bytes(b"\xff{")
 

@@ -1,4 +1,4 @@
-"""The configuration changes while the service runs: a good one holds at once, a bad one never."""
+"""The configuration changes while the service runs: good files take effect, bad ones do not."""
 
 import asyncio
 import contextlib
@@ -23,7 +23,7 @@ BAD = "version: v1\nhealth: {xids: {94: deadly}}\n"
 
 @contextlib.asynccontextmanager
 async def started(folder: Path, text: str) -> AsyncIterator[tuple[Kubelet, Service]]:
-    """Run the service with a file of that text, which is a link as in a ConfigMap's volume."""
+    """Run the service with a configuration file of this text, linked as in a ConfigMap volume."""
     put(folder, text)
     options = f"--config-file={folder}/config.yaml"
     async with kubelet(folder) as node, service(folder, options, node=NODE) as running:
@@ -34,7 +34,7 @@ async def started(folder: Path, text: str) -> AsyncIterator[tuple[Kubelet, Servi
 
 
 def put(folder: Path, text: str) -> None:
-    """Replace the file as the kubelet replaces a ConfigMap: a link is moved to another folder."""
+    """Replace the file as the kubelet replaces a ConfigMap: point a link to another folder."""
     version = folder / f"data-{len(list(folder.glob('data-*')))}"
     version.mkdir()
     (version / "config.yaml").write_text(text)
@@ -52,7 +52,7 @@ def count(node: Kubelet, name: str) -> int:
 
 
 def test_sharing_changes_without_a_restart(folder: Path) -> None:
-    """More replicas join in place; under another name the old resource is withdrawn."""
+    """More replicas are listed without a restart; a renamed resource replaces the old one."""
 
     async def story() -> None:
         async with started(folder, SHARING.format(2)) as (node, running):
@@ -68,8 +68,8 @@ def test_sharing_changes_without_a_restart(folder: Path) -> None:
     asyncio.run(story())
 
 
-def test_the_monitor_goes_by_the_new_rules(folder: Path) -> None:
-    """What the monitor is told takes a new monitor, of which the kubelet sees nothing."""
+def test_new_xid_rules_restart_the_monitor(folder: Path) -> None:
+    """A new rule for an Xid restarts the monitor and then holds; the kubelet gets no new list."""
 
     async def story() -> None:
         async with started(folder, PLAIN) as (node, running):
@@ -86,7 +86,7 @@ def test_the_monitor_goes_by_the_new_rules(folder: Path) -> None:
 
 
 def test_a_bad_file_changes_nothing(folder: Path) -> None:
-    """A file that is no good is told of, and what held goes on to hold until a good one comes."""
+    """A bad or missing file is logged and changes nothing until a good file comes."""
 
     async def story() -> None:
         async with started(folder, SHARING.format(2)) as (node, running):
@@ -109,7 +109,7 @@ def test_a_bad_file_changes_nothing(folder: Path) -> None:
 
 
 def test_a_signal_reads_the_file_again(folder: Path) -> None:
-    """SIGHUP with a file that is the same changes nothing, and ends nothing."""
+    """SIGHUP ends no process, and a changed file takes effect after it."""
 
     async def story() -> None:
         async with started(folder, PLAIN) as (node, running):

@@ -1,4 +1,4 @@
-"""GPUs and MIG instances that come, go or change are followed while the service runs."""
+"""The service follows GPUs and MIG instances that appear, disappear or change."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -21,7 +21,7 @@ Story = Callable[[Kubelet, Service], Awaitable[None]]
 
 
 def tell(folder: Path, node: dict[str, object], story: Story) -> None:
-    """Run *story* on a *node* that is looked at five times a second."""
+    """Run *story* on a *node* that is checked five times a second."""
 
     async def whole() -> None:
         (folder / "config.yaml").write_text(CONFIGURATION)
@@ -41,7 +41,7 @@ def devices(node: Kubelet, resource: str) -> int:
 
 
 async def looked_at(running: Service, times: int) -> None:
-    """Wait until the GPUs were looked at so often again."""
+    """Wait until the GPUs were checked so many times more."""
 
     async def looks() -> int:
         calls = (await running.publishes(epoch=1)).calls
@@ -55,8 +55,8 @@ async def looked_at(running: Service, times: int) -> None:
     await until(enough, "further looks")
 
 
-def test_a_gpu_goes_and_comes(folder: Path) -> None:
-    """A GPU that is taken out leaves the list, one that is put in joins it; the other stays."""
+def test_a_gpu_is_removed_and_added(folder: Path) -> None:
+    """A removed GPU leaves the list and an added GPU joins it, without a new registration."""
 
     async def story(node: Kubelet, running: Service) -> None:
         registrations = node.registrations
@@ -69,8 +69,8 @@ def test_a_gpu_goes_and_comes(folder: Path) -> None:
     tell(folder, TWO, story)
 
 
-def test_a_gpu_that_was_put_in_is_watched(folder: Path) -> None:
-    """An Xid of a GPU that came while the service ran reaches the kubelet."""
+def test_an_added_gpu_is_watched(folder: Path) -> None:
+    """An Xid of a GPU that was added while the service ran reaches the kubelet."""
 
     async def story(node: Kubelet, running: Service) -> None:
         running.node.remove(0)
@@ -85,8 +85,8 @@ def test_a_gpu_that_was_put_in_is_watched(folder: Path) -> None:
     tell(folder, TWO, story)
 
 
-def test_instances_come_and_go(folder: Path) -> None:
-    """Another MIG layout is followed by the same monitor: resources appear and are withdrawn."""
+def test_instances_follow_the_mig_layout(folder: Path) -> None:
+    """The same monitor follows a changed MIG layout: resources appear and are withdrawn."""
 
     async def story(node: Kubelet, running: Service) -> None:
         await node.until(lambda k: devices(k, SMALL) == 2)
@@ -102,8 +102,8 @@ def test_instances_come_and_go(folder: Path) -> None:
     tell(folder, PARTED, story)
 
 
-def test_an_instance_that_came_is_hit_by_its_xid(folder: Path) -> None:
-    """An Xid that names a new MIG instance makes that one Unhealthy, and no other."""
+def test_a_new_instance_is_watched(folder: Path) -> None:
+    """An Xid of a MIG instance that was created later makes only this instance Unhealthy."""
 
     async def story(node: Kubelet, running: Service) -> None:
         await node.until(lambda k: devices(k, SMALL) == 2)
@@ -117,8 +117,8 @@ def test_an_instance_that_came_is_hit_by_its_xid(folder: Path) -> None:
     tell(folder, PARTED, story)
 
 
-def test_a_lost_gpu_is_missed_by_a_new_monitor(folder: Path) -> None:
-    """A GPU that a new monitor cannot enumerate is still there for the kubelet, as Unhealthy."""
+def test_a_restarted_monitor_keeps_a_lost_gpu(folder: Path) -> None:
+    """A GPU that a restarted monitor cannot enumerate stays in the kubelet's list as Unhealthy."""
 
     async def story(node: Kubelet, running: Service) -> None:
         running.node.lose(0)
@@ -136,8 +136,8 @@ def test_a_lost_gpu_is_missed_by_a_new_monitor(folder: Path) -> None:
     tell(folder, TWO, story)
 
 
-def test_a_gpu_that_left_and_came_back_was_reset(folder: Path) -> None:
-    """Where the driver tells no recovery action, a GPU recovers that was taken out and put in."""
+def test_a_gpu_recovers_when_it_is_removed_and_added(folder: Path) -> None:
+    """If the driver reports no recovery action, a GPU recovers when it is removed and added."""
     old: dict[str, object] = {"gpus": [{"recoveryAction": False}, {}]}
 
     async def story(node: Kubelet, running: Service) -> None:
@@ -150,15 +150,15 @@ def test_a_gpu_that_left_and_came_back_was_reset(folder: Path) -> None:
         await node.until(lambda k: set(k.resources[GPU].healthy()) == {FIRST, SECOND})
         await running.logged(
             "device is healthy again", uuid=FIRST, state=DeviceState.HEALTHY
-        )  # after it was listed
+        )  # logged after the list was sent
         states = [e["state"] for e in running.entries if e.get("uuid") == FIRST and "state" in e]
         assert states[-2:] == [DeviceState.RECOVERING, DeviceState.HEALTHY]
 
     tell(folder, old, story)
 
 
-def test_an_old_driver_shows_a_reset_by_its_energy(folder: Path) -> None:
-    """Where the driver tells no recovery action, memory errors stay until the GPU was reset."""
+def test_the_energy_counter_shows_a_reset_under_an_old_driver(folder: Path) -> None:
+    """If the driver reports no recovery action, memory errors stay until the GPU is reset."""
     old: dict[str, object] = {"gpus": [{"recoveryAction": False}, {}]}
 
     async def story(node: Kubelet, running: Service) -> None:

@@ -1,4 +1,4 @@
-"""What other users of the node, and whoever made our folders, can and cannot do."""
+"""What other users of the node can and cannot do, also when they prepared the service's folders."""
 
 import asyncio
 import os
@@ -38,7 +38,7 @@ for path in sys.argv[1:]:
 
 
 def mode(path: Path) -> int:
-    """Return the permission bits."""
+    """Return the permission bits of a file."""
     return stat.S_IMODE(path.stat().st_mode)
 
 
@@ -49,16 +49,16 @@ def open_to_all(*folders: Path) -> None:
 
 
 def sockets(folder: Path) -> list[Path]:
-    """Return the service's sockets."""
+    """Return the sockets of the service in a folder."""
     found = [path for path in folder.rglob("*") if path.is_socket()]
     return [path for path in found if path.name not in {"kubelet.sock", "pod-resources.sock"}]
 
 
 def attacked(*paths: Path) -> set[str]:
-    """Return what another user's attempts to connect to, and to open, these *paths* end in."""
+    """Return the errors of another user's attempts to connect to these *paths* and to open them."""
     done = subprocess.run(
-        # It becomes the other user itself: subprocess would need a real fork for that, in which
-        # gRPC, of which the stand-in kubelet is made, may crash.
+        # The script itself changes its user: for subprocess's user= Python would have to fork, and
+        # gRPC, which the stand-in kubelet uses, may crash in a fork.
         [sys.executable, "-c", ATTACK, *map(str, paths)],
         capture_output=True,
         text=True,
@@ -73,15 +73,15 @@ def attacked(*paths: Path) -> set[str]:
 
 @root_only
 def test_another_user_reaches_nothing(folder: Path) -> None:
-    """Neither the bus nor the control socket nor a worker's can be reached by another user, even
-    where folders let him pass and the service was started with no umask.
+    """No other user can connect to a socket of the service, even if its folders are open to all and
+    the service was started with umask 0.
     """
 
     async def story() -> None:
         async with kubelet(folder) as node, service(folder, node=NODE) as running:
             await node.until(lambda k: k.healthy(GPU) == 2)
             await running.ready()
-            # As wide as it may be: the sockets have to stand for themselves.
+            # Open the folders, so that only the sockets' own modes protect them.
             open_to_all(folder, folder / "kubelet")
             ours = sockets(folder)
 
@@ -103,7 +103,7 @@ def test_another_user_reaches_nothing(folder: Path) -> None:
 
 @root_only
 def test_another_user_reads_nothing_of_ours(folder: Path) -> None:
-    """What is in the runtime and the state folder is for us alone, whatever the umask was."""
+    """No other user can read the service's files, even if it was started with umask 0."""
 
     async def story() -> None:
         async with kubelet(folder) as node, service(folder, node=NODE) as running:
@@ -137,7 +137,9 @@ def run(*arguments: str) -> tuple[int, str]:
 
 
 def test_a_runtime_folder_that_others_write_into_is_refused(folder: Path) -> None:
-    """A prepared runtime folder is refused in one line, and a link in it is not followed."""
+    """A runtime folder that others can write to is refused in one line, and no link in it is
+    followed.
+    """
     runtime, target = folder / "runtime", folder / "target"
     runtime.mkdir()
     target.write_text("precious")
@@ -151,8 +153,8 @@ def test_a_runtime_folder_that_others_write_into_is_refused(folder: Path) -> Non
     assert target.read_text() == "precious"
 
 
-def test_an_open_runtime_folder_is_closed(folder: Path) -> None:
-    """An empty runtime folder in which all may write, as an emptyDir is, is closed and used."""
+def test_an_open_runtime_folder_is_made_private(folder: Path) -> None:
+    """An empty runtime folder that all can write to (an emptyDir) is made private and used."""
 
     async def story() -> None:
         runtime = folder / "runtime"
@@ -166,7 +168,9 @@ def test_an_open_runtime_folder_is_closed(folder: Path) -> None:
 
 
 def test_no_secret_is_logged(folder: Path) -> None:
-    """The environment, where platforms put secrets, is never written to the log, even at debug."""
+    """The environment, where platforms put secrets, is in no log line and no page, even at level
+    debug.
+    """
 
     async def story() -> None:
         secret = {"AWS_SECRET_ACCESS_KEY": "hunter2-in-the-environment"}
@@ -188,8 +192,10 @@ def test_no_secret_is_logged(folder: Path) -> None:
     asyncio.run(story())
 
 
-def test_the_command_takes_no_configuration_that_is_no_file(folder: Path) -> None:
-    """A configuration that is a device or a pipe is refused at once, as it might never end."""
+def test_a_configuration_that_is_no_regular_file_is_refused(folder: Path) -> None:
+    """A configuration path that is a device or a pipe is refused at once, because reading could
+    never end.
+    """
     os.mkfifo(folder / "pipe")
     for path in ("/dev/zero", str(folder / "pipe")):
         code, said = run(f"--config-file={path}", f"--runtime-dir={folder}")

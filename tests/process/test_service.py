@@ -1,4 +1,4 @@
-"""The service as a whole, with a stand-in kubelet: what it registers, lists, answers and shows."""
+"""The whole service with a stand-in kubelet: registration, lists, allocation and metrics."""
 
 import asyncio
 import json
@@ -22,7 +22,9 @@ def uuid(place: int) -> str:
 
 
 def test_a_node_is_registered_listed_and_allocated(folder: Path) -> None:
-    """Each GPU is a device with its NUMA node, and a pod gets to see exactly its own."""
+    """Each GPU is a device with its NUMA node, and a pod gets exactly the GPU that was allocated to
+    it.
+    """
 
     async def story() -> None:
         async with kubelet(folder) as node, service(folder, node=TWO_GPUS):
@@ -39,7 +41,9 @@ def test_a_node_is_registered_listed_and_allocated(folder: Path) -> None:
 
 
 def test_a_shared_gpu_has_replicas(folder: Path) -> None:
-    """Under --resource-config a GPU is listed as `<uuid>::<n>`, and a pod is spread over GPUs."""
+    """With --resource-config, devices are called `<uuid>::<n>`, and a pod's replicas are on
+    different GPUs.
+    """
 
     async def story() -> None:
         shared = "nvidia.com/shared"
@@ -58,7 +62,7 @@ def test_a_shared_gpu_has_replicas(folder: Path) -> None:
 
 
 def test_an_xid_makes_every_replica_unhealthy_in_one_list(folder: Path) -> None:
-    """A fatal Xid is one update at the kubelet: all of the GPU's replicas are Unhealthy."""
+    """A fatal Xid leads to exactly one new list, in which all replicas of the GPU are Unhealthy."""
 
     async def story() -> None:
         options = "--resource-config=gpu:gpu:4"
@@ -66,7 +70,7 @@ def test_an_xid_makes_every_replica_unhealthy_in_one_list(folder: Path) -> None:
             await node.until(lambda k: k.healthy(GPU) == 8)
             await running.ready()
             lists = node.resources[GPU].lists
-            running.node.xid(1, 13)  # ignored: the application's own fault
+            running.node.xid(1, 13)  # ignored: the application caused it
             running.node.xid(1, 79)
             await node.until(lambda k: k.healthy(GPU) < 8)
 
@@ -76,8 +80,8 @@ def test_an_xid_makes_every_replica_unhealthy_in_one_list(folder: Path) -> None:
     asyncio.run(story())
 
 
-def test_a_lost_gpu_takes_no_other_with_it(folder: Path) -> None:
-    """When a GPU falls off the bus, it alone is Unhealthy and pods get the others."""
+def test_a_lost_gpu_affects_no_other(folder: Path) -> None:
+    """When a GPU is lost, only this GPU is Unhealthy, and a pod gets the other one."""
 
     async def story() -> None:
         async with kubelet(folder) as node, service(folder, node=TWO_GPUS) as running:
@@ -94,8 +98,10 @@ def test_a_lost_gpu_takes_no_other_with_it(folder: Path) -> None:
     asyncio.run(story())
 
 
-def test_an_unhealthy_gpu_is_refused(folder: Path) -> None:
-    """A kubelet that asks for a device before it has read our newest list is told no, and why."""
+def test_an_unhealthy_gpu_is_not_allocated(folder: Path) -> None:
+    """Allocate refuses an Unhealthy device, with the reason, if the kubelet does not know the
+    newest list yet.
+    """
 
     async def story() -> None:
         async with kubelet(folder) as node, service(folder, node=TWO_GPUS) as running:
@@ -110,8 +116,10 @@ def test_an_unhealthy_gpu_is_refused(folder: Path) -> None:
     asyncio.run(story())
 
 
-def test_probes_and_metrics_tell_the_truth(folder: Path) -> None:
-    """Probes are 200 while all is served, broken GPUs or not; metrics count devices and more."""
+def test_probes_and_metrics_with_an_unhealthy_gpu(folder: Path) -> None:
+    """Probes answer 200 while all resources are served, even if a GPU is Unhealthy; metrics show
+    the devices.
+    """
 
     async def story() -> None:
         async with kubelet(folder) as node, service(folder, node=TWO_GPUS) as running:
@@ -132,8 +140,8 @@ def test_probes_and_metrics_tell_the_truth(folder: Path) -> None:
     asyncio.run(story())
 
 
-def test_a_stale_stream_neither_steals_nor_blocks_updates(folder: Path) -> None:
-    """Two more streams, one of them never read: the kubelet's and the other get every update."""
+def test_a_stale_stream_stops_no_updates(folder: Path) -> None:
+    """Of three streams one is never read: the kubelet and the other stream get every update."""
 
     async def story() -> None:
         async with kubelet(folder) as node, service(folder, node=TWO_GPUS) as running:
@@ -162,7 +170,9 @@ def test_a_stale_stream_neither_steals_nor_blocks_updates(folder: Path) -> None:
 
 
 def test_a_changed_inventory_is_followed(folder: Path) -> None:
-    """What a new monitor finds is listed in place; a resource without devices left is withdrawn."""
+    """A restarted monitor's devices are listed without a restart of the worker; a resource without
+    devices is withdrawn.
+    """
 
     async def story() -> None:
         async with kubelet(folder) as node, service(folder, node=TWO_GPUS) as running:

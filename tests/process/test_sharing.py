@@ -1,4 +1,4 @@
-"""What is advertised and handed out, through the whole service."""
+"""MIG strategies and replicas in the whole service: what it advertises and allocates."""
 
 import asyncio
 import json
@@ -17,7 +17,7 @@ SMALL = "nvidia.com/mig-1g.10gb"
 
 
 def test_each_profile_is_a_resource(folder: Path) -> None:
-    """Under mixed, profiles and whole GPUs are resources, each served by a worker of its own."""
+    """Under strategy mixed, each profile and the whole GPUs are a resource with its own worker."""
 
     async def story() -> None:
         async with (
@@ -39,8 +39,8 @@ def test_each_profile_is_a_resource(folder: Path) -> None:
     asyncio.run(story())
 
 
-def test_an_xid_on_a_gpu_hits_all_its_instances(folder: Path) -> None:
-    """What is wrong with a GPU is wrong with the instances on it, whatever their resource."""
+def test_an_xid_of_a_gpu_affects_all_its_instances(folder: Path) -> None:
+    """An Xid of a GPU makes all its MIG instances Unhealthy, under every resource name."""
 
     async def story() -> None:
         options = ("--mig-strategy=mixed", "--resource-config=mig-1g.10gb:slice:2")
@@ -63,7 +63,9 @@ def test_an_xid_on_a_gpu_hits_all_its_instances(folder: Path) -> None:
 
 
 def test_an_uneven_node_is_refused_under_single(folder: Path) -> None:
-    """Strategy single on unlike GPUs is one line with what to do, and exit code 1."""
+    """With strategy single, GPUs with different profiles end the service with exit code 1 and
+    advice.
+    """
 
     async def story() -> None:
         async with service(folder, "--mig-strategy=single", node=UNEVEN) as running:
@@ -76,8 +78,8 @@ def test_an_uneven_node_is_refused_under_single(folder: Path) -> None:
     asyncio.run(story())
 
 
-def test_an_uneven_node_is_waited_for(folder: Path) -> None:
-    """With failOnInitError=false such a node advertises nothing and says why it is not ready."""
+def test_an_uneven_node_advertises_nothing(folder: Path) -> None:
+    """With failOnInitError=false, a node with unequal GPUs advertises nothing; /readyz says why."""
 
     async def story() -> None:
         options = ("--mig-strategy=single", "--fail-on-init-error=false")
@@ -96,8 +98,10 @@ def test_an_uneven_node_is_waited_for(folder: Path) -> None:
     asyncio.run(story())
 
 
-def test_a_list_that_no_kubelet_takes_is_refused(folder: Path) -> None:
-    """More replicas than fit into 4 MiB end the service with the arithmetic."""
+def test_a_list_that_is_too_long_for_the_kubelet_is_refused(folder: Path) -> None:
+    """When the list is longer than 4 MiB, the service exits and says how many devices there would
+    be.
+    """
 
     async def story() -> None:
         options = "--resource-config=gpu:gpu:40000"
@@ -112,7 +116,9 @@ def test_a_list_that_no_kubelet_takes_is_refused(folder: Path) -> None:
 
 
 def test_replicas_are_spread_or_refused(folder: Path) -> None:
-    """Under the policy spread no container gets two replicas of one GPU, even if it asks."""
+    """Under the policy spread, a container gets no two replicas of a GPU; more than there are GPUs
+    is refused.
+    """
 
     async def story() -> None:
         options = ("--resource-config=gpu:gpu:3", "--shared-devices-allocation-policy=spread")

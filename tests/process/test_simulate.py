@@ -1,4 +1,4 @@
-"""`simulate` and `drill`, as a newcomer types them."""
+"""`simulate` and `drill`, used as a newcomer types them."""
 
 import asyncio
 import signal
@@ -12,13 +12,13 @@ FIRST = "GPU-00000000-0000-0000-0000-000000000000"
 
 
 class Onlooker:
-    """Reads what `simulate` prints."""
+    """The reader of what `simulate` prints."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process
 
     async def line(self, start: str) -> str:
-        """Return the next line that begins with *start*, without that."""
+        """Return the rest of the next line that begins with *start*."""
         assert self.process.stdout is not None
         async with asyncio.timeout(PATIENCE):
             async for raw in self.process.stdout:
@@ -35,7 +35,7 @@ class Onlooker:
 
 @asynccontextmanager
 async def simulate(*options: str) -> AsyncIterator[Onlooker]:
-    """Run `simulate` and end it afterwards."""
+    """Run `simulate`; end it afterwards."""
     process = await asyncio.create_subprocess_exec(
         *COMMAND, "simulate", *options, stdout=asyncio.subprocess.PIPE
     )
@@ -58,8 +58,10 @@ async def drill(*words: str) -> int:
     return await asyncio.wait_for(process.wait(), PATIENCE)
 
 
-def test_the_default_node_is_shown_and_followed() -> None:
-    """Eight GPUs are registered, pods are admitted, and a drilled fault is seen to arrive."""
+def test_simulate_with_the_default_node() -> None:
+    """`simulate` registers eight GPUs, admits pods, and shows that a drilled fault arrives at the
+    kubelet.
+    """
 
     async def story() -> None:
         async with simulate() as seen:
@@ -82,8 +84,8 @@ def test_the_default_node_is_shown_and_followed() -> None:
     asyncio.run(story())
 
 
-def test_sharing_is_shown(folder: Path) -> None:
-    """With a node file and --resource-config the replicas of its GPUs are registered."""
+def test_simulate_with_replicas(folder: Path) -> None:
+    """With a node file and --resource-config, `simulate` registers replicas."""
 
     async def story() -> None:
         (folder / "node.yaml").write_text("gpus:\n  - name: NVIDIA T4\n    memoryMiB: 15360\n")

@@ -1,4 +1,4 @@
-"""The status of a running service, through the command and over HTTP."""
+"""The status of a running service, with the command `status` and over HTTP."""
 
 import asyncio
 import json
@@ -34,7 +34,7 @@ async def ask(folder: Path, *arguments: str, **environment: str) -> tuple[int, s
 
 
 async def shows(running: Service, healthy: list[bool]) -> None:
-    """Wait until /status tells which of the GPUs are healthy."""
+    """Wait until /status shows this health of the GPUs."""
 
     async def told() -> bool:
         code, body = await running.get("/status")
@@ -45,7 +45,9 @@ async def shows(running: Service, healthy: list[bool]) -> None:
 
 
 def test_an_xid_is_shown_with_advice(folder: Path) -> None:
-    """After an Xid the command tells the GPU, the reason and what to do, and can fail for it."""
+    """After an Xid, `status` shows the GPU, the reason and the advice, and fails if --exit-code is
+    given.
+    """
 
     async def scenario() -> None:
         async with kubelet(folder) as node, service(folder, node=NODE) as running:
@@ -78,8 +80,8 @@ def test_an_xid_is_shown_with_advice(folder: Path) -> None:
     asyncio.run(scenario())
 
 
-def test_no_word_of_the_monitor(folder: Path) -> None:
-    """A monitor that hangs is not taken for healthy GPUs: the status says that nobody looks."""
+def test_a_silent_monitor(folder: Path) -> None:
+    """When the monitor hangs, the status shows no GPU as healthy; the reason is monitor-silent."""
 
     async def scenario() -> None:
         (folder / "config.yaml").write_text("health: {staleAfter: 2s}")
@@ -99,7 +101,7 @@ def test_no_word_of_the_monitor(folder: Path) -> None:
 
 
 def test_maintenance(folder: Path) -> None:
-    """While the driver is held free the status says so, and what ends it."""
+    """During maintenance, `status` says so and names the command that ends it."""
 
     async def scenario() -> None:
         async with kubelet(folder) as node, service(folder, node=NODE) as running:
@@ -120,17 +122,17 @@ def test_maintenance(folder: Path) -> None:
 
 
 def requests(folder: Path, command: str) -> None:
-    """Have the service do something."""
+    """Send a request to the service with a command."""
     subprocess.run([*COMMAND, command, f"--runtime-dir={folder}"], timeout=PATIENCE, check=True)
 
 
 def leave_url(folder: Path, url: str) -> None:
-    """Leave the file by which the command finds the service."""
+    """Write the file in which `status` finds the service's URL."""
     (folder / "exporter.url").write_text(url)
 
 
 def test_a_busy_node_without_a_terminal(folder: Path) -> None:
-    """Into a file go whole names and no colours, however narrow a terminal would be."""
+    """Without a terminal, `status` prints whole names and no colours, whatever COLUMNS says."""
     with exporter(busy) as url:
         leave_url(folder, url)
         environment = {"COLUMNS": "40", "PYTHONIOENCODING": "utf-8"}
@@ -148,8 +150,8 @@ def test_a_busy_node_without_a_terminal(folder: Path) -> None:
     assert "GPU 7:1: fatal Xid: 95, uncontained memory error." in out
 
 
-def test_an_old_locale(folder: Path) -> None:
-    """Signs that the terminal's encoding does not have cost the signs, not the answer."""
+def test_an_encoding_without_the_symbols(folder: Path) -> None:
+    """Characters that the terminal's encoding lacks are replaced; the rest is printed."""
     with exporter(busy) as url:
         leave_url(folder, url)
         code, out, err = asyncio.run(ask(folder, PYTHONIOENCODING="ascii"))
@@ -158,8 +160,8 @@ def test_an_old_locale(folder: Path) -> None:
     assert "? healthy" in out
 
 
-def test_a_reader_that_has_seen_enough(folder: Path) -> None:
-    """As with other commands, `status | head` ends without a word on stderr."""
+def test_a_reader_that_is_gone(folder: Path) -> None:
+    """`status | head` ends with SIGPIPE, as other commands do, and prints nothing on stderr."""
     read, write = os.pipe()
     os.close(read)
     with exporter(busy) as url, os.fdopen(write, "wb") as nobody:
@@ -175,8 +177,8 @@ def test_a_reader_that_has_seen_enough(folder: Path) -> None:
             assert (done.returncode, done.stderr) == (-signal.SIGPIPE, b"")
 
 
-def test_names_that_are_commands_to_a_terminal(folder: Path) -> None:
-    """What is no printable character is not printed, and brackets are brackets."""
+def test_control_characters_in_a_name(folder: Path) -> None:
+    """Control characters in a name are not printed, and brackets are printed as they are."""
     with exporter(lambda _: (200, hostile(), ())) as url:
         leave_url(folder, url)
         code, out, err = asyncio.run(ask(folder))
@@ -187,7 +189,7 @@ def test_names_that_are_commands_to_a_terminal(folder: Path) -> None:
 
 
 def hostile() -> bytes:
-    """Return the status of a busy node whose first GPU has a dangerous name and holder."""
+    """Return the status of a busy node whose first GPU is held by a pod with a dangerous name."""
     answer = json.loads(busy("/status")[1])
     answer["gpus"][0]["holders"][0]["pod"] = "[red]\x1b[31m\n]"
     return json.dumps(answer).encode()
@@ -203,8 +205,8 @@ def hostile() -> bytes:
     ],
     ids=["not there", "empty", "HTML", "another version"],
 )
-def test_odd_answers(folder: Path, answer: Answer, problem: str) -> None:
-    """An answer that makes no sense is one line on stderr that says why, and exit code 1."""
+def test_answers_that_cannot_be_read(folder: Path, answer: Answer, problem: str) -> None:
+    """An answer that cannot be read leads to exit code 1 and one line on stderr that says why."""
     with exporter(lambda _: answer) as url:
         leave_url(folder, url)
         for form in ((), ("--json",)):
@@ -215,7 +217,7 @@ def test_odd_answers(folder: Path, answer: Answer, problem: str) -> None:
 
 
 def test_no_service(folder: Path) -> None:
-    """Where there is no service, or none any more, one line says so, with exit code 1."""
+    """When the service does not run or its URL is wrong, one line says so, with exit code 1."""
     missing = asyncio.run(ask(folder))
     with exporter(busy) as url:
         leave_url(folder, url)
@@ -235,8 +237,8 @@ def test_no_service(folder: Path) -> None:
     assert nonsense[2].count("\n") == 1
 
 
-def test_no_proxy_is_asked(folder: Path) -> None:
-    """A proxy in the environment knows no way to a service on this machine."""
+def test_a_proxy_is_ignored(folder: Path) -> None:
+    """`status` ignores a proxy in the environment: it could not reach a service on this machine."""
     with exporter(busy) as url:
         leave_url(folder, url)
         code, _, err = asyncio.run(ask(folder, http_proxy="http://127.0.0.1:9", no_proxy=""))

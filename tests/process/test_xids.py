@@ -1,4 +1,4 @@
-"""What the operator says about Xids, through the command and through the whole service."""
+"""The settings for Xids, in the command `xids` and in the whole service."""
 
 import asyncio
 import json
@@ -15,7 +15,7 @@ from tests.fakes.service import COMMAND, PATIENCE, kubelet, service
 GPU = "nvidia.com/gpu"
 UUID = "GPU-00000000-0000-0000-0000-000000000000"
 NODE: dict[str, object] = {"gpus": [{"uuid": UUID, "recoveryAction": False}, {}]}
-"""The driver does not ask for the first one's reset, so that only the policy can take it."""
+"""The driver asks for no reset after the first of these, so only the settings can make it fatal."""
 
 
 def xids(*arguments: str, **environment: str) -> tuple[int, str, str]:
@@ -31,8 +31,8 @@ def xids(*arguments: str, **environment: str) -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
-def test_the_table_for_scripts() -> None:
-    """`xids --json` lists every Xid of the catalogue with just these fields, by number."""
+def test_the_json_table() -> None:
+    """`xids --json` lists every Xid of the catalogue by number, with exactly these fields."""
     code, out, err = xids("--json")
     table = json.loads(out)
 
@@ -47,8 +47,10 @@ def test_the_table_for_scripts() -> None:
     }
 
 
-def test_the_table_under_settings(folder: Path) -> None:
-    """The table is that of the file and the environment; a malformed token is told on stderr."""
+def test_the_table_with_settings(folder: Path) -> None:
+    """`xids` applies the configuration file and the environment; it reports a malformed entry on
+    stderr.
+    """
     (folder / "config.yaml").write_text("health: {xids: {94: fatal, 555: ignore}}")
     environment = {"DP_DISABLE_HEALTHCHECKS": "79,oops", "DP_ENABLE_HEALTHCHECKS": "13"}
     code, out, err = xids("--json", f"--config-file={folder}/config.yaml", **environment)
@@ -61,16 +63,16 @@ def test_the_table_under_settings(folder: Path) -> None:
     assert (fatal[94], fatal[555], fatal[79], fatal[13]) == (True, False, False, True)
 
 
-def test_only_what_is_enabled_is_fatal() -> None:
-    """All disabled and 79 enabled leaves exactly 79 fatal."""
+def test_only_enabled_xids_are_fatal() -> None:
+    """With all Xids disabled and 79 enabled, exactly Xid 79 is fatal."""
     environment = {"DP_DISABLE_HEALTHCHECKS": "all", "DP_ENABLE_HEALTHCHECKS": "79"}
     _, out, _ = xids("--json", **environment)
 
     assert [row["xid"] for row in json.loads(out) if row["fatal"]] == [79]
 
 
-def test_the_table_for_people() -> None:
-    """Without --json it is a table that says who decided."""
+def test_the_printed_table() -> None:
+    """Without --json, `xids` prints a table that says which setting decided."""
     code, out, err = xids(DP_DISABLE_HEALTHCHECKS="79")
     header, *lines = out.splitlines()
 
@@ -81,7 +83,7 @@ def test_the_table_for_people() -> None:
 
 @pytest.mark.parametrize("text", ["health: {xids: {79: deadly}}", "health: {xids: {x: fatal}}"])
 def test_a_bad_rule_is_refused(folder: Path, text: str) -> None:
-    """A rule that cannot be used ends the command with exit code 2 and one line."""
+    """A bad rule ends the command with exit code 2 and one line."""
     (folder / "config.yaml").write_text(text)
     code, out, err = xids(f"--config-file={folder}/config.yaml")
 
@@ -104,7 +106,7 @@ def test_a_bad_rule_is_refused(folder: Path, text: str) -> None:
 def test_the_service_obeys(
     folder: Path, xid: int, rules: str, environment: dict[str, str], healthy: int
 ) -> None:
-    """An Xid takes its GPU exactly when the policy says so, and is counted and named anyway."""
+    """An Xid makes its GPU Unhealthy only if the settings say so, and is always counted."""
     (folder / "config.yaml").write_text(rules)
 
     async def scenario() -> None:
@@ -125,7 +127,7 @@ def test_the_service_obeys(
             (count,) = (await running.publishes(epoch=1)).xids
             assert count == XidCount(UUID, xid, 1, last=count.last)
             assert time.time() - 60 < count.last <= time.time()
-            # One that is fatal in every case, later: once it is told, so is the first one.
+            # This later Xid is always fatal: when it is in the list, the first one would be too.
             running.node.xid(1, 119)
             await node.until(lambda k: k.healthy(GPU) == healthy - 1)
             assert node.resources[GPU].healthy() == [UUID] * (healthy - 1)
@@ -133,8 +135,8 @@ def test_the_service_obeys(
     asyncio.run(scenario())
 
 
-def test_a_malformed_token_is_logged_once(folder: Path) -> None:
-    """A token that is no Xid is told at the start, and does not keep the service from running."""
+def test_a_malformed_entry_is_logged_once(folder: Path) -> None:
+    """A malformed entry is logged once at the start, and the service still runs."""
 
     async def scenario() -> None:
         environment = {"DP_DISABLE_HEALTHCHECKS": "79,oops"}
