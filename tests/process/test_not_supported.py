@@ -6,9 +6,17 @@ from pathlib import Path
 import pytest
 
 from tests.fakes import nvml_library
-from tests.fakes.service import kubelet, service
+from tests.fakes.service import Service, kubelet, service, until
 
 GPU = "nvidia.com/gpu"
+INFO = "gpu_sharing_device_info"
+UUIDS = nvml_library.GPU_UUIDS
+
+
+async def monitoring(running: Service) -> dict[str, str]:
+    """Return how each GPU is monitored, as the metrics show it."""
+    infos = (dict(labels) for name, labels in await running.samples() if name == INFO)
+    return {info["uuid"]: info["monitoring"] for info in infos}
 
 
 @pytest.mark.parametrize("gpu", ["0", "1", "all"])
@@ -28,21 +36,17 @@ def test_a_gpu_without_any_optional_call_is_served(folder: Path, library: Path, 
             service(folder, *options, environment=environment) as running,
         ):
             await node.until(lambda k: k.healthy(GPU) == 2)
-            await running.ready()
             lacking = {0, 1} if gpu == "all" else {int(gpu)}
             expected = [index not in lacking for index in range(2)]
             state = await running.shows_state(
                 1, lambda state: [gpu.events for gpu in state.inventory.gpus] == expected
             )
-            for index, uuid in enumerate(nvml_library.GPU_UUIDS):
-                labels = {"monitoring": "polling" if index in lacking else "events"}
-                samples = await running.samples()
-                (info,) = (
-                    dict(labels)
-                    for name, labels in samples
-                    if name == "gpu_sharing_device_info" and ("uuid", uuid) in labels
-                )
-                assert info["monitoring"] == labels["monitoring"]
+            kinds = [("events", "polling")[index in lacking] for index in range(2)]
+
+            async def is_shown() -> bool:
+                return await monitoring(running) == dict(zip(UUIDS, kinds, strict=True))
+
+            await until(is_shown, f"GPUs in the metrics with monitoring {kinds}")
             # Checks go on, and find nothing.
             state = await running.publishes(1, state.sequence + 3)
             assert all(not device.reasons for device in state.health)
