@@ -21,8 +21,8 @@ ADVICE: dict[int | None, str] = {
     Code.LIBRARY_NOT_FOUND: "install the NVIDIA driver, or mount it at --driver-root-ctr-path",
     Code.DRIVER_NOT_LOADED: "load the kernel module nvidia on the node",
     Code.VERSION_MISMATCH: "libraries and kernel module differ in version; reboot the node",
-    Code.NO_PERMISSION: "allow access to /dev/nvidia* and restart the plugin",
-    Code.UNKNOWN: "if other programs can use the GPUs, restart the plugin: it lost access",
+    Code.NO_PERMISSION: "allow access to /dev/nvidia*",
+    Code.UNKNOWN: "if other programs can use the GPUs, this plugin has lost access to them",
 }
 
 

@@ -75,7 +75,7 @@ def select(variable: str, text: str) -> tuple[Selection, tuple[str, ...]]:
     words = {token for token in tokens if token.lower() in {"all", "xids"}}
     codes = {token: token.lstrip("0") for token in tokens if token not in words}
     malformed = [token for token, code in codes.items() if not CODE.fullmatch(code)]
-    notices = (f"cannot use {json.dumps(t)} in {variable}: write Xids or all" for t in malformed)
+    notices = (f"ignored {json.dumps(t)} in {variable}: write Xids or all" for t in malformed)
     chosen = frozenset(int(code) for token, code in codes.items() if token not in malformed)
     return Selection(bool(words), chosen), tuple(notices)
 

@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                 "code",
                 metavar="ACTION",
                 type=int,
-                help="recovery action, as NVML numbers it; 0: none",
+                help="number of NVML's recovery action: 0 none, 1 reset the GPU, 2 reboot the node",
             )
         if kind == "mig":
             drill.add_argument(
@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             )
         if kind not in OF_THE_NODE:
             drill.add_argument(
-                "--gpu", type=int, required=True, metavar="N", help="index in the node file, from 0"
+                "--gpu", type=int, required=True, metavar="N", help="index of the GPU, from 0"
             )
         drill.add_argument(
             "--runtime-dir",

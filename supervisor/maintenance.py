@@ -61,7 +61,7 @@ class Maintenance:
     def _mark(self, client: Client, request: MarkHealthy, children: Children) -> None:
         if children.state(MONITOR) is not State.RUNNING:
             state = children.state(MONITOR).value
-            error = f"cannot mark a device healthy: the monitor is {state}; try again when it runs"
+            error = f"cannot mark a device healthy: the monitor is {state}; run resume, or wait"
             client.answer(Answer(error))
             return
         self._marking.append(client)

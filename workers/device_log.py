@@ -34,7 +34,9 @@ def log_changes(before: View, after: View, replicas: Mapping[str, int]) -> None:
         reasons = [str(reason) for reason in after.unhealthy.get(uuid, ())]
         known = [str(reason) for reason in before.unhealthy.get(uuid, ())]
         count = replicas[uuid]
-        if reasons and reasons != known:
+        if reasons and not known:
             logger.info("device listed as Unhealthy", uuid=uuid, devices=count, reasons=reasons)
+        elif reasons and reasons != known:
+            logger.info("reasons of an Unhealthy device changed", uuid=uuid, reasons=reasons)
         elif known and not reasons:
             logger.info("device listed as Healthy", uuid=uuid, devices=count)

@@ -33,7 +33,7 @@ def parser(version: str) -> Parser:
         _add_command(
             commands,
             "check-config",
-            "check all settings of `run`, and print as JSON those that the file can contain",
+            "check all settings of `run`; print the settings of the configuration file as JSON",
         )
     )
     xids = _add_command(commands, "xids", "print which Xids are fatal with the settings of `run`")
@@ -84,7 +84,7 @@ def _add_requests(commands: "argparse._SubParsersAction[Parser]") -> None:
         "quiesce": "stop the health monitor so that GPUs can be reset; all devices are Unhealthy "
         "until `resume`",
         "resume": "start the health monitor again after `quiesce`",
-        "mark-healthy": "clear the faults of a repaired device without proof from the driver",
+        "mark-healthy": "clear the faults of a device that you repaired (no proof is needed)",
     }
     for name, text in texts.items():
         request = _add_command(commands, name, text)

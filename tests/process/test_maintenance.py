@@ -152,7 +152,7 @@ def test_impossible_requests_are_refused(folder: Path) -> None:
             assert await command(folder, "quiesce") == (0, "")
             assert await command(folder, "mark-healthy", "0") == (
                 1,
-                "cannot mark a device healthy: the monitor is down; try again when it runs",
+                "cannot mark a device healthy: the monitor is down; run resume, or wait",
             )
             assert running.process.returncode is None
 

@@ -90,7 +90,7 @@ async def broken(node: Kubelet, running: Service) -> None:
     running.node.xid(0, 79)
     await node.until(lambda k: k.healthy(GPU) == 1)
     both = ["recovery-action reset the GPU", "xid 79"]
-    await running.logged("device listed as Unhealthy", uuid=FIRST, reasons=both)
+    await running.logged("reasons of an Unhealthy device changed", uuid=FIRST, reasons=both)
 
 
 def test_a_gpu_is_healthy_again_after_a_reset(folder: Path) -> None:

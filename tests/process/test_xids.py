@@ -58,7 +58,7 @@ def test_the_table_with_settings(folder: Path) -> None:
 
     assert (code, err) == (
         0,
-        'cannot use "oops" in DP_DISABLE_HEALTHCHECKS: write Xids or all\n',
+        'ignored "oops" in DP_DISABLE_HEALTHCHECKS: write Xids or all\n',
     )
     assert (fatal[94], fatal[555], fatal[79], fatal[13]) == (True, False, False, True)
 
@@ -145,7 +145,7 @@ def test_a_malformed_entry_is_logged_once(folder: Path) -> None:
             service(folder, node=NODE, environment=environment) as running,
         ):
             await node.until(lambda k: k.healthy(GPU) == 2)
-            told = 'cannot use "oops" in DP_DISABLE_HEALTHCHECKS: write Xids or all'
+            told = 'ignored "oops" in DP_DISABLE_HEALTHCHECKS: write Xids or all'
             await running.logged("ignored a setting", setting=told)
             assert running.count("ignored a setting") == 1
 

@@ -89,8 +89,8 @@ CHANGES = {
         ({"A": 4}, {"A": (HANG, XID)}),
         [
             (
-                "device listed as Unhealthy",
-                {"uuid": "A", "devices": 4, "reasons": ["driver-hang", "xid 79"]},
+                "reasons of an Unhealthy device changed",
+                {"uuid": "A", "reasons": ["driver-hang", "xid 79"]},
             )
         ],
     ),

@@ -71,9 +71,7 @@ def test_a_variable_is_a_list_of_xids(
     text: str, selection: Selection, malformed: list[str]
 ) -> None:
     """A variable lists Xids, `all` or `xids`; malformed tokens are ignored with a notice."""
-    expected = tuple(
-        f"cannot use {json.dumps(token)} in V: write Xids or all" for token in malformed
-    )
+    expected = tuple(f"ignored {json.dumps(token)} in V: write Xids or all" for token in malformed)
     assert select("V", text) == (selection, expected)
 
 
@@ -250,8 +248,8 @@ def test_the_environment_is_read_with_the_settings(tmp_path: Path) -> None:
     loaded = load(tmp_path, "health: {xids: {94: fatal}}", environment)
     assert loaded.xids == Wishes({94: True}, EVERYTHING, chosen(79))
     assert loaded.notices == (
-        f'cannot use "bad" in {DISABLE}: write Xids or all',
-        f'cannot use "worse" in {ENABLE}: write Xids or all',
+        f'ignored "bad" in {DISABLE}: write Xids or all',
+        f'ignored "worse" in {ENABLE}: write Xids or all',
     )
 
 
