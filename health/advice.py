@@ -23,7 +23,7 @@ ADVICE: Mapping[ReasonKind, Advice] = MappingProxyType(
             "reset the GPU, reboot the node, or contact support.",
         ),
         ReasonKind.GPU_LOST: Advice(
-            "the driver cannot reach the GPU",
+            "the driver lost the GPU",
             "Reboot the node. If the GPU is lost again, check the card, its slot and its power.",
         ),
         ReasonKind.UNWATCHED: Advice(

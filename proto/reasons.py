@@ -12,7 +12,7 @@ class ReasonKind(enum.StrEnum):
     """The driver reported an Xid that is fatal for the device; the detail is the Xid code."""
 
     GPU_LOST = "gpu-lost"
-    """The driver cannot reach the GPU any more."""
+    """The driver lost the GPU; stays until there is proof that the fault is gone."""
 
     UNWATCHED = "unwatched"
     """The monitor cannot receive the GPU's Xid events, so it would miss a fault."""

@@ -110,7 +110,9 @@ class ControlSocket:
         with contextlib.suppress(OSError):
             client = Client(self._listener.accept()[0])
             if not client.permitted():
-                logger.warning("refused a request: its user is neither root nor the service's")
+                logger.warning(
+                    "refused a request: the sender is neither root nor the service's user"
+                )
                 error = "cannot accept the request: only root or the service's user may send it"
                 client.answer(Answer(error))
                 return

@@ -26,7 +26,7 @@ class Standing:
 def why(standing: Standing, now: float) -> str:
     """Return why to register now; empty if there is no need to."""
     if not standing.registered:
-        return "not registered with this kubelet yet"
+        return "first registration with this kubelet"
     if not standing.intact:
         return "the worker's own socket was deleted or replaced"
     if not standing.streams and now - standing.streamed > STREAMLESS:

@@ -73,7 +73,8 @@ OPTIONS = (
     Option(
         ("--fail-on-init-error",),
         "flags.failOnInitError",
-        "exit if the driver is not available at the start; false: wait for the driver",
+        "exit if at the start the driver is not available, or the configuration does not fit the "
+        "node; false: wait and retry",
         ("FAIL_ON_INIT_ERROR",),
         boolean,
         switch=True,

@@ -85,7 +85,7 @@ def _explained(
         if xid := xid_of(reason):
             text = f"{text}, {xid.name}"
         if state is DeviceState.RECOVERING and reason.kind in FAULTS:
-            advice = WAIT
+            text, advice = f"earlier fault: {text}", WAIT
         yield report.ReasonStatus(reason.kind, reason.detail, text, advice)
 
 

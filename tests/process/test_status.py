@@ -146,7 +146,7 @@ def test_a_busy_node_without_a_terminal(folder: Path) -> None:
     holder = "platform/vision-serving-6c9f7d5b8-x2lqk/main"
     row = next(line for line in out.splitlines() if line.startswith("2 "))
     assert all(part in row for part in ("lost", "14 min", "1 of 4", holder))
-    assert "GPU 2: the driver cannot reach the GPU. Reboot the node." in out
+    assert "GPU 2: the driver lost the GPU. Reboot the node." in out
     assert "GPU 7:1: fatal Xid: 95, uncontained memory error." in out
 
 

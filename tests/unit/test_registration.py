@@ -5,7 +5,7 @@ import pytest
 from workers.registration import Standing, delay, why
 
 NOW = 100.0
-NEW_KUBELET = "not registered with this kubelet yet"
+NEW_KUBELET = "first registration with this kubelet"
 NO_STREAM = "the kubelet opened no ListAndWatch stream"
 SOCKET_GONE = "the worker's own socket was deleted or replaced"
 
