@@ -225,6 +225,7 @@ def test_the_rate_limit(steps: list[float]) -> None:
         bucket, ok = bucket.take(now)
         allowed += ok
     assert allowed <= BURST + now / REFILL + 1e-6
+    assert allowed >= min(len(steps), int(BURST))
 
 
 def test_the_condition() -> None:
