@@ -31,7 +31,7 @@ FOR_GOOD = {400, 422}
 
 
 def main(settings: ClusterSettings, channel: Channel, epoch: int) -> int:
-    """Run the cluster process until it is sent to stop; return the exit code."""
+    """Run the cluster process until the order to stop; return the exit code."""
     del epoch  # this process publishes nothing on the bus
     return asyncio.run(_live(settings, channel))
 
@@ -58,7 +58,7 @@ class Cluster:
         self._life = ChildLoop(channel, {Unknown: self._on_unknown}, self._on_beat)
 
     async def run(self) -> int:
-        """Run until sent to stop, or until the supervisor dies; return the exit code."""
+        """Run until the order to stop, or until the supervisor dies; return the exit code."""
         endless: list[Task] = []
         if self._settings.events or self._settings.condition:
             endless.append(self._listen)
