@@ -6,13 +6,13 @@ subfolder beside the specifications, which runtimes ignore.
 """
 
 import contextlib
-import functools
 import json
 import os
 import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,6 @@ from pathlib import Path
 from loguru import logger
 
 from proto import host
-from proto.host import die_with
 from proto.monitor import CdiSettings
 
 TOOL = "nvidia-ctk"
@@ -38,6 +37,12 @@ TOTAL_LIMIT = 60.0
 
 KILL_LIMIT = 2.0
 """Seconds to wait for a killed nvidia-ctk to end; a hanging driver may delay that."""
+
+DYING_WITH_US = (sys.executable, "-I", "-S", host.__file__)
+"""The command that runs nvidia-ctk so that it ends with this process.
+
+Not preexec_fn: it runs Python code after the fork, which may deadlock in a process with threads.
+"""
 
 TAIL = 4096
 """Bytes at the end of the output that are searched for the error."""
@@ -149,10 +154,7 @@ def reason(output: bytes) -> str:
 def write_all(
     settings: CdiSettings, limit: float = COMMAND_LIMIT, total: float = TOTAL_LIMIT
 ) -> tuple[str, ...]:
-    """Write all specifications, log failures, and return the CDI kinds that are up to date.
-
-    Call it before this process starts a thread, because it forks.
-    """
+    """Write all specifications, log failures, and return the CDI kinds that are up to date."""
     wanted = specs(settings)
     tool = find_tool(settings)
     if tool is None:
@@ -248,12 +250,11 @@ class Toolkit:
         # Into a file: a process that outlives the tool would keep a pipe open.
         with (work / "log").open("w+b") as log:
             process = subprocess.Popen(
-                command,
+                [*DYING_WITH_US, str(os.getpid()), *command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=functools.partial(die_with, os.getpid()),  # noqa: PLW1509 - no threads
             )
             code = _end_of(process, limit)
             log.seek(max(0, log.seek(0, os.SEEK_END) - TAIL))

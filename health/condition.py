@@ -26,6 +26,8 @@ class Look:
     """The result of one health check of a device."""
 
     lost: bool = False
+    hung: str = ""
+    """The driver call of the check that does not return."""
     failed: str = ""
     """The driver's error if the check failed; empty if it passed or the device is lost."""
     denied: bool = False
@@ -90,6 +92,8 @@ def after_look(before: Condition, look: Look, recovery: Recovery, now: float) ->
     if look.lost:
         again = LOST in before.faults
         return _unproven(before, now) if again else after_fault(before, LOST, now)
+    if look.hung:
+        return _after_hung(before, Reason(ReasonKind.DRIVER_HANG, look.hung), now)
     if look.failed:
         return _after_failed(before, look.failed, now)
     seen = replace(before, ailments=look.ailments, doubts=0)
@@ -155,6 +159,12 @@ def _after_failed(before: Condition, why: str, now: float) -> Condition:
     if after.reasons:
         return _in(after, _unless_lost(before), now)
     return _in(after, DeviceState.SUSPECT, now)
+
+
+def _after_hung(before: Condition, hang: Reason, now: float) -> Condition:
+    kept = {reason for reason in before.ailments if reason.kind is not ReasonKind.DRIVER_HANG}
+    after = replace(before, ailments=frozenset(kept | {hang}), proven_at=None, clean=0)
+    return _in(after, _unless_lost(before), now)
 
 
 def _unproven(before: Condition, now: float) -> Condition:

@@ -50,8 +50,8 @@ class Ledger:
         self._problem = ""
         self._written: Page | None = None
         self._read = self._page()
-        self._elsewhere: dict[str, Entry] = {}
-        """Devices that are not on the node now and may come back."""
+        self._elsewhere: dict[str, Entry] = dict(self._read.devices) if self._read else {}
+        """Devices that are not on the node now, or have not been found yet."""
 
     @property
     def persisted(self) -> bool:
@@ -62,28 +62,28 @@ class Ledger:
         """Return the GPUs that an earlier monitor saved in this boot."""
         return self._read.gpus if self._read else ()
 
-    def read(
+    def recall(
         self, places: Mapping[str, str], bound: frozenset[str] = frozenset()
     ) -> dict[str, Condition]:
-        """Return the saved conditions of devices that are still at their *places*, by UUID.
+        """Return the saved conditions of devices that have turned up at their *places*, by UUID.
 
-        A missing device counts as removed if its PCI address is not in *bound* (unless *bound* is
-        empty). If a removed device comes back, that proves a reset.
+        A device that was missing counts as removed if its PCI address is not in *bound* (unless
+        *bound* is empty). If a removed device comes back, that proves a reset.
         """
-        entries = self._read.devices if self._read else {}
         cards = {gpu.uuid for gpu in self.gpus()}
-        for uuid, entry in entries.items():
+        found = {}
+        for uuid, entry in list(self._elsewhere.items()):
             place = entry.pci_bus_id
-            if uuid in cards and uuid not in places and place in places.values():
+            if places.get(uuid) == place:
+                del self._elsewhere[uuid]
+                condition = entry.condition
+                found[uuid] = after_return(condition) if entry.gone else condition
+            elif uuid in cards and uuid not in places and place in places.values():
+                del self._elsewhere[uuid]
                 logger.info("a GPU was replaced: forgetting the old faults", uuid=uuid, pci=place)
-            elif uuid not in places:
-                gone = entry.gone or (bool(bound) and place not in bound)
-                self._elsewhere[uuid] = replace(entry, gone=gone)
-        return {
-            uuid: after_return(entry.condition) if entry.gone else entry.condition
-            for uuid, entry in entries.items()
-            if places.get(uuid) == entry.pci_bus_id
-        }
+            elif uuid not in places and bound and place not in bound:
+                self._elsewhere[uuid] = replace(entry, gone=True)
+        return found
 
     def _page(self) -> Page | None:
         try:

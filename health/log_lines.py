@@ -6,7 +6,8 @@ from health import xid_catalogue
 from health.condition import Condition
 from health.nvml import XidEvent
 from health.verdict import Conditions
-from proto.messages import DeviceState
+from health.watch import Ended
+from proto.messages import DeviceState, Inventory
 
 
 def xid(event: XidEvent, uuid: str | None, *, fatal: bool) -> None:
@@ -30,6 +31,41 @@ def _of_xid(event: XidEvent, uuid: str | None, *, fatal: bool) -> dict[str, obje
         "action": known.action,
         "fatal": fatal,
     }
+
+
+def pace(index: int, uuid: str, seconds: float, *, slow: bool) -> None:
+    """Log that the checks of a GPU have become slow, or are not slow any more."""
+    took = round(seconds, 2)
+    if slow:
+        logger.warning("the driver answers slowly for a GPU", index=index, uuid=uuid, seconds=took)
+    else:
+        logger.info("the driver answers in time again", index=index, uuid=uuid, seconds=took)
+
+
+def watch_failed(uuid: str, ended: Ended) -> None:
+    """Log why a GPU cannot be watched for events."""
+    if ended.registered:
+        logger.warning("cannot wait for Xid events; retrying", uuid=uuid, error=str(ended.error))
+    else:
+        logger.warning("cannot watch a GPU for Xid events", uuid=uuid, error=str(ended.error))
+
+
+def inventory(before: Inventory | None, after: Inventory) -> None:
+    """Log what changed in the inventory."""
+    known = before.failed if before else ()
+    for failed in after.failed:
+        if failed not in known:
+            logger.error("cannot enumerate a GPU", index=failed.index, error=failed.error)
+    if before is None:
+        return
+    if _instances(before) != _instances(after):
+        logger.info("MIG instances were added or removed")
+    for index in {gpu.index for gpu in known} - {gpu.index for gpu in after.failed}:
+        logger.info("a GPU that failed before can be enumerated now", index=index)
+
+
+def _instances(inventory: Inventory) -> set[str]:
+    return {mig.uuid for gpu in inventory.gpus for mig in gpu.instances}
 
 
 def restored(conditions: Conditions) -> None:

@@ -1,10 +1,11 @@
 """Check GPUs for faults that no event reports; a missing feature is not a fault."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 
 from health.condition import Look
+from health.inventory import Slot
 from health.nvml import Code, Nvml, NvmlError
-from proto.messages import FailedGpu, Inventory
+from proto.messages import FailedGpu
 from proto.reasons import Reason, ReasonKind
 
 RECOVERY_ACTION = 230
@@ -47,18 +48,13 @@ def look(nvml: Nvml, handle: object, nvlinks: int) -> Look:
         return Look(failed=str(error), denied=error.code in DENIED)
 
 
-def look_at_all(nvml: Nvml, inventory: Inventory, handles: Mapping[str, object]) -> dict[str, Look]:
-    """Return the results of checks of all GPUs by UUID; GPUs without a handle are not called."""
-    return {
-        gpu.uuid: look(nvml, handles[gpu.uuid], gpu.nvlinks)
-        if gpu.uuid in handles
-        else _unreachable(inventory.failed)
-        for gpu in inventory.gpus
-    }
+def of_absent(slot: Slot | None, failed: Iterable[FailedGpu]) -> Look:
+    """Return the check of a known GPU that was not enumerated.
 
-
-def _unreachable(failed: Iterable[FailedGpu]) -> Look:
-    others = [gpu for gpu in failed if gpu.code != Code.GPU_IS_LOST]
+    *slot* is the failed one at its index; without one, any of the *failed* GPUs may be it.
+    """
+    tried = [slot.failed] if slot and slot.failed else failed
+    others = [gpu for gpu in tried if gpu.code != Code.GPU_IS_LOST]
     if not others:  # all failed GPUs are lost, or the driver does not show the GPU at all
         return Look(lost=True)
     return Look(failed=others[0].error, denied=all(gpu.code in DENIED for gpu in others))

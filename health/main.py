@@ -1,139 +1,133 @@
-"""The monitor process: enumerate the node, then watch for faults and publish the node's state.
+"""The monitor process: find the GPUs, then watch them for faults and publish the node's state.
 
-It sends inventory and heartbeats to the supervisor over its channel and takes orders from it. It
-publishes NodeStates on the health bus: on a change, for a new subscriber, and every second.
+    lanes ────────┐                     ┌── jobs for the lanes (node.py)
+    orders ───────┼── wait ── decide ───┼── NodeStates on the bus
+    subscribers ──┤      (verdict.py)   ├── reports to the supervisor
+    deadlines ────┘                     └── the ledger
+
+The loop calls no driver: each GPU has threads of its own for that, so a GPU that hangs or is slow
+holds up no other. NodeStates are published on a change, for a new subscriber, and every second.
 """
 
 import math
 import time
+from collections import deque
 from pathlib import Path
 
 import msgspec
 import zmq
 from loguru import logger
 
-from health import inventory, log_lines, verdict
-from health.event_thread import Sight, Watching
-from health.events import EventWatch
+from health import access, log_lines, verdict
+from health.condition import Look
+from health.enumeration import Refused
+from health.gpu_lanes import Looked, Sighted
+from health.hangs import Hang, Hangs
+from health.lane import Done, Mailbox
 from health.ledger import Ledger
-from health.looks import look_at_all
-from health.nvml import Hint, NvmlError, XidEvent
-from health.startup import NotReadyError, Start, start
-from proto.bus import HealthPublisher
+from health.node import Node
+from health.observed import Observed
+from health.watch import Ended
 from proto.channel import Channel, ClosedError
-from proto.control import Beat, ExitCode, Inventoried, Marked, MarkHealthy, Ready, Stop, until_beat
-from proto.messages import DeviceState, NodeState, XidCount
+from proto.control import (
+    Beat,
+    ExitCode,
+    Hung,
+    Inventoried,
+    Marked,
+    MarkHealthy,
+    NotReady,
+    Ready,
+    Stop,
+    until_beat,
+)
+from proto.messages import Inventory
 from proto.monitor import MonitorSettings
 
-SOON = 1.0
-"""Seconds from an event to the check that it causes, so that a storm of events causes one check."""
+RETRY_PARTIAL = 600.0
+"""Seconds until a new monitor tries a GPU that this one could enumerate only in part."""
 
 
 def main(settings: MonitorSettings, channel: Channel, epoch: int) -> int:
     """Run the monitor and return its exit code; NOT_READY if the driver cannot be used."""
-    ledger = Ledger(Path(settings.state_folder))
-    try:
-        begun = start(settings, ledger)
-    except NotReadyError as error:
-        channel.send(error.report)
-        return ExitCode.NOT_READY
-    return Monitor(begun, ledger, settings, channel, epoch).run()
+    return Monitor(settings, channel, epoch).run()
 
 
 class Monitor:
-    """Watches the node from the first inventory until the order to stop."""
+    """Watches the node until the order to stop, or until there is a reason for a new process."""
 
-    def __init__(
-        self,
-        begun: Start,
-        ledger: Ledger,
-        settings: MonitorSettings,
-        channel: Channel,
-        epoch: int,
-    ) -> None:
-        self._nvml = begun.nvml
-        self._roots = begun.roots
-        self._bound = begun.bound
-        self._found = begun.found
+    def __init__(self, settings: MonitorSettings, channel: Channel, epoch: int) -> None:
         self._settings = settings
-        self._ledger = ledger
-        self._places = begun.found.places()
-        self._conditions: verdict.Conditions = ledger.read(self._places, begun.bound)
-        self._watch = EventWatch(begun.nvml, begun.found.handles)
-        self._publisher = HealthPublisher(zmq.Context(), settings.paths.health_bus)
         self._channel = channel
-        self._epoch = epoch
-        self._sequence = 0
-        self._xids: dict[tuple[str, int], XidCount] = {}
-        # Computed once, so that published times do not change from message to message.
-        self._booted = round(time.time() - time.monotonic(), 3)
-        self._actions: dict[str, int | None] = {}
-        self._had_access = False
-        self._look_at = 0.0
-        self._rescan_at = time.monotonic() + settings.rescan_interval
-        self._publish_at = 0.0
+        ledger = Ledger(Path(settings.state_folder))
+        self._mailbox = Mailbox()
+        self._node = Node(settings, ledger.gpus(), self._mailbox)
+        self._hangs = Hangs()
+        self._observed = Observed(settings, ledger, self._node, self._hangs, epoch)
+        self._marks: deque[tuple[str, float]] = deque()
+        """Devices that an operator marked healthy, and when; answered in this order."""
+        self._began = time.monotonic()
+        self._rescan_at = self._began + settings.rescan_interval
+        self._absent_at = math.inf
+        self._beat_at = 0.0
+        self._end_at = math.inf
+        """When to end because NVML does not initialise."""
+        self._ready = False
+        self._changed = False
+        """Whether a lane found something that may change the inventory."""
         self._code: ExitCode | None = None
         """The exit code, as soon as the monitor has to end."""
 
     def run(self) -> int:
         """Report the inventory, then watch the node until there is a reason to end."""
-        for failed in self._found.inventory.failed:
-            logger.error("cannot enumerate a GPU", index=failed.index, error=failed.error)
-        log_lines.restored(self._conditions)
-        self._tell_inventory()
-        self._channel.send(Ready())
         while self._code is None:
             self._on_deadlines(time.monotonic())
             self._wait(time.monotonic())
-        self._watch.end()
         return self._code
-
-    def _tell_inventory(self) -> None:
-        without_links = msgspec.structs.replace(self._found.inventory, links=())
-        self._channel.send(Inventoried(inventory=without_links))
 
     def _wait(self, now: float) -> None:
         poller = zmq.Poller()
-        poller.register(self._publisher.socket, zmq.POLLIN)
+        poller.register(self._observed.publisher.socket, zmq.POLLIN)
         poller.register(self._channel.fileno(), zmq.POLLIN)
-        if (seen := self._watch.fileno()) is not None:
-            poller.register(seen, zmq.POLLIN)
-        deadlines = [self._publish_at, self._look_at, self._rescan_at]
-        soonest = min(*deadlines, self._watch.again_at or self._publish_at)
+        poller.register(self._mailbox.fileno(), zmq.POLLIN)
+        jobs = self._node.deadline(self._observed.lost())
+        hangs = self._hangs.deadline(self._node.lanes(), now, self._settings.hang_after)
+        soonest = min(self._beat_at, self._rescan_at, self._absent_at, jobs, hangs)
         ready = dict(poller.poll(math.ceil(max(0.0, soonest - now) * 1000)))
-        if seen in ready:
-            self._on_seen(time.monotonic())
-        if self._publisher.socket in ready and self._publisher.joined():
-            self._publish()
+        if self._mailbox.fileno() in ready:
+            self._on_reports(time.monotonic())
+        if self._observed.publisher.socket in ready and self._observed.publisher.joined():
+            self._observed.publish()
         if self._channel.fileno() in ready:
-            self._on_order()
+            self._on_orders()
 
     def _on_deadlines(self, now: float) -> None:
-        if now >= self._rescan_at:
-            self._rescan_at = now + self._settings.rescan_interval
-            self._rescan()
-        if now >= self._look_at:
-            self._look_at = now + self._settings.poll_interval
-            self._look(now, self._conditions)
-        self._follow(now)
-        if self._watch.find_overdue(self._settings.hang_after, now):
-            self._publish()
-            logger.error("the driver hangs", call="nvmlEventSetWait")
-        if now >= self._publish_at:
-            if not self._publisher.reachable():
-                # Cleaners of /run delete it; a process that connects from now on would get nothing.
-                logger.warning("restarting the health monitor: its socket file was deleted")
-                self._code = ExitCode.AGAIN
-            self._publish_at = now + until_beat(now)
-            self._channel.send(Beat())
-            self._publish()
+        self._find_hangs(now)
+        if self._ready:
+            self._go_on(now)
+        elif self._node.ready(now):
+            self._begin(now)
+        self._node.step(now, self._observed.lost())
+        if now >= self._beat_at:
+            self._beat_at = now + until_beat(now)
+            self._beat(now)
 
-    def _on_order(self) -> None:
+    def _beat(self, now: float) -> None:
+        if not self._observed.publisher.reachable():
+            # Cleaners of /run delete it; a process that connects from now on would get nothing.
+            logger.warning("restarting the health monitor: its socket file was deleted")
+            self._code = ExitCode.AGAIN
+        if now >= self._end_at:
+            self._refuse(access.hang("nvmlInit"))
+        self._channel.send(Beat())
+        self._observed.publish()
+
+    def _on_orders(self) -> None:
         try:
             while order := self._channel.receive():
                 match order:
                     case MarkHealthy():
-                        self._on_mark(order.device, time.monotonic())
+                        self._marks.append((order.device, time.monotonic()))
                     case Stop():
                         self._code = ExitCode.DONE
                     case _:
@@ -144,146 +138,131 @@ class Monitor:
         except ClosedError:
             self._code = ExitCode.DONE
 
-    def _on_mark(self, device: str, now: float) -> None:
-        """Clear the faults of a device for an operator; problems that a check still finds stay."""
-        uuids = verdict.named(self._found.inventory, device)
-        if not uuids:
-            self._channel.send(Marked(error=f'cannot find a GPU or MIG instance "{device}"'))
-            return
-        logger.info("an operator marked a device healthy", device=device)
-        # Check before publishing: what a check still shows, the operator's word cannot clear.
-        self._look(now, verdict.after_marks(self._conditions, uuids, now))
-        self._channel.send(Marked())
+    def _refuse(self, report: NotReady) -> None:
+        self._channel.send(report)
+        self._code = ExitCode.NOT_READY
 
-    def _look(self, now: float, conditions: verdict.Conditions) -> None:
-        """Check every GPU for faults that no event reports, and for proof that a fault is gone."""
-        found = self._found
-        looks = look_at_all(self._nvml, found.inventory, found.handles)
-        if verdict.access_is_lost(looks) and self._had_access:
-            logger.warning("restarting the health monitor: it lost access to all GPUs")
-            self._code = ExitCode.AGAIN
+    def _begin(self, now: float) -> None:
+        """Report the first inventory, unless this process has no access to any GPU."""
+        if report := access.no_access(self._node.refused()):
+            self._refuse(report)
             return
-        self._had_access |= any(not look.denied for look in looks.values())
-        self._actions = {uuid: look.action for uuid, look in looks.items()}
-        recovery = self._settings.recovery
-        self._become(verdict.after_looks(conditions, found.inventory, looks, recovery, now))
+        self._adopt(self._inventory(), now)
+        self._node.begin()
+        self._channel.send(Ready())
+        self._ready = True
 
-    def _rescan(self) -> None:
+    def _inventory(self) -> Inventory:
+        return self._node.inventory(self._hangs.by_index())
+
+    def _adopt(self, fresh: Inventory, now: float) -> None:
+        """Continue with a new inventory, and tell the supervisor what changed for the workers."""
+        before = self._observed.inventory
+        log_lines.inventory(before, fresh)
+        self._observed.adopt(fresh, self._node.looks(), now)
+        self._absent_at = now
+        told = msgspec.structs.replace(fresh, links=())
+        if before is None or told != msgspec.structs.replace(before, links=()):
+            self._channel.send(Inventoried(inventory=told))
+
+    def _go_on(self, now: float) -> None:
+        """Do what is due once the first inventory was reported."""
+        if now >= self._rescan_at:
+            self._rescan_at = now + self._settings.rescan_interval
+            self._rescan(now)
+        if self._changed:
+            self._changed = False
+            fresh = self._inventory()
+            if fresh != self._observed.inventory and self._node.is_written():
+                self._adopt(fresh, now)
+        if now >= self._absent_at:
+            self._absent_at = now + self._settings.poll_interval
+            self._observed.look(self._node.absent_looks(self._observed.gpus), now)
+        while self._marks and self._mark(*self._marks[0], now):
+            self._marks.popleft()
+
+    def _rescan(self, now: float) -> None:
         """Look for added and removed GPUs and MIG instances."""
-        failed = self._found.inventory.failed
-        if inventory.bound(self._roots.sysfs) != self._bound:
-            # A process initialises NVML once, and NVML then shows only the GPUs of that time.
+        if self._node.is_changed_on_the_bus():
             logger.warning("restarting the health monitor: GPUs were added or removed")
             self._code = ExitCode.AGAIN
-        elif any(self._nvml.reaches(gpu.index) for gpu in failed):
-            logger.info("restarting the health monitor: it can enumerate a GPU that failed before")
+        elif now - self._began > RETRY_PARTIAL and any(g.partial for g in self._node.gpus):
+            logger.warning("restarting the health monitor: a GPU is enumerated only in part")
             self._code = ExitCode.AGAIN
-        else:
-            found = inventory.again(self._nvml, self._found, self._roots)
-            if found.inventory != self._found.inventory:
-                self._adopt(found)
+        for gpu in self._node.gpus:
+            gpu.rescan()
 
-    def _adopt(self, found: inventory.Found) -> None:
-        """Continue with changed MIG instances."""
-        if self._settings.cdi:
-            # CDI specifications are written before the first thread runs, so only at a start.
-            logger.info("restarting the health monitor: CDI files must follow the new MIG layout")
+    def _mark(self, device: str, at: float, now: float) -> bool:
+        """Clear the faults of a device for an operator; return whether the order is done.
+
+        A check that began after the order decides: what it shows, the operator's word cannot clear.
+        """
+        uuids = verdict.named(self._observed.gpus, device)
+        if not uuids:
+            self._channel.send(Marked(error=f'cannot find a GPU or MIG instance "{device}"'))
+            return True
+        gpu = self._node.holding(uuids[0])
+        if gpu and gpu.index in self._hangs.by_index():
+            self._channel.send(Marked(error=f'cannot check "{device}": the driver hangs'))
+            return True
+        if gpu and (gpu.looked is None or gpu.looked.began < at):
+            gpu.look_at = min(gpu.look_at, at)
+            return False
+        logger.info("an operator marked a device healthy", device=device)
+        self._observed.mark(uuids, now)
+        self._channel.send(Marked())
+        return True
+
+    def _find_hangs(self, now: float) -> None:
+        begun, ended = self._hangs.search(self._node.lanes(), now, self._settings.hang_after)
+        for hang in begun:
+            self._on_hang(hang, now)
+        for hang in ended:
+            hang.log_end(self._observed.gpus, now)
+            if hang.gpu:
+                hang.gpu.look_at = now
+        if begun or ended:
+            self._changed = True
+            self._observed.publish()
+
+    def _on_hang(self, hang: Hang, now: float) -> None:
+        hang.log(self._observed.gpus)
+        call = hang.running.call
+        opening = not self._node.opened
+        self._channel.send(Hung(call, everything=opening))
+        if opening:
+            # The GPUs of the ledger keep their places, so that their capacity stays visible.
+            self._end_at = now + self._settings.hang_after
+            self._adopt(self._inventory(), now)
+            gpus = self._observed.gpus.gpus
+            self._observed.look({gpu.uuid: Look(hung=call) for gpu in gpus}, now)
+        elif hang.gpu and hang.lane is hang.gpu.calls:
+            self._observed.look({hang.uuid(self._observed.gpus): Look(hung=call)}, now)
+
+    def _on_reports(self, now: float) -> None:
+        """Take all reports of the lanes, publish the result in one message, and only then log."""
+        with self._observed.batch():
+            for report in self._mailbox.take():
+                if isinstance(report, Done):
+                    self._on_done(report, now)
+                elif isinstance(report, Sighted):
+                    self._rescan_at = min(self._rescan_at, self._observed.see(report, now))
+        if self._observed.access_is_lost():
+            logger.warning("restarting the health monitor: it lost access to all GPUs")
             self._code = ExitCode.AGAIN
-            return
-        logger.info("MIG instances were added or removed")
-        before, places = self._places, found.places()
-        self._found, self._places = found, places
-        self._tell_inventory()
-        self._become(verdict.after_returns(self._conditions, places.keys() - before.keys()))
-        self._publish()
 
-    def _follow(self, now: float) -> None:
-        """Watch all GPUs for events except lost ones, which would fail the wait for all."""
-        gone = {u for u, c in self._conditions.items() if c.state is DeviceState.LOST}
-        gpus = {gpu.uuid for gpu in self._found.inventory.gpus if gpu.events}
-        failed = self._watch.follow(frozenset(gpus & self._found.handles.keys() - gone), now)
-        if failed and failed.lost:
-            self._become(verdict.after_loss(self._conditions, failed.lost, now))
-        if self._watch.unsupported:
-            self._found = self._found.without_events(self._watch.unsupported)
-            self._watch.unsupported = frozenset()
-            self._tell_inventory()
-            self._publish()
-
-    def _on_seen(self, now: float) -> None:
-        """Handle all queued events, publish the result in one message, and only then log."""
-        conditions = self._conditions
-        sights = self._watch.seen()
-        for sight in sights:
-            match sight:
-                case XidEvent():
-                    conditions = self._after_xid(conditions, sight, now)
-                    # Check soon: for the recovery action, and for the energy before a reset.
-                    self._look_at = min(self._look_at, now + SOON)
-                case NvmlError():
-                    lost = self._watch.on_failed(now, sight.code).lost
-                    conditions = verdict.after_loss(conditions, lost, now)
-                case Watching():
-                    self._watch.on_well()
-                case Hint():
-                    self._look_at = min(self._look_at, now + SOON)
-                    if sight.of_mig:
-                        self._rescan_at = min(self._rescan_at, now + SOON)
-        before = self._conditions
-        self._store(conditions)
-        # Before logging: an Xid on another GPU is missed while no thread waits for events.
-        self._follow(now)
-        self._log(sights)
-        log_lines.changes(before, conditions)
-
-    def _after_xid(
-        self, conditions: verdict.Conditions, event: XidEvent, now: float
-    ) -> verdict.Conditions:
-        gpu = self._found.uuid_of(event.gpu)
-        key = (gpu or "", event.xid)
-        count = self._xids[key].count + 1 if key in self._xids else 1
-        self._xids[key] = XidCount(*key, count, last=time.time())
-        uuids = verdict.hit(self._found.inventory, (gpu, (event.gi, event.ci)))
-        return verdict.after_xid(conditions, uuids, self._settings.xids, event.xid, now)
-
-    def _become(self, conditions: verdict.Conditions) -> None:
-        """Store the conditions, then log what changed."""
-        before = self._conditions
-        self._store(conditions)
-        log_lines.changes(before, conditions)
-
-    def _store(self, conditions: verdict.Conditions) -> None:
-        """Publish the conditions if their reasons changed, and only then spend time on the disk."""
-        before, self._conditions = self._conditions, conditions
-        if {u: c.reasons for u, c in before.items()} != {
-            u: c.reasons for u, c in conditions.items()
-        }:
-            self._publish()
-        self._ledger.write(self._places, conditions, self._found.inventory.gpus)
-
-    def _publish(self) -> None:
-        self._sequence += 1
-        found = self._found.inventory
-        health = verdict.health_of(
-            found, self._conditions, self._watch.unwatched, self._actions, self._booted
-        )
-        self._publisher.publish(
-            NodeState(
-                epoch=self._epoch,
-                sequence=self._sequence,
-                inventory=found,
-                health=health,
-                whole_gpus=self._settings.whole_gpus,
-                xids=tuple(self._xids.values()),
-                calls=self._nvml.stats(),
-                persisted=self._ledger.persisted,
-            )
-        )
-
-    def _log(self, sights: list[Sight]) -> None:
-        for sight in sights:
-            if isinstance(sight, XidEvent):
-                fatal = self._settings.xids.is_fatal(sight.xid)
-                log_lines.xid(sight, self._found.uuid_of(sight.gpu), fatal=fatal)
-            elif isinstance(sight, NvmlError) and self._watch.is_new(sight):
-                logger.warning("cannot wait for Xid events; retrying", error=str(sight))
+    def _on_done(self, done: Done, now: float) -> None:
+        done.lane.busy = False
+        gpu = self._node.gpu_of(done.lane)
+        match done.result:
+            case BaseException():
+                raise done.result
+            case Refused():
+                self._refuse(access.refusal(done.result.error, done.result.code))
+            case Looked() if gpu:
+                self._observed.after_look(gpu, done.result, now)
+            case Ended() if gpu:
+                self._observed.after_watch(gpu, done.result, now)
+            case _:
+                self._node.take(done, gpu, now)
+        self._changed |= not isinstance(done.result, Looked)

@@ -1,31 +1,19 @@
-"""Typed access to NVML; the only module that imports pynvml.
+"""Typed access to NVML.
 
 The binding is nvidia-ml-py, or the simulated binding with the same functions.
-Every call except the event wait goes through `Nvml.call`, which records the running call.
+Each thread has an `Nvml` of its own, which shows the call that the thread is in.
 Codes and levels are those of nvml.h.
 """
 
 import ctypes
 import enum
-import os
+import importlib
 import time
 from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
 
-from health.running_call import RunningCall
 from proto.messages import CallStats, LinkLevel
-
-LIBRARY = "libnvidia-ml.so.1"
-LIBRARY_FOLDERS = (
-    "usr/lib64",
-    "usr/lib/x86_64-linux-gnu",
-    "usr/lib/aarch64-linux-gnu",
-    "lib64",
-    "lib/x86_64-linux-gnu",
-    "lib/aarch64-linux-gnu",
-)
-"""Where distributions install the driver libraries, below the driver root."""
 
 XID_EVENT = 0x8
 """nvmlEventTypeXidCriticalError: only for this type is the event data an Xid."""
@@ -79,6 +67,7 @@ class NvmlError(Exception):
 
     def __init__(self, call: str, code: int, text: str) -> None:
         super().__init__(f"cannot call {call}: {text} (NVML error {code})")
+        self.call = call
         self.code = code
 
 
@@ -105,52 +94,56 @@ class Hint:
         return self.kind == MIG_EVENT
 
 
-def load(driver_root: str) -> Any:
-    """Return nvidia-ml-py with the NVML library below *driver_root*, else the system's library."""
-    import pynvml  # noqa: PLC0415 - only the monitor loads it, after the fork
-
-    for folder in LIBRARY_FOLDERS if driver_root.strip("/") else ():
-        path = os.path.realpath(os.path.join(driver_root, folder, LIBRARY))  # noqa: PTH118
-        if os.path.exists(path):  # noqa: PTH110
-            # Without this, the binding loads the library by its bare name.
-            pynvml.nvmlLib = ctypes.CDLL(path)
-            break
-    return pynvml
-
-
 def key_of(handle: Any) -> Hashable:
     """Return a key that is equal for equal handles; the handles themselves compare by identity."""
     contents = getattr(handle, "contents", None)
     return handle if contents is None else ctypes.addressof(contents)
 
 
-class Nvml:
-    """Calls NVML; returns results as values and raises NvmlError."""
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A driver call that has not returned yet."""
 
-    def __init__(self, binding: Any, trace: RunningCall | None = None) -> None:
+    call: str
+    due: float
+    """When it should return, on the monotonic clock: at once, or at the end of a wait."""
+
+
+class Nvml:
+    """Calls NVML for one thread; returns results as values and raises NvmlError."""
+
+    def __init__(self, binding: Any = None) -> None:
         self._binding = binding
-        self._trace = trace
-        self.names: dict[Hashable, str] = {}
-        """UUIDs of GPUs by the keys of their handles, to name the GPU of a running call."""
+        self.running: Running | None = None
+        """The call that the thread is in; other threads may read it."""
         self._stats: dict[str, CallStats] = {}
+
+    def load(self, module: str, argument: str) -> None:
+        """Load the binding that `load(argument)` of *module* returns."""
+        self.running = Running("dlopen", time.monotonic())
+        try:
+            self._binding = importlib.import_module(module).load(argument)
+        finally:
+            self.running = None
+
+    def for_thread(self) -> "Nvml":
+        """Return access to the same binding for another thread."""
+        return Nvml(self._binding)
 
     def call(self, name: str, *arguments: object) -> Any:
         """Call the binding's function *name*."""
         function = getattr(self._binding, name, None)
         if function is None:
             raise NvmlError(name, Code.FUNCTION_NOT_FOUND, "the binding has no such function")
-        if self._trace:
-            gpu = self.names.get(key_of(arguments[0]), "") if arguments else ""
-            self._trace.enter(f"{name} {gpu}".rstrip())
         began, code = time.monotonic(), 0
+        self.running = Running(name, began)
         try:
             return function(*arguments)
         except self._binding.NVMLError as error:
             code = error.value
             raise NvmlError(name, code, str(error)) from error
         finally:
-            if self._trace:
-                self._trace.leave()
+            self.running = None
             self._count(name, time.monotonic() - began, code)
 
     def _count(self, name: str, seconds: float, code: int) -> None:
@@ -184,14 +177,6 @@ class Nvml:
     def gpu_count(self) -> int:
         """Return the number of GPUs, lost ones included."""
         return int(self.call("nvmlDeviceGetCount"))
-
-    def reaches(self, index: int) -> bool:
-        """Return whether the GPU at *index* can be enumerated."""
-        try:
-            self.call("nvmlDeviceGetHandleByIndex", index)
-        except NvmlError:
-            return False
-        return True
 
     def mig_enabled(self, handle: object) -> bool:
         """Return whether the GPU is in MIG mode now."""
@@ -227,19 +212,21 @@ class Nvml:
         return up
 
     def nvlink_peers(self, handle: object) -> list[str]:
-        """Return the peer of each active NVLink: its PCI bus ID, or "switch"."""
+        """Return the peer of each active NVLink: its PCI bus ID, "switch", or "" if unknown."""
         peers = []
         for link in range(NVLINK_MAX):
             active = self.ask("nvmlDeviceGetNvLinkState", handle, link)
             if active is None:
                 break
-            if not active:
-                continue
-            if self.ask("nvmlDeviceGetNvLinkRemoteDeviceType", handle, link) == 2:  # noqa: PLR2004
-                peers.append("switch")  # NVML_NVLINK_DEVICE_TYPE_SWITCH
-            elif info := self.ask("nvmlDeviceGetNvLinkRemotePciInfo", handle, link):
-                peers.append(bus_id(info.busId))
+            if active:
+                peers.append(self._peer(handle, link))
         return peers
+
+    def _peer(self, handle: object, link: int) -> str:
+        if self.ask("nvmlDeviceGetNvLinkRemoteDeviceType", handle, link) == 2:  # noqa: PLR2004
+            return "switch"  # NVML_NVLINK_DEVICE_TYPE_SWITCH
+        info = self.ask("nvmlDeviceGetNvLinkRemotePciInfo", handle, link)
+        return bus_id(info.busId) if info else ""
 
     def reports_xids(self, handle: object) -> bool:
         """Return whether the GPU can report Xids."""
@@ -268,13 +255,16 @@ class Nvml:
 
     def wait(self, events: object, milliseconds: int) -> XidEvent | Hint | None:
         """Return the next event of an event set; None after *milliseconds* without an event."""
+        # Not through `call`: how long a wait takes says nothing about the driver.
+        self.running = Running("nvmlEventSetWait", time.monotonic() + milliseconds / 1000)
         try:
-            # Not through `call`: the wait runs in its own thread and must not be recorded.
             data = self._binding.nvmlEventSetWait(events, milliseconds)
         except self._binding.NVMLError as error:
             if error.value == Code.TIMEOUT:
                 return None
             raise NvmlError("nvmlEventSetWait", error.value, str(error)) from error
+        finally:
+            self.running = None
         if data.eventType != XID_EVENT:
             return Hint(int(data.eventType))
         gi, ci = data.gpuInstanceId, data.computeInstanceId

@@ -79,7 +79,7 @@ def after_looks(
         after[gpu.uuid] = after_look(after.get(gpu.uuid, Condition()), look, recovery, now)
         # Instances take only the recovery action: problems of the GPU stay with the GPU. A failed
         # check is no proof for the instances.
-        theirs = Look(action=None if look.lost or look.failed else look.action)
+        theirs = Look(action=None if look.lost or look.hung or look.failed else look.action)
         for instance in gpu.instances:
             if known := after.get(instance.uuid):
                 after[instance.uuid] = after_look(known, theirs, recovery, now)

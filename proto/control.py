@@ -128,7 +128,7 @@ class ServiceState(msgspec.Struct, frozen=True, tag=True):
     unknown: Reason | None = None
     """Why all devices are Unhealthy, until a monitor publishes."""
     hangs: int = 0
-    """How often the monitor hung in the driver."""
+    """How many driver calls did not return in time."""
     configuration: ConfigurationState = ConfigurationState()
 
 
@@ -154,6 +154,14 @@ class NotReady(msgspec.Struct, frozen=True, tag=True):
     """Why devices are Unhealthy meanwhile, if the child is the monitor."""
 
 
+class Hung(msgspec.Struct, frozen=True, tag=True):
+    """Report: the driver *call* has not returned for `health.hangAfter`."""
+
+    call: str
+    everything: bool = False
+    """Whether no GPU can be used meanwhile, because the driver is not initialised."""
+
+
 class Marked(msgspec.Struct, frozen=True, tag=True):
     """Report: MarkHealthy is done, or failed with this *error*."""
 
@@ -173,4 +181,4 @@ class Settled(msgspec.Struct, frozen=True, tag=True):
 
 
 Order = Stop | Register | Unknown | MarkHealthy | Configure | ServiceState
-Report = Ready | Beat | Inventoried | NotReady | Marked | Settled | Labelled
+Report = Ready | Beat | Inventoried | NotReady | Hung | Marked | Settled | Labelled

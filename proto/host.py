@@ -9,6 +9,7 @@ import errno
 import os
 import signal
 import stat
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -81,3 +82,9 @@ def die_with(parent: int) -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)  # the parent ended before prctl took effect
+
+
+if __name__ == "__main__":
+    # As a command, `host.py PARENT COMMAND ...` runs a command that ends with the process PARENT.
+    die_with(int(sys.argv[1]))
+    os.execv(sys.argv[2], sys.argv[2:])  # noqa: S606 - there is nothing for a shell to do

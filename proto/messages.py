@@ -159,6 +159,26 @@ class CallStats(msgspec.Struct, frozen=True):
     """Failed calls by NVML error code; "not supported" and the like are not counted."""
 
 
+class HangingCall(msgspec.Struct, frozen=True):
+    """An NVML call that has not returned for `health.hangAfter`."""
+
+    call: str
+    index: int | None
+    """The GPU's index; None: the call is not about one GPU."""
+    uuid: str
+    """Empty: unknown."""
+    seconds: float
+    """How long ago it should have returned."""
+
+
+class LookTime(msgspec.Struct, frozen=True):
+    """How long the newest health check of a GPU took, in seconds, and whether that is slow."""
+
+    uuid: str
+    seconds: float
+    slow: bool = False
+
+
 class RpcStats(msgspec.Struct, frozen=True):
     """The calls of one device plugin API method since the worker started."""
 
@@ -197,6 +217,8 @@ class NodeState(SenderState, frozen=True, tag=True, kw_only=True):
     """Whether a GPU in MIG mode is advertised as a whole GPU (MIG strategy `none`)."""
     xids: tuple[XidCount, ...] = ()
     calls: tuple[CallStats, ...] = ()
+    hanging: tuple[HangingCall, ...] = ()
+    looks: tuple[LookTime, ...] = ()
     persisted: bool = True
     """Whether the health of devices is saved; if not, a restart forgets their faults."""
 

@@ -79,7 +79,9 @@ class MonitorSettings(msgspec.Struct, frozen=True):
     rescan_interval: float = 30.0
     """Seconds between two scans for added or removed GPUs and MIG instances."""
     hang_after: float = 15.0
-    """Seconds after which an event wait that has not returned counts as hung."""
+    """Seconds after which a driver call that has not returned hangs."""
+    patience: float = 5.0
+    """Seconds that a start waits for GPUs and details that the driver is slow to describe."""
     recovery: Recovery = Recovery()
     state_folder: str = "/var/lib/gpu-sharing-plugin"
     cdi: CdiSettings | None = None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from health import running_call, xid_policy
+from health import xid_policy
 from proto.cluster import ClusterSettings
 from proto.control import Configure, MarkHealthy, Register, ServiceState, Unknown
 from proto.exporter import ExporterSettings
@@ -30,6 +30,9 @@ from supervisor.version import VERSION
 
 LABEL_WAIT = 10.0
 """Seconds to wait for the node's label at the start before anything is served."""
+
+LONGEST_PATIENCE = 5.0
+"""The most seconds that a new monitor waits for a GPU that does not answer."""
 
 CDI_STRATEGIES = {DeviceListStrategy.CDI_ANNOTATIONS, DeviceListStrategy.CDI_CRI}
 
@@ -73,7 +76,6 @@ def compose(settings: Settings) -> Service:
         runtime_dir=settings.service.runtime_dir,
         kubelet_socket=paths.kubelet_socket,
         fail_on_init_error=settings.configuration.flags.fail_on_init_error,
-        running_call=functools.partial(running_call.read, paths.trace),
         limits=Limits(silence=health.hang_after, urgent_delay=health.stale_after / 4),
         configuration_file=configuration_file(settings.service, settings.choice),
         configuration_folder=settings.service.config_dir,
@@ -87,7 +89,6 @@ def compose(settings: Settings) -> Service:
 def _paths(settings: Settings) -> Paths:
     return Paths(
         health_bus=f"{settings.service.runtime_dir}/health.ipc",
-        trace=f"{settings.service.runtime_dir}/monitor.call",
         telemetry_bus=f"{settings.service.runtime_dir}/telemetry.ipc",
         kubelet_socket=settings.service.registration_socket,
         plugin_folder=settings.service.device_plugin_path,
@@ -117,11 +118,13 @@ def _monitor(settings: Settings, paths: Paths) -> MonitorSettings:
     recovery = Recovery(health.recovery.mode, health.recovery.quiet_period, health.recovery.probes)
     real = MonitorSettings(
         paths,
-        binding="health.nvml",
+        binding="health.binding",
         binding_argument=root,
         dev_root=seen_at,
         poll_interval=health.poll_interval,
         hang_after=health.hang_after,
+        # Else one GPU that hangs would make a new monitor too late for all the others.
+        patience=min(LONGEST_PATIENCE, health.stale_after / 2),
         rescan_interval=health.rescan_interval,
         recovery=recovery,
         state_folder=settings.service.state_dir,

@@ -25,6 +25,7 @@ from proto.control import (
     Beat,
     Configure,
     ExitCode,
+    Hung,
     Inventoried,
     Labelled,
     Marked,
@@ -37,7 +38,7 @@ from proto.control import (
     until_beat,
 )
 from proto.messages import Inventory
-from proto.reasons import Reason, ReasonKind
+from proto.reasons import Reason
 from proto.requests import Answer
 from proto.worker import WorkerSettings
 from supervisor.child import Spec
@@ -147,6 +148,9 @@ class Supervisor:
                 self._on_found(report)
             case NotReady():
                 self._on_not_ready(name, report)
+            case Hung():
+                self._served = self._served.after_hang(name, report)
+                self._tell_state()
             case Marked():
                 self._maintenance.marked(Answer(report.error))
             case Settled():
@@ -260,21 +264,13 @@ class Supervisor:
             case State.BACKOFF:
                 self._children.start(name)
             case State.STARTING | State.RUNNING:
-                self._on_silent(name)
+                self._children.kill(name, "no heartbeat")
             case State.STOPPING:
                 self._children.kill(name, "did not stop in time")
             case State.KILLED:
                 self._children.abandon(name)
             case State.DOWN:
                 raise AssertionError("cannot happen: a child that is down has no deadline")
-
-    def _on_silent(self, name: str) -> None:
-        """Kill a child that hangs; first tell the workers if it hangs in the driver."""
-        if self._children.spec(name).essential and (call := self._service.running_call()):
-            logger.error("the driver hangs", child=name, call=call)
-            self._served = replace(self._served, hangs=self._served.hangs + 1)
-            self._know_nothing(Reason(ReasonKind.DRIVER_HANG, call))
-        self._children.kill(name, "no heartbeat")
 
     def _look_at_kubelet(self) -> None:
         if self._kubelet.is_new():

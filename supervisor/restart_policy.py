@@ -26,7 +26,7 @@ class Limits:
     """Timeouts and delays of a child process, in seconds."""
 
     start: float = 120.0
-    """From the fork to ready; a driver may need many seconds for each GPU."""
+    """From the fork to ready, or to the first heartbeat if one comes earlier."""
     silence: float = 15.0
     """Between two heartbeats."""
     stop: float = 3.0
@@ -143,8 +143,10 @@ def backoff(failures: int, limits: Limits) -> float:
 def deadline(child: Child, limits: Limits) -> float | None:
     """Return when *child* has to be acted on if no event comes first; None: never."""
     match child.state:
+        case State.STARTING if child.heard == child.since:
+            return child.since + limits.start
         case State.STARTING:
-            return child.heard + limits.start
+            return child.heard + limits.silence
         case State.RUNNING:
             return child.heard + limits.silence
         case State.STOPPING:

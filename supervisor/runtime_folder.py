@@ -39,7 +39,6 @@ def runtime_folder(path: Path) -> Iterator[None]:
             for name in (
                 "health.ipc",
                 "telemetry.ipc",
-                "monitor.call",
                 requests.SOCKET,
                 *EXPORTER_FILES,
             ):

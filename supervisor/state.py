@@ -1,9 +1,9 @@
 """What the supervisor runs, and the state of the service: resources, problems, maintenance."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from proto.control import ConfigurationState, Problem, ProcessState, ServiceState
+from proto.control import ConfigurationState, Hung, Problem, ProcessState, ServiceState
 from proto.messages import Inventory
 from proto.reasons import Reason
 from proto.worker import ResourcePlan
@@ -22,8 +22,6 @@ class Service:
     worker: Callable[[ResourcePlan], Spec]
     fork: Callable[[Spec, int], Process]
     """Starts a child process with the number of its start; OSError if the fork fails."""
-    running_call: Callable[[], str]
-    """Returns the driver call that the monitor is waiting for; empty for none."""
     runtime_dir: str
     kubelet_socket: str
     fail_on_init_error: bool
@@ -55,10 +53,17 @@ class Served:
     quiesced: bool = False
     """Whether the monitor is stopped for maintenance."""
     hangs: int = 0
-    """How often the monitor hung in the driver."""
+    """How many driver calls did not return in time."""
     registered: Mapping[str, bool] = field(default_factory=dict)
     """Whether a worker is registered with the kubelet, by the worker's name."""
     configuration: ConfigurationState = field(default_factory=ConfigurationState)
+
+    def after_hang(self, name: str, report: Hung) -> "Served":
+        """Return the state after the child *name* reported a driver call that does not return."""
+        not_ready = dict(self.not_ready)
+        if report.everything:
+            not_ready[name] = f"the driver hangs in {report.call}"
+        return replace(self, hangs=self.hangs + 1, not_ready=not_ready)
 
     def state(self, processes: tuple[ProcessState, ...]) -> ServiceState:
         """Return the state to send to the exporter."""

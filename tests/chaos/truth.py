@@ -26,8 +26,7 @@ class Service:
 
 def expected(live: Live, service: Service) -> View:
     """Return the lists that the kubelet should have when the service has settled."""
-    # A call that does not return blocks the monitor, so the health of every GPU is unknown.
-    dark = live.denied or service.quiesced or bool(live.hung)
+    dark = live.denied or service.quiesced
     view: dict[str, dict[str, bool]] = {}
     for gpu in live.gpus:
         if gpu.uuid in live.removed:

@@ -164,10 +164,10 @@ def ledger(data: bytes) -> None:
     (folder / FILE).write_bytes(data.replace(b"BOOT", _boot_id().read_bytes()))
     kept = Ledger(folder, _boot_id())
     places = {gpu_uuid(0): "0000:01:00.0"}
-    conditions = kept.read(places)
+    conditions = kept.recall(places)
     kept.write(places, conditions, kept.gpus())
     assert kept.persisted
-    assert Ledger(folder, _boot_id()).read(places) == conditions
+    assert Ledger(folder, _boot_id()).recall(places) == conditions
 
 
 def _boot_id() -> Path:

@@ -112,7 +112,7 @@ def test_another_user_reads_nothing_of_ours(folder: Path) -> None:
             running.node.xid(0, 79)
             await node.until(lambda k: k.healthy(GPU) == 1)
             open_to_all(folder)
-            files = [folder / name for name in ("lock", "exporter.url", "monitor.call")]
+            files = [folder / name for name in ("lock", "exporter.url")]
 
             assert await asyncio.to_thread(attacked, *files) == {"Permission denied"}
             assert mode(folder / "state") == 0o700

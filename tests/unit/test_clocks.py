@@ -13,7 +13,7 @@ WALL = {
 }
 
 SHOWN = {
-    "health/main.py": "when a device came into its state, and when an Xid was seen last",
+    "health/observed.py": "when a device came into its state, and when an Xid was seen last",
     "supervisor/cluster/main.py": "when something happened, in an Event and the node's condition",
     "supervisor/exporter/main.py": "when the monitor spoke last, in a metric and on the page",
     "supervisor/reload.py": "when the configuration was loaded",

@@ -5,12 +5,13 @@ from pathlib import Path
 import pytest
 
 from health import device_nodes
-from health.inventory import SystemRoots, take
+from health.enumeration import SystemRoots
 from health.nvml import Nvml
 from proto.messages import Inventory
 from simulator.live_node import LiveNode
 from simulator.node import SimulatedGpu, SimulatedNode, complete
 from simulator.nvml import Binding
+from tests.unit.enumerated import take
 
 
 def mig_minors(folder: Path, text: str) -> device_nodes.Capabilities:
@@ -98,7 +99,7 @@ def taken(folder: Path, *gpus: SimulatedGpu, minors: str | None = None) -> Inven
         (live.procfs / "driver/nvidia-caps/mig-minors").write_text(minors)
     nvml = Nvml(Binding(folder))
     nvml.start()
-    return take(nvml, SystemRoots(live.sysfs, live.procfs, folder)).inventory
+    return take(nvml, SystemRoots(live.sysfs, live.procfs, folder))
 
 
 def test_an_instance_has_its_two_capabilities(tmp_path: Path) -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from health.inventory import Found, SystemRoots, numa_node, profile_in, profile_of, take
-from health.nvml import Nvml, key_of
+from health.enumeration import SystemRoots, numa_node, profile_in, profile_of
+from health.nvml import Nvml
 from proto import messages
 from proto.messages import FailedGpu, Inventory, Link, LinkLevel, MigInstance
 from simulator import node as simulated
@@ -15,6 +15,7 @@ from simulator.node import SimulatedGpu, SimulatedNode, complete, default_node
 from simulator.nvml import Binding
 from simulator.nvml_handles import GpuHandle, MigHandle, NVMLError
 from tests.unit.builders import gpu_uuid
+from tests.unit.enumerated import take
 
 Function = Callable[..., object]
 
@@ -33,7 +34,7 @@ def found(
     *gpus: SimulatedGpu,
     links: tuple[simulated.SimulatedLink, ...] = (),
     **functions: Function,
-) -> Found:
+) -> Inventory:
     """Return the inventory of a simulated node; *functions* replace those of its driver."""
     live = LiveNode(folder)
     live.start(complete(SimulatedNode(gpus, links=links)))
@@ -55,7 +56,7 @@ def test_a_gpu_has_the_drivers_answers(tmp_path: Path) -> None:
         compute_capability="7.5",
         events=False,
     )
-    node = found(tmp_path, SimulatedGpu(), gpu).inventory
+    node = found(tmp_path, SimulatedGpu(), gpu)
     assert (node.driver_version, len(node.gpus), node.failed) == ("580.95.05", 2, ())
     assert node.gpus[1] == messages.Gpu(
         uuid="GPU-5a2f1c30-7b1e-4c55-9a44-0d3f6e8b1000",
@@ -79,7 +80,7 @@ def test_unsupported_properties_are_none(tmp_path: Path) -> None:
         nvmlDeviceGetCudaComputeCapability=refuse(3),
         nvmlDeviceGetMinorNumber=refuse(3),
         nvmlDeviceGetMigMode=refuse(3),
-    ).inventory.gpus
+    ).gpus
     assert (gpu.memory_mib, gpu.minor, gpu.compute_capability) == (None, None, None)
     assert (gpu.mig_enabled, gpu.instances) == (False, ())
     assert gpu.name == "NVIDIA H100 80GB HBM3"
@@ -106,9 +107,7 @@ def test_mig_instances(tmp_path: Path, name: Callable[[Binding, object], str]) -
     """A MIG instance has its place, IDs, memory, and its profile by name or by size."""
     gpu = SimulatedGpu(memory_mib=81920, mig=("1g.10gb", "3g.40gb", "1c.3g.40gb"))
     binding = Binding(tmp_path)
-    (shown,) = found(
-        tmp_path, gpu, nvmlDeviceGetName=lambda handle: name(binding, handle)
-    ).inventory.gpus
+    (shown,) = found(tmp_path, gpu, nvmlDeviceGetName=lambda handle: name(binding, handle)).gpus
     uuids = [complete(SimulatedNode((gpu,))).gpus[0].mig_uuid(place) for place in range(3)]
     assert shown.mig_enabled is True
     assert shown.instances == (
@@ -125,13 +124,13 @@ def test_an_instance_of_unknown_size_has_no_profile(tmp_path: Path) -> None:
         SimulatedGpu(mig=("1g.10gb",)),
         nvmlDeviceGetName=lambda _: "NVIDIA H100",
         nvmlDeviceGetAttributes=refuse(3),
-    ).inventory.gpus
+    ).gpus
     assert [(instance.profile, instance.memory_mib) for instance in gpu.instances] == [("", None)]
 
 
 def test_mig_mode_without_instances(tmp_path: Path) -> None:
     """The inventory tells a GPU in MIG mode without instances from a GPU not in MIG mode."""
-    gpus = found(tmp_path, SimulatedGpu(mig=()), SimulatedGpu()).inventory.gpus
+    gpus = found(tmp_path, SimulatedGpu(mig=()), SimulatedGpu()).gpus
     assert [(gpu.mig_enabled, gpu.instances) for gpu in gpus] == [(True, ()), (False, ())]
 
 
@@ -147,7 +146,7 @@ def test_mig_instances_after_a_gap_are_found(tmp_path: Path) -> None:
         tmp_path,
         SimulatedGpu(mig=("1g.10gb", "1g.10gb")),
         nvmlDeviceGetMigDeviceHandleByIndex=behind_a_gap,
-    ).inventory.gpus
+    ).gpus
     assert [(instance.place, instance.gi) for instance in gpu.instances] == [(1, 8)]
 
 
@@ -162,11 +161,10 @@ def test_a_gpu_that_is_lost_at_the_start(tmp_path: Path) -> None:
     nvml = Nvml(Binding(tmp_path))
     nvml.start()
     node = take(nvml, SystemRoots(live.sysfs, live.procfs, tmp_path))
-    assert [gpu.uuid for gpu in node.inventory.gpus] == [gpu_uuid(0), gpu_uuid(2)]
-    assert [gpu.index for gpu in node.inventory.gpus] == [0, 2]
+    assert [gpu.uuid for gpu in node.gpus] == [gpu_uuid(0), gpu_uuid(2)]
+    assert [gpu.index for gpu in node.gpus] == [0, 2]
     error = LOST.format("nvmlDeviceGetHandleByIndex")
-    assert node.inventory.failed == (FailedGpu(1, error, 15),)
-    assert list(node.handles) == [gpu_uuid(0), gpu_uuid(2)]
+    assert node.failed == (FailedGpu(1, error, 15),)
 
 
 def test_a_gpu_that_is_lost_while_it_is_described(tmp_path: Path) -> None:
@@ -178,21 +176,13 @@ def test_a_gpu_that_is_lost_while_it_is_described(tmp_path: Path) -> None:
         return "NVIDIA H100"
 
     node = found(tmp_path, SimulatedGpu(), SimulatedGpu(), SimulatedGpu(), nvmlDeviceGetName=name)
-    assert [gpu.index for gpu in node.inventory.gpus] == [0, 2]
-    assert node.inventory.failed == (FailedGpu(1, LOST.format("nvmlDeviceGetName"), 15),)
+    assert [gpu.index for gpu in node.gpus] == [0, 2]
+    assert node.failed == (FailedGpu(1, LOST.format("nvmlDeviceGetName"), 15),)
 
 
 def test_a_node_without_gpus(tmp_path: Path) -> None:
     """A node without GPUs has an empty inventory and no error."""
-    assert found(tmp_path).inventory == Inventory("580.95.05", ())
-
-
-def test_a_handle_leads_to_its_gpu(tmp_path: Path) -> None:
-    """The key of a GPU's handle gives its UUID; an unknown key gives None."""
-    node = found(tmp_path, SimulatedGpu(), SimulatedGpu())
-    for uuid, handle in node.handles.items():
-        assert node.uuid_of(key_of(handle)) == uuid
-    assert node.uuid_of("another") is None
+    assert found(tmp_path) == Inventory("580.95.05", ())
 
 
 def link(first: int, second: int, level: LinkLevel, nvlinks: int) -> Link:
@@ -208,7 +198,7 @@ def test_direct_links(tmp_path: Path) -> None:
         simulated.SimulatedLink((1, 2), LinkLevel.NODE),
         simulated.SimulatedLink((0, 3), LinkLevel.SYS),
     )
-    node = found(tmp_path, *[SimulatedGpu()] * 4, links=links).inventory
+    node = found(tmp_path, *[SimulatedGpu()] * 4, links=links)
     assert node.links == (
         link(0, 1, LinkLevel.PIX, 2),
         link(0, 2, LinkLevel.SYS, 4),
@@ -219,7 +209,7 @@ def test_direct_links(tmp_path: Path) -> None:
 def test_links_over_a_switch(tmp_path: Path) -> None:
     """On a DGX, each pair of GPUs has all 18 NVLinks through the NVSwitch."""
     node = default_node()
-    found_links = found(tmp_path, *node.gpus, links=node.links).inventory.links
+    found_links = found(tmp_path, *node.gpus, links=node.links).links
     assert len(found_links) == 28
     assert {link.nvlinks for link in found_links} == {18}
     levels = {(link.first, link.second): link.level for link in found_links}
@@ -234,7 +224,7 @@ def test_a_gpu_without_nvswitch_has_no_links(tmp_path: Path) -> None:
         simulated.SimulatedLink((0, 2), LinkLevel.SYS, 18),
         simulated.SimulatedLink((1, 2), LinkLevel.SYS, 18),
     )
-    told = found(tmp_path, *[SimulatedGpu()] * 4, links=links).inventory.links
+    told = found(tmp_path, *[SimulatedGpu()] * 4, links=links).links
     assert [(link.first, link.second) for link in told] == [
         (gpu_uuid(0), gpu_uuid(1)),
         (gpu_uuid(0), gpu_uuid(2)),
@@ -251,7 +241,7 @@ def test_gpus_are_listed_when_links_cannot_be_read(tmp_path: Path) -> None:
         links=(simulated.SimulatedLink((0, 1), LinkLevel.PIX, 2),),
         nvmlDeviceGetNvLinkState=refuse(15),
         nvmlDeviceGetTopologyCommonAncestor=refuse(15),
-    ).inventory
+    )
     assert (len(node.gpus), node.failed, node.links) == (2, (), ())
 
 

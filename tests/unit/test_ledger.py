@@ -52,14 +52,14 @@ def kept(folder: Path) -> Path:
 def test_conditions_are_read_after_a_restart(tmp_path: Path, told: list[str]) -> None:
     """After a restart of the plugin, the ledger has all conditions that were written."""
     ledger(tmp_path).write(PLACES, KNOWN)
-    assert ledger(tmp_path).read(PLACES) == KNOWN
+    assert ledger(tmp_path).recall(PLACES) == KNOWN
     assert ([path.name for path in (tmp_path / "state").iterdir()], told) == ([FILE], [])
 
 
 def test_a_reboot_clears_all_conditions(tmp_path: Path, told: list[str]) -> None:
     """After a reboot, the ledger is empty, without a warning."""
     ledger(tmp_path).write(PLACES, KNOWN)
-    assert (ledger(tmp_path, "another boot").read(PLACES), told) == ({}, [])
+    assert (ledger(tmp_path, "another boot").recall(PLACES), told) == ({}, [])
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_a_gpu_at_a_different_pci_address_is_not_known(
 ) -> None:
     """Only a device that is still at its PCI address keeps its condition."""
     ledger(tmp_path).write(PLACES, KNOWN)
-    assert ledger(tmp_path).read(places) == {uuid: KNOWN[uuid] for uuid in expected}
+    assert ledger(tmp_path).recall(places) == {uuid: KNOWN[uuid] for uuid in expected}
 
 
 def test_a_gpu_that_is_not_listed_is_remembered(tmp_path: Path) -> None:
@@ -85,8 +85,8 @@ def test_a_gpu_that_is_not_listed_is_remembered(tmp_path: Path) -> None:
     ledger(tmp_path).write(PLACES, KNOWN)
     without = {uuid: place for uuid, place in PLACES.items() if uuid != "A"}
     between = ledger(tmp_path)
-    between.write(without, between.read(without))
-    assert ledger(tmp_path).read(PLACES) == KNOWN
+    between.write(without, between.recall(without))
+    assert ledger(tmp_path).recall(PLACES) == KNOWN
 
 
 BOUND = frozenset(PLACES.values())
@@ -100,8 +100,8 @@ def test_a_gpu_that_was_removed_from_the_bus_was_reset(
     ledger(tmp_path).write(PLACES, KNOWN)
     without = {uuid: place for uuid, place in PLACES.items() if uuid != "A"}
     between = ledger(tmp_path)
-    between.write(without, between.read(without, bound))
-    found = ledger(tmp_path).read(PLACES, BOUND)
+    between.write(without, between.recall(without, bound))
+    found = ledger(tmp_path).recall(PLACES, BOUND)
     assert found == {**KNOWN, "A": replace(KNOWN["A"], reset_seen=reset)}
 
 
@@ -111,8 +111,8 @@ def test_a_replaced_gpu_is_forgotten(tmp_path: Path) -> None:
     before, after = {old.uuid: old.pci_bus_id}, {new.uuid: new.pci_bus_id}
     ledger(tmp_path).write(before, {old.uuid: KNOWN["A"]}, (old,))
     between = ledger(tmp_path)
-    between.write(after, between.read(after), (new,))
-    assert ledger(tmp_path).read(before) == {}
+    between.write(after, between.recall(after), (new,))
+    assert ledger(tmp_path).recall(before) == {}
 
 
 def test_a_destroyed_mig_instance_was_reset(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_a_destroyed_mig_instance_was_reset(tmp_path: Path) -> None:
     book.write(PLACES, KNOWN)
     without = {uuid: place for uuid, place in PLACES.items() if uuid != "A"}
     book.write(without, KNOWN)
-    assert ledger(tmp_path).read(PLACES)["A"] == replace(KNOWN["A"], reset_seen=True)
+    assert ledger(tmp_path).recall(PLACES)["A"] == replace(KNOWN["A"], reset_seen=True)
 
 
 def test_the_ledger_keeps_the_gpus(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_the_ledger_keeps_the_gpus(tmp_path: Path) -> None:
 
 def test_no_file(tmp_path: Path, told: list[str]) -> None:
     """Without a file, the ledger is empty, without a warning."""
-    assert (ledger(tmp_path).read(PLACES), told) == ({}, [])
+    assert (ledger(tmp_path).recall(PLACES), told) == ({}, [])
 
 
 UNREADABLE = {
@@ -160,17 +160,17 @@ def test_what_cannot_be_read_is_set_aside(tmp_path: Path, told: list[str], conte
     kept(tmp_path).parent.mkdir()
     kept(tmp_path).write_bytes(content)
     book = ledger(tmp_path)
-    assert (book.read(PLACES), told) == ({}, [CANNOT_READ])
+    assert (book.recall(PLACES), told) == ({}, [CANNOT_READ])
     assert kept(tmp_path).with_suffix(".unreadable").read_bytes() == content
     book.write(PLACES, KNOWN)
-    assert (ledger(tmp_path).read(PLACES), told) == (KNOWN, [CANNOT_READ])
+    assert (ledger(tmp_path).recall(PLACES), told) == (KNOWN, [CANNOT_READ])
 
 
 def test_a_file_of_many_brackets(tmp_path: Path) -> None:
     """A file with too deeply nested JSON gives an empty ledger."""
     kept(tmp_path).parent.mkdir()
     kept(tmp_path).write_bytes(b'{"x":' + b"[" * 100_000)
-    assert ledger(tmp_path).read(PLACES) == {}
+    assert ledger(tmp_path).recall(PLACES) == {}
 
 
 @given(st.one_of(st.binary(), st.text().map(str.encode)))
@@ -182,7 +182,7 @@ def test_any_bytes(content: bytes) -> None:
         folder = Path(name)
         kept(folder).parent.mkdir()
         kept(folder).write_bytes(content)
-        assert ledger(folder).read(PLACES) == {}
+        assert ledger(folder).recall(PLACES) == {}
         assert kept(folder).with_suffix(".unreadable").read_bytes() == content
 
 
@@ -197,18 +197,18 @@ def test_any_damage(data: st.DataObject) -> None:
         last = data.draw(st.integers(first, len(content)))
         kept(folder).write_bytes(content[:first] + data.draw(st.binary()) + content[last:])
         book = ledger(folder)
-        assert set(book.read(PLACES)) <= set(PLACES)
+        assert set(book.recall(PLACES)) <= set(PLACES)
         book.write(PLACES, KNOWN)
-        assert ledger(folder).read(PLACES) == KNOWN
+        assert ledger(folder).recall(PLACES) == KNOWN
 
 
 def test_a_folder_in_the_place_of_the_file(tmp_path: Path, told: list[str]) -> None:
     """A folder in place of the ledger's file is moved away, and the ledger is written."""
     kept(tmp_path).mkdir(parents=True)
     book = ledger(tmp_path)
-    assert book.read(PLACES) == {}
+    assert book.recall(PLACES) == {}
     book.write(PLACES, KNOWN)
-    assert (ledger(tmp_path).read(PLACES), told) == (KNOWN, [CANNOT_READ])
+    assert (ledger(tmp_path).recall(PLACES), told) == (KNOWN, [CANNOT_READ])
 
 
 def test_a_failed_write_is_logged_once(tmp_path: Path, told: list[str]) -> None:
@@ -221,7 +221,7 @@ def test_a_failed_write_is_logged_once(tmp_path: Path, told: list[str]) -> None:
     (tmp_path / "state").unlink()
     book.write(PLACES, KNOWN)
     assert book.persisted
-    assert (ledger(tmp_path).read(PLACES), told) == (KNOWN, [CANNOT_KEEP])
+    assert (ledger(tmp_path).recall(PLACES), told) == (KNOWN, [CANNOT_KEEP])
 
 
 def test_a_failed_write_after_a_success_is_logged_again(tmp_path: Path, told: list[str]) -> None:
@@ -245,7 +245,7 @@ def test_unchanged_conditions_are_not_written(tmp_path: Path) -> None:
     book.write(PLACES, dict(KNOWN))
     assert kept(tmp_path).read_text() == "a mark"
     book.write(PLACES, {"A": KNOWN["A"]})
-    assert ledger(tmp_path).read(PLACES) == {"A": KNOWN["A"]}
+    assert ledger(tmp_path).recall(PLACES) == {"A": KNOWN["A"]}
 
 
 def test_a_file_that_somebody_deleted_is_written_again(tmp_path: Path) -> None:
@@ -254,7 +254,7 @@ def test_a_file_that_somebody_deleted_is_written_again(tmp_path: Path) -> None:
     book.write(PLACES, KNOWN)
     kept(tmp_path).unlink()
     book.write(PLACES, KNOWN)
-    assert ledger(tmp_path).read(PLACES) == KNOWN
+    assert ledger(tmp_path).recall(PLACES) == KNOWN
 
 
 @pytest.mark.parametrize("known", [{}, {"A": Condition()}, {"gone": KNOWN["A"]}])
@@ -263,4 +263,4 @@ def test_healthy_and_missing_devices_are_not_written(
 ) -> None:
     """Devices that were always Healthy, and devices that are missing, are not in the file."""
     ledger(tmp_path).write(PLACES, {**known, "B": KNOWN["B"]})
-    assert ledger(tmp_path).read({**PLACES, "gone": ""}) == {"B": KNOWN["B"]}
+    assert ledger(tmp_path).recall({**PLACES, "gone": ""}) == {"B": KNOWN["B"]}

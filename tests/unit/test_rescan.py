@@ -2,73 +2,107 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from health import verdict
+from health import inventory, verdict
 from health.condition import Condition, Look
-from health.inventory import Found, SystemRoots, again, bound, take
-from health.looks import look_at_all
+from health.enumeration import Enumerated, SystemRoots, enumerate_gpu, rescan
+from health.inventory import Slot, bound
+from health.looks import of_absent
 from health.nvml import Code, Nvml
-from proto.messages import FailedGpu, Inventory
+from proto.messages import FailedGpu, Gpu
 from simulator.live_node import LiveNode
 from simulator.node import SimulatedGpu, SimulatedNode, complete
 from simulator.nvml import Binding
-from tests.unit.builders import Driver, gpu, inventory, mig_gpu, mig_uuid
+from tests.unit.builders import gpu, mig_gpu, mig_uuid
+from tests.unit.builders import inventory as node_of
 
 A, B, C = (gpu(place) for place in range(3))
-FAILED = FailedGpu(1, "GPU is lost", Code.GPU_IS_LOST)
-
-
-def seen(*gpus: object, failed: tuple[FailedGpu, ...] = ()) -> Found:
-    """Return the GPUs that a driver shows, with their handles."""
-    node: Inventory = inventory(*gpus, failed=failed)  # type: ignore[arg-type]
-    return Found(node, {found.uuid: found.uuid for found in node.gpus})
-
-
+LOST = FailedGpu(1, "GPU is lost", Code.GPU_IS_LOST)
 PLACES = frozenset(known.pci_bus_id for known in (A, B, C))
 
-UNREACHABLE = {
-    "all there": (seen(A, B, C), PLACES, [0, 1, 2]),
-    "one is lost": (seen(A, C, failed=(FAILED,)), PLACES, [0, 1, 2]),
-    "the driver leaves one out": (seen(A, C), PLACES, [0, 1, 2]),
-    "one is gone from the bus": (seen(A, C), PLACES - {B.pci_bus_id}, [0, 2]),
-    "two are lost": (seen(C, failed=(FAILED, FAILED)), PLACES, [0, 1, 2]),
+
+def slot(known: Gpu) -> Slot:
+    """Return the slot of an enumerated GPU."""
+    return Slot(known.index, gpu=known)
+
+
+def failed(index: int) -> Slot:
+    """Return the slot of a GPU that is lost."""
+    return Slot(index, failed=msgspec.structs.replace(LOST, index=index))
+
+
+ABSENT: dict[str, tuple[tuple[Slot, ...], frozenset[str], list[int]]] = {
+    "all there": ((slot(A), slot(B), slot(C)), PLACES, [0, 1, 2]),
+    "one is lost": ((slot(A), failed(1), slot(C)), PLACES, [0, 1, 2]),
+    "one does not answer": ((slot(A), Slot(1), slot(C)), PLACES, [0, 1, 2]),
+    "the driver leaves one out": ((slot(A), slot(C)), PLACES, [0, 1, 2]),
+    "one is gone from the bus": ((slot(A), slot(C)), PLACES - {B.pci_bus_id}, [0, 2]),
+    "two are lost": ((slot(C), failed(0), failed(1)), PLACES, [0, 1, 2]),
     "no PCI addresses from the kernel, and a failure": (
-        seen(A, C, failed=(FAILED,)),
+        (slot(A), failed(1), slot(C)),
         frozenset(),
         [0, 1, 2],
     ),
-    "no PCI addresses from the kernel": (seen(A, C), frozenset(), [0, 2]),
+    "no PCI addresses from the kernel": ((slot(A), slot(C)), frozenset(), [0, 2]),
     "a new GPU at its PCI address": (
-        seen(A, gpu(7, index=1, pci_bus_id=B.pci_bus_id), C),
+        (slot(A), slot(gpu(7, index=1, pci_bus_id=B.pci_bus_id)), slot(C)),
         PLACES,
         [0, 1, 2],
     ),
 }
 
 
-@pytest.mark.parametrize(("node", "places", "indices"), UNREACHABLE.values(), ids=UNREACHABLE)
-def test_a_gpu_that_the_driver_no_longer_shows(
-    node: Found, places: frozenset[str], indices: list[int]
+@pytest.mark.parametrize(("slots", "places", "indices"), ABSENT.values(), ids=ABSENT)
+def test_a_gpu_that_the_driver_does_not_show(
+    slots: tuple[Slot, ...], places: frozenset[str], indices: list[int]
 ) -> None:
     """A known GPU that the kernel still has is kept when the driver does not show it."""
-    kept = node.with_unreachable((A, B, C), places)
-    assert [found.index for found in kept.inventory.gpus] == indices
-    assert kept.handles == node.handles
+    kept = inventory.with_absent(slots, (A, B, C), places)
+    assert [found.index for found in kept] == indices
 
 
-def test_checks_of_gpus_without_a_handle() -> None:
-    """The check of a GPU without a handle is lost, or failed with its enumeration's error."""
+def test_all_known_gpus_are_kept_while_the_driver_does_not_open() -> None:
+    """Where nothing can be enumerated, the GPUs of the ledger stay, if the kernel has them."""
+    assert inventory.with_absent((), (A, B), frozenset(), opened=False) == (A, B)
+    assert inventory.with_absent((), (A, B), frozenset({B.pci_bus_id}), opened=False) == (B,)
+    assert inventory.with_absent((), (A, B), frozenset()) == ()
 
-    def looks(*failed: FailedGpu) -> Look:
-        nvml = Nvml(Driver())
-        return look_at_all(nvml, inventory(A, failed=failed), {})[A.uuid]
 
+def test_only_an_unknown_gpu_that_does_not_answer_is_told_as_failed() -> None:
+    """A known GPU stays in the list of GPUs; one that nobody knows has only its index."""
+    slots = (slot(A), Slot(1), Slot(2), failed(3))
+    told = list(inventory.failures(slots, (A, B), {2: "nvmlDeviceGetName"}))
+    assert [gpu.index for gpu in told] == [2, 3]
+    assert told[0].error == "cannot enumerate the GPU: nvmlDeviceGetName does not return"
+    (waiting, _) = inventory.failures(slots, (A, B), {})
+    assert waiting.error == "cannot enumerate the GPU: the driver has not answered yet"
+
+
+def test_checks_of_gpus_that_were_not_enumerated() -> None:
+    """Such a GPU is lost, or fails with the error of its own enumeration, if that is known."""
     refused = FailedGpu(0, "no permission", Code.NO_PERMISSION)
     odd = FailedGpu(0, "odd", 1)
-    assert looks() == looks(FAILED) == Look(lost=True)
-    assert looks(refused) == looks(FAILED, refused) == Look(failed="no permission", denied=True)
-    assert looks(odd, refused) == Look(failed="odd")
+    assert of_absent(None, ()) == of_absent(None, (LOST,)) == Look(lost=True)
+    assert of_absent(None, (LOST, refused)) == Look(failed="no permission", denied=True)
+    assert of_absent(None, (odd, refused)) == Look(failed="odd")
+    assert of_absent(Slot(0, failed=refused), (odd,)) == Look(failed="no permission", denied=True)
+    assert of_absent(Slot(1, failed=LOST), (odd,)) == Look(lost=True)
+
+
+def test_links_of_this_boot_are_remembered() -> None:
+    """A GPU has as many NVLinks as were ever counted; fewer now are links that are down."""
+    known = (gpu(0, nvlinks=18), gpu(1, nvlinks=2), gpu(3, nvlinks=18))
+    now = (gpu(0, nvlinks=17), gpu(1, nvlinks=4), gpu(2))
+    assert [inventory.with_known_links(device, known).nvlinks for device in now] == [18, 4, 0]
+
+
+def test_a_moved_or_repartitioned_gpu_is_counted_anew() -> None:
+    """Another slot has other links, and a change of the MIG mode changes them."""
+    known = (gpu(0, nvlinks=18), gpu(1, nvlinks=18))
+    now = (gpu(0, pci_bus_id="0000:99:00.0"), mig_gpu(1, "1g.10gb"))
+    assert [inventory.with_known_links(device, known).nvlinks for device in now] == [0, 0]
 
 
 def test_the_pci_addresses_bound_to_the_driver(tmp_path: Path) -> None:
@@ -83,23 +117,23 @@ def test_the_pci_addresses_bound_to_the_driver(tmp_path: Path) -> None:
 def test_changed_mig_instances_are_found(tmp_path: Path) -> None:
     """A rescan finds changed MIG instances and their capabilities; a lost GPU keeps its own."""
     live = LiveNode(tmp_path)
-    live.start(complete(SimulatedNode((SimulatedGpu(), SimulatedGpu(mig=("1g.10gb",))))))
+    live.start(complete(SimulatedNode((SimulatedGpu(mig=("1g.10gb",)),))))
     nvml, roots = Nvml(Binding(tmp_path)), SystemRoots(live.sysfs, live.procfs, tmp_path)
     nvml.start()
-    before = take(nvml, roots)
-    assert again(nvml, before, roots).inventory == before.inventory
-    live.partition(1, ("3g.40gb", "1g.10gb"))
-    first, second = again(nvml, before, roots).inventory.gpus
-    assert first == before.inventory.gpus[0]
-    assert [(i.profile, i.capabilities) for i in second.instances] == [
+    found = enumerate_gpu(nvml, 0, roots)
+    assert isinstance(found, Enumerated)
+    assert rescan(nvml, found.handle, found.gpu, roots).of(found.gpu) == found.gpu
+    live.partition(0, ("3g.40gb", "1g.10gb"))
+    changed = rescan(nvml, found.handle, found.gpu, roots).of(found.gpu)
+    assert [(i.profile, i.capabilities) for i in changed.instances] == [
         ("3g.40gb", (3, 4)),
         ("1g.10gb", (5, 6)),
     ]
-    live.lose(1)
-    assert again(nvml, before, roots).inventory == before.inventory
+    live.lose(0)
+    assert rescan(nvml, found.handle, found.gpu, roots).of(found.gpu) == found.gpu
 
 
-NODE = inventory(gpu(0), mig_gpu(3, "1g.10gb", "2g.20gb"))
+NODE = node_of(gpu(0), mig_gpu(3, "1g.10gb", "2g.20gb"))
 
 
 @pytest.mark.parametrize(

@@ -152,7 +152,7 @@ def test_backoff_has_configured_limits() -> None:
 @pytest.mark.parametrize(
     ("state", "deadline"),
     [
-        (STARTING, 95.0 + 120.0),
+        (STARTING, 95.0 + 15.0),
         (RUNNING, 95.0 + 15.0),
         (STOPPING, 90.0 + 3.0),
         (KILLED, 90.0 + 5.0),
@@ -164,6 +164,12 @@ def test_backoff_has_configured_limits() -> None:
 def test_the_deadline_of_each_state(state: State, deadline: float | None) -> None:
     """Each state has its deadline, also after a kill; a child that is down has none."""
     assert restart_policy.deadline(replace(BEFORE, state=state), LIMITS) == deadline
+
+
+def test_a_start_without_a_heartbeat_has_more_time() -> None:
+    """A child that loads what it needs cannot send heartbeats yet."""
+    silent = replace(BEFORE, state=STARTING, heard=90.0)
+    assert restart_policy.deadline(silent, LIMITS) == 90.0 + 120.0
 
 
 def test_states_with_a_process_and_states_that_take_orders() -> None:

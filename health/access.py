@@ -1,0 +1,34 @@
+"""Say why the driver cannot be used, and what to do about it."""
+
+from health.looks import DENIED
+from health.nvml import Code
+from proto.control import NotReady
+from proto.messages import FailedGpu
+from proto.reasons import ReasonKind
+
+ADVICE: dict[int | None, str] = {
+    Code.LIBRARY_NOT_FOUND: "install the NVIDIA driver, or mount it at --driver-root-ctr-path",
+    Code.DRIVER_NOT_LOADED: "load the kernel module nvidia on the node",
+    Code.VERSION_MISMATCH: "libraries and kernel module differ in version; reboot the node",
+    Code.NO_PERMISSION: "allow access to /dev/nvidia*",
+    Code.UNKNOWN: "if other programs can use the GPUs, this plugin has lost access to them",
+}
+
+
+def refusal(error: str, code: int | None) -> NotReady:
+    """Return the report of a driver that answers with *error*; *code* is NVML's, if it has one."""
+    advice = ADVICE.get(code)
+    kind = ReasonKind.NO_ACCESS if code in DENIED else ReasonKind.NO_DRIVER
+    return NotReady(f"{error}; {advice}" if advice else error, kind)
+
+
+def no_access(failed: tuple[FailedGpu, ...]) -> NotReady | None:
+    """Return the report if every GPU *failed* because this process has no access to it."""
+    if failed and all(gpu.code in DENIED for gpu in failed):
+        return refusal(failed[0].error, failed[0].code)
+    return None
+
+
+def hang(call: str) -> NotReady:
+    """Return the report of a driver whose initialisation does not return from *call*."""
+    return NotReady(f"the driver hangs in {call}; reboot the node", ReasonKind.DRIVER_HANG)

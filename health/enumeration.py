@@ -1,0 +1,227 @@
+"""What a lane asks the driver about its GPU: one job a function, each with its result."""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from health import device_nodes
+from health.nvml import Nvml, NvmlError, bus_id
+from proto.messages import FailedGpu, Gpu, LinkLevel, MigInstance
+
+
+@dataclass(frozen=True, slots=True)
+class SystemRoots:
+    """Where the kernel shows devices."""
+
+    sysfs: Path = Path("/sys")
+    procfs: Path = Path("/proc")
+    dev: Path = Path("/")
+    """The folder that contains dev/."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The driver answers, and shows so many GPUs, lost ones included."""
+
+    driver_version: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The driver cannot be used."""
+
+    error: str
+    code: int | None
+    """NVML's error code; None: an error of the operating system."""
+
+
+def open_driver(nvml: Nvml, module: str, argument: str) -> Opened | Refused:
+    """Load the binding, initialise NVML, and count the GPUs.
+
+    A process does this once: initialising NVML again leaks memory and shows no added GPUs.
+    """
+    try:
+        nvml.load(module, argument)
+        nvml.start()
+        return Opened(nvml.driver_version(), nvml.gpu_count())
+    except (NvmlError, OSError) as error:
+        return Refused(str(error), getattr(error, "code", None))
+
+
+@dataclass(frozen=True, slots=True)
+class Enumerated:
+    """A GPU that the driver describes, without its NVLinks."""
+
+    handle: object
+    gpu: Gpu
+
+
+@dataclass(frozen=True, slots=True)
+class NotEnumerated:
+    """A GPU that could not be enumerated."""
+
+    failed: FailedGpu
+    reached: bool
+    """Whether the driver gave a handle, so that a later query failed."""
+
+
+def enumerate_gpu(nvml: Nvml, index: int, roots: SystemRoots) -> Enumerated | NotEnumerated:
+    """Enumerate the GPU at *index*."""
+    handle = None
+    try:
+        handle = nvml.call("nvmlDeviceGetHandleByIndex", index)
+        gpu = _gpu(nvml, handle, index, roots.sysfs)
+    except NvmlError as error:
+        failed = FailedGpu(index=index, error=str(error), code=error.code)
+        return NotEnumerated(failed, reached=handle is not None)
+    return Enumerated(handle, _with_capabilities(gpu, device_nodes.capabilities(roots.procfs)))
+
+
+@dataclass(frozen=True, slots=True)
+class Rescanned:
+    """The MIG instances of a GPU now."""
+
+    mig_enabled: bool
+    instances: tuple[MigInstance, ...]
+
+    def of(self, gpu: Gpu) -> Gpu:
+        """Return *gpu* with these instances."""
+        return replace(gpu, mig_enabled=self.mig_enabled, instances=self.instances)
+
+
+def rescan(nvml: Nvml, handle: object, gpu: Gpu, roots: SystemRoots) -> Rescanned:
+    """Enumerate the MIG instances of a GPU again; if that fails, return those that it had."""
+    try:
+        enabled = nvml.mig_enabled(handle)
+        instances = tuple(_instances(nvml, handle, gpu.memory_mib or 0)) if enabled else ()
+    except NvmlError:  # the next health check decides about the GPU
+        return Rescanned(gpu.mig_enabled, gpu.instances)
+    now = replace(gpu, mig_enabled=enabled, instances=instances)
+    now = _with_capabilities(now, device_nodes.capabilities(roots.procfs))
+    return Rescanned(now.mig_enabled, now.instances)
+
+
+@dataclass(frozen=True, slots=True)
+class LinksCounted:
+    """The active NVLinks of a GPU."""
+
+    peers: Counter[str]
+    """How many lead to each peer: a PCI bus ID, "switch", or "" if the peer is unknown."""
+
+
+def count_links(nvml: Nvml, handle: object) -> LinksCounted:
+    """Count the active NVLinks of a GPU; those of a GPU that fails count as none."""
+    try:
+        return LinksCounted(Counter(nvml.nvlink_peers(handle)))
+    except NvmlError:
+        return LinksCounted(Counter())  # links that cannot be counted cannot be told as down later
+
+
+Levels = Mapping[tuple[str, str], LinkLevel]
+"""The PCI level of pairs of GPUs, by their UUIDs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Levelled:
+    """How GPUs are connected by PCI."""
+
+    levels: Levels
+
+
+def find_levels(nvml: Nvml, handles: Mapping[str, object]) -> Levelled:
+    """Find the PCI level of each pair of GPUs, given as handles by UUID."""
+    return Levelled(
+        {
+            (first, second): _level(nvml, handles[first], handles[second])
+            for first, second in combinations(handles, 2)
+        }
+    )
+
+
+def _level(nvml: Nvml, first: object, second: object) -> LinkLevel:
+    try:
+        return nvml.level(first, second)
+    except NvmlError:
+        return LinkLevel.SYS  # a GPU lost in the meantime must not fail the others' topology
+
+
+def _gpu(nvml: Nvml, handle: object, index: int, sysfs: Path) -> Gpu:
+    pci = bus_id(nvml.call("nvmlDeviceGetPciInfo", handle).busId)
+    capability = nvml.ask("nvmlDeviceGetCudaComputeCapability", handle)
+    mig_enabled = nvml.mig_enabled(handle)
+    memory = nvml.memory_mib(handle)
+    return Gpu(
+        uuid=nvml.call("nvmlDeviceGetUUID", handle),
+        index=index,
+        minor=nvml.ask("nvmlDeviceGetMinorNumber", handle),
+        pci_bus_id=pci,
+        name=nvml.call("nvmlDeviceGetName", handle),
+        memory_mib=memory,
+        numa_node=numa_node(sysfs, pci),
+        compute_capability=None if capability is None else "{}.{}".format(*capability),
+        mig_enabled=mig_enabled,
+        instances=tuple(_instances(nvml, handle, memory or 0)) if mig_enabled else (),
+        events=nvml.reports_xids(handle),
+    )
+
+
+def _instances(nvml: Nvml, gpu: object, gpu_memory: int) -> Iterator[MigInstance]:
+    for place in range(nvml.ask("nvmlDeviceGetMaxMigDeviceCount", gpu) or 0):
+        handle = nvml.ask("nvmlDeviceGetMigDeviceHandleByIndex", gpu, place)
+        if handle is None:
+            continue  # instances can be anywhere, so go on after a gap
+        attributes = nvml.ask("nvmlDeviceGetAttributes", handle)
+        profile = profile_in(nvml.ask("nvmlDeviceGetName", handle) or "")
+        if not profile and attributes is not None:
+            profile = profile_of(
+                attributes.gpuInstanceSliceCount,
+                attributes.computeInstanceSliceCount,
+                attributes.memorySizeMB,
+                gpu_memory,
+            )
+        yield MigInstance(
+            uuid=nvml.call("nvmlDeviceGetUUID", handle),
+            place=place,
+            gi=nvml.call("nvmlDeviceGetGpuInstanceId", handle),
+            ci=nvml.call("nvmlDeviceGetComputeInstanceId", handle),
+            profile=profile,
+            memory_mib=None if attributes is None else int(attributes.memorySizeMB),
+        )
+
+
+def _with_capabilities(gpu: Gpu, capabilities: device_nodes.Capabilities) -> Gpu:
+    def numbers(instance: MigInstance) -> tuple[int, ...]:
+        keys = ((gpu.minor, instance.gi, None), (gpu.minor, instance.gi, instance.ci))
+        return tuple(capabilities[key] for key in keys if key in capabilities)
+
+    return replace(gpu, instances=tuple(replace(i, capabilities=numbers(i)) for i in gpu.instances))
+
+
+def profile_in(name: str) -> str:
+    """Return the MIG profile at the end of a MIG device's *name*; empty: the name has none."""
+    match = re.search(r" MIG (\d\S*)$", name)
+    return match[1] if match else ""
+
+
+def profile_of(gi_slices: int, ci_slices: int, memory_mib: int, gpu_memory_mib: int) -> str:
+    """Return the MIG profile for a size; memory counts in eighths of the GPU's memory."""
+    gpu_gb = math.ceil(gpu_memory_mib / 1024)
+    eighths = math.ceil(memory_mib / gpu_memory_mib * 8) if gpu_memory_mib else 8
+    compute = "" if ci_slices == gi_slices else f"{ci_slices}c."
+    return f"{compute}{gi_slices}g.{(eighths * gpu_gb + 4) // 8}gb"
+
+
+def numa_node(sysfs: Path, pci: str) -> int | None:
+    """Return the NUMA node of a PCI device; None if it has none (the kernel writes -1)."""
+    try:
+        node = int((sysfs / "bus/pci/devices" / pci / "numa_node").read_text())
+    except (OSError, ValueError):
+        return None
+    return node if node >= 0 else None

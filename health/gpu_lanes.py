@@ -1,0 +1,194 @@
+"""One GPU of the driver: the two lanes that call the driver for it, and what they have found.
+
+`calls` enumerates and checks the GPU, `events` waits for its events. Each does one thing at a time,
+so a GPU whose driver calls hang blocks these two threads and is called no more meanwhile.
+"""
+
+import functools
+import time
+from dataclasses import dataclass
+
+from msgspec.structs import replace
+
+from health import enumeration, watch
+from health.condition import Look
+from health.enumeration import Enumerated, LinksCounted, NotEnumerated, Rescanned, SystemRoots
+from health.inventory import Slot
+from health.lane import Lane, Mailbox
+from health.looks import look
+from health.nvml import Nvml
+from proto.messages import FailedGpu, Gpu, LookTime
+
+SLOW = 0.5
+"""Seconds of a health check that is slow; a driver that is well needs a few milliseconds."""
+
+SLOW_LOOKS = 2
+"""Slow checks in a row that count as a problem of the driver."""
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """The result of a health check, and when it began and ended on the monotonic clock."""
+
+    look: Look
+    began: float
+    ended: float
+
+    @property
+    def seconds(self) -> float:
+        """How long the check took."""
+        return self.ended - self.began
+
+
+@dataclass(frozen=True, slots=True)
+class Sighted:
+    """What the watch of a GPU saw."""
+
+    gpu: "GpuLanes"
+    sight: watch.Sight
+
+
+class GpuLanes:
+    """Gives the lanes of one GPU their jobs, and keeps the results."""
+
+    def __init__(self, index: int, nvml: Nvml, mailbox: Mailbox, roots: SystemRoots) -> None:
+        self.index = index
+        self.calls = Lane(f"gpu {index} calls", nvml.for_thread(), mailbox)
+        self.events = Lane(f"gpu {index} events", nvml.for_thread(), mailbox)
+        self.gpu: Gpu | None = None
+        """What the driver says about the GPU; None: it has not been enumerated."""
+        self.handle: object = None
+        self.failed: FailedGpu | None = None
+        self._reached = False
+        self.links: LinksCounted | None = None
+        """The NVLinks; None: not counted yet."""
+        self.looked: Looked | None = None
+        """The newest health check."""
+        self.look_at = 0.0
+        self._looking_since: float | None = None
+        self._slow_looks = 0
+        self.watch = watch.Watch()
+        self.registered = False
+        """Whether the GPU is registered for events now."""
+        self._scan_due = True
+        self._roots = roots
+        self._mailbox = mailbox
+
+    @property
+    def answered(self) -> bool:
+        """Whether the enumeration has succeeded or failed."""
+        return self.gpu is not None or self.failed is not None
+
+    @property
+    def settled(self) -> bool:
+        """Whether everything that a start asks about the GPU is known."""
+        known = self.links is not None and self.looked is not None
+        return self.failed is not None if self.gpu is None else known
+
+    @property
+    def uuid(self) -> str:
+        """The GPU's UUID; empty: it has not been enumerated."""
+        return self.gpu.uuid if self.gpu else ""
+
+    @property
+    def partial(self) -> bool:
+        """Whether the driver gave a handle, but a query of the enumeration failed."""
+        return self.failed is not None and self._reached
+
+    def holds(self, uuid: str) -> bool:
+        """Return whether *uuid* is this GPU or one of its MIG instances."""
+        gpu = self.gpu
+        return gpu is not None and uuid in {gpu.uuid, *(mig.uuid for mig in gpu.instances)}
+
+    def slot(self) -> Slot:
+        """Return the GPU for the inventory."""
+        return Slot(self.index, self.gpu, self.failed)
+
+    def rescan(self) -> None:
+        """Enumerate the GPU or its MIG instances again soon."""
+        self._scan_due = True
+
+    def step(self, now: float, poll_interval: float, *, lost: bool) -> None:
+        """Give each idle lane the job that is due."""
+        if not self.calls.busy:
+            self._call(now, poll_interval)
+        if self._is_to_watch(lost=lost) and now >= self.watch.again_at:
+            tell = functools.partial(_tell, self._mailbox, self)
+            self.events.give(functools.partial(watch.watch, handle=self.handle, tell=tell))
+
+    def _is_to_watch(self, *, lost: bool) -> bool:
+        # A wait for the events of a lost GPU fails at once.
+        return bool(self.gpu and self.gpu.events and not lost and not self.events.busy)
+
+    def _call(self, now: float, poll_interval: float) -> None:
+        if self.gpu is None:
+            if self._scan_due:
+                self._scan_due = False
+                job = functools.partial(
+                    enumeration.enumerate_gpu, index=self.index, roots=self._roots
+                )
+                self.calls.give(job)
+        elif self.links is None:
+            self.calls.give(functools.partial(enumeration.count_links, handle=self.handle))
+        elif self._scan_due:
+            self._scan_due = False
+            again = functools.partial(
+                enumeration.rescan, handle=self.handle, gpu=self.gpu, roots=self._roots
+            )
+            self.calls.give(again)
+        elif now >= self.look_at:
+            self.look_at, self._looking_since = now + poll_interval, now
+            links = self.gpu.nvlinks
+            self.calls.give(functools.partial(_timed_look, handle=self.handle, nvlinks=links))
+
+    def deadline(self, *, lost: bool) -> float:
+        """Return when the next job is due; infinity: only after a lane has finished its job."""
+        look = self.look_at if self.gpu and not self.calls.busy else float("inf")
+        again = self.watch.again_at if self._is_to_watch(lost=lost) else float("inf")
+        return min(look, again)
+
+    def take(self, result: object) -> None:
+        """Keep what the lane `calls` has found."""
+        match result:
+            case Enumerated():
+                self.gpu, self.handle, self.failed = result.gpu, result.handle, None
+                self._scan_due = False
+            case NotEnumerated():
+                self.failed, self._reached = result.failed, result.reached
+            case LinksCounted() if self.gpu:
+                self.links = result
+                self.gpu = replace(self.gpu, nvlinks=max(self.gpu.nvlinks, result.peers.total()))
+            case Rescanned() if self.gpu:
+                self.gpu = result.of(self.gpu)
+            case Looked():
+                self.looked, self._looking_since = result, None
+                self._slow_looks = self._slow_looks + 1 if result.seconds > SLOW else 0
+            case _:
+                raise AssertionError(f"cannot happen: a lane reports {result}")
+
+    @property
+    def slow(self) -> bool:
+        """Whether the newest checks were slow; a slow GPU is not Unhealthy for that."""
+        return self._slow_looks >= SLOW_LOOKS
+
+    def look_time(self, now: float) -> LookTime | None:
+        """Return how long the newest check took, or the present one if that takes longer."""
+        if self.gpu is None or self.looked is None:
+            return None
+        present = now - self._looking_since if self._looking_since else 0.0
+        return LookTime(self.gpu.uuid, max(self.looked.seconds, present), self.slow)
+
+    def poll_only(self) -> None:
+        """Show the GPU as one that reports no events."""
+        if self.gpu:
+            self.gpu = replace(self.gpu, events=False)
+
+
+def _tell(mailbox: Mailbox, gpu: GpuLanes, sight: watch.Sight) -> None:
+    mailbox.put(Sighted(gpu, sight))
+
+
+def _timed_look(nvml: Nvml, handle: object, nvlinks: int) -> Looked:
+    began = time.monotonic()
+    found = look(nvml, handle, nvlinks)
+    return Looked(found, began, time.monotonic())

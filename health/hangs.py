@@ -1,0 +1,88 @@
+"""Find the driver calls that do not return, and those that have returned after all."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from loguru import logger
+
+from health.gpu_lanes import GpuLanes
+from health.lane import Lane
+from health.nvml import Running
+from proto.messages import Inventory
+
+
+@dataclass(frozen=True, slots=True)
+class Hang:
+    """A call that has not returned within the limit."""
+
+    lane: Lane
+    gpu: GpuLanes | None
+    """None: the call is about no GPU, or about several."""
+    running: Running
+
+    def uuid(self, node: Inventory) -> str:
+        """Return the GPU's UUID; empty: unknown.
+
+        A GPU that hangs at the start is the one of the *node* that had its index before.
+        """
+        if self.gpu is None or self.gpu.gpu:
+            return self.gpu.uuid if self.gpu else ""
+        return next((gpu.uuid for gpu in node.gpus if gpu.index == self.gpu.index), "")
+
+    def log(self, node: Inventory) -> None:
+        """Log that the call hangs."""
+        logger.error("the driver hangs", call=self.running.call, **self._place(node))
+
+    def log_end(self, node: Inventory, now: float) -> None:
+        """Log that the call has returned."""
+        seconds = round(now - self.running.due, 1)
+        place = self._place(node)
+        logger.info("the driver answers again", call=self.running.call, **place, seconds=seconds)
+
+    def _place(self, node: Inventory) -> dict[str, object]:
+        if self.gpu is None:
+            return {}
+        return {"index": self.gpu.index, "uuid": self.uuid(node) or "unknown"}
+
+
+class Hangs:
+    """The calls that hang now."""
+
+    def __init__(self) -> None:
+        self._known: dict[Lane, Hang] = {}
+
+    def deadline(
+        self, lanes: Iterable[tuple[Lane, GpuLanes | None]], now: float, limit: float
+    ) -> float:
+        """Return when the next call hangs if it does not return; infinity: no call runs."""
+        running = (lane.nvml.running for lane, _ in lanes)
+        dues = (call.due + limit for call in running if call)
+        return min((due for due in dues if due >= now), default=math.inf)
+
+    def now(self) -> tuple[Hang, ...]:
+        """Return the calls that hung at the last search."""
+        return tuple(self._known.values())
+
+    def by_index(self) -> dict[int, str]:
+        """Return the calls that hang in the enumeration or a check of a GPU, by its index."""
+        hangs = self._known.values()
+        return {h.gpu.index: h.running.call for h in hangs if h.gpu and h.lane is h.gpu.calls}
+
+    def search(
+        self, lanes: Iterable[tuple[Lane, GpuLanes | None]], now: float, limit: float
+    ) -> tuple[list[Hang], list[Hang]]:
+        """Return the calls that hang since the last search, and those that have returned."""
+        found = {}
+        for lane, gpu in lanes:
+            running = lane.nvml.running  # read once: the lane goes on meanwhile
+            if running and now - running.due > limit:
+                found[lane] = Hang(lane, gpu, running)
+        before, self._known = self._known, found
+        begun = [hang for lane, hang in found.items() if _of(before, lane) != hang.running]
+        ended = [hang for lane, hang in before.items() if _of(found, lane) != hang.running]
+        return begun, ended
+
+
+def _of(hangs: dict[Lane, Hang], lane: Lane) -> Running | None:
+    return hangs[lane].running if lane in hangs else None

@@ -1,0 +1,82 @@
+"""A thread for driver calls, so that a call that hangs or is slow holds up nothing else."""
+
+import os
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from queue import SimpleQueue
+
+from health.nvml import Nvml
+
+
+class Mailbox:
+    """What the lanes report, in order, and a descriptor to wait on."""
+
+    def __init__(self) -> None:
+        self._items: deque[object] = deque()
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+
+    def fileno(self) -> int:
+        """Return the file descriptor that is readable while reports wait."""
+        return self._wake
+
+    def put(self, item: object) -> None:
+        """Add a report; any thread may call this."""
+        self._items.append(item)
+        os.eventfd_write(self._wake, 1)
+
+    def take(self) -> list[object]:
+        """Return the reports since the last call, in order."""
+        try:
+            os.eventfd_read(self._wake)
+        except BlockingIOError:
+            return []
+        items = []
+        while self._items:
+            items.append(self._items.popleft())
+        return items
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The report that a lane has finished its job: the job's result, or its error."""
+
+    lane: "Lane"
+    result: object
+
+
+class Lane:
+    """A thread that does one job at a time and puts the result into the mailbox.
+
+    Nothing can interrupt a driver call: a lane whose call hangs stays busy until the call returns.
+    """
+
+    def __init__(self, name: str, nvml: Nvml, mailbox: Mailbox) -> None:
+        self.name = name
+        self.nvml = nvml
+        """Used by the thread only, except for `running` and `stats`."""
+        self.busy = False
+        """Whether a job was given whose result the loop has not taken yet."""
+        self._mailbox = mailbox
+        self._jobs: SimpleQueue[Callable[[Nvml], object]] = SimpleQueue()
+        threading.Thread(target=self._run, name=name, daemon=True).start()
+
+    def give(self, job: Callable[[Nvml], object]) -> None:
+        """Start *job*; the lane must not be busy."""
+        self.busy = True
+        self._jobs.put(job)
+
+    def late(self, now: float, limit: float) -> str:
+        """Return the call that should have returned *limit* seconds ago; empty: there is none."""
+        running = self.nvml.running
+        return running.call if running and now - running.due > limit else ""
+
+    def _run(self) -> None:
+        while True:
+            job = self._jobs.get()
+            try:
+                result = job(self.nvml)
+            except BaseException as error:  # noqa: BLE001 - the loop raises it again
+                result = error
+            self._mailbox.put(Done(self, result))

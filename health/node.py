@@ -1,0 +1,234 @@
+"""The node as the lanes find it: the driver is opened once, then each GPU is asked on its own."""
+
+import functools
+import math
+from collections import Counter
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from health import cdi, device_nodes, enumeration, inventory
+from health.condition import Look
+from health.enumeration import Enumerated, Levelled, Levels, Opened, SystemRoots
+from health.gpu_lanes import GpuLanes
+from health.inventory import Slot
+from health.lane import Done, Lane, Mailbox
+from health.looks import of_absent
+from health.nvml import Nvml, key_of
+from proto.messages import CallStats, FailedGpu, Gpu, Inventory
+from proto.monitor import CdiSettings, MonitorSettings
+from proto.reasons import Reason, ReasonKind
+
+PENDING = Reason(ReasonKind.UNWATCHED, "not enumerated yet")
+
+
+class Node:
+    """Opens the driver, runs the lanes of all GPUs, and composes the inventory."""
+
+    def __init__(self, settings: MonitorSettings, known: tuple[Gpu, ...], mailbox: Mailbox) -> None:
+        """Begin to open the driver; *known* are the GPUs that were there before in this boot."""
+        self._settings = settings
+        self._known = known
+        self._mailbox = mailbox
+        self._roots = SystemRoots(*map(Path, (settings.sysfs, settings.procfs, settings.dev_root)))
+        self.bound = inventory.bound(self._roots.sysfs)
+        """The PCI addresses bound to the driver, read before it is opened."""
+        self._opened: Opened | None = None
+        self._opened_at = 0.0
+        self._levels: Levels = {}
+        self._levelled: frozenset[str] = frozenset()
+        self.gpus: tuple[GpuLanes, ...] = ()
+        self.driver = Lane("driver", Nvml(), mailbox)
+        module, argument = settings.binding, settings.binding_argument
+        self.driver.give(
+            functools.partial(enumeration.open_driver, module=module, argument=argument)
+        )
+        self._cdi = Lane("cdi", Nvml(), mailbox) if settings.cdi else None
+        self._cdi_kinds: tuple[str, ...] = ()
+        self._written_for: frozenset[str] = frozenset()
+
+    @property
+    def opened(self) -> bool:
+        """Whether the driver has answered."""
+        return self._opened is not None
+
+    def lanes(self) -> Iterator[tuple[Lane, GpuLanes | None]]:
+        """Yield each lane that calls the driver, with its GPU."""
+        yield self.driver, None
+        for gpu in self.gpus:
+            yield gpu.calls, gpu
+            yield gpu.events, gpu
+
+    def gpu_of(self, lane: Lane) -> GpuLanes | None:
+        """Return the GPU of *lane*; None: the lane serves the whole node."""
+        return next((gpu for gpu in self.gpus if lane in (gpu.calls, gpu.events)), None)
+
+    def holding(self, uuid: str) -> GpuLanes | None:
+        """Return the lanes of the enumerated GPU that is, or has, the device *uuid*."""
+        return next((gpu for gpu in self.gpus if gpu.holds(uuid)), None)
+
+    def uuid_of(self, key: Hashable) -> str | None:
+        """Return the UUID of the GPU whose handle has *key*, without a driver call."""
+        return next((gpu.uuid for gpu in self.gpus if gpu.gpu and key_of(gpu.handle) == key), None)
+
+    def step(self, now: float, lost: frozenset[str]) -> None:
+        """Give each idle lane the job that is due; *lost* GPUs are not watched for events."""
+        for gpu in self.gpus:
+            gpu.step(now, self._settings.poll_interval, lost=gpu.uuid in lost)
+        found = self._handles()
+        patient = now - self._opened_at <= self._settings.patience and not all(
+            g.answered for g in self.gpus
+        )
+        if found.keys() != self._levelled and not self.driver.busy and not patient:
+            self._levelled = frozenset(found)
+            self.driver.give(functools.partial(enumeration.find_levels, handles=found))
+
+    def take(self, done: Done, gpu: GpuLanes | None, now: float) -> None:
+        """Keep what a lane, that of *gpu* or of the whole node, has found."""
+        match done.result:
+            case Opened():
+                self._opened, self._opened_at = done.result, now
+                self.gpus = tuple(
+                    GpuLanes(index, done.lane.nvml, self._mailbox, self._roots)
+                    for index in range(done.result.count)
+                )
+                self._write_cdi()
+            case Levelled():
+                self._levels = done.result.levels
+            case CdiWritten():
+                self._cdi_kinds = done.result.kinds
+            case Enumerated() as found if gpu:
+                known = inventory.with_known_links(found.gpu, self._known)
+                gpu.take(replace(found, gpu=known))
+            case _ if gpu:
+                gpu.take(done.result)
+            case _:
+                raise AssertionError(f"cannot happen: the lane {done.lane.name} reports a check")
+
+    def _write_cdi(self) -> None:
+        """Begin to write the CDI specifications, if they are wanted."""
+        if self._cdi and self._settings.cdi:
+            self._cdi.give(functools.partial(_write_cdi, settings=self._settings.cdi))
+
+    def begin(self) -> None:
+        """Note that the first inventory is in effect, with the CDI specifications as they are."""
+        self._written_for = self._devices()
+
+    def is_written(self) -> bool:
+        """Return whether the CDI specifications, if any are wanted, are those of the present GPUs.
+
+        If they are not, they are written now, and there will be a report when that is done. GPUs
+        are published afterwards, so that no pod gets a CDI name without a specification.
+        """
+        if self._cdi is None:
+            return True
+        if not self._cdi.busy and self._written_for != self._devices():
+            self._written_for = self._devices()
+            self._write_cdi()
+        return not self._cdi.busy
+
+    def _devices(self) -> frozenset[str]:
+        gpus = [gpu.gpu for gpu in self.gpus if gpu.gpu]
+        return frozenset(
+            uuid for gpu in gpus for uuid in (gpu.uuid, *(i.uuid for i in gpu.instances))
+        )
+
+    def deadline(self, lost: frozenset[str]) -> float:
+        """Return when the next job is due."""
+        return min((gpu.deadline(lost=gpu.uuid in lost) for gpu in self.gpus), default=math.inf)
+
+    def ready(self, now: float) -> bool:
+        """Return whether a start has waited long enough to report the inventory.
+
+        It waits for GPUs whose calls return, however slow they are, but for none that is stuck in
+        a call while others have answered.
+        """
+        age, patience = now - self._opened_at, self._settings.patience
+        if not self.opened or age > self._settings.hang_after:
+            return self.opened
+        silent = [gpu for gpu in self.gpus if not gpu.answered]
+        if silent and (
+            len(silent) == len(self.gpus)
+            or not all(gpu.calls.late(now, patience) for gpu in silent)
+        ):
+            return False
+        if self._cdi and self._cdi.busy:
+            return False
+        settled = all(gpu.settled for gpu in self.gpus) and not self.driver.busy
+        return age > patience or settled
+
+    def is_changed_on_the_bus(self) -> bool:
+        """Return whether the kernel has bound other GPUs to the driver than at the start.
+
+        A process initialises NVML once, and NVML then shows only the GPUs of that time.
+        """
+        return inventory.bound(self._roots.sysfs) != self.bound
+
+    def refused(self) -> tuple[FailedGpu, ...]:
+        """Return why each GPU failed to enumerate, if all GPUs did."""
+        failed = tuple(gpu.failed for gpu in self.gpus if gpu.failed)
+        return failed if len(failed) == len(self.gpus) else ()
+
+    def looks(self) -> dict[str, Look]:
+        """Return the newest check of each GPU whose calls return, by UUID."""
+        return {gpu.uuid: gpu.looked.look for gpu in self.gpus if gpu.looked}
+
+    def absent_looks(self, known: Inventory) -> dict[str, Look]:
+        """Return a check of each GPU in *known* that could not be enumerated."""
+        pending = self.pending(known.gpus)
+        found = inventory.absent(self._slots(), known.gpus)
+        return {u: of_absent(e, known.failed) for u, e in found.items() if u not in pending}
+
+    def inventory(self, hangs: Mapping[int, str]) -> Inventory:
+        """Return the inventory; *hangs* are the calls that hang, by the GPU's index."""
+        slots = self._slots()
+        gpus = inventory.with_absent(slots, self._known, self.bound, opened=self.opened)
+        peers = {gpu.uuid: gpu.links.peers for gpu in self.gpus if gpu.links}
+        return Inventory(
+            driver_version=self._opened.driver_version if self._opened else "",
+            gpus=gpus,
+            failed=tuple(inventory.failures(slots, gpus, hangs)),
+            nodes=device_nodes.existing(self._roots.dev),
+            cdi_kinds=self._cdi_kinds,
+            links=tuple(inventory.links(gpus, peers, self._levels)),
+        )
+
+    def pending(self, gpus: Iterable[Gpu]) -> dict[str, Reason]:
+        """Return why those *gpus* are not watched whose enumeration has not ended yet."""
+        silent = not self.opened or not all(gpu.answered for gpu in self.gpus)
+        found = inventory.absent(self._slots(), gpus)
+        return {u: PENDING for u, e in found.items() if silent and not (e and e.failed)}
+
+    def stats(self) -> tuple[CallStats, ...]:
+        """Return the calls of all lanes together."""
+        return _total(call for lane, _ in self.lanes() for call in lane.nvml.stats())
+
+    def _slots(self) -> list[Slot]:
+        return [gpu.slot() for gpu in self.gpus]
+
+    def _handles(self) -> dict[str, object]:
+        return {gpu.uuid: gpu.handle for gpu in self.gpus if gpu.gpu}
+
+
+@dataclass(frozen=True, slots=True)
+class CdiWritten:
+    """The CDI kinds that have a specification file, old or new."""
+
+    kinds: tuple[str, ...]
+
+
+def _write_cdi(nvml: Nvml, settings: CdiSettings) -> CdiWritten:
+    del nvml  # nvidia-ctk calls the driver itself
+    cdi.write_all(settings)
+    return CdiWritten(tuple(spec.kind for spec in cdi.specs(settings) if spec.path.exists()))
+
+
+def _total(stats: Iterable[CallStats]) -> tuple[CallStats, ...]:
+    """Return the calls of all threads together."""
+    found: dict[str, CallStats] = {}
+    for call in stats:
+        before = found.get(call.call, CallStats(call.call, 0, 0.0))
+        errors = Counter(before.errors) + Counter(call.errors)
+        count, seconds = before.count + call.count, before.seconds + call.seconds
+        found[call.call] = CallStats(call.call, count, seconds, dict(errors))
+    return tuple(found.values())

@@ -1,0 +1,234 @@
+"""The health of the node's devices as the monitor knows it, published whenever it changes."""
+
+import contextlib
+import math
+import time
+from collections.abc import Iterable, Iterator, Mapping
+
+import zmq
+from loguru import logger
+
+from health import log_lines, verdict, watch
+from health.condition import Look
+from health.gpu_lanes import GpuLanes, Looked, Sighted
+from health.hangs import Hangs
+from health.inventory import places
+from health.ledger import Ledger
+from health.node import Node
+from health.nvml import Hint, XidEvent
+from health.watch import UNSUPPORTED, Ended, Registered, Watching
+from proto.bus import HealthPublisher
+from proto.messages import DeviceState, HangingCall, Inventory, NodeState, XidCount
+from proto.monitor import MonitorSettings
+from proto.reasons import Reason, ReasonKind
+
+SOON = 1.0
+"""Seconds from an event to the check that it causes, so that a storm of events causes one check."""
+
+NOTHING = Inventory(driver_version="", gpus=())
+
+
+class Observed:
+    """Keeps the conditions of all devices, in memory and in the ledger, and publishes them."""
+
+    def __init__(
+        self,
+        settings: MonitorSettings,
+        ledger: Ledger,
+        node: Node,
+        hangs: Hangs,
+        epoch: int,
+    ) -> None:
+        self._settings = settings
+        self._ledger = ledger
+        self._node = node
+        self._hangs = hangs
+        self.publisher = HealthPublisher(zmq.Context(), settings.paths.health_bus)
+        self._epoch = epoch
+        self._sequence = 0
+        # Computed once, so that published times do not change from message to message.
+        self._booted = round(time.time() - time.monotonic(), 3)
+        self.inventory: Inventory | None = None
+        """The inventory in effect; None: nothing is known about the node, nothing is published."""
+        self.conditions: verdict.Conditions = {}
+        self._places: dict[str, str] = {}
+        self._xids: dict[tuple[str, int], XidCount] = {}
+        self._actions: dict[str, int | None] = {}
+        self._next: verdict.Conditions = {}
+        """The conditions after the batch that is being taken into account."""
+        self._unlogged: list[tuple[XidEvent, str]] = []
+        self._had_access = False
+        self._watched = 0
+
+    @property
+    def gpus(self) -> Inventory:
+        """The inventory in effect, empty at first."""
+        return self.inventory or NOTHING
+
+    def adopt(self, inventory: Inventory, looks: Mapping[str, Look], now: float) -> None:
+        """Continue with a changed *inventory*; *looks* are the checks of its GPUs so far."""
+        before, self._places = self._places, places(inventory)
+        new = {uuid: place for uuid, place in self._places.items() if uuid not in before}
+        first, self.inventory = self.inventory is None, inventory
+        conditions = verdict.after_returns(self.conditions, new)
+        conditions = {**conditions, **self._ledger.recall(new, self._node.bound)}
+        if first:
+            log_lines.restored(conditions)
+        self.look({u: look for u, look in looks.items() if u in new}, now, conditions)
+        self.publish()
+
+    def look(
+        self, looks: Mapping[str, Look], now: float, conditions: verdict.Conditions | None = None
+    ) -> None:
+        """Take checks into account, from the present or from other *conditions*."""
+        self._actions |= {uuid: look.action for uuid, look in looks.items()}
+        before = self.conditions if conditions is None else conditions
+        recovery = self._settings.recovery
+        self.become(verdict.after_looks(before, self.gpus, looks, recovery, now))
+
+    @contextlib.contextmanager
+    def batch(self) -> Iterator[None]:
+        """Publish what is observed within this context in one message, and only then log."""
+        before = self._next = self.conditions
+        yield
+        self.store(self._next)
+        for event, uuid in self._unlogged:
+            log_lines.xid(event, uuid, fatal=self._settings.xids.is_fatal(event.xid))
+        self._unlogged.clear()
+        log_lines.changes(before, self._next)
+        self._log_watched()
+
+    def after_look(self, gpu: GpuLanes, looked: Looked, now: float) -> None:
+        """Take a check of a GPU into account, within a batch."""
+        slow = gpu.slow
+        gpu.take(looked)
+        if gpu.slow != slow:
+            log_lines.pace(gpu.index, gpu.uuid, looked.seconds, slow=gpu.slow)
+        looks, recovery = {gpu.uuid: looked.look}, self._settings.recovery
+        self._actions[gpu.uuid] = looked.look.action
+        self._next = verdict.after_looks(self._next, self.gpus, looks, recovery, now)
+
+    def after_watch(self, gpu: GpuLanes, ended: Ended, now: float) -> None:
+        """Take into account that the watch of a GPU has failed, within a batch."""
+        gpu.registered = False
+        if ended.error.code in UNSUPPORTED:
+            gpu.poll_only()
+            return
+        if gpu.watch.error != str(ended.error):  # else logged at an earlier attempt
+            log_lines.watch_failed(gpu.uuid, ended)
+        gpu.watch = watch.after_end(gpu.watch, ended, now)
+        if ended.lost:
+            self._next = verdict.after_loss(self._next, [gpu.uuid], now)
+
+    def see(self, seen: Sighted, now: float) -> float:
+        """Take an event into account, within a batch; return when to scan for MIG instances."""
+        gpu, sight = seen.gpu, seen.sight
+        match sight:
+            case Registered():
+                gpu.registered = True
+            case Watching():
+                gpu.watch = watch.after_success()
+            case Hint():
+                gpu.look_at = min(gpu.look_at, now + SOON)
+            case XidEvent():
+                # Check soon: for the recovery action, and for the energy before a reset.
+                gpu.look_at = min(gpu.look_at, now + SOON)
+                uuid = self._node.uuid_of(sight.gpu) or gpu.uuid
+                self._count(uuid, sight.xid)
+                self._unlogged.append((sight, uuid))
+                uuids = verdict.hit(self.gpus, (uuid, (sight.gi, sight.ci)))
+                policy = self._settings.xids
+                self._next = verdict.after_xid(self._next, uuids, policy, sight.xid, now)
+        return now + SOON if isinstance(sight, Hint) and sight.of_mig else math.inf
+
+    def mark(self, uuids: Iterable[str], now: float) -> None:
+        """Clear the faults of devices for an operator; what the newest check shows stays."""
+        marked = verdict.after_marks(self.conditions, uuids, now)
+        self.look(self._node.looks() | self._node.absent_looks(self.gpus), now, marked)
+
+    def access_is_lost(self) -> bool:
+        """Return whether this process could use GPUs before, and now no check may."""
+        looks = self._node.looks()
+        lost = verdict.access_is_lost(looks)
+        self._had_access |= bool(looks) and not lost
+        return lost and self._had_access
+
+    def _log_watched(self) -> None:
+        """Log how many GPUs are watched for events, once no registration is under way."""
+        hanging = {hang.lane for hang in self._hangs.now()}
+        watches = [g for g in self._node.gpus if g.events.busy and g.events not in hanging]
+        watched = sum(gpu.registered for gpu in watches)
+        if watched == len(watches) and watched != self._watched:
+            self._watched = watched
+            if watched:
+                logger.info("watching GPUs for Xid events", gpus=watched)
+
+    def _count(self, uuid: str, xid: int) -> None:
+        count = self._xids[uuid, xid].count + 1 if (uuid, xid) in self._xids else 1
+        self._xids[uuid, xid] = XidCount(uuid, xid, count, last=time.time())
+
+    def lost(self) -> frozenset[str]:
+        """Return the devices that the driver has lost."""
+        return frozenset(u for u, c in self.conditions.items() if c.state is DeviceState.LOST)
+
+    def become(self, conditions: verdict.Conditions) -> None:
+        """Store the conditions, then log what changed."""
+        before = self.conditions
+        self.store(conditions)
+        log_lines.changes(before, conditions)
+
+    def store(self, conditions: verdict.Conditions) -> None:
+        """Publish the conditions if their reasons changed, and only then spend time on the disk."""
+        before, self.conditions = self.conditions, conditions
+        if self.inventory is None:
+            return
+        if {u: c.reasons for u, c in before.items()} != {
+            u: c.reasons for u, c in conditions.items()
+        }:
+            self.publish()
+        self._ledger.write(self._places, conditions, self.inventory.gpus)
+
+    def publish(self) -> None:
+        """Publish the state of the node, if an inventory is known."""
+        if self.inventory is None:
+            return
+        self._sequence += 1
+        now = time.monotonic()
+        health = verdict.health_of(
+            self.inventory, self.conditions, self._unwatched(), self._actions, self._booted
+        )
+        times = (gpu.look_time(now) for gpu in self._node.gpus)
+        self.publisher.publish(
+            NodeState(
+                epoch=self._epoch,
+                sequence=self._sequence,
+                inventory=self.inventory,
+                health=health,
+                whole_gpus=self._settings.whole_gpus,
+                xids=tuple(self._xids.values()),
+                calls=self._node.stats(),
+                hanging=self._hanging(now),
+                looks=tuple(time for time in times if time),
+                persisted=self._ledger.persisted,
+            )
+        )
+
+    def _hanging(self, now: float) -> tuple[HangingCall, ...]:
+        return tuple(
+            HangingCall(
+                call=hang.running.call,
+                index=hang.gpu.index if hang.gpu else None,
+                uuid=hang.uuid(self.gpus),
+                seconds=round(now - hang.running.due, 3),
+            )
+            for hang in self._hangs.now()
+        )
+
+    def _unwatched(self) -> dict[str, Reason]:
+        """Return why GPUs are not watched for events, by UUID."""
+        found = self._node.pending(self.gpus.gpus)
+        found |= {g.gpu.uuid: g.watch.blind for g in self._node.gpus if g.gpu and g.watch.blind}
+        for hang in self._hangs.now():
+            if hang.gpu and hang.gpu.gpu and hang.lane is hang.gpu.events:
+                found[hang.gpu.gpu.uuid] = Reason(ReasonKind.DRIVER_HANG, hang.running.call)
+        return found

@@ -1,0 +1,29 @@
+"""The inventory of a node, found by the jobs of the lanes one after the other."""
+
+from health import device_nodes, enumeration, inventory
+from health.enumeration import Enumerated, SystemRoots
+from health.inventory import Slot
+from health.nvml import Nvml
+from proto.messages import Inventory
+
+
+def take(nvml: Nvml, roots: SystemRoots) -> Inventory:
+    """Return the inventory of an initialised driver."""
+    slots, handles, peers = [], {}, {}
+    for index in range(nvml.gpu_count()):
+        found = enumeration.enumerate_gpu(nvml, index, roots)
+        if isinstance(found, Enumerated):
+            slots.append(Slot(index, gpu=found.gpu))
+            handles[found.gpu.uuid] = found.handle
+            peers[found.gpu.uuid] = enumeration.count_links(nvml, found.handle).peers
+        else:
+            slots.append(Slot(index, failed=found.failed))
+    levels = enumeration.find_levels(nvml, handles).levels
+    gpus = inventory.with_absent(slots, (), frozenset())
+    return Inventory(
+        driver_version=nvml.driver_version(),
+        gpus=gpus,
+        failed=tuple(inventory.failures(slots, gpus, {})),
+        nodes=device_nodes.existing(roots.dev),
+        links=tuple(inventory.links(gpus, peers, levels)),
+    )
