@@ -6,6 +6,7 @@ from health import xid_catalogue
 from health.condition import Condition
 from health.nvml import XidEvent
 from health.verdict import Conditions
+from health.xid_log import Repeated
 from proto.messages import DeviceState
 
 
@@ -30,6 +31,18 @@ def _of_xid(event: XidEvent, uuid: str | None, *, fatal: bool) -> dict[str, obje
         "action": known.action,
         "fatal": fatal,
     }
+
+
+def xid_repeated(repeated: Repeated, *, fatal: bool) -> None:
+    """Log how often the driver repeated an Xid since the last line about it."""
+    logger.warning(
+        "the driver repeated an Xid",
+        uuid=repeated.uuid or "unknown",
+        xid=repeated.xid,
+        count=repeated.count,
+        seconds=repeated.seconds,
+        fatal=fatal,
+    )
 
 
 def restored(conditions: Conditions) -> None:
