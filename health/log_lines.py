@@ -7,6 +7,7 @@ from health.condition import Condition
 from health.nvml import XidEvent
 from health.verdict import Conditions
 from health.watch import Ended
+from health.xid_log import Repeated
 from proto.messages import DeviceState, Inventory
 
 
@@ -66,6 +67,18 @@ def inventory(before: Inventory | None, after: Inventory) -> None:
 
 def _instances(inventory: Inventory) -> set[str]:
     return {mig.uuid for gpu in inventory.gpus for mig in gpu.instances}
+
+
+def xid_repeated(repeated: Repeated, *, fatal: bool) -> None:
+    """Log how often the driver repeated an Xid since the last line about it."""
+    logger.warning(
+        "the driver repeated an Xid",
+        uuid=repeated.uuid or "unknown",
+        xid=repeated.xid,
+        count=repeated.count,
+        seconds=repeated.seconds,
+        fatal=fatal,
+    )
 
 
 def restored(conditions: Conditions) -> None:

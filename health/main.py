@@ -83,6 +83,7 @@ class Monitor:
         while self._code is None:
             self._on_deadlines(time.monotonic())
             self._wait(time.monotonic())
+        self._observed.end(time.monotonic())
         return self._code
 
     def _wait(self, now: float) -> None:
@@ -121,6 +122,7 @@ class Monitor:
             self._refuse(access.hang("nvmlInit"))
         self._channel.send(Beat())
         self._observed.publish()
+        self._observed.log_repeated(now)
 
     def _on_orders(self) -> None:
         try:

@@ -17,6 +17,7 @@ from health.ledger import Ledger
 from health.node import Node
 from health.nvml import Hint, XidEvent
 from health.watch import UNSUPPORTED, Ended, Registered, Watching
+from health.xid_log import Repeated, XidLog
 from proto.bus import HealthPublisher
 from proto.messages import DeviceState, HangingCall, Inventory, NodeState, XidCount
 from proto.monitor import MonitorSettings
@@ -57,6 +58,7 @@ class Observed:
         self._next: verdict.Conditions = {}
         """The conditions after the batch that is being taken into account."""
         self._unlogged: list[tuple[XidEvent, str]] = []
+        self._xid_log = XidLog()
         self._had_access = False
         self._watched = 0
 
@@ -92,11 +94,27 @@ class Observed:
         before = self._next = self.conditions
         yield
         self.store(self._next)
+        now = time.monotonic()
         for event, uuid in self._unlogged:
-            log_lines.xid(event, uuid, fatal=self._settings.xids.is_fatal(event.xid))
+            self._xid_log, alone = self._xid_log.after(uuid, event.xid, now)
+            if alone:
+                log_lines.xid(event, uuid, fatal=self._settings.xids.is_fatal(event.xid))
         self._unlogged.clear()
         log_lines.changes(before, self._next)
         self._log_watched()
+
+    def log_repeated(self, now: float) -> None:
+        """Log the Xids that were repeated, where that is due."""
+        self._xid_log, counts = self._xid_log.due(now)
+        self._log_counts(counts)
+
+    def end(self, now: float) -> None:
+        """Log what has not been logged yet."""
+        self._log_counts(self._xid_log.rest(now))
+
+    def _log_counts(self, counts: Iterable[Repeated]) -> None:
+        for count in counts:
+            log_lines.xid_repeated(count, fatal=self._settings.xids.is_fatal(count.xid))
 
     def after_look(self, gpu: GpuLanes, looked: Looked, now: float) -> None:
         """Take a check of a GPU into account, within a batch."""

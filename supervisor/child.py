@@ -8,15 +8,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import multiprocess
-import setproctitle
 from loguru import logger
 
 from proto.channel import Channel
 from proto.control import ExitCode, Order
 from proto.host import die_with
 from supervisor import logs
-
-TITLE = "gpu-sharing-plugin: {}"
+from supervisor.title import set_title
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +127,7 @@ def _run(birth: _Birth, channel: Channel) -> None:
     _shed(birth.inherited, keep={0, 1, 2, channel.fileno()})
     die_with(birth.parent)
     _reset_signals()
-    setproctitle.setproctitle(TITLE.format(spec.name))
+    set_title(spec.name)
     logs.set_up(spec.name, logging.form, logging.level)
     code: int = ExitCode.FAILED
     try:

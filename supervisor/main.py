@@ -11,14 +11,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
-import setproctitle
 from loguru import logger
 
 from proto.control import ExitCode, MarkHealthy
 from proto.requests import Quiesce, Request, Resume
 from simulator import drill, node
 from supervisor import logs
-from supervisor.child import TITLE
 from supervisor.commands import command_line, show_xids
 from supervisor.commands.ask import AskError, ask
 from supervisor.commands.printing import printing
@@ -28,6 +26,7 @@ from supervisor.config.file_schema import plain
 from supervisor.loop import Supervisor
 from supervisor.preload import preload
 from supervisor.runtime_folder import BusyError, remove_dead_sockets, runtime_folder
+from supervisor.title import set_title
 from supervisor.version import VERSION
 
 
@@ -109,7 +108,7 @@ def _request(known: argparse.Namespace) -> Request:
 
 
 def _run(flags: Mapping[str, str]) -> int:
-    setproctitle.setproctitle(TITLE.format("supervisor"))
+    set_title("supervisor")
     # All files created from here on, the workers' sockets too, are for this user and root only.
     os.umask(0o077)
     environment = dict(os.environ)

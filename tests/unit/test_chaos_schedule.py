@@ -63,7 +63,7 @@ def test_only_some_groups_of_faults_come_together() -> None:
         (lambda live: replace(live, lost=frozenset({FIRST})), {*PARTS}),
         (lambda live: replace(live, rows=frozenset({SECOND})), {FIRST}),
         (lambda live: replace(live, actions={FIRST: 1, SECOND: 0}), {*PARTS}),
-        (lambda live: replace(live, hung=frozenset({SECOND})), set()),
+        (lambda live: replace(live, hung=frozenset({SECOND})), {FIRST}),
         (lambda live: replace(live, denied=True), set()),
         (lambda live: replace(live, removed=frozenset({SECOND})), {FIRST}),
     ],

@@ -8,6 +8,7 @@ from loguru import logger
 from health import log_lines
 from health.condition import LOST, Condition, Look
 from health.nvml import XidEvent
+from health.xid_log import Repeated
 from proto.monitor import Recovery
 from proto.reasons import Reason, ReasonKind
 from tests.unit.builders import condition_after
@@ -92,3 +93,13 @@ def test_an_xid_is_a_warning(lines: Lines, message: str, *, fatal: bool) -> None
     """Each Xid is a warning that says whether it is fatal."""
     log_lines.xid(XidEvent("A", None, None, 79), "A", fatal=fatal)
     assert lines == [("WARNING", message)]
+
+
+def test_a_repeated_xid_is_a_warning_with_the_count() -> None:
+    """The line about a repeated Xid says of which GPU, how often, and in how many seconds."""
+    fields: dict[str, object] = {}
+    sink = logger.add(lambda line: fields.update(line.record["extra"]))
+    log_lines.xid_repeated(Repeated(None, 31, count=995, seconds=10), fatal=False)
+    logger.remove(sink)
+    wanted = {"uuid": "unknown", "xid": 31, "count": 995, "seconds": 10, "fatal": False}
+    assert wanted.items() <= fields.items()  # other tests bind more fields to the logger
