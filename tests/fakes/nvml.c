@@ -12,12 +12,18 @@
  *   STANDIN_NVML_DIR=<folder>        where the FIFO `commands` is made (unset: nothing to steer by)
  *   STANDIN_NVML_INIT_ERROR=<code>   nvmlInit answers this code
  *   STANDIN_NVML_NO_EVENTS=<gpu>     that GPU knows no Xid events and registers none
- *   STANDIN_NVML_LOST=<gpu>          that GPU is lost from this process's first nvmlInit on
  *   STANDIN_NVML_OLD=1               MIG, NVLink and field values answer NOT_SUPPORTED
  *   STANDIN_NVML_WITHOUT=<gpu>|all   every optional call on that GPU (for all: also the event set)
  *                                    answers NOT_SUPPORTED: all but handle, UUID, name and PCI
  *   STANDIN_NVML_LINKS=<count>       so many NVLinks of each GPU are active, not 2
  *   STANDIN_NVML_GPUS=<count>        so many H100 (up to 16) in place of the two, none in MIG mode
+ *   STANDIN_NVML_HANG_INIT=1         nvmlInit never returns
+ * and those that give a command below before the process's first nvmlInit; a comma separates more:
+ *   STANDIN_NVML_LOST=<gpu>          lost
+ *   STANDIN_NVML_HANG=<gpu>          hang
+ *   STANDIN_NVML_SLOW=<gpu>|all:<ms> slow
+ *   STANDIN_NVML_FAIL=<gpu>:<call>:<code> fail
+ *   STANDIN_NVML_DENIED=<code>       denied
  *
  * Commands, one line each, written to the FIFO while one process has it open:
  *   xid <gpu> <code> [<gi> [<ci>]]   an Xid event of that GPU, its device the GPU's own handle
@@ -26,9 +32,20 @@
  *   recover <gpu>                    undoes lost
  *   links <gpu> <count>              so many NVLinks are active; -1: asked for any, NOT_SUPPORTED
  *   hang                             the wait that comes to it never returns
+ *   hang <gpu>                       no call on it and its instances returns, nor any wait on a set
+ *                                    that has it registered, whatever its timeout, until `answer`
+ *   slow <gpu>|all <ms>              each call on it and its instances takes so much longer (the
+ *                                    wait does not); 0: no longer
+ *   fail <gpu> <call> <code>         that function, without its version (nvmlDeviceGetMemoryInfo,
+ *                                    nvmlEventSetWait), answers this code for it; 0: no longer
+ *   answer <gpu>                     undoes hang, slow and fail; calls that hang or are slow go on
+ *   denied [<code>]                  every call on a device and every wait answers this code (999,
+ *                                    UNKNOWN), as to a process that has lost its device nodes
+ *   allowed                          undoes denied
  * Each call obeys the written commands before it answers, so a command is in force once its write
- * has returned. A wait meets them in the order of writing, and drops an event of a GPU that its set
- * has not registered. Nothing outlives the process.
+ * has returned; a call that hangs, is slow or waits obeys them at once. A wait meets them in the
+ * order of writing. An event goes to every set that has its GPU registered at that moment, and is
+ * kept until a wait on that set takes it. Nothing outlives the process.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -44,27 +61,32 @@
 #include <unistd.h>
 
 enum { SUCCESS, UNINITIALIZED, INVALID_ARGUMENT, NOT_SUPPORTED, NOT_FOUND = 6, INSUFFICIENT_SIZE,
-       TIMEOUT = 10, GPU_IS_LOST = 15, OPERATING_SYSTEM = 17, NO_MEMORY = 20, HANG = -1 };
-enum { MOST_GPUS = 16, PLACES = 7, LINKS = 18, ACTIVE_LINKS = 2, SETS = 16, QUEUE = 64 };
+       TIMEOUT = 10, GPU_IS_LOST = 15, OPERATING_SYSTEM = 17, NO_MEMORY = 20, UNKNOWN = 999,
+       HANG = -1 };
+enum { MOST_GPUS = 16, PLACES = 7, LINKS = 18, ACTIVE_LINKS = 2, SETS = 64, FAILURES = 64 };
 enum { INTERNAL = 0, SINGLE = 10, FIELD_LINK_COUNT = 91, VALUE_UNSIGNED_INT = 1 };
 enum { XID_EVENT = 0x08, USUAL_EVENTS = 0x1F, EVENTS_WITHOUT_XID = 0x14 };
 #define NO_INSTANCE 0xFFFFFFFFu
+#define SECOND 1000000000ll /* in nanoseconds, as all times below */
+#define MILLISECOND 1000000ll
+#define LONG (3600 * SECOND)
 #define H100 "NVIDIA H100 80GB HBM3"
 #define CHECK(call) do { int result_ = (call); if (result_ != SUCCESS) return result_; } while (0)
 #define LOCKED(...) \
     do { pthread_mutex_lock(&lock); __VA_ARGS__; pthread_mutex_unlock(&lock); } while (0)
 /* An exported function: its check, what it does when the check passed, and what it returns then. */
 #define API(name, parameters, check, does, returns) \
-    int name parameters { CHECK(check); does; return returns; }
+    int name parameters { calling = #name; CHECK(check); does; return returns; }
 
 typedef unsigned long long u64;
 typedef struct { const char *uuid, *name; unsigned gpu, mig, place, minor, bus, gi, mib; } device;
-typedef struct { int used; u64 types[MOST_GPUS]; } event_set;
 typedef struct { char old_id[16]; unsigned domain, bus, slot, model, board; char id[32]; } pci_info;
 typedef struct { u64 total, free, used; } memory_info;
 typedef struct { unsigned sms, copy, dec, enc, jpeg, ofa, gi_size, ci_size; u64 mib; } attributes;
 typedef struct { device *device; u64 type, data; unsigned gi, ci; } event_data;
 typedef struct { unsigned id, scope; u64 times[2]; unsigned type; int result; u64 value; } field;
+typedef struct entry { struct entry *next; unsigned order; event_data event; } entry;
+typedef struct { int used; u64 types[MOST_GPUS]; entry *first, *last; } event_set;
 
 /* A handle is the address of one of these: first the GPUs by index, then the instances of GPU 1. */
 static device devices[MOST_GPUS] = {
@@ -75,15 +97,20 @@ static device devices[MOST_GPUS] = {
 };
 static int gpus = 2, handles = 4, mig_gpu = 1;
 
+/* The function that this thread is in, for `fail`. */
+static _Thread_local const char *calling = "";
+
 /* All of the state, guarded by one lock; nothing waits while it holds the lock. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static int users, fifo = -1, wake = -1, old, no_events = -1;
 enum { NONE = -1, ALL = -2 };
 static int without = NONE, links_up[MOST_GPUS];
 static event_set sets[SETS];
-static unsigned order, lost_at[MOST_GPUS], hang_at; /* as a command's ordinal; 0: not so */
-static struct { unsigned order; event_data event; } queue[QUEUE];
-static unsigned queued;
+/* When it began, as a command's ordinal; 0: not so. */
+static unsigned order, lost_at[MOST_GPUS], hung_at[MOST_GPUS], hang_at, denied_at;
+static unsigned slow_by[MOST_GPUS]; /* milliseconds */
+static int denied_code;
+static struct { unsigned gpu, order; char call[64]; int code; } failures[FAILURES]; /* 0: free */
 
 /* ---- commands ---- */
 
@@ -94,41 +121,151 @@ static int read_line(char *line, size_t size) {
     return length > 0;
 }
 
+static void deliver(event_data event) {
+    for (event_set *set = sets; set < sets + SETS; set++) {
+        if (!set->used || !(set->types[event.device->gpu] & XID_EVENT)) continue;
+        entry *new = malloc(sizeof *new);
+        if (!new) abort();
+        *new = (entry){NULL, order, event};
+        if (set->first) set->last->next = new; else set->first = new;
+        set->last = new;
+    }
+}
+
+static void drop_first(event_set *set) {
+    entry *first = set->first;
+    set->first = first->next;
+    free(first);
+}
+
+static void fail(unsigned gpu, const char *call, int code) {
+    int i = 0;
+    while (i < FAILURES && !(failures[i].code && failures[i].gpu == gpu
+                             && strcmp(failures[i].call, call) == 0)) i++;
+    if (i == FAILURES) for (i = 0; i < FAILURES && failures[i].code;) i++;
+    if (i == FAILURES) abort();
+    failures[i].gpu = gpu;
+    failures[i].order = order;
+    failures[i].code = code;
+    snprintf(failures[i].call, sizeof failures[i].call, "%s", call);
+}
+
+static void answer(unsigned gpu) {
+    hung_at[gpu] = slow_by[gpu] = 0;
+    for (int i = 0; i < FAILURES; i++) if (failures[i].gpu == gpu) failures[i].code = 0;
+}
+
+#define OF_A_GPU(least, ...) (sscanf(line, __VA_ARGS__) >= (least) && gpu < (unsigned)gpus)
+
 static void obey(const char *line) {
-    unsigned gpu = 0, gi = NO_INSTANCE, ci = NO_INSTANCE;
-    int count;
-    u64 code;
+    unsigned gpu = 0, gi = NO_INSTANCE, ci = NO_INSTANCE, milliseconds;
+    int number = UNKNOWN;
+    char call[64];
+    u64 xid;
     order++;
-    if (sscanf(line, "xid %u %llu %u %u", &gpu, &code, &gi, &ci) >= 2 && gpu < (unsigned)gpus) {
-        queue[queued].order = order;
-        queue[queued++].event = (event_data){&devices[gpu], XID_EVENT, code, gi, ci};
-    } else if (sscanf(line, "lost %u", &gpu) == 1 && gpu < (unsigned)gpus) {
+    if (OF_A_GPU(2, "xid %u %llu %u %u", &gpu, &xid, &gi, &ci)) {
+        deliver((event_data){&devices[gpu], XID_EVENT, xid, gi, ci});
+    } else if (OF_A_GPU(1, "lost %u", &gpu)) {
         if (!lost_at[gpu]) lost_at[gpu] = order;
-    } else if (sscanf(line, "recover %u", &gpu) == 1 && gpu < (unsigned)gpus) {
+    } else if (OF_A_GPU(1, "recover %u", &gpu)) {
         lost_at[gpu] = 0;
-    } else if (sscanf(line, "links %u %d", &gpu, &count) == 2 && gpu < (unsigned)gpus) {
-        links_up[gpu] = count;
+    } else if (OF_A_GPU(2, "links %u %d", &gpu, &number)) {
+        links_up[gpu] = number;
+    } else if (OF_A_GPU(1, "hang %u", &gpu)) {
+        if (!hung_at[gpu]) hung_at[gpu] = order;
     } else if (strcmp(line, "hang") == 0) {
         if (!hang_at) hang_at = order;
+    } else if (OF_A_GPU(2, "slow %u %u", &gpu, &milliseconds)) {
+        slow_by[gpu] = milliseconds;
+    } else if (sscanf(line, "slow all %u", &milliseconds) == 1) {
+        for (gpu = 0; gpu < (unsigned)gpus; gpu++) slow_by[gpu] = milliseconds;
+    } else if (OF_A_GPU(3, "fail %u %63s %d", &gpu, call, &number)) {
+        fail(gpu, call, number);
+    } else if (OF_A_GPU(1, "answer %u", &gpu)) {
+        answer(gpu);
+    } else if (strcmp(line, "denied") == 0 || sscanf(line, "denied %d", &number) == 1) {
+        denied_code = number;
+        if (!denied_at) denied_at = order;
+    } else if (strcmp(line, "allowed") == 0) {
+        denied_at = 0;
     } else {
         fprintf(stderr, "stand-in for NVML: no such command: %s\n", line);
     }
 }
 
-/* Obeys what was written (later what a full queue has no room for) and wakes a waiting thread. */
+/* ---- how threads sleep until a command comes ---- */
+
+static pthread_cond_t told = PTHREAD_COND_INITIALIZER;
+static int reading; /* one of the sleepers reads the FIFO, the others wait until they are told */
+
+/* Obeys what was written and tells the sleepers. */
 static void obey_all(void) {
-    char line[64];
+    char line[128];
     unsigned before = order;
-    while (fifo >= 0 && queued < QUEUE && read_line(line, sizeof line)) obey(line);
-    if (order != before) (void)!write(wake, &(u64){1}, sizeof(u64));
+    while (fifo >= 0 && read_line(line, sizeof line)) obey(line);
+    if (order == before) return;
+    pthread_cond_broadcast(&told);
+    if (reading) (void)!write(wake, &(u64){1}, sizeof(u64));
+}
+
+static struct timespec timespec_of(long long nanoseconds) {
+    return (struct timespec){nanoseconds / SECOND, nanoseconds % SECOND};
+}
+
+static long long now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec * SECOND + t.tv_nsec;
+}
+
+/* Gives the lock away until commands were obeyed, at most for so long; may return early. */
+static void sleep_until_told(long long nanoseconds) {
+    struct pollfd sources[] = {{fifo, POLLIN, 0}, {wake, POLLIN, 0}};
+    struct timespec span = timespec_of(nanoseconds), end = timespec_of(now() + nanoseconds);
+    if (reading) {
+        pthread_cond_clockwait(&told, &lock, CLOCK_MONOTONIC, &end);
+        return;
+    }
+    reading = 1;
+    pthread_mutex_unlock(&lock);
+    ppoll(sources, 2, &span, NULL);
+    pthread_mutex_lock(&lock);
+    reading = 0;
+    (void)!read(wake, &(u64){0}, sizeof(u64));
+    obey_all();
+    pthread_cond_broadcast(&told); /* another one has to read now */
 }
 
 /* ---- what the calls begin with ---- */
 
+static int is_call(const char *name) {
+    size_t length = strlen(name);
+    if (strncmp(calling, name, length) != 0) return 0;
+    return !calling[length] || strncmp(calling + length, "_v", 2) == 0;
+}
+
+/* Holds the call up while its GPU hangs or is slow. */
+static void hold_up(unsigned gpu) {
+    while (users && hung_at[gpu]) sleep_until_told(LONG);
+    long long left, begun = now();
+    while (users && (left = begun + slow_by[gpu] * MILLISECOND - now()) > 0)
+        sleep_until_told(left);
+}
+
+static int state_of(unsigned gpu) {
+    if (denied_at) return denied_code;
+    if (lost_at[gpu]) return GPU_IS_LOST;
+    for (int i = 0; i < FAILURES; i++)
+        if (failures[i].code && failures[i].gpu == gpu && is_call(failures[i].call))
+            return failures[i].code;
+    return SUCCESS;
+}
+
 static int enter(const device *d) {
     int result;
     LOCKED(obey_all();
-           result = !users ? UNINITIALIZED : d && lost_at[d->gpu] ? GPU_IS_LOST : SUCCESS);
+           if (d) hold_up(d->gpu);
+           result = !users ? UNINITIALIZED : d ? state_of(d->gpu) : SUCCESS);
     return result;
 }
 
@@ -176,9 +313,13 @@ static int on_active_link(const device *d, unsigned link) {
     return (int)link < links_up[d->gpu] ? SUCCESS : NOT_SUPPORTED;
 }
 
+static int is_set(const event_set *set) {
+    return set >= sets && set < sets + SETS && set->used;
+}
+
 static int on_set(const event_set *set) {
     CHECK(enter(NULL));
-    return set >= sets && set < sets + SETS && set->used ? SUCCESS : INVALID_ARGUMENT;
+    return is_set(set) ? SUCCESS : INVALID_ARGUMENT;
 }
 
 /* ---- the library ---- */
@@ -209,10 +350,32 @@ static void have(int count) {
     }
 }
 
+/* Obeys the commands in the environment: a comma ends one, a colon separates its words. */
+static void obey_environment(const char *name, const char *command) {
+    const char *text = getenv(name);
+    char items[512], line[128], *rest = items, *item;
+    snprintf(items, sizeof items, "%s", text ? text : "");
+    while ((item = strsep(&rest, ","))) {
+        if (!*item) continue;
+        snprintf(line, sizeof line, "%s %s", command, item);
+        for (char *c = line; *c; c++) if (*c == ':') *c = ' ';
+        obey(line);
+    }
+}
+
+static void begin_as_the_environment_says(void) {
+    for (int gpu = 0; gpu < MOST_GPUS; gpu++)
+        links_up[gpu] = number("STANDIN_NVML_LINKS", ACTIVE_LINKS);
+    obey_environment("STANDIN_NVML_LOST", "lost");
+    obey_environment("STANDIN_NVML_HANG", "hang");
+    obey_environment("STANDIN_NVML_SLOW", "slow");
+    obey_environment("STANDIN_NVML_FAIL", "fail");
+    obey_environment("STANDIN_NVML_DENIED", "denied");
+}
+
 static int initialise(void) {
     static int first = 1;
     int count = number("STANDIN_NVML_GPUS", 0);
-    int lost = number("STANDIN_NVML_LOST", -1);
     CHECK(number("STANDIN_NVML_INIT_ERROR", SUCCESS));
     CHECK(open_commands());
     old = number("STANDIN_NVML_OLD", 0);
@@ -220,10 +383,8 @@ static int initialise(void) {
     without = number("STANDIN_NVML_WITHOUT", NONE);
     const char *lacks = getenv("STANDIN_NVML_WITHOUT");
     if (lacks && strcmp(lacks, "all") == 0) without = ALL;
-    for (int gpu = 0; first && gpu < MOST_GPUS; gpu++)
-        links_up[gpu] = number("STANDIN_NVML_LINKS", ACTIVE_LINKS);
     if (count > 0 && count <= MOST_GPUS) have(count);
-    if (first && lost >= 0 && lost < gpus) lost_at[lost] = ++order;
+    if (first) begin_as_the_environment_says();
     first = 0;
     users++;
     return SUCCESS;
@@ -232,6 +393,7 @@ static int initialise(void) {
 int nvmlInitWithFlags(unsigned flags) {
     int result;
     (void)flags;
+    while (number("STANDIN_NVML_HANG_INIT", 0)) pause();
     LOCKED(result = initialise());
     return result;
 }
@@ -264,6 +426,7 @@ static memory_info memory_of(const device *d) {
 }
 
 int nvmlDeviceGetHandleByIndex_v2(unsigned index, device **d) {
+    calling = __func__;
     CHECK(enter(index < (unsigned)gpus ? &devices[index] : NULL));
     if (index >= (unsigned)gpus) return INVALID_ARGUMENT;
     *d = &devices[index];
@@ -271,6 +434,7 @@ int nvmlDeviceGetHandleByIndex_v2(unsigned index, device **d) {
 }
 
 int nvmlDeviceGetHandleByUUID(const char *uuid, device **d) {
+    calling = __func__;
     CHECK(enter(NULL));
     for (*d = devices; *d < devices + handles; ++*d)
         if (strcmp(uuid, (*d)->uuid) == 0) return on_device(*d);
@@ -282,7 +446,8 @@ API(nvmlDeviceGetUUID, (device *d, char *to, unsigned n), on_device(d), , copy(t
 API(nvmlDeviceGetName, (device *d, char *to, unsigned n), on_device(d), , copy(to, n, d->name))
 API(nvmlDeviceGetIndex, (device *d, unsigned *n), on_device(d),
     *n = d->mig ? d->place : d->gpu, SUCCESS)
-API(nvmlDeviceGetMemoryInfo, (device *d, memory_info *m), optional_on_device(d), *m = memory_of(d), SUCCESS)
+API(nvmlDeviceGetMemoryInfo, (device *d, memory_info *m), optional_on_device(d),
+    *m = memory_of(d), SUCCESS)
 API(nvmlDeviceGetMinorNumber, (device *d, unsigned *n), optional_on_gpu(d), *n = d->minor, SUCCESS)
 API(nvmlDeviceGetPciInfo_v3, (device *d, pci_info *pci), on_gpu(d), *pci = pci_of(d), SUCCESS)
 API(nvmlDeviceGetCudaComputeCapability, (device *d, int *major, int *minor), optional_on_gpu(d),
@@ -291,6 +456,7 @@ API(nvmlDeviceGetCudaComputeCapability, (device *d, int *major, int *minor), opt
 /* ---- MIG ---- */
 
 int nvmlDeviceGetMigDeviceHandleByIndex(device *d, unsigned index, device **instance) {
+    calling = __func__;
     CHECK(on_mig_parent(d));
     if ((int)d->gpu != mig_gpu) return NOT_SUPPORTED;
     for (*instance = devices + gpus; *instance < devices + handles; ++*instance)
@@ -320,7 +486,8 @@ static int read_fields(field *fields, int count) {
     return SUCCESS;
 }
 
-API(nvmlDeviceGetTopologyCommonAncestor, (device *a, device *b, unsigned *level), optional_on_gpu(a),
+API(nvmlDeviceGetTopologyCommonAncestor, (device *a, device *b, unsigned *level),
+    optional_on_gpu(a),
     CHECK(optional_on_gpu(b)); *level = a == b ? INTERNAL : SINGLE, SUCCESS)
 API(nvmlDeviceGetNvLinkState, (device *d, unsigned link, unsigned *active), on_link(d, link),
     *active = (int)link < links_up[d->gpu], SUCCESS)
@@ -334,6 +501,7 @@ API(nvmlDeviceGetFieldValues, (device *d, int count, field *fields), optional_on
 /* ---- events ---- */
 
 int nvmlEventSetCreate(event_set **set) {
+    calling = __func__;
     CHECK(enter(NULL));
     if (without == ALL) return NOT_SUPPORTED;
     for (*set = sets; *set < sets + SETS && (*set)->used;) ++*set;
@@ -356,41 +524,41 @@ API(nvmlDeviceGetSupportedEventTypes, (device *d, u64 *types), on_gpu(d),
     *types = supported(d), SUCCESS)
 API(nvmlDeviceRegisterEvents, (device *d, u64 types, event_set *set), on_events(d, types, set),
     LOCKED(set->types[d->gpu] |= types), SUCCESS)
-API(nvmlEventSetFree, (event_set *set), on_set(set), LOCKED(set->used = 0), SUCCESS)
+API(nvmlEventSetFree, (event_set *set), on_set(set),
+    LOCKED(set->used = 0; while (set->first) drop_first(set)), SUCCESS)
 
 /* What a wait meets first among the commands: TIMEOUT when there is nothing. */
-static int meet(const event_set *set, event_data *event) {
-    unsigned first = hang_at ? hang_at : UINT_MAX;
-    int result = hang_at ? HANG : TIMEOUT;
+static int meet(event_set *set, event_data *event) {
+    unsigned first = UINT_MAX;
+    int result = TIMEOUT;
+#define MEETS(began, answer) if ((began) && (began) < first) { first = (began); result = (answer); }
+    obey_all();
+    if (!users) return UNINITIALIZED;
+    if (!is_set(set)) return INVALID_ARGUMENT;
+    MEETS(hang_at, HANG)
+    MEETS(denied_at, denied_code)
     for (int gpu = 0; gpu < gpus; gpu++) {
-        if (!set->types[gpu] || !lost_at[gpu] || lost_at[gpu] > first) continue;
-        first = lost_at[gpu];
-        result = GPU_IS_LOST;
+        if (!set->types[gpu]) continue;
+        MEETS(lost_at[gpu], GPU_IS_LOST)
+        MEETS(hung_at[gpu], HANG)
+        for (int i = 0; i < FAILURES; i++)
+            if (failures[i].code && failures[i].gpu == (unsigned)gpu && is_call(failures[i].call))
+                MEETS(failures[i].order, failures[i].code)
     }
-    while (queued && queue[0].order < first) {
-        *event = queue[0].event;
-        memmove(queue, queue + 1, --queued * sizeof queue[0]);
-        if (set->types[event->device->gpu] & XID_EVENT) return SUCCESS;
-    }
-    return result;
-}
-
-static long long now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec * 1000ll + t.tv_nsec / 1000000;
+    if (!set->first || set->first->order > first) return result;
+    *event = set->first->event;
+    drop_first(set);
+    return SUCCESS;
 }
 
 int nvmlEventSetWait_v2(event_set *set, event_data *event, unsigned timeout) {
-    struct pollfd sources[] = {{fifo, POLLIN, 0}, {wake, POLLIN, 0}};
-    for (long long end = now() + timeout;;) {
-        int result;
-        (void)!read(wake, &(u64){0}, sizeof(u64));
-        CHECK(on_set(set));
-        LOCKED(result = meet(set, event));
-        while (result == HANG) pause();
-        long long left = end - now();
-        if (result != TIMEOUT || left <= 0) return result;
-        poll(sources, 2, left < INT_MAX ? (int)left : INT_MAX);
-    }
+    long long end = now() + timeout * MILLISECOND, left;
+    int result;
+    calling = __func__;
+    LOCKED(while ((result = meet(set, event)) == HANG || result == TIMEOUT) {
+               left = result == HANG ? LONG : end - now();
+               if (left <= 0) break;
+               sleep_until_told(left);
+           });
+    return result;
 }

@@ -7,6 +7,7 @@ is on LD_LIBRARY_PATH, and gets commands when STANDIN_NVML_DIR names a folder.
 import contextlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -34,8 +35,18 @@ MIG_UUIDS = (
 MIG_PLACES = (0, 2)
 MIG_INSTANCES = ((7, 0), (8, 0))
 MIG_MEMORY_MIB = 9984
+UNKNOWN = 999
+"""NVML_ERROR_UNKNOWN, which a process gets that has lost its device nodes."""
 
 SOURCE = Path(__file__).with_name("nvml.c")
+FUNCTIONS = frozenset(
+    re.findall(
+        r"^(?:API\(|int )(nvmlDevice(?!GetCount)\w+?|nvmlEventSetWait)(?:_v\d)?[,(]",
+        SOURCE.read_text(),
+        re.MULTILINE,
+    )
+)
+"""The functions that can fail for one GPU, without their versions."""
 COMPILER = shutil.which("cc") or "cc"
 FLAGS = ("-std=c11", "-O1", "-Wall", "-Wextra", "-Werror", "-pthread", "-shared", "-fPIC")
 
@@ -76,9 +87,34 @@ class Steering:
         """Let so many of the GPU's NVLinks be active; -1: it no longer answers for any."""
         self._write(f"links {gpu} {count}")
 
-    def hang(self) -> None:
-        """Make the wait for events hang for ever."""
-        self._write("hang")
+    def hang(self, gpu: int | None = None) -> None:
+        """Make every call on the GPU hang; without a GPU: the wait for events, for ever."""
+        self._write("hang" if gpu is None else f"hang {gpu}")
+
+    def slow(self, gpu: int, milliseconds: int) -> None:
+        """Make each call on the GPU take so much longer; 0: no longer."""
+        self._write(f"slow {gpu} {milliseconds}")
+
+    def fail(self, gpu: int, call: str, code: int) -> None:
+        """Make *call*, such as nvmlDeviceGetMemoryInfo, answer this code for the GPU; 0: no longer.
+
+        Raise ValueError for a function that cannot fail for one GPU.
+        """
+        if call not in FUNCTIONS:
+            raise ValueError(f'cannot fail "{call}": {SOURCE.name} has no such function of a GPU')
+        self._write(f"fail {gpu} {call} {code}")
+
+    def answer(self, gpu: int) -> None:
+        """Undo hang, slow and fail of the GPU; hung calls return."""
+        self._write(f"answer {gpu}")
+
+    def denied(self, code: int = UNKNOWN) -> None:
+        """Make every call on a device and every wait answer this code."""
+        self._write(f"denied {code}")
+
+    def allowed(self) -> None:
+        """Undo denied."""
+        self._write("allowed")
 
     def _write(self, command: str) -> None:
         # Without O_NONBLOCK, open would wait for a reader; with it, a missing reader is an OSError.
@@ -94,12 +130,13 @@ GUARD = 60  # seconds, reached only when something hangs
 
 # A child ends itself after GUARD, so that no test hangs while it reads a child's output.
 PRELUDE = f"""
-import json, signal, sys, threading
+import json, os, signal, sys, threading
 from pynvml import *
 signal.alarm({GUARD})
 
 def say(value):
-    print(json.dumps(value), flush=True)
+    # In one piece, so that the lines of several threads do not mix.
+    os.write(1, json.dumps(value).encode() + b"\\n")
 
 def ask(function, *arguments):
     try:

@@ -48,9 +48,7 @@ def test_an_xid_of_an_instance_names_it(start: Start, steering: nvml_library.Ste
 
 
 def test_no_event_is_lost(start: Start, steering: nvml_library.Steering) -> None:
-    """Events that arrive while nobody waits, more than the library buffers, are all delivered in
-    order.
-    """
+    """Events that arrive while nobody waits are all delivered in order."""
     script = "sys.stdin.readline()\nsay([wait(events)[2] for _ in range(1000)])\n"
     child = start(LISTENING + script)
     assert hear(child) == "ready"
@@ -134,8 +132,13 @@ def test_commands_take_effect_in_order(start: Start, steering: nvml_library.Stee
     GPU.
     """
     child = start(
-        LISTENING
-        + "sys.stdin.readline()\nsay([wait(events)[2], wait(events), wait(listen(1))[2]])\n"
+        INITIALISED
+        + """
+events, other = listen(0, 1), listen(1)
+say("ready")
+sys.stdin.readline()
+say([wait(events)[2], wait(events), wait(other)[2]])
+"""
     )
     assert hear(child) == "ready"
     steering.xid(0, 79)
@@ -178,3 +181,15 @@ def test_a_command_without_a_reader_is_an_error(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "commands")
     with pytest.raises(OSError, match="No such device or address"):
         nvml_library.Steering(tmp_path).xid(0, 79)
+
+
+def test_an_event_before_the_registration_is_dropped(
+    start: Start, steering: nvml_library.Steering
+) -> None:
+    """A set gets the events that happen while it has the GPU registered, and no earlier ones."""
+    child = start(LISTENING + "sys.stdin.readline()\nsay(wait(listen(0), 0))\nsay(wait(events))\n")
+    assert hear(child) == "ready"
+    steering.xid(0, 79)
+    tell(child)
+    assert hear(child) == "error 10"
+    assert hear(child) == [nvml_library.GPU_UUIDS[0], XID, 79, NOWHERE, NOWHERE]
