@@ -31,19 +31,19 @@ class Hang:
         return next((gpu.uuid for gpu in node.gpus if gpu.index == self.gpu.index), "")
 
     def log(self, node: Inventory) -> None:
-        """Log that the call hangs."""
-        logger.error("the driver hangs", call=self.running.call, **self._place(node))
+        """Log that the call hangs; without a GPU, the call is about the whole driver."""
+        call, index, uuid = self.running.call, self._index, self.uuid(node) or "unknown"
+        logger.error("the driver hangs", call=call, index=index, uuid=uuid)
 
     def log_end(self, node: Inventory, now: float) -> None:
         """Log that the call has returned."""
+        call, index, uuid = self.running.call, self._index, self.uuid(node) or "unknown"
         seconds = round(now - self.running.due, 1)
-        place = self._place(node)
-        logger.info("the driver answers again", call=self.running.call, **place, seconds=seconds)
+        logger.info("the driver answers again", call=call, index=index, uuid=uuid, seconds=seconds)
 
-    def _place(self, node: Inventory) -> dict[str, object]:
-        if self.gpu is None:
-            return {}
-        return {"index": self.gpu.index, "uuid": self.uuid(node) or "unknown"}
+    @property
+    def _index(self) -> int | None:
+        return self.gpu.index if self.gpu else None
 
 
 class Hangs:

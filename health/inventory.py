@@ -76,7 +76,7 @@ def failures(
         elif slot.gpu is None and slot.index not in known:
             call = hangs.get(slot.index)
             why = f"{call} does not return" if call else "the driver has not answered yet"
-            yield FailedGpu(slot.index, f"cannot enumerate the GPU: {why}")
+            yield FailedGpu(slot.index, why)
 
 
 def with_known_links(gpu: Gpu, known: Iterable[Gpu]) -> Gpu:

@@ -244,7 +244,9 @@ class Observed:
 
     def _unwatched(self) -> dict[str, Reason]:
         """Return why GPUs are not watched for events, by UUID."""
-        found = self._node.pending(self.gpus.gpus)
+        # A GPU that hangs has a reason that says more.
+        waiting = self._node.pending(self.gpus.gpus)
+        found = {u: why for u, why in waiting.items() if not verdict.hangs(self.conditions, u)}
         found |= {g.gpu.uuid: g.watch.blind for g in self._node.gpus if g.gpu and g.watch.blind}
         for hang in self._hangs.now():
             if hang.gpu and hang.gpu.gpu and hang.lane is hang.gpu.events:

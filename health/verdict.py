@@ -112,6 +112,12 @@ def after_marks(conditions: Conditions, uuids: Iterable[str], now: float) -> Con
     return {**conditions, **{uuid: after_mark(device, now) for uuid, device in known.items()}}
 
 
+def hangs(conditions: Conditions, uuid: str) -> bool:
+    """Return whether a call of the newest check of a device does not return."""
+    ailments = conditions.get(uuid, Condition()).ailments
+    return any(reason.kind is ReasonKind.DRIVER_HANG for reason in ailments)
+
+
 def access_is_lost(looks: Mapping[str, Look]) -> bool:
     """Return whether the checks of all GPUs failed as for a process without access."""
     return bool(looks) and all(look.denied for look in looks.values())

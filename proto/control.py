@@ -47,6 +47,8 @@ class ProblemKind(enum.StrEnum):
     """A resource or device to share is not on this node; everything else is advertised."""
     IMEX_MISSING = "imex-missing"
     """The required IMEX channel is missing; nothing is advertised."""
+    SLOW_DRIVER = "slow-driver"
+    """Health checks of a GPU take long; its devices are advertised and keep their health."""
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -58,7 +60,11 @@ class Problem(msgspec.Struct, frozen=True):
     @property
     def fatal(self) -> bool:
         """Whether pods miss a resource because of this problem."""
-        return self.kind not in {ProblemKind.MIG_EMPTY, ProblemKind.NOT_SHARED}
+        return self.kind not in {
+            ProblemKind.MIG_EMPTY,
+            ProblemKind.NOT_SHARED,
+            ProblemKind.SLOW_DRIVER,
+        }
 
 
 class Stop(msgspec.Struct, frozen=True, tag=True):

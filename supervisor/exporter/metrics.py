@@ -164,8 +164,18 @@ FAMILIES = (
     Family(
         "nvml_hangs",
         (),
-        "How often the health monitor was killed because an NVML call did not return.",
+        "NVML calls that did not return within health.hangAfter, since the service started.",
         "counter",
+    ),
+    Family(
+        "nvml_hanging_call_seconds",
+        ("uuid", "index", "call"),
+        "How long an NVML call has not returned; absent while none hangs. Empty uuid: GPU unknown.",
+    ),
+    Family(
+        "look_duration_seconds",
+        ("uuid",),
+        "Duration of the newest health check of a GPU.",
     ),
     Family(
         "health_state_persisted",

@@ -45,6 +45,8 @@ def samples(
     yield Sample("build_info", 1, build)
     if service:
         yield from _service(service)
+    for kind in sorted({problem.kind for problem in snapshot.problems() or ()}):
+        yield Sample("node_problem", 1, (kind,))
     for process, used in usage.items():
         yield Sample("process_resident_memory_bytes", used.resident_bytes, (process,))
         yield Sample("process_cpu_seconds", used.cpu_seconds, (process,))
@@ -66,8 +68,6 @@ def _service(service: ServiceState) -> Iterator[Sample]:
     for process in service.processes:
         yield Sample("process_up", process.pid > 0, (process.name,))
         yield Sample("process_restarts", process.restarts, (process.name,))
-    for kind in sorted({problem.kind for problem in service.problems}):
-        yield Sample("node_problem", 1, (kind,))
     yield Sample("maintenance", service.quiesced)
     yield Sample("nvml_hangs", service.hangs)
     configuration = service.configuration
@@ -82,6 +82,11 @@ def _node(node: NodeState, fitness: Fitness) -> Iterator[Sample]:
         yield from _gpu(gpu)
         for uuid in (gpu.uuid, *(instance.uuid for instance in gpu.instances)):
             yield from _device(uuid, fitness)
+    for look in node.looks:
+        yield Sample("look_duration_seconds", look.seconds, (look.uuid,))
+    for hang in node.hanging:
+        place = "" if hang.index is None else str(hang.index)
+        yield Sample("nvml_hanging_call_seconds", hang.seconds, (hang.uuid, place, hang.call))
     for xid in node.xids:
         labels = (xid.uuid, str(xid.xid))
         yield Sample("xid_errors", xid.count, labels)

@@ -48,12 +48,18 @@ def _gpu(gpu: Gpu, snapshot: Snapshot, fitness: Fitness) -> report.GpuStatus:
         numa_node=gpu.numa_node,
         memory_mib=gpu.memory_mib,
         recovery_action=known.recovery_action if known else None,
+        check_seconds=_look_seconds(gpu.uuid, snapshot),
         monitoring=report.Monitoring.EVENTS if gpu.events else report.Monitoring.POLLING,
         mig=gpu.mig_enabled,
         instances=tuple(_instances(gpu, fitness)),
         resources=_shares(gpu, snapshot, fitness),
         holders=_holders(snapshot.allocations, set(_uuids(gpu))),
     )
+
+
+def _look_seconds(uuid: str, snapshot: Snapshot) -> float | None:
+    looks = snapshot.node.looks if snapshot.node else ()
+    return next((look.seconds for look in looks if look.uuid == uuid), None)
 
 
 def _instances(gpu: Gpu, fitness: Fitness) -> Iterator[report.InstanceStatus]:

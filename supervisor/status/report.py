@@ -48,6 +48,19 @@ class FailedGpuStatus(Struct, frozen=True):
     """The driver's error."""
 
 
+class HangingCallStatus(Struct, frozen=True):
+    """An NVML call that has not returned for `health.hangAfter`."""
+
+    call: str
+    """The NVML function."""
+    index: int | None
+    """The driver's index of the GPU; null: the call is not about one GPU."""
+    uuid: str | None
+    """The GPU's UUID; null: unknown."""
+    seconds: float
+    """How long the call has not returned."""
+
+
 class NodeStatus(Struct, frozen=True):
     """The node as a whole."""
 
@@ -68,7 +81,9 @@ class NodeStatus(Struct, frozen=True):
     persisted: bool | None
     """Whether faults are saved in the state folder; if not, a restart would forget them."""
     driver_hangs: int | None
-    """How often an NVML call of the health monitor did not return, since the service started."""
+    """NVML calls that did not return within `health.hangAfter`, since the service started."""
+    hanging: tuple[HangingCallStatus, ...] | None
+    """NVML calls that do not return now."""
 
 
 class ReasonStatus(Struct, frozen=True):
@@ -161,6 +176,8 @@ class GpuStatus(DeviceStatus, frozen=True, kw_only=True):
     """Its memory in MiB."""
     recovery_action: int | None
     """The recovery action that the driver asks for (NVML field 230): 0 none, else NVML's number."""
+    check_seconds: float | None
+    """How long its newest health check took; null: it was not checked yet."""
     monitoring: Monitoring
     """How its faults are detected; `polling`: the GPU is too old to report Xids."""
     mig: bool

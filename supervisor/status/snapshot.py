@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from proto.control import ServiceState
+from proto.control import Problem, ProblemKind, ServiceState
 from proto.fitness import Fitness, fitness
-from proto.messages import NodeState, WorkerState
+from proto.messages import LookTime, NodeState, WorkerState
 from supervisor.status.allocations import Allocation
 
 
@@ -27,7 +27,19 @@ class Snapshot:
         unknown = self.service.unknown if self.service else None
         return fitness(self.node, unknown=unknown, silent=now - self.node_at > stale_after)
 
+    def problems(self) -> tuple[Problem, ...] | None:
+        """Return why the node is not served as configured, or served slowly; None: unknown."""
+        if self.service is None:
+            return None
+        looks = [look for look in self.node.looks if look.slow] if self.node else []
+        return (*self.service.problems, *map(_slow, looks))
+
     def planned_workers(self) -> dict[str, tuple[WorkerState, float] | None]:
         """Return the planned resources, each with the newest state of its worker."""
         planned = (self.service and self.service.planned) or ()
         return {resource: self.workers.get(resource) for resource in planned}
+
+
+def _slow(look: LookTime) -> Problem:
+    text = f"the driver answers slowly: a health check of {look.uuid} took {look.seconds:.1f} s"
+    return Problem(ProblemKind.SLOW_DRIVER, text)

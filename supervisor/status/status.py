@@ -67,17 +67,28 @@ def _node(
         maintenance=service.quiesced if service else None,
         live=report.Verdict(not dead, dead),
         ready=report.Verdict(not unready, unready),
-        problems=_problems(service),
+        problems=_problems(snapshot),
         failed=_failed(node),
         persisted=node.persisted if node else None,
         driver_hangs=service.hangs if service else None,
+        hanging=_hanging(node),
     )
 
 
-def _problems(service: ServiceState | None) -> tuple[report.ProblemStatus, ...] | None:
-    if service is None:
+def _problems(snapshot: Snapshot) -> tuple[report.ProblemStatus, ...] | None:
+    problems = snapshot.problems()
+    if problems is None:
         return None
-    return tuple(report.ProblemStatus(p.kind, p.text, p.fatal) for p in service.problems)
+    return tuple(report.ProblemStatus(p.kind, p.text, p.fatal) for p in problems)
+
+
+def _hanging(node: NodeState | None) -> tuple[report.HangingCallStatus, ...] | None:
+    if node is None:
+        return None
+    return tuple(
+        report.HangingCallStatus(hang.call, hang.index, hang.uuid or None, hang.seconds)
+        for hang in node.hanging
+    )
 
 
 def _failed(node: NodeState | None) -> tuple[report.FailedGpuStatus, ...] | None:

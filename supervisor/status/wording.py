@@ -5,7 +5,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from proto.messages import DeviceState
-from supervisor.status.report import DeviceStatus, Holder, ResourceStatus, Status
+from supervisor.status.report import (
+    DeviceStatus,
+    HangingCallStatus,
+    Holder,
+    ResourceStatus,
+    Status,
+)
 
 UNKNOWN = "unknown"
 
@@ -91,6 +97,11 @@ def headline(status: Status) -> str:
     return f"All {total} GPUs are healthy" if total else "This node has no GPU"
 
 
+def _hanging(hang: HangingCallStatus) -> str:
+    gpu = "" if hang.index is None else f" for GPU {hang.index}"
+    return f"the driver hangs: {hang.call}{gpu} has not returned for {hang.seconds:.0f} s"
+
+
 def problems(status: Status) -> list[str]:
     """Return what is wrong with the node and the service, except for its devices."""
     node, configuration = status.node, status.configuration
@@ -103,6 +114,7 @@ def problems(status: Status) -> list[str]:
     found += [f"not ready: {problem}" for problem in node.ready.problems if problem not in told]
     found += [f"{problem.kind}: {problem.text}" for problem in node.problems or ()]
     found += [f"cannot enumerate GPU {gpu.index}: {gpu.error}" for gpu in node.failed or ()]
+    found += [_hanging(hang) for hang in node.hanging or ()]
     if node.persisted is False:
         found.append("cannot write the state folder: a restart would forget the faults of GPUs")
     if configuration and configuration.problem:

@@ -1,4 +1,4 @@
-"""The driver does not return from a call: the log names the call, then the monitor is restarted."""
+"""A GPU of the simulated node hangs: the log names the call, and pods get the other GPUs."""
 
 import asyncio
 from pathlib import Path
@@ -13,10 +13,8 @@ NODE: dict[str, object] = {"gpus": [{}, {}]}
 CONFIGURATION = "health: {hangAfter: 2s, pollInterval: 500ms}\n"
 
 
-def test_a_hang_is_logged_before_the_monitor_is_killed(folder: Path) -> None:
-    """The log names the call and the GPU, Allocate fails with this reason, and all devices are
-    Healthy after the driver recovers.
-    """
+def test_allocate_names_the_call_that_hangs(folder: Path) -> None:
+    """Allocate of the GPU that hangs fails with the reason, and the other GPU is allocated."""
 
     async def story() -> None:
         (folder / "config.yaml").write_text(CONFIGURATION)
@@ -26,17 +24,16 @@ def test_a_hang_is_logged_before_the_monitor_is_killed(folder: Path) -> None:
             await running.ready()
             monitor = running.pids()["monitor"]
             running.node.hang(1)
-            told = await running.logged("the driver hangs", child="monitor")
-            await node.until(lambda k: k.healthy(GPU) == 0)
+            told = await running.logged("the driver hangs", index=1)
+            assert told["uuid"].startswith("GPU-")
+            await node.until(lambda k: k.healthy(GPU) == 1)
+            await node.admit("pod", GPU, 1)
             node.resources[GPU].devices = dict.fromkeys(node.resources[GPU].devices, "Healthy")
-            with pytest.raises(AdmissionError, match="driver-hang nvmlDeviceGetMemoryInfo GPU-"):
-                await node.admit("pod", GPU, 1)
-            await running.restarted("monitor", monitor)
-            messages = [entry["message"] for entry in running.entries]
+            with pytest.raises(AdmissionError, match=f"driver-hang {told['call']}"):
+                await node.admit("another", GPU, 1)
             running.node.recover(1)
-            await node.until(lambda k: k.resources[GPU].lists >= 3 and k.healthy(GPU) == 2)
-
-            assert told["call"].startswith("nvmlDeviceGetMemoryInfo GPU-")
-            assert messages.index("the driver hangs") < messages.index("killing a process")
+            lists = node.resources[GPU].lists
+            await node.until(lambda k: k.resources[GPU].lists > lists and k.healthy(GPU) == 2)
+            assert running.pids()["monitor"] == monitor
 
     asyncio.run(story())

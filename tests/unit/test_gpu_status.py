@@ -6,7 +6,7 @@ from msgspec.structs import replace
 from health.advice import ACTIONS, ADVICE
 from health.xid_catalogue import Action
 from proto.control import ServiceState
-from proto.messages import DeviceHealth, DeviceState, Gpu, NodeState
+from proto.messages import DeviceHealth, DeviceState, Gpu, LookTime, NodeState
 from proto.reasons import Reason, ReasonKind
 from supervisor.status import report
 from supervisor.status.allocations import Allocation
@@ -54,6 +54,7 @@ def test_a_healthy_gpu() -> None:
     """The status of a Healthy GPU has its properties and no reason."""
     known = DeviceHealth("A", since=50.0, transitions=2, recovery_action=0)
     state = node(gpu(3, uuid="A", numa_node=1), health=(known,))
+    state = replace(state, looks=(LookTime("A", 0.25),))
     assert only(snapshot(state)) == report.GpuStatus(
         uuid="A",
         state=DeviceState.HEALTHY,
@@ -67,6 +68,7 @@ def test_a_healthy_gpu() -> None:
         numa_node=1,
         memory_mib=81559,
         recovery_action=0,
+        check_seconds=0.25,
         monitoring=report.Monitoring.EVENTS,
         mig=False,
         instances=(),

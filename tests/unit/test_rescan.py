@@ -75,9 +75,9 @@ def test_only_an_unknown_gpu_that_does_not_answer_is_told_as_failed() -> None:
     slots = (slot(A), Slot(1), Slot(2), failed(3))
     told = list(inventory.failures(slots, (A, B), {2: "nvmlDeviceGetName"}))
     assert [gpu.index for gpu in told] == [2, 3]
-    assert told[0].error == "cannot enumerate the GPU: nvmlDeviceGetName does not return"
+    assert told[0].error == "nvmlDeviceGetName does not return"
     (waiting, _) = inventory.failures(slots, (A, B), {})
-    assert waiting.error == "cannot enumerate the GPU: the driver has not answered yet"
+    assert waiting.error == "the driver has not answered yet"
 
 
 def test_checks_of_gpus_that_were_not_enumerated() -> None:

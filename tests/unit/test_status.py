@@ -13,7 +13,7 @@ from proto.control import (
     ProcessState,
     ServiceState,
 )
-from proto.messages import DeviceHealth, FailedGpu, XidCount
+from proto.messages import DeviceHealth, FailedGpu, HangingCall, XidCount
 from proto.reasons import Reason, ReasonKind
 from supervisor.status import report
 from supervisor.status.allocations import Allocation
@@ -40,7 +40,7 @@ def shown(**fields: Any) -> report.Status:
 def test_before_anything_is_known() -> None:
     """Before any message arrives, the service is not live, and everything else is null."""
     silent = report.Verdict(ok=False, problems=("supervisor: no heartbeat",))
-    unknown = report.NodeStatus(None, None, None, silent, silent, None, None, None, None)
+    unknown = report.NodeStatus(None, None, None, silent, silent, None, None, None, None, None)
     assert status(Snapshot(), ABOUT, NOW, WALL) == report.Status(
         WALL, "1.2.3", False, unknown, None, None, None, None, None, None
     )
@@ -88,7 +88,8 @@ def test_the_node() -> None:
     """The node's status has the probes' answers, its problems and failed GPUs."""
     problem = Problem(ProblemKind.LIST_TOO_LONG, "too many")
     service = replace(SERVICE, problems=(problem,), hangs=3, quiesced=True)
-    node = replace(PARTIAL, persisted=False)
+    hang = HangingCall("nvmlDeviceGetName", 1, "", 17.5)
+    node = replace(PARTIAL, persisted=False, hanging=(hang,))
     assert shown(service=service, node=node).node == report.NodeStatus(
         driver_version="580.95.05",
         backend=None,
@@ -99,6 +100,7 @@ def test_the_node() -> None:
         failed=(report.FailedGpuStatus(1, "lost"),),
         persisted=False,
         driver_hangs=3,
+        hanging=(report.HangingCallStatus("nvmlDeviceGetName", 1, None, 17.5),),
     )
 
 
