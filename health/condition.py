@@ -1,13 +1,14 @@
 """Decide the health of a device: from its condition and a new observation to its next condition.
 
-A fault stays until it is proven gone. Proof is the driver's report that no recovery action is
-needed; from a driver without such reports, proof is an observed reset. After the proof, the device
+A fault stays until it is proven gone. Proof is the driver's report that the GPU needs no recovery
+action; from a driver without such reports, proof is an observed reset. After the proof, the device
 needs a quiet period without fatal events and a number of passed checks. A successful query is not
 proof: it also succeeds right after a fatal Xid.
 """
 
 from dataclasses import dataclass, replace
 
+from health.recovery_actions import acquits
 from proto.messages import DeviceState
 from proto.monitor import Recovery, RecoveryMode
 from proto.reasons import Reason, ReasonKind
@@ -33,7 +34,7 @@ class Look:
     ailments: frozenset[Reason] = frozenset()
     """Present problems; each ends when a later check does not find it."""
     action: int | None = None
-    """The recovery action that the driver asks for (NVML field 230); 0: none; None: unknown."""
+    """The recovery action that the driver asks for (NVML field 230); None: not supported."""
     energy: int | None = None
     """Millijoules used since the driver initialised the GPU; a lower value reveals a reset."""
 
@@ -97,7 +98,7 @@ def after_look(before: Condition, look: Look, recovery: Recovery, now: float) ->
         well = DeviceState.UNHEALTHY if seen.ailments else DeviceState.HEALTHY
         return _in(seen, well, now)
     seen = _after_energy(seen, look.energy)
-    proof = look.action == 0 or (look.action is None and seen.reset_seen)
+    proof = acquits(look.action) or (look.action is None and seen.reset_seen)
     if not proof or recovery.mode is RecoveryMode.NEVER:
         return _in(replace(seen, proven_at=None, clean=0), DeviceState.UNHEALTHY, now)
     return _after_proof(seen, recovery, now)
