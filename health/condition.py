@@ -16,6 +16,12 @@ from proto.reasons import Reason, ReasonKind
 LONGEST_QUIET = 10
 """The largest number of doublings of the quiet period: 30 s become 8 hours."""
 
+HALF_LIFE = 10
+"""The number of quiet periods without a fatal event that halve the relapses."""
+
+FORGET_AFTER = 86400.0
+"""Seconds without a fatal event after which a device counts as one that never failed."""
+
 UNREADABLE = 2
 """Failed checks in a row that make a device unhealthy."""
 
@@ -56,8 +62,13 @@ class Condition:
     doubts: int = 0
     """Checks in a row that failed."""
     recoveries: int = 0
+    """Recoveries that are not forgotten."""
     relapses: int = 0
-    """Fatal events after a recovery."""
+    """Fatal events after a recovery that are not forgotten."""
+    recovered_at: float | None = None
+    """When the quiet time since the last recovery began; None: the device has no recovery."""
+    halvings: int = 0
+    """How often the relapses have been halved since then."""
     energy: int | None = None
     """Energy in millijoules at the first check after a fault."""
     reset_seen: bool = False
@@ -73,13 +84,15 @@ class Condition:
 
 def after_fault(before: Condition, reason: Reason, now: float) -> Condition:
     """Return the condition after a fatal event."""
-    relapsed = not before.faults and before.recoveries > before.relapses
+    relapsed = not before.faults and before.recoveries > 0
     after = replace(
         before,
         faults=before.faults | {reason},
         proven_at=None,
         clean=0,
         relapses=before.relapses + relapsed,
+        recovered_at=None,
+        halvings=0,
         energy=None,
         reset_seen=False,
     )
@@ -88,6 +101,7 @@ def after_fault(before: Condition, reason: Reason, now: float) -> Condition:
 
 def after_look(before: Condition, look: Look, recovery: Recovery, now: float) -> Condition:
     """Return the condition after a health check of the device."""
+    before = aged(before, recovery, now)
     if look.lost:
         again = LOST in before.faults
         return _unproven(before, now) if again else after_fault(before, LOST, now)
@@ -102,6 +116,26 @@ def after_look(before: Condition, look: Look, recovery: Recovery, now: float) ->
     if not proof or recovery.mode is RecoveryMode.NEVER:
         return _in(replace(seen, proven_at=None, clean=0), DeviceState.UNHEALTHY, now)
     return _after_proof(seen, recovery, now)
+
+
+def aged(before: Condition, recovery: Recovery, now: float) -> Condition:
+    """Return the condition with the relapses that its quiet time has not made forgotten.
+
+    The relapses are halved after 10 quiet periods without a fatal event since the recovery, and
+    after each further 10. A day without one forgets all: the next fault is the first.
+    """
+    if before.faults or not before.recoveries:
+        return before
+    if before.recovered_at is None:  # saved by a version that did not keep the time
+        return replace(before, recovered_at=now)
+    quiet = now - before.recovered_at
+    if quiet >= FORGET_AFTER:
+        return replace(before, recoveries=0, relapses=0, recovered_at=None, halvings=0)
+    stretch = HALF_LIFE * recovery.quiet_period
+    due = int(quiet // stretch) if stretch else 0
+    if due <= before.halvings or not before.relapses:
+        return before
+    return replace(before, relapses=before.relapses >> (due - before.halvings), halvings=due)
 
 
 def after_return(before: Condition) -> Condition:
@@ -138,6 +172,8 @@ def _recovered(before: Condition, now: float) -> Condition:
         proven_at=None,
         clean=0,
         recoveries=before.recoveries + 1,
+        recovered_at=now,
+        halvings=0,
         energy=None,
         reset_seen=False,
     )
