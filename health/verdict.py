@@ -1,7 +1,9 @@
 """Decide which devices are unhealthy, as pure functions of observations."""
 
+import math
 from collections.abc import Iterable, Mapping
 
+from health import xid_catalogue
 from health.condition import (
     LOST,
     Condition,
@@ -50,7 +52,8 @@ def after_xid(
     """Return the conditions after *xid* hit the devices *uuids*; *policy* says if it is fatal."""
     if not policy.is_fatal(xid):
         return conditions
-    return _after(conditions, uuids, Reason(ReasonKind.XID, str(xid)), now)
+    fault, undecided = Reason(ReasonKind.XID, str(xid)), xid in xid_catalogue.UNDECIDED
+    return _after(conditions, uuids, fault, now, undecided=undecided)
 
 
 def after_loss(conditions: Conditions, uuids: Iterable[str], now: float) -> Conditions:
@@ -58,8 +61,18 @@ def after_loss(conditions: Conditions, uuids: Iterable[str], now: float) -> Cond
     return _after(conditions, uuids, LOST, now)
 
 
-def _after(conditions: Conditions, uuids: Iterable[str], fault: Reason, now: float) -> Conditions:
-    hurt = {uuid: after_fault(conditions.get(uuid, Condition()), fault, now) for uuid in uuids}
+def _after(
+    conditions: Conditions,
+    uuids: Iterable[str],
+    fault: Reason,
+    now: float,
+    *,
+    undecided: bool = False,
+) -> Conditions:
+    hurt = {
+        uuid: after_fault(conditions.get(uuid, Condition()), fault, now, undecided=undecided)
+        for uuid in uuids
+    }
     return {**conditions, **hurt}
 
 
@@ -78,8 +91,9 @@ def after_looks(
             continue
         after[gpu.uuid] = after_look(after.get(gpu.uuid, Condition()), look, recovery, now)
         # Instances take only the recovery action: problems of the GPU stay with the GPU. A failed
-        # check is no proof for the instances.
-        theirs = Look(action=None if look.lost or look.failed else look.action)
+        # check is no proof for the instances, and decides nothing about them.
+        reached = not look.lost and not look.failed
+        theirs = Look(action=look.action, began=look.began) if reached else Look(began=-math.inf)
         for instance in gpu.instances:
             if known := after.get(instance.uuid):
                 after[instance.uuid] = after_look(known, theirs, recovery, now)
