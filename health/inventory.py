@@ -11,6 +11,8 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from health import device_nodes
+from health.ecc import counts_errors
+from health.known_good import with_known_good
 from health.nvml import Nvml, NvmlError, bus_id, key_of
 from proto.messages import FailedGpu, Gpu, Inventory, Link, LinkLevel, MigInstance
 
@@ -34,16 +36,11 @@ class Found:
         return Found(replace(self.inventory, gpus=gpus), self.handles)
 
     def with_known_links(self, known: Iterable[Gpu]) -> "Found":
-        """Return this with as many NVLinks for each GPU as it had before in this boot.
+        """Return this with what was good on each GPU before in this boot: links and ECC mode.
 
-        A link that is down would else be forgotten by a restart of the monitor. A change of the MIG
-        mode changes the links.
+        A restart of the monitor would else forget that it is worse now.
         """
-        before = {(g.uuid, g.pci_bus_id, g.mig_enabled): g.nvlinks for g in known}
-        gpus = tuple(
-            replace(g, nvlinks=max(g.nvlinks, before.get((g.uuid, g.pci_bus_id, g.mig_enabled), 0)))
-            for g in self.inventory.gpus
-        )
+        gpus = tuple(with_known_good(gpu, known) for gpu in self.inventory.gpus)
         return Found(replace(self.inventory, gpus=gpus), self.handles)
 
     def with_unreachable(self, known: Iterable[Gpu], bound: frozenset[str]) -> "Found":
@@ -161,6 +158,7 @@ def _gpu(nvml: Nvml, handle: object, index: int, sysfs: Path) -> Gpu:
         instances=tuple(_instances(nvml, handle, memory or 0)) if mig_enabled else (),
         events=nvml.reports_xids(handle),
         nvlinks=_nvlinks(nvml, handle),
+        ecc=counts_errors(nvml, handle),
     )
 
 

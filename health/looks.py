@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 
+from health import ecc
 from health.condition import Look
 from health.nvml import Code, Nvml, NvmlError
 from health.recovery_actions import acquits, words
@@ -13,9 +14,6 @@ RECOVERY_ACTION = 230
 
 DENIED = frozenset({Code.NO_PERMISSION, Code.UNKNOWN})
 """The driver's answers to a process that lost access to the device nodes."""
-
-UNCORRECTED, VOLATILE = 1, 0
-"""nvmlMemoryErrorType_t and nvmlEccCounterType_t: since the driver was loaded."""
 
 TEMPERATURE_GPU, SHUTDOWN = 0, 0
 """nvmlTemperatureSensors_t and nvmlTemperatureThresholds_t."""
@@ -57,9 +55,9 @@ def _unreachable(failed: Iterable[FailedGpu]) -> Look:
 def _ailments(nvml: Nvml, handle: object, action: int | None, gpu: Gpu) -> Iterator[Reason]:
     if action is not None and not acquits(action):
         yield Reason(ReasonKind.RECOVERY_ACTION, words(action))
-    if action is None and (errors := _uncorrected(nvml, handle)):
+    if action is None:
         # A driver that reports recovery actions knows better which errors matter.
-        yield Reason(ReasonKind.ECC, str(errors))
+        yield from _memory_errors(nvml, handle, gpu)
     rows = nvml.ask("nvmlDeviceGetRemappedRows", handle)
     if rows and rows[3]:
         yield Reason(ReasonKind.ROW_REMAP, "failed")
@@ -73,8 +71,13 @@ def _ailments(nvml: Nvml, handle: object, action: int | None, gpu: Gpu) -> Itera
         yield Reason(ReasonKind.THERMAL)
 
 
-def _uncorrected(nvml: Nvml, handle: object) -> int:
-    return nvml.ask("nvmlDeviceGetTotalEccErrors", handle, UNCORRECTED, VOLATILE) or 0
+def _memory_errors(nvml: Nvml, handle: object, gpu: Gpu) -> Iterator[Reason]:
+    errors = ecc.uncorrected(nvml, handle)
+    if errors:
+        yield Reason(ReasonKind.ECC, str(errors))
+    elif errors is None and gpu.ecc and not ecc.switched_off(nvml, handle):
+        # Errors that are no longer counted are not "no errors".
+        yield Reason(ReasonKind.ECC, "the error counter can no longer be read")
 
 
 def _too_hot(nvml: Nvml, handle: object) -> bool:
