@@ -1,5 +1,6 @@
 """Decide which devices are unhealthy, as pure functions of observations."""
 
+import enum
 import math
 from collections.abc import Iterable, Mapping
 
@@ -129,6 +130,30 @@ def after_marks(conditions: Conditions, uuids: Iterable[str], now: float) -> Con
 def access_is_lost(looks: Mapping[str, Look]) -> bool:
     """Return whether the checks of all GPUs failed as for a process without access."""
     return bool(looks) and all(look.denied for look in looks.values())
+
+
+class Access(enum.Enum):
+    """What checks say about this monitor's access to the GPU device nodes."""
+
+    UNDISPUTED = enum.auto()
+    """At least one GPU does not refuse access, or it was never seen that GPUs allow it."""
+    LOST_HERE = enum.auto()
+    """This monitor had access before: a new one may have it again."""
+    LOST_BEFORE = enum.auto()
+    """Another monitor had access in this boot. This one never had: report it as `no-access`."""
+
+
+def access_after(looks: Mapping[str, Look], known: tuple[Gpu, ...], *, had_access: bool) -> Access:
+    """Return what became of the access to the GPUs after *looks* at all of them.
+
+    *known* are the GPUs in the ledger when this monitor began: an earlier monitor of this boot
+    found them, so it had access. *had_access* is whether this monitor ever had access to a GPU.
+    """
+    if not access_is_lost(looks):
+        return Access.UNDISPUTED
+    if had_access:
+        return Access.LOST_HERE
+    return Access.LOST_BEFORE if known else Access.UNDISPUTED
 
 
 def health_of(
