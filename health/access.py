@@ -29,6 +29,10 @@ def no_access(failed: tuple[FailedGpu, ...]) -> NotReady | None:
     return None
 
 
+REFUSED = refusal("every health check is refused", Code.NO_PERMISSION)
+"""The report if GPUs that were used before in this boot can be enumerated, but not checked."""
+
+
 def hang(call: str) -> NotReady:
     """Return the report of a driver whose initialisation does not return from *call*."""
     return NotReady(f"the driver hangs in {call}; reboot the node", ReasonKind.DRIVER_HANG)

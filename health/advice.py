@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
+from health import recovery_actions
 from health.xid_catalogue import Action, Xid, lookup
 from proto.reasons import Reason, ReasonKind
 
@@ -93,9 +94,18 @@ ACTIONS = {
 """What to do after a fatal Xid, by the action that NVIDIA's catalogue recommends."""
 
 
+DUE = {action.words: action.what_to_do for action in recovery_actions.ACTIONS.values()}
+"""What to do for the reason `recovery-action`, by its detail."""
+
+
 def advise(reason: Reason) -> Advice:
-    """Return the words and the advice for a *reason*; of an Xid, what the catalogue recommends."""
+    """Return the words and the advice for a *reason*.
+
+    The advice for an Xid is what the catalogue recommends; for a recovery action it is the action.
+    """
     advice, xid = ADVICE[reason.kind], xid_of(reason)
+    if reason.kind is ReasonKind.RECOVERY_ACTION:
+        return advice._replace(what_to_do=DUE.get(reason.detail, advice.what_to_do))
     return advice._replace(what_to_do=ACTIONS[xid.action]) if xid else advice
 
 

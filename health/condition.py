@@ -1,19 +1,30 @@
 """Decide the health of a device: from its condition and a new observation to its next condition.
 
-A fault stays until it is proven gone. Proof is the driver's report that no recovery action is
-needed; from a driver without such reports, proof is an observed reset. After the proof, the device
+A fault stays until it is proven gone. Proof is the driver's report that the GPU needs no recovery
+action; from a driver without such reports, proof is an observed reset. After the proof, the device
 needs a quiet period without fatal events and a number of passed checks. A successful query is not
 proof: it also succeeds right after a fatal Xid.
 """
 
+import math
 from dataclasses import dataclass, replace
 
+from health.recovery_actions import acquits
 from proto.messages import DeviceState
 from proto.monitor import Recovery, RecoveryMode
 from proto.reasons import Reason, ReasonKind
 
 LONGEST_QUIET = 10
 """The largest number of doublings of the quiet period: 30 s become 8 hours."""
+
+SETTLE = 0.5
+"""Seconds from an Xid to the driver's decision: it reports recovery actions separately, later."""
+
+HALF_LIFE = 10
+"""The number of quiet periods without a fatal event that halve the relapses."""
+
+FORGET_AFTER = 86400.0
+"""Seconds without a fatal event after which a device counts as one that never failed."""
 
 UNREADABLE = 2
 """Failed checks in a row that make a device unhealthy."""
@@ -35,9 +46,11 @@ class Look:
     ailments: frozenset[Reason] = frozenset()
     """Present problems; each ends when a later check does not find it."""
     action: int | None = None
-    """The recovery action that the driver asks for (NVML field 230); 0: none; None: unknown."""
+    """The recovery action that the driver asks for (NVML field 230); None: not supported."""
     energy: int | None = None
     """Millijoules used since the driver initialised the GPU; a lower value reveals a reset."""
+    began: float = math.inf
+    """When the check began; what happened later, it cannot know. Infinity: after all events."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +61,10 @@ class Condition:
     since: float = 0.0
     faults: frozenset[Reason] = frozenset()
     """Reasons that stay until they are proven gone."""
+    undecided: frozenset[Reason] = frozenset()
+    """Those faults of which the driver has not said yet whether they need a recovery."""
+    fault_at: float | None = None
+    """When the last fatal event came; None: the device has no fault, or the time is not known."""
     ailments: frozenset[Reason] = frozenset()
     """Problems that the last check found."""
     proven_at: float | None = None
@@ -57,8 +74,13 @@ class Condition:
     doubts: int = 0
     """Checks in a row that failed."""
     recoveries: int = 0
+    """Recoveries that are not forgotten."""
     relapses: int = 0
-    """Fatal events after a recovery."""
+    """Fatal events after a recovery that are not forgotten."""
+    recovered_at: float | None = None
+    """When the quiet time since the last recovery began; None: the device has no recovery."""
+    halvings: int = 0
+    """How often the relapses have been halved since then."""
     energy: int | None = None
     """Energy in millijoules at the first check after a fault."""
     reset_seen: bool = False
@@ -71,24 +93,37 @@ class Condition:
         """Why the device is advertised as Unhealthy; empty: Healthy."""
         return self.faults | self.ailments
 
+    @property
+    def decided(self) -> frozenset[Reason]:
+        """The faults that are certain."""
+        return self.faults - self.undecided
 
-def after_fault(before: Condition, reason: Reason, now: float) -> Condition:
-    """Return the condition after a fatal event."""
-    relapsed = not before.faults and before.recoveries > before.relapses
+
+def after_fault(
+    before: Condition, reason: Reason, now: float, *, undecided: bool = False
+) -> Condition:
+    """Return the condition after a fatal event, or after one that may be fatal.
+
+    The driver decides about an *undecided* event at the next check. Until then it is a fault.
+    """
+    waits = undecided and reason not in before.decided
     after = replace(
         before,
         faults=before.faults | {reason},
+        undecided=before.undecided | {reason} if waits else before.undecided,
+        fault_at=now,
         proven_at=None,
         clean=0,
-        relapses=before.relapses + relapsed,
         energy=None,
         reset_seen=False,
     )
+    after = _counted(before, after)
     return _in(after, DeviceState.LOST if reason == LOST else _unless_lost(before), now)
 
 
 def after_look(before: Condition, look: Look, recovery: Recovery, now: float) -> Condition:
     """Return the condition after a health check of the device."""
+    before = aged(before, recovery, now)
     if look.lost:
         again = LOST in before.faults
         return _unproven(before, now) if again else after_fault(before, LOST, now)
@@ -96,15 +131,36 @@ def after_look(before: Condition, look: Look, recovery: Recovery, now: float) ->
         return _after_hung(before, Reason(ReasonKind.DRIVER_HANG, look.hung), now)
     if look.failed:
         return _after_failed(before, look.failed, now)
-    seen = replace(before, ailments=look.ailments, doubts=0)
+    seen = _after_decision(replace(before, ailments=look.ailments, doubts=0), look, recovery)
     if not seen.faults:
         well = DeviceState.UNHEALTHY if seen.ailments else DeviceState.HEALTHY
         return _in(seen, well, now)
     seen = _after_energy(seen, look.energy)
-    proof = look.action == 0 or (look.action is None and seen.reset_seen)
+    proof = acquits(look.action) or (look.action is None and seen.reset_seen)
+    proof = proof and (seen.fault_at is None or look.began > seen.fault_at)
     if not proof or recovery.mode is RecoveryMode.NEVER:
         return _in(replace(seen, proven_at=None, clean=0), DeviceState.UNHEALTHY, now)
     return _after_proof(seen, recovery, now)
+
+
+def aged(before: Condition, recovery: Recovery, now: float) -> Condition:
+    """Return the condition with the relapses that its quiet time has not made forgotten.
+
+    The relapses are halved after 10 quiet periods without a fatal event since the recovery, and
+    after each further 10. A day without one forgets all: the next fault is the first.
+    """
+    if before.faults or not before.recoveries:
+        return before
+    if before.recovered_at is None:  # saved by a version that did not keep the time
+        return replace(before, recovered_at=now)
+    quiet = now - before.recovered_at
+    if quiet >= FORGET_AFTER:
+        return replace(before, recoveries=0, relapses=0, recovered_at=None, halvings=0)
+    stretch = HALF_LIFE * recovery.quiet_period
+    due = int(quiet // stretch) if stretch else 0
+    if due <= before.halvings or not before.relapses:
+        return before
+    return replace(before, relapses=before.relapses >> (due - before.halvings), halvings=due)
 
 
 def after_return(before: Condition) -> Condition:
@@ -115,6 +171,41 @@ def after_return(before: Condition) -> Condition:
 def after_mark(before: Condition, now: float) -> Condition:
     """Return the condition after an operator marked the device healthy."""
     return _recovered(before, now) if before.faults else before
+
+
+def _counted(before: Condition, after: Condition) -> Condition:
+    """Count a relapse if the first certain fault since a recovery came."""
+    if before.decided or not after.decided:
+        return after
+    relapses = after.relapses + (after.recoveries > 0)
+    return replace(after, relapses=relapses, recovered_at=None, halvings=0)
+
+
+def _after_decision(before: Condition, look: Look, recovery: Recovery) -> Condition:
+    """Clear the undecided faults if the driver says that the GPU needs no recovery.
+
+    Otherwise they are faults like others from now on.
+    """
+    if not before.undecided or (before.fault_at or 0.0) + SETTLE > look.began:
+        return before
+    if not acquits(look.action) or recovery.mode is RecoveryMode.NEVER:
+        return _counted(before, replace(before, undecided=frozenset()))
+    if not before.decided:
+        return _without_faults(before)
+    return replace(before, faults=before.decided, undecided=frozenset())
+
+
+def _without_faults(before: Condition) -> Condition:
+    return replace(
+        before,
+        faults=frozenset(),
+        undecided=frozenset(),
+        fault_at=None,
+        proven_at=None,
+        clean=0,
+        energy=None,
+        reset_seen=False,
+    )
 
 
 def _after_energy(before: Condition, energy: int | None) -> Condition:
@@ -136,13 +227,10 @@ def _after_proof(before: Condition, recovery: Recovery, now: float) -> Condition
 
 def _recovered(before: Condition, now: float) -> Condition:
     recovered = replace(
-        before,
-        faults=frozenset(),
-        proven_at=None,
-        clean=0,
+        _without_faults(before),
         recoveries=before.recoveries + 1,
-        energy=None,
-        reset_seen=False,
+        recovered_at=now,
+        halvings=0,
     )
     well = DeviceState.UNHEALTHY if recovered.ailments else DeviceState.HEALTHY
     return _in(recovered, well, now)

@@ -11,6 +11,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from health import device_nodes
+from health.ecc import counts_errors
 from health.nvml import Nvml, NvmlError, bus_id
 from proto.messages import FailedGpu, Gpu, LinkLevel, MigInstance
 
@@ -109,19 +110,22 @@ def rescan(nvml: Nvml, handle: object, gpu: Gpu, roots: SystemRoots) -> Rescanne
 
 
 @dataclass(frozen=True, slots=True)
-class LinksCounted:
-    """The active NVLinks of a GPU."""
+class Details:
+    """What a GPU can be advertised without."""
 
     peers: Counter[str]
-    """How many lead to each peer: a PCI bus ID, "switch", or "" if the peer is unknown."""
+    """Active NVLinks to each peer: a PCI bus ID, "switch", or "" if the peer is unknown."""
+    ecc: bool | None
+    """Whether the GPU counts memory errors; False: ECC mode is off; None: not known."""
 
 
-def count_links(nvml: Nvml, handle: object) -> LinksCounted:
-    """Count the active NVLinks of a GPU; those of a GPU that fails count as none."""
+def find_details(nvml: Nvml, handle: object) -> Details:
+    """Count the active NVLinks of a GPU, and find out whether it counts memory errors."""
     try:
-        return LinksCounted(Counter(nvml.nvlink_peers(handle)))
+        peers = Counter(nvml.nvlink_peers(handle))
     except NvmlError:
-        return LinksCounted(Counter())  # links that cannot be counted cannot be told as down later
+        peers = Counter()  # links that cannot be counted cannot be told as down later
+    return Details(peers, counts_errors(nvml, handle))
 
 
 Levels = Mapping[tuple[str, str], LinkLevel]

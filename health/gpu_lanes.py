@@ -4,6 +4,7 @@
 so a GPU whose driver calls hang blocks these two threads and is called no more meanwhile.
 """
 
+import dataclasses
 import functools
 import time
 from dataclasses import dataclass
@@ -12,8 +13,9 @@ from msgspec.structs import replace
 
 from health import enumeration, watch
 from health.condition import Look
-from health.enumeration import Enumerated, LinksCounted, NotEnumerated, Rescanned, SystemRoots
+from health.enumeration import Details, Enumerated, NotEnumerated, Rescanned, SystemRoots
 from health.inventory import Slot
+from health.known_good import with_known_good
 from health.lane import Lane, Mailbox
 from health.looks import look
 from health.nvml import Nvml
@@ -28,16 +30,10 @@ SLOW_LOOKS = 2
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """The result of a health check, and when it began and ended on the monotonic clock."""
+    """The result of a health check, and how long it took in seconds."""
 
     look: Look
-    began: float
-    ended: float
-
-    @property
-    def seconds(self) -> float:
-        """How long the check took."""
-        return self.ended - self.began
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +56,8 @@ class GpuLanes:
         self.handle: object = None
         self.failed: FailedGpu | None = None
         self._reached = False
-        self.links: LinksCounted | None = None
-        """The NVLinks; None: not counted yet."""
+        self.details: Details | None = None
+        """None: not known yet."""
         self.looked: Looked | None = None
         """The newest health check."""
         self.look_at = 0.0
@@ -82,7 +78,7 @@ class GpuLanes:
     @property
     def settled(self) -> bool:
         """Whether everything that a start asks about the GPU is known."""
-        known = self.links is not None and self.looked is not None
+        known = self.details is not None and self.looked is not None
         return self.failed is not None if self.gpu is None else known
 
     @property
@@ -128,8 +124,8 @@ class GpuLanes:
                     enumeration.enumerate_gpu, index=self.index, roots=self._roots
                 )
                 self.calls.give(job)
-        elif self.links is None:
-            self.calls.give(functools.partial(enumeration.count_links, handle=self.handle))
+        elif self.details is None:
+            self.calls.give(functools.partial(enumeration.find_details, handle=self.handle))
         elif self._scan_due:
             self._scan_due = False
             again = functools.partial(
@@ -138,8 +134,7 @@ class GpuLanes:
             self.calls.give(again)
         elif now >= self.look_at:
             self.look_at, self._looking_since = now + poll_interval, now
-            links = self.gpu.nvlinks
-            self.calls.give(functools.partial(_timed_look, handle=self.handle, nvlinks=links))
+            self.calls.give(functools.partial(_timed_look, handle=self.handle, gpu=self.gpu))
 
     def deadline(self, *, lost: bool) -> float:
         """Return when the next job is due; infinity: only after a lane has finished its job."""
@@ -155,9 +150,11 @@ class GpuLanes:
                 self._scan_due = False
             case NotEnumerated():
                 self.failed, self._reached = result.failed, result.reached
-            case LinksCounted() if self.gpu:
-                self.links = result
-                self.gpu = replace(self.gpu, nvlinks=max(self.gpu.nvlinks, result.peers.total()))
+            case Details() if self.gpu:
+                self.details = result
+                self.gpu = with_known_good(
+                    replace(self.gpu, nvlinks=result.peers.total(), ecc=result.ecc), [self.gpu]
+                )
             case Rescanned() if self.gpu:
                 self.gpu = result.of(self.gpu)
             case Looked():
@@ -188,7 +185,7 @@ def _tell(mailbox: Mailbox, gpu: GpuLanes, sight: watch.Sight) -> None:
     mailbox.put(Sighted(gpu, sight))
 
 
-def _timed_look(nvml: Nvml, handle: object, nvlinks: int) -> Looked:
+def _timed_look(nvml: Nvml, handle: object, gpu: Gpu) -> Looked:
     began = time.monotonic()
-    found = look(nvml, handle, nvlinks)
-    return Looked(found, began, time.monotonic())
+    found = dataclasses.replace(look(nvml, handle, gpu), began=began)
+    return Looked(found, time.monotonic() - began)

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
-from msgspec.structs import replace
-
 from health.enumeration import Levels
 from proto.messages import FailedGpu, Gpu, Inventory, Link, LinkLevel
 
@@ -77,17 +75,6 @@ def failures(
             call = hangs.get(slot.index)
             why = f"{call} does not return" if call else "the driver has not answered yet"
             yield FailedGpu(slot.index, why)
-
-
-def with_known_links(gpu: Gpu, known: Iterable[Gpu]) -> Gpu:
-    """Return *gpu* with as many NVLinks as it had before in this boot, by the *known* GPUs.
-
-    A link that is down would else be forgotten by a restart of the monitor. A change of the MIG
-    mode changes the links.
-    """
-    place = (gpu.uuid, gpu.pci_bus_id, gpu.mig_enabled)
-    same = [g.nvlinks for g in known if (g.uuid, g.pci_bus_id, g.mig_enabled) == place]
-    return replace(gpu, nvlinks=max((gpu.nvlinks, *same)))
 
 
 def places(inventory: Inventory) -> dict[str, str]:

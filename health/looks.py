@@ -2,43 +2,31 @@
 
 from collections.abc import Iterable, Iterator
 
+from health import ecc
 from health.condition import Look
 from health.inventory import Slot
 from health.nvml import Code, Nvml, NvmlError
-from proto.messages import FailedGpu
+from health.recovery_actions import acquits, words
+from proto.messages import FailedGpu, Gpu
 from proto.reasons import Reason, ReasonKind
 
 RECOVERY_ACTION = 230
 """NVML_FI_DEV_GET_GPU_RECOVERY_ACTION."""
 
-ACTIONS = {
-    1: "reset the GPU",
-    2: "reboot the node",
-    3: "drain peer-to-peer traffic",
-    4: "drain and reset the GPU",
-    5: "recover the IMEX domain",
-    6: "reset the bus",
-    7: "reboot the system",
-}
-"""nvmlDeviceGpuRecoveryAction_t; an unknown value also counts as a pending recovery action."""
-
 DENIED = frozenset({Code.NO_PERMISSION, Code.UNKNOWN})
 """The driver's answers to a process that lost access to the device nodes."""
-
-UNCORRECTED, VOLATILE = 1, 0
-"""nvmlMemoryErrorType_t and nvmlEccCounterType_t: since the driver was loaded."""
 
 TEMPERATURE_GPU, SHUTDOWN = 0, 0
 """nvmlTemperatureSensors_t and nvmlTemperatureThresholds_t."""
 
 
-def look(nvml: Nvml, handle: object, nvlinks: int) -> Look:
-    """Return the result of a check of a GPU that had *nvlinks* active links when enumerated."""
+def look(nvml: Nvml, handle: object, gpu: Gpu) -> Look:
+    """Return the result of a check of *gpu*, compared with what was known of it to be good."""
     try:
         # Query the memory: cached values are returned even for a lost GPU.
         nvml.ask("nvmlDeviceGetMemoryInfo", handle)
         action = nvml.field(handle, RECOVERY_ACTION)
-        ailments = frozenset(_ailments(nvml, handle, action, nvlinks))
+        ailments = frozenset(_ailments(nvml, handle, action, gpu))
         # Only on drivers without recovery actions: there, energy is the only sign of a reset.
         energy = nvml.ask("nvmlDeviceGetTotalEnergyConsumption", handle) if action is None else None
         return Look(ailments=ailments, action=action, energy=energy)
@@ -60,27 +48,32 @@ def of_absent(slot: Slot | None, failed: Iterable[FailedGpu]) -> Look:
     return Look(failed=others[0].error, denied=all(gpu.code in DENIED for gpu in others))
 
 
-def _ailments(nvml: Nvml, handle: object, action: int | None, nvlinks: int) -> Iterator[Reason]:
-    if action:
-        yield Reason(ReasonKind.RECOVERY_ACTION, ACTIONS.get(action, f"unknown action {action}"))
-    if action is None and (errors := _uncorrected(nvml, handle)):
+def _ailments(nvml: Nvml, handle: object, action: int | None, gpu: Gpu) -> Iterator[Reason]:
+    if action is not None and not acquits(action):
+        yield Reason(ReasonKind.RECOVERY_ACTION, words(action))
+    if action is None:
         # A driver that reports recovery actions knows better which errors matter.
-        yield Reason(ReasonKind.ECC, str(errors))
+        yield from _memory_errors(nvml, handle, gpu)
     rows = nvml.ask("nvmlDeviceGetRemappedRows", handle)
     if rows and rows[3]:
         yield Reason(ReasonKind.ROW_REMAP, "failed")
     elif rows and rows[2]:
         yield Reason(ReasonKind.ROW_REMAP, "pending")
     # Links that do not answer any more, though they were counted, are down too.
-    up = (nvml.nvlinks_up(handle) or 0) if nvlinks else 0
-    if up < nvlinks:
-        yield Reason(ReasonKind.NVLINK_DOWN, f"{nvlinks - up} of {nvlinks} links")
+    up = (nvml.nvlinks_up(handle) or 0) if gpu.nvlinks else 0
+    if up < gpu.nvlinks:
+        yield Reason(ReasonKind.NVLINK_DOWN, f"{gpu.nvlinks - up} of {gpu.nvlinks} links")
     if _too_hot(nvml, handle):
         yield Reason(ReasonKind.THERMAL)
 
 
-def _uncorrected(nvml: Nvml, handle: object) -> int:
-    return nvml.ask("nvmlDeviceGetTotalEccErrors", handle, UNCORRECTED, VOLATILE) or 0
+def _memory_errors(nvml: Nvml, handle: object, gpu: Gpu) -> Iterator[Reason]:
+    errors = ecc.uncorrected(nvml, handle)
+    if errors:
+        yield Reason(ReasonKind.ECC, str(errors))
+    elif errors is None and gpu.ecc and not ecc.switched_off(nvml, handle):
+        # Errors that are no longer counted are not "no errors".
+        yield Reason(ReasonKind.ECC, "the error counter can no longer be read")
 
 
 def _too_hot(nvml: Nvml, handle: object) -> bool:

@@ -207,7 +207,7 @@ class Monitor:
         if gpu and gpu.index in self._hangs.by_index():
             self._channel.send(Marked(error=f'cannot check "{device}": the driver hangs'))
             return True
-        if gpu and (gpu.looked is None or gpu.looked.began < at):
+        if gpu and (gpu.looked is None or gpu.looked.look.began < at):
             gpu.look_at = min(gpu.look_at, at)
             return False
         logger.info("an operator marked a device healthy", device=device)
@@ -249,9 +249,14 @@ class Monitor:
                     self._on_done(report, now)
                 elif isinstance(report, Sighted):
                     self._rescan_at = min(self._rescan_at, self._observed.see(report, now))
-        if self._observed.access_is_lost():
-            logger.warning("restarting the health monitor: it lost access to all GPUs")
-            self._code = ExitCode.AGAIN
+        match self._observed.access():
+            case verdict.Access.LOST_HERE:
+                logger.warning("restarting the health monitor: it lost access to all GPUs")
+                self._code = ExitCode.AGAIN
+            case verdict.Access.LOST_BEFORE:
+                self._refuse(access.REFUSED)
+            case verdict.Access.UNDISPUTED:
+                pass
 
     def _on_done(self, done: Done, now: float) -> None:
         done.lane.busy = False

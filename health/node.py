@@ -12,6 +12,7 @@ from health.condition import Look
 from health.enumeration import Enumerated, Levelled, Levels, Opened, SystemRoots
 from health.gpu_lanes import GpuLanes
 from health.inventory import Slot
+from health.known_good import with_known_good
 from health.lane import Done, Lane, Mailbox
 from health.looks import of_absent
 from health.nvml import Nvml, key_of
@@ -98,7 +99,7 @@ class Node:
             case CdiWritten():
                 self._cdi_kinds = done.result.kinds
             case Enumerated() as found if gpu:
-                known = inventory.with_known_links(found.gpu, self._known)
+                known = with_known_good(found.gpu, self._known)
                 gpu.take(replace(found, gpu=known))
             case _ if gpu:
                 gpu.take(done.result)
@@ -183,7 +184,7 @@ class Node:
         """Return the inventory; *hangs* are the calls that hang, by the GPU's index."""
         slots = self._slots()
         gpus = inventory.with_absent(slots, self._known, self.bound, opened=self.opened)
-        peers = {gpu.uuid: gpu.links.peers for gpu in self.gpus if gpu.links}
+        peers = {gpu.uuid: gpu.details.peers for gpu in self.gpus if gpu.details}
         return Inventory(
             driver_version=self._opened.driver_version if self._opened else "",
             gpus=gpus,

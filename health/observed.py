@@ -42,6 +42,7 @@ class Observed:
     ) -> None:
         self._settings = settings
         self._ledger = ledger
+        self._known = ledger.gpus()
         self._node = node
         self._hangs = hangs
         self.publisher = HealthPublisher(zmq.Context(), settings.paths.health_bus)
@@ -161,15 +162,26 @@ class Observed:
 
     def mark(self, uuids: Iterable[str], now: float) -> None:
         """Clear the faults of devices for an operator; what the newest check shows stays."""
-        marked = verdict.after_marks(self.conditions, uuids, now)
-        self.look(self._node.looks() | self._node.absent_looks(self.gpus), now, marked)
+        looks = self._node.looks() | self._node.absent_looks(self.gpus)
+        of_device = {u: look for u, look in looks.items() if self._has(u, uuids)}
+        self.look(of_device, now, verdict.after_marks(self.conditions, uuids, now))
 
-    def access_is_lost(self) -> bool:
-        """Return whether this process could use GPUs before, and now no check may."""
-        looks = self._node.looks()
-        lost = verdict.access_is_lost(looks)
-        self._had_access |= bool(looks) and not lost
-        return lost and self._had_access
+    def _has(self, gpu: str, uuids: Iterable[str]) -> bool:
+        """Return whether any of *uuids* is the GPU, or one of its MIG instances."""
+        known = next((known for known in self.gpus.gpus if known.uuid == gpu), None)
+        devices = {gpu, *(mig.uuid for mig in known.instances)} if known else {gpu}
+        return not devices.isdisjoint(uuids)
+
+    def access(self) -> verdict.Access:
+        """Return what the newest checks of all GPUs say about the access to them."""
+        hanging = self._hangs.by_index()
+        gpus = [gpu for gpu in self._node.gpus if gpu.gpu and gpu.index not in hanging]
+        looks = {gpu.uuid: gpu.looked.look for gpu in gpus if gpu.looked}
+        if len(looks) < len(gpus):
+            return verdict.Access.UNDISPUTED
+        had_access = self._had_access
+        self._had_access |= bool(looks) and not verdict.access_is_lost(looks)
+        return verdict.access_after(looks, self._known, had_access=had_access)
 
     def _log_watched(self) -> None:
         """Log how many GPUs are watched for events, once no registration is under way."""

@@ -1,7 +1,10 @@
 """Decide which devices are unhealthy, as pure functions of observations."""
 
+import enum
+import math
 from collections.abc import Iterable, Mapping
 
+from health import xid_catalogue
 from health.condition import (
     LOST,
     Condition,
@@ -50,7 +53,8 @@ def after_xid(
     """Return the conditions after *xid* hit the devices *uuids*; *policy* says if it is fatal."""
     if not policy.is_fatal(xid):
         return conditions
-    return _after(conditions, uuids, Reason(ReasonKind.XID, str(xid)), now)
+    fault, undecided = Reason(ReasonKind.XID, str(xid)), xid in xid_catalogue.UNDECIDED
+    return _after(conditions, uuids, fault, now, undecided=undecided)
 
 
 def after_loss(conditions: Conditions, uuids: Iterable[str], now: float) -> Conditions:
@@ -58,8 +62,18 @@ def after_loss(conditions: Conditions, uuids: Iterable[str], now: float) -> Cond
     return _after(conditions, uuids, LOST, now)
 
 
-def _after(conditions: Conditions, uuids: Iterable[str], fault: Reason, now: float) -> Conditions:
-    hurt = {uuid: after_fault(conditions.get(uuid, Condition()), fault, now) for uuid in uuids}
+def _after(
+    conditions: Conditions,
+    uuids: Iterable[str],
+    fault: Reason,
+    now: float,
+    *,
+    undecided: bool = False,
+) -> Conditions:
+    hurt = {
+        uuid: after_fault(conditions.get(uuid, Condition()), fault, now, undecided=undecided)
+        for uuid in uuids
+    }
     return {**conditions, **hurt}
 
 
@@ -78,8 +92,9 @@ def after_looks(
             continue
         after[gpu.uuid] = after_look(after.get(gpu.uuid, Condition()), look, recovery, now)
         # Instances take only the recovery action: problems of the GPU stay with the GPU. A failed
-        # check is no proof for the instances.
-        theirs = Look(action=None if look.lost or look.hung or look.failed else look.action)
+        # check is no proof for the instances, and decides nothing about them.
+        reached = not look.lost and not look.hung and not look.failed
+        theirs = Look(action=look.action, began=look.began) if reached else Look(began=-math.inf)
         for instance in gpu.instances:
             if known := after.get(instance.uuid):
                 after[instance.uuid] = after_look(known, theirs, recovery, now)
@@ -121,6 +136,30 @@ def hangs(conditions: Conditions, uuid: str) -> bool:
 def access_is_lost(looks: Mapping[str, Look]) -> bool:
     """Return whether the checks of all GPUs failed as for a process without access."""
     return bool(looks) and all(look.denied for look in looks.values())
+
+
+class Access(enum.Enum):
+    """What checks say about this monitor's access to the GPU device nodes."""
+
+    UNDISPUTED = enum.auto()
+    """At least one GPU does not refuse access, or it was never seen that GPUs allow it."""
+    LOST_HERE = enum.auto()
+    """This monitor had access before: a new one may have it again."""
+    LOST_BEFORE = enum.auto()
+    """Another monitor had access in this boot. This one never had: report it as `no-access`."""
+
+
+def access_after(looks: Mapping[str, Look], known: tuple[Gpu, ...], *, had_access: bool) -> Access:
+    """Return what became of the access to the GPUs after *looks* at all of them.
+
+    *known* are the GPUs in the ledger when this monitor began: an earlier monitor of this boot
+    found them, so it had access. *had_access* is whether this monitor ever had access to a GPU.
+    """
+    if not access_is_lost(looks):
+        return Access.UNDISPUTED
+    if had_access:
+        return Access.LOST_HERE
+    return Access.LOST_BEFORE if known else Access.UNDISPUTED
 
 
 def health_of(

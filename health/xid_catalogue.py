@@ -46,6 +46,12 @@ FATAL_ACTIONS = {Action.RESET_GPU, Action.REBOOT, Action.CONTACT_SUPPORT}
 HARMLESS = {78}
 """Not fatal despite the action: a vGPU that did not start says nothing about the GPU."""
 
+UNDECIDED = frozenset(range(144, 151))
+"""Each has fatal and harmless sub-codes, which NVML does not report (workflow NVLINK5_ERR).
+
+So after a fatal one the driver's recovery action decides, if the driver reports it.
+"""
+
 Rows = dict[int, tuple[str, str]]
 """Name and meaning by Xid."""
 

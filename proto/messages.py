@@ -66,6 +66,8 @@ class Gpu(msgspec.Struct, frozen=True):
     """False when the GPU is too old to report Xids."""
     nvlinks: int = 0
     """NVLinks that were up when the GPU was enumerated."""
+    ecc: bool | None = None
+    """Whether the GPU counted memory errors when it was enumerated; False: ECC mode was off."""
 
 
 class FailedGpu(msgspec.Struct, frozen=True):

@@ -24,7 +24,7 @@ class ReasonKind(enum.StrEnum):
     """The driver asks for a recovery action; the detail names the action."""
 
     ECC = "ecc"
-    """Uncorrectable memory errors, on a driver that does not report recovery actions."""
+    """Without recovery actions: uncorrectable memory errors, or their counter fell silent."""
 
     ROW_REMAP = "row-remap"
     """The remapping of a memory row failed, or is pending until the next GPU reset."""

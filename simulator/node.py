@@ -26,7 +26,7 @@ FIRST_GI = 7
 RESET = 1
 """NVML's recovery action "reset the GPU"."""
 
-APPLICATIONS = frozenset({8, 11, 13, 31, 32, 43, 44, 45, 63, 68, 69, 92, 94})
+APPLICATIONS = frozenset({8, 11, 13, 31, 32, 43, 44, 45, 63, 68, 69, 92, 94, 147, 148})
 """Xids after which a driver does not ask for a recovery action."""
 
 EVENTS_KEPT = 256

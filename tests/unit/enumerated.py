@@ -1,5 +1,7 @@
 """The inventory of a node, found by the jobs of the lanes one after the other."""
 
+from msgspec.structs import replace
+
 from health import device_nodes, enumeration, inventory
 from health.enumeration import Enumerated, SystemRoots
 from health.inventory import Slot
@@ -13,9 +15,9 @@ def take(nvml: Nvml, roots: SystemRoots) -> Inventory:
     for index in range(nvml.gpu_count()):
         found = enumeration.enumerate_gpu(nvml, index, roots)
         if isinstance(found, Enumerated):
-            slots.append(Slot(index, gpu=found.gpu))
-            handles[found.gpu.uuid] = found.handle
-            peers[found.gpu.uuid] = enumeration.count_links(nvml, found.handle).peers
+            details = enumeration.find_details(nvml, found.handle)
+            slots.append(Slot(index, gpu=replace(found.gpu, ecc=details.ecc)))
+            handles[found.gpu.uuid], peers[found.gpu.uuid] = found.handle, details.peers
         else:
             slots.append(Slot(index, failed=found.failed))
     levels = enumeration.find_levels(nvml, handles).levels

@@ -281,7 +281,11 @@ def test_the_quiet_period(events: dict[float, Event], over: float) -> None:
     assert (early.state, bool(early.faults)) == (DeviceState.RECOVERING, True)
     well = after(early, PROOF, over)
     assert well == Condition(
-        DeviceState.HEALTHY, since=over, recoveries=1, transitions=well.transitions
+        DeviceState.HEALTHY,
+        since=over,
+        recoveries=1,
+        recovered_at=over,
+        transitions=well.transitions,
     )
 
 

@@ -35,7 +35,7 @@ LOOKS = st.one_of(
 FATAL = st.one_of(
     st.just(LOST), st.builds(Reason, st.just(ReasonKind.XID), st.sampled_from(["48", "79"]))
 )
-STEPS = st.sampled_from([0.0, 0.25, 1.0, 1.0, 2.0, 7.0, 40.0, 5000.0])
+STEPS = st.sampled_from([0.0, 0.25, 1.0, 1.0, 2.0, 7.0, 40.0, 5000.0, 80000.0])
 EVENTS = st.one_of(LOOKS, LOOKS, LOOKS, LOOKS, FATAL, st.sampled_from(Word))
 LIVES = st.lists(st.tuples(STEPS, EVENTS), max_size=60)
 RECOVERIES = st.builds(
@@ -57,18 +57,41 @@ class Device:
         """The number of events up to the last recovery: their faults are cleared."""
         self.marked = 0
         """The number of events up to the operator's last mark that cleared faults."""
-        self.incidents = 0
+        self.relapses = 0
+        """The relapses at the last recovery, or since then at the first fault after it."""
+        self.recovered: float | None = None
+        """The time of the last recovery; None: there was none, or it is forgotten."""
 
     def meet(self, event: Event, now: float) -> None:
         """Add an event at the time *now*, in seconds."""
         before = self.faults()
         self.history.append(event)
         self.times.append(now)
-        self.incidents += bool(self.faults() and not before)
+        if self.faults() and not before:
+            self.relapses = 0 if self.forgotten() else self.left() + 1
         if before and event is Word.MARKED:
             self.marked = self.well = len(self.history)
+            self.recovered = now
         elif before and isinstance(event, Look) and self.proven(now):
             self.well = len(self.history)
+            self.recovered = now
+
+    def quiet(self) -> float:
+        """Return the time from the last recovery to the last check after it."""
+        checks = [t for e, t in self.since_well() if isinstance(e, Look)]
+        return checks[-1] - self.recovered if checks and self.recovered is not None else 0.0
+
+    def since_well(self) -> list[tuple[Event, float]]:
+        """Return the events after the last recovery, with their times."""
+        return list(zip(self.history, self.times, strict=True))[self.well :]
+
+    def forgotten(self) -> bool:
+        """Tell whether there was no recovery, or a quiet day after the last one."""
+        return self.recovered is None or self.quiet() >= 86400.0
+
+    def left(self) -> int:
+        """Return the relapses that the quiet time since the last recovery has left."""
+        return int(self.relapses / 2 ** min(self.quiet() // (10 * self.recovery.quiet_period), 99))
 
     def faults(self) -> set[Reason]:
         """Return the faults since the last recovery; a lost GPU is one of them."""
@@ -110,7 +133,7 @@ class Device:
     def proven(self, now: float) -> bool:
         """Tell whether there are enough proofs, over the quiet period."""
         proofs = self.proofs()
-        quiet = self.recovery.quiet_period * 2 ** min(self.incidents - 1, 10)
+        quiet = self.recovery.quiet_period * 2 ** min(self.relapses, 10)
         return len(proofs) >= self.recovery.probes and now - proofs[0] >= quiet
 
     def lost(self) -> bool:

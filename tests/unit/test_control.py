@@ -162,6 +162,7 @@ def test_the_names_of_problems() -> None:
         "list-too-long": True,
         "not-shared": False,
         "imex-missing": True,
+        "slow-driver": False,
     }
 
 

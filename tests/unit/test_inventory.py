@@ -68,6 +68,7 @@ def test_a_gpu_has_the_drivers_answers(tmp_path: Path) -> None:
         numa_node=1,
         compute_capability="7.5",
         events=False,
+        ecc=True,
     )
 
 

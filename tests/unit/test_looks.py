@@ -5,10 +5,10 @@ from types import SimpleNamespace
 import pytest
 
 from health.condition import Look
-from health.looks import ACTIONS, look
+from health.looks import look
 from health.nvml import Code, Nvml, NvmlError
 from proto.reasons import Reason, ReasonKind
-from tests.unit.builders import Driver, refusal
+from tests.unit.builders import Driver, gpu, refusal
 
 MEMORY, FIELDS = "nvmlDeviceGetMemoryInfo", "nvmlDeviceGetFieldValues"
 ECC, ROWS = "nvmlDeviceGetTotalEccErrors", "nvmlDeviceGetRemappedRows"
@@ -49,7 +49,7 @@ OLD = {**WELL, FIELDS: field(0, Code.NOT_SUPPORTED)}
 
 def seen(answers: dict[str, object], nvlinks: int = 0) -> Look:
     """Return the check of a GPU whose driver gives these answers."""
-    return look(Nvml(Driver(**answers)), "a handle", nvlinks)
+    return look(Nvml(Driver(**answers)), "a handle", gpu(nvlinks=nvlinks))
 
 
 def reason(kind: ReasonKind, detail: str = "") -> Look:
@@ -93,14 +93,6 @@ def test_all_at_once() -> None:
         ReasonKind.NVLINK_DOWN,
         ReasonKind.THERMAL,
     }
-
-
-@pytest.mark.parametrize("action", [*ACTIONS, 8, 99])
-def test_a_recovery_action(action: int) -> None:
-    """A recovery action other than 0 is an ailment with its name; so is an unknown number."""
-    text = ACTIONS.get(action, f"unknown action {action}")
-    ailments = frozenset({Reason(ReasonKind.RECOVERY_ACTION, text)})
-    assert seen({**WELL, FIELDS: field(action)}) == Look(ailments=ailments, action=action)
 
 
 ABSENT = [Code.INVALID_ARGUMENT, Code.NOT_SUPPORTED, Code.NOT_FOUND, Code.FUNCTION_NOT_FOUND]

@@ -12,13 +12,15 @@ from tests.fakes import showcase
 
 FIELDS = {
     "": "time version ok node gpus strays resources processes configuration xids",
-    "node.": "driver_version backend maintenance live ready problems failed persisted driver_hangs",
+    "node.": "driver_version backend maintenance live ready problems failed persisted driver_hangs "
+    "hanging",
+    "node.hanging.": "call index uuid seconds",
     "node.live.": "ok problems",
     "node.ready.": "ok problems",
     "node.problems.": "kind text fatal",
     "node.failed.": "index error",
     "gpus.": "uuid state healthy reasons since transitions index model pci_bus_id numa_node "
-    "memory_mib recovery_action monitoring mig instances resources holders",
+    "memory_mib recovery_action check_seconds monitoring mig instances resources holders",
     "gpus.reasons.": "kind detail text advice",
     "gpus.instances.": "uuid state healthy reasons since transitions place gpu_instance "
     "compute_instance profile memory_mib",

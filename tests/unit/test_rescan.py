@@ -9,6 +9,7 @@ from health import inventory, verdict
 from health.condition import Condition, Look
 from health.enumeration import Enumerated, SystemRoots, enumerate_gpu, rescan
 from health.inventory import Slot, bound
+from health.known_good import with_known_good
 from health.looks import of_absent
 from health.nvml import Code, Nvml
 from proto.messages import FailedGpu, Gpu
@@ -95,14 +96,14 @@ def test_links_of_this_boot_are_remembered() -> None:
     """A GPU has as many NVLinks as were ever counted; fewer now are links that are down."""
     known = (gpu(0, nvlinks=18), gpu(1, nvlinks=2), gpu(3, nvlinks=18))
     now = (gpu(0, nvlinks=17), gpu(1, nvlinks=4), gpu(2))
-    assert [inventory.with_known_links(device, known).nvlinks for device in now] == [18, 4, 0]
+    assert [with_known_good(device, known).nvlinks for device in now] == [18, 4, 0]
 
 
 def test_a_moved_or_repartitioned_gpu_is_counted_anew() -> None:
     """Another slot has other links, and a change of the MIG mode changes them."""
     known = (gpu(0, nvlinks=18), gpu(1, nvlinks=18))
     now = (gpu(0, pci_bus_id="0000:99:00.0"), mig_gpu(1, "1g.10gb"))
-    assert [inventory.with_known_links(device, known).nvlinks for device in now] == [0, 0]
+    assert [with_known_good(device, known).nvlinks for device in now] == [0, 0]
 
 
 def test_the_pci_addresses_bound_to_the_driver(tmp_path: Path) -> None:

@@ -4,8 +4,8 @@ import pytest
 
 from health import verdict
 from health.condition import Condition, Look
-from health.verdict import Conditions, Instance
-from proto.messages import DeviceHealth, DeviceState
+from health.verdict import Access, Conditions, Instance
+from proto.messages import DeviceHealth, DeviceState, Gpu
 from proto.monitor import Recovery, XidPolicy
 from proto.reasons import Reason, ReasonKind
 from tests.unit.builders import gpu, instance, inventory
@@ -209,3 +209,29 @@ def test_only_checked_gpus_change() -> None:
     """A health check changes the checked GPU only, and no Healthy MIG instance."""
     broken = xid({}, ("A", (None, None)), 79)
     assert looked(broken, C=Look(action=0)) == {**broken, "C": Condition()}
+
+
+DENIED = Look(failed="no permission", denied=True)
+KNOWN = (gpu(0, uuid="A"),)
+
+
+@pytest.mark.parametrize(
+    ("looks", "known", "had_access", "expected"),
+    [
+        ({"A": DENIED, "B": DENIED}, KNOWN, True, Access.LOST_HERE),
+        ({"A": DENIED, "B": DENIED}, (), True, Access.LOST_HERE),
+        ({"A": DENIED, "B": DENIED}, KNOWN, False, Access.LOST_BEFORE),
+        ({"A": DENIED, "B": DENIED}, (), False, Access.UNDISPUTED),
+        ({"A": DENIED, "B": Look()}, KNOWN, True, Access.UNDISPUTED),
+        ({"A": DENIED, "B": Look(failed="busy")}, KNOWN, False, Access.UNDISPUTED),
+        ({"A": DENIED, "B": Look(lost=True)}, KNOWN, False, Access.UNDISPUTED),
+        ({"A": Look()}, KNOWN, False, Access.UNDISPUTED),
+        ({}, KNOWN, True, Access.UNDISPUTED),
+        ({}, KNOWN, False, Access.UNDISPUTED),
+    ],
+)
+def test_access(
+    looks: dict[str, Look], known: tuple[Gpu, ...], expected: Access, *, had_access: bool
+) -> None:
+    """Access is lost if all GPUs refuse it, and this monitor or one before it had it."""
+    assert verdict.access_after(looks, known, had_access=had_access) is expected

@@ -14,6 +14,8 @@ from proto.messages import (
     CallStats,
     DeviceHealth,
     DeviceState,
+    HangingCall,
+    LookTime,
     NodeState,
     RpcStats,
     XidCount,
@@ -71,6 +73,11 @@ NODE = NodeState(
     ),
     xids=(XidCount("B", 79, 2, last=99.0), XidCount("", 31, 1, last=98.0)),
     calls=(CallStats("nvmlInit", 2, 0.5, {999: 1}),),
+    hanging=(
+        HangingCall("nvmlDeviceGetName", 7, "", 17.5),
+        HangingCall("nvmlInit", None, "", 16.0),
+    ),
+    looks=(LookTime("A", 0.25), LookTime("B", 0.75, slow=True)),
     persisted=False,
 )
 RPC = RpcStats("Allocate", (1, 2, *[3] * (len(RPC_BUCKETS) - 1)), 0.25, {"UNKNOWN": 1})
@@ -145,6 +152,11 @@ EXPECTED: Samples = {
     key("nvml_call_duration_seconds_count", call="nvmlInit"): 2.0,
     key("nvml_call_duration_seconds_sum", call="nvmlInit"): 0.5,
     key("nvml_errors_total", call="nvmlInit", code="999"): 1.0,
+    key("nvml_hanging_call_seconds", uuid="", index="7", call="nvmlDeviceGetName"): 17.5,
+    key("nvml_hanging_call_seconds", uuid="", index="", call="nvmlInit"): 16.0,
+    key("look_duration_seconds", uuid="A"): 0.25,
+    key("look_duration_seconds", uuid="B"): 0.75,
+    key("node_problem", problem="slow-driver"): 1.0,
     key("nvml_hangs_total"): 3.0,
     key("health_state_persisted"): 0.0,
     key("health_monitor_up"): 1.0,
