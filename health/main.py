@@ -152,7 +152,7 @@ class Monitor:
         self._adopt(self._inventory(), now)
         self._node.begin()
         self._channel.send(Ready())
-        self._ready = True
+        self._ready, self._end_at = True, math.inf
 
     def _inventory(self) -> Inventory:
         return self._node.inventory(self._hangs.by_index())
@@ -233,11 +233,11 @@ class Monitor:
         opening = not self._node.opened
         self._channel.send(Hung(call, everything=opening))
         if opening:
-            # The GPUs of the ledger keep their places, so that their capacity stays visible.
             self._end_at = now + self._settings.hang_after
-            self._adopt(self._inventory(), now)
-            gpus = self._observed.gpus.gpus
-            self._observed.look({gpu.uuid: Look(hung=call) for gpu in gpus}, now)
+            # The GPUs of the ledger keep their places, so that their capacity stays visible.
+            if (known := self._inventory()).gpus:
+                self._adopt(known, now)
+                self._observed.look({gpu.uuid: Look(hung=call) for gpu in known.gpus}, now)
         elif hang.gpu and hang.lane is hang.gpu.calls:
             self._observed.look({hang.uuid(self._observed.gpus): Look(hung=call)}, now)
 

@@ -60,6 +60,8 @@ class Observed:
         """The conditions after the batch that is being taken into account."""
         self._unlogged: list[tuple[XidEvent, str]] = []
         self._xid_log = XidLog()
+        self._early: list[Sighted] = []
+        """Events of GPUs that are not in the inventory yet."""
         self._had_access = False
         self._watched = 0
 
@@ -79,6 +81,10 @@ class Observed:
             log_lines.restored(conditions)
         self.look({u: look for u, look in looks.items() if u in new}, now, conditions)
         self.publish()
+        early, self._early = self._early, []
+        with self.batch():
+            for seen in early:
+                self.see(seen, now)
 
     def look(
         self, looks: Mapping[str, Look], now: float, conditions: verdict.Conditions | None = None
@@ -142,6 +148,9 @@ class Observed:
     def see(self, seen: Sighted, now: float) -> float:
         """Take an event into account, within a batch; return when to scan for MIG instances."""
         gpu, sight = seen.gpu, seen.sight
+        if gpu.uuid not in self._places:
+            self._early.append(seen)  # it counts as soon as the GPU is in the inventory
+            return math.inf
         match sight:
             case Registered():
                 gpu.registered = True
