@@ -161,6 +161,10 @@ async def register(kubelet_socket: str, endpoint: str, resource: str) -> None:
         try:
             await RegistrationStub(channel).Register(request, timeout=TIMEOUT)
         except grpc.aio.AioRpcError as error:
-            raise KubeletError(
-                f'cannot register at "{kubelet_socket}": {error.details()}'
-            ) from error
+            why = _one_line(error.details() or error.code().name)
+            raise KubeletError(f'cannot register at "{kubelet_socket}": {why}') from error
+
+
+def _one_line(details: str) -> str:
+    """Return gRPC's *details* as one line; without descriptors, they contain a raw address."""
+    return " ".join("".join(c if c.isprintable() else " " for c in details).split())
