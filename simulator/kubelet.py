@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import grpc
 
 from proto import deviceplugin_pb2 as api
+from proto.grpc_client import CLIENT_OPTIONS
 from proto.podresources_pb2_grpc import add_PodResourcesListerServicer_to_server
 from simulator.kubelet_habits import NEWEST, Habits
 from simulator.pods import PodLister
@@ -130,8 +131,7 @@ class Kubelet(RegistrationServicer):
 
     async def _connect(self, request: api.RegisterRequest) -> None:
         channel = grpc.aio.insecure_channel(
-            f"unix:{self._folder / request.endpoint}",
-            (("grpc.default_authority", "localhost"), ("grpc.enable_http_proxy", 0)),
+            f"unix:{self._folder / request.endpoint}", CLIENT_OPTIONS
         )
         await asyncio.wait_for(channel.channel_ready(), DIAL)
         name, stub = request.resource_name, DevicePluginStub(channel)

@@ -2,7 +2,6 @@
 
 import contextlib
 import socket
-from collections.abc import Sequence
 from pathlib import Path
 
 import grpc
@@ -14,6 +13,7 @@ from proto.deviceplugin_pb2_grpc import (
     RegistrationStub,
     add_DevicePluginServicer_to_server,
 )
+from proto.grpc_client import CLIENT_OPTIONS
 from proto.host import Identity
 
 VERSION = "v1beta1"
@@ -26,12 +26,6 @@ GRACE = 0.5
 
 TIMEOUT = 5.0
 """Seconds until a call to the kubelet fails."""
-
-CLIENT_OPTIONS: Sequence[tuple[str, object]] = (
-    # The default authority is the percent-encoded path of the socket: strict servers refuse it.
-    ("grpc.default_authority", "localhost"),
-    ("grpc.enable_http_proxy", 0),
-)
 
 
 class KubeletError(Exception):
@@ -162,10 +156,15 @@ async def register(kubelet_socket: str, endpoint: str, resource: str) -> None:
             f'cannot register at "{kubelet_socket}": no such socket; is the kubelet running?'
         )
     # A new channel for each call: a channel that failed waits a second or more before it retries.
+    # CLIENT_OPTIONS keep gRPC from sharing that wait with the new channel.
     async with grpc.aio.insecure_channel(f"unix:{kubelet_socket}", CLIENT_OPTIONS) as channel:
         try:
             await RegistrationStub(channel).Register(request, timeout=TIMEOUT)
         except grpc.aio.AioRpcError as error:
-            raise KubeletError(
-                f'cannot register at "{kubelet_socket}": {error.details()}'
-            ) from error
+            why = _one_line(error.details() or error.code().name)
+            raise KubeletError(f'cannot register at "{kubelet_socket}": {why}') from error
+
+
+def _one_line(details: str) -> str:
+    """Return gRPC's *details* as one line; without descriptors, they contain a raw address."""
+    return " ".join("".join(c if c.isprintable() else " " for c in details).split())

@@ -11,6 +11,7 @@ import grpc
 from loguru import logger
 
 from proto import podresources_pb2 as api
+from proto.grpc_client import CLIENT_OPTIONS
 from proto.podresources_pb2_grpc import PodResourcesListerStub
 from supervisor.status.allocations import Allocation
 
@@ -28,8 +29,7 @@ LONGEST_ANSWER = 64 << 20
 """Bytes; nodes with many pods exceed gRPC's default limit of 4 MiB."""
 
 OPTIONS = (
-    ("grpc.default_authority", "localhost"),
-    ("grpc.enable_http_proxy", 0),
+    *CLIENT_OPTIONS,
     ("grpc.max_receive_message_length", LONGEST_ANSWER),
 )
 

@@ -18,10 +18,10 @@ from proto.deviceplugin_pb2_grpc import (
     RegistrationServicer,
     add_RegistrationServicer_to_server,
 )
+from proto.grpc_client import CLIENT_OPTIONS
 from tests.fakes.service import PATIENCE
 
 LIST_AND_WATCH = "/v1beta1.DevicePlugin/ListAndWatch"
-OPTIONS = (("grpc.default_authority", "localhost"), ("grpc.enable_http_proxy", 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class Kubelet(RegistrationServicer):
         del context
         endpoint = f"{self.folder}/{request.endpoint}"
         self.endpoints[request.resource_name] = endpoint
-        channel = grpc.insecure_channel(f"unix:{endpoint}", OPTIONS)
+        channel = grpc.insecure_channel(f"unix:{endpoint}", CLIENT_OPTIONS)
         self._channels.append(channel)
         listen = threading.Thread(target=self._listen, args=(request.resource_name, channel))
         listen.daemon = True
@@ -118,7 +118,7 @@ class Kubelet(RegistrationServicer):
 
     def stub(self, resource: str) -> tuple[grpc.Channel, DevicePluginStub]:
         """Return a new channel to a resource's plugin, and a stub for its calls."""
-        channel = grpc.insecure_channel(f"unix:{self.endpoints[resource]}", OPTIONS)
+        channel = grpc.insecure_channel(f"unix:{self.endpoints[resource]}", CLIENT_OPTIONS)
         return channel, DevicePluginStub(channel)
 
 

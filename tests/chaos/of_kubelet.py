@@ -14,8 +14,6 @@ LISTED = 0.05
 """Seconds from the listening kubelet until every resource is listed."""
 LOOK = 2.0
 """Seconds until a worker has noticed that its socket is gone and has created a new one."""
-CALL = 5.0
-"""Seconds until a call to the kubelet times out."""
 
 
 @fault("kubelet restarts", "kubelet", promise=LISTED, weight=6)
@@ -39,7 +37,7 @@ async def kubelet_flaps(world: World, dice: Random) -> AsyncIterator[None]:
     yield
 
 
-@fault("kubelet hangs", "kubelet", promise=CALL, weight=2)
+@fault("kubelet hangs", "kubelet", promise=LISTED, weight=2)
 async def kubelet_hangs(world: World, dice: Random) -> AsyncIterator[None]:
     """Let the kubelet accept connections and answer no call, then restart it."""
     await world.kubelet.hang()

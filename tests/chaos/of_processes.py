@@ -124,14 +124,18 @@ def no_more_descriptors(pid: int) -> tuple[int, int]:
 async def descriptors_used_up(world: World, dice: Random) -> AsyncIterator[None]:
     """Let a process open no descriptor for a while; sometimes the kubelet restarts meanwhile."""
     # Not the monitor: the simulated driver opens files in every call, but the real one does not.
-    victim = dice.choice(("supervisor", "exporter", *WORKERS))
+    victims = ("exporter", *WORKERS)
+    if world.alone:  # a supervisor without descriptors cannot replace what another fault ends
+        victims = ("supervisor", *victims)
+    victim = dice.choice(victims)
     pid = world.running.process.pid if victim == "supervisor" else await world.pid(victim)
     before = no_more_descriptors(pid)
     world.happens()
     if dice.random() < 0.5 and world.alone:
         await world.kubelet.stop()
         await world.kubelet.start()
-        world.blocked |= {victim.removeprefix("worker ")}
+    # Without a connection to the kubelet, a worker needs a descriptor to register.
+    world.blocked |= {victim.removeprefix("worker ")} - world.served()
     world.absent.add(victim)
     await asyncio.sleep(dice.uniform(0.2, 1.5))
     yield

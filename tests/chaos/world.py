@@ -101,6 +101,10 @@ class World:
             if resource.devices and resource.connected
         }
 
+    def served(self) -> set[str]:
+        """Return the resources whose workers are connected to the kubelet."""
+        return set(self.view()) if self.kubelet.up else set()
+
     def expected(self) -> truth.View:
         """Return the lists that the kubelet should have."""
         found = truth.expected(self.live, truth.Service(self.replicas, self.quiesced))

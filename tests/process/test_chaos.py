@@ -7,7 +7,7 @@ import pytest
 
 from tests.chaos.kinds import KINDS
 from tests.chaos.runner import Results, run
-from tests.chaos.schedule import schedule
+from tests.chaos.schedule import Step, schedule
 
 SEED = 20
 FAULTS = 60
@@ -34,3 +34,18 @@ def test_sixty_faults(folder: Path, part: int) -> None:
 
     assert results.happened == sum(len(step.names) for step in steps)
     assert results.admitted
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        pytest.param("kubelet refuses", id="a worker cannot register"),
+        pytest.param("GPU removed and added", id="no monitor can be started"),
+    ],
+)
+def test_descriptors_are_used_up_during_another_fault(folder: Path, first: str) -> None:
+    """The runner demands nothing that is impossible until the descriptors are free again."""
+    results, step = Results(), Step(1, (first, "descriptors used up"), seed="0")
+    asyncio.run(run(folder, SEED, [step], NOISE, results))
+
+    assert results.happened == len(step.names)

@@ -3,13 +3,14 @@
 import asyncio
 import os
 import resource
+import socket
 from pathlib import Path
 
 import pytest
 
 from tests.chaos.of_processes import no_more_descriptors
 from tests.fakes.service import kubelet, service
-from workers.kubelet import KubeletError, require_free
+from workers.kubelet import KubeletError, register, require_free
 
 GPU = "nvidia.com/gpu"
 WORKER = f"worker {GPU}"
@@ -53,3 +54,24 @@ def test_a_socket_path_that_cannot_be_checked(folder: Path) -> None:
     finally:
         resource.prlimit(os.getpid(), resource.RLIMIT_NOFILE, before)
         os.close(last)
+
+
+def test_a_registration_without_descriptors(folder: Path) -> None:
+    """Without a free descriptor, a registration fails with one readable line that says so."""
+
+    async def story() -> None:
+        path = str(folder / "kubelet.sock")
+        with socket.socket(socket.AF_UNIX) as dead:
+            dead.bind(path)
+        with pytest.raises(KubeletError, match="refused"):
+            await register(path, "gpu.sock", GPU)  # gRPC opens the descriptors that it keeps
+        before = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (LOWEST, before[1]))
+        try:
+            with pytest.raises(KubeletError, match="Too many open files") as failed:
+                await register(path, "gpu.sock", GPU)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        assert str(failed.value).isprintable()
+
+    asyncio.run(story())
