@@ -1,19 +1,26 @@
 """`drill`: inject a fault into the simulated node of a running service."""
 
 import argparse
+import difflib
 from pathlib import Path
+from typing import Any
 
 from simulator.live_node import LiveNode
+from simulator.node import NodeError
+from simulator.nvml import FUNCTIONS
 
 KINDS = {
     "xid": "report an Xid on a GPU, or on one of its MIG instances",
     "lost": "make a GPU fall off the bus",
     "hang": "make every driver call on a GPU hang",
+    "slow": "make every driver call on a GPU take longer",
+    "fail": "make one function of the driver fail on a GPU",
+    "nvlink-down": "take NVLinks of a GPU down",
     "ecc": "report an uncorrectable memory error on a GPU",
     "row-remap": "make the remapping of a memory row fail on a GPU",
     "recovery-action": "make the driver ask for a recovery action on a GPU",
-    "recover": "make a lost or hung GPU answer again, without a reset",
-    "reset": "reset a GPU: it answers again and needs no recovery action",
+    "recover": "make a lost, hung, slow or failing GPU answer normally again, without a reset",
+    "reset": "reset a GPU: it answers again, needs no recovery action, and its NVLinks are up",
     "remove": "remove a GPU from the node",
     "add": "put a removed GPU back",
     "mig": "replace all MIG instances of a GPU that is in MIG mode",
@@ -25,30 +32,67 @@ OF_THE_NODE = frozenset({"permission-loss", "permission"})
 """Drills that affect the whole node and take no --gpu."""
 
 
+EXAMPLE = "nvmlDeviceGetMemoryInfo"
+
+OWN_ARGUMENTS: dict[str, dict[str, dict[str, Any]]] = {
+    "xid": {
+        "code": {"metavar": "CODE", "type": int, "help": "Xid code, such as 79"},
+        "--mig": {"metavar": "N", "type": int, "help": "index of the MIG instance, from 0"},
+    },
+    "slow": {
+        "--milliseconds": {
+            "metavar": "M",
+            "type": int,
+            "required": True,
+            "help": "how much longer each call takes; 0 ends it",
+        },
+    },
+    "fail": {
+        "--call": {
+            "metavar": "NAME",
+            "required": True,
+            "help": f"function of NVML, such as {EXAMPLE}",
+        },
+        "--code": {
+            "metavar": "C",
+            "type": int,
+            "required": True,
+            "help": "NVML's error code, such as 999 for an unknown error; 0 ends the failure",
+        },
+    },
+    "nvlink-down": {
+        "--links": {
+            "metavar": "K",
+            "type": int,
+            "required": True,
+            "help": "how many NVLinks of the GPU are down; 0 ends it",
+        },
+    },
+    "recovery-action": {
+        "code": {
+            "metavar": "ACTION",
+            "type": int,
+            "help": "number of NVML's recovery action: 0 none, 1 reset the GPU, 2 reboot the node",
+        },
+    },
+    "mig": {
+        "profiles": {
+            "metavar": "PROFILE",
+            "nargs": "*",
+            "help": "MIG profile, such as 1g.10gb; without any: remove all",
+        },
+    },
+}
+"""Arguments that only one kind of drill takes."""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `drill` to *parser*."""
     kinds = parser.add_subparsers(dest="kind", metavar="KIND", required=True)
     for kind, text in KINDS.items():
         drill = kinds.add_parser(kind, help=text, description=text, allow_abbrev=False)
-        if kind == "xid":
-            drill.add_argument("code", metavar="CODE", type=int, help="Xid code, such as 79")
-            drill.add_argument(
-                "--mig", type=int, metavar="N", help="index of the MIG instance, from 0"
-            )
-        if kind == "recovery-action":
-            drill.add_argument(
-                "code",
-                metavar="ACTION",
-                type=int,
-                help="number of NVML's recovery action: 0 none, 1 reset the GPU, 2 reboot the node",
-            )
-        if kind == "mig":
-            drill.add_argument(
-                "profiles",
-                metavar="PROFILE",
-                nargs="*",
-                help="MIG profile, such as 1g.10gb; without any: remove all",
-            )
+        for name, options in OWN_ARGUMENTS.get(kind, {}).items():
+            drill.add_argument(name, **options)
         if kind not in OF_THE_NODE:
             drill.add_argument(
                 "--gpu", type=int, required=True, metavar="N", help="index of the GPU, from 0"
@@ -77,6 +121,12 @@ def run(arguments: argparse.Namespace) -> None:
     match arguments.kind:
         case "xid":
             node.xid(arguments.gpu, arguments.code, arguments.mig)
+        case "slow":
+            node.slow_down(arguments.gpu, arguments.milliseconds)
+        case "fail":
+            node.fail(arguments.gpu, known(arguments.call), arguments.code)
+        case "nvlink-down":
+            node.take_links_down(arguments.gpu, arguments.links)
         case "recovery-action":
             node.ask_for(arguments.gpu, arguments.code)
         case "mig":
@@ -85,3 +135,14 @@ def run(arguments: argparse.Namespace) -> None:
             node.deny(denied=kind == "permission-loss")
         case kind:
             plain[kind](arguments.gpu)
+
+
+def known(call: str) -> str:
+    """Return *call* if the simulated NVML has this function of a GPU; else raise NodeError."""
+    if call in FUNCTIONS:
+        return call
+    similar = difflib.get_close_matches(call, sorted(FUNCTIONS), n=1, cutoff=0.8)
+    raise NodeError(
+        f'cannot make "{call}" fail: the simulated NVML has no such function of a GPU; '
+        f"use one that it has, such as {(*similar, EXAMPLE)[0]}"
+    )

@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -19,9 +20,16 @@ from simulator.node import (
     SimulatedGpu,
     SimulatedNode,
     capabilities,
+    nvlinks,
 )
 
 LIVE_FILE = "simulated-node.json"
+
+LONGEST = 3_600_000
+"""The slowest call in milliseconds; a call that takes longer hangs."""
+
+HIGHEST, UNKNOWN = 30, 999
+"""The highest error code of NVML but one, and NVML_ERROR_UNKNOWN, which is the highest."""
 
 
 class LiveNode:
@@ -71,11 +79,44 @@ class LiveNode:
         """Make every call on a GPU hang."""
         self._change_gpu(place, lambda v, g: replace(v, hung=v.hung | {g.uuid}))
 
+    def slow_down(self, place: int, milliseconds: int) -> None:
+        """Make each call on a GPU take so much longer; 0: no longer."""
+        if not 0 <= milliseconds <= LONGEST:
+            raise NodeError(
+                f"cannot make calls take {milliseconds} ms longer: "
+                f"write a number from 0 to {LONGEST}"
+            )
+        self._change_gpu(place, lambda v, g: replace(v, slow=_with(v.slow, g, milliseconds)))
+
+    def fail(self, place: int, call: str, code: int) -> None:
+        """Make the NVML function *call* fail on a GPU with this error code; 0: no longer."""
+        if code != UNKNOWN and not 0 <= code <= HIGHEST:
+            raise NodeError(
+                f"cannot make {call} fail with code {code}: NVML's errors are 1 to {HIGHEST} and "
+                f"{UNKNOWN}; 0 ends the failure"
+            )
+
+        def change(live: Live, gpu: SimulatedGpu) -> Live:
+            calls = {**live.failing.get(gpu.uuid, {}), call: code}
+            calls = {name: error for name, error in calls.items() if error}
+            return replace(live, failing=_with(live.failing, gpu, calls))
+
+        self._change_gpu(place, change)
+
+    def take_links_down(self, place: int, links: int) -> None:
+        """Take so many of a GPU's NVLinks down until a reset; 0: they are up again."""
+
+        def change(live: Live, gpu: SimulatedGpu) -> Live:
+            has = len(nvlinks(live.node.peers()[gpu.uuid]))
+            if not 0 <= links <= has:
+                raise NodeError(f"cannot take {links} NVLinks of GPU {place} down: it has {has}")
+            return replace(live, links_down=_with(live.links_down, gpu, links))
+
+        self._change_gpu(place, change)
+
     def recover(self, place: int) -> None:
-        """Make a lost or hung GPU answer again."""
-        self._change_gpu(
-            place, lambda v, g: replace(v, lost=v.lost - {g.uuid}, hung=v.hung - {g.uuid})
-        )
+        """Make a GPU answer again that was lost, hung or slow, or on which calls failed."""
+        self._change_gpu(place, _answering)
 
     def ask_for(self, place: int, action: int) -> None:
         """Make the driver ask for a recovery action, given as NVML's number."""
@@ -98,14 +139,12 @@ class LiveNode:
         """Reset a GPU: it answers, has no fault, and needs no recovery action."""
 
         def start_anew(live: Live, gpu: SimulatedGpu) -> Live:
-            gone = {gpu.uuid}
             return replace(
-                live,
-                lost=live.lost - gone,
-                hung=live.hung - gone,
-                rows=live.rows - gone,
-                actions={uuid: action for uuid, action in live.actions.items() if uuid not in gone},
-                errors={uuid: count for uuid, count in live.errors.items() if uuid not in gone},
+                _answering(live, gpu),
+                rows=live.rows - {gpu.uuid},
+                actions=_with(live.actions, gpu, 0),
+                errors=_with(live.errors, gpu, 0),
+                links_down=_with(live.links_down, gpu, 0),
                 resets={**live.resets, gpu.uuid: live.resets.get(gpu.uuid, 0) + 1},
             )
 
@@ -181,6 +220,25 @@ class LiveNode:
         minors = self.procfs / "driver/nvidia-caps/mig-minors"
         minors.parent.mkdir(parents=True, exist_ok=True)
         minors.write_text("config 1\nmonitor 2\n" + "".join(capabilities(live.gpus)))
+
+
+Value = TypeVar("Value")
+
+
+def _with(values: dict[str, Value], gpu: SimulatedGpu, value: Value) -> dict[str, Value]:
+    """Return *values* with the GPU's *value*, or without the GPU if the value is 0 or empty."""
+    others = {uuid: other for uuid, other in values.items() if uuid != gpu.uuid}
+    return {**others, gpu.uuid: value} if value else others
+
+
+def _answering(live: Live, gpu: SimulatedGpu) -> Live:
+    return replace(
+        live,
+        lost=live.lost - {gpu.uuid},
+        hung=live.hung - {gpu.uuid},
+        slow=_with(live.slow, gpu, 0),
+        failing=_with(live.failing, gpu, {}),
+    )
 
 
 def _asking(live: Live, gpu: SimulatedGpu, action: int) -> Live:

@@ -23,6 +23,9 @@ PROFILE = re.compile(r"(?:(\d)c\.)?(\d)g\.(\d+)gb(?:[+-][a-z]+(?:\.[a-z]+)*)*")
 FIRST_GI = 7
 """GI of the instance at place 0; real drivers number small instances from 7 too."""
 
+NVLINKS = 18
+"""NVLinks that a GPU has, up or not."""
+
 RESET = 1
 """NVML's recovery action "reset the GPU"."""
 
@@ -108,6 +111,12 @@ class Live(msgspec.Struct, frozen=True):
     """The recovery actions that the driver asks for, by UUID; 0: none."""
     hung: frozenset[str] = frozenset()
     """GPUs on which every call hangs."""
+    slow: dict[str, int] = {}
+    """How much longer each call on a GPU takes, in milliseconds, by UUID."""
+    failing: dict[str, dict[str, int]] = {}
+    """The NVML functions that fail on a GPU with their error codes, by UUID."""
+    links_down: dict[str, int] = {}
+    """NVLinks that are down, by UUID."""
     rows: frozenset[str] = frozenset()
     """GPUs with a memory row whose remapping failed."""
     errors: dict[str, int] = {}
@@ -129,6 +138,17 @@ class Live(msgspec.Struct, frozen=True):
         number = self.happened + 1
         events = (*self.events, Event(number, gpu.uuid, xid, mig))[-EVENTS_KEPT:]
         return replace(self, happened=number, events=events)
+
+
+def nvlinks(
+    peers: Iterable[tuple[SimulatedGpu, SimulatedLink]],
+) -> list[SimulatedGpu | None]:
+    """Return the other end of each NVLink of a GPU with these *peers*; None: a switch."""
+    counts = [(peer, link.nvlinks) for peer, link in peers]
+    direct = [peer for peer, count in counts for _ in range(count)]
+    if len(direct) <= NVLINKS:
+        return list(direct)
+    return [None] * max(count for _, count in counts)
 
 
 def default_node() -> SimulatedNode:

@@ -6,17 +6,13 @@ it was initialised; a GPU that is removed or lost afterwards answers GPU_IS_LOST
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
-from inotify_simple import INotify, flags
-
 from proto.messages import LinkLevel
-from simulator.live_node import LiveNode
-from simulator.node import FIRST_GI, PROFILE, Live, SimulatedGpu, SimulatedLink
+from simulator.node import FIRST_GI, NVLINKS, PROFILE, Live, SimulatedGpu, nvlinks
+from simulator.nvml_calls import BY_INDEX, EVENT_WAIT, Calls, failure, on_gpus
 from simulator.nvml_handles import (
-    GPU_IS_LOST,
     INVALID_ARGUMENT,
     NO_PERMISSION,
     NOT_FOUND,
@@ -35,7 +31,6 @@ LEVELS = {
     LinkLevel.NODE: 40,
     LinkLevel.SYS: 50,
 }
-NVLINKS = 18
 MIG_PLACES = 7
 XID_EVENT, MIG_EVENT = 0x8, 0x100
 RECOVERY_ACTION = 230
@@ -44,32 +39,12 @@ MILLIJOULES = 1_000_000_000
 ANY_INSTANCE = 0xFFFFFFFF
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """The live node at one moment."""
-
-    version: tuple[int, int]
-    live: Live
-    gpus: tuple[SimulatedGpu, ...]
-    peers: dict[str, list[tuple[SimulatedGpu, SimulatedLink]]]
-    """The connected GPUs of each GPU in the node file, by UUID."""
-
-
 class EventSet:
     """The registered GPUs, and the number of the last event that a wait has returned."""
 
-    def __init__(self, seen: int, folder: Path) -> None:
+    def __init__(self, seen: int) -> None:
         self.registered: set[str] = set()
         self.seen = seen
-        # Kept between waits: closing it may take 20 ms and would delay the next Xid.
-        self.notice = _notice(folder)
-
-
-def _notice(folder: Path) -> INotify:
-    """Return an inotify descriptor that is readable after a file in *folder* was replaced."""
-    notice = INotify()
-    notice.add_watch(folder, flags.MOVED_TO)
-    return notice
 
 
 def load(folder: str) -> "Binding":
@@ -77,37 +52,20 @@ def load(folder: str) -> "Binding":
     return Binding(Path(folder))
 
 
-class Binding:
+class Binding(Calls):
     """Replaces the module pynvml."""
 
     NVMLError = NVMLError
 
     def __init__(self, folder: Path) -> None:
-        self._store = LiveNode(folder)
-        self._newest: Seen | None = None
+        super().__init__(folder)
         self._gpus: list[str] = []
 
-    def _seen(self) -> Seen:
-        """Return the present node; safe for several threads, as each uses its local copy."""
-        version, seen = self._version(), self._newest
-        if seen is None or version != seen.version:
-            live = self._store.read()
-            self._newest = seen = Seen(version, live, live.gpus, live.node.peers())
-        return seen
-
     def _live(self) -> Live:
-        return self._seen().live
+        return self._node.seen().live
 
     def _gpu(self, handle: GpuHandle | MigHandle) -> SimulatedGpu:
-        while handle.uuid in (seen := self._seen()).live.hung:
-            with _notice(self._store.path.parent) as notice:
-                self._wait_for_change(notice, seen, None)
-        live = seen.live
-        if live.denied:
-            raise NVMLError(NO_PERMISSION)
-        if handle.uuid in live.lost | live.removed:
-            raise NVMLError(GPU_IS_LOST)
-        return next(gpu for gpu in seen.gpus if gpu.uuid == handle.uuid)
+        return next(gpu for gpu in self._node.seen().gpus if gpu.uuid == handle.uuid)
 
     def _physical(self, handle: GpuHandle | MigHandle) -> SimulatedGpu:
         gpu = self._gpu(handle)
@@ -137,53 +95,65 @@ class Binding:
 
     def nvmlDeviceGetHandleByIndex(self, index: int) -> GpuHandle:
         handle = GpuHandle(self._gpus[index])
-        self._gpu(handle)
+        self.enter(BY_INDEX, handle.uuid)
         return handle
 
+    @on_gpus
     def nvmlDeviceGetUUID(self, handle: GpuHandle | MigHandle) -> str:
         gpu = self._gpu(handle)
         return gpu.uuid if isinstance(handle, GpuHandle) else gpu.mig_uuid(handle.place)
 
+    @on_gpus
     def nvmlDeviceGetName(self, handle: GpuHandle | MigHandle) -> str:
         gpu = self._gpu(handle)
         if isinstance(handle, GpuHandle):
             return gpu.name
         return f"{gpu.name} MIG {self._profile(handle)}"
 
+    @on_gpus
     def nvmlDeviceGetMinorNumber(self, handle: GpuHandle) -> int:
         gpu = self._physical(handle)
-        return [known.uuid for known in self._seen().gpus].index(gpu.uuid)
+        return [known.uuid for known in self._node.seen().gpus].index(gpu.uuid)
 
+    @on_gpus
     def nvmlDeviceGetPciInfo(self, handle: GpuHandle) -> SimpleNamespace:
         return SimpleNamespace(busId=f"0000{self._physical(handle).pci_bus_id}".upper())
 
+    @on_gpus
     def nvmlDeviceGetMemoryInfo(self, handle: GpuHandle) -> SimpleNamespace:
         return SimpleNamespace(total=self._physical(handle).memory_mib << 20)
 
+    @on_gpus
     def nvmlDeviceGetCudaComputeCapability(self, handle: GpuHandle) -> tuple[int, int]:
         major, minor = self._physical(handle).compute_capability.split(".")
         return int(major), int(minor)
 
+    @on_gpus
     def nvmlDeviceGetMigMode(self, handle: GpuHandle) -> list[int]:
         mode = int(self._physical(handle).mig is not None)
         return [mode, mode]
 
+    @on_gpus
     def nvmlDeviceGetMaxMigDeviceCount(self, handle: GpuHandle) -> int:
         return max(MIG_PLACES, len(self._physical(handle).mig or ()))
 
+    @on_gpus
     def nvmlDeviceGetMigDeviceHandleByIndex(self, handle: GpuHandle, index: int) -> MigHandle:
         if index >= len(self._physical(handle).mig or ()):
             raise NVMLError(NOT_FOUND)
         return MigHandle(handle.uuid, index)
 
+    @on_gpus
     def nvmlDeviceGetGpuInstanceId(self, handle: MigHandle) -> int:
         self._profile(handle)
         return FIRST_GI + handle.place
 
+    @on_gpus
     def nvmlDeviceGetComputeInstanceId(self, handle: MigHandle) -> int:
         self._profile(handle)
         return 0
 
+    @on_gpus
     def nvmlDeviceGetAttributes(self, handle: MigHandle) -> SimpleNamespace:
         match = PROFILE.match(self._profile(handle))
         compute, slices, gigabytes = match.groups() if match else (None, "1", "1")
@@ -195,39 +165,53 @@ class Binding:
             memorySizeMB=total * eighths // 8,
         )
 
+    @on_gpus
     def nvmlDeviceGetTopologyCommonAncestor(self, first: GpuHandle, second: GpuHandle) -> int:
         mine, other = self._physical(first), self._physical(second)
         paths = (
-            link.path for peer, link in self._seen().peers[mine.uuid] if peer.uuid == other.uuid
+            link.path
+            for peer, link in self._node.seen().peers[mine.uuid]
+            if peer.uuid == other.uuid
         )
         return LEVELS[next(paths, LinkLevel.SYS)]
 
     def _nvlinks(self, handle: GpuHandle) -> list[SimulatedGpu | None]:
         """Return the peer of each active NVLink; None: the peer is a switch."""
-        links = self._seen().peers[self._physical(handle).uuid]
-        peers = [(peer, link.nvlinks) for peer, link in links]
-        direct = [peer for peer, count in peers for _ in range(count)]
-        if len(direct) <= NVLINKS:
-            return list(direct)
-        return [None] * max(count for _, count in peers)
+        seen, uuid = self._node.seen(), self._physical(handle).uuid
+        links = nvlinks(seen.peers[uuid])
+        return links[: max(0, len(links) - seen.live.links_down.get(uuid, 0))]
 
+    def _peer(self, handle: GpuHandle, link: int) -> SimulatedGpu | None:
+        active = self._nvlinks(handle)
+        if link >= len(active):
+            raise NVMLError(NOT_SUPPORTED)
+        return active[link]
+
+    @on_gpus
     def nvmlDeviceGetNvLinkState(self, handle: GpuHandle, link: int) -> int:
         if link >= NVLINKS:
             raise NVMLError(INVALID_ARGUMENT)
         return int(link < len(self._nvlinks(handle)))
 
+    @on_gpus
     def nvmlDeviceGetNvLinkRemoteDeviceType(self, handle: GpuHandle, link: int) -> int:
-        return 2 if self._nvlinks(handle)[link] is None else 0
+        return 2 if self._peer(handle, link) is None else 0
 
+    @on_gpus
     def nvmlDeviceGetNvLinkRemotePciInfo(self, handle: GpuHandle, link: int) -> SimpleNamespace:
-        peer = self._nvlinks(handle)[link]
+        peer = self._peer(handle, link)
         if peer is None:
             raise NVMLError(NOT_SUPPORTED)
         return SimpleNamespace(busId=f"0000{peer.pci_bus_id}".upper())
 
+    @on_gpus
     def nvmlDeviceGetSupportedEventTypes(self, handle: GpuHandle) -> int:
+        return self._event_types(handle)
+
+    def _event_types(self, handle: GpuHandle) -> int:
         return XID_EVENT | MIG_EVENT if self._physical(handle).events else 0
 
+    @on_gpus
     def nvmlDeviceGetFieldValues(
         self, handle: GpuHandle, fields: Sequence[int]
     ) -> list[SimpleNamespace]:
@@ -238,46 +222,44 @@ class Binding:
             known = {}
         return [known.get(field, SimpleNamespace(nvmlReturn=NOT_SUPPORTED)) for field in fields]
 
+    @on_gpus
     def nvmlDeviceGetRemappedRows(self, handle: GpuHandle) -> tuple[int, int, int, int]:
         failed = int(self._physical(handle).uuid in self._live().rows)
         return 0, failed, 0, failed
 
+    @on_gpus
     def nvmlDeviceGetTotalEccErrors(self, handle: GpuHandle, kind: int, counter: int) -> int:
         del kind, counter  # only uncorrected errors since the last reset are simulated
         return self._live().errors.get(self._physical(handle).uuid, 0)
 
+    @on_gpus
     def nvmlDeviceGetTotalEnergyConsumption(self, handle: GpuHandle) -> int:
         resets = self._live().resets.get(self._physical(handle).uuid, 0)
         return MILLIJOULES // (resets + 1)
 
     def nvmlEventSetCreate(self) -> EventSet:
-        return EventSet(self._live().happened, self._store.path.parent)
+        return EventSet(self._live().happened)
 
+    @on_gpus
     def nvmlDeviceRegisterEvents(self, handle: GpuHandle, types: int, events: EventSet) -> None:
-        if types & ~self.nvmlDeviceGetSupportedEventTypes(handle):
+        if types & ~self._event_types(handle):
             raise NVMLError(NOT_SUPPORTED)
         events.registered.add(handle.uuid)
 
     def nvmlEventSetWait(self, events: EventSet, milliseconds: int) -> SimpleNamespace:
         deadline = time.monotonic() + milliseconds / 1000
-        while (event := self._next_event(events, seen := self._seen())) is None:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise NVMLError(TIMEOUT)
-            self._wait_for_change(events.notice, seen, left * 1000)
-        return event
+        while True:
+            seen = self._node.seen()
+            left = None  # the wait hangs with any of its GPUs
+            if not events.registered & seen.live.hung:
+                if event := self._next_event(events, seen.live):
+                    return event
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise NVMLError(TIMEOUT)
+            self._node.wait(seen, left)
 
-    def _wait_for_change(self, notice: INotify, seen: Seen, milliseconds: float | None) -> None:
-        """Wait until the live node differs from *seen*, for at most *milliseconds*."""
-        if self._version() == seen.version:  # else it changed, perhaps before the watch
-            notice.read(timeout=milliseconds)
-
-    def _version(self) -> tuple[int, int]:
-        found = self._store.path.stat()
-        return found.st_ino, found.st_mtime_ns
-
-    def _next_event(self, events: EventSet, seen: Seen) -> SimpleNamespace | None:
-        live = seen.live
+    def _next_event(self, events: EventSet, live: Live) -> SimpleNamespace | None:
         for event in live.events:
             if event.number > events.seen and event.gpu in events.registered:
                 events.seen = event.number
@@ -291,10 +273,16 @@ class Binding:
                 )
         if live.denied:
             raise NVMLError(NO_PERMISSION)
-        if events.registered & (live.lost | live.removed):
-            raise NVMLError(GPU_IS_LOST)
+        for uuid in events.registered:
+            if code := failure(live, uuid, EVENT_WAIT):
+                raise NVMLError(code)
         return None
 
     def nvmlEventSetFree(self, events: EventSet) -> None:
         events.registered.clear()
-        events.notice.close()
+
+
+FUNCTIONS = frozenset(
+    name for name in vars(Binding) if name.startswith("nvmlDevice") and name != "nvmlDeviceGetCount"
+) | {EVENT_WAIT}
+"""The functions that can fail on a GPU."""

@@ -17,7 +17,7 @@ class NVMLError(Exception):
     """The exception of the binding; `value` is the NVML error code."""
 
     def __init__(self, value: int) -> None:
-        super().__init__(TEXTS[value])
+        super().__init__(TEXTS.get(value, "Unknown Error"))
         self.value = value
 
 

@@ -6,11 +6,24 @@ import pytest
 
 from simulator import drill
 from simulator.live_node import LiveNode
-from simulator.node import Event, Live, SimulatedGpu, SimulatedNode, complete
+from simulator.node import (
+    Event,
+    Live,
+    NodeError,
+    SimulatedGpu,
+    SimulatedLink,
+    SimulatedNode,
+    complete,
+)
 from supervisor.commands.command_line import parser
 from tests.unit.builders import gpu_uuid
 
-NODE = complete(SimulatedNode((SimulatedGpu(), SimulatedGpu(mig=("1g.10gb", "1g.10gb")))))
+NODE = complete(
+    SimulatedNode(
+        (SimulatedGpu(), SimulatedGpu(mig=("1g.10gb", "1g.10gb"))),
+        links=(SimulatedLink((0, 1), nvlinks=4),),
+    )
+)
 
 
 def after(folder: Path, *lines: str) -> Live:
@@ -36,6 +49,23 @@ DRILLS: dict[str, tuple[list[str], Live]] = {
     ),
     "lost": (["lost --gpu 1"], Live(NODE, lost=frozenset({gpu_uuid(1)}), actions=BROKEN)),
     "hang": (["hang --gpu 0"], Live(NODE, hung=frozenset({gpu_uuid(0)}))),
+    "slow": (["slow --gpu 0 --milliseconds 40"], Live(NODE, slow={gpu_uuid(0): 40})),
+    "slow no longer": (
+        ["slow --gpu 0 --milliseconds 40", "slow --gpu 0 --milliseconds 0"],
+        Live(NODE),
+    ),
+    "fail": (
+        ["fail --gpu 0 --call nvmlDeviceGetName --code 999"],
+        Live(NODE, failing={gpu_uuid(0): {"nvmlDeviceGetName": 999}}),
+    ),
+    "fail no longer": (
+        [
+            "fail --gpu 0 --call nvmlDeviceGetName --code 999",
+            "fail --gpu 0 --call nvmlDeviceGetName --code 0",
+        ],
+        Live(NODE),
+    ),
+    "nvlink-down": (["nvlink-down --gpu 0 --links 3"], Live(NODE, links_down={gpu_uuid(0): 3})),
     "recover from a hang": (["hang --gpu 0", "recover --gpu 0"], Live(NODE)),
     "recover": (["lost --gpu 1", "recover --gpu 1"], Live(NODE, actions=BROKEN)),
     "reset": (["lost --gpu 1", "reset --gpu 1"], Live(NODE, resets=BROKEN)),
@@ -62,3 +92,24 @@ def test_drills(tmp_path: Path, lines: list[str], expected: Live) -> None:
 def test_every_kind_of_drill_is_tested() -> None:
     """The table above has each kind of drill."""
     assert set(drill.KINDS) <= set(DRILLS)
+
+
+@pytest.mark.parametrize(
+    ("call", "similar"),
+    [
+        ("nvmlDeviceGetNames", "nvmlDeviceGetName"),
+        ("nvmlDeviceGetTotalEnergy", "nvmlDeviceGetTotalEnergyConsumption"),
+        ("", "nvmlDeviceGetMemoryInfo"),
+    ],
+)
+def test_only_a_function_of_the_simulated_nvml_fails(
+    tmp_path: Path, call: str, similar: str
+) -> None:
+    """A function that the simulated NVML does not have is an error that names a similar one."""
+    with pytest.raises(NodeError) as error:
+        after(tmp_path, f"fail --gpu 0 --call={call} --code 999")
+    assert str(error.value) == (
+        f'cannot make "{call}" fail: the simulated NVML has no such function of a GPU; '
+        f"use one that it has, such as {similar}"
+    )
+    assert LiveNode(tmp_path).read() == Live(NODE)

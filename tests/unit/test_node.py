@@ -15,6 +15,7 @@ from simulator.node import (
     Live,
     NodeError,
     SimulatedGpu,
+    SimulatedLink,
     SimulatedNode,
     complete,
     default_node,
@@ -22,7 +23,12 @@ from simulator.node import (
 from tests.unit.builders import gpu_uuid
 
 FIRST, SECOND = gpu_uuid(0), gpu_uuid(1)
-TWO = complete(SimulatedNode((SimulatedGpu(numa_node=1), SimulatedGpu(mig=("1g.10gb", "2g.20gb")))))
+TWO = complete(
+    SimulatedNode(
+        (SimulatedGpu(numa_node=1), SimulatedGpu(mig=("1g.10gb", "2g.20gb"))),
+        links=(SimulatedLink((0, 1), nvlinks=18),),
+    )
+)
 
 
 @pytest.fixture
@@ -165,6 +171,46 @@ DRILLS: dict[str, tuple[list[Change], dict[str, Any]]] = {
     "hung": ([lambda n: n.hang(1)], {"hung": frozenset({SECOND})}),
     "hung and answering": ([lambda n: n.hang(0), lambda n: n.recover(0)], {}),
     "hung and reset": ([lambda n: n.hang(0), lambda n: n.reset(0)], {"resets": {FIRST: 1}}),
+    "slow": (
+        [lambda n: n.slow_down(0, 5), lambda n: n.slow_down(1, 7), lambda n: n.slow_down(0, 6)],
+        {"slow": {FIRST: 6, SECOND: 7}},
+    ),
+    "slow no longer": (
+        [lambda n: n.slow_down(0, 5), lambda n: n.slow_down(1, 7), lambda n: n.slow_down(0, 0)],
+        {"slow": {SECOND: 7}},
+    ),
+    "slow and recovered": ([lambda n: n.slow_down(0, 5), lambda n: n.recover(0)], {}),
+    "slow and reset": (
+        [lambda n: n.slow_down(0, 5), lambda n: n.reset(0)],
+        {"resets": {FIRST: 1}},
+    ),
+    "failing": (
+        [lambda n: n.fail(0, "a", 999), lambda n: n.fail(0, "b", 30), lambda n: n.fail(1, "a", 1)],
+        {"failing": {FIRST: {"a": 999, "b": 30}, SECOND: {"a": 1}}},
+    ),
+    "failing less": (
+        [lambda n: n.fail(0, "a", 999), lambda n: n.fail(0, "b", 30), lambda n: n.fail(0, "a", 0)],
+        {"failing": {FIRST: {"b": 30}}},
+    ),
+    "failing no longer": ([lambda n: n.fail(0, "a", 999), lambda n: n.fail(0, "a", 0)], {}),
+    "failing and recovered": ([lambda n: n.fail(0, "a", 999), lambda n: n.recover(0)], {}),
+    "failing and reset": (
+        [lambda n: n.fail(0, "a", 999), lambda n: n.reset(0)],
+        {"resets": {FIRST: 1}},
+    ),
+    "links down": (
+        [lambda n: n.take_links_down(0, 3), lambda n: n.take_links_down(1, 18)],
+        {"links_down": {FIRST: 3, SECOND: 18}},
+    ),
+    "links up": ([lambda n: n.take_links_down(0, 3), lambda n: n.take_links_down(0, 0)], {}),
+    "links down and recovered": (
+        [lambda n: n.take_links_down(0, 3), lambda n: n.recover(0)],
+        {"links_down": {FIRST: 3}},
+    ),
+    "links down and reset": (
+        [lambda n: n.take_links_down(0, 3), lambda n: n.reset(0)],
+        {"resets": {FIRST: 1}},
+    ),
     "an action": ([lambda n: n.ask_for(0, 4)], {"actions": {FIRST: 4}}),
     "no action": (
         [lambda n: n.xid(0, 79), lambda n: n.ask_for(0, 0)],
@@ -248,6 +294,12 @@ def test_the_newest_xids_are_kept(live: LiveNode) -> None:
 
 NO_GPU = "cannot find GPU {}: the simulated node has 2 GPUs"
 NO_INSTANCE = "cannot find MIG instance {} on GPU {}: it has {} instances"
+NO_DELAY = "cannot make calls take {} ms longer: write a number from 0 to 3600000"
+NO_CODE = (
+    "cannot make nvmlDeviceGetName fail with code {}: NVML's errors are 1 to 30 and 999; "
+    "0 ends the failure"
+)
+NO_LINKS = "cannot take {} NVLinks of GPU 0 down: it has 18"
 SENSELESS: dict[str, tuple[Change, str]] = {
     "xid": (lambda n: n.xid(2, 79), NO_GPU.format(2)),
     "lost": (lambda n: n.lose(-1), NO_GPU.format(-1)),
@@ -257,6 +309,16 @@ SENSELESS: dict[str, tuple[Change, str]] = {
     "reset": (lambda n: n.reset(2), NO_GPU.format(2)),
     "recovery action": (lambda n: n.ask_for(2, 1), NO_GPU.format(2)),
     "hang": (lambda n: n.hang(2), NO_GPU.format(2)),
+    "slow": (lambda n: n.slow_down(2, 1), NO_GPU.format(2)),
+    "fail": (lambda n: n.fail(2, "nvmlDeviceGetName", 1), NO_GPU.format(2)),
+    "links": (lambda n: n.take_links_down(2, 1), NO_GPU.format(2)),
+    "faster than at once": (lambda n: n.slow_down(0, -1), NO_DELAY.format(-1)),
+    "slower than an hour": (lambda n: n.slow_down(0, 3_600_001), NO_DELAY.format(3_600_001)),
+    "a code between": (lambda n: n.fail(0, "nvmlDeviceGetName", 31), NO_CODE.format(31)),
+    "a code below": (lambda n: n.fail(0, "nvmlDeviceGetName", -1), NO_CODE.format(-1)),
+    "a code above": (lambda n: n.fail(0, "nvmlDeviceGetName", 1000), NO_CODE.format(1000)),
+    "more links": (lambda n: n.take_links_down(0, 19), NO_LINKS.format(19)),
+    "fewer links": (lambda n: n.take_links_down(0, -1), NO_LINKS.format(-1)),
     "row": (lambda n: n.fail_row(2), NO_GPU.format(2)),
     "no such instance": (lambda n: n.xid(1, 79, 2), NO_INSTANCE.format(2, 1, 2)),
     "an instance before the first": (lambda n: n.xid(1, 79, -1), NO_INSTANCE.format(-1, 1, 2)),
