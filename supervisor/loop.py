@@ -23,7 +23,6 @@ from multiprocess import connection
 from proto.channel import ClosedError
 from proto.control import (
     Beat,
-    Configure,
     ExitCode,
     Inventoried,
     Labelled,
@@ -39,8 +38,6 @@ from proto.control import (
 from proto.messages import Inventory
 from proto.reasons import Reason, ReasonKind
 from proto.requests import Answer
-from proto.worker import WorkerSettings
-from supervisor.child import Spec
 from supervisor.children import Children
 from supervisor.config.choose_file import Wish
 from supervisor.control_socket import ControlSocket
@@ -185,18 +182,7 @@ class Supervisor:
             logger.info("resource removed, stopping its worker", child=name)
             self._children.unwant(name, Stop(withdraw=True))
         for spec in specs:
-            self._follow(spec)
-
-    def _follow(self, spec: Spec) -> None:
-        """Keep a worker of *spec* running; send the new plan to the worker that runs."""
-        known = self._children.known(spec.name)
-        changed = known and self._children.spec(spec.name).settings != spec.settings
-        self._children.want(spec)
-        if changed and isinstance(settings := spec.settings, WorkerSettings):
-            devices, replicas = len(settings.plan.devices), settings.plan.replicas
-            logger.info("resource changed", child=spec.name, devices=devices, replicas=replicas)
-            order = Configure(settings.plan, settings.handout, settings.stale_after)
-            self._children.tell(order, only=spec.name)
+            self._children.follow(spec)
 
     def _on_not_ready(self, name: str, report: NotReady) -> None:
         not_ready = self._served.not_ready
