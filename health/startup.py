@@ -74,9 +74,11 @@ def _require_access(failed: tuple[FailedGpu, ...]) -> None:
 
 
 def _not_ready(error: str, code: int | None) -> NotReadyError:
-    advice = ADVICE.get(code)
+    """Return the error with advice, and with the word whether only a new container can help."""
+    advice, needs_restart = ADVICE.get(code), code in DENIED
     kind = ReasonKind.NO_ACCESS if code in DENIED else ReasonKind.NO_DRIVER
-    return NotReadyError(NotReady(f"{error}; {advice}" if advice else error, kind))
+    reason = f"{error}; {advice}" if advice else error
+    return NotReadyError(NotReady(reason, kind, needs_restart))
 
 
 def _write_cdi(settings: CdiSettings) -> tuple[str, ...]:

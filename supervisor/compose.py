@@ -73,6 +73,7 @@ def compose(settings: Settings) -> Service:
         runtime_dir=settings.service.runtime_dir,
         kubelet_socket=paths.kubelet_socket,
         fail_on_init_error=settings.configuration.flags.fail_on_init_error,
+        exit_without_access=float(health.exit_without_access),
         running_call=functools.partial(running_call.read, paths.trace),
         limits=Limits(silence=health.hang_after, urgent_delay=health.stale_after / 4),
         configuration_file=configuration_file(settings.service, settings.choice),

@@ -38,6 +38,7 @@ from proto.control import (
 from proto.messages import Inventory
 from proto.reasons import Reason, ReasonKind
 from proto.requests import Answer
+from supervisor import give_up
 from supervisor.children import Children
 from supervisor.config.choose_file import Wish
 from supervisor.control_socket import ControlSocket
@@ -46,7 +47,7 @@ from supervisor.maintenance import Maintenance
 from supervisor.reload import Reload
 from supervisor.restart_policy import State
 from supervisor.signals import SignalPipe
-from supervisor.state import Served, Service
+from supervisor.state import Lost, Served, Service
 from supervisor.systemd import Notifier
 
 STALL = 5.0
@@ -190,23 +191,28 @@ class Supervisor:
             logger.error("process is not ready", child=name, reason=report.reason)
         self._served = replace(self._served, not_ready={**not_ready, name: report.reason})
         if self._children.spec(name).essential:
-            self._know_nothing(Reason(report.kind, report.reason))
+            limit, now = self._service.exit_without_access, time.monotonic()
+            lost = give_up.after_report(self._served, report, limit, now)
+            self._know_nothing(Reason(report.kind, report.reason), lost)
             if self._served.plans is None:
                 self._exit_if_told_to(report.reason)
+            elif give_up.is_due(lost, limit, now) and self._stop_at is None:
+                logger.error("exiting: only a new container can use the GPUs", reason=report.reason)
+                self._stop(ExitCode.FAILED)
         self._tell_state()
 
     def _on_ready(self, name: str) -> None:
         not_ready = {n: why for n, why in self._served.not_ready.items() if n != name}
         self._served = replace(self._served, not_ready=not_ready)
         if self._children.spec(name).essential and not self._served.quiesced:
-            self._served = replace(self._served, unknown=None)
+            self._served = replace(self._served, unknown=None, lost=None)
         elif self._served.unknown:
             self._children.tell(Unknown(self._served.unknown), only=name)
         self._children.heard(name, ready=True)
 
-    def _know_nothing(self, reason: Reason) -> None:
+    def _know_nothing(self, reason: Reason, lost: Lost | None = None) -> None:
         """Have all devices listed as Unhealthy for *reason*, until a monitor publishes."""
-        self._served = replace(self._served, unknown=reason)
+        self._served = replace(self._served, unknown=reason, lost=lost)
         self._children.tell(Unknown(reason))
 
     def _exit_if_told_to(self, reason: str) -> None:
