@@ -7,7 +7,7 @@ import importlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from health import cdi, inventory
+from health import cdi, inventory, versions
 from health.ledger import Ledger
 from health.looks import DENIED
 from health.nvml import Code, Nvml, NvmlError, key_of
@@ -24,6 +24,8 @@ ADVICE: dict[int | None, str] = {
     Code.NO_PERMISSION: "allow access to /dev/nvidia*",
     Code.UNKNOWN: "if other programs can use the GPUs, this plugin has lost access to them",
 }
+
+OLD_LIBRARY = "the library {} is older than the kernel module {}: a new container gets the new one"
 
 
 class NotReadyError(Exception):
@@ -55,9 +57,9 @@ def start(settings: MonitorSettings, ledger: Ledger) -> Start:
         nvml.start()
         found = inventory.take(nvml, roots)
     except (NvmlError, OSError) as error:
-        raise _not_ready(str(error), getattr(error, "code", None)) from error
+        raise _not_ready(str(error), getattr(error, "code", None), roots.procfs) from error
     if not found.handles and found.inventory.failed:
-        _require_access(found.inventory.failed)
+        _require_access(found.inventory.failed, roots.procfs)
     found = found.with_known_links(ledger.gpus()).with_unreachable(ledger.gpus(), bound)
     if settings.cdi:
         # Before GPUs are published, so that no pod gets a CDI name without a specification.
@@ -67,16 +69,18 @@ def start(settings: MonitorSettings, ledger: Ledger) -> Start:
     return Start(nvml, found, roots, bound)
 
 
-def _require_access(failed: tuple[FailedGpu, ...]) -> None:
+def _require_access(failed: tuple[FailedGpu, ...], procfs: Path) -> None:
     """Raise NotReadyError if every GPU refuses access: then this process lacks the access."""
     if all(gpu.code in DENIED for gpu in failed):
-        raise _not_ready(failed[0].error, failed[0].code)
+        raise _not_ready(failed[0].error, failed[0].code, procfs)
 
 
-def _not_ready(error: str, code: int | None) -> NotReadyError:
+def _not_ready(error: str, code: int | None, procfs: Path) -> NotReadyError:
     """Return the error with advice, and with the word whether only a new container can help."""
     advice, needs_restart = ADVICE.get(code), code in DENIED
     kind = ReasonKind.NO_ACCESS if code in DENIED else ReasonKind.NO_DRIVER
+    if code == Code.VERSION_MISMATCH and (seen := versions.read(procfs)).library_is_older:
+        advice, needs_restart = OLD_LIBRARY.format(seen.library, seen.module), True
     reason = f"{error}; {advice}" if advice else error
     return NotReadyError(NotReady(reason, kind, needs_restart))
 
