@@ -93,7 +93,7 @@ def test_access_that_comes_back_in_time_ends_nothing(folder: Path) -> None:
     """
 
     async def story() -> None:
-        (folder / "config.yaml").write_text(EXITS % "4s")
+        (folder / "config.yaml").write_text(EXITS % "2s")
         options = (f"--config-file={folder}/config.yaml", "--log-level=debug")
         async with kubelet(folder) as node, service(folder, *options, node=NODE) as running:
             await node.until(lambda k: k.healthy(GPU) == 3)
@@ -102,9 +102,9 @@ def test_access_that_comes_back_in_time_ends_nothing(folder: Path) -> None:
             await node.until(lambda k: k.healthy(GPU) == 0)
             running.node.deny(denied=False)
             await node.until(lambda k: k.healthy(GPU) == 3)
-            # The monitor publishes every second: longer than 4 s after the loss.
+            # The monitor publishes every second and for each of us: for longer than 2 s.
             state = await running.publishes(epoch=2)
-            await running.publishes(state.epoch, state.sequence + 5)
+            await running.publishes(state.epoch, state.sequence + 6)
             running.node.deny(denied=True)
             await tried(running, state.epoch + 3)
 

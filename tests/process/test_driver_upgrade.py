@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes import nvml_library
-from tests.fakes.service import Service, kubelet, service
+from tests.fakes.service import Service, kubelet, service, until
 
 GPU = "nvidia.com/gpu"
 EXIT = "exiting: only a new container can use the GPUs"
@@ -170,6 +170,10 @@ def test_a_service_that_never_had_access_waits(folder: Path, library: Path) -> N
         async with service(folder, *options, environment=environment) as running:
             await tried(running, 6)
 
+            async def lives() -> bool:
+                return (await running.get("/livez"))[0] == 200
+
+            await until(lives, "/livez that answers")
             assert running.count(EXIT) == 0
 
     asyncio.run(story())
