@@ -1,5 +1,8 @@
 """Say why the driver cannot be used, and what to do about it."""
 
+from pathlib import Path
+
+from health import versions
 from health.looks import DENIED
 from health.nvml import Code
 from proto.control import NotReady
@@ -14,23 +17,26 @@ ADVICE: dict[int | None, str] = {
     Code.UNKNOWN: "if other programs can use the GPUs, this plugin has lost access to them",
 }
 
+OLD_LIBRARY = "the library {} is older than the kernel module {}: a new container gets the new one"
 
-def refusal(error: str, code: int | None) -> NotReady:
-    """Return the report of a driver that answers with *error*; *code* is NVML's, if it has one."""
-    advice = ADVICE.get(code)
+
+def refusal(error: str, code: int | None, procfs: Path) -> NotReady:
+    """Return the report of a driver that answers with *error*; *code* is NVML's, if it has one.
+
+    It has advice, and the word whether only a new container can help.
+    """
+    advice, needs_restart = ADVICE.get(code), code in DENIED
     kind = ReasonKind.NO_ACCESS if code in DENIED else ReasonKind.NO_DRIVER
-    return NotReady(f"{error}; {advice}" if advice else error, kind)
+    if code == Code.VERSION_MISMATCH and (seen := versions.read(procfs)).library_is_older:
+        advice, needs_restart = OLD_LIBRARY.format(seen.library, seen.module), True
+    return NotReady(f"{error}; {advice}" if advice else error, kind, needs_restart)
 
 
-def no_access(failed: tuple[FailedGpu, ...]) -> NotReady | None:
+def no_access(failed: tuple[FailedGpu, ...], procfs: Path) -> NotReady | None:
     """Return the report if every GPU *failed* because this process has no access to it."""
     if failed and all(gpu.code in DENIED for gpu in failed):
-        return refusal(failed[0].error, failed[0].code)
+        return refusal(failed[0].error, failed[0].code, procfs)
     return None
-
-
-REFUSED = refusal("every health check is refused", Code.NO_PERMISSION)
-"""The report if GPUs that were used before in this boot can be enumerated, but not checked."""
 
 
 def hang(call: str) -> NotReady:

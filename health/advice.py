@@ -59,8 +59,8 @@ ADVICE: Mapping[ReasonKind, Advice] = MappingProxyType(
         ),
         ReasonKind.NO_ACCESS: Advice(
             "the plugin lost access to the GPU device nodes",
-            "Delete the plugin's pod, or restart its service. If access is lost again, "
-            "find what on the node removes it (systemd, SELinux).",
+            "Wait for health.exitWithoutAccess: then the plugin exits, and a new container has "
+            "access again. If not, find what on the node removes the access (systemd, SELinux).",
         ),
         ReasonKind.NO_DRIVER: Advice(
             "the driver cannot be used",

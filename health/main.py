@@ -26,6 +26,7 @@ from health.hangs import Hang, Hangs
 from health.lane import Done, Mailbox
 from health.ledger import Ledger
 from health.node import Node
+from health.nvml import Code
 from health.observed import Observed
 from health.watch import Ended
 from proto.channel import Channel, ClosedError
@@ -60,6 +61,7 @@ class Monitor:
         self._settings = settings
         self._channel = channel
         ledger = Ledger(Path(settings.state_folder))
+        self._procfs = Path(settings.procfs)
         self._mailbox = Mailbox()
         self._node = Node(settings, ledger.gpus(), self._mailbox)
         self._hangs = Hangs()
@@ -146,7 +148,7 @@ class Monitor:
 
     def _begin(self, now: float) -> None:
         """Report the first inventory, unless this process has no access to any GPU."""
-        if report := access.no_access(self._node.refused()):
+        if report := access.no_access(self._node.refused(), self._procfs):
             self._refuse(report)
             return
         self._adopt(self._inventory(), now)
@@ -254,7 +256,9 @@ class Monitor:
                 logger.warning("restarting the health monitor: it lost access to all GPUs")
                 self._code = ExitCode.AGAIN
             case verdict.Access.LOST_BEFORE:
-                self._refuse(access.REFUSED)
+                self._refuse(
+                    access.refusal("every check is refused", Code.NO_PERMISSION, self._procfs)
+                )
             case verdict.Access.UNDISPUTED:
                 pass
 
@@ -265,7 +269,7 @@ class Monitor:
             case BaseException():
                 raise done.result
             case Refused():
-                self._refuse(access.refusal(done.result.error, done.result.code))
+                self._refuse(access.refusal(done.result.error, done.result.code, self._procfs))
             case Looked() if gpu:
                 self._observed.after_look(gpu, done.result, now)
             case Ended() if gpu:

@@ -133,6 +133,8 @@ class ServiceState(msgspec.Struct, frozen=True, tag=True):
     """Whether the monitor is stopped for maintenance, until `resume`."""
     unknown: Reason | None = None
     """Why all devices are Unhealthy, until a monitor publishes."""
+    exits: str = ""
+    """Why the service exits soon: only a new container can use the GPUs; empty: it does not."""
     hangs: int = 0
     """How many driver calls did not return in time."""
     configuration: ConfigurationState = ConfigurationState()
@@ -158,6 +160,8 @@ class NotReady(msgspec.Struct, frozen=True, tag=True):
     reason: str
     kind: ReasonKind = ReasonKind.NO_DRIVER
     """Why devices are Unhealthy meanwhile, if the child is the monitor."""
+    needs_restart: bool = False
+    """Whether no new process in this container can succeed, but one in a new container may."""
 
 
 class Hung(msgspec.Struct, frozen=True, tag=True):

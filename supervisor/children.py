@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 
 from loguru import logger
 
-from proto.control import ExitCode, Order, ProcessState, Stop
+from proto.control import Configure, ExitCode, Order, ProcessState, Stop
+from proto.worker import WorkerSettings
 from supervisor import restart_policy
 from supervisor.child import Process, Spec, describe
 from supervisor.restart_policy import Child, Limits, State
@@ -66,10 +67,6 @@ class Children:
         """Return the state of the child *name*."""
         return self._children[name].state
 
-    def known(self, name: str) -> bool:
-        """Return whether there is, or was, a child *name*."""
-        return name in self._specs
-
     def gone(self, name: str) -> bool:
         """Return whether no process of the child *name* is left, not even an abandoned one."""
         spec = self._specs[name]
@@ -116,6 +113,17 @@ class Children:
             self.unwant(spec.name, Stop())
             self.want(spec)
         self._specs[spec.name] = spec
+
+    def follow(self, spec: Spec) -> None:
+        """Keep a worker of *spec* running; send the new plan to the worker that runs."""
+        before = self._specs.get(spec.name)
+        changed = before is not None and before.settings != spec.settings
+        self.want(spec)
+        if changed and isinstance(settings := spec.settings, WorkerSettings):
+            devices, replicas = len(settings.plan.devices), settings.plan.replicas
+            logger.info("resource changed", child=spec.name, devices=devices, replicas=replicas)
+            order = Configure(settings.plan, settings.handout, settings.stale_after)
+            self.tell(order, only=spec.name)
 
     def unwant_all(self) -> None:
         """Order all children to stop."""

@@ -76,6 +76,7 @@ def compose(settings: Settings) -> Service:
         runtime_dir=settings.service.runtime_dir,
         kubelet_socket=paths.kubelet_socket,
         fail_on_init_error=settings.configuration.flags.fail_on_init_error,
+        exit_without_access=float(health.exit_without_access),
         limits=Limits(silence=health.hang_after, urgent_delay=health.stale_after / 4),
         configuration_file=configuration_file(settings.service, settings.choice),
         configuration_folder=settings.service.config_dir,

@@ -23,7 +23,6 @@ from multiprocess import connection
 from proto.channel import ClosedError
 from proto.control import (
     Beat,
-    Configure,
     ExitCode,
     Hung,
     Inventoried,
@@ -40,8 +39,7 @@ from proto.control import (
 from proto.messages import Inventory
 from proto.reasons import Reason
 from proto.requests import Answer
-from proto.worker import WorkerSettings
-from supervisor.child import Spec
+from supervisor import give_up
 from supervisor.children import Children
 from supervisor.config.choose_file import Wish
 from supervisor.control_socket import ControlSocket
@@ -50,7 +48,7 @@ from supervisor.maintenance import Maintenance
 from supervisor.reload import Reload
 from supervisor.restart_policy import State
 from supervisor.signals import SignalPipe
-from supervisor.state import Served, Service
+from supervisor.state import Lost, Served, Service
 from supervisor.systemd import Notifier
 
 STALL = 5.0
@@ -189,18 +187,7 @@ class Supervisor:
             logger.info("resource removed, stopping its worker", child=name)
             self._children.unwant(name, Stop(withdraw=True))
         for spec in specs:
-            self._follow(spec)
-
-    def _follow(self, spec: Spec) -> None:
-        """Keep a worker of *spec* running; send the new plan to the worker that runs."""
-        known = self._children.known(spec.name)
-        changed = known and self._children.spec(spec.name).settings != spec.settings
-        self._children.want(spec)
-        if changed and isinstance(settings := spec.settings, WorkerSettings):
-            devices, replicas = len(settings.plan.devices), settings.plan.replicas
-            logger.info("resource changed", child=spec.name, devices=devices, replicas=replicas)
-            order = Configure(settings.plan, settings.handout, settings.stale_after)
-            self._children.tell(order, only=spec.name)
+            self._children.follow(spec)
 
     def _on_not_ready(self, name: str, report: NotReady) -> None:
         not_ready = self._served.not_ready
@@ -208,23 +195,28 @@ class Supervisor:
             logger.error("process is not ready", child=name, reason=report.reason)
         self._served = replace(self._served, not_ready={**not_ready, name: report.reason})
         if self._children.spec(name).essential:
-            self._know_nothing(Reason(report.kind, report.reason))
+            limit, now = self._service.exit_without_access, time.monotonic()
+            lost = give_up.after_report(self._served, report, limit, now)
+            self._know_nothing(Reason(report.kind, report.reason), lost)
             if self._served.plans is None:
                 self._exit_if_told_to(report.reason)
+            elif give_up.is_due(lost, limit, now) and self._stop_at is None:
+                logger.error("exiting: only a new container can use the GPUs", reason=report.reason)
+                self._stop(ExitCode.FAILED)
         self._tell_state()
 
     def _on_ready(self, name: str) -> None:
         not_ready = {n: why for n, why in self._served.not_ready.items() if n != name}
         self._served = replace(self._served, not_ready=not_ready)
         if self._children.spec(name).essential and not self._served.quiesced:
-            self._served = replace(self._served, unknown=None)
+            self._served = replace(self._served, unknown=None, lost=None)
         elif self._served.unknown:
             self._children.tell(Unknown(self._served.unknown), only=name)
         self._children.heard(name, ready=True)
 
-    def _know_nothing(self, reason: Reason) -> None:
+    def _know_nothing(self, reason: Reason, lost: Lost | None = None) -> None:
         """Have all devices listed as Unhealthy for *reason*, until a monitor publishes."""
-        self._served = replace(self._served, unknown=reason)
+        self._served = replace(self._served, unknown=reason, lost=lost)
         self._children.tell(Unknown(reason))
 
     def _exit_if_told_to(self, reason: str) -> None:

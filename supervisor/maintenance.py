@@ -46,7 +46,7 @@ class Maintenance:
                 children.tell(Unknown(REASON))
                 children.unwant(MONITOR, Stop())
                 self._quiescing.append((client, time.monotonic() + PATIENCE))
-                return replace(served, quiesced=True, unknown=REASON)
+                return replace(served, quiesced=True, unknown=REASON, lost=None)
             case Resume():
                 while self._quiescing:
                     error = "cannot finish quiesce: resume was requested meanwhile"

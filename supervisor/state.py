@@ -25,6 +25,8 @@ class Service:
     runtime_dir: str
     kubelet_socket: str
     fail_on_init_error: bool
+    exit_without_access: float
+    """Seconds without access to the GPUs before the service exits; 0: it never does."""
     limits: Limits
     configuration_file: str = ""
     configuration_folder: str = ""
@@ -39,6 +41,18 @@ class Service:
 
 
 @dataclass(frozen=True, slots=True)
+class Lost:
+    """The loss of all GPUs, which only a new container can end."""
+
+    since: float
+    """When the first monitor reported it."""
+    reason: str = ""
+    """What the newest monitor reported."""
+    exits_since: float | None = None
+    """Since when the service is about to exit, and /livez fails; None: a monitor is tried again."""
+
+
+@dataclass(frozen=True, slots=True)
 class Served:
     """The state of the service, without the states of its processes."""
 
@@ -50,6 +64,8 @@ class Served:
     """Why a child process is not ready, by its name."""
     unknown: Reason | None = None
     """Why all devices are Unhealthy, until a monitor publishes."""
+    lost: Lost | None = None
+    """The loss that *unknown* tells of, if only a new container can end it."""
     quiesced: bool = False
     """Whether the monitor is stopped for maintenance."""
     hangs: int = 0
@@ -74,6 +90,7 @@ class Served:
             problem=next(iter(self.not_ready.values()), ""),
             quiesced=self.quiesced,
             unknown=self.unknown,
+            exits=self.lost.reason if self.lost and self.lost.exits_since is not None else "",
             hangs=self.hangs,
             configuration=self.configuration,
         )

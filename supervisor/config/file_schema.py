@@ -40,13 +40,14 @@ class Seconds(float):
     """A duration, written as `500ms`, `30s`, `5m`, `1h` or as a number of seconds."""
 
     UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}  # noqa: RUF012 - never changed
+    HOW = "write a time as 30s, 5m or 2.5"
 
     @classmethod
     def read(cls, value: object) -> "Seconds":
         """Return the duration in *value*; ValueError unless it is above 0 and at most LONGEST."""
         match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h)?", str(value))
         if isinstance(value, bool) or not match or not float(match[1]):
-            raise ValueError(f'"{value}" is not a positive time; write a time as 30s, 5m or 2.5')
+            raise ValueError(f'"{value}" is not a positive time; {cls.HOW}')
         seconds = float(match[1]) * cls.UNITS[match[2] or "s"]
         if seconds > LONGEST:
             raise ValueError(f'"{value}" is too long; write at most {LONGEST // 3600}h')
@@ -54,6 +55,19 @@ class Seconds(float):
 
     def __str__(self) -> str:
         return f"{float(self):g}s"
+
+
+class SecondsOrNever(Seconds):
+    """A duration as in `Seconds`, or `0` for never."""
+
+    HOW = f"{Seconds.HOW}, or 0 for never"
+
+    @classmethod
+    def read(cls, value: object) -> "SecondsOrNever":
+        """Return the duration in *value*, 0 for never; ValueError as in `Seconds.read`."""
+        if re.fullmatch(r"0+(\.0+)?(ms|s|m|h)?", str(value)):
+            return cls(0)
+        return cls(super().read(value))
 
 
 class XidRule(enum.StrEnum):
@@ -209,6 +223,9 @@ slowest driver call."""
     """Time between two checks of a GPU for faults that cause no event."""
     rescan_interval: Seconds = Seconds(30)
     """Time between two checks for added and removed GPUs and MIG instances."""
+    exit_without_access: SecondsOrNever = SecondsOrNever(60)
+    """Time after which the service exits when it has lost access to the GPUs, or when its NVML \
+library is older than the kernel module: only a new container can use the GPUs again; `0`: never."""
     recovery: RecoverySection = RecoverySection()
     xids: XidRules = XidRules()
     """Which Xids are fatal or ignored, instead of what NVIDIA's table says."""
@@ -228,8 +245,8 @@ class Configuration(_Section, frozen=True):
 
 def decode(kind: type, value: object) -> object:
     """Decode our own types, which msgspec does not know."""
-    if kind is Seconds:
-        return Seconds.read(value)
+    if issubclass(kind, Seconds):
+        return kind.read(value)
     if kind is XidRules:
         return XidRules.read(value)
     raise NotImplementedError(kind)

@@ -4,11 +4,16 @@ from supervisor.status.snapshot import Snapshot
 
 
 def not_live(snapshot: Snapshot, now: float, stale_after: float) -> list[str]:
-    """Return why the service is not live; the state of GPUs, kubelet and driver does not matter."""
+    """Return why the service is not live.
+
+    The state of GPUs, kubelet and driver does not matter, unless only a new container can help.
+    """
     if snapshot.service is None or now - snapshot.service_at > stale_after:
         return ["supervisor: no heartbeat"]
     starting = {child.name for child in snapshot.service.processes if child.state == "starting"}
     problems = []
+    if snapshot.service.exits:
+        problems.append(f"supervisor: exits soon to get a new container: {snapshot.service.exits}")
     for resource, word in snapshot.planned_workers().items():
         if f"worker {resource}" in starting:
             continue  # the supervisor limits the time for a start

@@ -12,6 +12,9 @@ from simulator.node import Live, SimulatedGpu
 
 GPU = "nvidia.com/gpu"
 
+HARMLESS_ACTIONS = frozenset({0, 5})
+"""Recovery actions that blame no GPU: none, and the recovery of the IMEX domain."""
+
 View = Mapping[str, Mapping[str, bool]]
 """Whether a device is Healthy, by device id, by resource."""
 
@@ -40,7 +43,7 @@ def expected(live: Live, service: Service) -> View:
 def is_broken(live: Live, gpu: SimulatedGpu) -> bool:
     """Return whether a GPU needs a repair before pods may use it."""
     faulty = live.lost | live.hung | live.rows
-    return gpu.uuid in faulty or bool(live.actions.get(gpu.uuid))
+    return gpu.uuid in faulty or live.actions.get(gpu.uuid, 0) not in HARMLESS_ACTIONS
 
 
 def broken(live: Live) -> frozenset[str]:

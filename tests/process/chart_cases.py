@@ -250,6 +250,8 @@ OBJECTS: list[Case] = [
     health("hangAfter", 20),
     health("pollInterval", "1m"),
     health("rescanInterval", "1m"),
+    health("exitWithoutAccess", 0),
+    health("exitWithoutAccess", "5m"),
     health("xids", {"79": "ignore"}),
     recovery("mode", "never"),
     recovery("quietPeriod", "1m"),

@@ -55,6 +55,7 @@ SETTINGS = {
         "hangAfter": 20,
         "pollInterval": "1m",
         "rescanInterval": "2m",
+        "exitWithoutAccess": "0s",
         "xids": {"79": "ignore"},
         "recovery": {"mode": "never", "quietPeriod": "1m", "probes": 5},
     },

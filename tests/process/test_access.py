@@ -5,12 +5,27 @@ from pathlib import Path
 
 import pytest
 
+from proto.requests import Quiesce, Resume
 from simulator.kubelet import AdmissionError
-from tests.fakes.service import kubelet, service
+from supervisor.commands.ask import ask
+from tests.fakes.service import Service, kubelet, service, until
 
 GPU = "nvidia.com/gpu"
 NODE: dict[str, object] = {"gpus": [{}, {}, {}]}
 CONFIGURATION = "health: {pollInterval: 200ms, hangAfter: 5s}\n"
+EXITS = "health: {pollInterval: 200ms, exitWithoutAccess: %s}\n"
+EXIT = "exiting: only a new container can use the GPUs"
+
+
+async def tried(running: Service, times: int) -> None:
+    """Wait until the monitor was started so often; the log must have DEBUG lines."""
+    message = "process changed state"
+    await running.logged(message, child="monitor", state="starting", starts=times)
+
+
+async def lives(running: Service) -> bool:
+    """Return whether /livez answers 200."""
+    return (await running.get("/livez"))[0] == 200
 
 
 def test_lost_access_is_not_reported_as_broken_gpus(folder: Path) -> None:
@@ -36,6 +51,110 @@ def test_lost_access_is_not_reported_as_broken_gpus(folder: Path) -> None:
 
             assert told["reason"].endswith("allow access to /dev/nvidia*")
             assert running.count("device is unhealthy") == 0
+
+    asyncio.run(story())
+
+
+def test_lost_access_ends_the_service(folder: Path) -> None:
+    """When access stays lost for exitWithoutAccess, /livez fails with the reason, and then the
+    service exits with code 1.
+    """
+
+    async def story() -> None:
+        (folder / "config.yaml").write_text(EXITS % "2s")
+        options = f"--config-file={folder}/config.yaml"
+        async with kubelet(folder) as node, service(folder, options, node=NODE) as running:
+            await node.until(lambda k: k.healthy(GPU) == 3)
+            await running.ready()
+            assert await lives(running)
+            running.node.deny(denied=True)
+            await node.until(lambda k: k.healthy(GPU) == 0)
+            answer = ""
+
+            async def is_told() -> bool:
+                nonlocal answer
+                status, answer = await running.get("/livez")
+                return status == 503
+
+            await until(is_told, "failing /livez")
+            code = await running.ended()
+            told = await running.logged(EXIT, level="error")
+
+            assert "supervisor: exits soon to get a new container: cannot call nvmlInit" in answer
+            assert told["reason"].endswith("(NVML error 4); allow access to /dev/nvidia*")
+            assert (code, running.count(EXIT)) == (1, 1)
+
+    asyncio.run(story())
+
+
+def test_access_that_comes_back_in_time_ends_nothing(folder: Path) -> None:
+    """When access comes back before exitWithoutAccess is over, the service goes on, and the time
+    counts anew at the next loss.
+    """
+
+    async def story() -> None:
+        (folder / "config.yaml").write_text(EXITS % "2s")
+        options = (f"--config-file={folder}/config.yaml", "--log-level=debug")
+        async with kubelet(folder) as node, service(folder, *options, node=NODE) as running:
+            await node.until(lambda k: k.healthy(GPU) == 3)
+            await running.ready()
+            running.node.deny(denied=True)
+            await node.until(lambda k: k.healthy(GPU) == 0)
+            running.node.deny(denied=False)
+            await node.until(lambda k: k.healthy(GPU) == 3)
+            # The monitor publishes every second and for each of us: for longer than 2 s.
+            state = await running.publishes(epoch=2)
+            await running.publishes(state.epoch, state.sequence + 6)
+            running.node.deny(denied=True)
+            await tried(running, state.epoch + 3)
+
+            assert await lives(running)
+            assert running.count(EXIT) == 0
+
+    asyncio.run(story())
+
+
+def test_a_service_that_never_exits(folder: Path) -> None:
+    """With exitWithoutAccess 0, the service tries again and again, and /livez does not fail."""
+
+    async def story() -> None:
+        (folder / "config.yaml").write_text(EXITS % "0")
+        options = (f"--config-file={folder}/config.yaml", "--log-level=debug")
+        async with kubelet(folder) as node, service(folder, *options, node=NODE) as running:
+            await node.until(lambda k: k.healthy(GPU) == 3)
+            await running.ready()
+            running.node.deny(denied=True)
+            await node.until(lambda k: k.healthy(GPU) == 0)
+            await tried(running, 7)
+
+            assert await lives(running)
+            assert running.count(EXIT) == 0
+
+    asyncio.run(story())
+
+
+def test_maintenance_keeps_the_service_from_exiting(folder: Path) -> None:
+    """`quiesce` ends a beginning exit: /livez answers again, and `resume` starts the time anew."""
+
+    async def story() -> None:
+        (folder / "config.yaml").write_text(EXITS % "4s")
+        options = f"--config-file={folder}/config.yaml"
+        async with kubelet(folder) as node, service(folder, options, node=NODE) as running:
+            await node.until(lambda k: k.healthy(GPU) == 3)
+            await running.ready()
+            running.node.deny(denied=True)
+
+            async def dies() -> bool:
+                return (await running.get("/livez"))[0] == 503
+
+            await until(dies, "failing /livez")
+            await asyncio.to_thread(ask, folder, Quiesce())
+            await until(lambda: lives(running), "/livez that answers")
+            await asyncio.to_thread(ask, folder, Resume())
+            running.node.deny(denied=False)
+            await node.until(lambda k: k.healthy(GPU) == 3)
+
+            assert running.count(EXIT) == 0
 
     asyncio.run(story())
 

@@ -117,6 +117,7 @@ SCHEMA: list[tuple[dict[str, Any], str]] = [
     ({"resourceConfig": "gpu:a"}, "resourceConfig"),
     ({"resourceConfig": "gpu:a:0"}, "resourceConfig"),
     ({"health": {"staleAfter": "soon"}}, "staleAfter"),
+    ({"health": {"exitWithoutAccess": "never"}}, "exitWithoutAccess"),
     ({"health": {"xids": {"79": "bad"}}}, "xids"),
     ({"sharing": {"timeSlicing": {"resources": []}}}, "resources"),
     ({"sharing": {"mps": {}}}, "mps"),

@@ -39,6 +39,7 @@ def test_the_defaults(capsys: pytest.CaptureFixture[str]) -> None:
         "hangAfter": "15s",
         "pollInterval": "5s",
         "rescanInterval": "30s",
+        "exitWithoutAccess": "60s",
         "recovery": {"mode": "proof", "quietPeriod": "30s", "probes": 3},
         "xids": {},
     }
@@ -76,6 +77,7 @@ health:
   staleAfter: 500ms
   hangAfter: 1h
   pollInterval: 2
+  exitWithoutAccess: 0
   recovery: {mode: never, quietPeriod: 5m}
 """
 
@@ -97,6 +99,7 @@ def test_what_is_printed_is_a_configuration_file(
         "hangAfter": "3600s",
         "pollInterval": "2s",
         "rescanInterval": "30s",
+        "exitWithoutAccess": "0s",
         "recovery": {"mode": "never", "quietPeriod": "300s", "probes": 3},
         "xids": {},
     }

@@ -49,6 +49,7 @@ CONFIGURATION: dict[str, Any] = {
         "hangAfter": 15.0,
         "pollInterval": 5.0,
         "rescanInterval": 30.0,
+        "exitWithoutAccess": 60.0,
         "recovery": {"mode": "proof", "quietPeriod": 30.0, "probes": 3},
         "xids": {},
     },
@@ -216,6 +217,7 @@ def test_without_settings_all_sources_are_default() -> None:
     expected = {"version", "resources.gpus", "resources.mig", "sharing.timeSlicing", "sharing.mps"}
     expected |= {"imex.channelIDs", "imex.required", "health.staleAfter", "health.hangAfter"}
     expected |= {"health.pollInterval", "health.rescanInterval", "health.xids"}
+    expected |= {"health.exitWithoutAccess"}
     expected |= {f"health.recovery.{name}" for name in CONFIGURATION["health"]["recovery"]}
     expected |= {f"flags.{name}" for name in CONFIGURATION["flags"]} - {"flags.plugin"}
     expected |= {f"flags.plugin.{name}" for name in CONFIGURATION["flags"]["plugin"]}

@@ -64,7 +64,7 @@ UNKNOWN = {
         "health: {old: 1}",
         (
             'health: unknown key "old"; allowed keys: staleAfter, hangAfter, pollInterval, '
-            "rescanInterval, recovery, xids"
+            "rescanInterval, exitWithoutAccess, recovery, xids"
         ),
     ),
 }
@@ -134,6 +134,10 @@ VALUES = {
     "a version that is a number": ("version: 1", "version: Expected `str`, got `int`"),
     "a time in words": ("health: {staleAfter: soon}", f'{STALE} "soon" {TIME}'),
     "no time": ("health: {staleAfter: 0}", f'{STALE} "0" {TIME}'),
+    "no time, where 0 is allowed": (
+        "health: {exitWithoutAccess: -1s}",
+        f'health.exitWithoutAccess: "-1s" {TIME}, or 0 for never',
+    ),
     "a time before": ("health: {staleAfter: -1s}", f'{STALE} "-1s" {TIME}'),
     "a time of two units": ("health: {staleAfter: 1h30m}", f'{STALE} "1h30m" {TIME}'),
     "an unknown unit": ("health: {staleAfter: 1d}", f'{STALE} "1d" {TIME}'),

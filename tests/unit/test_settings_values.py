@@ -3,7 +3,7 @@
 import pytest
 
 from supervisor.compose import endpoint
-from supervisor.config.file_schema import Seconds
+from supervisor.config.file_schema import Seconds, SecondsOrNever
 from supervisor.config.settings import load
 
 
@@ -50,6 +50,24 @@ def test_registration_socket(flags: dict[str, str], socket: str) -> None:
 def test_durations(value: object, seconds: float) -> None:
     """A duration is a number with a unit, or a number of seconds."""
     assert Seconds.read(value) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [(0, 0.0), ("0", 0.0), ("0s", 0.0), ("0.0m", 0.0), (0.0, 0.0), ("1ms", 0.001), ("60s", 60.0)],
+)
+def test_durations_that_may_be_never(value: object, seconds: float) -> None:
+    """Where a duration may be never, 0 means never, with a unit or without."""
+    found = SecondsOrNever.read(value)
+    assert isinstance(found, SecondsOrNever)
+    assert found == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize("value", [False, True, "", "never", "-0", "00:00"])
+def test_no_durations_and_not_never(value: object) -> None:
+    """A truth value, a word and a time of day are neither a duration nor never."""
+    with pytest.raises(ValueError, match=r"5m or 2\.5, or 0 for never$"):
+        SecondsOrNever.read(value)
 
 
 def test_an_endpoint_is_named_after_its_resource() -> None:

@@ -13,6 +13,7 @@ GPU, SLICE = "nvidia.com/gpu", "nvidia.com/mig-1g.10gb"
 BOTH = ServiceState(processes=(ProcessState("monitor", "running", 0),), planned=(GPU, SLICE))
 NOTHING = ServiceState(processes=(), planned=())
 WAITING = ServiceState(processes=(), planned=None)
+EXITING = ServiceState(processes=(), planned=(GPU, SLICE), exits="no access")
 NO_DRIVER = ServiceState(processes=(), planned=None, problem="no driver")
 
 LONG = Problem(ProblemKind.LIST_TOO_LONG, "too many")
@@ -36,6 +37,7 @@ UNHEALTHY = {**WELL, GPU: (worker_state(GPU, healthy=0, unhealthy=8), NOW)}
 SURPLUS = {**WELL, "nvidia.com/gone": (worker_state("nvidia.com/gone", registered=False), 0.0)}
 
 NO_SUPERVISOR = ["supervisor: no heartbeat"]
+EXITS = ["supervisor: exits soon to get a new container: no access"]
 NO_GPU_WORKER = [f"worker {GPU}: no heartbeat"]
 NO_SLICE_WORKER = [f"worker {SLICE}: no heartbeat"]
 
@@ -88,6 +90,12 @@ TABLE: dict[str, tuple[Snapshot, list[str], list[str]]] = {
         Snapshot(troubled(LONG), NOW, workers=SILENT),
         NO_GPU_WORKER,
         NO_GPU_WORKER,
+    ),
+    "about to exit": (Snapshot(EXITING, NOW, workers=WELL), EXITS, EXITS),
+    "about to exit, and a worker is silent": (
+        Snapshot(EXITING, NOW, workers=SILENT),
+        EXITS + NO_GPU_WORKER,
+        EXITS + NO_GPU_WORKER,
     ),
     "a worker whose resource is gone": (Snapshot(BOTH, NOW, workers=SURPLUS), [], []),
 }
