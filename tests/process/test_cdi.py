@@ -2,8 +2,6 @@
 
 import os
 import select
-import socket
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,26 +9,17 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from proto.channel import Channel
-from proto.control import Beat, Inventoried, Stop
+from proto.control import Inventoried, Stop
 from proto.monitor import MonitorSettings
 from proto.paths import Paths
 from simulator.live_node import LiveNode
 from simulator.node import SimulatedNode
+from tests.fakes.monitor import monitor
 from tests.fakes.service import PATIENCE
 from tests.fakes.toolkit import NAME, Host
 
 LIMIT = 4.0
 """Seconds after which a hanging tool is killed: long enough for it to start on a busy machine."""
-
-MONITOR = """
-import socket, sys, msgspec
-from health.main import main
-from proto.channel import Channel
-from proto.monitor import MonitorSettings
-channel = Channel(socket.socket(fileno=int(sys.argv[2])))
-sys.exit(main(msgspec.json.decode(sys.argv[1], type=MonitorSettings), channel, 1))
-"""
 
 
 @pytest.fixture
@@ -272,24 +261,8 @@ def test_the_specification_is_written_before_the_inventory(host: Host) -> None:
         state_folder=f"{host.folder}/state",
         cdi=host.settings,
     )
-    ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with its:
-        process = subprocess.Popen(
-            [sys.executable, "-c", MONITOR, msgspec.json.encode(settings), str(its.fileno())],
-            env={**os.environ, **host.environment},
-            pass_fds=[its.fileno()],
-        )
-    channel = Channel(ours)
-    try:
-        report: object = Beat()
-        while isinstance(report, Beat):
-            assert select.select([ours], [], [], PATIENCE)[0]
-            report = channel.receive()
-        assert isinstance(report, Inventoried)
+    with monitor(settings, host.environment) as running:
+        assert isinstance(running.report(), Inventoried)
         assert host.files() == {NAME}
-        channel.send(Stop())
-        assert process.wait(PATIENCE) == 0
-    finally:
-        process.kill()
-        process.wait()
-        channel.close()
+        running.channel.send(Stop())
+        assert running.process.wait(PATIENCE) == 0

@@ -9,9 +9,12 @@ from pathlib import Path
 import pytest
 
 from proto.messages import NodeState
+from proto.monitor import MonitorSettings
+from proto.paths import Paths
 from simulator.kubelet import AdmissionError, Kubelet
 from tests.fakes import nvml_library
 from tests.fakes.figures import FIGURES, show, within
+from tests.fakes.monitor import monitor
 from tests.fakes.service import Service, kubelet, open_files, service, until
 
 GPU = "nvidia.com/gpu"
@@ -21,21 +24,26 @@ QUICK = "health: {hangAfter: 3s, pollInterval: 200ms, rescanInterval: 400ms}\n"
 HANG_AFTER = 3.0
 
 
+def environment(folder: Path, library: Path, **conditions: str) -> dict[str, str]:
+    """Return the environment of a process that uses the stand-in library with eight GPUs."""
+    settings = {f"STANDIN_NVML_{name}": value for name, value in conditions.items()}
+    return {
+        "LD_LIBRARY_PATH": str(library.parent),
+        "STANDIN_NVML_DIR": str(folder),
+        "STANDIN_NVML_GPUS": "8",
+        **settings,
+    }
+
+
 @contextlib.asynccontextmanager
 async def started(
     folder: Path, library: Path, configuration: str = QUICK, **conditions: str
 ) -> AsyncIterator[Service]:
     """Run the service on eight GPUs of the stand-in library under these conditions."""
     (folder / "config.yaml").write_text(configuration)
-    settings = {f"STANDIN_NVML_{name}": value for name, value in conditions.items()}
-    environment = {
-        "LD_LIBRARY_PATH": str(library.parent),
-        "STANDIN_NVML_DIR": str(folder),
-        "STANDIN_NVML_GPUS": "8",
-        **settings,
-    }
     options = (f"--config-file={folder}/config.yaml",)
-    async with service(folder, *options, environment=environment) as running:
+    variables = environment(folder, library, **conditions)
+    async with service(folder, *options, environment=variables) as running:
         yield running
 
 
@@ -136,27 +144,37 @@ def resident(pid: int) -> int:
 
 
 def test_hangs_cost_nothing_that_stays(folder: Path, library: Path) -> None:
-    """Threads, descriptors and memory are the same after ten times of hanging and returning."""
+    """Threads, descriptors and memory are the same after fifty times of hanging and returning."""
+    settings = MonitorSettings(
+        Paths(f"{folder}/health.ipc", f"{folder}/telemetry.ipc", "", str(folder)),
+        binding="health.binding",
+        binding_argument="/",
+        poll_interval=0.02,
+        hang_after=0.1,
+        state_folder=f"{folder}/state",
+    )
+    steering = nvml_library.Steering(folder)
+    with monitor(settings, environment(folder, library)) as running:
 
-    async def story() -> None:
-        async with kubelet(folder) as node, started(folder, library) as running:
-            await all_watched(node, running)
-            steering, monitor = nvml_library.Steering(folder), running.pids()["monitor"]
-            files, seen = min(len(open_files(monitor)) for _ in range(50)), []
-            for _ in range(10):
-                steering.hang(BAD)
-                await node.until(lambda k: k.healthy(GPU) == 7)
-                steering.answer(BAD)
-                await node.until(lambda k: k.healthy(GPU) == 8)
-                # A file that the monitor just reads or writes is open for a moment.
-                await until(lambda: len(open_files(monitor)) == files, "as many descriptors")
-                seen.append((threads(monitor), resident(monitor)))
-            assert {count for count, _ in seen} == {seen[0][0]}
-            assert seen[-1][1] - seen[1][1] < 1024  # KiB; a thread that stays has more
-            assert running.pids()["monitor"] == monitor
-            FIGURES.append(f"monitor after ten hangs: {seen[-1][0]} threads, {seen[-1][1]} KiB")
+        def becomes(*expected: str) -> None:
+            while [why.split()[0] for why in reasons(running.state(), BAD)] != list(expected):
+                pass
 
-    asyncio.run(story())
+        pid, seen = running.process.pid, []
+        becomes()
+        for _ in range(50):
+            steering.hang(BAD)
+            becomes("driver-hang")
+            steering.answer(BAD)
+            becomes()
+            seen.append((threads(pid), resident(pid)))
+            if len(seen) == 10:
+                files = min(len(open_files(pid)) for _ in range(20))
+        # A file that the monitor just reads or writes is open for a moment.
+        assert min(len(open_files(pid)) for _ in range(20)) == files
+    assert {count for count, _ in seen} == {20}  # two for each GPU, and four for the process
+    assert seen[-1][1] - seen[9][1] < 1024  # KiB
+    FIGURES.append(f"monitor after fifty hangs: {seen[-1][0]} threads, {seen[-1][1]} KiB")
 
 
 def test_a_gpu_that_hangs_from_the_start_is_told_by_its_index(folder: Path, library: Path) -> None:
