@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 import zmq
@@ -35,6 +36,15 @@ class Monitor:
     process: "subprocess.Popen[bytes]"
     channel: Channel
     states: "zmq.Socket[bytes]"
+
+    def threads(self) -> int:
+        """Return the number of its threads."""
+        return len(list(Path(f"/proc/{self.process.pid}/task").iterdir()))
+
+    def resident(self) -> int:
+        """Return its resident memory in KiB."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(status.partition("VmRSS:")[2].split()[0])
 
     def report(self) -> Order | Report | None:
         """Return the next report that is not a heartbeat."""

@@ -132,17 +132,6 @@ def test_xids_of_the_others_arrive_while_one_hangs(folder: Path, library: Path) 
     asyncio.run(story())
 
 
-def threads(pid: int) -> int:
-    """Return the number of threads of a process."""
-    return len(list(Path(f"/proc/{pid}/task").iterdir()))
-
-
-def resident(pid: int) -> int:
-    """Return the resident memory of a process in KiB."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.partition("VmRSS:")[2].split()[0])
-
-
 def test_hangs_cost_nothing_that_stays(folder: Path, library: Path) -> None:
     """Threads, descriptors and memory are the same after fifty times of hanging and returning."""
     settings = MonitorSettings(
@@ -167,7 +156,7 @@ def test_hangs_cost_nothing_that_stays(folder: Path, library: Path) -> None:
             becomes("driver-hang")
             steering.answer(BAD)
             becomes()
-            seen.append((threads(pid), resident(pid)))
+            seen.append((running.threads(), running.resident()))
             if len(seen) == 10:
                 files = min(len(open_files(pid)) for _ in range(20))
         # A file that the monitor just reads or writes is open for a moment.
