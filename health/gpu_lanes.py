@@ -168,12 +168,16 @@ class GpuLanes:
         """Whether the newest checks were slow; a slow GPU is not Unhealthy for that."""
         return self._slow_looks >= SLOW_LOOKS
 
-    def look_time(self, now: float) -> LookTime | None:
-        """Return how long the newest check took, or the present one if that takes longer."""
+    def look_time(self, now: float, limit: float) -> LookTime | None:
+        """Return how long the newest check took, or the present one if that takes longer.
+
+        It is slow too while it takes more than *limit* seconds, unless a call of it hangs.
+        """
         if self.gpu is None or self.looked is None:
             return None
         present = now - self._looking_since if self._looking_since else 0.0
-        return LookTime(self.gpu.uuid, max(self.looked.seconds, present), self.slow)
+        slow = self.slow or (present > limit and not self.calls.late(now, limit))
+        return LookTime(self.gpu.uuid, max(self.looked.seconds, present), slow)
 
     def poll_only(self) -> None:
         """Show the GPU as one that reports no events."""

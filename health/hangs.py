@@ -30,6 +30,10 @@ class Hang:
             return self.gpu.uuid if self.gpu else ""
         return next((gpu.uuid for gpu in node.gpus if gpu.index == self.gpu.index), "")
 
+    def of_checks(self, node: Inventory) -> str:
+        """Return the UUID of the GPU that cannot be checked because of this call, if any."""
+        return self.uuid(node) if self.gpu and self.lane is self.gpu.calls else ""
+
     def log(self, node: Inventory) -> None:
         """Log that the call hangs; without a GPU, the call is about the whole driver."""
         call, index, uuid = self.running.call, self._index, self.uuid(node) or "unknown"

@@ -95,7 +95,9 @@ class Monitor:
         poller.register(self._mailbox.fileno(), zmq.POLLIN)
         jobs = self._node.deadline(self._observed.lost())
         hangs = self._hangs.deadline(self._node.lanes(), now, self._settings.hang_after)
-        soonest = min(self._beat_at, self._rescan_at, self._absent_at, jobs, hangs)
+        # Before the start is done, nothing else is due: a deadline that passed would spin the loop.
+        later = min(self._rescan_at, self._absent_at) if self._ready else math.inf
+        soonest = min(self._beat_at, later, jobs, hangs)
         ready = dict(poller.poll(math.ceil(max(0.0, soonest - now) * 1000)))
         if self._mailbox.fileno() in ready:
             self._on_reports(time.monotonic())
@@ -240,8 +242,8 @@ class Monitor:
             if (known := self._inventory()).gpus:
                 self._adopt(known, now)
                 self._observed.look({gpu.uuid: Look(hung=call) for gpu in known.gpus}, now)
-        elif hang.gpu and hang.lane is hang.gpu.calls:
-            self._observed.look({hang.uuid(self._observed.gpus): Look(hung=call)}, now)
+        elif uuid := hang.of_checks(self._observed.gpus):
+            self._observed.look({uuid: Look(hung=call)}, now)
 
     def _on_reports(self, now: float) -> None:
         """Take all reports of the lanes, publish the result in one message, and only then log."""

@@ -236,7 +236,8 @@ class Observed:
         health = verdict.health_of(
             self.inventory, self.conditions, self._unwatched(), self._actions, self._booted
         )
-        times = (gpu.look_time(now) for gpu in self._node.gpus)
+        limit = self._settings.hang_after
+        times = (gpu.look_time(now, limit) for gpu in self._node.gpus)
         self.publisher.publish(
             NodeState(
                 epoch=self._epoch,

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -57,6 +58,12 @@ def reasons(state: NodeState, place: int) -> list[str]:
     return [
         str(why) for device in state.health if device.uuid == UUIDS[place] for why in device.reasons
     ]
+
+
+def seconds(pid: int) -> float:
+    """Return the processor time that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 async def all_watched(node: Kubelet, running: Service) -> None:
@@ -284,6 +291,8 @@ def test_a_driver_that_does_not_open_keeps_all_gpus_listed(folder: Path, library
                 await node.until(lambda k: unhealthy(k) == set(UUIDS))
                 state = await running.publishes(1)
                 assert reasons(state, BAD) == ["driver-hang nvmlInit"]
+                await running.shows_state(1, lambda state: state.hanging[0].seconds > 5)
+                assert seconds(running.pids()["monitor"]) < 2.0  # it waits, and does not spin
                 await running.logged("process is not ready", child="monitor")
                 await running.restarted("monitor", running.pids()["monitor"])
                 assert unhealthy(node) == set(UUIDS)
