@@ -171,8 +171,8 @@ def test_every_panel_of_the_dashboard_has_data() -> None:
         await stage.query_is("gpu_sharing_nvml_hangs_total > bool 0", 1)
         before = len(stage.service.entries)
         stage.service.node.recover(2)
-        await stage.service.logged("watching GPUs for Xid events", after=before)
-        stage.service.node.xid(0, 79)  # last, because this monitor starts counting again
+        await stage.service.logged("the driver answers again", after=before)
+        stage.service.node.xid(0, 79)
         stage.service.node.lose(2)
         empty = set(dashboard_queries())
 
