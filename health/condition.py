@@ -43,6 +43,8 @@ class Look:
     """The driver's error if the check failed; empty if it passed or the device is lost."""
     denied: bool = False
     """Whether the error is the one of a process that may not open the GPU."""
+    unreached: bool = False
+    """Whether this monitor has not enumerated the device, so no check has ever succeeded."""
     ailments: frozenset[Reason] = frozenset()
     """Present problems; each ends when a later check does not find it."""
     action: int | None = None
@@ -130,7 +132,7 @@ def after_look(before: Condition, look: Look, recovery: Recovery, now: float) ->
     if look.hung:
         return _after_hung(before, Reason(ReasonKind.DRIVER_HANG, look.hung), now)
     if look.failed:
-        return _after_failed(before, look.failed, now)
+        return _after_failed(before, look, now)
     seen = _after_decision(replace(before, ailments=look.ailments, doubts=0), look, recovery)
     if not seen.faults:
         well = DeviceState.UNHEALTHY if seen.ailments else DeviceState.HEALTHY
@@ -236,12 +238,15 @@ def _recovered(before: Condition, now: float) -> Condition:
     return _in(recovered, well, now)
 
 
-def _after_failed(before: Condition, why: str, now: float) -> Condition:
-    """Make a healthy device suspect after one failed check, unhealthy after the next."""
-    doubts = before.doubts + 1
+def _after_failed(before: Condition, look: Look, now: float) -> Condition:
+    """Make a healthy device suspect after one failed check, unhealthy after the next.
+
+    A device that was not reached is unhealthy at once, because no check says that it was healthy.
+    """
+    doubts = UNREADABLE if look.unreached else before.doubts + 1
     after = replace(before, doubts=doubts, proven_at=None, clean=0)
     if doubts >= UNREADABLE:
-        unreadable = Reason(ReasonKind.UNREADABLE, why)
+        unreadable = Reason(ReasonKind.UNREADABLE, look.failed)
         kept = {reason for reason in before.ailments if reason.kind is not ReasonKind.UNREADABLE}
         after = replace(after, ailments=frozenset(kept | {unreadable}))
     if after.reasons:

@@ -45,7 +45,8 @@ def of_absent(slot: Slot | None, failed: Iterable[FailedGpu]) -> Look:
     others = [gpu for gpu in tried if gpu.code != Code.GPU_IS_LOST]
     if not others:  # all failed GPUs are lost, or the driver does not show the GPU at all
         return Look(lost=True)
-    return Look(failed=others[0].error, denied=all(gpu.code in DENIED for gpu in others))
+    denied = all(gpu.code in DENIED for gpu in others)
+    return Look(failed=others[0].error, denied=denied, unreached=True)
 
 
 def _ailments(nvml: Nvml, handle: object, action: int | None, gpu: Gpu) -> Iterator[Reason]:

@@ -165,7 +165,8 @@ class Monitor:
         """Continue with a new inventory, and tell the supervisor what changed for the workers."""
         before = self._observed.inventory
         log_lines.inventory(before, fresh)
-        self._observed.adopt(fresh, self._node.looks(), now)
+        looks = self._node.looks() | self._node.absent_looks(fresh)
+        self._observed.adopt(fresh, looks, now)
         self._absent_at = now
         told = msgspec.structs.replace(fresh, links=())
         if before is None or told != msgspec.structs.replace(before, links=()):

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import grpc
 
 from proto import deviceplugin_pb2 as api
-from tests.chaos import truth
 from tests.chaos.calls import unless_hung_up
 from tests.chaos.world import CHILDREN, World
 from tests.conftest import children as children_of
@@ -59,8 +58,7 @@ def sizes(world: World) -> dict[str, Size]:
 def unsettled(world: World) -> Iterator[str]:
     """Yield each difference between the expected and the present lists and processes."""
     if world.kubelet.up:
-        view = {n: listed for n, listed in world.view().items() if n not in world.blocked}
-        yield from truth.difference(view, world.expected())
+        yield from world.differs()
     if left := [title(pid) for pid in children_of(os.getpid()) - {world.running.process.pid}]:
         yield from (f"process left behind: {process}" for process in left if process)
     children = world.running.pids()

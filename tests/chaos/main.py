@@ -5,11 +5,12 @@ import asyncio
 import json
 import statistics
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.chaos.kinds import KINDS
 from tests.chaos.runner import Results, ViolationError, run
-from tests.chaos.schedule import schedule
+from tests.chaos.schedule import Step, pairs, schedule
 from tests.fakes.service import short_folder
 
 
@@ -36,9 +37,8 @@ def _times(seconds: list[float]) -> str:
 def main() -> int:
     """Run, print the table, and return the exit code."""
     given = _arguments()
-    kinds = {given.only: KINDS[given.only]} if given.only else KINDS
     results, code = Results(), 0
-    steps = schedule(kinds, given.seed, given.faults)
+    steps = _steps(given)
     try:
         with short_folder() as folder:
             asyncio.run(run(folder, given.seed, steps, given.noise, results))
@@ -54,6 +54,13 @@ def main() -> int:
     return code
 
 
+def _steps(given: argparse.Namespace) -> Sequence[Step]:
+    if given.only and given.pair:
+        return pairs(given.only, given.pair, given.seed, given.faults)
+    kinds = {given.only: KINDS[given.only]} if given.only else KINDS
+    return schedule(kinds, given.seed, given.faults)
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/chaos", description=__doc__)
     parser.add_argument("--seed", type=int, default=1, help="decides which faults happen")
@@ -61,6 +68,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--noise", type=float, default=5.0, help="factor for the time limits")
     parser.add_argument("--json", type=Path, help="write all times in seconds to this file")
     parser.add_argument("--only", choices=KINDS, metavar="FAULT", help="inject only this fault")
+    parser.add_argument(
+        "--with", dest="pair", choices=KINDS, metavar="FAULT", help="inject --only with this fault"
+    )
     return parser.parse_args()
 
 

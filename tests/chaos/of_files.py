@@ -29,7 +29,7 @@ def limit_files(world: World, size: int) -> None:
 async def disk_full(world: World, dice: Random) -> AsyncIterator[None]:
     """Let every write to a file fail while a GPU breaks; the GPU must still become Unhealthy."""
     limit_files(world, 0)
-    place = place_of(dice)
+    place = place_of(world, dice)
     breaks(world, place, lambda: world.running.node.xid(place, 79))
     yield
     await mend(world, place)
@@ -41,7 +41,7 @@ async def state_folder_unusable(world: World, dice: Random) -> AsyncIterator[Non
     """Replace the state folder with a plain file while a GPU breaks."""
     state = world.folder / "state"
     put_a_file_in_place_of(state)
-    place = place_of(dice)
+    place = place_of(world, dice)
     breaks(world, place, lambda: world.running.node.xid(place, 79))
     yield
     await mend(world, place)

@@ -30,7 +30,7 @@ async def quiesce(world: World, dice: Random) -> AsyncIterator[None]:
     await asyncio.sleep(dice.uniform(0.0, 0.5))
     await asyncio.to_thread(ask, world.folder, Resume())
     world.quiesced = False
-    world.absent.clear()
+    world.absent.discard("monitor")
     world.happens()
 
 

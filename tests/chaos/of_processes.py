@@ -6,12 +6,13 @@ import itertools
 import os
 import resource
 import signal
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from random import Random
 
 from tests.chaos.kinds import fault
-from tests.chaos.world import CHILDREN, HANG, WORKERS, World
+from tests.chaos.world import CHILDREN, HANG, STALE, WORKERS, World
 from tests.conftest import title
 
 START = 3.0
@@ -135,7 +136,11 @@ async def descriptors_used_up(world: World, dice: Random) -> AsyncIterator[None]
         await world.kubelet.stop()
         await world.kubelet.start()
     # Without a connection to the kubelet, a worker needs a descriptor to register.
-    world.blocked |= {victim.removeprefix("worker ")} - world.served()
+    resource_of = victim.removeprefix("worker ")
+    world.blocked |= {resource_of} - world.served()
+    # Nor may it be connected to a monitor that has just been started.
+    if not world.alone and time.monotonic() - world.deaths.get("monitor", [0.0])[-1] < STALE:
+        world.blocked.add(resource_of)
     world.absent.add(victim)
     await asyncio.sleep(dice.uniform(0.2, 1.5))
     yield

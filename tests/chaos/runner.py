@@ -1,7 +1,6 @@
 """Run a schedule of faults, and check the invariants after each."""
 
 import asyncio
-import contextlib
 import sys
 import tempfile
 import time
@@ -15,6 +14,7 @@ from tests.chaos import (  # noqa: F401 - each adds its kinds
     of_devices,
     of_files,
     of_kubelet,
+    of_one_gpu,
     of_operators,
     of_processes,
 )
@@ -74,19 +74,21 @@ class Runner:
         self._last.append(label)
         dice = Random(step.seed)  # noqa: S311 - reproducible, not secret
         self._world.alone = len(kinds) == 1
+        self._world.gpus.begin()
         begun = time.monotonic()
         try:
-            stack = contextlib.AsyncExitStack()
+            stories = [kind.story(self._world, dice) for kind in kinds]
             self._begin(sum(kind.promise for kind in kinds))
-            for kind in kinds:
-                await stack.enter_async_context(kind.story(self._world, dice))
+            for story in stories:
+                await story.__aenter__()
             took = await self._settled(label)
             self._note(self._results.faults, kinds, took)
-            self._begin(sum(kind.back or kind.promise for kind in kinds))
-            await stack.aclose()
-            if any(kind.back for kind in kinds):
-                took = await self._settled(f"{label}, repaired")
-                self._note(self._results.repairs, [k for k in kinds if k.back], took)
+            for kind, story in reversed(list(zip(kinds, stories, strict=True))):
+                self._begin(sum(kind.back or kind.promise for kind in kinds))
+                await story.__aexit__(None, None, None)
+                if kind.back:  # in a pair, the first fault is still there after the second's repair
+                    took = await self._settled(f"{label}, {kind.name} repaired")
+                    self._note(self._results.repairs, [kind], took)
             await self._calm(label)
             print(f"{label} ({time.monotonic() - begun:.1f} s)", file=sys.stderr)  # noqa: T201
         except TimeoutError as error:

@@ -9,7 +9,14 @@ from tests.chaos.kinds import Kind
 TWO = 0.15
 """The share of steps in which two faults happen at once."""
 
-TOGETHER = {"device": ("process", "kubelet", "bus"), "kubelet": ("process", "bus")}
+OFTEN = 0.5
+"""This share for faults of the group "gpu", which may change nothing of any other fault."""
+
+TOGETHER = {
+    "device": ("process", "kubelet", "bus", "gpu"),
+    "kubelet": ("process", "bus"),
+    "gpu": ("device", "process", "kubelet", "bus", "service", "operator"),
+}
 """For each group: the groups of faults that may happen at the same time."""
 
 
@@ -34,11 +41,23 @@ def schedule(kinds: Mapping[str, Kind], seed: int, faults: int) -> Sequence[Step
             deck = [kind.name for kind in kinds.values() for _ in range(1 if once else kind.weight)]
             dice.shuffle(deck)
         names = [deck.pop()]
-        others = TOGETHER.get(kinds[names[0]].group, ())
+        group = kinds[names[0]].group
+        others, share = TOGETHER.get(group, ()), OFTEN if group == "gpu" else TWO
         fitting = [name for name in deck if kinds[name].group in others]
-        if fitting and counted + 1 < faults and dice.random() < TWO:
+        if fitting and counted + 1 < faults and dice.random() < share:
             names.append(fitting[-1])
             deck.remove(fitting[-1])
         steps.append(Step(len(steps) + 1, tuple(names), f"{seed}/{len(steps)}"))
         counted += len(names)
     return steps
+
+
+def pairs(first: str, second: str, seed: int, faults: int) -> Sequence[Step]:
+    """Return the steps of a run in which two kinds of faults always happen at once, in any order.
+
+    *first* and *second* must be of groups that may happen together.
+    """
+    dice = Random(seed)  # noqa: S311 - reproducible, not secret
+    names = [(first, second), (second, first)]
+    count = (faults + 1) // 2
+    return [Step(n + 1, dice.choice(names), f"{seed}/{n}") for n in range(count)]

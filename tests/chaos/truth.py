@@ -15,6 +15,27 @@ GPU = "nvidia.com/gpu"
 HARMLESS_ACTIONS = frozenset({0, 5})
 """Recovery actions that blame no GPU: none, and the recovery of the IMEX domain."""
 
+CHECKS = frozenset(
+    {"nvmlDeviceGetMemoryInfo", "nvmlDeviceGetFieldValues", "nvmlDeviceGetRemappedRows"}
+)
+"""Calls of each check: a GPU on which one fails cannot be checked."""
+
+LINK_STATE = "nvmlDeviceGetNvLinkState"
+"""A call of the check of each GPU that has NVLinks."""
+
+ENUMERATION = frozenset(
+    {
+        "nvmlDeviceGetHandleByIndex",
+        "nvmlDeviceGetPciInfo",
+        "nvmlDeviceGetCudaComputeCapability",
+        "nvmlDeviceGetMigMode",
+        "nvmlDeviceGetUUID",
+        "nvmlDeviceGetMinorNumber",
+        "nvmlDeviceGetName",
+    }
+)
+"""Calls with which only a new monitor begins, so the runner kills the monitor when one fails."""
+
 View = Mapping[str, Mapping[str, bool]]
 """Whether a device is Healthy, by device id, by resource."""
 
@@ -42,8 +63,18 @@ def expected(live: Live, service: Service) -> View:
 
 def is_broken(live: Live, gpu: SimulatedGpu) -> bool:
     """Return whether a GPU needs a repair before pods may use it."""
-    faulty = live.lost | live.hung | live.rows
-    return gpu.uuid in faulty or live.actions.get(gpu.uuid, 0) not in HARMLESS_ACTIONS
+    faulty = live.lost | live.hung | live.rows | live.links_down.keys()
+    calls = CHECKS | ENUMERATION | ({LINK_STATE} if live.node.peers()[gpu.uuid] else set())
+    return (
+        gpu.uuid in faulty
+        or not calls.isdisjoint(live.failing.get(gpu.uuid, {}))
+        or live.actions.get(gpu.uuid, 0) not in HARMLESS_ACTIONS
+    )
+
+
+def is_enumerable(live: Live, uuid: str) -> bool:
+    """Return whether a monitor can see the present MIG instances of a GPU."""
+    return uuid not in live.hung and ENUMERATION.isdisjoint(live.failing.get(uuid, {}))
 
 
 def broken(live: Live) -> frozenset[str]:

@@ -11,10 +11,13 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from random import Random
 
+from msgspec.structs import replace
+
 from simulator.kubelet import AdmissionError
 from simulator.node import Live
 from tests.chaos import truth
 from tests.chaos.calls import unless_hung_up
+from tests.chaos.gpus import Gpus
 from tests.chaos.troubled import TroubledKubelet
 from tests.conftest import PR_SET_CHILD_SUBREAPER
 from tests.fakes.service import Service, service
@@ -33,7 +36,13 @@ LAYOUTS = {6: (SMALL, ("1g.10gb",), ("1g.10gb",) * 7), 7: (LARGE, ("3g.40gb",))}
 FORGIVEN = 90.0
 """Seconds after which the end of a child no longer delays its next restart (promised: 60)."""
 
-NODE: dict[str, object] = {"gpus": [{}] * 6 + [{"mig": SMALL}, {"mig": LARGE}]}
+NVLINKS, LINKED = 4, range(6)
+"""NVLinks of a GPU, and the indexes of the GPUs that have them, in pairs."""
+LINKS = [{"between": [n, n + 1], "path": "NODE", "nvlinks": NVLINKS} for n in LINKED[::2]]
+NODE: dict[str, object] = {
+    "gpus": [{}] * len(LINKED) + [{"mig": SMALL}, {"mig": LARGE}],
+    "links": LINKS,
+}
 RESOURCES = (truth.GPU, "nvidia.com/mig-1g.10gb", "nvidia.com/mig-3g.40gb")
 WORKERS = tuple(f"worker {resource}" for resource in RESOURCES)
 CHILDREN = ("monitor", "exporter", *WORKERS)
@@ -68,12 +77,7 @@ class World:
         """Resources that cannot be served during a fault."""
         self.absent: set[str] = set()
         """Children that do not run during a fault."""
-        self.relapses: dict[str, int] = {}
-        """The number of faults of each GPU since the node's boot."""
-        self.not_before: dict[str, float] = {}
-        """The earliest time at which a GPU may be Healthy again."""
-        self.broken_shown: set[str] = set()
-        """Broken GPUs that the kubelet's list has shown as Unhealthy."""
+        self.gpus = Gpus()
         self.violations: list[str] = []
         self.deaths: dict[str, list[float]] = {}
         """The times at which each child was killed, since the supervisor's start."""
@@ -107,8 +111,14 @@ class World:
 
     def expected(self) -> truth.View:
         """Return the lists that the kubelet should have."""
-        found = truth.expected(self.live, truth.Service(self.replicas, self.quiesced))
+        live = replace(self.live, layouts={**self.live.layouts, **self.gpus.unseen})
+        found = truth.expected(live, truth.Service(self.replicas, self.quiesced))
         return {name: devices for name, devices in found.items() if name not in self.blocked}
+
+    def differs(self) -> list[str]:
+        """Return each difference between the expected and the present lists."""
+        view = {n: listed for n, listed in self.view().items() if n not in self.blocked}
+        return truth.difference(view, self.expected())
 
     def hands_out(self, uuid: str) -> bool:
         """Return whether all devices of a GPU are listed as Healthy."""
@@ -161,23 +171,14 @@ class World:
             self.judge()
 
     def judge(self) -> None:
-        """Report a violation if the kubelet's lists show a broken or recovering GPU as Healthy."""
+        """Report a violation if the kubelet's lists show a GPU as it may not be listed."""
         live = self.live
         owner, broken = truth.owners(live, self.replicas), truth.broken(live)
-        self.broken_shown &= broken
         listed: dict[str, set[bool]] = {}
         for names in self.view().values():
             for name, healthy in names.items():
                 listed.setdefault(owner.get(name, ""), set()).add(healthy)
-        for uuid, states in listed.items():
-            if states == {False} and uuid in broken:
-                self.broken_shown.add(uuid)
-            if True in states and uuid in broken and uuid in self.broken_shown:
-                self.violations.append(f"{uuid} is listed as Healthy although it is broken")
-                self.broken_shown.discard(uuid)
-            if True in states and time.monotonic() < self.not_before.get(uuid, 0.0):
-                self.violations.append(f"{uuid} is listed as Healthy before its quiet period ended")
-                del self.not_before[uuid]
+        self.violations += self.gpus.judge(listed, broken, time.monotonic())
 
     def log_since(self) -> list[dict[str, object]]:
         """Return the new log entries since the last call."""

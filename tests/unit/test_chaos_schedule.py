@@ -7,10 +7,11 @@ from random import Random
 import pytest
 from msgspec.structs import replace
 
-from simulator.node import Live, SimulatedGpu, SimulatedNode, complete
+from simulator.node import Live, SimulatedGpu, SimulatedLink, SimulatedNode, complete
 from tests.chaos import truth
+from tests.chaos.gpus import Gpus
 from tests.chaos.kinds import Kind
-from tests.chaos.schedule import schedule
+from tests.chaos.schedule import Step, pairs, schedule
 from tests.chaos.world import World
 
 FIRST, SECOND = (f"GPU-00000000-0000-0000-0000-{place:012x}" for place in range(2))
@@ -30,6 +31,16 @@ def kinds() -> dict[str, Kind]:
     """Return four kinds of faults, each of its own group."""
     groups = {"Xid": "device", "kill": "process", "restart": "kubelet", "reload": "operator"}
     return {name: Kind(name, group, 1.0, 0.0, 2, nothing) for name, group in groups.items()}
+
+
+def failing(live: Live, call: str) -> Live:
+    """Let a call fail on the first GPU."""
+    return replace(live, failing={FIRST: {call: 999}})
+
+
+def linked(live: Live) -> Live:
+    """Connect the GPUs by an NVLink."""
+    return replace(live, node=replace(live.node, links=(SimulatedLink((0, 1), nvlinks=1),)))
 
 
 def test_a_schedule_follows_from_its_seed() -> None:
@@ -64,6 +75,13 @@ def test_only_some_groups_of_faults_come_together() -> None:
         (lambda live: replace(live, rows=frozenset({SECOND})), {FIRST}),
         (lambda live: replace(live, actions={FIRST: 1, SECOND: 0}), {*PARTS}),
         (lambda live: replace(live, hung=frozenset({SECOND})), {FIRST}),
+        (lambda live: replace(live, slow={FIRST: 100}), {FIRST, *PARTS}),
+        (lambda live: replace(live, links_down={FIRST: 1}), {*PARTS}),
+        (lambda live: failing(live, "nvmlDeviceGetFieldValues"), {*PARTS}),
+        (lambda live: failing(live, "nvmlDeviceGetName"), {*PARTS}),
+        (lambda live: failing(live, "nvmlDeviceGetTopologyCommonAncestor"), {FIRST, *PARTS}),
+        (lambda live: failing(live, "nvmlDeviceGetNvLinkState"), {FIRST, *PARTS}),
+        (lambda live: failing(linked(live), "nvmlDeviceGetNvLinkState"), {*PARTS}),
         (lambda live: replace(live, denied=True), set()),
         (lambda live: replace(live, removed=frozenset({SECOND})), {FIRST}),
     ],
@@ -90,6 +108,40 @@ def test_expected_health_has_every_device() -> None:
     }
     quiesced = truth.expected(LIVE, truth.Service(1, quiesced=True))
     assert not any(any(devices.values()) for devices in quiesced.values())
+
+
+def test_a_run_of_pairs() -> None:
+    """Each step has both faults, in any order, as many as are wanted at least."""
+    steps = pairs("Xid", "kill", 7, 39)
+
+    assert {step.names for step in steps} == {("Xid", "kill"), ("kill", "Xid")}
+    assert (len(steps), steps[0]) == (20, Step(1, steps[0].names, "7/0"))
+
+
+def listed(gpus: Gpus, *healthy: bool, broken: bool = False, now: float = 0.0) -> list[str]:
+    """Return the verdict about a list that has devices of the first GPU."""
+    return [*gpus.judge({FIRST: set(healthy)}, frozenset({FIRST} if broken else ()), now)]
+
+
+def test_a_list_may_not_show_what_is_not_so() -> None:
+    """A broken GPU that was Unhealthy, one in its quiet period, and a well one are kept apart."""
+    gpus = Gpus()
+
+    assert listed(gpus, True, broken=True) == []  # the service has not noticed it yet
+    assert listed(gpus, False, broken=True) == []
+    assert listed(gpus, True, False, broken=True) == [
+        f"{FIRST} is listed as Healthy although it is broken"
+    ]
+    gpus.not_before[FIRST] = 5.0
+    assert listed(gpus, True, now=6.0) == []
+    assert listed(gpus, True, now=4.0) == [
+        f"{FIRST} is listed as Healthy before its quiet period ended"
+    ]
+    gpus.steady = frozenset({FIRST})
+    assert listed(gpus, True) == []
+    assert listed(gpus, True, False) == [f"{FIRST} is listed as Unhealthy although it is well"]
+    gpus.begin()
+    assert listed(gpus, False) == []
 
 
 def test_a_difference_is_named() -> None:

@@ -382,3 +382,9 @@ def test_the_last_failed_check_is_the_reason() -> None:
     """An unreadable device has only the error of the last failed check as its reason."""
     events = {0.0: FAILED, 1.0: FAILED, 2.0: Look(failed="other")}
     assert condition_after(events, RECOVERY).reasons == {Reason(ReasonKind.UNREADABLE, "other")}
+
+
+def test_a_device_that_was_never_reached_is_not_suspect() -> None:
+    """The first failed check of a GPU that was not enumerated makes it Unhealthy."""
+    unreached = {0.0: Look(failed="busy", unreached=True)}
+    assert condition_after(unreached, RECOVERY).reasons == {BUSY}

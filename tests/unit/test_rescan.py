@@ -86,9 +86,10 @@ def test_checks_of_gpus_that_were_not_enumerated() -> None:
     refused = FailedGpu(0, "no permission", Code.NO_PERMISSION)
     odd = FailedGpu(0, "odd", 1)
     assert of_absent(None, ()) == of_absent(None, (LOST,)) == Look(lost=True)
-    assert of_absent(None, (LOST, refused)) == Look(failed="no permission", denied=True)
-    assert of_absent(None, (odd, refused)) == Look(failed="odd")
-    assert of_absent(Slot(0, failed=refused), (odd,)) == Look(failed="no permission", denied=True)
+    denied = Look(failed="no permission", denied=True, unreached=True)
+    assert of_absent(None, (LOST, refused)) == denied
+    assert of_absent(None, (odd, refused)) == Look(failed="odd", unreached=True)
+    assert of_absent(Slot(0, failed=refused), (odd,)) == denied
     assert of_absent(Slot(1, failed=LOST), (odd,)) == Look(lost=True)
 
 
