@@ -55,7 +55,8 @@ ADVICE: Mapping[ReasonKind, Advice] = MappingProxyType(
         ReasonKind.THERMAL: Advice("at its shutdown temperature", "Check the cooling."),
         ReasonKind.DRIVER_HANG: Advice(
             "a driver call does not return",
-            "Check the kernel log for driver errors. If the call keeps hanging, reboot the node.",
+            "Check the kernel log for driver errors. If the call does not return, stop the pods "
+            "that use the GPU, then reset the GPU. If that fails, reboot the node.",
         ),
         ReasonKind.NO_ACCESS: Advice(
             "the plugin lost access to the GPU device nodes",

@@ -217,8 +217,8 @@ class HealthSection(_Section, frozen=True):
     stale_after: Seconds = Seconds(10)
     """Devices become Unhealthy when the monitor has published nothing for this long."""
     hang_after: Seconds = Seconds(15)
-    """A process that has sent no heartbeat for this long is killed; set it higher than the \
-slowest driver call."""
+    """A driver call that has not returned for this long makes its GPU Unhealthy, so set it higher \
+than the slowest driver call. A process that has sent no heartbeat for this long is killed."""
     poll_interval: Seconds = Seconds(5)
     """Time between two checks of a GPU for faults that cause no event."""
     rescan_interval: Seconds = Seconds(30)

@@ -196,7 +196,7 @@ FAMILIES = (
     Family(
         "node_problem",
         ("problem",),
-        "1 for each reason why the node does not fit its configuration; see the log and /readyz.",
+        "1 for each reason why the node is not served as configured, or slowly; see /status.",
     ),
     Family("maintenance", (), "1 while the service is quiesced, else 0."),
     Family("config_info", ("hash",), "Hash of the configuration in use; always 1."),

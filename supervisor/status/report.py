@@ -29,7 +29,7 @@ class Verdict(Struct, frozen=True):
 
 
 class ProblemStatus(Struct, frozen=True):
-    """A reason why the node does not fit its configuration."""
+    """A reason why the node is not served as configured, or slowly."""
 
     kind: ProblemKind
     """As in `gpu_sharing_node_problem`."""
@@ -75,7 +75,7 @@ class NodeStatus(Struct, frozen=True):
     ready: Verdict
     """The answer of `/readyz`."""
     problems: tuple[ProblemStatus, ...] | None
-    """Reasons why the node does not fit its configuration."""
+    """Reasons why the node is not served as configured, or slowly."""
     failed: tuple[FailedGpuStatus, ...] | None
     """GPUs that the driver cannot enumerate."""
     persisted: bool | None
