@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from loguru import logger
 
+from health.condition import Look
 from health.gpu_lanes import GpuLanes
 from health.lane import Lane
 from health.nvml import Running
@@ -29,10 +30,6 @@ class Hang:
         if self.gpu is None or self.gpu.gpu:
             return self.gpu.uuid if self.gpu else ""
         return next((gpu.uuid for gpu in node.gpus if gpu.index == self.gpu.index), "")
-
-    def of_checks(self, node: Inventory) -> str:
-        """Return the UUID of the GPU that cannot be checked because of this call, if any."""
-        return self.uuid(node) if self.gpu and self.lane is self.gpu.calls else ""
 
     def log(self, node: Inventory) -> None:
         """Log that the call hangs; without a GPU, the call is about the whole driver."""
@@ -67,6 +64,11 @@ class Hangs:
     def now(self) -> tuple[Hang, ...]:
         """Return the calls that hung at the last search."""
         return tuple(self._known.values())
+
+    def looks(self, node: Inventory) -> dict[str, Look]:
+        """Return the check of each GPU of *node* whose check or enumeration hangs, by UUID."""
+        hangs = (hang for hang in self._known.values() if hang.gpu and hang.lane is hang.gpu.calls)
+        return {hang.uuid(node): Look(hung=hang.running.call) for hang in hangs if hang.uuid(node)}
 
     def by_index(self) -> dict[int, str]:
         """Return the calls that hang in the enumeration or a check of a GPU, by its index."""

@@ -161,11 +161,15 @@ class Monitor:
     def _inventory(self) -> Inventory:
         return self._node.inventory(self._hangs.by_index())
 
+    def _known(self) -> Inventory:
+        """Return the inventory in effect, or before the first, the GPUs of the ledger."""
+        return self._observed.inventory or self._inventory()
+
     def _adopt(self, fresh: Inventory, now: float) -> None:
         """Continue with a new inventory, and tell the supervisor what changed for the workers."""
         before = self._observed.inventory
         log_lines.inventory(before, fresh)
-        looks = self._node.looks() | self._node.absent_looks(fresh)
+        looks = self._node.looks() | self._node.absent_looks(fresh) | self._hangs.looks(fresh)
         self._observed.adopt(fresh, looks, now)
         self._absent_at = now
         told = msgspec.structs.replace(fresh, links=())
@@ -225,7 +229,7 @@ class Monitor:
         for hang in begun:
             self._on_hang(hang, now)
         for hang in ended:
-            hang.log_end(self._observed.gpus, now)
+            hang.log_end(self._known(), now)
             if hang.gpu:
                 hang.gpu.look_at = now
         if begun or ended:
@@ -233,7 +237,7 @@ class Monitor:
             self._observed.publish()
 
     def _on_hang(self, hang: Hang, now: float) -> None:
-        hang.log(self._observed.gpus)
+        hang.log(self._known())
         call = hang.running.call
         opening = not self._node.opened
         self._channel.send(Hung(call, everything=opening))
@@ -243,8 +247,8 @@ class Monitor:
             if (known := self._inventory()).gpus:
                 self._adopt(known, now)
                 self._observed.look({gpu.uuid: Look(hung=call) for gpu in known.gpus}, now)
-        elif uuid := hang.of_checks(self._observed.gpus):
-            self._observed.look({uuid: Look(hung=call)}, now)
+        else:
+            self._observed.look(self._hangs.looks(self._observed.gpus), now)
 
     def _on_reports(self, now: float) -> None:
         """Take all reports of the lanes, publish the result in one message, and only then log."""

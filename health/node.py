@@ -141,22 +141,26 @@ class Node:
     def ready(self, now: float) -> bool:
         """Return whether a start has waited long enough to report the inventory.
 
-        It waits for GPUs whose calls return, however slow they are, but for none that is stuck in
-        a call while others have answered.
+        It waits for GPUs that are slow, but not long for those that can be listed without an
+        answer, and for none that is stuck in a call while there are others to report.
         """
         age, patience = now - self._opened_at, self._settings.patience
         if not self.opened or age > self._settings.hang_after:
             return self.opened
         silent = [gpu for gpu in self.gpus if not gpu.answered]
-        if silent and (
-            len(silent) == len(self.gpus)
-            or not all(gpu.calls.late(now, patience) for gpu in silent)
-        ):
+        unknown = [gpu for gpu in silent if not self._is_known(gpu)]
+        slow = [gpu for gpu in silent if not gpu.calls.late(now, patience)]
+        if (slow and age <= patience) or not {*slow}.isdisjoint(unknown):
+            return False
+        if unknown and len(unknown) == len(self.gpus):
             return False
         if self._cdi and self._cdi.busy:
             return False
         settled = all(gpu.settled for gpu in self.gpus) and not self.driver.busy
         return age > patience or settled
+
+    def _is_known(self, gpu: GpuLanes) -> bool:
+        return any(known.index == gpu.index for known in self._known)
 
     def is_changed_on_the_bus(self) -> bool:
         """Return whether the kernel has bound other GPUs to the driver than at the start.
@@ -176,9 +180,12 @@ class Node:
 
     def absent_looks(self, known: Inventory) -> dict[str, Look]:
         """Return a check of each GPU in *known* that could not be enumerated."""
-        pending = self.pending(known.gpus)
         found = inventory.absent(self._slots(), known.gpus)
-        return {u: of_absent(e, known.failed) for u, e in found.items() if u not in pending}
+        return {
+            uuid: of_absent(slot, known.failed)
+            for uuid, slot in found.items()
+            if not self._is_silent(slot)
+        }
 
     def inventory(self, hangs: Mapping[int, str]) -> Inventory:
         """Return the inventory; *hangs* are the calls that hang, by the GPU's index."""
@@ -194,11 +201,25 @@ class Node:
             links=tuple(inventory.links(gpus, peers, self._levels)),
         )
 
-    def pending(self, gpus: Iterable[Gpu]) -> dict[str, Reason]:
-        """Return why those *gpus* are not watched whose enumeration has not ended yet."""
-        silent = not self.opened or not all(gpu.answered for gpu in self.gpus)
+    def pending(self, gpus: Iterable[Gpu], now: float) -> dict[str, Reason]:
+        """Return why those *gpus* are not watched whose enumeration does not go on.
+
+        While its calls return, a GPU has the health that the ledger knows: slow is no fault.
+        """
         found = inventory.absent(self._slots(), gpus)
-        return {u: PENDING for u, e in found.items() if silent and not (e and e.failed)}
+        return {uuid: PENDING for uuid, slot in found.items() if self._is_pending(slot, now)}
+
+    def _is_pending(self, slot: Slot | None, now: float) -> bool:
+        if slot is None or not self.opened:
+            return self._is_silent(slot)
+        stuck = self.gpus[slot.index].calls.late(now, self._settings.patience)
+        return self._is_silent(slot) and bool(stuck)
+
+    def _is_silent(self, slot: Slot | None) -> bool:
+        """Return whether a GPU has not answered; without a slot, it may be any that has not."""
+        if slot is None:
+            return not self.opened or not all(gpu.answered for gpu in self.gpus)
+        return slot.failed is None
 
     def stats(self) -> tuple[CallStats, ...]:
         """Return the calls of all lanes together."""

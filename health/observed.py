@@ -267,7 +267,7 @@ class Observed:
     def _unwatched(self) -> dict[str, Reason]:
         """Return why GPUs are not watched for events, by UUID."""
         # A GPU that hangs has a reason that says more.
-        waiting = self._node.pending(self.gpus.gpus)
+        waiting = self._node.pending(self.gpus.gpus, time.monotonic())
         found = {u: why for u, why in waiting.items() if not verdict.hangs(self.conditions, u)}
         found |= {g.gpu.uuid: g.watch.blind for g in self._node.gpus if g.gpu and g.watch.blind}
         for hang in self._hangs.now():

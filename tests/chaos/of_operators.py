@@ -57,12 +57,14 @@ async def bad(world: World, dice: Random) -> AsyncIterator[None]:
     """Write a bad or incomplete configuration; the old one must stay in use."""
     before = configuration(world.replicas)
     seen = len(world.running.entries)
+    # No text twice: the service logs a problem once, and may not read the good one in between.
+    number = dice.randrange(1, 1_000_000)
     texts = (
-        "health: {staleAfter: soon}\n",
-        "\x00\xff",
-        "]",
-        before[: len(before) // 2] + "{",
-        "a: b",
+        f"health: {{staleAfter: soon{number}}}\n",
+        f"{number}: \x00\xff",
+        "\n" * (number % 997) + "]",
+        before[: len(before) // 2] + "{" + "\n" * (number % 997),
+        f"a{number}: b",
     )
     world.configure(dice.choice(texts))
     world.happens()

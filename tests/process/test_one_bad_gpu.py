@@ -219,34 +219,6 @@ def test_a_gpu_that_hangs_from_the_start_keeps_its_place(folder: Path, library: 
     asyncio.run(story())
 
 
-@pytest.mark.parametrize("slow", [f"{BAD}:400", "all:40"])
-def test_slow_gpus_are_healthy(folder: Path, library: Path, slow: str) -> None:
-    """Every call returns, so nothing is Unhealthy; a problem and a metric tell of the slowness."""
-
-    async def story() -> None:
-        configuration = "health: {pollInterval: 200ms}\n"
-        async with (
-            kubelet(folder) as node,
-            started(folder, library, configuration, SLOW=slow) as running,
-        ):
-            await node.until(lambda k: k.healthy(GPU) == 8)
-            monitor = running.pids()["monitor"]
-            told = await running.logged("the driver answers slowly for a GPU", index=BAD)
-            assert told["seconds"] > 0.5
-            await running.shows("gpu_sharing_node_problem", 1.0, problem="slow-driver")
-            samples = await running.samples()
-            duration = ("gpu_sharing_look_duration_seconds", frozenset({("uuid", UUIDS[BAD])}))
-            assert samples[duration] > 0.5
-            assert (await running.get("/readyz"))[0] == 200
-            assert node.resources[GPU].lists == 1
-            assert running.pids()["monitor"] == monitor
-            nvml_library.Steering(folder).answer(BAD)
-            if slow != "all:40":
-                await running.logged("the driver answers in time again", index=BAD)
-
-    asyncio.run(story())
-
-
 def test_a_gpu_that_is_enumerated_in_part_replaces_no_monitor(folder: Path, library: Path) -> None:
     """It gives a handle and fails a later query: it is told as failed, and tried again in place."""
 
