@@ -61,9 +61,9 @@ async def bad(world: World, dice: Random) -> AsyncIterator[None]:
     number = dice.randrange(1, 1_000_000)
     texts = (
         f"health: {{staleAfter: soon{number}}}\n",
-        f"{number}: \x00\xff",
+        "#" * (number % 997) + "\x00\xff",
         "\n" * (number % 997) + "]",
-        before[: len(before) // 2] + "{" + "\n" * (number % 997),
+        "\n" * (number % 997) + before[: len(before) // 2] + "{",
         f"a{number}: b",
     )
     world.configure(dice.choice(texts))
