@@ -126,11 +126,12 @@ def after_fault(
 def after_look(before: Condition, look: Look, recovery: Recovery, now: float) -> Condition:
     """Return the condition after a health check of the device."""
     before = aged(before, recovery, now)
+    if look.hung:
+        return _after_hung(before, Reason(ReasonKind.DRIVER_HANG, look.hung), now)
+    before = _after_return_of_calls(before)
     if look.lost:
         again = LOST in before.faults
         return _unproven(before, now) if again else after_fault(before, LOST, now)
-    if look.hung:
-        return _after_hung(before, Reason(ReasonKind.DRIVER_HANG, look.hung), now)
     if look.failed:
         return _after_failed(before, look, now)
     seen = _after_decision(replace(before, ailments=look.ailments, doubts=0), look, recovery)
@@ -258,6 +259,14 @@ def _after_hung(before: Condition, hang: Reason, now: float) -> Condition:
     kept = {reason for reason in before.ailments if reason.kind is not ReasonKind.DRIVER_HANG}
     after = replace(before, ailments=frozenset(kept | {hang}), proven_at=None, clean=0)
     return _in(after, _unless_lost(before), now)
+
+
+def _after_return_of_calls(before: Condition) -> Condition:
+    """Return the condition without a hang, which counts as a failed check if this one fails too."""
+    others = {reason for reason in before.ailments if reason.kind is not ReasonKind.DRIVER_HANG}
+    if others == before.ailments:
+        return before
+    return replace(before, ailments=frozenset(others), doubts=before.doubts + 1)
 
 
 def _unproven(before: Condition, now: float) -> Condition:

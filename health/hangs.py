@@ -12,6 +12,12 @@ from health.lane import Lane
 from health.nvml import Running
 from proto.messages import Inventory
 
+STANDSTILL = 2.0
+"""Seconds without a search after which the process stood still: the monitor searches each second.
+
+A machine that is frozen, or has no time for this process, freezes the threads in the calls too.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Hang:
@@ -52,13 +58,16 @@ class Hangs:
 
     def __init__(self) -> None:
         self._known: dict[Lane, Hang] = {}
+        self._searched_at = math.inf
+        self._counts_from = -math.inf
+        """When this process last stood still: no call is late for the time before."""
 
     def deadline(
         self, lanes: Iterable[tuple[Lane, GpuLanes | None]], now: float, limit: float
     ) -> float:
         """Return when the next call hangs if it does not return; infinity: no call runs."""
         running = (lane.nvml.running for lane, _ in lanes)
-        dues = (call.due + limit for call in running if call)
+        dues = (self._due(call) + limit for call in running if call)
         return min((due for due in dues if due >= now), default=math.inf)
 
     def now(self) -> tuple[Hang, ...]:
@@ -79,15 +88,22 @@ class Hangs:
         self, lanes: Iterable[tuple[Lane, GpuLanes | None]], now: float, limit: float
     ) -> tuple[list[Hang], list[Hang]]:
         """Return the calls that hang since the last search, and those that have returned."""
+        if now - self._searched_at > STANDSTILL:
+            self._counts_from = now
+        self._searched_at = now
         found = {}
         for lane, gpu in lanes:
             running = lane.nvml.running  # read once: the lane goes on meanwhile
-            if running and now - running.due > limit:
+            hung = running is not None and _of(self._known, lane) == running
+            if running and (hung or now - self._due(running) > limit):
                 found[lane] = Hang(lane, gpu, running)
         before, self._known = self._known, found
         begun = [hang for lane, hang in found.items() if _of(before, lane) != hang.running]
         ended = [hang for lane, hang in before.items() if _of(found, lane) != hang.running]
         return begun, ended
+
+    def _due(self, call: Running) -> float:
+        return max(call.due, self._counts_from)
 
 
 def _of(hangs: dict[Lane, Hang], lane: Lane) -> Running | None:

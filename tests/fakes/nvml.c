@@ -20,7 +20,7 @@
  *   STANDIN_NVML_HANG_INIT=1         nvmlInit never returns
  * and those that give a command below before the process's first nvmlInit; a comma separates more:
  *   STANDIN_NVML_LOST=<gpu>          lost
- *   STANDIN_NVML_HANG=<gpu>          hang
+ *   STANDIN_NVML_HANG=<gpu>[:<call>] hang
  *   STANDIN_NVML_SLOW=<gpu>|all:<ms> slow
  *   STANDIN_NVML_FAIL=<gpu>:<call>:<code> fail
  *   STANDIN_NVML_DENIED=<code>       denied
@@ -34,6 +34,10 @@
  *   hang                             the wait that comes to it never returns
  *   hang <gpu>                       no call on it and its instances returns, nor any wait on a set
  *                                    that has it registered, whatever its timeout, until `answer`
+ *   hang <gpu> <call>                so does only that function (named as for `fail`) for it
+ *   hang driver <call>               so does that function, if it is about no GPU (such as
+ *                                    nvmlDeviceGetCount and nvmlEventSetCreate); undone by
+ *                                    `answer driver`
  *   slow <gpu>|all <ms>              each call on it and its instances takes so much longer (the
  *                                    wait does not); 0: no longer
  *   fail <gpu> <call> <code>         that function, without its version (nvmlDeviceGetMemoryInfo,
@@ -107,7 +111,9 @@ enum { NONE = -1, ALL = -2 };
 static int without = NONE, links_up[MOST_GPUS];
 static event_set sets[SETS];
 /* When it began, as a command's ordinal; 0: not so. */
-static unsigned order, lost_at[MOST_GPUS], hung_at[MOST_GPUS], hang_at, denied_at;
+static unsigned order, lost_at[MOST_GPUS], hung_at[MOST_GPUS + 1], hang_at, denied_at;
+enum { DRIVER = MOST_GPUS }; /* what is about no GPU */
+static char hung_call[MOST_GPUS + 1][64]; /* the only function that hangs; empty: each does */
 static unsigned slow_by[MOST_GPUS]; /* milliseconds */
 static int denied_code;
 static struct { unsigned gpu, order; char call[64]; int code; } failures[FAILURES]; /* 0: free */
@@ -155,12 +161,17 @@ static void answer(unsigned gpu) {
     for (int i = 0; i < FAILURES; i++) if (failures[i].gpu == gpu) failures[i].code = 0;
 }
 
+static void hang(unsigned gpu, const char *call) {
+    hung_at[gpu] = order;
+    snprintf(hung_call[gpu], sizeof hung_call[gpu], "%s", call);
+}
+
 #define OF_A_GPU(least, ...) (sscanf(line, __VA_ARGS__) >= (least) && gpu < (unsigned)gpus)
 
 static void obey(const char *line) {
     unsigned gpu = 0, gi = NO_INSTANCE, ci = NO_INSTANCE, milliseconds;
     int number = UNKNOWN;
-    char call[64];
+    char call[64] = "";
     u64 xid;
     order++;
     if (OF_A_GPU(2, "xid %u %llu %u %u", &gpu, &xid, &gi, &ci)) {
@@ -171,8 +182,12 @@ static void obey(const char *line) {
         lost_at[gpu] = 0;
     } else if (OF_A_GPU(2, "links %u %d", &gpu, &number)) {
         links_up[gpu] = number;
-    } else if (OF_A_GPU(1, "hang %u", &gpu)) {
-        if (!hung_at[gpu]) hung_at[gpu] = order;
+    } else if (OF_A_GPU(1, "hang %u %63s", &gpu, call)) {
+        if (!hung_at[gpu]) hang(gpu, call);
+    } else if (sscanf(line, "hang driver %63s", call) == 1) {
+        hang(DRIVER, call);
+    } else if (strcmp(line, "answer driver") == 0) {
+        hung_at[DRIVER] = 0;
     } else if (strcmp(line, "hang") == 0) {
         if (!hang_at) hang_at = order;
     } else if (OF_A_GPU(2, "slow %u %u", &gpu, &milliseconds)) {
@@ -244,9 +259,14 @@ static int is_call(const char *name) {
     return !calling[length] || strncmp(calling + length, "_v", 2) == 0;
 }
 
+static int hangs(unsigned gpu) {
+    return hung_at[gpu] && (!*hung_call[gpu] || is_call(hung_call[gpu]));
+}
+
 /* Holds the call up while its GPU hangs or is slow. */
 static void hold_up(unsigned gpu) {
-    while (users && hung_at[gpu]) sleep_until_told(LONG);
+    while (users && hangs(gpu)) sleep_until_told(LONG);
+    if (gpu == DRIVER) return;
     long long left, begun = now();
     while (users && (left = begun + slow_by[gpu] * MILLISECOND - now()) > 0)
         sleep_until_told(left);
@@ -264,7 +284,7 @@ static int state_of(unsigned gpu) {
 static int enter(const device *d) {
     int result;
     LOCKED(obey_all();
-           if (d) hold_up(d->gpu);
+           hold_up(d ? d->gpu : DRIVER);
            result = !users ? UNINITIALIZED : d ? state_of(d->gpu) : SUCCESS);
     return result;
 }
@@ -540,7 +560,7 @@ static int meet(event_set *set, event_data *event) {
     for (int gpu = 0; gpu < gpus; gpu++) {
         if (!set->types[gpu]) continue;
         MEETS(lost_at[gpu], GPU_IS_LOST)
-        MEETS(hung_at[gpu], HANG)
+        MEETS(hangs(gpu) ? hung_at[gpu] : 0, HANG)
         for (int i = 0; i < FAILURES; i++)
             if (failures[i].code && failures[i].gpu == (unsigned)gpu && is_call(failures[i].call))
                 MEETS(failures[i].order, failures[i].code)

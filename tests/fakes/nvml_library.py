@@ -87,9 +87,17 @@ class Steering:
         """Let so many of the GPU's NVLinks be active; -1: it no longer answers for any."""
         self._write(f"links {gpu} {count}")
 
-    def hang(self, gpu: int | None = None) -> None:
-        """Make every call on the GPU hang; without a GPU: the wait for events, for ever."""
-        self._write("hang" if gpu is None else f"hang {gpu}")
+    def hang(self, gpu: int | None = None, call: str = "") -> None:
+        """Make every call on the GPU hang, or only *call*; without a GPU: the wait, for ever."""
+        self._write("hang" if gpu is None else f"hang {gpu} {call}".rstrip())
+
+    def hang_driver(self, call: str) -> None:
+        """Make *call*, which is about no GPU, such as nvmlEventSetCreate, hang."""
+        self._write(f"hang driver {call}")
+
+    def answer_driver(self) -> None:
+        """Undo hang_driver."""
+        self._write("answer driver")
 
     def slow(self, gpu: int, milliseconds: int) -> None:
         """Make each call on the GPU take so much longer; 0: no longer."""

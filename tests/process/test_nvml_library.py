@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.fakes import nvml_library
-from tests.fakes.nvml_library import INITIALISED, PRELUDE, Start, hear
+from tests.fakes.nvml_library import INITIALISED, PRELUDE, Start, hear, tell
 
 OTHER_PLACES = [place for place in range(7) if place not in nvml_library.MIG_PLACES]
 
@@ -201,3 +201,32 @@ def test_a_build_that_fails_says_why(tmp_path: Path) -> None:
     """A failed build raises RuntimeError with the compiler's message."""
     with pytest.raises(RuntimeError, match=r"cannot build .*absent.*: .*No such file"):
         nvml_library.build(tmp_path / "absent")
+
+
+def test_only_one_function_hangs(start: Start, tmp_path: Path) -> None:
+    """One function can hang for a GPU, or for the driver; what else is asked is answered."""
+    child = start(
+        INITIALISED
+        + """
+def in_thread(function, *arguments):
+    threading.Thread(target=lambda: say(function(*arguments)), daemon=True).start()
+
+d = gpu(1)
+say("ready")
+sys.stdin.readline()
+in_thread(nvmlDeviceGetName, d)
+in_thread(nvmlDeviceGetCount)
+say([nvmlDeviceGetName(gpu(0)), nvmlDeviceGetUUID(d)])
+sys.stdin.readline()
+"""
+    )
+    steering = nvml_library.Steering(tmp_path)
+    assert hear(child) == "ready"
+    steering.hang(1, "nvmlDeviceGetName")
+    steering.hang_driver("nvmlDeviceGetCount")
+    tell(child)
+    assert hear(child) == [nvml_library.GPU_NAME, nvml_library.GPU_UUIDS[1]]
+    steering.answer(1)
+    assert hear(child) == nvml_library.GPU_NAME
+    steering.answer_driver()
+    assert hear(child) == 2

@@ -1,0 +1,59 @@
+"""What counts as a driver call that hangs, and when it counts as returned."""
+
+from health.hangs import Hangs
+from health.lane import Lane, Mailbox
+from health.nvml import Nvml, Running
+
+LIMIT = 15.0
+
+
+class Calls:
+    """One lane whose call the test sets, and the search for hangs at the times that it names."""
+
+    def __init__(self) -> None:
+        self.lane = Lane("driver", Nvml(), Mailbox())
+        self.hangs = Hangs()
+
+    def runs(self, call: str, due: float) -> None:
+        """Let the lane be in this call."""
+        self.lane.nvml.running = Running(call, due)
+
+    def search(self, now: float) -> tuple[list[str], list[str]]:
+        """Return the calls that hang since the last search, and those that returned."""
+        begun, ended = self.hangs.search([(self.lane, None)], now, LIMIT)
+        return [hang.running.call for hang in begun], [hang.running.call for hang in ended]
+
+    def search_each_second(self, begin: int, end: int) -> list[tuple[list[str], list[str]]]:
+        """Search as the monitor does, and return what was not empty."""
+        found = [self.search(float(now)) for now in range(begin, end)]
+        return [each for each in found if each != ([], [])]
+
+
+def test_a_call_hangs_after_the_limit() -> None:
+    """It hangs once, until it returns."""
+    calls = Calls()
+    calls.runs("nvmlDeviceGetName", 0.0)
+    assert calls.search_each_second(0, 16) == []
+    assert calls.search_each_second(16, 30) == [(["nvmlDeviceGetName"], [])]
+    calls.lane.nvml.running = None
+    assert calls.search_each_second(30, 40) == [([], ["nvmlDeviceGetName"])]
+
+
+def test_a_call_does_not_hang_because_this_process_stood_still() -> None:
+    """A frozen machine freezes the thread in the call too: its time counts from the end of that."""
+    calls = Calls()
+    calls.search_each_second(0, 10)
+    calls.runs("nvmlEventSetWait", 12.0)
+    assert calls.search(100.0) == ([], [])
+    assert calls.hangs.deadline([(calls.lane, None)], 100.0, LIMIT) == 100.0 + LIMIT
+    assert calls.search_each_second(101, 116) == []
+    assert calls.search_each_second(116, 120) == [(["nvmlEventSetWait"], [])]
+
+
+def test_a_call_that_hung_before_this_process_stood_still_hangs_on() -> None:
+    """It has not returned, so nobody is told that it has."""
+    calls = Calls()
+    calls.runs("nvmlDeviceGetName", 0.0)
+    assert calls.search_each_second(0, 20) == [(["nvmlDeviceGetName"], [])]
+    assert calls.search(100.0) == ([], [])
+    assert [hang.running.call for hang in calls.hangs.now()] == ["nvmlDeviceGetName"]
