@@ -216,10 +216,19 @@ class LiveNode:
             for folder in (device, bound):
                 folder.mkdir(parents=True, exist_ok=True)
             number = -1 if gpu.numa_node is None else gpu.numa_node
-            (device / "numa_node").write_text(f"{number}\n")
+            _write(device / "numa_node", f"{number}\n")
         minors = self.procfs / "driver/nvidia-caps/mig-minors"
         minors.parent.mkdir(parents=True, exist_ok=True)
-        minors.write_text("config 1\nmonitor 2\n" + "".join(capabilities(live.gpus)))
+        _write(minors, "config 1\nmonitor 2\n" + "".join(capabilities(live.gpus)))
+
+
+def _write(path: Path, text: str) -> None:
+    """Replace a file in one step: a monitor that reads it meanwhile must not find it empty."""
+    if path.exists() and path.read_text() == text:
+        return
+    new = path.with_suffix(".new")
+    new.write_text(text)
+    new.replace(path)
 
 
 Value = TypeVar("Value")

@@ -140,3 +140,15 @@ def test_the_inventory_has_existing_nodes(tmp_path: Path) -> None:
     (tmp_path / "dev").mkdir()
     (tmp_path / "dev/nvidiactl").touch()
     assert taken(tmp_path, SimulatedGpu()).nodes == ("/dev/nvidiactl",)
+
+
+def test_a_reader_never_sees_half_a_file(tmp_path: Path) -> None:
+    """A change of the simulated node replaces its mig-minors file: an open one keeps its text."""
+    live = LiveNode(tmp_path)
+    live.start(complete(SimulatedNode((SimulatedGpu(mig=("1g.10gb",)),))))
+    path = live.procfs / "driver/nvidia-caps/mig-minors"
+    before = path.read_text()
+    with path.open() as reader:
+        live.partition(0, ())
+        assert reader.read() == before
+    assert path.read_text() != before
