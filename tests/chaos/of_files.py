@@ -47,6 +47,8 @@ async def state_folder_unusable(world: World, dice: Random) -> AsyncIterator[Non
     await mend(world, place)
     state.unlink()
     state.mkdir(exist_ok=True)  # the service may have created it already
+    # A monitor that is killed before it has written the file again has nothing to remember.
+    await world.until((state / "health.json").exists, "file of the saved health")
 
 
 def put_a_file_in_place_of(folder: Path) -> None:

@@ -161,10 +161,10 @@ async def socket_is_anothers(world: World, dice: Random) -> AsyncIterator[None]:
         end.listen(64)
         aside(world).replace(path)
         world.happens()
-        world.blocked.add(resource)
+        world.blocked[resource] += 1
         await world.until(
             lambda: not world.kubelet.resources[resource].connected, "end of the worker's stream"
         )
         yield
         path.unlink(missing_ok=True)  # before that process ends
-    world.blocked.clear()
+    world.blocked[resource] -= 1

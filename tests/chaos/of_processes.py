@@ -137,15 +137,16 @@ async def descriptors_used_up(world: World, dice: Random) -> AsyncIterator[None]
         await world.kubelet.start()
     # Without a connection to the kubelet, a worker needs a descriptor to register.
     resource_of = victim.removeprefix("worker ")
-    world.blocked |= {resource_of} - world.served()
+    blocked = {resource_of} - world.served()
     # Nor may it be connected to a monitor that has just been started.
     if not world.alone and time.monotonic() - world.deaths.get("monitor", [0.0])[-1] < STALE:
-        world.blocked.add(resource_of)
+        blocked.add(resource_of)
+    world.blocked.update(blocked)
     world.absent.add(victim)
     await asyncio.sleep(dice.uniform(0.2, 1.5))
     yield
     world.dies(victim)
     with contextlib.suppress(ProcessLookupError):
         resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
-    world.blocked.clear()
+    world.blocked.subtract(blocked)
     world.absent.clear()

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from random import Random
@@ -73,8 +74,8 @@ class World:
         self.running: Service
         self.replicas = REPLICAS
         self.quiesced = False
-        self.blocked: set[str] = set()
-        """Resources that cannot be served during a fault."""
+        self.blocked: Counter[str] = Counter()
+        """How many faults keep each resource from being served."""
         self.absent: set[str] = set()
         """Children that do not run during a fault."""
         self.gpus = Gpus()
@@ -113,11 +114,11 @@ class World:
         """Return the lists that the kubelet should have."""
         live = replace(self.live, layouts={**self.live.layouts, **self.gpus.unseen})
         found = truth.expected(live, truth.Service(self.replicas, self.quiesced))
-        return {name: devices for name, devices in found.items() if name not in self.blocked}
+        return {name: devices for name, devices in found.items() if not self.blocked[name]}
 
     def differs(self) -> list[str]:
         """Return each difference between the expected and the present lists."""
-        view = {n: listed for n, listed in self.view().items() if n not in self.blocked}
+        view = {n: listed for n, listed in self.view().items() if not self.blocked[n]}
         return truth.difference(view, self.expected())
 
     def hands_out(self, uuid: str) -> bool:
