@@ -40,5 +40,6 @@ def no_access(failed: tuple[FailedGpu, ...], procfs: Path) -> NotReady | None:
 
 
 def hang(call: str) -> NotReady:
-    """Return the report of a driver whose initialisation does not return from *call*."""
-    return NotReady(f"the driver hangs in {call}; reboot the node", ReasonKind.DRIVER_HANG)
+    """Return the report of a driver that cannot be opened, because *call* does not return."""
+    why = f"the driver hangs in {call}; reboot the node"
+    return NotReady(why, ReasonKind.DRIVER_HANG, detail=call)

@@ -17,7 +17,7 @@ from health.enumeration import Details, Enumerated, NotEnumerated, Rescanned, Sy
 from health.inventory import Slot
 from health.known_good import with_known_good
 from health.lane import Lane, Mailbox
-from health.looks import look
+from health.looks import look, of_absent
 from health.nvml import Nvml
 from proto.messages import FailedGpu, Gpu, LookTime
 
@@ -80,6 +80,13 @@ class GpuLanes:
         """Whether everything that a start asks about the GPU is known."""
         known = self.details is not None and self.looked is not None
         return self.failed is not None if self.gpu is None else known
+
+    @property
+    def newest(self) -> Look | None:
+        """The newest check, or the failed enumeration as one; None: there was neither."""
+        if self.gpu is None:
+            return of_absent(self.slot(), ()) if self.failed else None
+        return self.looked.look if self.looked else None
 
     @property
     def uuid(self) -> str:

@@ -73,7 +73,7 @@ class Monitor:
         self._absent_at = math.inf
         self._beat_at = 0.0
         self._end_at = math.inf
-        """When to end because NVML does not initialise."""
+        """When to end if the driver is still not open."""
         self._ready = False
         self._changed = False
         """Whether a lane found something that may change the inventory."""
@@ -122,8 +122,9 @@ class Monitor:
             # Cleaners of /run delete it; a process that connects from now on would get nothing.
             logger.warning("restarting the health monitor: its socket file was deleted")
             self._code = ExitCode.AGAIN
-        if now >= self._end_at:
-            self._refuse(access.hang("nvmlInit"))
+        if now >= self._end_at and not self._node.opened:
+            for hang in self._hangs.now():
+                self._refuse(access.hang(hang.running.call))
         self._channel.send(Beat())
         self._observed.publish()
         self._observed.log_repeated(now)
@@ -156,7 +157,7 @@ class Monitor:
         self._adopt(self._inventory(), now)
         self._node.begin()
         self._channel.send(Ready())
-        self._ready, self._end_at = True, math.inf
+        self._ready = True
 
     def _inventory(self) -> Inventory:
         return self._node.inventory(self._hangs.by_index())

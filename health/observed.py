@@ -184,9 +184,11 @@ class Observed:
     def access(self) -> verdict.Access:
         """Return what the newest checks of all GPUs say about the access to them."""
         hanging = self._hangs.by_index()
-        gpus = [gpu for gpu in self._node.gpus if gpu.gpu and gpu.index not in hanging]
-        looks = {gpu.uuid: gpu.looked.look for gpu in gpus if gpu.looked}
-        if len(looks) < len(gpus):
+        gpus = [gpu for gpu in self._node.gpus if gpu.index not in hanging]
+        looks = {str(gpu.index): look for gpu in gpus if (look := gpu.newest)}
+        # A GPU that hangs refuses nothing, so what a single other GPU says may be its own fault.
+        alone = bool(hanging) and len(gpus) == 1
+        if alone or len(looks) < len(gpus) or not any(gpu.gpu for gpu in gpus):
             return verdict.Access.UNDISPUTED
         had_access = self._had_access
         self._had_access |= bool(looks) and not verdict.access_is_lost(looks)

@@ -162,6 +162,8 @@ class NotReady(msgspec.Struct, frozen=True, tag=True):
     """Why devices are Unhealthy meanwhile, if the child is the monitor."""
     needs_restart: bool = False
     """Whether no new process in this container can succeed, but one in a new container may."""
+    detail: str = ""
+    """The detail of the devices' reason, if it is not *reason*."""
 
 
 class Hung(msgspec.Struct, frozen=True, tag=True):

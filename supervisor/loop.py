@@ -197,7 +197,7 @@ class Supervisor:
         if self._children.spec(name).essential:
             limit, now = self._service.exit_without_access, time.monotonic()
             lost = give_up.after_report(self._served, report, limit, now)
-            self._know_nothing(Reason(report.kind, report.reason), lost)
+            self._know_nothing(Reason(report.kind, report.detail or report.reason), lost)
             if self._served.plans is None:
                 self._exit_if_told_to(report.reason)
             elif give_up.is_due(lost, limit, now) and self._stop_at is None:

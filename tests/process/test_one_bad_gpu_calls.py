@@ -59,3 +59,46 @@ def test_a_topology_that_hangs_is_no_fault_of_a_gpu(folder: Path, library: Path)
             assert unhealthy(node) == set()
 
     asyncio.run(story())
+
+
+def test_one_gpu_that_fails_while_the_other_hangs_is_no_loss_of_access(
+    folder: Path, library: Path
+) -> None:
+    """What one GPU says is not enough to tell that the process lost its device nodes."""
+
+    async def story() -> None:
+        async with kubelet(folder) as node, started(folder, library, GPUS="2") as running:
+            await node.until(lambda k: k.healthy(GPU) == 2)
+            await running.logged("watching GPUs for Xid events", gpus=2)
+            steering = nvml_library.Steering(folder)
+            steering.hang(0)
+            await node.until(lambda k: unhealthy(k) == {UUIDS[0]})
+            steering.fail(1, "nvmlDeviceGetMemoryInfo", nvml_library.UNKNOWN)
+            await node.until(lambda k: unhealthy(k) == set(UUIDS[:2]))
+            state = await running.publishes(1)
+            assert state.epoch == 1
+            assert [why.split()[0] for why in reasons(state, 1)] == ["unreadable"]
+            steering.answer(0)
+            steering.answer(1)
+            await node.until(lambda k: k.healthy(GPU) == 2)
+
+    asyncio.run(story())
+
+
+def test_one_gpu_that_fails_while_the_other_is_lost_is_no_loss_of_access(
+    folder: Path, library: Path
+) -> None:
+    """A driver that says that a GPU is lost has not refused this process its device node."""
+
+    async def story() -> None:
+        async with (
+            kubelet(folder) as node,
+            started(folder, library, GPUS="2", LOST="0") as running,
+        ):
+            await node.until(lambda k: k.healthy(GPU) == 1)
+            steering = nvml_library.Steering(folder)
+            steering.fail(1, "nvmlDeviceGetMemoryInfo", nvml_library.UNKNOWN)
+            await node.until(lambda k: unhealthy(k) == {UUIDS[1]})
+            assert (await running.publishes(1)).epoch == 1
+
+    asyncio.run(story())
