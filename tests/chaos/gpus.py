@@ -25,6 +25,11 @@ class Gpus:
         """Begin a step."""
         self.hit, self.steady = None, frozenset()
 
+    def excuse(self) -> None:
+        """Excuse lists that show GPUs as Unhealthy: the machine stood still, so all seem silent."""
+        self.steady = frozenset()
+        self.broken_shown.clear()
+
     def judge(
         self, listed: Mapping[str, set[bool]], broken: frozenset[str], now: float
     ) -> Iterator[str]:

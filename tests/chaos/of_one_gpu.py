@@ -69,6 +69,8 @@ async def call_fails(world: World, dice: Random) -> AsyncIterator[None]:
     call = dice.choice(calls)
     uuid = disturbs(world, place, lambda: world.running.node.fail(place, call, UNKNOWN))
     others_stay(world, uuid)
+    if not world.alone:  # a monitor that is stopped before the second check does not tell it
+        await world.until(lambda: not world.hands_out(uuid), f"Unhealthy {uuid}")
     yield
     world.running.node.fail(place, call, 0)
     world.happens()

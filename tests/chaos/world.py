@@ -19,6 +19,7 @@ from simulator.node import Live
 from tests.chaos import truth
 from tests.chaos.calls import unless_hung_up
 from tests.chaos.gpus import Gpus
+from tests.chaos.pulse import Pulse
 from tests.chaos.troubled import TroubledKubelet
 from tests.conftest import PR_SET_CHILD_SUBREAPER
 from tests.fakes.service import Service, service
@@ -87,6 +88,7 @@ class World:
         self.alone = True
         """Whether only one fault happens at a time."""
         self.admitted = 0
+        self._pulse = Pulse()
         self.seen = 0
         """Log entries that were checked."""
         self._random = Random(seed)  # noqa: S311 - a choice of pods, not a secret
@@ -173,6 +175,8 @@ class World:
 
     def judge(self) -> None:
         """Report a violation if the kubelet's lists show a GPU as it may not be listed."""
+        if self._pulse.late:
+            self.gpus.excuse()
         live = self.live
         owner, broken = truth.owners(live, self.replicas), truth.broken(live)
         listed: dict[str, set[bool]] = {}
@@ -253,7 +257,8 @@ class World:
         self.configure(configuration(self.replicas))
         await self.kubelet.start()
         await self.start()
-        self._tasks = [asyncio.create_task(task) for task in (self._pods(), self._watch())]
+        beat = self._pulse.beat(self.gpus.excuse)
+        self._tasks = [asyncio.create_task(task) for task in (self._pods(), self._watch(), beat)]
 
     async def close(self) -> None:
         """Stop everything."""
