@@ -20,9 +20,10 @@ from supervisor import logs
 from supervisor.commands import command_line, show_xids
 from supervisor.commands.ask import AskError, ask
 from supervisor.commands.printing import printing
-from supervisor.compose import compose, require_api_client
+from supervisor.compose import compose, load_service
 from supervisor.config import settings
 from supervisor.config.file_schema import plain
+from supervisor.config.refusal import SettingsError
 from supervisor.loop import Supervisor
 from supervisor.preload import preload
 from supervisor.runtime_folder import BusyError, remove_dead_sockets, runtime_folder
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
         return _do(known, rest)
-    except settings.SettingsError as error:
+    except SettingsError as error:
         return _say(error, ExitCode.USAGE)
     except (AskError, BusyError, node.NodeError) as error:
         return _say(error, ExitCode.FAILED)
@@ -70,6 +71,7 @@ def _say(error: Exception, code: ExitCode) -> ExitCode:
 
 
 def _check_config(wanted: settings.Settings) -> int:
+    compose(wanted)  # so that nothing is accepted here that `run` would refuse
     for notice in wanted.notices:
         print(f"ignored: {notice}", file=sys.stderr)  # noqa: T201 - no log is wanted
     answer = {
@@ -113,14 +115,13 @@ def _run(flags: Mapping[str, str]) -> int:
     os.umask(0o077)
     environment = dict(os.environ)
     wanted = settings.load(flags, environment)
-    require_api_client(wanted)
+    compose(wanted)  # before a folder or a process is created for settings that cannot work
     logs.set_up("supervisor", wanted.service.log_format, wanted.service.log_level)
     for notice in wanted.notices:
         logger.warning("ignored a setting", setting=notice)
     with runtime_folder(Path(wanted.service.runtime_dir)):
         preload(api_client=wanted.service.uses_api_server)
-        load = functools.partial(settings.load, flags, environment)
-        code = Supervisor(lambda wish: compose(load(wish))).run()
+        code = Supervisor(functools.partial(load_service, flags, environment)).run()
         remove_dead_sockets(Path(wanted.service.device_plugin_path))
     # Not return: the interpreter would wait for ever for a child that the kernel cannot kill.
     os._exit(code)

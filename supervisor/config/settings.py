@@ -14,38 +14,19 @@ import msgspec
 from health import xid_policy
 from proto.worker import DeviceListStrategy
 from simulator.node import NodeError, SimulatedNode, complete
-from supervisor import logs
-from supervisor.config import naming, read_file, sharing
+from supervisor.config import check_paths, naming, read_file, sharing
 from supervisor.config.choose_file import Choice, Wish
 from supervisor.config.explain import explain
 from supervisor.config.file_schema import Configuration, Pattern, XidRule, decode, plain
 from supervisor.config.option import Option
 from supervisor.config.options import OPTIONS
+from supervisor.config.refusal import SettingsError, refusing
 from supervisor.config.service_settings import ServiceSettings, choose_file, configuration_file
-
-SOCKET_PATH_LIMIT = 107
-"""Most bytes of a unix socket's path on Linux, without the final NUL."""
 
 HIGHEST_PORT = 65535
 
-MESSAGE_LIMIT = 1000
-"""Most characters of an error, which is also sent to the exporter in a datagram."""
-
-LONGEST_ENDPOINT = "nvidia-0123456789ab.sock"
-"""A worker's socket name with a hash, which replaces a name that is too long."""
-
 CDI_KIND = re.compile(r"[A-Za-z][-A-Za-z0-9_.]*[A-Za-z0-9]/[A-Za-z]([-A-Za-z0-9_]*[A-Za-z0-9])?")
 """Vendor and class as the Container Device Interface specifies them."""
-
-
-class SettingsError(Exception):
-    """A setting cannot be used; the message is one line that names it and the cause."""
-
-    def __init__(self, message: str) -> None:
-        text = logs.printable(message)
-        if len(text) > MESSAGE_LIMIT:
-            text = f"{text[: MESSAGE_LIMIT // 2]} ... {text[-MESSAGE_LIMIT // 2 :]}"
-        super().__init__(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +66,11 @@ def load(
 
     Raises SettingsError.
     """
+    with refusing("the settings"):
+        return _load(flags, environment, wish)
+
+
+def _load(flags: Mapping[str, str], environment: Mapping[str, str], wish: Wish) -> Settings:
     values, sources = _from_environment(environment)
     for option in OPTIONS:
         if option.path in flags:
@@ -205,7 +191,7 @@ def _check(configuration: Configuration, service: ServiceSettings) -> None:
         raise SettingsError(problem)
     _check_names("gpus", configuration.resources.gpus)
     _check_names("mig", configuration.resources.mig)
-    _check_paths(service)
+    check_paths.check(configuration.flags, service)
 
 
 def _check_names(key: str, patterns: Iterable[Pattern]) -> None:
@@ -214,30 +200,6 @@ def _check_names(key: str, patterns: Iterable[Pattern]) -> None:
             naming.full(pattern.name)
         except ValueError as error:
             raise SettingsError(f"cannot use resources.{key}[{place}].name: {error}") from error
-
-
-def _check_paths(service: ServiceSettings) -> None:
-    """Refuse empty folder names, and folders in which a socket's path would be too long."""
-    folders = {
-        "--runtime-dir": service.runtime_dir,
-        "--state-dir": service.state_dir,
-        "--device-plugin-path": service.device_plugin_path,
-        "--cdi-spec-dir": service.cdi_spec_dir,
-    }
-    for flag, path in folders.items():
-        if not path:
-            raise SettingsError(f'cannot use {flag}="": write a path')
-    sockets = {
-        "--device-plugin-path": f"{service.device_plugin_path}/{LONGEST_ENDPOINT}",
-        "--kubelet-socket": service.registration_socket,
-        "--runtime-dir": f"{service.runtime_dir}/telemetry.ipc",
-    }
-    for flag, path in sockets.items():
-        if len(path.encode()) > SOCKET_PATH_LIMIT:
-            raise SettingsError(
-                f'cannot use {flag}: the path of the socket "{path}" has more than '
-                f"{SOCKET_PATH_LIMIT} bytes; use a shorter folder"
-            )
 
 
 def _notices(configuration: Configuration) -> Iterator[str]:
