@@ -185,6 +185,13 @@ def _check(configuration: Configuration, service: ServiceSettings) -> None:
             "cannot use flags.plugin.deviceListStrategy without a value: no container would get a "
             f"device; write at least one of {', '.join(DeviceListStrategy)}"
         )
+    health = configuration.health
+    if health.stale_after < 2 * health.poll_interval:
+        raise SettingsError(
+            f"cannot use health.staleAfter {health.stale_after} with health.pollInterval "
+            f"{health.poll_interval}: write a staleAfter of at least two poll intervals, "
+            f"{2 * health.poll_interval:g}s, or a shorter pollInterval"
+        )
     if not CDI_KIND.fullmatch(service.cdi_kind):
         raise SettingsError(f'cannot use --cdi-kind "{service.cdi_kind}": write VENDOR/CLASS')
     if problem := service.guard.problem():

@@ -74,7 +74,7 @@ resources: {gpus: [{pattern: "*H100*", name: h100}]}
 sharing: {timeSlicing: {resources: [{name: gpu, replicas: 2, devices: [0, "0:1"]}]}}
 imex: {channelIDs: [0], required: true}
 health:
-  staleAfter: 500ms
+  staleAfter: 4500ms
   hangAfter: 1h
   pollInterval: 2
   exitWithoutAccess: 0
@@ -95,7 +95,7 @@ def test_what_is_printed_is_a_configuration_file(
         {"name": "gpu", "replicas": 2, "rename": None, "devices": [0, "0:1"]}
     ]
     assert first["health"] == {
-        "staleAfter": "0.5s",
+        "staleAfter": "4.5s",
         "hangAfter": "3600s",
         "pollInterval": "2s",
         "rescanInterval": "30s",

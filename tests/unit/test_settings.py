@@ -15,7 +15,7 @@ version: v1
 flags:
   failOnInitError: false
   plugin: {containerDriverRoot: /file}
-health: {staleAfter: 500ms, hangAfter: 2}
+health: {staleAfter: 12500ms, hangAfter: 4}
 """
 CONFIGURATION: dict[str, Any] = {
     "version": "v1",
@@ -188,8 +188,8 @@ def test_a_flag_keeps_the_files_other_keys(file: str) -> None:
     settings = load({"service.configFile": file, ROOT: "/flag"}, {})
     assert settings.configuration.flags.plugin.container_driver_root == "/flag"
     assert settings.configuration.flags.fail_on_init_error is False
-    assert settings.configuration.health.stale_after == 0.5
-    assert settings.configuration.health.hang_after == 2.0
+    assert settings.configuration.health.stale_after == 12.5
+    assert settings.configuration.health.hang_after == 4.0
 
 
 def test_the_flag_that_names_a_file_wins_over_the_variable(file: str) -> None:

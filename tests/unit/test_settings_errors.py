@@ -11,6 +11,7 @@ CONFIGURATION = 'cannot use the configuration file "{path}": '
 NODE = 'cannot use the node file "{path}": '
 STALE = "health.staleAfter:"
 TIME = "is not a positive time; write a time as 30s, 5m or 2.5"
+SHORT = "is too short: each process reports only once a second; write at least 3s"
 OBJECT = "Expected `object`, got"
 
 
@@ -142,6 +143,14 @@ VALUES = {
     "a time of two units": ("health: {staleAfter: 1h30m}", f'{STALE} "1h30m" {TIME}'),
     "an unknown unit": ("health: {staleAfter: 1d}", f'{STALE} "1d" {TIME}'),
     "a truth for a time": ("health: {staleAfter: true}", f'{STALE} "True" {TIME}'),
+    "a time too short to hear of a process": (
+        "health: {staleAfter: 500ms}",
+        f'{STALE} "500ms" {SHORT}',
+    ),
+    "a hang shorter than a heartbeat": (
+        "health: {hangAfter: 2.9}",
+        f'health.hangAfter: "2.9" {SHORT}',
+    ),
     "a time of two lines": ('health: {staleAfter: "1\\n2"}', f'{STALE} "1 2" {TIME}'),
 }
 SYNTAX = {
@@ -220,3 +229,27 @@ def test_a_key_without_a_value_counts_as_left_out(tmp_path: Path) -> None:
     path.write_text("health:\n  # staleAfter: 5s\nflags: {failOnInitError: null}\n")
 
     assert load({"service.configFile": str(path)}, {}).configuration == load({}, {}).configuration
+
+
+@pytest.mark.parametrize(
+    ("health", "refused"),
+    [
+        ("staleAfter: 9s", "9s with health.pollInterval 5s: write a staleAfter of at least two "),
+        ("pollInterval: 1m", "10s with health.pollInterval 60s: write a staleAfter of at least "),
+        ("staleAfter: 3s, pollInterval: 1600ms", "3s with health.pollInterval 1.6s: write a "),
+        ("staleAfter: 3s, pollInterval: 1500ms, hangAfter: 3s", ""),
+        ("staleAfter: 2m, pollInterval: 1m", ""),
+        ("exitWithoutAccess: 10ms", ""),
+    ],
+)
+def test_devices_are_polled_twice_before_they_are_stale(
+    tmp_path: Path, health: str, refused: str
+) -> None:
+    """A staleAfter under two poll intervals is refused, with both values and what to write."""
+    path = tmp_path / "config.yaml"
+    path.write_text(f"health: {{{health}}}")
+    flags = {"service.configFile": str(path)}
+    if refused:
+        assert message(flags, {}).startswith(f"cannot use health.staleAfter {refused}")
+    else:
+        assert load(flags, {})
