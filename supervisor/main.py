@@ -3,7 +3,6 @@
 import argparse
 import functools
 import importlib
-import json
 import os
 import sys
 import tempfile
@@ -17,12 +16,11 @@ from proto.control import ExitCode, MarkHealthy
 from proto.requests import Quiesce, Request, Resume
 from simulator import drill, node
 from supervisor import logs
-from supervisor.commands import command_line, show_xids
+from supervisor.commands import check_config, command_line, show_xids
 from supervisor.commands.ask import AskError, ask
 from supervisor.commands.printing import printing
 from supervisor.compose import compose, load_service
 from supervisor.config import settings
-from supervisor.config.file_schema import plain
 from supervisor.config.refusal import SettingsError
 from supervisor.loop import Supervisor
 from supervisor.preload import preload
@@ -37,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with printing():  # the help and the version
         known, rest = parser.parse_known_args(arguments)
     if rest and known.command != "simulate":
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        parser.error(f"unrecognized arguments: {command_line.unknown(rest)}")
     try:
         return _do(known, rest)
     except SettingsError as error:
@@ -51,7 +49,7 @@ def _do(known: argparse.Namespace, rest: Sequence[str]) -> int:
         case "run":
             return _run(command_line.values(known))
         case "check-config":
-            return _check_config(settings.load(command_line.values(known), os.environ))
+            return check_config.main(command_line.values(known), os.environ, compose)
         case "xids":
             return _xids(settings.load(command_line.values(known), os.environ), as_json=known.json)
         case "simulate":
@@ -68,19 +66,6 @@ def _do(known: argparse.Namespace, rest: Sequence[str]) -> int:
 def _say(error: Exception, code: ExitCode) -> ExitCode:
     print(error, file=sys.stderr)  # noqa: T201 - there may be no log yet
     return code
-
-
-def _check_config(wanted: settings.Settings) -> int:
-    compose(wanted)  # so that nothing is accepted here that `run` would refuse
-    for notice in wanted.notices:
-        print(f"ignored: {notice}", file=sys.stderr)  # noqa: T201 - no log is wanted
-    answer = {
-        "config": plain(wanted.configuration),
-        "sources": wanted.sources,
-    }
-    with printing():
-        print(json.dumps(answer, indent=2))  # noqa: T201 - the command's result
-    return ExitCode.DONE
 
 
 def _xids(wanted: settings.Settings, *, as_json: bool) -> int:

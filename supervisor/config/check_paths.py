@@ -17,7 +17,20 @@ LONGEST_ENDPOINT = "nvidia-0123456789ab.sock"
 """A worker's socket name with a hash, which replaces a name that is too long."""
 
 
-def check(flags: Flags, service: ServiceSettings) -> None:
+def check_flags(flags: Flags) -> None:
+    """Raise ValueError, which begins with the key, for a path that no file can have."""
+    paths = {
+        "flags.nvidiaDriverRoot": flags.nvidia_driver_root,
+        "flags.nvidiaDevRoot": flags.nvidia_dev_root,
+        "flags.plugin.containerDriverRoot": flags.plugin.container_driver_root,
+        "flags.plugin.nvidiaCTKPath": flags.plugin.nvidia_ctk_path,
+    }
+    for key, path in paths.items():
+        if problem := _problem(path):
+            raise ValueError(f'{key} "{path}": {problem}')
+
+
+def check(service: ServiceSettings) -> None:
     """Raise SettingsError for a path that cannot exist, or is too long for a socket in it."""
     folders = {
         "--runtime-dir": service.runtime_dir,
@@ -26,10 +39,6 @@ def check(flags: Flags, service: ServiceSettings) -> None:
         "--cdi-spec-dir": service.cdi_spec_dir,
     }
     others = {
-        "flags.nvidiaDriverRoot": flags.nvidia_driver_root,
-        "flags.nvidiaDevRoot": flags.nvidia_dev_root,
-        "flags.plugin.containerDriverRoot": flags.plugin.container_driver_root,
-        "flags.plugin.nvidiaCTKPath": flags.plugin.nvidia_ctk_path,
         "--kubelet-socket": service.registration_socket,
         "--pod-resources-socket": service.pod_resources_socket,
         "--metrics-tls-cert": service.metrics_tls_cert,

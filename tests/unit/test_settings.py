@@ -203,6 +203,8 @@ def test_each_value_has_its_source(file: str) -> None:
     flags = {ROOT: "/flag", "service.configFile": file, "service.logLevel": "debug"}
     settings = load(flags, {"MIG_STRATEGY": "single", "DRIVER_ROOT_CTR_PATH": "/env"})
     assert {path: source for path, source in settings.sources.items() if source != "default"} == {
+        "service.configFile": "flag",
+        "service.logLevel": "flag",
         "version": "file",
         "flags.migStrategy": "environment",
         "flags.failOnInitError": "file",
@@ -213,7 +215,7 @@ def test_each_value_has_its_source(file: str) -> None:
 
 
 def test_without_settings_all_sources_are_default() -> None:
-    """Without settings, each value of the configuration has the source default."""
+    """Without settings, each value of the configuration and service has the source default."""
     expected = {"version", "resources.gpus", "resources.mig", "sharing.timeSlicing", "sharing.mps"}
     expected |= {"imex.channelIDs", "imex.required", "health.staleAfter", "health.hangAfter"}
     expected |= {"health.pollInterval", "health.rescanInterval", "health.xids"}
@@ -221,7 +223,9 @@ def test_without_settings_all_sources_are_default() -> None:
     expected |= {f"health.recovery.{name}" for name in CONFIGURATION["health"]["recovery"]}
     expected |= {f"flags.{name}" for name in CONFIGURATION["flags"]} - {"flags.plugin"}
     expected |= {f"flags.plugin.{name}" for name in CONFIGURATION["flags"]["plugin"]}
-    assert load({}, {}).sources == dict.fromkeys(expected, "default")
+    settings = load({}, {})
+    expected |= {f"service.{name}" for name in msgspec.to_builtins(settings.service)}
+    assert settings.sources == dict.fromkeys(expected, "default")
 
 
 def test_the_sources_of_a_section_that_only_the_file_has(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ UNKNOWN = {
     ),
     "in another case": (
         "flags: {MIGSTRATEGY: single}",
-        f'flags: unknown key "MIGSTRATEGY"; allowed keys: {FLAGS}',
+        f'flags: unknown key "MIGSTRATEGY" (did you mean "migStrategy"?); allowed keys: {FLAGS}',
     ),
     "in flags.plugin": (
         "flags: {plugin: {nonsense: 1}}",
@@ -47,7 +47,7 @@ UNKNOWN = {
     ),
     "in resources": (
         "resources: {cpus: []}",
-        'resources: unknown key "cpus"; allowed keys: gpus, mig',
+        'resources: unknown key "cpus" (did you mean "gpus"?); allowed keys: gpus, mig',
     ),
     "in a pattern": (
         'resources: {mig: [{pattern: "*", name: a, replicas: 2}]}',
@@ -55,11 +55,17 @@ UNKNOWN = {
     ),
     "in sharing": (
         "sharing: {timeslicing: {}}",
-        'sharing: unknown key "timeslicing"; allowed keys: timeSlicing, mps',
+        (
+            'sharing: unknown key "timeslicing" (did you mean "timeSlicing"?); '
+            "allowed keys: timeSlicing, mps"
+        ),
     ),
     "in imex": (
         "imex: {channels: []}",
-        'imex: unknown key "channels"; allowed keys: channelIDs, required',
+        (
+            'imex: unknown key "channels" (did you mean "channelIDs"?); '
+            "allowed keys: channelIDs, required"
+        ),
     ),
     "in health": (
         "health: {old: 1}",
@@ -67,6 +73,46 @@ UNKNOWN = {
             'health: unknown key "old"; allowed keys: staleAfter, hangAfter, pollInterval, '
             "rescanInterval, exitWithoutAccess, recovery, xids"
         ),
+    ),
+}
+MEANT = {
+    "a letter too many": (
+        "flags: {migStrateggy: none}",
+        f'flags: unknown key "migStrateggy" (did you mean "migStrategy"?); allowed keys: {FLAGS}',
+    ),
+    "at the wrong level": (
+        "migStrategy: none",
+        f'unknown key "migStrategy" (did you mean flags.migStrategy?); allowed keys: {TOP}',
+    ),
+    "a level too high": (
+        "flags: {deviceListStrategy: envvar}",
+        (
+            'flags: unknown key "deviceListStrategy" (did you mean '
+            f"flags.plugin.deviceListStrategy?); allowed keys: {FLAGS}"
+        ),
+    ),
+    "a manifest": (
+        "apiVersion: v1\nkind: ConfigMap\ndata: {config.yaml: 'version: v1'}",
+        '"apiVersion" is of a Kubernetes manifest; pass only the text below data',
+    ),
+    "a truth in quotes": (
+        'flags: {failOnInitError: "false"}',
+        'flags.failOnInitError: "false" is a text; write false without quotes',
+    ),
+    "strategies with commas": (
+        "flags: {plugin: {deviceListStrategy: 'envvar, cdi-cri'}}",
+        (
+            "flags.plugin.deviceListStrategy: Invalid enum value 'envvar, cdi-cri'; write a list: "
+            f"[envvar, cdi-cri]; {LISTS}"
+        ),
+    ),
+    "a number in quotes": (
+        'health: {recovery: {probes: "4"}}',
+        'health.recovery.probes: "4" is a text; write 4 without quotes',
+    ),
+    "a fraction for a number": (
+        "imex: {channelIDs: [0.0]}",
+        "imex.channelIDs[0]: 0.0 is not a whole number; write 0",
     ),
 }
 VALUES = {
@@ -178,7 +224,7 @@ SYNTAX = {
         'line 1, column 1: the key "flags" is given twice',
     ),
 }
-FILES = {**UNKNOWN, **VALUES, **SYNTAX}
+FILES = {**UNKNOWN, **MEANT, **VALUES, **SYNTAX}
 
 
 @pytest.mark.parametrize(("content", "problem"), FILES.values(), ids=FILES)
@@ -250,6 +296,7 @@ def test_devices_are_polled_twice_before_they_are_stale(
     path.write_text(f"health: {{{health}}}")
     flags = {"service.configFile": str(path)}
     if refused:
-        assert message(flags, {}).startswith(f"cannot use health.staleAfter {refused}")
+        begin = CONFIGURATION.format(path=path) + f"health.staleAfter {refused}"
+        assert message(flags, {}).startswith(begin)
     else:
         assert load(flags, {})
