@@ -44,7 +44,9 @@ class ProblemKind(enum.StrEnum):
     LIST_TOO_LONG = "list-too-long"
     """A resource has more devices than the kubelet accepts; it is not advertised."""
     NOT_SHARED = "not-shared"
-    """A resource or device to share is not on this node; everything else is advertised."""
+    """A device to share is not on this node; everything else is advertised."""
+    MEMORY_UNKNOWN = "memory-unknown"
+    """With `-1` replicas: the driver does not report a device's memory, so it has one replica."""
     IMEX_MISSING = "imex-missing"
     """The required IMEX channel is missing; nothing is advertised."""
     SLOW_DRIVER = "slow-driver"
@@ -63,6 +65,7 @@ class Problem(msgspec.Struct, frozen=True):
         return self.kind not in {
             ProblemKind.MIG_EMPTY,
             ProblemKind.NOT_SHARED,
+            ProblemKind.MEMORY_UNKNOWN,
             ProblemKind.SLOW_DRIVER,
         }
 
@@ -129,6 +132,8 @@ class ServiceState(msgspec.Struct, frozen=True, tag=True):
     """Why a child process is not ready; empty: all are."""
     problems: tuple[Problem, ...] = ()
     """Why the node cannot be served as configured."""
+    notices: tuple[str, ...] = ()
+    """What in the configuration has no effect on this node, without being a problem."""
     quiesced: bool = False
     """Whether the monitor is stopped for maintenance, until `resume`."""
     unknown: Reason | None = None

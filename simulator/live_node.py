@@ -189,7 +189,17 @@ class LiveNode:
         self._change(apply)
 
     def _change(self, change: Callable[[Live | None], Live]) -> None:
-        """Replace the live node atomically; a lock makes changes wait for each other."""
+        """Replace the live node atomically; NodeError if that fails."""
+        try:
+            self._replace(change)
+        except OSError as error:
+            raise NodeError(
+                f'cannot write the simulated node in "{self.path.parent}": '
+                f"{error.strerror or error}"
+            ) from error
+
+    def _replace(self, change: Callable[[Live | None], Live]) -> None:
+        # A lock makes changes wait for each other.
         with self.path.with_suffix(".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             before = self.read() if self.path.exists() else None

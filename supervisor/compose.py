@@ -3,7 +3,8 @@
 import functools
 import hashlib
 import importlib.util
-from collections.abc import Iterator
+import os.path
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -16,11 +17,15 @@ from proto.monitor import CdiSettings, MonitorSettings, Recovery
 from proto.paths import Paths
 from proto.worker import DeviceListStrategy, Handout, ResourcePlan, WorkerSettings
 from simulator.live_node import LiveNode
+from simulator.node import SimulatedNode
 from supervisor.child import Logging, Process, Spec
 from supervisor.config import naming
+from supervisor.config.check_paths import SOCKET_PATH_LIMIT
+from supervisor.config.choose_file import Wish
 from supervisor.config.file_schema import Flags, MigStrategy
+from supervisor.config.refusal import SettingsError, refusing
 from supervisor.config.service_settings import configuration_file
-from supervisor.config.settings import SOCKET_PATH_LIMIT, Settings, SettingsError
+from supervisor.config.settings import Settings, load
 from supervisor.maintenance import MONITOR
 from supervisor.plan import Rules, plan
 from supervisor.restart_policy import Limits
@@ -37,6 +42,15 @@ LONGEST_PATIENCE = 5.0
 CDI_STRATEGIES = {DeviceListStrategy.CDI_ANNOTATIONS, DeviceListStrategy.CDI_CRI}
 
 
+def load_service(
+    flags: Mapping[str, str],
+    environment: Mapping[str, str],
+    wish: Wish = Wish(),  # noqa: B008 - it is frozen
+) -> Service:
+    """Return the service that flags, environment and files describe; SettingsError if none."""
+    return compose(load(flags, environment, wish))
+
+
 def require_api_client(settings: Settings) -> None:
     """Raise SettingsError if the settings need the API server, but its library is missing."""
     if settings.service.uses_api_server and importlib.util.find_spec("lightkube") is None:
@@ -47,7 +61,16 @@ def require_api_client(settings: Settings) -> None:
 
 
 def compose(settings: Settings) -> Service:
-    """Return the service that *settings* describe."""
+    """Return the service that *settings* describe, without a change to the disk.
+
+    Raises SettingsError.
+    """
+    with refusing("these settings"):
+        require_api_client(settings)
+        return _compose(settings)
+
+
+def _compose(settings: Settings) -> Service:
     health = settings.configuration.health
     paths = _paths(settings)
     exporter = ExporterSettings(
@@ -84,7 +107,13 @@ def compose(settings: Settings) -> Service:
         configuration_problem=settings.choice.problem,
         chosen=settings.choice.name,
         label_wait=LABEL_WAIT if settings.service.follows_label else 0.0,
+        prepare=functools.partial(_prepare, settings.service.runtime_dir, settings.node),
     )
+
+
+def _prepare(runtime_dir: str, node: SimulatedNode | None) -> None:
+    if node is not None:
+        LiveNode(Path(runtime_dir)).start(node)
 
 
 def _paths(settings: Settings) -> Paths:
@@ -114,7 +143,8 @@ def _cluster(settings: Settings, paths: Paths) -> Iterator[Spec]:
 def _monitor(settings: Settings, paths: Paths) -> MonitorSettings:
     root = settings.configuration.flags.plugin.container_driver_root
     # Without a mounted root the driver is where we are.
-    seen_at = root if Path(root, "dev").is_dir() else "/"
+    # Not Path.is_dir, which raises OSError for a folder that may not be read.
+    seen_at = root if os.path.isdir(f"{root}/dev") else "/"  # noqa: PTH112
     health = settings.configuration.health
     recovery = Recovery(health.recovery.mode, health.recovery.quiet_period, health.recovery.probes)
     real = MonitorSettings(
@@ -136,7 +166,6 @@ def _monitor(settings: Settings, paths: Paths) -> MonitorSettings:
     if settings.node is None:
         return real
     live = LiveNode(Path(settings.service.runtime_dir))
-    live.start(settings.node)
     return replace(
         real,
         binding="simulator.nvml",

@@ -173,6 +173,8 @@ class Supervisor:
         for new in [problem for problem in plan.problems if problem not in before.problems]:
             level = "ERROR" if new.fatal else "WARNING"
             logger.log(level, "cannot serve as configured", problem=new.kind, reason=new.text)
+        for notice in [notice for notice in plan.notices if notice not in before.notices]:
+            logger.info("a setting has no effect on this node", reason=notice)
         fatal = [problem.text for problem in plan.problems if problem.fatal]
         if before.plans is None and fatal:
             self._exit_if_told_to(fatal[0])
@@ -180,7 +182,7 @@ class Supervisor:
             return
         specs = [self._service.worker(resource) for resource in plan.resources]
         plans = dict(zip([spec.name for spec in specs], plan.resources, strict=True))
-        self._served = replace(before, plans=plans, problems=plan.problems)
+        self._served = replace(before, plans=plans, problems=plan.problems, notices=plan.notices)
         if not specs:
             logger.warning("no devices to advertise")
         for name in (before.plans or {}).keys() - plans.keys():

@@ -3,7 +3,6 @@
 import argparse
 import functools
 import importlib
-import json
 import os
 import sys
 import tempfile
@@ -17,12 +16,12 @@ from proto.control import ExitCode, MarkHealthy
 from proto.requests import Quiesce, Request, Resume
 from simulator import drill, node
 from supervisor import logs
-from supervisor.commands import command_line, show_xids
+from supervisor.commands import check_config, command_line, show_xids
 from supervisor.commands.ask import AskError, ask
 from supervisor.commands.printing import printing
-from supervisor.compose import compose, require_api_client
+from supervisor.compose import compose, load_service
 from supervisor.config import settings
-from supervisor.config.file_schema import plain
+from supervisor.config.refusal import SettingsError
 from supervisor.loop import Supervisor
 from supervisor.preload import preload
 from supervisor.runtime_folder import BusyError, remove_dead_sockets, runtime_folder
@@ -36,10 +35,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with printing():  # the help and the version
         known, rest = parser.parse_known_args(arguments)
     if rest and known.command != "simulate":
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        parser.error(f"unrecognized arguments: {command_line.unknown(rest)}")
     try:
         return _do(known, rest)
-    except settings.SettingsError as error:
+    except SettingsError as error:
         return _say(error, ExitCode.USAGE)
     except (AskError, BusyError, node.NodeError) as error:
         return _say(error, ExitCode.FAILED)
@@ -50,7 +49,7 @@ def _do(known: argparse.Namespace, rest: Sequence[str]) -> int:
         case "run":
             return _run(command_line.values(known))
         case "check-config":
-            return _check_config(settings.load(command_line.values(known), os.environ))
+            return check_config.main(command_line.values(known), os.environ, compose)
         case "xids":
             return _xids(settings.load(command_line.values(known), os.environ), as_json=known.json)
         case "simulate":
@@ -67,18 +66,6 @@ def _do(known: argparse.Namespace, rest: Sequence[str]) -> int:
 def _say(error: Exception, code: ExitCode) -> ExitCode:
     print(error, file=sys.stderr)  # noqa: T201 - there may be no log yet
     return code
-
-
-def _check_config(wanted: settings.Settings) -> int:
-    for notice in wanted.notices:
-        print(f"ignored: {notice}", file=sys.stderr)  # noqa: T201 - no log is wanted
-    answer = {
-        "config": plain(wanted.configuration),
-        "sources": wanted.sources,
-    }
-    with printing():
-        print(json.dumps(answer, indent=2))  # noqa: T201 - the command's result
-    return ExitCode.DONE
 
 
 def _xids(wanted: settings.Settings, *, as_json: bool) -> int:
@@ -113,14 +100,13 @@ def _run(flags: Mapping[str, str]) -> int:
     os.umask(0o077)
     environment = dict(os.environ)
     wanted = settings.load(flags, environment)
-    require_api_client(wanted)
+    compose(wanted)  # before a folder or a process is created for settings that cannot work
     logs.set_up("supervisor", wanted.service.log_format, wanted.service.log_level)
     for notice in wanted.notices:
         logger.warning("ignored a setting", setting=notice)
     with runtime_folder(Path(wanted.service.runtime_dir)):
         preload(api_client=wanted.service.uses_api_server)
-        load = functools.partial(settings.load, flags, environment)
-        code = Supervisor(lambda wish: compose(load(wish))).run()
+        code = Supervisor(functools.partial(load_service, flags, environment)).run()
         remove_dead_sockets(Path(wanted.service.device_plugin_path))
     # Not return: the interpreter would wait for ever for a child that the kernel cannot kill.
     os._exit(code)

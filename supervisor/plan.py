@@ -1,7 +1,8 @@
 """Plan what the node advertises: from rules and inventory to resources and problems."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from msgspec.structs import replace
@@ -19,6 +20,9 @@ DISPLAYS = frozenset({"DGX Display", "NVIDIA DGX Display"})
 
 WHOLE_GPU = "gpu"
 """Resource name of whole GPUs, without the domain."""
+
+MOST_NAMES = 8
+"""Names that a problem or notice lists; more would hide the text."""
 
 LIST_LIMIT = 4 << 20
 """Bytes of the longest device list that the kubelet accepts."""
@@ -43,6 +47,8 @@ class Plan:
 
     resources: tuple[ResourcePlan, ...]
     problems: tuple[Problem, ...] = ()
+    notices: tuple[str, ...] = ()
+    """What in the configuration has no effect on this node, without being a problem."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +71,26 @@ def plan(rules: Rules, inventory: Inventory) -> Plan:
     for gpu in gpus:
         for device in _devices(rules, gpu):
             groups[device.resource].append(device)
-    for name in sorted(rules.shares.keys() - groups.keys()):
-        text = f"cannot share {name}: this node has no device with that resource name"
-        problems.append(Problem(ProblemKind.NOT_SHARED, text))
     shared: dict[str, list[PlannedDevice]] = defaultdict(list)
     for resource, devices in groups.items():
         problems += _share(rules.shares.get(resource, ()), devices, shared)
     resources = [ResourcePlan(name, tuple(shared[name])) for name in sorted(shared)]
     long = [problem for resource in resources for problem in _too_long(resource)]
     kept = [resource for resource in resources if list_bytes(resource) <= LIST_LIMIT]
-    return Plan(tuple(kept), (*problems, *long))
+    notices = tuple(_absent(rules.shares.keys() - groups.keys()))
+    return Plan(tuple(kept), (*problems, *long), notices)
+
+
+def _absent(names: AbstractSet[str]) -> Iterator[str]:
+    """Yield a notice for shared resources that a node of another kind may have."""
+    if names:
+        yield f"not shared, because this node has no such resource: {_few(sorted(names))}"
+
+
+def _few(names: Sequence[str]) -> str:
+    """Return the first *names* and the number of the others: the text goes into one datagram."""
+    more = len(names) - MOST_NAMES
+    return ", ".join(names[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 def _mig_problems(strategy: MigStrategy, gpus: list[Gpu]) -> Iterator[Problem]:
@@ -134,18 +150,27 @@ def _share(
     shares: Iterable[Share], devices: list[_Device], shared: dict[str, list[PlannedDevice]]
 ) -> Iterator[Problem]:
     """Add each of *devices* to *shared* under its name after sharing; yield problems."""
-    left = devices
+    left, missing, unknown = devices, list[str](), list[str]()
     for share in shares:
-        chosen, missing = choose(share, left, devices)
+        chosen, absent = choose(share, left, devices)
+        missing += absent
         for device in chosen:
             shared[share.name].append(replace(device.planned, replicas=_replicas(share, device)))
+            if share.replicas == BY_MEMORY and not device.memory_mib:
+                unknown.append(device.planned.index)
         left = [device for device in left if device not in chosen]
-        if missing:
-            name = devices[0].resource
-            text = f"cannot share all configured devices of {name}; missing on this node: "
-            yield Problem(ProblemKind.NOT_SHARED, text + ", ".join(missing))
     for device in left:
         shared[device.resource].append(device.planned)
+    name = devices[0].resource
+    if missing:
+        text = f"cannot share all configured devices of {name}; missing on this node: "
+        yield Problem(ProblemKind.NOT_SHARED, text + _few(missing))
+    if unknown:
+        text = (
+            f"cannot share {name} by memory: the driver does not report the memory of device "
+            f"{_few(unknown)}; each has one replica; write a number of replicas instead of -1"
+        )
+        yield Problem(ProblemKind.MEMORY_UNKNOWN, text)
 
 
 def _replicas(share: Share, device: _Device) -> int:

@@ -2,27 +2,38 @@
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
 from loguru import logger
 
 from proto.control import ConfigurationState
-from proto.host import Identity
+from simulator.node import NodeError
 from supervisor.config.choose_file import Wish
-from supervisor.config.settings import SettingsError
+from supervisor.config.refusal import SettingsError
 from supervisor.state import Service
+
+Stamp = tuple[int, int, int]
+"""Inode, ctime in nanoseconds and size of a file."""
+
+Stamps = tuple[Stamp | None, Stamp | None]
 
 
 class Reload:
     """Holds the service as the last good configuration describes it."""
 
     def __init__(self, load: Callable[[Wish], Service]) -> None:
-        """Load the configuration with *load*; SettingsError if it cannot be used."""
+        """Load the configuration with *load*.
+
+        Raises SettingsError if it cannot be used, NodeError if the service cannot be prepared.
+        """
         self._load = load
         self._label: str | None = None
         self.service = load(Wish())
+        self.service.prepare()
         self.state = _state(self.service)
-        self._stamps = _stamps(self.service)
+        # The first tick reads the files again: until now nobody knew which files to watch.
+        self._stamps: Stamps = (None, None)
         if problem := self.state.problem:
             logger.warning(
                 "configuration not final yet: waiting for the node's label from the API server",
@@ -45,7 +56,9 @@ class Reload:
         self._stamps = _stamps(self.service)
         try:
             service = self._load(Wish(self._label, self.service.chosen))
-        except SettingsError as error:
+            if service.configuration_hash != self.state.hash:
+                service.prepare()
+        except (SettingsError, NodeError) as error:
             self._complain(str(error))
             return self.service
         self._complain(service.configuration_problem)
@@ -74,11 +87,18 @@ def _state(service: Service) -> ConfigurationState:
     )
 
 
-def _stamps(service: Service) -> tuple[Identity | None, Identity | None]:
+def _stamps(service: Service) -> Stamps:
     """Return stamps that change when the file or the folder of files changes."""
     return _stamp(service.configuration_file), _stamp(service.configuration_folder)
 
 
-def _stamp(path: str) -> Identity | None:
-    """Return a stamp of the file; a ConfigMap volume replaces the file on each change."""
-    return Identity.of(path) if path else None
+def _stamp(path: str) -> Stamp | None:
+    """Return a stamp of the file; a ConfigMap volume replaces the file on each change.
+
+    With its size: a file that is emptied and then written may keep its time, which is coarse.
+    """
+    try:
+        found = Path(path).stat() if path else None
+    except (OSError, ValueError):
+        return None
+    return found and (found.st_ino, found.st_ctime_ns, found.st_size)

@@ -38,6 +38,8 @@ class Service:
     """Name of the chosen file in the folder."""
     label_wait: float = 0.0
     """Seconds by which the first start of the monitor waits for the node's label."""
+    prepare: Callable[[], None] = lambda: None
+    """Writes what the processes need on disk; NodeError if that fails."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,8 @@ class Served:
     """What each worker advertises, by the worker's name; None before the first inventory."""
     problems: tuple[Problem, ...] = ()
     """Why the node cannot be served as configured."""
+    notices: tuple[str, ...] = ()
+    """What in the configuration has no effect on this node."""
     not_ready: Mapping[str, str] = field(default_factory=dict)
     """Why a child process is not ready, by its name."""
     unknown: Reason | None = None
@@ -87,6 +91,7 @@ class Served:
             processes=processes,
             planned=None if self.plans is None else tuple(p.resource for p in self.plans.values()),
             problems=self.problems,
+            notices=self.notices,
             problem=next(iter(self.not_ready.values()), ""),
             quiesced=self.quiesced,
             unknown=self.unknown,

@@ -2,10 +2,12 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from proto.control import ExitCode
 from simulator import drill
+from supervisor.config import hints
 from supervisor.config.option import Option
 from supervisor.config.options import OPTIONS
 
@@ -119,3 +121,11 @@ def values(known: argparse.Namespace) -> dict[str, str]:
     paths = {option.path for option in OPTIONS}
     given = {path: value for path, value in vars(known).items() if path in paths}
     return {p: ",".join(v) if isinstance(v, list) else v for p, v in given.items()}
+
+
+def unknown(arguments: Sequence[str]) -> str:
+    """Return the *arguments* that no command knows, with the flag that may be meant."""
+    flags = [flag for option in OPTIONS for flag in option.flags]
+    near = [hints.closest(name.partition("=")[0], flags) for name in arguments if name[:2] == "--"]
+    meant = [flag for flag in near if flag]
+    return " ".join(arguments) + (f"; did you mean {', '.join(meant)}?" if meant else "")

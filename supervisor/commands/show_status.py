@@ -116,6 +116,8 @@ def show(status: Status, console: Console) -> None:
         console.print(_text(f"✗ {problem}", "red"))
     for line, names in _reasons(status).items():
         console.print(_text(f"✗ GPU {', '.join(names)}: {line}", "red"))
+    for notice in node.notices or ():
+        console.print(_text(f"- {notice}"))
     if status.gpus:
         console.print()
         console.print(_gpus(status.gpus, status.time))

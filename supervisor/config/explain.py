@@ -7,15 +7,19 @@ from typing import Any, get_args
 
 import msgspec
 
+from supervisor.config import hints
 
-def explain(error: msgspec.ValidationError, kind: type) -> str:
-    """Return the *error* of decoding a *kind* as one line with the key's path."""
+
+def explain(error: msgspec.ValidationError, kind: type, content: Any) -> str:
+    """Return the *error* of decoding *content* as a *kind* as one line with the key's path."""
     text, _, path = " ".join(str(error).split()).partition(" - at `$")
     place = path.rstrip("`").lstrip(".")
     types = list(_types_at(kind, path.rstrip("`")))
     if match := re.fullmatch(r"Object contains unknown field `(.*)`", text):
         known = [f.encode_name for t in types if _is_struct(t) for f in msgspec.structs.fields(t)]
-        text = f'unknown key "{match[1]}"; allowed keys: {", ".join(known)}'
+        text = hints.unknown_key(match[1], known, dict(_keys(kind)), place)
+    else:
+        text = hints.words(text, hints.value_at(content, path.rstrip("`")))
     members = [str(m.value) for t in types if _is_enum(t) for m in t]
     if members:
         text = f"{text}; allowed: {', '.join(members)}"
@@ -47,6 +51,14 @@ def _alternatives(kind: Any) -> Iterator[Any]:
             yield from _alternatives(member)
     else:
         yield kind
+
+
+def _keys(kind: Any, above: str = "") -> Iterator[tuple[str, str]]:
+    """Yield each key in any section below *kind*, and its path."""
+    for section in _alternatives(kind):
+        for field in msgspec.structs.fields(section) if _is_struct(section) else ():
+            yield field.encode_name, f"{above}{field.encode_name}"
+            yield from _keys(field.type, f"{above}{field.encode_name}.")
 
 
 def _is_struct(kind: Any) -> bool:

@@ -70,6 +70,24 @@ class SecondsOrNever(Seconds):
         return cls(super().read(value))
 
 
+class Patience(Seconds):
+    """A duration as in `Seconds`, for which a process may be silent before it counts as hung."""
+
+    LEAST = 3.0
+    """Seconds: a process reports every second, and a busy machine may delay a report or two."""
+
+    @classmethod
+    def read(cls, value: object) -> "Patience":
+        """Return the duration in *value*; ValueError as in `Seconds.read`, or below LEAST."""
+        seconds = cls(super().read(value))
+        if seconds < cls.LEAST:
+            raise ValueError(
+                f'"{value}" is too short: each process reports only once a second; '
+                f"write at least {cls.LEAST:g}s"
+            )
+        return seconds
+
+
 class XidRule(enum.StrEnum):
     """What an Xid does to a GPU."""
 
@@ -214,11 +232,13 @@ event or the proof, whichever is later; doubled at each relapse."""
 class HealthSection(_Section, frozen=True):
     """`health`."""
 
-    stale_after: Seconds = Seconds(10)
-    """Devices become Unhealthy when the monitor has published nothing for this long."""
-    hang_after: Seconds = Seconds(15)
+    stale_after: Patience = Patience(10)
+    """Devices become Unhealthy when the monitor has published nothing for this long; at least \
+`3s`, and at least two `pollInterval`s."""
+    hang_after: Patience = Patience(15)
     """A driver call that has not returned for this long makes its GPU Unhealthy, so set it higher \
-than the slowest driver call. A process that has sent no heartbeat for this long is killed."""
+than the slowest driver call; at least `3s`. A process that has sent no heartbeat for this long is \
+killed."""
     poll_interval: Seconds = Seconds(5)
     """Time between two checks of a GPU for faults that cause no event."""
     rescan_interval: Seconds = Seconds(30)

@@ -16,12 +16,19 @@ SUBDOMAIN = re.compile(rf"{LABEL}(\.{LABEL})*")
 """What the kubelet requires after the domain: a DNS-1123 subdomain."""
 
 
+MIG = re.compile(r"mig-[0-9a-zA-Z.]+([+][a-zA-Z.]+)+")
+"""A MIG profile as nvidia-smi prints it, with the prefix of its resource."""
+
+
 def full(name: str) -> str:
     """Return a resource name with its domain; ValueError if the kubelet would refuse it."""
     complete = name if name.startswith(DOMAIN) else DOMAIN + name
     if len(complete) > LIMIT:
         raise ValueError(f'"{complete}" has {len(complete)} characters; write at most {LIMIT}')
     if not SUBDOMAIN.fullmatch(complete.removeprefix(DOMAIN)):
+        if MIG.fullmatch(complete.removeprefix(DOMAIN)):
+            told = name.replace("+", ".").lower()
+            raise ValueError(f'"{complete}" is not a resource name; write {told}')
         raise ValueError(
             f'"{complete}" is not a resource name; after {DOMAIN} write lower-case letters, '
             "digits, '-' and '.', and begin and end with a letter or digit"

@@ -23,29 +23,44 @@ LIMIT = 256 << 10
 
 
 def read(
-    path: str, what: str, kind: type[T], decode: Callable[[type, Any], Any] | None = None
+    path: str,
+    what: str,
+    kind: type[T],
+    decode: Callable[[type, Any], Any] | None = None,
+    given: bytes | None = None,
 ) -> tuple[dict[str, Any], T]:
     """Return the content of the file at *path*, plain and as *kind*; raise FileError.
 
-    Errors call the file *what*.
+    Errors call the file *what*. If its content is *given*, the file is not read.
     """
     try:
         # Safe: our Loader is a SafeLoader.
-        content = _without_nulls(yaml.load(_text(path), Loader))  # noqa: S506
-        return content, msgspec.convert(content, kind, dec_hook=decode)
+        content = _without_nulls(yaml.load(_text(path, given), Loader))  # noqa: S506
+        return content, _convert(content, kind, decode)
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise FileError(f'cannot use the {what} "{path}": {_one_line(error, kind)}') from error
+        raise FileError(f'cannot use the {what} "{path}": {_one_line(error)}') from error
 
 
-def _text(path: str) -> str:
+def _convert(content: Any, kind: type[T], decode: Callable[[type, Any], Any] | None) -> T:
+    try:
+        return msgspec.convert(content, kind, dec_hook=decode)
+    except msgspec.ValidationError as error:
+        raise ValueError(explain(error, kind, content)) from error
+
+
+def _text(path: str, given: bytes | None) -> str:
+    content = _bytes(path) if given is None else given
+    if len(content) > LIMIT:
+        raise ValueError(f"it is larger than {LIMIT >> 10} KiB")
+    return content.decode()
+
+
+def _bytes(path: str) -> bytes:
     # Not Path.open, which has no opener: opening a pipe would wait for a writer.
     with open(path, "rb", opener=_without_waiting) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise ValueError("it is not a regular file")
-        content = file.read(LIMIT + 1)
-    if len(content) > LIMIT:
-        raise ValueError(f"it is larger than {LIMIT >> 10} KiB")
-    return content.decode()
+        return file.read(LIMIT + 1)
 
 
 def _without_waiting(path: str, flags: int) -> int:
@@ -63,13 +78,11 @@ def _without_nulls(content: Any) -> Any:
     return content
 
 
-def _one_line(error: Exception, kind: type) -> str:
+def _one_line(error: Exception) -> str:
     if isinstance(error, OSError):
         return error.strerror or str(error)
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
-    if isinstance(error, msgspec.ValidationError):
-        return explain(error, kind)
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
         mark = error.problem_mark
         return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}"

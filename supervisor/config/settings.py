@@ -3,49 +3,33 @@
 "Settings" are everything that `run` uses; the "configuration" is the part that a file can contain.
 """
 
+import contextlib
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from health import xid_policy
-from proto.worker import DeviceListStrategy
 from simulator.node import NodeError, SimulatedNode, complete
-from supervisor import logs
-from supervisor.config import naming, read_file, sharing
+from supervisor.config import check_paths, check_values, read_file, sharing
 from supervisor.config.choose_file import Choice, Wish
 from supervisor.config.explain import explain
-from supervisor.config.file_schema import Configuration, Pattern, XidRule, decode, plain
+from supervisor.config.file_schema import Configuration, XidRule, decode, plain
 from supervisor.config.option import Option
 from supervisor.config.options import OPTIONS
+from supervisor.config.refusal import SettingsError, refusing
 from supervisor.config.service_settings import ServiceSettings, choose_file, configuration_file
-
-SOCKET_PATH_LIMIT = 107
-"""Most bytes of a unix socket's path on Linux, without the final NUL."""
 
 HIGHEST_PORT = 65535
 
-MESSAGE_LIMIT = 1000
-"""Most characters of an error, which is also sent to the exporter in a datagram."""
-
-LONGEST_ENDPOINT = "nvidia-0123456789ab.sock"
-"""A worker's socket name with a hash, which replaces a name that is too long."""
+KEY = re.compile(r"(?:flags|resources|sharing|imex|health)\.[A-Za-z.]+")
+"""A key of the configuration file in the text of an error."""
 
 CDI_KIND = re.compile(r"[A-Za-z][-A-Za-z0-9_.]*[A-Za-z0-9]/[A-Za-z]([-A-Za-z0-9_]*[A-Za-z0-9])?")
 """Vendor and class as the Container Device Interface specifies them."""
-
-
-class SettingsError(Exception):
-    """A setting cannot be used; the message is one line that names it and the cause."""
-
-    def __init__(self, message: str) -> None:
-        text = logs.printable(message)
-        if len(text) > MESSAGE_LIMIT:
-            text = f"{text[: MESSAGE_LIMIT // 2]} ... {text[-MESSAGE_LIMIT // 2 :]}"
-        super().__init__(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,38 +64,51 @@ def load(
     flags: Mapping[str, str],
     environment: Mapping[str, str],
     wish: Wish = Wish(),  # noqa: B008 - it is frozen
+    given: bytes | None = None,
 ) -> Settings:
     """Return the settings; *flags*, by path, override the environment, file and defaults.
 
-    Raises SettingsError.
+    *given* is the content of the configuration file; None: read the file. Raises SettingsError.
     """
+    with refusing("the settings"):
+        return _load(flags, environment, wish, given)
+
+
+def _load(
+    flags: Mapping[str, str], environment: Mapping[str, str], wish: Wish, text: bytes | None
+) -> Settings:
     values, sources = _from_environment(environment)
     for option in OPTIONS:
         if option.path in flags:
             values[option.path] = _parse(option, option.flags[0], flags[option.path])
             sources[option.path] = "flag"
     given: dict[str, Any] = {}
-    for path, value in values.items():
-        _put(given, path.split("."), value)
+    for key, value in values.items():
+        _put(given, key.split("."), value)
     service = msgspec.convert(given.pop("service", {}), ServiceSettings)
     chosen = _choose(service, wish)
-    content = _read_file(configuration_file(service, chosen))
+    path = configuration_file(service, chosen)
+    content = _read_file(path, text)
     sources = {**dict.fromkeys(_leaves(content), "file"), **sources}
-    for path, value in values.items():
-        if not path.startswith("service."):
-            _put(content, path.split("."), value)
+    for key, value in values.items():
+        if not key.startswith("service."):
+            _put(content, key.split("."), value)
     configuration = _convert(content)
-    _check(configuration, service)
+    _check_service(service)
+    with _naming(path, sources):
+        check_values.check(configuration)
+        check_paths.check_flags(configuration.flags)
+        shares = _shares(configuration, service, path)
     xids, malformed = _xids(configuration, environment)
     return Settings(
         configuration=configuration,
         service=service,
-        shares=_shares(configuration, service),
+        shares=shares,
         address=_address(service.metrics_address),
         node=_node(service.simulated_node),
         xids=xids,
         choice=chosen,
-        sources={path: sources.get(path, "default") for path in _leaves(plain(configuration))},
+        sources=_all_sources(configuration, service, sources),
         notices=(*_notices(configuration), *malformed),
     )
 
@@ -160,12 +157,21 @@ def _leaves(tree: Mapping[str, Any], above: str = "") -> Iterator[str]:
             yield f"{above}{name}"
 
 
-def _read_file(path: str) -> dict[str, Any]:
+def _all_sources(
+    configuration: Configuration, service: ServiceSettings, sources: Mapping[str, str]
+) -> dict[str, str]:
+    tree = plain(configuration) | {"service": msgspec.to_builtins(service)}
+    return {path: sources.get(path, "default") for path in _leaves(tree)}
+
+
+def _read_file(path: str, text: bytes | None) -> dict[str, Any]:
     """Return the checked content of the configuration file; empty without a file."""
     if not path:
         return {}
     try:
-        content, configuration = read_file.read(path, "configuration file", Configuration, decode)
+        content, configuration = read_file.read(
+            path, "configuration file", Configuration, decode, text
+        )
     except read_file.FileError as error:
         raise SettingsError(str(error)) from error
     if configuration.version not in {"", "v1"}:
@@ -180,64 +186,15 @@ def _convert(content: Mapping[str, Any]) -> Configuration:
     try:
         return msgspec.convert(content, Configuration, dec_hook=decode)
     except msgspec.ValidationError as error:
-        raise SettingsError(f"cannot use {explain(error, Configuration)}") from error
+        raise SettingsError(f"cannot use {explain(error, Configuration, content)}") from error
 
 
-def _check(configuration: Configuration, service: ServiceSettings) -> None:
-    """Refuse values that are valid alone, but not together or not in this service."""
-    if configuration.sharing.mps is not None:
-        both = configuration.sharing.time_slicing is not None
-        what_to_do = "remove it and keep" if both else "use"
-        raise SettingsError(
-            f"cannot use sharing.mps: MPS is not supported; {what_to_do} sharing.timeSlicing"
-        )
-    if configuration.imex.channel_ids not in {(), (0,)}:
-        given = list(configuration.imex.channel_ids)
-        raise SettingsError(f"cannot use imex.channelIDs {given}: write [] or [0]")
-    if not configuration.flags.plugin.list_strategies:
-        raise SettingsError(
-            "cannot use flags.plugin.deviceListStrategy without a value: no container would get a "
-            f"device; write at least one of {', '.join(DeviceListStrategy)}"
-        )
+def _check_service(service: ServiceSettings) -> None:
     if not CDI_KIND.fullmatch(service.cdi_kind):
         raise SettingsError(f'cannot use --cdi-kind "{service.cdi_kind}": write VENDOR/CLASS')
     if problem := service.guard.problem():
         raise SettingsError(problem)
-    _check_names("gpus", configuration.resources.gpus)
-    _check_names("mig", configuration.resources.mig)
-    _check_paths(service)
-
-
-def _check_names(key: str, patterns: Iterable[Pattern]) -> None:
-    for place, pattern in enumerate(patterns):
-        try:
-            naming.full(pattern.name)
-        except ValueError as error:
-            raise SettingsError(f"cannot use resources.{key}[{place}].name: {error}") from error
-
-
-def _check_paths(service: ServiceSettings) -> None:
-    """Refuse empty folder names, and folders in which a socket's path would be too long."""
-    folders = {
-        "--runtime-dir": service.runtime_dir,
-        "--state-dir": service.state_dir,
-        "--device-plugin-path": service.device_plugin_path,
-        "--cdi-spec-dir": service.cdi_spec_dir,
-    }
-    for flag, path in folders.items():
-        if not path:
-            raise SettingsError(f'cannot use {flag}="": write a path')
-    sockets = {
-        "--device-plugin-path": f"{service.device_plugin_path}/{LONGEST_ENDPOINT}",
-        "--kubelet-socket": service.registration_socket,
-        "--runtime-dir": f"{service.runtime_dir}/telemetry.ipc",
-    }
-    for flag, path in sockets.items():
-        if len(path.encode()) > SOCKET_PATH_LIMIT:
-            raise SettingsError(
-                f'cannot use {flag}: the path of the socket "{path}" has more than '
-                f"{SOCKET_PATH_LIMIT} bytes; use a shorter folder"
-            )
+    check_paths.check(service)
 
 
 def _notices(configuration: Configuration) -> Iterator[str]:
@@ -255,21 +212,31 @@ def _xids(
     return xid_policy.Wishes(file, disabled, enabled), first + second
 
 
-def _shares(configuration: Configuration, service: ServiceSettings) -> sharing.Shares:
+def _shares(configuration: Configuration, service: ServiceSettings, path: str) -> sharing.Shares:
+    """Return all shares; ValueError begins with the key or flag that is wrong."""
     try:
         by_flag = sharing.from_flag(service.resource_config)
     except ValueError as error:
-        raise SettingsError(f"cannot use --resource-config {error}") from error
-    try:
-        by_file = sharing.from_file(configuration.sharing.time_slicing)
-    except ValueError as error:
-        raise SettingsError(f"cannot use {error}") from error
+        raise ValueError(f"--resource-config {error}") from error
+    by_file = sharing.from_file(configuration.sharing.time_slicing)
     if both := by_flag.keys() & by_file.keys():
         raise SettingsError(
-            f"cannot share {min(both)} twice, by --resource-config and by sharing.timeSlicing: "
-            "use only one of them"
+            f"cannot share {min(both)} twice, by --resource-config and by sharing.timeSlicing in "
+            f'"{path}": use only one of them'
         )
     return by_flag | by_file
+
+
+@contextlib.contextmanager
+def _naming(path: str, sources: Mapping[str, str]) -> Iterator[None]:
+    """Turn a ValueError into a SettingsError, which names the file if a wrong key is from it."""
+    try:
+        yield
+    except ValueError as error:
+        keys = KEY.findall(str(error))
+        from_file = [p for p, s in sources.items() if s == "file" and p.startswith(tuple(keys))]
+        where = f'the configuration file "{path}": ' if keys and from_file else ""
+        raise SettingsError(f"cannot use {where}{error}") from error
 
 
 def _node(path: str) -> SimulatedNode | None:

@@ -75,9 +75,12 @@ def from_flag(text: str) -> dict[str, tuple[Share, ...]]:
                 f"{MEMORY_UNIT} MiB of a device's memory"
             )
         try:
-            shares[naming.full(original)] = (Share(naming.full(name), int(count)),)
+            resource, share = naming.full(original), Share(naming.full(name), int(count))
         except ValueError as error:
             raise ValueError(f'"{entry}": {error}') from error
+        if resource in shares:
+            raise ValueError(f'"{entry}": {resource} is given twice; remove one of the entries')
+        shares[resource] = (share,)
     return shares
 
 
@@ -97,7 +100,13 @@ def from_file(time_slicing: TimeSlicing | None) -> dict[str, tuple[Share, ...]]:
             entry.replicas,
             _devices(f"{key}.devices", entry.devices),
         )
-        shares[original] = (*shares.get(original, ()), share)
+        earlier = shares.get(original, ())
+        if any(before.devices is None for before in earlier):
+            raise ValueError(
+                f"{key}: an earlier entry shares all devices of {original}; "
+                "remove one of the entries, or name the devices of each"
+            )
+        shares[original] = (*earlier, share)
     return shares
 
 

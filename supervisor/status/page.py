@@ -69,6 +69,9 @@ def _sections(status: Status, title: str) -> Iterator[Element]:
     if problems := wording.problems(status):
         items = (element("li", problem) for problem in problems)
         yield _section("Problems", element("ul", *items, class_="problems"))
+    if notices := status.node.notices:
+        items = (element("li", notice) for notice in notices)
+        yield _section("Notices", element("ul", *items))
     if status.gpus:
         links = element("nav", *map(_link, status.gpus), aria_label="GPUs")
         cards = (_card(gpu, status.time) for gpu in status.gpus)

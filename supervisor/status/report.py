@@ -84,6 +84,8 @@ class NodeStatus(Struct, frozen=True):
     """NVML calls that did not return within `health.hangAfter`, since the service started."""
     hanging: tuple[HangingCallStatus, ...] | None
     """NVML calls that do not return now."""
+    notices: tuple[str, ...] | None
+    """Settings that have no effect on this node; nothing is wrong with it."""
 
 
 class ReasonStatus(Struct, frozen=True):

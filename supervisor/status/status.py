@@ -72,6 +72,7 @@ def _node(
         persisted=node.persisted if node else None,
         driver_hangs=service.hangs if service else None,
         hanging=_hanging(node),
+        notices=service.notices if service else None,
     )
 
 

@@ -25,7 +25,7 @@ SHARED = "nvidia.com/sharedgpu"
 MIG = "nvidia.com/mig-1g.10gb"
 FIRST, SECOND, THIRD = (f"GPU-00000000-0000-0000-0000-{place:012x}" for place in range(3))
 NODE: dict[str, object] = {"gpus": [{}, {}, {"mig": ["1g.10gb", "1g.10gb"]}]}
-CONFIGURATION = "version: v1\nhealth: {pollInterval: 200ms, hangAfter: 2s}\n"
+CONFIGURATION = "version: v1\nhealth: {pollInterval: 200ms, hangAfter: 3s}\n"
 ONE_LIFE = "xid|rpc|nvml_call|nvml_errors|build_info"
 """Series that start again with their process: counters, and information about the driver."""
 

@@ -106,9 +106,10 @@ def _service(wall: float) -> ServiceState:
         problems=(
             Problem(
                 ProblemKind.NOT_SHARED,
-                'cannot share "nvidia.com/mig-2g.20gb": the node has no such device; '
-                "correct or remove its entry",
+                "cannot share all configured devices of nvidia.com/mig-1g.10gb; "
+                "missing on this node: 7:3",
             ),
         ),
+        notices=("not shared, because this node has no such resource: nvidia.com/mig-2g.20gb",),
         configuration=ConfigurationState(hash="5f2c9a81", loaded=wall - 86400),
     )

@@ -32,8 +32,10 @@ from supervisor import logs
 from supervisor.commands import show_xids
 from supervisor.compose import compose, endpoint
 from supervisor.config import naming
+from supervisor.config.check_paths import SOCKET_PATH_LIMIT
 from supervisor.config.options import OPTIONS
-from supervisor.config.settings import SOCKET_PATH_LIMIT, Settings, SettingsError, load
+from supervisor.config.refusal import SettingsError
+from supervisor.config.settings import Settings, load
 from supervisor.exporter.main import show
 from supervisor.exporter.pod_resources import allocations
 from supervisor.exporter.samples import samples
@@ -71,6 +73,8 @@ def _load(flags: dict[str, str], environment: dict[str, str]) -> Settings | None
         text = str(error)
         assert text.startswith("cannot ")
         assert text.isprintable()
+        # These begin the refusal of what nobody foresaw; it does not name the setting.
+        assert not text.startswith(("cannot use the settings:", "cannot use these settings:"))
         return None
 
 

@@ -76,7 +76,7 @@ ENVIRONMENT: list[Case] = [
         "single,empty",
     ),
     ({"simulatedNode": {"gpus": [{}]}}, variable("NVIDIA_VISIBLE_DEVICES"), "void"),
-    ({"health": {"staleAfter": "5s"}}, variable("CONFIG_FILE"), "/config/config.yaml"),
+    ({"health": {"staleAfter": "15s"}}, variable("CONFIG_FILE"), "/config/config.yaml"),
     ({"extraEnv": [{"name": "A", "value": "b"}]}, variable("A"), "b"),
 ]
 
@@ -246,9 +246,9 @@ OBJECTS: list[Case] = [
     ({"config": FILES}, file("-configs", "a"), {"version": "v1"}),
     ({"sharing": SHARING}, file("-settings", "config.yaml"), {"version": "v1", "sharing": SHARING}),
     ({"simulatedNode": {"gpus": [{}]}}, file("-node", "node.yaml"), {"gpus": [{}]}),
-    health("staleAfter", "5s"),
+    health("staleAfter", "15s"),
     health("hangAfter", 20),
-    health("pollInterval", "1m"),
+    health("pollInterval", "2500ms"),
     health("rescanInterval", "1m"),
     health("exitWithoutAccess", 0),
     health("exitWithoutAccess", "5m"),

@@ -51,7 +51,7 @@ EVERYTHING: dict[str, Any] = {
 }
 SETTINGS = {
     "health": {
-        "staleAfter": "5s",
+        "staleAfter": "2m",
         "hangAfter": 20,
         "pollInterval": "1m",
         "rescanInterval": "2m",

@@ -176,7 +176,7 @@ def test_a_wait_that_never_returns_is_reported(folder: Path, library: Path) -> N
     """When the driver does not return from the wait for events, all GPUs are Unhealthy."""
 
     async def story() -> None:
-        (folder / "config.yaml").write_text("health: {hangAfter: 2s}")
+        (folder / "config.yaml").write_text("health: {hangAfter: 3s}")
         options = f"--config-file={folder}/config.yaml"
         async with (
             kubelet(folder) as node,

@@ -18,7 +18,7 @@ UUIDS = [f"GPU-00000000-0000-0000-0000-{place:012x}" for place in range(8)]
 NODE: dict[str, object] = {"gpus": [{}] * 8}
 CONFIGURATION = """
 sharing: {timeSlicing: {resources: [{name: gpu, replicas: 4}]}}
-health: {staleAfter: 4s}
+health: {staleAfter: 4s, pollInterval: 2s}
 """
 DRILLS = 24
 

@@ -205,7 +205,7 @@ def test_a_silent_monitor_makes_devices_unhealthy(folder: Path) -> None:
 
     async def story() -> None:
         (folder / "config.yaml").write_text(
-            "version: v1\nhealth: {staleAfter: 1s, hangAfter: 1m}\n"
+            "version: v1\nhealth: {staleAfter: 3s, pollInterval: 1s, hangAfter: 1m}\n"
         )
         options = f"--config-file={folder}/config.yaml"
         async with kubelet(folder) as node, service(folder, options, node=NODE) as running:
@@ -226,7 +226,7 @@ def test_a_child_that_hangs_is_restarted(folder: Path, name: str) -> None:
     """A child process without a heartbeat for hangAfter is killed and restarted."""
 
     async def story() -> None:
-        (folder / "config.yaml").write_text("health: {hangAfter: 2s}\n")
+        (folder / "config.yaml").write_text("health: {hangAfter: 3s}\n")
         options = f"--config-file={folder}/config.yaml"
         async with kubelet(folder) as node, service(folder, options, node=NODE) as running:
             await settled(node, running)

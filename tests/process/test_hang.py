@@ -10,7 +10,7 @@ from tests.fakes.service import kubelet, service
 
 GPU = "nvidia.com/gpu"
 NODE: dict[str, object] = {"gpus": [{}, {}]}
-CONFIGURATION = "health: {hangAfter: 2s, pollInterval: 500ms}\n"
+CONFIGURATION = "health: {hangAfter: 3s, pollInterval: 500ms}\n"
 
 
 def test_allocate_names_the_call_that_hangs(folder: Path) -> None:

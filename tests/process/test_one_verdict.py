@@ -78,7 +78,9 @@ def test_a_silent_monitor_is_reported_in_events(folder: Path) -> None:
     """
 
     async def scenario() -> None:
-        (folder / "config.yaml").write_text("version: v1\nhealth: {staleAfter: 2s}\n")
+        (folder / "config.yaml").write_text(
+            "version: v1\nhealth: {staleAfter: 3s, pollInterval: 1s}\n"
+        )
         options = ("--node-name=node-1", "--node-events", f"--config-file={folder}/config.yaml")
         async with apiserver() as api, kubelet(folder) as node:
             environment = api.kubeconfig(folder)

@@ -13,6 +13,16 @@ MIG_NODE: dict[str, object] = {
     "gpus": [{"mig": ["1g.10gb", "1g.10gb", "3g.40gb"]}, {"name": "NVIDIA A30", "memoryMiB": 24576}]
 }
 UNEVEN: dict[str, object] = {"gpus": [{"mig": ["1g.10gb"]}, {"mig": ["3g.40gb"]}]}
+MIXED_CLUSTER = """
+version: v1
+flags: {migStrategy: mixed}
+sharing:
+  timeSlicing:
+    resources:
+      - {name: nvidia.com/gpu, replicas: 10}
+      - {name: nvidia.com/mig-1g.5gb, replicas: 2}
+"""
+"""NVIDIA's example for nodes of several kinds."""
 SMALL = "nvidia.com/mig-1g.10gb"
 
 
@@ -58,6 +68,29 @@ def test_an_xid_of_a_gpu_affects_all_its_instances(folder: Path) -> None:
             )
 
             assert node.healthy("nvidia.com/gpu") == 1
+
+    asyncio.run(story())
+
+
+def test_a_shared_resource_that_the_node_does_not_have_is_only_a_notice(folder: Path) -> None:
+    """One file fits a mixed cluster: log and status tell of it, and no metric has an alert."""
+
+    async def story() -> None:
+        (folder / "config.yaml").write_text(MIXED_CLUSTER)
+        options = f"--config-file={folder}/config.yaml"
+        async with (
+            kubelet(folder) as node,
+            service(folder, options, node={"gpus": [{}]}) as running,
+        ):
+            await node.until(lambda k: k.healthy("nvidia.com/gpu") == 10)
+            await running.ready()
+            told = await running.logged("a setting has no effect on this node", level="info")
+            assert told["reason"].endswith("no such resource: nvidia.com/mig-1g.5gb")
+            shown = json.loads((await running.get("/status"))[1])["node"]
+            assert (shown["problems"], shown["notices"]) == ([], [told["reason"]])
+            names = {name for name, _ in await running.samples()}
+            assert "gpu_sharing_node_problem" not in names
+            assert running.count("cannot serve as configured") == 0
 
     asyncio.run(story())
 

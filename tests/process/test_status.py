@@ -84,7 +84,7 @@ def test_a_silent_monitor(folder: Path) -> None:
     """When the monitor hangs, the status shows no GPU as healthy; the reason is monitor-silent."""
 
     async def scenario() -> None:
-        (folder / "config.yaml").write_text("health: {staleAfter: 2s}")
+        (folder / "config.yaml").write_text("health: {staleAfter: 3s, pollInterval: 1s}")
         options = (f"--config-file={folder}/config.yaml",)
         async with kubelet(folder) as node, service(folder, *options, node=NODE) as running:
             await node.until(lambda k: k.healthy(GPU) == 2)

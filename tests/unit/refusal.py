@@ -4,7 +4,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from supervisor.config.settings import SettingsError, load
+from supervisor.config.refusal import SettingsError
+from supervisor.config.settings import load
 
 
 def message(flags: Mapping[str, str], environment: Mapping[str, str]) -> str:

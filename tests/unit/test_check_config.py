@@ -1,5 +1,6 @@
 """`check-config` prints the configuration that `run` would use, and each value's source."""
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ def printed(
 def test_the_defaults(capsys: pytest.CaptureFixture[str]) -> None:
     """Without settings, the output has every value in the file's structure, as a default."""
     answer = printed(capsys)
-    assert list(answer) == ["config", "sources"]
+    assert list(answer) == ["config", "service", "environment", "files", "sources"]
     assert list(answer["config"]) == ["version", "flags", "resources", "sharing", "imex", "health"]
     assert answer["config"]["health"] == {
         "staleAfter": "10s",
@@ -74,7 +75,7 @@ resources: {gpus: [{pattern: "*H100*", name: h100}]}
 sharing: {timeSlicing: {resources: [{name: gpu, replicas: 2, devices: [0, "0:1"]}]}}
 imex: {channelIDs: [0], required: true}
 health:
-  staleAfter: 500ms
+  staleAfter: 4500ms
   hangAfter: 1h
   pollInterval: 2
   exitWithoutAccess: 0
@@ -95,7 +96,7 @@ def test_what_is_printed_is_a_configuration_file(
         {"name": "gpu", "replicas": 2, "rename": None, "devices": [0, "0:1"]}
     ]
     assert first["health"] == {
-        "staleAfter": "0.5s",
+        "staleAfter": "4.5s",
         "hangAfter": "3600s",
         "pollInterval": "2s",
         "rescanInterval": "30s",
@@ -111,6 +112,64 @@ def test_ignored_settings_are_named(capsys: pytest.CaptureFixture[str], tmp_path
     path.write_text("flags: {gfd: {oneshot: true}}")
     assert main(["check-config", f"--config-file={path}"]) == 0
     assert "flags.gfd" in capsys.readouterr().err
+
+
+def test_all_files_of_a_folder_are_checked(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Each file of --config-dir is checked, and each error names its file."""
+    (tmp_path / "default").write_text("flags: {migStrategy: mixed}")
+    (tmp_path / "good").write_text("")
+    shown = printed(capsys, f"--config-dir={tmp_path}")
+    assert shown["config"]["flags"]["migStrategy"] == "mixed"
+    assert shown["files"] == {
+        "inEffect": f"{tmp_path}/default",
+        "checked": [f"{tmp_path}/default", f"{tmp_path}/good"],
+    }
+    (tmp_path / "bad-key").write_text("nonsense: 1")
+    (tmp_path / "bad-name").write_text(BAD_NAME)
+    (tmp_path / "bad-path").write_text(f"flags: {{nvidiaDriverRoot: /{'d' * 300}}}")
+    assert main(["check-config", f"--config-dir={tmp_path}"]) == 2
+    out, err = capsys.readouterr()
+    assert not out
+    begins = [f'cannot use the configuration file "{tmp_path}/bad-{n}": ' for n in ENDS]
+    assert [line[: len(begin)] for line, begin in zip(err.splitlines(), begins, strict=True)] == (
+        begins
+    )
+
+
+BAD_NAME = "sharing: {timeSlicing: {resources: [{name: GPU, replicas: 2}]}}"
+ENDS = ("key", "name", "path")
+
+
+def test_everything_that_has_effect_is_shown(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Settings that the file cannot contain are shown too, with their sources."""
+    monkeypatch.setenv("DP_DISABLE_HEALTHCHECKS", "13,31")
+    monkeypatch.setenv("CDI_KIND", "example.com/card")
+    answer = printed(capsys, "--resource-config=gpu:a:2")
+    assert answer["service"]["resourceConfig"] == "gpu:a:2"
+    assert answer["sources"]["service.resourceConfig"] == "flag"
+    assert answer["service"]["cdiKind"] == "example.com/card"
+    assert answer["sources"]["service.cdiKind"] == "environment"
+    assert answer["sources"]["service.stateDir"] == "default"
+    assert answer["environment"] == {"DP_DISABLE_HEALTHCHECKS": "13,31"}
+
+
+@pytest.mark.parametrize("way", ["flag", "variable"])
+def test_a_configuration_from_standard_input(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """A dash as the configuration file means standard input."""
+    arguments = ["--config-file=-"] if way == "flag" else []
+    if way == "variable":
+        monkeypatch.setenv("CONFIG_FILE", "-")
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"flags: {migStrategy: mixed}")))
+    assert printed(capsys, *arguments)["config"]["flags"]["migStrategy"] == "mixed"
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"nonsense: 1")))
+    assert main(["check-config", *arguments]) == 2
+    assert 'cannot use the configuration file "-": unknown key' in capsys.readouterr().err
 
 
 def test_a_bad_setting_is_a_line_and_exit_2(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,11 @@ from supervisor.main import main
     ("arguments", "problem", "program"),
     [
         (["run", "--nonsense"], "unrecognized arguments: --nonsense", ""),
+        (
+            ["run", "--mig-stratgy=none"],
+            "unrecognized arguments: --mig-stratgy=none; did you mean --mig-strategy?",
+            "",
+        ),
         (["run", "nonsense"], "unrecognized arguments: nonsense", ""),
         (["run", "--log"], "unrecognized arguments: --log", ""),
         (["run", "--log-level"], "argument --log-level: expected one argument", " run"),
@@ -21,7 +26,16 @@ from supervisor.main import main
         (["drill", "lost", "--gpu=x"], "argument --gpu: invalid int value: 'x'", " drill lost"),
         ([], "the following arguments are required: COMMAND", ""),
     ],
-    ids=["flag", "word", "abbreviation", "no value", "no GPU", "no number", "no command"],
+    ids=[
+        "flag",
+        "a letter off",
+        "word",
+        "abbreviation",
+        "no value",
+        "no GPU",
+        "no number",
+        "no command",
+    ],
 )
 def test_a_bad_command_line_is_a_line_and_exit_2(
     capsys: pytest.CaptureFixture[str], arguments: list[str], problem: str, program: str

@@ -161,6 +161,7 @@ def test_the_names_of_problems() -> None:
         "mig-empty": False,
         "list-too-long": True,
         "not-shared": False,
+        "memory-unknown": False,
         "imex-missing": True,
         "slow-driver": False,
     }

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from proto.worker import DeviceListStrategy, Handout, ResourcePlan
-from supervisor.config.settings import SettingsError, load
+from supervisor.config.refusal import SettingsError
+from supervisor.config.settings import load
 from supervisor.config.sharing import Share, choose
 from workers import devices, response
 

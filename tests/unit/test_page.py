@@ -132,6 +132,7 @@ def test_a_full_node_is_a_small_page() -> None:
         "1 of 4 used, 4 unhealthy",
         "research/llm-eval-0/main",
         "not-shared: cannot share",
+        "not shared, because this node has no such resource: nvidia.com/mig-2g.20gb",
         "16 of 28",
         "MIG-00000007-0000-0000-0000-000000000001",
         "↻ recovering",

@@ -138,17 +138,37 @@ def test_a_device_of_an_earlier_share_is_not_missing() -> None:
     assert found.problems == ()
 
 
-def test_a_share_of_a_missing_resource_is_a_problem() -> None:
-    """A share of a resource without devices changes nothing, and is a problem."""
+def test_a_share_of_a_missing_resource_is_a_notice() -> None:
+    """A share of a resource without devices changes nothing, and is information, not a problem."""
     found = sharing(FOUR, {SLICE: (Share(OTHER, 7),), SHARED: (Share(OTHER, 7),)})
     assert found.resources == sharing(FOUR, {}).resources
-    assert found.problems == tuple(
-        Problem(
-            ProblemKind.NOT_SHARED,
-            f"cannot share {name}: this node has no device with that resource name",
-        )
-        for name in (SHARED, SLICE)
+    assert found.problems == ()
+    told = f"not shared, because this node has no such resource: {SHARED}, {SLICE}"
+    assert found.notices == (told,)
+
+
+def test_thousands_of_missing_names_are_counted() -> None:
+    """A notice or problem names eight and counts the others: the kernel limits a message."""
+    many = {f"nvidia.com/r{place:04}": (Share(OTHER, 2),) for place in range(5000)}
+    gone = tuple(str(place) for place in range(4, 3000))
+    found = sharing(FOUR, {**many, GPU: (Share(SHARED, 2, gone), Share(OTHER, 2, gone))})
+    (notice,), (problem,) = found.notices, found.problems
+    assert notice.endswith("nvidia.com/r0007 and 4992 more")
+    assert problem.text.endswith("missing on this node: 4, 5, 6, 7, 8, 9, 10, 11 and 5984 more")
+
+
+@pytest.mark.parametrize("memory", [None, 0])
+def test_replicas_by_an_unknown_memory_are_a_problem(memory: int | None) -> None:
+    """A device whose memory the driver does not report is named, and what to write instead."""
+    node = (gpu(0), gpu(1, memory_mib=memory), gpu(2, memory_mib=memory))
+    found = sharing(node, {GPU: (Share(OTHER, BY_MEMORY),)})
+    assert counts(found) == {OTHER: {"0": 81, "1": 1, "2": 1}}
+    text = (
+        f"cannot share {GPU} by memory: the driver does not report the memory of device 1, 2; "
+        "each has one replica; write a number of replicas instead of -1"
     )
+    assert found.problems == (Problem(ProblemKind.MEMORY_UNKNOWN, text),)
+    assert sharing(node, {GPU: (Share(OTHER, 4),)}).problems == ()
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from tests.fakes import showcase
 FIELDS = {
     "": "time version ok node gpus strays resources processes configuration xids",
     "node.": "driver_version backend maintenance live ready problems failed persisted driver_hangs "
-    "hanging",
+    "hanging notices",
     "node.hanging.": "call index uuid seconds",
     "node.live.": "ok problems",
     "node.ready.": "ok problems",

@@ -15,7 +15,7 @@ version: v1
 flags:
   failOnInitError: false
   plugin: {containerDriverRoot: /file}
-health: {staleAfter: 500ms, hangAfter: 2}
+health: {staleAfter: 12500ms, hangAfter: 4}
 """
 CONFIGURATION: dict[str, Any] = {
     "version": "v1",
@@ -188,8 +188,8 @@ def test_a_flag_keeps_the_files_other_keys(file: str) -> None:
     settings = load({"service.configFile": file, ROOT: "/flag"}, {})
     assert settings.configuration.flags.plugin.container_driver_root == "/flag"
     assert settings.configuration.flags.fail_on_init_error is False
-    assert settings.configuration.health.stale_after == 0.5
-    assert settings.configuration.health.hang_after == 2.0
+    assert settings.configuration.health.stale_after == 12.5
+    assert settings.configuration.health.hang_after == 4.0
 
 
 def test_the_flag_that_names_a_file_wins_over_the_variable(file: str) -> None:
@@ -203,6 +203,8 @@ def test_each_value_has_its_source(file: str) -> None:
     flags = {ROOT: "/flag", "service.configFile": file, "service.logLevel": "debug"}
     settings = load(flags, {"MIG_STRATEGY": "single", "DRIVER_ROOT_CTR_PATH": "/env"})
     assert {path: source for path, source in settings.sources.items() if source != "default"} == {
+        "service.configFile": "flag",
+        "service.logLevel": "flag",
         "version": "file",
         "flags.migStrategy": "environment",
         "flags.failOnInitError": "file",
@@ -213,7 +215,7 @@ def test_each_value_has_its_source(file: str) -> None:
 
 
 def test_without_settings_all_sources_are_default() -> None:
-    """Without settings, each value of the configuration has the source default."""
+    """Without settings, each value of the configuration and service has the source default."""
     expected = {"version", "resources.gpus", "resources.mig", "sharing.timeSlicing", "sharing.mps"}
     expected |= {"imex.channelIDs", "imex.required", "health.staleAfter", "health.hangAfter"}
     expected |= {"health.pollInterval", "health.rescanInterval", "health.xids"}
@@ -221,7 +223,9 @@ def test_without_settings_all_sources_are_default() -> None:
     expected |= {f"health.recovery.{name}" for name in CONFIGURATION["health"]["recovery"]}
     expected |= {f"flags.{name}" for name in CONFIGURATION["flags"]} - {"flags.plugin"}
     expected |= {f"flags.plugin.{name}" for name in CONFIGURATION["flags"]["plugin"]}
-    assert load({}, {}).sources == dict.fromkeys(expected, "default")
+    settings = load({}, {})
+    expected |= {f"service.{name}" for name in msgspec.to_builtins(settings.service)}
+    assert settings.sources == dict.fromkeys(expected, "default")
 
 
 def test_the_sources_of_a_section_that_only_the_file_has(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ CONFIGURATION = 'cannot use the configuration file "{path}": '
 NODE = 'cannot use the node file "{path}": '
 STALE = "health.staleAfter:"
 TIME = "is not a positive time; write a time as 30s, 5m or 2.5"
+SHORT = "is too short: each process reports only once a second; write at least 3s"
 OBJECT = "Expected `object`, got"
 
 
@@ -38,7 +39,7 @@ UNKNOWN = {
     ),
     "in another case": (
         "flags: {MIGSTRATEGY: single}",
-        f'flags: unknown key "MIGSTRATEGY"; allowed keys: {FLAGS}',
+        f'flags: unknown key "MIGSTRATEGY" (did you mean "migStrategy"?); allowed keys: {FLAGS}',
     ),
     "in flags.plugin": (
         "flags: {plugin: {nonsense: 1}}",
@@ -46,7 +47,7 @@ UNKNOWN = {
     ),
     "in resources": (
         "resources: {cpus: []}",
-        'resources: unknown key "cpus"; allowed keys: gpus, mig',
+        'resources: unknown key "cpus" (did you mean "gpus"?); allowed keys: gpus, mig',
     ),
     "in a pattern": (
         'resources: {mig: [{pattern: "*", name: a, replicas: 2}]}',
@@ -54,11 +55,17 @@ UNKNOWN = {
     ),
     "in sharing": (
         "sharing: {timeslicing: {}}",
-        'sharing: unknown key "timeslicing"; allowed keys: timeSlicing, mps',
+        (
+            'sharing: unknown key "timeslicing" (did you mean "timeSlicing"?); '
+            "allowed keys: timeSlicing, mps"
+        ),
     ),
     "in imex": (
         "imex: {channels: []}",
-        'imex: unknown key "channels"; allowed keys: channelIDs, required',
+        (
+            'imex: unknown key "channels" (did you mean "channelIDs"?); '
+            "allowed keys: channelIDs, required"
+        ),
     ),
     "in health": (
         "health: {old: 1}",
@@ -66,6 +73,46 @@ UNKNOWN = {
             'health: unknown key "old"; allowed keys: staleAfter, hangAfter, pollInterval, '
             "rescanInterval, exitWithoutAccess, recovery, xids"
         ),
+    ),
+}
+MEANT = {
+    "a letter too many": (
+        "flags: {migStrateggy: none}",
+        f'flags: unknown key "migStrateggy" (did you mean "migStrategy"?); allowed keys: {FLAGS}',
+    ),
+    "at the wrong level": (
+        "migStrategy: none",
+        f'unknown key "migStrategy" (did you mean flags.migStrategy?); allowed keys: {TOP}',
+    ),
+    "a level too high": (
+        "flags: {deviceListStrategy: envvar}",
+        (
+            'flags: unknown key "deviceListStrategy" (did you mean '
+            f"flags.plugin.deviceListStrategy?); allowed keys: {FLAGS}"
+        ),
+    ),
+    "a manifest": (
+        "apiVersion: v1\nkind: ConfigMap\ndata: {config.yaml: 'version: v1'}",
+        '"apiVersion" is of a Kubernetes manifest; pass only the text below data',
+    ),
+    "a truth in quotes": (
+        'flags: {failOnInitError: "false"}',
+        'flags.failOnInitError: "false" is a text; write false without quotes',
+    ),
+    "strategies with commas": (
+        "flags: {plugin: {deviceListStrategy: 'envvar, cdi-cri'}}",
+        (
+            "flags.plugin.deviceListStrategy: Invalid enum value 'envvar, cdi-cri'; write a list: "
+            f"[envvar, cdi-cri]; {LISTS}"
+        ),
+    ),
+    "a number in quotes": (
+        'health: {recovery: {probes: "4"}}',
+        'health.recovery.probes: "4" is a text; write 4 without quotes',
+    ),
+    "a fraction for a number": (
+        "imex: {channelIDs: [0.0]}",
+        "imex.channelIDs[0]: 0.0 is not a whole number; write 0",
     ),
 }
 VALUES = {
@@ -142,6 +189,14 @@ VALUES = {
     "a time of two units": ("health: {staleAfter: 1h30m}", f'{STALE} "1h30m" {TIME}'),
     "an unknown unit": ("health: {staleAfter: 1d}", f'{STALE} "1d" {TIME}'),
     "a truth for a time": ("health: {staleAfter: true}", f'{STALE} "True" {TIME}'),
+    "a time too short to hear of a process": (
+        "health: {staleAfter: 500ms}",
+        f'{STALE} "500ms" {SHORT}',
+    ),
+    "a hang shorter than a heartbeat": (
+        "health: {hangAfter: 2.9}",
+        f'health.hangAfter: "2.9" {SHORT}',
+    ),
     "a time of two lines": ('health: {staleAfter: "1\\n2"}', f'{STALE} "1 2" {TIME}'),
 }
 SYNTAX = {
@@ -169,7 +224,7 @@ SYNTAX = {
         'line 1, column 1: the key "flags" is given twice',
     ),
 }
-FILES = {**UNKNOWN, **VALUES, **SYNTAX}
+FILES = {**UNKNOWN, **MEANT, **VALUES, **SYNTAX}
 
 
 @pytest.mark.parametrize(("content", "problem"), FILES.values(), ids=FILES)
@@ -220,3 +275,28 @@ def test_a_key_without_a_value_counts_as_left_out(tmp_path: Path) -> None:
     path.write_text("health:\n  # staleAfter: 5s\nflags: {failOnInitError: null}\n")
 
     assert load({"service.configFile": str(path)}, {}).configuration == load({}, {}).configuration
+
+
+@pytest.mark.parametrize(
+    ("health", "refused"),
+    [
+        ("staleAfter: 9s", "9s with health.pollInterval 5s: write a staleAfter of at least two "),
+        ("pollInterval: 1m", "10s with health.pollInterval 60s: write a staleAfter of at least "),
+        ("staleAfter: 3s, pollInterval: 1600ms", "3s with health.pollInterval 1.6s: write a "),
+        ("staleAfter: 3s, pollInterval: 1500ms, hangAfter: 3s", ""),
+        ("staleAfter: 2m, pollInterval: 1m", ""),
+        ("exitWithoutAccess: 10ms", ""),
+    ],
+)
+def test_devices_are_polled_twice_before_they_are_stale(
+    tmp_path: Path, health: str, refused: str
+) -> None:
+    """A staleAfter under two poll intervals is refused, with both values and what to write."""
+    path = tmp_path / "config.yaml"
+    path.write_text(f"health: {{{health}}}")
+    flags = {"service.configFile": str(path)}
+    if refused:
+        begin = CONFIGURATION.format(path=path) + f"health.staleAfter {refused}"
+        assert message(flags, {}).startswith(begin)
+    else:
+        assert load(flags, {})

@@ -107,8 +107,10 @@ def test_an_imex_channel_other_than_0(tmp_path: Path, written: str, shown: str) 
     """IMEX channels other than 0 are refused, from file, flag or variable."""
     path = tmp_path / "config.yaml"
     path.write_text(f"imex: {{channelIDs: [{written}]}}")
-    expected = f"cannot use imex.channelIDs {shown}: write [] or [0]"
-    assert message({"service.configFile": str(path)}, {}) == expected
+    problem = f"imex.channelIDs {shown}: write [] or [0]"
+    expected = f"cannot use {problem}"
+    in_file = f'cannot use the configuration file "{path}": {problem}'
+    assert message({"service.configFile": str(path)}, {}) == in_file
     assert message({"imex.channelIDs": written}, {}) == expected
     assert message({}, {"IMEX_CHANNEL_IDS": written}) == expected
 
@@ -118,11 +120,13 @@ def test_a_list_strategy_without_any(tmp_path: Path, written: str) -> None:
     """An empty deviceListStrategy is refused: no container would get a device."""
     path = tmp_path / "config.yaml"
     path.write_text("flags: {plugin: {deviceListStrategy: []}}")
-    expected = (
-        "cannot use flags.plugin.deviceListStrategy without a value: no container would get a "
+    problem = (
+        "flags.plugin.deviceListStrategy without a value: no container would get a "
         "device; write at least one of envvar, volume-mounts, cdi-annotations, cdi-cri"
     )
-    assert message({"service.configFile": str(path)}, {}) == expected
+    expected = f"cannot use {problem}"
+    in_file = f'cannot use the configuration file "{path}": {problem}'
+    assert message({"service.configFile": str(path)}, {}) == in_file
     assert message({"flags.plugin.deviceListStrategy": written}, {}) == expected
 
 

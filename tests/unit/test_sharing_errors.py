@@ -22,11 +22,11 @@ def refusal(folder: Path, content: str) -> str:
 TYPES = {
     "no resources": (
         "sharing: {timeSlicing: {}}",
-        "sharing.timeSlicing: Object missing required field `resources`",
+        "sharing.timeSlicing: it has no resources to share; leave it out",
     ),
     "empty resources": (
         entries(),
-        "sharing.timeSlicing.resources: Expected `array` of length >= 1",
+        "sharing.timeSlicing.resources: the list is empty; leave the section out",
     ),
     "a section of resources": (
         "sharing: {timeSlicing: {resources: {}}}",
@@ -60,10 +60,24 @@ ENTRIES = {
     "no name": ("{replicas: 2}", ": Object missing required field `name`"),
     "an empty name": ("{name: '', replicas: 2}", ".name: Expected `str` of length >= 1"),
     "no replicas": ("{name: gpu}", ": Object missing required field `replicas`"),
-    "one replica": ("{name: gpu, replicas: 1}", ".replicas: Expected `int` >= 2"),
+    "one replica": (
+        "{name: gpu, replicas: 1}",
+        ".replicas: one replica shares nothing; leave the entry out",
+    ),
     "no replica": ("{name: gpu, replicas: 0}", ".replicas: Expected `int` >= 2"),
     "replicas by memory": ("{name: gpu, replicas: -1}", ".replicas: Expected `int` >= 2"),
-    "replicas as text": ("{name: gpu, replicas: '2'}", ".replicas: Expected `int`, got `str`"),
+    "replicas as text": (
+        "{name: gpu, replicas: '2'}",
+        '.replicas: "2" is a text; write 2 without quotes',
+    ),
+    "a whole number as a fraction": (
+        "{name: gpu, replicas: 4.0}",
+        ".replicas: 4.0 is not a whole number; write 4",
+    ),
+    "a profile as nvidia-smi prints it": (
+        "{name: mig-1g.24gb+gfx, replicas: 2}",
+        '.name: "nvidia.com/mig-1g.24gb+gfx" is not a resource name; write mig-1g.24gb.gfx',
+    ),
     "a fraction": ("{name: gpu, replicas: 2.5}", ".replicas: Expected `int`, got `float`"),
     "too many replicas": (
         "{name: gpu, replicas: 69906}",
@@ -186,3 +200,12 @@ def test_a_bad_name_of_a_pattern(tmp_path: Path, kind: str) -> None:
     long = f'resources.{kind}[0].name: "nvidia.com/{LONG}" has 64 characters; write at most 63'
     content = f'resources: {{{kind}: [{{pattern: "*", name: {LONG}}}]}}'
     assert refusal(tmp_path, content) == long
+
+
+def test_a_resource_that_is_shared_twice(tmp_path: Path) -> None:
+    """An entry that can have no effect, because an earlier one shares all devices, is refused."""
+    content = entries("{name: gpu, replicas: 2}", "{name: nvidia.com/gpu, replicas: 4, devices: 1}")
+    assert refusal(tmp_path, content) == (
+        "sharing.timeSlicing.resources[1]: an earlier entry shares all devices of nvidia.com/gpu; "
+        "remove one of the entries, or name the devices of each"
+    )

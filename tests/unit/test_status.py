@@ -40,7 +40,7 @@ def shown(**fields: Any) -> report.Status:
 def test_before_anything_is_known() -> None:
     """Before any message arrives, the service is not live, and everything else is null."""
     silent = report.Verdict(ok=False, problems=("supervisor: no heartbeat",))
-    unknown = report.NodeStatus(None, None, None, silent, silent, None, None, None, None, None)
+    unknown = report.NodeStatus(None, None, None, silent, silent, *[None] * 6)
     assert status(Snapshot(), ABOUT, NOW, WALL) == report.Status(
         WALL, "1.2.3", False, unknown, None, None, None, None, None, None
     )
@@ -87,7 +87,9 @@ def test_ok(fields: dict[str, object], expected: bool) -> None:  # noqa: FBT001 
 def test_the_node() -> None:
     """The node's status has the probes' answers, its problems and failed GPUs."""
     problem = Problem(ProblemKind.LIST_TOO_LONG, "too many")
-    service = replace(SERVICE, problems=(problem,), hangs=3, quiesced=True)
+    service = replace(
+        SERVICE, problems=(problem,), notices=("not shared: a",), hangs=3, quiesced=True
+    )
     hang = HangingCall("nvmlDeviceGetName", 1, "", 17.5)
     node = replace(PARTIAL, persisted=False, hanging=(hang,))
     assert shown(service=service, node=node).node == report.NodeStatus(
@@ -101,6 +103,7 @@ def test_the_node() -> None:
         persisted=False,
         driver_hangs=3,
         hanging=(report.HangingCallStatus("nvmlDeviceGetName", 1, None, 17.5),),
+        notices=("not shared: a",),
     )
 
 

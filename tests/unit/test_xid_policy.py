@@ -24,6 +24,7 @@ from health.xid_policy import (
 from proto.monitor import XidPolicy
 from supervisor.commands import show_xids as listing
 from supervisor.config import settings
+from supervisor.config.refusal import SettingsError
 
 EVERYTHING = Selection(everything=True)
 FATAL = {code for code, xid in xid_catalogue.TABLE.items() if xid.fatal}
@@ -234,7 +235,7 @@ def test_xids_in_the_file(tmp_path: Path, text: str) -> None:
 )
 def test_a_bad_rule_is_refused_with_one_line(tmp_path: Path, rules: str, told: str) -> None:
     """A bad rule for Xids is refused with one line that has its place and what is allowed."""
-    with pytest.raises(settings.SettingsError) as caught:
+    with pytest.raises(SettingsError) as caught:
         load(tmp_path, f"health: {{xids: {rules}}}", {})
     line = str(caught.value)
     assert line.startswith(f'cannot use the configuration file "{tmp_path}/config": ')

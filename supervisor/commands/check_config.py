@@ -1,0 +1,78 @@
+"""The command `check-config`: check all settings of `run`, and print those in effect."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from health import xid_policy
+from proto.control import ExitCode
+from supervisor.commands.printing import printing
+from supervisor.config import read_file
+from supervisor.config.choose_file import Wish, listing
+from supervisor.config.file_schema import plain
+from supervisor.config.refusal import SettingsError
+from supervisor.config.service_settings import configuration_file
+from supervisor.config.settings import Settings, load
+
+STDIN = "-"
+"""The name of the configuration file that is read from standard input."""
+
+
+def main(
+    flags: Mapping[str, str], environment: Mapping[str, str], compose: Callable[[Settings], object]
+) -> int:
+    """Print the settings in effect, or all errors; return the exit code.
+
+    *compose* raises SettingsError for what only the start of the service would refuse.
+    """
+    errors: dict[str, None] = {}
+    found = []
+    given = _standard_input(flags, environment)
+    for wish in _wishes(flags, environment):
+        try:
+            found.append(load(flags, environment, wish, given))
+            compose(found[-1])
+        except SettingsError as error:
+            errors[str(error)] = None
+    for notice in dict.fromkeys(notice for settings in found for notice in settings.notices):
+        print(f"ignored: {notice}", file=sys.stderr)  # noqa: T201 - no log is wanted
+    for line in errors:
+        print(line, file=sys.stderr)  # noqa: T201 - no log is wanted
+    if errors:
+        return ExitCode.USAGE
+    with printing():
+        print(json.dumps(_answer(found, environment), indent=2))  # noqa: T201 - the result
+    return ExitCode.DONE
+
+
+def _standard_input(flags: Mapping[str, str], environment: Mapping[str, str]) -> bytes | None:
+    named = flags.get("service.configFile", environment.get("CONFIG_FILE"))
+    return sys.stdin.buffer.read(read_file.LIMIT + 1) if named == STDIN else None
+
+
+def _wishes(flags: Mapping[str, str], environment: Mapping[str, str]) -> Iterator[Wish]:
+    """Yield what is wished for at a start, and then each file of the folder, if there is one."""
+    yield Wish()
+    folder = flags.get("service.configDir", environment.get("CONFIG_DIR", "").strip())
+    try:
+        names = listing(folder) if folder else []
+    except (OSError, ValueError):
+        return  # the first wish is refused for it
+    yield from map(Wish, names)
+
+
+def _answer(found: list[Settings], environment: Mapping[str, str]) -> dict[str, Any]:
+    """Return the settings in effect at the start; *found* begins with them."""
+    first = found[0]
+    files = [configuration_file(settings.service, settings.choice) for settings in found]
+    variables = (xid_policy.DISABLE, xid_policy.ENABLE)
+    return {
+        "config": plain(first.configuration),
+        "service": msgspec.to_builtins(first.service),
+        "environment": {name: environment[name] for name in variables if environment.get(name)},
+        "files": {"inEffect": files[0] or None, "checked": sorted({*files} - {""})},
+        "sources": first.sources,
+    }

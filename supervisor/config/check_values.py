@@ -1,0 +1,40 @@
+"""Refuse values of the configuration that are valid alone, but cannot work."""
+
+from collections.abc import Iterable
+
+from proto.worker import DeviceListStrategy
+from supervisor.config import naming
+from supervisor.config.file_schema import Configuration, Pattern
+
+
+def check(configuration: Configuration) -> None:
+    """Raise ValueError, which begins with a key, for values that cannot work together."""
+    if configuration.sharing.mps is not None:
+        both = configuration.sharing.time_slicing is not None
+        what_to_do = "remove it and keep" if both else "use"
+        raise ValueError(f"sharing.mps: MPS is not supported; {what_to_do} sharing.timeSlicing")
+    if configuration.imex.channel_ids not in {(), (0,)}:
+        given = list(configuration.imex.channel_ids)
+        raise ValueError(f"imex.channelIDs {given}: write [] or [0]")
+    if not configuration.flags.plugin.list_strategies:
+        raise ValueError(
+            "flags.plugin.deviceListStrategy without a value: no container would get a "
+            f"device; write at least one of {', '.join(DeviceListStrategy)}"
+        )
+    health = configuration.health
+    if health.stale_after < 2 * health.poll_interval:
+        raise ValueError(
+            f"health.staleAfter {health.stale_after} with health.pollInterval "
+            f"{health.poll_interval}: write a staleAfter of at least two poll intervals, "
+            f"{2 * health.poll_interval:g}s, or a shorter pollInterval"
+        )
+    _check_names("gpus", configuration.resources.gpus)
+    _check_names("mig", configuration.resources.mig)
+
+
+def _check_names(key: str, patterns: Iterable[Pattern]) -> None:
+    for place, pattern in enumerate(patterns):
+        try:
+            naming.full(pattern.name)
+        except ValueError as error:
+            raise ValueError(f"resources.{key}[{place}].name: {error}") from error
