@@ -45,7 +45,7 @@ class Node:
             functools.partial(enumeration.open_driver, module=module, argument=argument)
         )
         self._cdi = Lane("cdi", Nvml(), mailbox) if settings.cdi else None
-        self._cdi_kinds: tuple[str, ...] = ()
+        self._cdi_kinds = _kinds(settings.cdi) if settings.cdi else ()
         self._written_for: frozenset[str] = frozenset()
 
     @property
@@ -154,7 +154,8 @@ class Node:
             return False
         if unknown and len(unknown) == len(self.gpus):
             return False
-        if self._cdi and self._cdi.busy:
+        # Devices that are known have specifications already, perhaps old ones.
+        if self._cdi and self._cdi.busy and not (self._known and age > patience):
             return False
         settled = all(gpu.settled for gpu in self.gpus) and not self.driver.busy
         return age > patience or settled
@@ -242,7 +243,12 @@ class CdiWritten:
 def _write_cdi(nvml: Nvml, settings: CdiSettings) -> CdiWritten:
     del nvml  # nvidia-ctk calls the driver itself
     cdi.write_all(settings)
-    return CdiWritten(tuple(spec.kind for spec in cdi.specs(settings) if spec.path.exists()))
+    return CdiWritten(_kinds(settings))
+
+
+def _kinds(settings: CdiSettings) -> tuple[str, ...]:
+    """Return the CDI kinds that have a specification file."""
+    return tuple(spec.kind for spec in cdi.specs(settings) if spec.path.exists())
 
 
 def _total(stats: Iterable[CallStats]) -> tuple[CallStats, ...]:

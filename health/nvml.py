@@ -142,6 +142,9 @@ class Nvml:
         except self._binding.NVMLError as error:
             code = error.value
             raise NvmlError(name, code, str(error)) from error
+        except UnicodeDecodeError as error:  # from the binding, for a board whose texts are broken
+            code = Code.UNKNOWN
+            raise NvmlError(name, code, "the answer is not UTF-8 text") from error
         finally:
             self.running = None
             self._count(name, time.monotonic() - began, code)

@@ -15,6 +15,7 @@
  *   STANDIN_NVML_OLD=1               MIG, NVLink and field values answer NOT_SUPPORTED
  *   STANDIN_NVML_WITHOUT=<gpu>|all   every optional call on that GPU (for all: also the event set)
  *                                    answers NOT_SUPPORTED: all but handle, UUID, name and PCI
+ *   STANDIN_NVML_GARBLED=<gpu>       the name of that GPU is no UTF-8
  *   STANDIN_NVML_LINKS=<count>       so many NVLinks of each GPU are active, not 2
  *   STANDIN_NVML_GPUS=<count>        so many H100 (up to 16) in place of the two, none in MIG mode
  *   STANDIN_NVML_HANG_INIT=1         nvmlInit never returns
@@ -106,7 +107,7 @@ static _Thread_local const char *calling = "";
 
 /* All of the state, guarded by one lock; nothing waits while it holds the lock. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static int users, fifo = -1, wake = -1, old, no_events = -1;
+static int users, fifo = -1, wake = -1, old, no_events = -1, garbled = -1;
 enum { NONE = -1, ALL = -2 };
 static int without = NONE, links_up[MOST_GPUS];
 static event_set sets[SETS];
@@ -400,6 +401,7 @@ static int initialise(void) {
     CHECK(open_commands());
     old = number("STANDIN_NVML_OLD", 0);
     no_events = number("STANDIN_NVML_NO_EVENTS", -1);
+    garbled = number("STANDIN_NVML_GARBLED", -1);
     without = number("STANDIN_NVML_WITHOUT", NONE);
     const char *lacks = getenv("STANDIN_NVML_WITHOUT");
     if (lacks && strcmp(lacks, "all") == 0) without = ALL;
@@ -463,7 +465,8 @@ int nvmlDeviceGetHandleByUUID(const char *uuid, device **d) {
 
 API(nvmlDeviceGetCount_v2, (unsigned *n), enter(NULL), *n = gpus, SUCCESS)
 API(nvmlDeviceGetUUID, (device *d, char *to, unsigned n), on_device(d), , copy(to, n, d->uuid))
-API(nvmlDeviceGetName, (device *d, char *to, unsigned n), on_device(d), , copy(to, n, d->name))
+API(nvmlDeviceGetName, (device *d, char *to, unsigned n), on_device(d), ,
+    copy(to, n, (int)d->gpu == garbled ? "\xF8" : d->name))
 API(nvmlDeviceGetIndex, (device *d, unsigned *n), on_device(d),
     *n = d->mig ? d->place : d->gpu, SUCCESS)
 API(nvmlDeviceGetMemoryInfo, (device *d, memory_info *m), optional_on_device(d),

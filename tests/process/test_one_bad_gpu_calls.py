@@ -102,3 +102,20 @@ def test_one_gpu_that_fails_while_the_other_is_lost_is_no_loss_of_access(
             assert (await running.publishes(1)).epoch == 1
 
     asyncio.run(story())
+
+
+def test_a_gpu_whose_text_is_garbage_takes_no_other(folder: Path, library: Path) -> None:
+    """A board with a broken memory for its name makes the binding fail: only that GPU fails."""
+
+    async def story() -> None:
+        async with (
+            kubelet(folder) as node,
+            started(folder, library, GARBLED=str(BAD)) as running,
+        ):
+            await node.until(lambda k: k.healthy(GPU) == 7)
+            told = await running.logged("cannot enumerate a GPU", index=BAD)
+            assert "nvmlDeviceGetName" in told["error"]
+            state = await running.publishes(1)
+            assert (state.epoch, [gpu.index for gpu in state.inventory.failed]) == (1, [BAD])
+
+    asyncio.run(story())

@@ -4,8 +4,18 @@ import asyncio
 from pathlib import Path
 
 from tests.fakes import nvml_library
-from tests.fakes.service import kubelet
-from tests.process.test_one_bad_gpu import BAD, UUIDS, all_watched, reasons, started, unhealthy
+from tests.fakes.service import kubelet, service
+from tests.fakes.toolkit import Host
+from tests.process.test_one_bad_gpu import (
+    BAD,
+    GPU,
+    UUIDS,
+    all_watched,
+    environment,
+    reasons,
+    started,
+    unhealthy,
+)
 
 COUNT = "nvmlDeviceGetCount"
 
@@ -48,5 +58,34 @@ def test_a_driver_that_opens_late_is_used(folder: Path, library: Path) -> None:
                 nvml_library.Steering(folder).answer_driver()
                 await all_watched(node, running)
                 assert (await running.publishes(1)).epoch == 1
+
+    asyncio.run(story())
+
+
+def test_a_tool_that_hangs_with_a_gpu_takes_no_other(folder: Path, library: Path) -> None:
+    """Nvidia-ctk asks all GPUs: while it hangs, a new monitor uses the specifications there are."""
+
+    async def story() -> None:
+        host = Host(folder)
+        (folder / "config.yaml").write_text("health: {staleAfter: 3s, pollInterval: 200ms}\n")
+        options = (
+            f"--config-file={folder}/config.yaml",
+            f"--cdi-spec-dir={host.specs}",
+            "--device-list-strategy=cdi-cri",
+        )
+        well = environment(folder, library) | host.environment
+        hanging = environment(folder, library, HANG=str(BAD)) | host.environment
+        async with kubelet(folder) as node:
+            async with service(folder, *options, environment=well) as running:
+                await node.until(lambda k: k.healthy(GPU) == 8)
+                assert await running.stop() == 0
+            hanging["STANDIN_CTK_DOES"] = "hang"
+            async with service(folder, *options, environment=hanging) as running:
+                await node.until(lambda k: k.healthy(GPU) == 7)
+                running.kill("monitor")
+                state = await running.publishes(2)
+                assert state.inventory.cdi_kinds == ("k8s.device-plugin.nvidia.com/gpu",)
+                await node.until(lambda k: unhealthy(k) == {UUIDS[BAD]})
+                assert running.count("device listed as Unhealthy") == 0
 
     asyncio.run(story())
