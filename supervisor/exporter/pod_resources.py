@@ -48,6 +48,7 @@ class PodResources:
         self._soon = asyncio.Event()
         self._wait = 0.0
         self._problem = ""
+        self._kept: grpc.aio.Channel | None = None
 
     def look(self) -> None:
         """Call the API soon, because devices were allocated."""
@@ -76,6 +77,9 @@ class PodResources:
         self._soon.clear()
 
     async def _list(self) -> tuple[Allocation, ...]:
+        # Without a channel, gRPC closes its own descriptors, and crashes if it cannot open them
+        # again. This channel is never connected.
+        self._kept = self._kept or grpc.aio.insecure_channel(f"unix:{self._socket}", OPTIONS)
         # A new channel for each call: a kept channel waits after a kubelet's restart.
         async with grpc.aio.insecure_channel(f"unix:{self._socket}", OPTIONS) as channel:
             stub = PodResourcesListerStub(channel)

@@ -1,6 +1,7 @@
 """A process that has used up its file descriptors continues, and catches up later."""
 
 import asyncio
+import gc
 import os
 import resource
 import socket
@@ -8,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from supervisor.exporter.pod_resources import PodResources
 from tests.chaos.of_processes import no_more_descriptors
-from tests.fakes.service import kubelet, service
+from tests.fakes.service import PATIENCE, kubelet, service
 from workers.kubelet import KubeletError, register, require_free
 
 GPU = "nvidia.com/gpu"
@@ -73,5 +75,22 @@ def test_a_registration_without_descriptors(folder: Path) -> None:
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, before)
         assert str(failed.value).isprintable()
+
+    asyncio.run(story())
+
+
+def test_pod_resources_without_descriptors(folder: Path) -> None:
+    """Without a free descriptor, the exporter does not know the holders, and asks again later."""
+
+    async def story() -> None:
+        gc.collect()  # a channel of an earlier test would keep gRPC's descriptors open
+        pods = PodResources(f"{folder}/pods.sock", frozenset)
+        assert await asyncio.wait_for(pods.next(), PATIENCE) is None  # nobody serves the socket
+        before = no_more_descriptors(os.getpid())
+        try:
+            pods.look()
+            assert await asyncio.wait_for(pods.next(), PATIENCE) is None
+        finally:
+            resource.prlimit(os.getpid(), resource.RLIMIT_NOFILE, before)
 
     asyncio.run(story())
