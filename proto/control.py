@@ -81,6 +81,8 @@ class Unknown(msgspec.Struct, frozen=True, tag=True):
     """Order: list all devices as Unhealthy for this *reason*, until a new monitor publishes."""
 
     reason: Reason
+    epoch: int
+    """Of the newest monitor that started until then: the states of a later one count."""
 
 
 class MarkHealthy(msgspec.Struct, frozen=True, tag=True):
@@ -131,8 +133,8 @@ class ServiceState(msgspec.Struct, frozen=True, tag=True):
     """Why the node cannot be served as configured."""
     quiesced: bool = False
     """Whether the monitor is stopped for maintenance, until `resume`."""
-    unknown: Reason | None = None
-    """Why all devices are Unhealthy, until a monitor publishes."""
+    unknown: Unknown | None = None
+    """Why all devices are Unhealthy, until a new monitor publishes."""
     exits: str = ""
     """Why the service exits soon: only a new container can use the GPUs; empty: it does not."""
     hangs: int = 0

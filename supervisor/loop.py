@@ -48,7 +48,7 @@ from supervisor.maintenance import Maintenance
 from supervisor.reload import Reload
 from supervisor.restart_policy import State
 from supervisor.signals import SignalPipe
-from supervisor.state import Lost, Served, Service
+from supervisor.state import Served, Service
 from supervisor.systemd import Notifier
 
 STALL = 5.0
@@ -197,7 +197,9 @@ class Supervisor:
         if self._children.spec(name).essential:
             limit, now = self._service.exit_without_access, time.monotonic()
             lost = give_up.after_report(self._served, report, limit, now)
-            self._know_nothing(Reason(report.kind, report.reason), lost)
+            unknown = Unknown(Reason(report.kind, report.reason), self._children.epoch(name))
+            self._served = replace(self._served, unknown=unknown, lost=lost)
+            self._children.tell(unknown)
             if self._served.plans is None:
                 self._exit_if_told_to(report.reason)
             elif give_up.is_due(lost, limit, now) and self._stop_at is None:
@@ -211,13 +213,8 @@ class Supervisor:
         if self._children.spec(name).essential and not self._served.quiesced:
             self._served = replace(self._served, unknown=None, lost=None)
         elif self._served.unknown:
-            self._children.tell(Unknown(self._served.unknown), only=name)
+            self._children.tell(self._served.unknown, only=name)
         self._children.heard(name, ready=True)
-
-    def _know_nothing(self, reason: Reason, lost: Lost | None = None) -> None:
-        """Have all devices listed as Unhealthy for *reason*, until a monitor publishes."""
-        self._served = replace(self._served, unknown=reason, lost=lost)
-        self._children.tell(Unknown(reason))
 
     def _exit_if_told_to(self, reason: str) -> None:
         if self._service.fail_on_init_error:

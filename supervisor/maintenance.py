@@ -43,10 +43,11 @@ class Maintenance:
         logger.info("received a request", request=type(request).__name__)
         match request:
             case Quiesce():
-                children.tell(Unknown(REASON))
+                unknown = Unknown(REASON, children.epoch(MONITOR))
+                children.tell(unknown)
                 children.unwant(MONITOR, Stop())
                 self._quiescing.append((client, time.monotonic() + PATIENCE))
-                return replace(served, quiesced=True, unknown=REASON, lost=None)
+                return replace(served, quiesced=True, unknown=unknown, lost=None)
             case Resume():
                 while self._quiescing:
                     error = "cannot finish quiesce: resume was requested meanwhile"
@@ -77,8 +78,6 @@ class Maintenance:
         waiting, self._quiescing = self._quiescing, []
         for client, deadline in waiting:
             if children.gone(MONITOR):
-                # Again: the monitor may have published once more after the order to stop.
-                children.tell(Unknown(REASON))
                 client.answer(Answer())
             elif now >= deadline:
                 client.answer(Answer("cannot stop the monitor: it hangs in a driver call"))

@@ -3,9 +3,15 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from proto.control import ConfigurationState, Hung, Problem, ProcessState, ServiceState
+from proto.control import (
+    ConfigurationState,
+    Hung,
+    Problem,
+    ProcessState,
+    ServiceState,
+    Unknown,
+)
 from proto.messages import Inventory
-from proto.reasons import Reason
 from proto.worker import ResourcePlan
 from supervisor.child import Process, Spec
 from supervisor.plan import Plan
@@ -62,8 +68,8 @@ class Served:
     """Why the node cannot be served as configured."""
     not_ready: Mapping[str, str] = field(default_factory=dict)
     """Why a child process is not ready, by its name."""
-    unknown: Reason | None = None
-    """Why all devices are Unhealthy, until a monitor publishes."""
+    unknown: Unknown | None = None
+    """Why all devices are Unhealthy, until a new monitor publishes."""
     lost: Lost | None = None
     """The loss that *unknown* tells of, if only a new container can end it."""
     quiesced: bool = False

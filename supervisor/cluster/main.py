@@ -71,7 +71,7 @@ class Cluster:
         return (await self._life.run(*endless)).code
 
     def _on_unknown(self, order: Unknown) -> None:
-        self._word = self._word.denied(order.reason)
+        self._word = self._word.denied(order)
         self._refresh()
         self._spoken.set()
 
