@@ -38,7 +38,6 @@ from proto.control import (
 )
 from proto.messages import Inventory
 from proto.reasons import Reason
-from proto.requests import Answer
 from supervisor import give_up
 from supervisor.children import Children
 from supervisor.config.choose_file import Wish
@@ -150,7 +149,7 @@ class Supervisor:
                 self._served = self._served.after_hang(name, report)
                 self._tell_state()
             case Marked():
-                self._maintenance.marked(Answer(report.error))
+                self._maintenance.marked(report.error)
             case Settled():
                 registered = {**self._served.registered, name: report.registered}
                 self._served = replace(self._served, registered=registered)
@@ -194,7 +193,8 @@ class Supervisor:
         if report.reason != not_ready.get(name):
             logger.error("process is not ready", child=name, reason=report.reason)
         self._served = replace(self._served, not_ready={**not_ready, name: report.reason})
-        if self._children.spec(name).essential:
+        # While quiesced, a late report of the monitor changes nothing: the reason is maintenance.
+        if self._children.spec(name).essential and not self._served.quiesced:
             limit, now = self._service.exit_without_access, time.monotonic()
             lost = give_up.after_report(self._served, report, limit, now)
             unknown = Unknown(Reason(report.kind, report.reason), self._children.epoch(name))
