@@ -20,6 +20,9 @@ DISPLAYS = frozenset({"DGX Display", "NVIDIA DGX Display"})
 WHOLE_GPU = "gpu"
 """Resource name of whole GPUs, without the domain."""
 
+MOST_NAMES = 8
+"""The most devices that a problem names."""
+
 LIST_LIMIT = 4 << 20
 """Bytes of the longest device list that the kubelet accepts."""
 
@@ -143,9 +146,14 @@ def _share(
         if missing:
             name = devices[0].resource
             text = f"cannot share all configured devices of {name}; missing on this node: "
-            yield Problem(ProblemKind.NOT_SHARED, text + ", ".join(missing))
+            yield Problem(ProblemKind.NOT_SHARED, text + _first(missing))
     for device in left:
         shared[device.resource].append(device.planned)
+
+
+def _first(names: list[str]) -> str:
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return ", ".join(names[:MOST_NAMES]) + more
 
 
 def _replicas(share: Share, device: _Device) -> int:

@@ -171,12 +171,33 @@ def test_https_with_client_certificates(folder: Path) -> None:
                 for (path, context), code in expected.items():
                     got = await asyncio.to_thread(ask, running, path, {}, context)
                     assert (path, got[0]) == (path, code)
-            assert await asyncio.to_thread(healthcheck, folder) == (0, "")
+            assert json.loads(await asyncio.to_thread(fetch, folder, "/status"))["version"]
+
+    asyncio.run(story())
+
+
+def test_the_images_healthcheck_passes_tls_and_token(folder: Path) -> None:
+    """The image's HEALTHCHECK needs no certificate and no token, and fails without an answer."""
+
+    async def story() -> None:
+        (folder / "token").write_text(TOKEN)
+        await asyncio.to_thread(certify, folder, "server")
+        options = (
+            f"--metrics-tls-cert={folder}/server.crt",
+            f"--metrics-tls-key={folder}/server.key",
+            f"--metrics-token-file={folder}/token",
+        )
+        async with kubelet(folder) as node, service(folder, *options, node=NODE) as running:
+            await node.until(lambda k: k.healthy(GPU) == 2)
+            await running.logged("serving metrics")
+
+            async def passes() -> bool:
+                return await asyncio.to_thread(healthcheck, folder) == (0, "")
+
+            await until(passes, "passing health check")
             running.kill("exporter", signal.SIGSTOP)
             code, said = await asyncio.to_thread(healthcheck, folder)
             assert (code, said.startswith("cannot reach unix:")) == (1, True)
-            running.kill("exporter", signal.SIGCONT)
-            assert json.loads(await asyncio.to_thread(fetch, folder, "/status"))["version"]
 
     asyncio.run(story())
 

@@ -159,6 +159,7 @@ def test_a_share_of_a_missing_resource_is_a_problem() -> None:
         (("0", "7"), "7", {"0"}),
         (("7", "0:0"), "7, 0:0", set()),
         ((gpu_uuid(9), gpu_uuid(1)), gpu_uuid(9), {"1"}),
+        (tuple("0456789abcdef"), "4, 5, 6, 7, 8, 9, a, b and 4 more", {"0"}),
     ],
 )
 def test_missing_devices_are_a_problem(
