@@ -186,6 +186,12 @@ class Labelled(msgspec.Struct, frozen=True, tag=True):
     value: str
 
 
+class Unlabelled(msgspec.Struct, frozen=True, tag=True):
+    """Report: the node's configuration label cannot be read for this *reason*."""
+
+    reason: str
+
+
 class Settled(msgspec.Struct, frozen=True, tag=True):
     """Report: the worker is *registered* with the kubelet, or else waits for the kubelet."""
 
@@ -193,4 +199,4 @@ class Settled(msgspec.Struct, frozen=True, tag=True):
 
 
 Order = Stop | Register | Unknown | MarkHealthy | Configure | ServiceState
-Report = Ready | Beat | Inventoried | NotReady | Hung | Marked | Settled | Labelled
+Report = Ready | Beat | Inventoried | NotReady | Hung | Marked | Settled | Labelled | Unlabelled

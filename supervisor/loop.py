@@ -34,6 +34,7 @@ from proto.control import (
     Settled,
     Stop,
     Unknown,
+    Unlabelled,
     until_beat,
 )
 from proto.messages import Inventory
@@ -141,7 +142,7 @@ class Supervisor:
                 self._on_ready(name)
             case Beat():
                 self._children.heard(name)
-            case Inventoried() | Labelled():
+            case Inventoried() | Labelled() | Unlabelled():
                 self._on_found(report)
             case NotReady():
                 self._on_not_ready(name, report)
@@ -157,7 +158,10 @@ class Supervisor:
             case _:
                 logger.error("ignored a child's order", child=name, order=type(report).__name__)
 
-    def _on_found(self, report: Inventoried | Labelled) -> None:
+    def _on_found(self, report: Inventoried | Labelled | Unlabelled) -> None:
+        if isinstance(report, Unlabelled):
+            self._reload.unlabelled(report.reason)
+            return
         if isinstance(report, Inventoried):
             self._inventory = report.inventory
             self._on_inventory(report.inventory)
@@ -243,6 +247,7 @@ class Supervisor:
             self._tick_at = now + until_beat(now)
             self._look_at_kubelet()
             self._control_socket.tend()
+            self._reload.warn(now)
             if self._reload.is_due():
                 self._on_configuration()
             self._tell_state()

@@ -12,6 +12,9 @@ from supervisor.config.choose_file import Wish
 from supervisor.config.settings import SettingsError
 from supervisor.state import Service
 
+LABEL_WITHIN = 1.0
+"""Seconds in which an API server usually answers: no warning before."""
+
 
 class Reload:
     """Holds the service as the last good configuration describes it."""
@@ -23,10 +26,23 @@ class Reload:
         self.service = load(Wish())
         self.state = _state(self.service)
         self._stamps = _stamps(self.service)
-        if problem := self.state.problem:
+        self._warn_at: float | None = time.monotonic() + LABEL_WITHIN
+
+    def unlabelled(self, reason: str) -> None:
+        """Note why the node's label cannot be read."""
+        if self._label is None:
+            problem = f"cannot read the node's label: {reason}"
+            self.state = msgspec.structs.replace(self.state, problem=problem)
+
+    def warn(self, now: float) -> None:
+        """Log once that the node's label is still missing, and why."""
+        if self._warn_at is None or now < self._warn_at:
+            return
+        self._warn_at = None
+        if self._label is None and self.state.problem:
             logger.warning(
                 "configuration not final yet: waiting for the node's label from the API server",
-                reason=problem,
+                reason=self.state.problem,
                 **_file(self.service),
             )
 
@@ -48,7 +64,9 @@ class Reload:
         except SettingsError as error:
             self._complain(str(error))
             return self.service
-        self._complain(service.configuration_problem)
+        # While the label is missing, the API server's answer says more than the configuration.
+        waits = self._label is None and service.configuration_problem
+        self._complain((waits and self.state.problem) or service.configuration_problem)
         if service.configuration_hash == self.state.hash:
             return self.service
         hashed = service.configuration_hash

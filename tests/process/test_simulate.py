@@ -104,6 +104,7 @@ def test_simulate_with_replicas(folder: Path) -> None:
 
 
 GPUS = [f"GPU-{place}" for place in range(12)]
+FIRST_OF_EACH = ", ".join(f"{uuid} (1 of 3)" for uuid in GPUS[:8])
 
 
 @pytest.mark.parametrize(
@@ -113,8 +114,7 @@ GPUS = [f"GPU-{place}" for place in range(12)]
         (["GPU-1::0", "GPU-1::1", "GPU-1::2"], "33 of 36 healthy; unhealthy: GPU-1 (3 of 3)"),
         (
             [f"{uuid}::0" for uuid in GPUS],
-            f"24 of 36 healthy; unhealthy: {', '.join(f'{uuid} (1 of 3)' for uuid in GPUS[:8])} "
-            "and 4 more",
+            f"24 of 36 healthy; unhealthy: {FIRST_OF_EACH} and 4 more",
         ),
     ],
 )

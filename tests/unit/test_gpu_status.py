@@ -3,14 +3,14 @@
 import pytest
 from msgspec.structs import replace
 
-from health.advice import ACTIONS, ADVICE
+from health.advice import ACTIONS, ADVICE, FAULTS, WAIT
 from health.xid_catalogue import Action
 from proto.control import ServiceState, Unknown
 from proto.messages import DeviceHealth, DeviceState, Gpu, LookTime, NodeState
 from proto.reasons import Reason, ReasonKind
 from supervisor.status import report
 from supervisor.status.allocations import Allocation
-from supervisor.status.gpus import FAULTS, WAIT, gpus, strays
+from supervisor.status.gpus import gpus, strays
 from supervisor.status.snapshot import Snapshot
 from tests.unit.builders import gpu, inventory, mig_gpu, mig_uuid, node_state, worker_state
 
