@@ -39,7 +39,7 @@ from proto.control import (
 )
 from proto.messages import Inventory
 from proto.reasons import Reason
-from supervisor import give_up
+from supervisor import give_up, two_resources
 from supervisor.children import Children
 from supervisor.config.choose_file import Wish
 from supervisor.control_socket import ControlSocket
@@ -184,6 +184,7 @@ class Supervisor:
         specs = [self._service.worker(resource) for resource in plan.resources]
         plans = dict(zip([spec.name for spec in specs], plan.resources, strict=True))
         self._served = replace(before, plans=plans, problems=plan.problems)
+        two_resources.warn(before.plans, plans, specs)
         if not specs:
             logger.warning("no devices to advertise")
         for name in (before.plans or {}).keys() - plans.keys():

@@ -20,7 +20,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from supervisor.exporter.own_errors import OwnErrors
-from supervisor.exporter.tls_gate import Client, Gate
+from supervisor.exporter.tls_gate import Counted, Gate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -110,9 +110,9 @@ def _connections(
         h11_max_incomplete_event_size=LONGEST_HEADERS,
     )
     config.load()
-    state, connections = ServerState(), dict[Client, None]()
+    state, connections = ServerState(), dict[Counted, None]()
 
-    def accept(client: Client) -> None:
+    def accept(client: Counted) -> None:
         connections[client] = None
         if len(connections) > CONNECTIONS:
             next(iter(connections)).hang_up()
@@ -183,8 +183,8 @@ class _Connection(H11Protocol):
         self,
         config: uvicorn.Config,
         state: ServerState,
-        connections: dict[Client, None],
-        accept: Callable[[Client], None],
+        connections: dict[Counted, None],
+        accept: Callable[[Counted], None],
     ) -> None:
         super().__init__(config=config, server_state=state, app_state={})
         self._open = connections

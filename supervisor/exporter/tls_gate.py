@@ -10,11 +10,11 @@ import ssl
 from collections.abc import Callable
 from typing import Protocol
 
-Accept = Callable[["Client"], None]
+Accept = Callable[["Counted"], None]
 """Counts an open connection, and closes the oldest one if there are too many."""
 
 
-class Client(Protocol):
+class Counted(Protocol):
     """An open connection."""
 
     def hang_up(self) -> None:
@@ -29,7 +29,7 @@ class Gate(asyncio.Protocol):
         context: ssl.SSLContext,
         within: float,
         make: Callable[[], asyncio.Protocol],
-        waiting: "dict[Client, None]",
+        waiting: "dict[Counted, None]",
         accept: Accept,
     ) -> None:
         self._context = context
