@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from health import recovery_actions
 from health.xid_catalogue import Action, Xid, lookup
+from proto.messages import DeviceState
 from proto.reasons import Reason, ReasonKind
 
 
@@ -108,6 +109,26 @@ def advise(reason: Reason) -> Advice:
     if reason.kind is ReasonKind.RECOVERY_ACTION:
         return advice._replace(what_to_do=DUE.get(reason.detail, advice.what_to_do))
     return advice._replace(what_to_do=ACTIONS[xid.action]) if xid else advice
+
+
+FAULTS = {ReasonKind.XID, ReasonKind.GPU_LOST}
+"""Reasons that a recovering device keeps although the fault is proven to be gone."""
+
+WAIT = "Wait: the fault is gone, and the device becomes Healthy after its quiet period."
+
+
+def explain(reason: Reason, state: DeviceState | None = None) -> Advice:
+    """Return the whole text for a *reason* of a device in this *state*, and what to do now.
+
+    Status and Events say the same.
+    """
+    words, what_to_do = advise(reason)
+    text = f"{words}: {reason.detail}" if reason.detail else words
+    if xid := xid_of(reason):
+        text = f"{text}, {xid.name}"
+    if state is DeviceState.RECOVERING and reason.kind in FAULTS:
+        return Advice(f"earlier fault: {text}", WAIT)
+    return Advice(text, what_to_do)
 
 
 def xid_of(reason: Reason) -> Xid | None:

@@ -85,8 +85,11 @@ def restored(conditions: Conditions) -> None:
     """Log each device that has faults since before the restart of the monitor."""
     for uuid, device in sorted(conditions.items()):
         if device.reasons:
-            logger.warning(
-                "device still has faults from before the restart", **_of_device(uuid, device)
+            level = "INFO" if device.state is DeviceState.RECOVERING else "WARNING"
+            logger.log(
+                level,
+                "device still has faults from before the restart",
+                **_of_device(uuid, device),
             )
 
 

@@ -84,6 +84,8 @@ class Unknown(msgspec.Struct, frozen=True, tag=True):
     """Order: list all devices as Unhealthy for this *reason*, until a new monitor publishes."""
 
     reason: Reason
+    epoch: int
+    """Of the newest monitor that started until then: the states of a later one count."""
 
 
 class MarkHealthy(msgspec.Struct, frozen=True, tag=True):
@@ -136,8 +138,8 @@ class ServiceState(msgspec.Struct, frozen=True, tag=True):
     """What in the configuration has no effect on this node, without being a problem."""
     quiesced: bool = False
     """Whether the monitor is stopped for maintenance, until `resume`."""
-    unknown: Reason | None = None
-    """Why all devices are Unhealthy, until a monitor publishes."""
+    unknown: Unknown | None = None
+    """Why all devices are Unhealthy, until a new monitor publishes."""
     exits: str = ""
     """Why the service exits soon: only a new container can use the GPUs; empty: it does not."""
     hangs: int = 0
@@ -191,6 +193,12 @@ class Labelled(msgspec.Struct, frozen=True, tag=True):
     value: str
 
 
+class Unlabelled(msgspec.Struct, frozen=True, tag=True):
+    """Report: the node's configuration label cannot be read for this *reason*."""
+
+    reason: str
+
+
 class Settled(msgspec.Struct, frozen=True, tag=True):
     """Report: the worker is *registered* with the kubelet, or else waits for the kubelet."""
 
@@ -198,4 +206,4 @@ class Settled(msgspec.Struct, frozen=True, tag=True):
 
 
 Order = Stop | Register | Unknown | MarkHealthy | Configure | ServiceState
-Report = Ready | Beat | Inventoried | NotReady | Hung | Marked | Settled | Labelled
+Report = Ready | Beat | Inventoried | NotReady | Hung | Marked | Settled | Labelled | Unlabelled

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
+from proto.control import Unknown
 from proto.messages import DeviceHealth, DeviceState, Gpu, NodeState
 from proto.reasons import Reason, ReasonKind
 
@@ -49,19 +50,22 @@ class Fitness:
 
 
 def fitness(
-    state: NodeState | None, *, unknown: Reason | None = None, silent: bool = False
+    state: NodeState | None, *, unknown: Unknown | None = None, silent: bool = False
 ) -> Fitness:
     """Return the health of all devices from the monitor's newest *state*.
 
     The state does not count while the monitor is *silent*, or while the supervisor has declared
-    the health of devices unknown for the reason *unknown*.
+    the health of devices unknown, unless a later monitor than that has published it.
     """
     devices = {device.uuid: device for device in state.health} if state else {}
     if state and state.whole_gpus:
         for gpu in state.inventory.gpus:
             if gpu.uuid in devices and gpu.instances:
                 devices[gpu.uuid] = _whole(gpu, devices)
-    return Fitness(devices, unknown or (SILENT if silent or state is None else None))
+    blind = SILENT if silent or state is None else None
+    if unknown and (state is None or state.epoch <= unknown.epoch):
+        blind = unknown.reason
+    return Fitness(devices, blind)
 
 
 def _whole(gpu: Gpu, devices: Mapping[str, DeviceHealth]) -> DeviceHealth:
@@ -82,17 +86,16 @@ class LastWord:
     at: float
     """When the state arrived; before the first state: when the process subscribed."""
     state: NodeState | None = None
-    unknown: Reason | None = None
-    """Why the state does not count until a restarted monitor publishes; None: it counts."""
+    unknown: Unknown | None = None
+    """The supervisor's last order; states of a later monitor than it speaks of count."""
 
     def after(self, state: NodeState, now: float) -> "LastWord":
         """Return the last word after the newer *state* arrived."""
-        same = self.state is not None and state.epoch == self.state.epoch
-        return LastWord(now, state, self.unknown if same else None)
+        return replace(self, at=now, state=state)
 
-    def denied(self, reason: Reason) -> "LastWord":
-        """Return the last word after the supervisor declared it void for *reason*."""
-        return replace(self, unknown=reason)
+    def denied(self, order: Unknown) -> "LastWord":
+        """Return the last word after the supervisor's *order*, which may come late."""
+        return replace(self, unknown=order)
 
     def silent(self, now: float, stale_after: float) -> bool:
         """Return whether the state is older than *stale_after* seconds."""

@@ -8,6 +8,7 @@ import ctypes
 import errno
 import os
 import signal
+import socket
 import stat
 import sys
 from dataclasses import dataclass
@@ -71,6 +72,25 @@ class Identity:
         except OSError:
             return None
         return cls(found.st_ino, found.st_ctime_ns)
+
+
+UNSERVED = {errno.ENOENT, errno.ECONNREFUSED}
+"""What connect() says where no process listens; any other error says nothing about that."""
+
+
+def is_served(path: str) -> bool:
+    """Return whether a process may be listening on the unix socket at *path*.
+
+    True also for an owner that is too busy to accept a connection (EAGAIN), and for one that
+    accepts another kind of connection. OSError if this process has no descriptor left.
+    """
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except OSError as error:
+            return error.errno not in UNSERVED
+    return True
 
 
 PR_SET_PDEATHSIG = 1

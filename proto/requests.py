@@ -25,6 +25,8 @@ class Answer(msgspec.Struct, frozen=True, tag=True):
 
     error: str = ""
     """Why the request failed; empty: it is done."""
+    done: str = ""
+    """What was done, in one line."""
 
 
 Request = Quiesce | Resume | MarkHealthy

@@ -105,8 +105,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         )
 
 
-def run(arguments: argparse.Namespace) -> None:
-    """Inject the fault; it is in place on return. Raise NodeError if the node cannot have it."""
+def run(arguments: argparse.Namespace) -> str:
+    """Inject the fault; it is in place on return. Return what was done, in one line.
+
+    Raises NodeError if the node cannot have the fault.
+    """
     node = LiveNode(Path(arguments.runtime_dir))
     plain = {
         "lost": node.lose,
@@ -135,6 +138,18 @@ def run(arguments: argparse.Namespace) -> None:
             node.deny(denied=kind == "permission-loss")
         case kind:
             plain[kind](arguments.gpu)
+    return _done(arguments)
+
+
+def _done(arguments: argparse.Namespace) -> str:
+    words = [arguments.kind]
+    for name in OWN_ARGUMENTS.get(arguments.kind, {}):
+        value = getattr(arguments, name.removeprefix("--"))
+        shown = " ".join(value) if isinstance(value, (list, tuple)) else str(value)
+        if value is not None:
+            words += [name, shown] if name.startswith("--") else [shown]
+    where = "the whole node" if arguments.kind in OF_THE_NODE else f"GPU {arguments.gpu}"
+    return f"done: drill {' '.join(words).strip()} on {where}"
 
 
 def known(call: str) -> str:

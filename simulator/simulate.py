@@ -10,7 +10,8 @@ import os
 import signal
 import stat
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,8 +26,8 @@ EXPORTER_WITHIN = 5.0
 
 COMMAND = "gpu-sharing-plugin"
 
-IDS = 8
-"""The most device IDs in a line: a shared node has hundreds."""
+MOST = 8
+"""The most GPUs and MIG instances that a line names."""
 
 SETTLED = 0.3
 """Seconds without a new resource after which all resources count as registered."""
@@ -140,12 +141,7 @@ async def _story(kubelet: Kubelet, folder: Path) -> None:
         await kubelet.changed()
         for name, unhealthy in (now := _health(kubelet)).items():
             if unhealthy != shown.get(name):
-                total = len(kubelet.resources[name].devices)
-                say(
-                    "changed",
-                    f"{name}: {total - len(unhealthy)} of {total} healthy; "
-                    f"unhealthy: {_some(unhealthy)}",
-                )
+                say("changed", f"{name}: {change(kubelet.resources[name].devices, unhealthy)}")
         shown = now
 
 
@@ -196,10 +192,13 @@ def _health(kubelet: Kubelet) -> dict[str, tuple[str, ...]]:
     }
 
 
-def _some(ids: Sequence[str]) -> str:
-    """Return the ids, or the first of them and how many more there are."""
-    more = f" and {len(ids) - IDS} more" if len(ids) > IDS else ""
-    return ", ".join(ids[:IDS]) + more or "none"
+def change(devices: Collection[str], unhealthy: Collection[str]) -> str:
+    """Return how many *devices* are healthy; of those that are not, how many on which GPU."""
+    total, bad = (Counter(name.partition("::")[0] for name in n) for n in (devices, unhealthy))
+    shown = [uuid if total[uuid] == 1 else f"{uuid} ({bad[uuid]} of {total[uuid]})" for uuid in bad]
+    more = f" and {len(shown) - MOST} more" if len(shown) > MOST else ""
+    healthy = f"{len(devices) - len(unhealthy)} of {len(devices)} healthy"
+    return f"{healthy}; unhealthy: {', '.join(shown[:MOST]) or 'none'}{more}"
 
 
 def say(what: str, text: str) -> None:

@@ -95,7 +95,9 @@ class Process:
 def describe(code: int) -> str:
     """Return the exit code *code* in words, for the log."""
     if code < 0:
-        return f"killed by {signal.Signals(-code).name}"
+        # Most real-time signals have no name.
+        names = {known.value: known.name for known in signal.Signals}
+        return f"killed by {names.get(-code, f'signal {-code}')}"
     name = f" ({ExitCode(code).name})" if code in set(ExitCode) else ""
     return f"exit code {code}{name}"
 

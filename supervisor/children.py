@@ -67,6 +67,10 @@ class Children:
         """Return the state of the child *name*."""
         return self._children[name].state
 
+    def epoch(self, name: str) -> int:
+        """Return the epoch of the child *name*: how often it was started."""
+        return self._children[name].starts
+
     def gone(self, name: str) -> bool:
         """Return whether no process of the child *name* is left, not even an abandoned one."""
         spec = self._specs[name]

@@ -34,12 +34,12 @@ from proto.control import (
     Settled,
     Stop,
     Unknown,
+    Unlabelled,
     until_beat,
 )
 from proto.messages import Inventory
 from proto.reasons import Reason
-from proto.requests import Answer
-from supervisor import give_up
+from supervisor import give_up, two_resources
 from supervisor.children import Children
 from supervisor.config.choose_file import Wish
 from supervisor.control_socket import ControlSocket
@@ -48,7 +48,7 @@ from supervisor.maintenance import Maintenance
 from supervisor.reload import Reload
 from supervisor.restart_policy import State
 from supervisor.signals import SignalPipe
-from supervisor.state import Lost, Served, Service
+from supervisor.state import Served, Service
 from supervisor.systemd import Notifier
 
 STALL = 5.0
@@ -142,7 +142,7 @@ class Supervisor:
                 self._on_ready(name)
             case Beat():
                 self._children.heard(name)
-            case Inventoried() | Labelled():
+            case Inventoried() | Labelled() | Unlabelled():
                 self._on_found(report)
             case NotReady():
                 self._on_not_ready(name, report)
@@ -150,7 +150,7 @@ class Supervisor:
                 self._served = self._served.after_hang(name, report)
                 self._tell_state()
             case Marked():
-                self._maintenance.marked(Answer(report.error))
+                self._maintenance.marked(report.error)
             case Settled():
                 registered = {**self._served.registered, name: report.registered}
                 self._served = replace(self._served, registered=registered)
@@ -158,7 +158,10 @@ class Supervisor:
             case _:
                 logger.error("ignored a child's order", child=name, order=type(report).__name__)
 
-    def _on_found(self, report: Inventoried | Labelled) -> None:
+    def _on_found(self, report: Inventoried | Labelled | Unlabelled) -> None:
+        if isinstance(report, Unlabelled):
+            self._reload.unlabelled(report.reason)
+            return
         if isinstance(report, Inventoried):
             self._inventory = report.inventory
             self._on_inventory(report.inventory)
@@ -183,6 +186,7 @@ class Supervisor:
         specs = [self._service.worker(resource) for resource in plan.resources]
         plans = dict(zip([spec.name for spec in specs], plan.resources, strict=True))
         self._served = replace(before, plans=plans, problems=plan.problems, notices=plan.notices)
+        two_resources.warn(before.plans, plans, specs)
         if not specs:
             logger.warning("no devices to advertise")
         for name in (before.plans or {}).keys() - plans.keys():
@@ -196,10 +200,14 @@ class Supervisor:
         if report.reason != not_ready.get(name):
             logger.error("process is not ready", child=name, reason=report.reason)
         self._served = replace(self._served, not_ready={**not_ready, name: report.reason})
-        if self._children.spec(name).essential:
+        # While quiesced, a late report of the monitor changes nothing: the reason is maintenance.
+        if self._children.spec(name).essential and not self._served.quiesced:
             limit, now = self._service.exit_without_access, time.monotonic()
             lost = give_up.after_report(self._served, report, limit, now)
-            self._know_nothing(Reason(report.kind, report.detail or report.reason), lost)
+            why = Reason(report.kind, report.detail or report.reason)
+            unknown = Unknown(why, self._children.epoch(name))
+            self._served = replace(self._served, unknown=unknown, lost=lost)
+            self._children.tell(unknown)
             if self._served.plans is None:
                 self._exit_if_told_to(report.reason)
             elif give_up.is_due(lost, limit, now) and self._stop_at is None:
@@ -213,13 +221,8 @@ class Supervisor:
         if self._children.spec(name).essential and not self._served.quiesced:
             self._served = replace(self._served, unknown=None, lost=None)
         elif self._served.unknown:
-            self._children.tell(Unknown(self._served.unknown), only=name)
+            self._children.tell(self._served.unknown, only=name)
         self._children.heard(name, ready=True)
-
-    def _know_nothing(self, reason: Reason, lost: Lost | None = None) -> None:
-        """Have all devices listed as Unhealthy for *reason*, until a monitor publishes."""
-        self._served = replace(self._served, unknown=reason, lost=lost)
-        self._children.tell(Unknown(reason))
 
     def _exit_if_told_to(self, reason: str) -> None:
         if self._service.fail_on_init_error:
@@ -248,6 +251,7 @@ class Supervisor:
             self._tick_at = now + until_beat(now)
             self._look_at_kubelet()
             self._control_socket.tend()
+            self._reload.warn(now)
             if self._reload.is_due():
                 self._on_configuration()
             self._tell_state()

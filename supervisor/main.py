@@ -57,15 +57,20 @@ def _do(known: argparse.Namespace, rest: Sequence[str]) -> int:
         case "status":
             return _status(known)
         case "drill":
-            drill.run(known)
+            return _tell(drill.run(known))
         case _:
-            ask(Path(known.runtime_dir), _request(known))
-    return ExitCode.DONE
+            return _tell(ask(Path(known.runtime_dir), _request(known)))
 
 
 def _say(error: Exception, code: ExitCode) -> ExitCode:
     print(error, file=sys.stderr)  # noqa: T201 - there may be no log yet
     return code
+
+
+def _tell(done: str) -> ExitCode:
+    with printing():
+        print(done)  # noqa: T201 - the result
+    return ExitCode.DONE
 
 
 def _xids(wanted: settings.Settings, *, as_json: bool) -> int:

@@ -23,12 +23,21 @@ REASON = Reason(ReasonKind.MAINTENANCE)
 """Why devices are Unhealthy while the monitor is stopped."""
 
 
+QUIESCED = (
+    "stopped the health monitor: no process of the service uses the driver, and all devices are "
+    "Unhealthy until `gpu-sharing-plugin resume`"
+)
+RESUMED = "starting the health monitor: devices are Healthy again as soon as it finds them healthy"
+NOTHING_TO_RESUME = "nothing to do: the health monitor is not stopped"
+MARKED = "cleared the faults of {}: it is Healthy unless the next health check finds a fault"
+
+
 class Maintenance:
     """Holds the requests that are not answered yet."""
 
     def __init__(self) -> None:
         self._quiescing: list[tuple[Client, float]] = []
-        self._marking: deque[Client] = deque()
+        self._marking: deque[tuple[Client, str]] = deque()
         self._ended = False
 
     def end(self) -> None:
@@ -43,16 +52,18 @@ class Maintenance:
         logger.info("received a request", request=type(request).__name__)
         match request:
             case Quiesce():
-                children.tell(Unknown(REASON))
+                unknown = Unknown(REASON, children.epoch(MONITOR))
+                children.tell(unknown)
                 children.unwant(MONITOR, Stop())
                 self._quiescing.append((client, time.monotonic() + PATIENCE))
-                return replace(served, quiesced=True, unknown=REASON, lost=None)
+                return replace(served, quiesced=True, unknown=unknown, lost=None)
             case Resume():
                 while self._quiescing:
                     error = "cannot finish quiesce: resume was requested meanwhile"
                     self._quiescing.pop()[0].answer(Answer(error))
                 children.want(children.spec(MONITOR))
-                client.answer(Answer())
+                done = RESUMED if served.quiesced else NOTHING_TO_RESUME
+                client.answer(Answer(done=done))
                 return replace(served, quiesced=False)
             case MarkHealthy():
                 self._mark(client, request, children)
@@ -64,22 +75,21 @@ class Maintenance:
             error = f"cannot mark a device healthy: the monitor is {state}; run resume, or wait"
             client.answer(Answer(error))
             return
-        self._marking.append(client)
+        self._marking.append((client, request.device))
         children.tell(request)
 
-    def marked(self, answer: Answer) -> None:
-        """Send the monitor's answer to the client that has waited longest."""
+    def marked(self, error: str) -> None:
+        """Answer the client that has waited longest: the monitor is done, or reports an *error*."""
         if self._marking:
-            self._marking.popleft().answer(answer)
+            client, device = self._marking.popleft()
+            client.answer(Answer(error, "" if error else MARKED.format(device)))
 
     def go_on(self, children: Children, now: float) -> None:
         """Answer the clients whose request is done or has timed out."""
         waiting, self._quiescing = self._quiescing, []
         for client, deadline in waiting:
             if children.gone(MONITOR):
-                # Again: the monitor may have published once more after the order to stop.
-                children.tell(Unknown(REASON))
-                client.answer(Answer())
+                client.answer(Answer(done=QUIESCED))
             elif now >= deadline:
                 client.answer(Answer("cannot stop the monitor: it hangs in a driver call"))
             else:
@@ -87,4 +97,4 @@ class Maintenance:
         if children.state(MONITOR) is not State.RUNNING:
             while self._marking:
                 error = "cannot mark a device healthy: the monitor ended; try again when it runs"
-                self._marking.popleft().answer(Answer(error))
+                self._marking.popleft()[0].answer(Answer(error))

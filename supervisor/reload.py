@@ -17,6 +17,8 @@ Stamp = tuple[int, int, int]
 """Inode, ctime in nanoseconds and size of a file."""
 
 Stamps = tuple[Stamp | None, Stamp | None]
+LABEL_WITHIN = 1.0
+"""Seconds in which an API server usually answers: no warning before."""
 
 
 class Reload:
@@ -34,10 +36,23 @@ class Reload:
         self.state = _state(self.service)
         # The first tick reads the files again: until now nobody knew which files to watch.
         self._stamps: Stamps = (None, None)
-        if problem := self.state.problem:
+        self._warn_at: float | None = time.monotonic() + LABEL_WITHIN
+
+    def unlabelled(self, reason: str) -> None:
+        """Note why the node's label cannot be read."""
+        if self._label is None:
+            problem = f"cannot read the node's label: {reason}"
+            self.state = msgspec.structs.replace(self.state, problem=problem)
+
+    def warn(self, now: float) -> None:
+        """Log once that the node's label is still missing, and why."""
+        if self._warn_at is None or now < self._warn_at:
+            return
+        self._warn_at = None
+        if self._label is None and self.state.problem:
             logger.warning(
                 "configuration not final yet: waiting for the node's label from the API server",
-                reason=problem,
+                reason=self.state.problem,
                 **_file(self.service),
             )
 
@@ -61,7 +76,9 @@ class Reload:
         except (SettingsError, NodeError) as error:
             self._complain(str(error))
             return self.service
-        self._complain(service.configuration_problem)
+        # While the label is missing, the API server's answer says more than the configuration.
+        waits = self._label is None and service.configuration_problem
+        self._complain((waits and self.state.problem) or service.configuration_problem)
         if service.configuration_hash == self.state.hash:
             return self.service
         hashed = service.configuration_hash

@@ -2,7 +2,6 @@
 
 import contextlib
 import fcntl
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,7 +47,6 @@ def runtime_folder(path: Path) -> Iterator[None]:
 def remove_dead_sockets(folder: Path) -> None:
     """Remove the sockets that killed workers left in *folder*: no process listens on them."""
     for path in folder.glob("nvidia-*.sock"):
-        with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):
-            probe.setblocking(False)
-            if probe.connect_ex(str(path)):
+        with contextlib.suppress(OSError):
+            if path.is_socket() and not host.is_served(str(path)):
                 path.unlink()

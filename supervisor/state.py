@@ -3,9 +3,15 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from proto.control import ConfigurationState, Hung, Problem, ProcessState, ServiceState
+from proto.control import (
+    ConfigurationState,
+    Hung,
+    Problem,
+    ProcessState,
+    ServiceState,
+    Unknown,
+)
 from proto.messages import Inventory
-from proto.reasons import Reason
 from proto.worker import ResourcePlan
 from supervisor.child import Process, Spec
 from supervisor.plan import Plan
@@ -66,8 +72,8 @@ class Served:
     """What in the configuration has no effect on this node."""
     not_ready: Mapping[str, str] = field(default_factory=dict)
     """Why a child process is not ready, by its name."""
-    unknown: Reason | None = None
-    """Why all devices are Unhealthy, until a monitor publishes."""
+    unknown: Unknown | None = None
+    """Why all devices are Unhealthy, until a new monitor publishes."""
     lost: Lost | None = None
     """The loss that *unknown* tells of, if only a new container can end it."""
     quiesced: bool = False

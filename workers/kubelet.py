@@ -14,7 +14,7 @@ from proto.deviceplugin_pb2_grpc import (
     add_DevicePluginServicer_to_server,
 )
 from proto.grpc_client import CLIENT_OPTIONS
-from proto.host import Identity
+from proto.host import Identity, is_served
 
 VERSION = "v1beta1"
 """Version of the device plugin API."""
@@ -60,7 +60,12 @@ class Endpoint:
         made = _while_it_is_made(self._path)
         try:
             server.add_insecure_port(f"unix:{made}")
+            require_free(self._path)  # again: the rename replaces any file
             made.replace(self._path)
+        except KubeletError:
+            _remove(str(made))
+            await self.stop()
+            raise
         except (RuntimeError, OSError) as error:
             await self.stop()
             why = error.strerror if isinstance(error, OSError) else _why_not(str(made))
@@ -86,11 +91,12 @@ class Endpoint:
         """Stop serving and remove the socket; cancel the streams that do not end in time."""
         if self._server is None:
             return
-        ours = self.intact()
-        server, self._server, self._identity = self._server, None, None
+        server, self._server = self._server, None
         await server.stop(GRACE)
-        if ours:
+        # Judged only now: a successor may have put its own socket there meanwhile.
+        if self.intact():
             _remove(self._path)
+        self._identity = None
 
 
 def _of_bytes(servicer: DevicePluginServicer) -> "grpc.RpcMethodHandler[api.Empty, bytes]":
@@ -115,21 +121,14 @@ def _remove(path: str) -> None:
 def require_free(path: str) -> None:
     """Raise KubeletError if a process serves on *path*: we would silently replace its socket."""
     try:
-        probe = socket.socket(socket.AF_UNIX)
+        served = is_served(path)
     except OSError as error:  # no file descriptor is left
         raise KubeletError(f'cannot listen on "{path}": {error.strerror}') from error
-    with probe:
-        probe.setblocking(False)
-        try:
-            probe.connect(path)
-        except BlockingIOError:
-            pass  # its queue is full, so a process serves it
-        except OSError:
-            return
-    raise KubeletError(
-        f'cannot listen on "{path}": another process serves this socket; '
-        "stop the other device plugin"
-    )
+    if served:
+        raise KubeletError(
+            f'cannot listen on "{path}": another process serves this socket; '
+            "stop the other device plugin"
+        )
 
 
 def _why_not(path: str) -> str:

@@ -90,7 +90,7 @@ class Worker:
         self._membership.on_new_kubelet()
 
     def _on_unknown(self, order: Unknown) -> None:
-        self._word = self._word.denied(order.reason)
+        self._word = self._word.denied(order)
         self._refresh()
         self._known.set()
 

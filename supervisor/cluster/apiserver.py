@@ -29,7 +29,9 @@ TIMEOUT = 5.0
 WATCH = 300
 """Seconds without news after which a watch is ended and the node is read again."""
 
-NOT_FOUND, CONFLICT = 404, 409
+FORBIDDEN, NOT_FOUND, CONFLICT = 403, 404, 409
+
+NO_RIGHT = "; give the service account this right by RBAC, see docs/cluster.md#permissions"
 
 
 class TroubleError(Exception):
@@ -54,7 +56,8 @@ async def _within(seconds: float) -> AsyncIterator[None]:
 def _trouble(error: Exception) -> TroubleError:
     match error:
         case ApiError():
-            return TroubleError(f"{error.status.code} {error.status.message}", _code(error))
+            hint = NO_RIGHT if _code(error) == FORBIDDEN else ""
+            return TroubleError(f"{error.status.code} {error.status.message}{hint}", _code(error))
         case httpx2.HTTPStatusError():
             code = error.response.status_code
             return TroubleError(f"{code} {error.response.reason_phrase}", code)

@@ -15,7 +15,7 @@ from proto import bus
 from proto.channel import Channel
 from proto.child_loop import ChildLoop, Task
 from proto.cluster import ClusterSettings
-from proto.control import Labelled, Unknown
+from proto.control import Labelled, Unknown, Unlabelled
 from proto.fitness import LastWord
 from supervisor.cluster import node_condition, node_events
 from supervisor.cluster.apiserver import ApiServer, TroubleError, stamp
@@ -71,7 +71,7 @@ class Cluster:
         return (await self._life.run(*endless)).code
 
     def _on_unknown(self, order: Unknown) -> None:
-        self._word = self._word.denied(order.reason)
+        self._word = self._word.denied(order)
         self._refresh()
         self._spoken.set()
 
@@ -171,4 +171,5 @@ class Cluster:
                     backoff.went_well()
                     self._channel.send(Labelled(value))
             except TroubleError as error:
+                self._channel.send(Unlabelled(str(error)))
                 await asyncio.sleep(backoff.failed(str(error)))

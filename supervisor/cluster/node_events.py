@@ -4,10 +4,10 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from health.advice import advise
+from health.advice import explain
 from health.xid_catalogue import lookup
 from proto.fitness import Fitness
-from proto.messages import Gpu, NodeState
+from proto.messages import DeviceState, Gpu, NodeState
 from proto.reasons import Reason, ReasonKind
 
 XID, UNHEALTHY, HEALTHY, LEFT_OUT = "GpuXid", "GpuUnhealthy", "GpuHealthy", "GpuEventsLeftOut"
@@ -31,6 +31,8 @@ class DeviceView:
     """Reasons that its GPU does not have too; for a GPU: all its reasons."""
     xids: Mapping[int, int] = field(default_factory=dict)
     """How often each Xid was reported for its GPU since the health monitor started."""
+    state: DeviceState | None = None
+    """None: unknown. A recovering device needs no action."""
 
     @property
     def fatal_xids(self) -> tuple[int, ...]:
@@ -86,11 +88,14 @@ def view(state: NodeState, fitness: Fitness) -> NodeView:
     devices = {}
     for gpu in state.inventory.gpus:
         reasons, xids = fitness.reasons(gpu.uuid), _xids(state, gpu)
-        devices[gpu.uuid] = DeviceView(f"GPU {gpu.index}", gpu.uuid, reasons, reasons, xids)
+        devices[gpu.uuid] = DeviceView(
+            f"GPU {gpu.index}", gpu.uuid, reasons, reasons, xids, fitness.state(gpu.uuid)
+        )
         for instance in gpu.instances:
             name, its = f"MIG instance {gpu.index}:{instance.place}", fitness.reasons(instance.uuid)
             own = tuple(reason for reason in its if reason not in reasons)
-            devices[instance.uuid] = DeviceView(name, gpu.uuid, its, own, xids)
+            state_of = fitness.state(instance.uuid)
+            devices[instance.uuid] = DeviceView(name, gpu.uuid, its, own, xids, state_of)
     return NodeView(state.epoch, devices)
 
 
@@ -125,7 +130,9 @@ def _of_device(uuid: str, before: DeviceView, after: DeviceView, now: float) -> 
         wanted = all(reason.kind is ReasonKind.MAINTENANCE for reason in after.own)
         yield NodeEvent(uuid, UNHEALTHY, message[:MESSAGE_LIMIT], now, now, warning=not wanted)
     if before.own and not after.reasons:
-        message = f"{name} is Healthy again. It was Unhealthy: {_words(before)}."
+        message = (
+            f"{name} is Healthy again. It was Unhealthy: {_words(replace(before, state=None))}."
+        )
         yield NodeEvent(uuid, HEALTHY, message[:MESSAGE_LIMIT], now, now, warning=False)
 
 
@@ -139,7 +146,7 @@ def _repeated(uuid: str, before: DeviceView, after: DeviceView, now: float) -> I
 
 def _fatal(uuid: str, device: DeviceView, xid: int, now: float) -> NodeEvent:
     known = lookup(xid)
-    what_to_do = advise(Reason(ReasonKind.XID, str(xid))).what_to_do
+    what_to_do = explain(Reason(ReasonKind.XID, str(xid)), device.state).what_to_do
     message = (
         f"Xid {xid} on {device.name} ({uuid}): {known.name}. {known.meaning} "
         f"NVIDIA's catalogue recommends: {known.action}. {what_to_do}"
@@ -148,11 +155,13 @@ def _fatal(uuid: str, device: DeviceView, xid: int, now: float) -> NodeEvent:
 
 
 def _words(device: DeviceView) -> str:
-    return "; ".join(f"{advise(reason).words} {reason.detail}".rstrip() for reason in device.own)
+    return "; ".join(explain(reason, device.state).words for reason in device.own)
 
 
 def _what_to_do(device: DeviceView) -> str:
-    return " ".join(dict.fromkeys(advise(reason).what_to_do for reason in device.own))
+    return " ".join(
+        dict.fromkeys(explain(reason, device.state).what_to_do for reason in device.own)
+    )
 
 
 BURST = 20.0

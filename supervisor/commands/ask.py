@@ -14,8 +14,11 @@ class AskError(Exception):
     """The service refused the request or cannot be reached; the message is one line."""
 
 
-def ask(runtime_dir: Path, request: Request) -> None:
-    """Send *request* to the service in *runtime_dir* and wait; AskError if it is not done."""
+def ask(runtime_dir: Path, request: Request) -> str:
+    """Have the service in *runtime_dir* do *request*; return what it did, in one line.
+
+    Raises AskError if it is not done.
+    """
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as end:
         end.settimeout(PATIENCE)
         try:
@@ -34,3 +37,4 @@ def ask(runtime_dir: Path, request: Request) -> None:
     answer = requests.decode_answer(data)
     if answer.error:
         raise AskError(answer.error)
+    return answer.done

@@ -1,12 +1,7 @@
 """The command `status`: fetch the status of the running service and print it."""
 
-import contextlib
-import http.client
 import io
-import socket
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -17,13 +12,10 @@ from rich.text import Text
 
 from proto.control import ExitCode
 from supervisor.commands.ask import AskError
+from supervisor.commands.fetch import fetch
 from supervisor.commands.printing import printing
-from supervisor.runtime_folder import URL_FILE
 from supervisor.status import wording
 from supervisor.status.report import DeviceStatus, GpuStatus, ResourceStatus, Status
-
-PATIENCE = 5.0
-"""Seconds for an answer; the exporter needs milliseconds."""
 
 STYLES = {"healthy": "green", "unhealthy": "red", "lost": "red", "recovering": "blue"}
 
@@ -39,7 +31,7 @@ def main(runtime_folder: Path, *, as_json: bool, judge: bool) -> int:
 
     Raises AskError if there is no status.
     """
-    body = _fetch(runtime_folder)
+    body = fetch(runtime_folder, "/status")
     try:
         status = msgspec.json.decode(body, type=Status)
     except msgspec.MsgspecError as error:
@@ -54,53 +46,6 @@ def main(runtime_folder: Path, *, as_json: bool, judge: bool) -> int:
         else:
             show(status, Console(highlight=False, emoji=False, markup=False))
     return ExitCode.FAILED if judge and not status.ok else ExitCode.DONE
-
-
-def _fetch(runtime_folder: Path) -> bytes:
-    path = runtime_folder / URL_FILE
-    try:
-        url = path.read_text().strip()
-    except FileNotFoundError as error:
-        raise AskError(
-            f'cannot find the service in "{runtime_folder}"; '
-            "check that it is running with this --runtime-dir"
-        ) from error
-    except OSError as error:
-        raise AskError(f'cannot read "{path}": {error.strerror}') from error
-    if url.startswith("unix:"):
-        return _fetch_locally(url)
-    url = f"{url}/status"
-    # Without a proxy: the service is on this machine.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(url, timeout=PATIENCE) as answer:
-            body: bytes = answer.read()
-            return body
-    except urllib.error.HTTPError as error:
-        with error:
-            raise AskError(f"cannot get {url}: HTTP status {error.code}") from error
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        why = getattr(error, "reason", error)
-        raise AskError(f"cannot reach {url}: {why}; is the service running?") from error
-
-
-class _Local(http.client.HTTPConnection):
-    """An HTTP connection over a unix socket, which only the runtime folder's owner can open."""
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(PATIENCE)
-        self.sock.connect(self.host)
-
-
-def _fetch_locally(url: str) -> bytes:
-    try:
-        with contextlib.closing(_Local("localhost")) as connection:
-            connection.host = url.removeprefix("unix:")
-            connection.request("GET", "/status", headers={"Host": "localhost"})
-            return connection.getresponse().read()
-    except (OSError, http.client.HTTPException) as error:
-        raise AskError(f"cannot reach {url}: {error}; is the service running?") from error
 
 
 def show(status: Status, console: Console) -> None:

@@ -10,6 +10,7 @@ import json
 import logging
 import socket
 import ssl
+import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,9 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
+
+from supervisor.exporter.own_errors import OwnErrors
+from supervisor.exporter.tls_gate import Counted, Gate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -74,9 +78,8 @@ async def serve(
     With a *context* it serves HTTPS. Raise OSError if the address cannot be used.
     """
     listener = _listener(*address)
-    handshake = REQUEST_WITHIN if context else None
     server = await asyncio.get_running_loop().create_server(
-        _connections(answer), sock=listener, ssl=context, ssl_handshake_timeout=handshake
+        _connections(answer, context), sock=listener
     )
     host, port = listener.getsockname()[:2]
     # Bound to all IPv4 and IPv6 addresses; the node may have no IPv6.
@@ -88,7 +91,9 @@ async def serve_locally(path: str, answer: Callable[[Request], Response]) -> asy
     return await asyncio.get_running_loop().create_unix_server(_connections(answer), path)
 
 
-def _connections(answer: Callable[[Request], Response]) -> "Callable[[], _Connection]":
+def _connections(
+    answer: Callable[[Request], Response], context: ssl.SSLContext | None = None
+) -> Callable[[], asyncio.Protocol]:
     logging.getLogger("uvicorn.error").propagate = False  # we log ourselves
     logging.getLogger("uvicorn.error").addHandler(logging.NullHandler())
     config = uvicorn.Config(
@@ -105,8 +110,19 @@ def _connections(answer: Callable[[Request], Response]) -> "Callable[[], _Connec
         h11_max_incomplete_event_size=LONGEST_HEADERS,
     )
     config.load()
-    state, connections = ServerState(), dict[_Connection, None]()
-    return lambda: _Connection(config, state, connections)
+    state, connections = ServerState(), dict[Counted, None]()
+
+    def accept(client: Counted) -> None:
+        connections[client] = None
+        if len(connections) > CONNECTIONS:
+            next(iter(connections)).hang_up()
+
+    def connection() -> _Connection:
+        return _Connection(config, state, connections, accept)
+
+    if context is None:
+        return connection
+    return lambda: Gate(context, REQUEST_WITHIN, connection, connections, accept)
 
 
 def _listener(host: str, port: int) -> socket.socket:
@@ -131,11 +147,17 @@ def _url(scheme: str, host: str, port: int) -> str:
 def _application(
     answer: Callable[[Request], Response],
 ) -> Callable[..., Awaitable[None]]:
+    errors = OwnErrors()
+
     async def application(
         scope: Message, receive: object, send: Callable[[Message], Awaitable[None]]
     ) -> None:
         del receive  # the body of a request is ignored
-        response = _response(scope, answer)
+        try:
+            response = _response(scope, answer)
+        except Exception as error:  # noqa: BLE001 - the client gets an answer, the log the error
+            errors.log(scope["path"], error, time.monotonic())
+            response = plain(500, {"error": "cannot answer: an error in the exporter; see its log"})
         length = (b"content-length", str(len(response.body)).encode())
         given = {name.lower(): value for name, value in response.headers}
         headers = [(name.encode(), value.encode()) for name, value in (ALWAYS | given).items()]
@@ -158,10 +180,15 @@ class _Connection(H11Protocol):
     """A connection that closes itself if its client is too slow."""
 
     def __init__(
-        self, config: uvicorn.Config, state: ServerState, connections: "dict[_Connection, None]"
+        self,
+        config: uvicorn.Config,
+        state: ServerState,
+        connections: dict[Counted, None],
+        accept: Callable[[Counted], None],
     ) -> None:
         super().__init__(config=config, server_state=state, app_state={})
         self._open = connections
+        self._accept = accept
         self._deadline: asyncio.TimerHandle | None = None
 
     # The signature is uvicorn's, whose transport type is narrower than asyncio's.
@@ -171,9 +198,7 @@ class _Connection(H11Protocol):
             "local": transport.get_extra_info("socket").family is socket.AF_UNIX,
             "certified": bool(transport.get_extra_info("peercert")),
         }
-        self._open[self] = None
-        if len(self._open) > CONNECTIONS:
-            next(iter(self._open)).hang_up()
+        self._accept(self)
         self._begin()
 
     def data_received(self, data: bytes) -> None:

@@ -4,18 +4,13 @@ from collections.abc import Collection, Iterable, Iterator
 
 import msgspec
 
-from health.advice import advise, xid_of
+from health.advice import explain
 from proto.fitness import Fitness
 from proto.messages import DeviceState, Gpu
-from proto.reasons import Reason, ReasonKind
+from proto.reasons import Reason
 from supervisor.status import report
 from supervisor.status.allocations import Allocation
 from supervisor.status.snapshot import Snapshot
-
-FAULTS = {ReasonKind.XID, ReasonKind.GPU_LOST}
-"""Reasons that a recovering device keeps although the fault is proven to be gone."""
-
-WAIT = "Wait: the fault is gone, and the device becomes Healthy after its quiet period."
 
 
 def gpus(snapshot: Snapshot, fitness: Fitness) -> tuple[report.GpuStatus, ...] | None:
@@ -86,13 +81,7 @@ def _explained(
 ) -> Iterator[report.ReasonStatus]:
     """Yield the reasons of a device in words, each with what to do."""
     for reason in reasons:
-        words, advice = advise(reason)
-        text = f"{words}: {reason.detail}" if reason.detail else words
-        if xid := xid_of(reason):
-            text = f"{text}, {xid.name}"
-        if state is DeviceState.RECOVERING and reason.kind in FAULTS:
-            text, advice = f"earlier fault: {text}", WAIT
-        yield report.ReasonStatus(reason.kind, reason.detail, text, advice)
+        yield report.ReasonStatus(reason.kind, reason.detail, *explain(reason, state))
 
 
 def _shares(

@@ -4,38 +4,27 @@ import asyncio
 import contextlib
 import http.client
 import json
+import os
+import signal
 import socket
 import ssl
 import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from supervisor.commands.show_status import _fetch
+from supervisor.commands.fetch import fetch
+from tests.fakes.certificates import certify
 from tests.fakes.service import PATIENCE, Service, kubelet, service, until
 from tests.unit.refusal import message
 
+DOCKERFILE = Path(__file__).parents[2] / "deploy/image/Dockerfile"
 GPU = "nvidia.com/gpu"
 NODE: dict[str, object] = {"gpus": [{}, {}]}
 TOKEN = "a-token-of-more-than-16-characters"  # noqa: S105 - of this test
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
-
-
-def openssl(folder: Path, *arguments: str) -> None:
-    """Run openssl in a folder."""
-    subprocess.run(["/usr/bin/openssl", *arguments], cwd=folder, check=True, capture_output=True)
-
-
-def certify(folder: Path, name: str, signer: str = "") -> None:
-    """Make a key and a certificate, signed by *signer* or self-signed."""
-    signed = ("-CA", f"{signer}.crt", "-CAkey", f"{signer}.key") if signer else ()
-    openssl(
-        folder,
-        *("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
-        *("-keyout", f"{name}.key", "-out", f"{name}.crt", "-days", "2", "-subj", f"/CN={name}"),
-        *("-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost", *signed),
-    )
 
 
 def port(running: Service) -> int:
@@ -102,7 +91,7 @@ def test_only_clients_with_the_token_are_answered(folder: Path) -> None:
             assert (await asyncio.to_thread(ask, running, "/metrics", BEARER))[0] == 200
             _, body = await asyncio.to_thread(ask, running, "/livez")
             assert json.loads(body) == {"ok": True, "problems": []}
-            assert json.loads(await asyncio.to_thread(_fetch, folder))["version"]
+            assert json.loads(await asyncio.to_thread(fetch, folder, "/status"))["version"]
 
             file.write_text("short")
             await running.logged("cannot use the new certificate or token, keeping the old one")
@@ -134,6 +123,17 @@ def test_a_probe_without_the_token_gives_no_reason(folder: Path) -> None:
             assert json.loads(told)["problems"]
 
     asyncio.run(story())
+
+
+def healthcheck(folder: Path) -> tuple[int, str]:
+    """Run the HEALTHCHECK of the image; return its exit code and what it says."""
+    command = DOCKERFILE.read_text().partition("HEALTHCHECK ")[2].partition("CMD ")[2]
+    _, *arguments = json.loads(command.partition("\n")[0])
+    environment = {**os.environ, "GPU_SHARING_RUNTIME_DIR": str(folder)}
+    done = subprocess.run(
+        [sys.executable, *arguments], env=environment, capture_output=True, text=True, check=False
+    )
+    return done.returncode, done.stderr
 
 
 def test_https_with_client_certificates(folder: Path) -> None:
@@ -171,7 +171,33 @@ def test_https_with_client_certificates(folder: Path) -> None:
                 for (path, context), code in expected.items():
                     got = await asyncio.to_thread(ask, running, path, {}, context)
                     assert (path, got[0]) == (path, code)
-            assert json.loads(await asyncio.to_thread(_fetch, folder))["version"]
+            assert json.loads(await asyncio.to_thread(fetch, folder, "/status"))["version"]
+
+    asyncio.run(story())
+
+
+def test_the_images_healthcheck_passes_tls_and_token(folder: Path) -> None:
+    """The image's HEALTHCHECK needs no certificate and no token, and fails without an answer."""
+
+    async def story() -> None:
+        (folder / "token").write_text(TOKEN)
+        await asyncio.to_thread(certify, folder, "server")
+        options = (
+            f"--metrics-tls-cert={folder}/server.crt",
+            f"--metrics-tls-key={folder}/server.key",
+            f"--metrics-token-file={folder}/token",
+        )
+        async with kubelet(folder) as node, service(folder, *options, node=NODE) as running:
+            await node.until(lambda k: k.healthy(GPU) == 2)
+            await running.logged("serving metrics")
+
+            async def passes() -> bool:
+                return await asyncio.to_thread(healthcheck, folder) == (0, "")
+
+            await until(passes, "passing health check")
+            running.kill("exporter", signal.SIGSTOP)
+            code, said = await asyncio.to_thread(healthcheck, folder)
+            assert (code, said.startswith("cannot reach unix:")) == (1, True)
 
     asyncio.run(story())
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 from collections.abc import AsyncIterator
@@ -12,6 +13,8 @@ import pytest
 from proto import requests
 from proto.requests import Answer
 from simulator.kubelet import AdmissionError, Kubelet
+from supervisor import maintenance
+from tests.conftest import children
 from tests.fakes.service import (
     COMMAND,
     PATIENCE,
@@ -59,16 +62,16 @@ def test_quiesce_and_resume(folder: Path) -> None:
 
     async def story() -> None:
         async with started(folder) as (node, running):
-            assert await command(folder, "quiesce") == (0, "")
+            assert await command(folder, "quiesce") == (0, maintenance.QUIESCED)
             assert "monitor" not in running.pids()
             await node.until(lambda k: k.healthy(GPU) == 0)
             node.resources[GPU].devices = dict.fromkeys(node.resources[GPU].devices, "Healthy")
             with pytest.raises(AdmissionError, match="maintenance"):
                 await node.admit("pod", GPU, 1)
-            assert await command(folder, "quiesce") == (0, "")
-            assert await command(folder, "resume") == (0, "")
+            assert await command(folder, "quiesce") == (0, maintenance.QUIESCED)
+            assert await command(folder, "resume") == (0, maintenance.RESUMED)
             await node.until(lambda k: k.resources[GPU].lists >= 3 and k.healthy(GPU) == 2)
-            assert await command(folder, "resume") == (0, "")
+            assert await command(folder, "resume") == (0, maintenance.NOTHING_TO_RESUME)
             assert node.registrations == 1
 
     asyncio.run(story())
@@ -108,9 +111,9 @@ def test_quiesce_frees_the_driver(folder: Path, library: Path) -> None:
         ):
             await node.until(lambda k: k.healthy(GPU) == 2)
             assert users(running) == {"monitor"}
-            assert await command(folder, "quiesce") == (0, "")
+            assert await command(folder, "quiesce") == (0, maintenance.QUIESCED)
             assert users(running) == set()
-            assert await command(folder, "resume") == (0, "")
+            assert await command(folder, "resume") == (0, maintenance.RESUMED)
             await node.until(lambda k: k.healthy(GPU) == 2)
             assert users(running) == {"monitor"}
 
@@ -131,7 +134,8 @@ def test_mark_healthy(folder: Path, device: str) -> None:
             await running.logged(
                 "device is unhealthy", uuid=FIRST, reasons=["xid 79"], state="unhealthy"
             )
-            assert await command(folder, "mark-healthy", device) == (0, "")
+            done = maintenance.MARKED.format(device)
+            assert await command(folder, "mark-healthy", device) == (0, done)
             await node.until(lambda k: set(k.resources[GPU].healthy()) == {FIRST})
 
     asyncio.run(story())
@@ -149,7 +153,7 @@ def test_impossible_requests_are_refused(folder: Path) -> None:
                 1,
                 'cannot find a GPU or MIG instance "7"',
             )
-            assert await command(folder, "quiesce") == (0, "")
+            assert await command(folder, "quiesce") == (0, maintenance.QUIESCED)
             assert await command(folder, "mark-healthy", "0") == (
                 1,
                 "cannot mark a device healthy: the monitor is down; run resume, or wait",
@@ -181,7 +185,7 @@ def test_clients_that_send_garbage_or_nothing(folder: Path) -> None:
                 Answer("cannot understand the request: use the same version"),
                 1,
             )
-            assert await command(folder, "quiesce") == (0, "")
+            assert await command(folder, "quiesce") == (0, maintenance.QUIESCED)
             assert node.registrations == 1
             assert running.count("crashed") == 0
             mode = (folder / requests.SOCKET).stat().st_mode & 0o777
@@ -197,7 +201,7 @@ def test_a_deleted_control_socket_is_created_again(folder: Path) -> None:
         async with started(folder):
             (folder / requests.SOCKET).unlink()
             await until((folder / requests.SOCKET).exists, "another socket")
-            assert await command(folder, "quiesce") == (0, "")
+            assert await command(folder, "quiesce") == (0, maintenance.QUIESCED)
 
     asyncio.run(story())
 
@@ -208,7 +212,7 @@ def test_a_monitor_that_does_not_end_is_killed(folder: Path) -> None:
     async def story() -> None:
         async with started(folder) as (_, running):
             running.kill("monitor", signal.SIGSTOP)
-            assert await command(folder, "quiesce") == (0, "")
+            assert await command(folder, "quiesce") == (0, maintenance.QUIESCED)
             assert "monitor" not in running.pids()
 
     asyncio.run(story())
@@ -225,11 +229,42 @@ def test_health_from_an_ending_monitor_is_ignored(folder: Path) -> None:
             quiesce = asyncio.create_task(command(folder, "quiesce"))
             await running.logged("received a request", request="Quiesce")
             running.node.recover(0)
-            assert await quiesce == (0, "")
+            assert await quiesce == (0, maintenance.QUIESCED)
             name, reason = "gpu_sharing_device_unhealthy_reason", "maintenance"
             await running.shows(name, 1, uuid=FIRST, reason=reason)
             node.resources[GPU].devices = dict.fromkeys(node.resources[GPU].devices, "Healthy")
             with pytest.raises(AdmissionError, match=reason):
+                await node.admit("pod", GPU, 1)
+
+    asyncio.run(story())
+
+
+def test_a_monitor_that_is_not_ready_does_not_replace_maintenance(folder: Path) -> None:
+    """When a starting monitor reports a problem after `quiesce`, the reason stays `maintenance`."""
+
+    async def story() -> None:
+        options = ("--log-level=debug", "--pod-labels=false")
+        async with kubelet(folder) as node, service(folder, *options, node=NODE) as running:
+            await node.until(lambda k: k.healthy(GPU) == 2)
+            running.node.deny(denied=True)
+            await running.logged("process is not ready", child="monitor")
+            stopped: set[int] = set()
+            while not stopped:  # until it is caught before its report
+                ended = len(running.entries)
+                await running.logged("process changed state", ended, state="backoff")
+                others = set(children(running.process.pid))
+                await running.logged("process changed state", ended, state="starting")
+                stopped = set(children(running.process.pid)) - others
+                for pid in stopped:
+                    os.kill(pid, signal.SIGSTOP)
+            quiesce = asyncio.create_task(command(folder, "quiesce"))
+            await running.logged("received a request", request="Quiesce")
+            os.kill(stopped.pop(), signal.SIGCONT)
+            assert (await quiesce)[0] == 0
+            running.kill(f"worker {GPU}")
+            await node.until(lambda k: k.registrations == 2 and len(k.resources[GPU].devices) == 2)
+            node.resources[GPU].devices = dict.fromkeys(node.resources[GPU].devices, "Healthy")
+            with pytest.raises(AdmissionError, match="maintenance"):
                 await node.admit("pod", GPU, 1)
 
     asyncio.run(story())

@@ -16,6 +16,7 @@ NODE: dict[str, object] = {"gpus": [{}, {}]}
 SHARING = "version: v1\nsharing: {{timeSlicing: {{resources: [{{name: gpu, replicas: {}}}]}}}}\n"
 NEW, OLD = "applying the new configuration", "cannot use the new configuration, keeping the old one"
 TROUBLE = "cannot use the Kubernetes API"
+WAITING = "configuration not final yet: waiting for the node's label from the API server"
 
 
 @pytest.fixture
@@ -133,9 +134,7 @@ def test_a_start_without_the_api_server(folder: Path) -> None:
         async with apiserver(labels={LABEL: "two"}) as api:
             await api.stop()
             async with started(folder, api) as (node, running):
-                await running.logged(
-                    "configuration not final yet: waiting for the node's label from the API server"
-                )
+                await running.logged(WAITING)
                 await running.logged(TROUBLE, use="label")
                 assert "monitor" not in running.pids()
                 await node.until(lambda k: count(k) == 2)
@@ -146,6 +145,35 @@ def test_a_start_without_the_api_server(folder: Path) -> None:
                 # The process would retry by itself, but by now only after a long wait.
                 running.kill("cluster")
                 await node.until(lambda k: count(k) == 4)
+
+    asyncio.run(story())
+
+
+@pytest.mark.usefixtures("configurations")
+def test_a_start_with_an_api_server_that_answers(folder: Path) -> None:
+    """When the API server answers at once, nothing warns that the label is missing."""
+
+    async def story() -> None:
+        async with apiserver(labels={LABEL: "two"}) as api, started(folder, api) as (node, running):
+            await node.until(lambda k: count(k) == 4)
+            await running.ready()
+            assert running.count(WAITING) == 0
+
+    asyncio.run(story())
+
+
+@pytest.mark.usefixtures("configurations")
+def test_a_start_without_the_right_to_read_the_node(folder: Path) -> None:
+    """When the API server forbids it, the warning says 403 and names RBAC."""
+
+    async def story() -> None:
+        async with apiserver(labels={LABEL: "two"}) as api:
+            api.status = 403
+            async with started(folder, api) as (_, running):
+                told = await running.logged(TROUBLE, use="label")
+                assert "by RBAC" in told["reason"]
+                told = await running.logged(WAITING)
+                assert told["reason"].startswith("cannot read the node's label: ")
 
     asyncio.run(story())
 

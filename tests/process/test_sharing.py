@@ -45,6 +45,9 @@ def test_each_profile_is_a_resource(folder: Path) -> None:
             assert sorted(node.resources) == ["nvidia.com/gpu", SMALL, "nvidia.com/mig-3g.40gb"]
             assert pod.envs["NVIDIA_VISIBLE_DEVICES"].startswith("MIG-")
             assert after == {**lists, SMALL: lists[SMALL] + 1}
+            warning = "a container that requests two resources sees the devices of only one of them"
+            warned = await running.logged(warning)
+            assert (warned["resources"], running.count(warning)) == (sorted(node.resources), 1)
 
     asyncio.run(story())
 

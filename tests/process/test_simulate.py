@@ -6,6 +6,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
+
+from simulator.simulate import change
 from tests.fakes.service import COMMAND, PATIENCE
 
 FIRST = "GPU-00000000-0000-0000-0000-000000000000"
@@ -98,3 +101,23 @@ def test_simulate_with_replicas(folder: Path) -> None:
             assert code == 0
 
     asyncio.run(story())
+
+
+GPUS = [f"GPU-{place}" for place in range(12)]
+FIRST_OF_EACH = ", ".join(f"{uuid} (1 of 3)" for uuid in GPUS[:8])
+
+
+@pytest.mark.parametrize(
+    ("unhealthy", "words"),
+    [
+        ([], "36 of 36 healthy; unhealthy: none"),
+        (["GPU-1::0", "GPU-1::1", "GPU-1::2"], "33 of 36 healthy; unhealthy: GPU-1 (3 of 3)"),
+        (
+            [f"{uuid}::0" for uuid in GPUS],
+            f"24 of 36 healthy; unhealthy: {FIRST_OF_EACH} and 4 more",
+        ),
+    ],
+)
+def test_a_change_of_replicas_is_counted_by_gpu(unhealthy: list[str], words: str) -> None:
+    """A line names GPUs, at most 8, and never each replica."""
+    assert change([f"{uuid}::{n}" for uuid in GPUS for n in range(3)], unhealthy) == words

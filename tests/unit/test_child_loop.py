@@ -12,7 +12,7 @@ from proto.child_loop import ChildLoop, Ending
 from proto.control import Beat, ExitCode, Ready, Register, Report, Stop, Unknown
 from proto.reasons import Reason, ReasonKind
 
-SILENT = Unknown(Reason(ReasonKind.MONITOR_SILENT))
+SILENT = Unknown(Reason(ReasonKind.MONITOR_SILENT), epoch=1)
 
 
 async def forever() -> None:

@@ -113,3 +113,21 @@ def test_only_a_function_of_the_simulated_nvml_fails(
         f"use one that it has, such as {similar}"
     )
     assert LiveNode(tmp_path).read() == Live(NODE)
+
+
+@pytest.mark.parametrize(
+    ("line", "done"),
+    [
+        ("xid 79 --gpu 1", "done: drill xid 79 on GPU 1"),
+        ("xid 31 --gpu 1 --mig 0", "done: drill xid 31 --mig 0 on GPU 1"),
+        ("mig 1g.10gb 1g.10gb --gpu 1", "done: drill mig 1g.10gb 1g.10gb on GPU 1"),
+        ("mig --gpu 1", "done: drill mig on GPU 1"),
+        ("lost --gpu 0", "done: drill lost on GPU 0"),
+        ("permission-loss", "done: drill permission-loss on the whole node"),
+    ],
+)
+def test_a_drill_says_what_it_did(line: str, done: str, tmp_path: Path) -> None:
+    """Each drill returns one line with its arguments and where it took effect."""
+    LiveNode(tmp_path).start(NODE)
+    words = ["drill", *line.split(), f"--runtime-dir={tmp_path}"]
+    assert drill.run(parser("1.2.3").parse_args(words)) == done

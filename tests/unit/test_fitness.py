@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proto.control import ServiceState
+from proto.control import ServiceState, Unknown
 from proto.fitness import NOT_FOUND, SILENT, LastWord, fitness
 from proto.messages import DeviceHealth, DeviceState, NodeState
 from proto.reasons import Reason, ReasonKind
@@ -82,7 +82,8 @@ def test_an_old_or_denied_node_state(
     unknown: Reason | None, reason: Reason, *, silent: bool
 ) -> None:
     """With an old or denied node state, devices keep their reasons and get one more."""
-    found = fitness(node_state({"A": (), "B": (XID,)}), unknown=unknown, silent=silent)
+    order = Unknown(unknown, epoch=1) if unknown else None
+    found = fitness(node_state({"A": (), "B": (XID,)}), unknown=order, silent=silent)
     assert (found.reasons("A"), found.reasons("B")) == ((reason,), (XID, reason))
     assert found.reasons("C") == (reason,)
     assert (found.state("A"), found.state("B")) == (None, None)
@@ -90,7 +91,8 @@ def test_an_old_or_denied_node_state(
 
 def test_a_reason_is_not_repeated() -> None:
     """A reason that both monitor and supervisor give is listed once."""
-    assert fitness(node_state({"A": (XID,)}), unknown=XID).reasons("A") == (XID,)
+    order = Unknown(XID, epoch=1)
+    assert fitness(node_state({"A": (XID,)}), unknown=order).reasons("A") == (XID,)
 
 
 @pytest.mark.parametrize(
@@ -146,11 +148,25 @@ def test_a_node_state_counts_until_it_is_old_or_denied() -> None:
     word = LastWord(0.0).after(first, 1.0)
     assert word.fitness(11.0, STALE_AFTER).reasons("A") == ()
     assert word.fitness(11.1, STALE_AFTER).reasons("A") == (SILENT,)
-    denied = word.denied(MAINTENANCE)
+    denied = word.denied(Unknown(MAINTENANCE, epoch=1))
     assert denied.after(later, 2.0).fitness(2.0, STALE_AFTER).reasons("A") == (MAINTENANCE,)
     other = node_state({"A": ()}, epoch=2)
     assert denied.after(other, 2.0).fitness(2.0, STALE_AFTER).reasons("A") == ()
-    assert LastWord(0.0).denied(MAINTENANCE).after(first, 1.0).unknown is None
+
+
+@pytest.mark.parametrize("epoch", [1, 2, 3])
+def test_an_order_counts_for_the_monitors_that_it_speaks_of(epoch: int) -> None:
+    """Whether the order or the state of a monitor is read first, devices end up the same."""
+    order = Unknown(MAINTENANCE, epoch=2)
+    state = node_state({"A": ()}, epoch=epoch)
+    reasons = (MAINTENANCE,) if epoch <= order.epoch else ()
+    for word in (
+        LastWord(0.0).denied(order).after(state, 1.0),
+        LastWord(0.0).after(state, 1.0).denied(order),
+    ):
+        assert word.fitness(1.0, STALE_AFTER).reasons("A") == reasons
+    shown = Snapshot(ServiceState(processes=(), planned=(), unknown=order), 1.0, state, node_at=1.0)
+    assert shown.fitness(1.0, STALE_AFTER).reasons("A") == reasons
 
 
 REASONS = st.frozensets(st.sampled_from([LOST, XID, HOT, Reason(ReasonKind.XID, "48")]), max_size=2)
@@ -187,9 +203,10 @@ def test_kubelet_metrics_status_and_events_agree(
 ) -> None:
     """In any node state, the kubelet's list, metrics, status and Events show the same."""
     now = 100.0
-    service = ServiceState(processes=(), planned=("nvidia.com/gpu",), unknown=unknown)
+    order = Unknown(unknown, epoch=1) if unknown else None
+    service = ServiceState(processes=(), planned=("nvidia.com/gpu",), unknown=order)
     snapshot = Snapshot(service, now, state, {}, (), node_at=now - age)
-    word = LastWord(now - age, state, unknown)
+    word = LastWord(now - age, state, order)
     found = word.fitness(now, STALE_AFTER)
     uuids = [u for g in state.inventory.gpus for u in (g.uuid, *(i.uuid for i in g.instances))]
 

@@ -3,14 +3,14 @@
 import pytest
 from msgspec.structs import replace
 
-from health.advice import ACTIONS, ADVICE
+from health.advice import ACTIONS, ADVICE, FAULTS, WAIT
 from health.xid_catalogue import Action
-from proto.control import ServiceState
+from proto.control import ServiceState, Unknown
 from proto.messages import DeviceHealth, DeviceState, Gpu, LookTime, NodeState
 from proto.reasons import Reason, ReasonKind
 from supervisor.status import report
 from supervisor.status.allocations import Allocation
-from supervisor.status.gpus import FAULTS, WAIT, gpus, strays
+from supervisor.status.gpus import gpus, strays
 from supervisor.status.snapshot import Snapshot
 from tests.unit.builders import gpu, inventory, mig_gpu, mig_uuid, node_state, worker_state
 
@@ -156,7 +156,9 @@ def test_gpus_while_the_monitor_is_silent(
     unknown: Reason | None, node_at: float, reason: ReasonKind
 ) -> None:
     """While the monitor is silent, GPUs are Unhealthy, keep old reasons, and have no state."""
-    service = ServiceState(processes=(), planned=(), unknown=unknown)
+    service = ServiceState(
+        processes=(), planned=(), unknown=Unknown(unknown, epoch=1) if unknown else None
+    )
     state = node(
         gpu(0), health=(DeviceHealth(gpu(0).uuid, (XID,), DeviceState.RECOVERING, 5.0, 7),)
     )

@@ -82,6 +82,13 @@ def test_faults_from_before_a_restart_are_logged_as_old(lines: Lines) -> None:
     assert lines == [("WARNING", "device still has faults from before the restart")]
 
 
+def test_a_fault_that_recovers_over_a_restart_is_information(lines: Lines) -> None:
+    """A device that recovers already needs nobody, also right after a restart."""
+    recovering = condition_after({1: XID, 2: Look(action=0)}, Recovery())
+    log_lines.restored({"A": recovering})
+    assert lines == [("INFO", "device still has faults from before the restart")]
+
+
 @pytest.mark.parametrize(
     ("fatal", "message"),
     [

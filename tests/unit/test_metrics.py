@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from proto.control import (
     ServiceState,
+    Unknown,
 )
 from proto.messages import DeviceState, NodeState
 from proto.reasons import Reason, ReasonKind
@@ -149,7 +150,9 @@ def test_devices_while_the_monitor_is_silent(
     unknown: Reason | None, age: float, reason: str
 ) -> None:
     """Without a fresh node state, all devices are Unhealthy, and the reason says why."""
-    service = ServiceState(processes=(), planned=(), unknown=unknown)
+    service = ServiceState(
+        processes=(), planned=(), unknown=Unknown(unknown, epoch=1) if unknown else None
+    )
     found = scrape(Snapshot(service, NOW, NODE, node_at=NOW - age))
     for uuid in ("A", "B"):
         assert found[key("device_healthy", uuid=uuid)] == 0.0

@@ -4,12 +4,13 @@ import itertools
 from dataclasses import replace
 from itertools import pairwise
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from proto.fitness import fitness
-from proto.messages import DeviceHealth, NodeState, XidCount
+from proto.messages import DeviceHealth, DeviceState, NodeState, XidCount
 from proto.reasons import Reason, ReasonKind
 from supervisor.cluster.node_condition import TYPE, condition, patch
 from supervisor.cluster.node_events import (
@@ -28,7 +29,9 @@ from supervisor.cluster.node_events import (
     decide,
     view,
 )
-from tests.unit.builders import gpu, gpu_uuid, inventory, mig_gpu
+from supervisor.status.gpus import gpus
+from supervisor.status.snapshot import Snapshot
+from tests.unit.builders import gpu, gpu_uuid, inventory, mig_gpu, node_state
 
 LOST, HOT = Reason(ReasonKind.GPU_LOST), Reason(ReasonKind.THERMAL)
 X79, X48 = Reason(ReasonKind.XID, "79"), Reason(ReasonKind.XID, "48")
@@ -83,12 +86,31 @@ def test_the_messages() -> None:
     assert xid.message.startswith("Xid 79 on GPU 0 (GPU-a): GPU has fallen off the bus. ")
     assert "NVIDIA's catalogue recommends: reboot." in xid.message
     assert unhealthy.message == (
-        "GPU 0 (GPU-a) is Unhealthy: fatal Xid 79. Drain the node and reboot it."
+        "GPU 0 (GPU-a) is Unhealthy: fatal Xid: 79, GPU has fallen off the bus. "
+        "Drain the node and reboot it."
     )
     assert xid.message.endswith(" Drain the node and reboot it.")
     (healthy,) = decide(of(X79), of(), 5.0)
-    assert healthy.message == "GPU 0 (GPU-a) is Healthy again. It was Unhealthy: fatal Xid 79."
+    assert healthy.message == (
+        "GPU 0 (GPU-a) is Healthy again. "
+        "It was Unhealthy: fatal Xid: 79, GPU has fallen off the bus."
+    )
     assert (xid.warning, unhealthy.warning, healthy.warning) == (True, True, False)
+
+
+def test_events_say_what_status_says() -> None:
+    """For every reason and state, an Event has the words and the advice of the status."""
+    for kind, state in itertools.product(
+        ReasonKind, (DeviceState.UNHEALTHY, DeviceState.RECOVERING)
+    ):
+        reason = Reason(kind, "79" if kind is ReasonKind.XID else "")
+        health = (DeviceHealth(gpu_uuid(0), (reason,), state),)
+        node = msgspec.structs.replace(node_state({}), inventory=inventory(gpu(0)), health=health)
+        known = fitness(node)
+        shown = (gpus(Snapshot(node=node), known) or ())[0].reasons[0]
+        *fatal, unhealthy = decide(None, view(node, known), 5.0)
+        assert unhealthy.message.endswith(f"is Unhealthy: {shown.text}. {shown.advice}")
+        assert all(event.message.endswith(f" {shown.advice}") for event in fatal)
 
 
 def test_maintenance_is_no_warning() -> None:

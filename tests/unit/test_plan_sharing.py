@@ -179,6 +179,7 @@ def test_replicas_by_an_unknown_memory_are_a_problem(memory: int | None) -> None
         (("0", "7"), "7", {"0"}),
         (("7", "0:0"), "7, 0:0", set()),
         ((gpu_uuid(9), gpu_uuid(1)), gpu_uuid(9), {"1"}),
+        (tuple("0456789abcdef"), "4, 5, 6, 7, 8, 9, a, b and 4 more", {"0"}),
     ],
 )
 def test_missing_devices_are_a_problem(

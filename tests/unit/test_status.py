@@ -12,6 +12,7 @@ from proto.control import (
     ProblemKind,
     ProcessState,
     ServiceState,
+    Unknown,
 )
 from proto.messages import DeviceHealth, FailedGpu, HangingCall, XidCount
 from proto.reasons import Reason, ReasonKind
@@ -55,7 +56,10 @@ def test_before_anything_is_known() -> None:
         ({"node": None}, False),
         ({"node_at": NOW - 10.0}, True),
         ({"node_at": NOW - 10.1}, False),
-        ({"service": replace(SERVICE, unknown=Reason(ReasonKind.MAINTENANCE))}, False),
+        (
+            {"service": replace(SERVICE, unknown=Unknown(Reason(ReasonKind.MAINTENANCE), epoch=1))},
+            False,
+        ),
         ({"service": None}, False),
         ({"service_at": NOW - 10.1}, False),
         ({"workers": {}}, False),

@@ -1,0 +1,45 @@
+"""Decide whether to warn that a container cannot use two of the node's resources together."""
+
+from collections.abc import Collection, Iterable, Mapping
+
+from loguru import logger
+
+from proto.worker import DeviceListStrategy, ResourcePlan, WorkerSettings
+from supervisor.child import Spec
+
+CDI = {DeviceListStrategy.CDI_ANNOTATIONS, DeviceListStrategy.CDI_CRI}
+
+MOST_NAMES = 8
+"""The most resources that the warning names."""
+
+
+def warn(
+    before: Mapping[str, ResourcePlan] | None,
+    after: Mapping[str, ResourcePlan],
+    workers: Iterable[Spec],
+) -> None:
+    """Warn when the resources have changed and a container can use only one of them."""
+    if before is not None and before.keys() == after.keys():
+        return
+    settings = next((s.settings for s in workers if isinstance(s.settings, WorkerSettings)), None)
+    if settings is None:
+        return
+    names = clashing([p.resource for p in after.values()], settings.handout.list_strategies)
+    if names:
+        logger.warning(
+            "a container that requests two resources sees the devices of only one of them",
+            resources=names[:MOST_NAMES],
+            count=len(names),
+        )
+
+
+def clashing(names: Collection[str], strategies: Iterable[DeviceListStrategy]) -> tuple[str, ...]:
+    """Return the resources of which a container can use only one; empty: they combine.
+
+    With `envvar`, each resource sets NVIDIA_VISIBLE_DEVICES to its own devices, and the kubelet
+    keeps one of the values. The mounts of `volume-mounts` and CDI names add up.
+    """
+    used = set(strategies)
+    if len(names) < 2 or DeviceListStrategy.ENVVAR not in used or used & CDI:  # noqa: PLR2004
+        return ()
+    return tuple(sorted(names))

@@ -1,0 +1,75 @@
+"""The warning that the node's label is still missing."""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+from loguru import logger
+
+from supervisor.child import Process, Spec
+from supervisor.config.choose_file import Wish
+from supervisor.plan import Plan
+from supervisor.reload import LABEL_WITHIN, Reload
+from supervisor.restart_policy import Limits
+from supervisor.state import Service
+
+PROBLEM = "cannot read the node's label: the API server has not answered yet"
+
+
+@pytest.fixture
+def lines() -> Iterator[list[str]]:
+    """Collect the reasons that are logged."""
+    found: list[str] = []
+    sink = logger.add(lambda line: found.append(line.record["extra"].get("reason", "")))
+    yield found
+    logger.remove(sink)
+
+
+def fork(spec: Spec, epoch: int) -> Process:
+    """Fork nothing."""
+    raise AssertionError(spec, epoch)
+
+
+def load(wish: Wish) -> Service:
+    """Return a service whose configuration depends on the label."""
+    problem = PROBLEM if wish.label is None else ""
+    return Service(
+        children=(),
+        plan=lambda _: Plan(()),
+        worker=lambda plan: Spec(plan.resource, "none", None),
+        fork=fork,
+        runtime_dir="",
+        kubelet_socket="",
+        fail_on_init_error=False,
+        exit_without_access=0.0,
+        limits=Limits(),
+        configuration_hash=wish.label or "",
+        configuration_problem=problem,
+    )
+
+
+def test_no_warning_within_a_second(lines: list[str]) -> None:
+    """The start itself and the first second warn of nothing; afterwards it is said once."""
+    reload, now = Reload(load), time.monotonic()
+    reload.warn(now + LABEL_WITHIN / 2)
+    assert lines == []
+    for late in (1, 2):
+        reload.warn(now + late * (LABEL_WITHIN + 1))
+    assert lines == [PROBLEM]
+
+
+def test_no_warning_after_the_label(lines: list[str]) -> None:
+    """A label that was read in time leaves nothing to warn of."""
+    reload = Reload(load)
+    assert reload.labelled("two")
+    reload.again()
+    reload.warn(time.monotonic() + LABEL_WITHIN + 1)
+    assert PROBLEM not in lines
+
+
+def test_the_warning_says_why(lines: list[str]) -> None:
+    """What the API server answered is the reason of the warning and of the status."""
+    reload = Reload(load)
+    reload.unlabelled("403 Forbidden")
+    reload.warn(time.monotonic() + LABEL_WITHIN + 1)
+    assert lines == ["cannot read the node's label: 403 Forbidden"] == [reload.state.problem]
