@@ -163,6 +163,7 @@ def test_the_names_of_problems() -> None:
         "not-shared": False,
         "imex-missing": True,
         "slow-driver": False,
+        "cdi-spec": False,
     }
 
 
