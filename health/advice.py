@@ -69,6 +69,11 @@ ADVICE: Mapping[ReasonKind, Advice] = MappingProxyType(
             "Check that the driver is loaded and that its libraries have the same version. "
             "The monitor retries by itself.",
         ),
+        ReasonKind.CDI_SPEC: Advice(
+            "the device is missing in the CDI specification",
+            "Run nvidia-ctk cdi generate in the plugin's container, and repair what it reports. "
+            "The monitor retries by itself.",
+        ),
         ReasonKind.MONITOR_SILENT: Advice(
             "the health monitor is silent",
             "Check the plugin's log for the monitor. The plugin restarts the monitor by itself.",

@@ -1,205 +1,120 @@
-"""Generate the CDI specifications with nvidia-ctk, and replace each file atomically.
-
-Flags and behaviour are those of nvidia-ctk 1.18 to 1.20. It appends .json or .yaml to an output
-file without such an ending, and container runtimes read every file with one. So it works in a
-subfolder beside the specifications, which runtimes ignore.
-"""
+"""Generate the CDI specifications with nvidia-ctk, and replace each file atomically."""
 
 import contextlib
 import json
-import os
-import re
+import math
 import shutil
-import signal
-import subprocess
-import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 
-from loguru import logger
-
+from health import cdi_spec
+from health.cdi_spec import GPUS, TOOL, CdiError, CdiSpec, Document, DriverRoots, Wanted
+from health.nvidia_ctk import NothingThereError, Runs, TooOldError, find_tool
 from proto import host
 from proto.monitor import CdiSettings
-
-TOOL = "nvidia-ctk"
-GPUS = "nvml"
-"""The mode of nvidia-ctk for GPUs and MIG instances."""
-
-CLASSES = {"imex": "imex-channel"}
-"""The CDI class of a mode, where the class and the mode have different names."""
+from proto.worker import DeviceIdStrategy
 
 COMMAND_LIMIT = 30.0
 """Time limit in seconds for one run of nvidia-ctk."""
 
 TOTAL_LIMIT = 60.0
-"""Time limit in seconds for all runs: a monitor has 120 s to start, with a slow driver too."""
+"""Time limit in seconds for all runs of one try."""
 
-KILL_LIMIT = 2.0
-"""Seconds to wait for a killed nvidia-ctk to end; a hanging driver may delay that."""
-
-DYING_WITH_US = (sys.executable, "-I", "-S", host.__file__)
-"""The command that runs nvidia-ctk so that it ends with this process.
-
-Not preexec_fn: it runs Python code after the fork, which may deadlock in a process with threads.
-"""
-
-TAIL = 4096
-"""Bytes at the end of the output that are searched for the error."""
-
-REASON_LIMIT = 300
-
-NOTHING_THERE = ("empty device edits", "no devices")
-"""How nvidia-ctk says that the node has no devices for a specification."""
-
-
-class CdiError(Exception):
-    """A specification cannot be generated."""
-
-
-class NothingThereError(CdiError):
-    """The node has no such devices."""
+NOT_INSTALLED = f"{TOOL} is not installed"
 
 
 @dataclass(frozen=True, slots=True)
-class CdiSpec:
-    """A specification to write."""
+class Outcome:
+    """What became of a specification that was to be written."""
 
-    mode: str
-    kind: str
-    path: Path
+    spec: CdiSpec
+    changed: bool = False
+    """Whether the file has a new content."""
+    error: str = ""
+    """Why it could not be written; empty: it is up to date."""
+    why: str = ""
+    """The tool's last line, or else the error."""
+    nothing: bool = False
+    """Whether it was not written because the node has no such devices."""
+    errors: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """Why the tool failed for single GPUs, by UUID; the file has the devices of the others."""
 
 
 @dataclass(frozen=True, slots=True)
-class DriverRoots:
-    """Paths of the driver root and the root of its /dev, as this process sees them."""
+class OnDisk:
+    """The specification files as they are."""
 
-    driver: str
-    dev: str
-
-
-def specs(settings: CdiSettings) -> tuple[CdiSpec, ...]:
-    """Return the specifications to write, starting with that of the GPUs."""
-    classes = [(GPUS, settings.device_class)]
-    classes += [(mode, CLASSES.get(mode, mode)) for mode in settings.modes]
-    folder, vendor = Path(settings.spec_folder), settings.vendor
-    return tuple(
-        CdiSpec(mode, f"{vendor}/{name}", folder / f"{vendor}-{name}.json")
-        for mode, name in classes
-    )
+    files: tuple[host.Identity | None, ...] = ()
+    """Which file each specification is; None: it does not exist."""
+    names: frozenset[str] = frozenset()
+    """The names of devices in the GPUs' file."""
 
 
-def generation(
-    tool: str, settings: CdiSettings, spec: CdiSpec, here: DriverRoots, to: Path
-) -> list[str]:
-    """Return the nvidia-ctk command that writes *spec* to the file *to*."""
-    vendor, _, name = spec.kind.partition("/")
-    return [
-        *(tool, "cdi", "generate"),
-        f"--mode={spec.mode}",
-        f"--vendor={vendor}",
-        f"--class={name}",
-        f"--device-name-strategy={settings.device_names}",
-        f"--driver-root={here.driver}",
-        f"--dev-root={here.dev}",
-        f"--nvidia-cdi-hook-path={settings.hook_path}",
-        *(f"--feature-flag={flag}" for flag in settings.feature_flags),
-        *(f"--disable-hook={hook}" for hook in settings.disabled_hooks),
-        "--format=json",
-        f"--output={to}",
-    ]
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What to write: which specifications, with the devices that containers get by name."""
+
+    specs: tuple[CdiSpec, ...]
+    gpus: tuple[Wanted, ...] = ()
+    outdated: frozenset[str] = frozenset()
+    """Names of devices that are gone since the present file was written."""
 
 
-def rewriting(tool: str, source: str, target: str, file: Path) -> list[str]:
-    """Return the nvidia-ctk command that moves host paths from root *source* to *target*."""
-    return [
-        *(tool, "cdi", "transform", "root", "--relative-to=host"),
-        *(f"--from={source}", f"--to={target}", f"--input={file}", f"--output={file}"),
-    ]
+def files_of(settings: CdiSettings) -> tuple[host.Identity | None, ...]:
+    """Return which files the specifications are now."""
+    return tuple(host.Identity.of(str(spec.path)) for spec in cdi_spec.specs(settings))
 
 
-def rewrites(settings: CdiSettings, here: DriverRoots) -> tuple[tuple[str, str], ...]:
-    """Return the pairs (root in this process, root on the host) to replace in a specification."""
-    driver = (os.path.normpath(here.driver), os.path.normpath(settings.driver_root))
-    pairs = [driver]
-    if (here.dev, settings.dev_root) != (here.driver, settings.driver_root):
-        # First: the rule of the driver root would also match device nodes below that root.
-        pairs.insert(0, (_dev(here.dev), _dev(settings.dev_root)))
-    return tuple((source, target) for source, target in pairs if source not in ("/", target))
-
-
-def _dev(root: str) -> str:
-    return os.path.normpath(f"{root.rstrip('/').removesuffix('/dev')}/dev")
-
-
-def check(content: bytes, kind: str) -> None:
-    """Raise CdiError unless *content* is a CDI specification of *kind*."""
-    if not content:
-        raise CdiError(f"cannot use the output of {TOOL}: the file is empty")
+def on_disk(settings: CdiSettings) -> OnDisk:
+    """Read which devices the GPUs' specification names."""
+    files = files_of(settings)  # first: a file that is replaced meanwhile is noticed later
+    spec = cdi_spec.specs(settings)[0]
     try:
-        found = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise CdiError(f"cannot use the output of {TOOL}: it is not JSON: {error}") from None
-    if not isinstance(found, dict) or found.get("kind") != kind:
-        raise CdiError(f"cannot use the output of {TOOL}: its kind is not {kind}")
+        found = cdi_spec.devices(cdi_spec.read(_content(spec.path), spec.kind))
+    except OSError:
+        found = []
+    return OnDisk(files, frozenset(device["name"] for device in found))
 
 
-def reason(output: bytes) -> str:
-    """Return the last line of the output of nvidia-ctk, or the message if it is a log line."""
-    lines = output.decode(errors="replace").strip().splitlines() or ["no output"]
-    message = re.search(r'\bmsg="(.*)"$', lines[-1])
-    return message[1].replace('\\"', '"') if message else lines[-1].strip()
+def still_due(task: Task, before: OnDisk, now: OnDisk) -> Task:
+    """Return what is left of *task*: the files that are gone since *before*, or lack devices."""
+    gone = {
+        spec
+        for spec, old, new in zip(task.specs, before.files, now.files, strict=True)
+        if old and not new
+    }
+    lacking = cdi_spec.lacks(task.gpus, now.names)
+    due = (s for s in task.specs if s in gone or (s.mode == GPUS and lacking))
+    return replace(task, specs=tuple(due))
 
 
 def write_all(
-    settings: CdiSettings, limit: float = COMMAND_LIMIT, total: float = TOTAL_LIMIT
-) -> tuple[str, ...]:
-    """Write all specifications, log failures, and return the CDI kinds that are up to date."""
-    wanted = specs(settings)
+    settings: CdiSettings,
+    task: Task,
+    runs: Runs,
+    limit: float = COMMAND_LIMIT,
+    total: float = TOTAL_LIMIT,
+) -> tuple[Outcome, ...]:
+    """Write the specifications of *task*."""
     tool = find_tool(settings)
     if tool is None:
-        logger.warning(
-            "cannot write CDI specifications: nvidia-ctk is not installed",
-            files=[str(spec.path) for spec in wanted],
-        )
-        return ()
-    toolkit = Toolkit(tool, settings, roots_here(settings), limit, time.monotonic() + total)
-    return tuple(spec.kind for spec in wanted if _is_written(toolkit, spec))
+        return tuple(Outcome(spec, error=NOT_INSTALLED, why=NOT_INSTALLED) for spec in task.specs)
+    deadline = time.monotonic() + total
+    toolkit = Toolkit(tool, settings, roots_here(settings), task, runs, limit, deadline)
+    return tuple(_outcome(toolkit, spec) for spec in task.specs)
 
 
-def _is_written(toolkit: "Toolkit", spec: CdiSpec) -> bool:
-    file = str(spec.path)
+def _outcome(toolkit: "Toolkit", spec: CdiSpec) -> Outcome:
     try:
-        changed = toolkit.write(spec)
-    except NothingThereError as error:
-        if spec.mode == GPUS:
-            logger.error(
-                "cannot write the CDI specification of the GPUs: nvidia-ctk found none",
-                file=file,
-                error=str(error),
-            )
-        else:
-            logger.warning(
-                "skipped a CDI specification: the node has no such devices",
-                file=file,
-                error=str(error),
-            )
-        return False
+        changed, errors = toolkit.write(spec)
     except (CdiError, OSError) as error:
-        logger.error("cannot write a CDI specification", file=file, error=str(error))
-        return False
-    logger.info("CDI specification is up to date", file=file, changed=changed)
-    return True
-
-
-def find_tool(settings: CdiSettings) -> str | None:
-    """Return the path of nvidia-ctk: on PATH, in the driver root, or beside the hook."""
-    places = (
-        TOOL,
-        str(Path(settings.container_driver_root, "usr/bin", TOOL)),
-        str(Path(settings.hook_path).parent / TOOL),
-    )
-    return next(filter(None, map(shutil.which, places)), None)
+        nothing = isinstance(error, NothingThereError)
+        why = getattr(error, "why", str(error))
+        return Outcome(spec, error=str(error), why=why, nothing=nothing)
+    return Outcome(spec, changed=changed, errors=errors)
 
 
 def roots_here(settings: CdiSettings) -> DriverRoots:
@@ -217,53 +132,99 @@ class Toolkit:
     tool: str
     settings: CdiSettings
     here: DriverRoots
+    task: Task
+    runs: Runs
     limit: float
     deadline: float
 
-    def write(self, spec: CdiSpec) -> bool:
-        """Write *spec*; return False if the file has this content already."""
+    def write(self, spec: CdiSpec) -> tuple[bool, Mapping[str, str]]:
+        """Write *spec*; return whether the file changed, and for which GPUs the tool failed."""
         _prepare(spec.path.parent)
         work = spec.path.with_name(f".{spec.path.stem}.work")
         shutil.rmtree(work, ignore_errors=True)  # left by a killed monitor
         work.mkdir()
+        made = work / "spec.json"
         try:
-            made = work / "spec.json"
-            self._make(spec, made)
-            if _content(spec.path) == made.read_bytes():
-                return False  # each write makes the runtimes, which watch the folder, reload
-            made.chmod(0o644)
-            made.replace(spec.path)
+            try:
+                errors = self._make(spec, made)
+            except CdiError:
+                self._forget_outdated(spec, made)
+                raise
+            return _replace(spec.path, made), errors
         finally:
             shutil.rmtree(work, ignore_errors=True)
-        return True
 
-    def _make(self, spec: CdiSpec, made: Path) -> None:
-        self._run(generation(self.tool, self.settings, spec, self.here, made), made.parent)
-        for source, target in rewrites(self.settings, self.here):
-            self._run(rewriting(self.tool, source, target, made), made.parent)
-        check(_content(made), spec.kind)
+    def _make(self, spec: CdiSpec, made: Path) -> Mapping[str, str]:
+        errors: Mapping[str, str] = {}
+        try:
+            self._generate(spec, made)
+        except NothingThereError:
+            raise
+        except CdiError as error:
+            if spec.mode != GPUS or not self.task.gpus:
+                raise
+            errors = self._make_each(spec, made, error)
+        for source, target in cdi_spec.rewrites(self.settings, self.here):
+            self._run(cdi_spec.rewriting(self.tool, source, target, made), made.parent)
+        cdi_spec.check(_content(made), spec.kind)
+        return errors
 
-    def _run(self, command: list[str], work: Path) -> None:
-        limit = min(self.limit, self.deadline - time.monotonic())
-        if limit <= 0:
-            raise CdiError(f"cannot run {self.tool}: earlier runs used up the time limit")
-        # Into a file: a process that outlives the tool would keep a pipe open.
-        with (work / "log").open("w+b") as log:
-            process = subprocess.Popen(
-                [*DYING_WITH_US, str(os.getpid()), *command],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-            code = _end_of(process, limit)
-            log.seek(max(0, log.seek(0, os.SEEK_END) - TAIL))
-            said = reason(log.read())
-        if code is None:
-            raise CdiError(f"cannot run {self.tool}: killed after {limit:.1f} s without a result")
-        if code:
-            failure = NothingThereError if any(x in said for x in NOTHING_THERE) else CdiError
-            raise failure(f"cannot run {self.tool}, exit code {code}: {said[:REASON_LIMIT]}")
+    def _make_each(self, spec: CdiSpec, made: Path, first: CdiError) -> Mapping[str, str]:
+        """Make a specification of the GPUs for which the tool works; return the others' errors."""
+        gpus = [gpu for gpu in self.task.gpus if gpu.devices]
+        documents: list[Document] = []
+        errors: dict[str, str] = {}
+        for number, gpu in enumerate(gpus):
+            # A fair share: a GPU that hangs must not take the time of the GPUs after it.
+            share = (self.deadline - time.monotonic()) / (len(gpus) - number)
+            part, flags = made.with_name(f"{number}.json"), cdi_spec.only(gpu)
+            try:
+                documents.append(self._generate(spec, part, flags, share))
+            except TooOldError:
+                raise first from None
+            except CdiError as error:
+                errors[gpu.gpu] = error.why
+        if not documents:
+            raise first
+        kept = self._kept(spec, [gpu for gpu in gpus if gpu.gpu in errors])
+        made.write_text(json.dumps(cdi_spec.merged(documents, kept)))
+        return errors
+
+    def _kept(self, spec: CdiSpec, failed: Iterable[Wanted]) -> list[Document]:
+        """Return the present devices of GPUs for which the tool failed; one may only be slow."""
+        if self.settings.device_names != DeviceIdStrategy.UUID:
+            return []  # an index may mean another GPU by now
+        names = {name for gpu in failed for name in gpu.names} - self.task.outdated
+        present = cdi_spec.devices(cdi_spec.read(_content(spec.path), spec.kind))
+        return [device for device in present if device["name"] in names]
+
+    def _forget_outdated(self, spec: CdiSpec, made: Path) -> None:
+        """Remove devices that are gone: another device may get the name of such a device."""
+        present = cdi_spec.read(_content(spec.path), spec.kind)
+        named = cdi_spec.devices(present)
+        left = [device for device in named if device["name"] not in self.task.outdated]
+        if len(left) < len(named):
+            made.write_text(json.dumps({**present, "devices": left}))
+            _replace(spec.path, made)
+
+    def _generate(
+        self, spec: CdiSpec, made: Path, flags: Iterable[str] = (), limit: float = math.inf
+    ) -> Document:
+        command = cdi_spec.generation(self.tool, self.settings, spec, self.here, made)
+        self._run([*command, *flags], made.parent, limit)
+        return cdi_spec.check(_content(made), spec.kind)
+
+    def _run(self, command: list[str], work: Path, limit: float = math.inf) -> None:
+        self.runs.run(command, work, min(limit, self.limit, self.deadline - time.monotonic()))
+
+
+def _replace(path: Path, made: Path) -> bool:
+    """Replace the file with the one that was *made*; return False if their content is the same."""
+    if _content(path) == made.read_bytes():
+        return False  # each write makes the runtimes, which watch the folder, reload
+    made.chmod(0o644)
+    made.replace(path)
+    return True
 
 
 def _prepare(folder: Path) -> None:
@@ -278,13 +239,3 @@ def _content(path: Path) -> bytes:
     with contextlib.suppress(FileNotFoundError):
         return path.read_bytes()
     return b""
-
-
-def _end_of(process: "subprocess.Popen[bytes]", limit: float) -> int | None:
-    """Return the exit code, or None after killing a process over the limit and its children."""
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        return process.wait(limit)
-    os.killpg(process.pid, signal.SIGKILL)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(KILL_LIMIT)
-    return None

@@ -1,14 +1,22 @@
 """Log what operators search for: each Xid, and each change in the health of a device."""
 
+import itertools
+from collections.abc import Iterable, Mapping
+
 from loguru import logger
 
 from health import xid_catalogue
+from health.cdi import NOT_INSTALLED, Outcome
+from health.cdi_spec import GPUS
 from health.condition import Condition
 from health.nvml import XidEvent
 from health.verdict import Conditions
 from health.watch import Ended
 from health.xid_log import Repeated
 from proto.messages import DeviceState, Inventory
+
+MOST_NAMED = 8
+"""GPUs that one line names."""
 
 
 def xid(event: XidEvent, uuid: str | None, *, fatal: bool) -> None:
@@ -123,3 +131,47 @@ def _change(uuid: str, device: Condition) -> None:
             logger.warning("device is lost: the driver cannot reach it", **_of_device(uuid, device))
         case DeviceState.UNHEALTHY:
             logger.warning("device is unhealthy", **_of_device(uuid, device))
+
+
+def cdi(before: Mapping[str, Outcome], outcomes: Iterable[Outcome]) -> None:
+    """Log what became of CDI specifications, unless it is the same as *before*, by their kind."""
+    new = [outcome for outcome in outcomes if _is_news(outcome, before.get(outcome.spec.kind))]
+    missing = [str(outcome.spec.path) for outcome in new if outcome.error == NOT_INSTALLED]
+    if missing:
+        logger.warning(
+            "cannot write CDI specifications: nvidia-ctk is not installed", files=missing
+        )
+    for outcome in new:
+        if outcome.error != NOT_INSTALLED:
+            _cdi(outcome, str(outcome.spec.path))
+
+
+def _is_news(outcome: Outcome, before: Outcome | None) -> bool:
+    told = before and (before.error, before.errors)
+    return outcome.changed or told != (outcome.error, outcome.errors)
+
+
+def _cdi(outcome: Outcome, file: str) -> None:
+    if outcome.nothing and outcome.spec.mode == GPUS:
+        logger.error(
+            "cannot write the CDI specification of the GPUs: nvidia-ctk found none",
+            file=file,
+            error=outcome.error,
+        )
+    elif outcome.nothing:
+        logger.warning(
+            "skipped a CDI specification: the node has no such devices",
+            file=file,
+            error=outcome.error,
+        )
+    elif outcome.error:
+        logger.error("cannot write a CDI specification", file=file, error=outcome.error)
+    elif outcome.errors:
+        logger.error(
+            "cannot write the CDI devices of some GPUs: nvidia-ctk fails for them",
+            file=file,
+            gpus=len(outcome.errors),
+            errors=dict(itertools.islice(outcome.errors.items(), MOST_NAMED)),
+        )
+    else:
+        logger.info("CDI specification is up to date", file=file, changed=outcome.changed)

@@ -19,6 +19,7 @@ import zmq
 from loguru import logger
 
 from health import access, log_lines, verdict
+from health.cdi_lane import CdiWritten
 from health.condition import Look
 from health.enumeration import Refused
 from health.gpu_lanes import Looked, Sighted
@@ -155,7 +156,7 @@ class Monitor:
             self._refuse(report)
             return
         self._adopt(self._inventory(), now)
-        self._node.begin()
+        self._node.begin(now)
         self._channel.send(Ready())
         self._ready = True
 
@@ -282,6 +283,9 @@ class Monitor:
                 self._observed.after_look(gpu, done.result, now)
             case Ended() if gpu:
                 self._observed.after_watch(gpu, done.result, now)
+            case CdiWritten():
+                self._node.take(done, gpu, now)
+                self._observed.publish()  # it may have named devices, or lost them
             case _:
                 self._node.take(done, gpu, now)
         self._changed |= not isinstance(done.result, Looked)

@@ -4,10 +4,11 @@ import functools
 import math
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-from health import cdi, device_nodes, enumeration, inventory
+from health import device_nodes, enumeration, inventory
+from health.cdi_lane import CdiLane, CdiWritten
 from health.condition import Look
 from health.enumeration import Enumerated, Levelled, Levels, Opened, SystemRoots
 from health.gpu_lanes import GpuLanes
@@ -17,7 +18,7 @@ from health.lane import Done, Lane, Mailbox
 from health.looks import of_absent
 from health.nvml import Nvml, key_of
 from proto.messages import CallStats, FailedGpu, Gpu, Inventory
-from proto.monitor import CdiSettings, MonitorSettings
+from proto.monitor import MonitorSettings
 from proto.reasons import Reason, ReasonKind
 
 PENDING = Reason(ReasonKind.UNWATCHED, "not enumerated yet")
@@ -44,9 +45,7 @@ class Node:
         self.driver.give(
             functools.partial(enumeration.open_driver, module=module, argument=argument)
         )
-        self._cdi = Lane("cdi", Nvml(), mailbox) if settings.cdi else None
-        self._cdi_kinds = _kinds(settings.cdi) if settings.cdi else ()
-        self._written_for: frozenset[str] = frozenset()
+        self._cdi = CdiLane(settings, settings.cdi, mailbox) if settings.cdi else None
 
     @property
     def opened(self) -> bool:
@@ -83,6 +82,9 @@ class Node:
         if found.keys() != self._levelled and not self.driver.busy and not patient:
             self._levelled = frozenset(found)
             self.driver.give(functools.partial(enumeration.find_levels, handles=found))
+        if self._cdi:
+            complete = self.opened and all(gpu.answered for gpu in self.gpus)
+            self._cdi.step(self._enumerated(), now, complete=complete)
 
     def take(self, done: Done, gpu: GpuLanes | None, now: float) -> None:
         """Keep what a lane, that of *gpu* or of the whole node, has found."""
@@ -93,11 +95,12 @@ class Node:
                     GpuLanes(index, done.lane.nvml, self._mailbox, self._roots)
                     for index in range(done.result.count)
                 )
-                self._write_cdi()
+                if self._cdi:
+                    self._cdi.open()
             case Levelled():
                 self._levels = done.result.levels
-            case CdiWritten():
-                self._cdi_kinds = done.result.kinds
+            case CdiWritten() if self._cdi:
+                self._cdi.take(done.result, now)
             case Enumerated() as found if gpu:
                 known = with_known_good(found.gpu, self._known)
                 gpu.take(replace(found, gpu=known))
@@ -106,37 +109,30 @@ class Node:
             case _:
                 raise AssertionError(f"cannot happen: the lane {done.lane.name} reports a check")
 
-    def _write_cdi(self) -> None:
-        """Begin to write the CDI specifications, if they are wanted."""
-        if self._cdi and self._settings.cdi:
-            self._cdi.give(functools.partial(_write_cdi, settings=self._settings.cdi))
-
-    def begin(self) -> None:
+    def begin(self, now: float) -> None:
         """Note that the first inventory is in effect, with the CDI specifications as they are."""
-        self._written_for = self._devices()
+        if self._cdi:
+            self._cdi.begin(now)
 
     def is_written(self) -> bool:
         """Return whether the CDI specifications, if any are wanted, are those of the present GPUs.
 
-        If they are not, they are written now, and there will be a report when that is done. GPUs
-        are published afterwards, so that no pod gets a CDI name without a specification.
+        If they are not, `step` has them written, and there will be a report when that is done. GPUs
+        are published afterwards, so that a device is not Unhealthy until its name is written.
         """
-        if self._cdi is None:
-            return True
-        if not self._cdi.busy and self._written_for != self._devices():
-            self._written_for = self._devices()
-            self._write_cdi()
-        return not self._cdi.busy
+        return self._cdi is None or self._cdi.settled(self._enumerated())
 
-    def _devices(self) -> frozenset[str]:
-        gpus = [gpu.gpu for gpu in self.gpus if gpu.gpu]
-        return frozenset(
-            uuid for gpu in gpus for uuid in (gpu.uuid, *(i.uuid for i in gpu.instances))
-        )
+    def unnamed(self, gpus: Iterable[Gpu]) -> dict[str, Reason]:
+        """Return why devices of *gpus* are Unhealthy because they have no CDI name, by UUID."""
+        return self._cdi.reasons(gpus) if self._cdi else {}
+
+    def _enumerated(self) -> list[Gpu]:
+        return [gpu.gpu for gpu in self.gpus if gpu.gpu]
 
     def deadline(self, lost: frozenset[str]) -> float:
         """Return when the next job is due."""
-        return min((gpu.deadline(lost=gpu.uuid in lost) for gpu in self.gpus), default=math.inf)
+        gpus = (gpu.deadline(lost=gpu.uuid in lost) for gpu in self.gpus)
+        return min(*gpus, self._cdi.deadline() if self._cdi else math.inf, math.inf)
 
     def ready(self, now: float) -> bool:
         """Return whether a start has waited long enough to report the inventory.
@@ -155,7 +151,7 @@ class Node:
         if unknown and len(unknown) == len(self.gpus):
             return False
         # Devices that are known have specifications already, perhaps old ones.
-        if self._cdi and self._cdi.busy and not (self._known and age > patience):
+        if not self.is_written() and not (self._known and age > patience):
             return False
         settled = all(gpu.settled for gpu in self.gpus) and not self.driver.busy
         return age > patience or settled
@@ -198,7 +194,7 @@ class Node:
             gpus=gpus,
             failed=tuple(inventory.failures(slots, gpus, hangs)),
             nodes=device_nodes.existing(self._roots.dev),
-            cdi_kinds=self._cdi_kinds,
+            cdi_kinds=self._cdi.kinds if self._cdi else (),
             links=tuple(inventory.links(gpus, peers, self._levels)),
         )
 
@@ -231,24 +227,6 @@ class Node:
 
     def _handles(self) -> dict[str, object]:
         return {gpu.uuid: gpu.handle for gpu in self.gpus if gpu.gpu}
-
-
-@dataclass(frozen=True, slots=True)
-class CdiWritten:
-    """The CDI kinds that have a specification file, old or new."""
-
-    kinds: tuple[str, ...]
-
-
-def _write_cdi(nvml: Nvml, settings: CdiSettings) -> CdiWritten:
-    del nvml  # nvidia-ctk calls the driver itself
-    cdi.write_all(settings)
-    return CdiWritten(_kinds(settings))
-
-
-def _kinds(settings: CdiSettings) -> tuple[str, ...]:
-    """Return the CDI kinds that have a specification file."""
-    return tuple(spec.kind for spec in cdi.specs(settings) if spec.path.exists())
 
 
 def _total(stats: Iterable[CallStats]) -> tuple[CallStats, ...]:

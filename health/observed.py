@@ -238,6 +238,7 @@ class Observed:
         health = verdict.health_of(
             self.inventory, self.conditions, self._unwatched(), self._actions, self._booted
         )
+        health = verdict.overlaid(health, self._node.unnamed(self.inventory.gpus))
         limit = self._settings.hang_after
         times = (gpu.look_time(now, limit) for gpu in self._node.gpus)
         self.publisher.publish(

@@ -4,6 +4,8 @@ import enum
 import math
 from collections.abc import Iterable, Mapping
 
+from msgspec.structs import replace
+
 from health import xid_catalogue
 from health.condition import (
     LOST,
@@ -186,6 +188,27 @@ def health_of(
             reasons = own.reasons | its.reasons | blind
             result.append(_health(instance.uuid, shown, reasons, booted))
     return tuple(result)
+
+
+def overlaid(
+    health: Iterable[DeviceHealth], reasons: Mapping[str, Reason]
+) -> tuple[DeviceHealth, ...]:
+    """Return the *health* with these *reasons* added, by UUID, such as a missing CDI name.
+
+    Such a reason needs no proof to end: it is over as soon as it is not given any more.
+    """
+    return tuple(_with(device, reasons.get(device.uuid)) for device in health)
+
+
+def _with(device: DeviceHealth, reason: Reason | None) -> DeviceHealth:
+    if reason is None:
+        return device
+    well = device.state in {DeviceState.HEALTHY, DeviceState.SUSPECT}
+    return replace(
+        device,
+        reasons=tuple(sorted({*device.reasons, reason})),
+        state=DeviceState.UNHEALTHY if well else device.state,
+    )
 
 
 def _health(

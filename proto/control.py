@@ -49,6 +49,8 @@ class ProblemKind(enum.StrEnum):
     """With `-1` replicas: the driver does not report a device's memory, so it has one replica."""
     IMEX_MISSING = "imex-missing"
     """The required IMEX channel is missing; nothing is advertised."""
+    CDI_SPEC = "cdi-spec"
+    """The CDI specification lacks devices; they are Unhealthy with the reason `cdi-spec`."""
     SLOW_DRIVER = "slow-driver"
     """Health checks of a GPU take long; its devices are advertised and keep their health."""
 
@@ -63,6 +65,7 @@ class Problem(msgspec.Struct, frozen=True):
     def fatal(self) -> bool:
         """Whether pods miss a resource because of this problem."""
         return self.kind not in {
+            ProblemKind.CDI_SPEC,
             ProblemKind.MIG_EMPTY,
             ProblemKind.NOT_SHARED,
             ProblemKind.MEMORY_UNKNOWN,

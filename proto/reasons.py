@@ -41,6 +41,9 @@ class ReasonKind(enum.StrEnum):
     NO_ACCESS = "no-access"
     """The plugin lost access to the GPU device nodes; the GPUs themselves may be healthy."""
 
+    CDI_SPEC = "cdi-spec"
+    """No CDI specification names the device, so no container starts with it; see the detail."""
+
     NO_DRIVER = "no-driver"
     """The driver cannot be used; the detail is the cause."""
 

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from health.device_nodes import IMEX
 from proto.control import Problem, ProblemKind
 from proto.messages import Gpu, Inventory, MigInstance
+from proto.names import index_of
 from proto.worker import PlannedDevice, ResourcePlan
 from supervisor.config import naming
 from supervisor.config.file_schema import MigStrategy, Pattern
@@ -129,7 +130,7 @@ def _devices(rules: Rules, gpu: Gpu) -> Iterator[_Device]:
         return
     name = naming.by_pattern(rules.gpus, gpu.name) or WHOLE_GPU
     nodes = () if gpu.minor is None else (f"/dev/nvidia{gpu.minor}",)
-    planned = PlannedDevice(gpu.uuid, gpu.uuid, 1, str(gpu.index), gpu.numa_node, nodes)
+    planned = PlannedDevice(gpu.uuid, gpu.uuid, 1, index_of(gpu), gpu.numa_node, nodes)
     names = frozenset({gpu.uuid, str(gpu.index)})
     yield _Device(naming.full(name), planned, gpu.memory_mib, names)
 
@@ -137,7 +138,7 @@ def _devices(rules: Rules, gpu: Gpu) -> Iterator[_Device]:
 def _instance(rules: Rules, gpu: Gpu, instance: MigInstance) -> _Device:
     default = WHOLE_GPU if rules.mig is MigStrategy.SINGLE else naming.of_profile(instance.profile)
     name = naming.by_pattern(rules.profiles, instance.profile) or default
-    index = f"{gpu.index}:{instance.place}"
+    index = index_of(gpu, instance)
     nodes = () if gpu.minor is None else (f"/dev/nvidia{gpu.minor}",)
     caps = tuple(f"/dev/nvidia-caps/nvidia-cap{number}" for number in instance.capabilities)
     planned = PlannedDevice(instance.uuid, gpu.uuid, 1, index, gpu.numa_node, nodes + caps)

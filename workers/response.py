@@ -5,13 +5,17 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from proto import deviceplugin_pb2 as api
 from proto.messages import IMEX_CHANNEL, Health
-from proto.worker import AllocationPolicy, DeviceIdStrategy, DeviceListStrategy, Handout
+from proto.names import handed_out
+from proto.worker import AllocationPolicy, DeviceListStrategy, Handout
 from workers.allocation import doubled
 from workers.device_log import MOST_IDS
 from workers.devices import Replica, View
 
 MOUNT_ROOT = "/var/run/nvidia-container-devices"
 """Where the NVIDIA runtime looks for mounts that name devices; an image cannot add such mounts."""
+
+NO_DEVICES = "void"
+"""What tells the NVIDIA runtime to add no GPU; without it, the variable of an image decides."""
 
 CDI = {DeviceListStrategy.CDI_ANNOTATIONS, DeviceListStrategy.CDI_CRI}
 
@@ -43,14 +47,14 @@ def allocate(view: View, handout: Handout, ids: Sequence[str]) -> api.ContainerA
     """Return how a container gets the devices *ids*; raise RefusedError to refuse them."""
     replicas = [_usable(view, name) for name in ids]
     _require_allowed(view, handout, replicas)
-    by_index = handout.id_strategy is DeviceIdStrategy.INDEX
     # In the order of the request; each GPU once, even for several of its replicas.
-    names = tuple(dict.fromkeys(r.index if by_index else r.uuid for r in replicas))
+    strategy = handout.id_strategy
+    names = tuple(dict.fromkeys(handed_out(r.uuid, r.index, strategy) for r in replicas))
     channels = [n for n in handout.imex_channels if IMEX_CHANNEL.format(n) in view.nodes]
     response = api.ContainerAllocateResponse()
     for feature in handout.features:
         response.envs[f"NVIDIA_{feature.upper()}"] = "enabled"
-    if CDI & set(handout.list_strategies):
+    if names and CDI & set(handout.list_strategies):
         _name_by_cdi(response, view, handout, names, channels)
     if set(handout.list_strategies) <= CDI:
         return response
@@ -130,6 +134,9 @@ def _name_to_runtime(
     channels: Sequence[int],
 ) -> None:
     """Name the devices for NVIDIA's container runtime: in the environment, as mounts, or both."""
+    if not names:
+        response.envs["NVIDIA_VISIBLE_DEVICES"] = NO_DEVICES
+        return
     strategies = handout.list_strategies
     if DeviceListStrategy.VOLUME_MOUNTS in strategies:
         # Points the runtime at the mounts; with `envvar` the list below replaces it.

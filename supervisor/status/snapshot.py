@@ -1,11 +1,12 @@
 """What the exporter knows at one moment, and what the probes answer from it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from proto.control import Problem, ProblemKind, ServiceState
 from proto.fitness import Fitness, fitness
 from proto.messages import LookTime, NodeState, WorkerState
+from proto.reasons import ReasonKind
 from supervisor.status.allocations import Allocation
 
 
@@ -32,12 +33,28 @@ class Snapshot:
         if self.service is None:
             return None
         looks = [look for look in self.node.looks if look.slow] if self.node else []
-        return (*self.service.problems, *map(_slow, looks))
+        return (*self.service.problems, *map(_slow, looks), *_without_cdi_name(self.node))
 
     def planned_workers(self) -> dict[str, tuple[WorkerState, float] | None]:
         """Return the planned resources, each with the newest state of its worker."""
         planned = (self.service and self.service.planned) or ()
         return {resource: self.workers.get(resource) for resource in planned}
+
+
+def _without_cdi_name(node: NodeState | None) -> Iterator[Problem]:
+    """Yield one problem for all devices without a CDI name, with the reason of the first."""
+    reasons = [
+        reason.detail
+        for device in (node.health if node else ())
+        for reason in device.reasons
+        if reason.kind is ReasonKind.CDI_SPEC
+    ]
+    if reasons:
+        text = (
+            f"the CDI specification lacks devices ({len(reasons)}), so no container starts with "
+            f"them: {reasons[0]}"
+        )
+        yield Problem(ProblemKind.CDI_SPEC, text)
 
 
 def _slow(look: LookTime) -> Problem:

@@ -2,29 +2,49 @@
 
 import json
 import os
+import select
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from proto.monitor import CdiSettings
 from tests.fakes.service import PATIENCE
 
+if TYPE_CHECKING:
+    from proto.messages import Gpu
+
 STANDIN = Path(__file__).with_name("nvidia_ctk")
+LIMIT = 4.0
+"""Seconds after which a hanging tool is killed: long enough for it to start on a busy machine."""
+
 NAME = "k8s.device-plugin.nvidia.com-gpu.json"
 
 WRITE = """
 import sys, msgspec
-from health import cdi
+from health import cdi, cdi_spec, log_lines
+from health.nvidia_ctk import Runs
+from proto.messages import Gpu
 from proto.monitor import CdiSettings
 from supervisor import logs
 logs.set_up("monitor", logs.Format.JSON, logs.Level.INFO)
+settings, gpus = msgspec.json.decode(sys.argv[1], type=tuple[CdiSettings, tuple[Gpu, ...]])
 limit, total = map(float, sys.argv[2:])
-print(*cdi.write_all(msgspec.json.decode(sys.argv[1], type=CdiSettings), limit, total))
+wanted = cdi_spec.wanted(gpus, settings.device_names, whole=False)
+task = cdi.Task(cdi_spec.specs(settings), wanted)
+outcomes = cdi.write_all(settings, task, Runs(), limit, total)
+print(*(outcome.spec.kind for outcome in outcomes if not outcome.error))
+log_lines.cdi({}, outcomes)
 """
 """Runs in its own process, like the monitor: it forks, which is unsafe with pytest's threads."""
+
+
+def received(descriptor: int) -> bytes:
+    """Wait until a process writes to the pipe or all writers end; return what was written."""
+    assert select.select([descriptor], [], [], PATIENCE)[0], "neither bytes nor the end"
+    return os.read(descriptor, 100)
 
 
 class Host:
@@ -41,7 +61,10 @@ class Host:
             "PATH": f"{folder}/bin:{os.environ['PATH']}",
             "STANDIN_CTK_CALLS": str(self.calls_file),
             "STANDIN_CTK_FIFO": str(self.fifo),
+            "STANDIN_CTK_STATE": str(folder / "ctk.json"),
         }
+        self.gpus: tuple[Gpu, ...] = ()
+        """The GPUs that the monitor knows."""
         self.settings = CdiSettings(
             spec_folder=str(self.specs),
             vendor="k8s.device-plugin.nvidia.com",
@@ -62,6 +85,12 @@ class Host:
         """Replace some of the CDI settings."""
         self.settings = msgspec.structs.replace(self.settings, **settings)
 
+    def change_tool(self, **tool: str) -> None:
+        """Change what the stand-in does from its next call on."""
+        new = self.folder / "ctk.new"
+        new.write_text(json.dumps(tool))
+        new.rename(self.folder / "ctk.json")
+
     def start(
         self, limit: float = PATIENCE, total: float = 2 * PATIENCE, **tool: str
     ) -> "subprocess.Popen[str]":
@@ -72,7 +101,7 @@ class Host:
                 sys.executable,
                 "-c",
                 WRITE,
-                msgspec.json.encode(self.settings),
+                msgspec.json.encode((self.settings, self.gpus)),
                 str(limit),
                 str(total),
             ],
@@ -94,6 +123,19 @@ class Host:
     def calls(self) -> list[list[str]]:
         """Return the arguments of each call of the tool."""
         return [json.loads(line) for line in self.calls_file.read_text().splitlines()]
+
+    def asked(self) -> list[list[str]]:
+        """Return the device IDs of each call that generates a specification."""
+        flag = "--device-id="
+        generations = [call for call in self.calls() if "generate" in call]
+        return [
+            [word.removeprefix(flag) for word in call if word.startswith(flag)]
+            for call in generations
+        ]
+
+    def names(self) -> set[str]:
+        """Return the names of devices in the GPUs' specification."""
+        return {device["name"] for device in self.spec()["devices"]}
 
     def files(self) -> set[str]:
         """Return the file names in the folder of CDI specifications."""

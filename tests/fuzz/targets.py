@@ -20,7 +20,7 @@ from typing import TypeVar
 import msgspec
 from google.protobuf.message import DecodeError, Message
 
-from health import cdi, device_nodes, xid_policy
+from health import cdi_spec, device_nodes, xid_policy
 from health.ledger import FILE, Ledger
 from proto import deviceplugin_pb2 as api
 from proto import messages, podresources_pb2, requests
@@ -191,9 +191,10 @@ def live_node(data: bytes) -> None:
 
 def cdi_output(data: bytes) -> None:
     """Accept the output of nvidia-ctk or refuse it; find a reason in its messages."""
-    with contextlib.suppress(cdi.CdiError):
-        cdi.check(data, "a/b")
-    cdi.reason(data)
+    with contextlib.suppress(cdi_spec.CdiError):
+        cdi_spec.check(data, "a/b")
+    cdi_spec.devices(cdi_spec.read(data, "a/b"))
+    cdi_spec.reason(data)
 
 
 def names(data: bytes) -> None:

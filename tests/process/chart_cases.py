@@ -202,6 +202,14 @@ MOUNTS: list[Case] = [
         mounted("/driver-root"),
         ("hostPath", {"path": "/run/driver", "type": "Directory", "readOnly": True}),
     ),
+    ({"nvidiaDriverRoot": "/run/driver"}, mounted("/host"), None),
+    ({"deviceListStrategy": "cdi-cri"}, mounted("/host"), None),
+    ({"deviceListStrategy": "cdi-cri", "nvidiaDriverRoot": "/"}, mounted("/host"), None),
+    (
+        {"deviceListStrategy": "cdi-cri", "nvidiaDriverRoot": "/run/nvidia/driver"},
+        mounted("/host"),
+        ("hostPath", {"path": "/", "type": "Directory", "readOnly": True}),
+    ),
     ({}, mounted("/config"), None),
     (
         {"config": FILES},

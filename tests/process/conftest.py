@@ -1,5 +1,6 @@
 """Fixtures for the process tests."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 from tests.fakes import nvml_library
 from tests.fakes.service import short_folder
+from tests.fakes.toolkit import Host
 
 
 @pytest.fixture
@@ -21,3 +23,17 @@ def library() -> Iterator[Path]:
     """Build the stand-in for NVIDIA's NVML library once in each process that runs tests."""
     with short_folder() as path:
         yield nvml_library.build(path)
+
+
+@pytest.fixture
+def host(folder: Path) -> Host:
+    """Make a new stand-in host for NVIDIA's Container Toolkit for each test."""
+    return Host(folder)
+
+
+@pytest.fixture
+def hung(host: Host) -> Iterator[int]:
+    """Open a pipe to which a hanging nvidia-ctk writes, and which closes when it has ended."""
+    descriptor = os.open(host.fifo, os.O_RDONLY | os.O_NONBLOCK)
+    yield descriptor
+    os.close(descriptor)

@@ -57,7 +57,6 @@ IDS = {
     "each device once": (["A::1", "B::0", "A::0"], ["A", "B"], ["0", "1"]),
     "not shared": (["C"], ["C"], ["2"]),
     "instances": (["M1::1", "M0"], ["M1", "M0"], ["3:1", "3:0"]),
-    "none": ([], [], []),
 }
 
 
@@ -78,6 +77,23 @@ def test_devices_as_mounts(ids: list[str], uuids: list[str], indices: list[str])
         expected = api.ContainerAllocateResponse(envs=visible, mounts=mounts(*names))
         assert found == expected
     assert not any(mount.read_only for mount in found.mounts)
+
+
+CRI, ANNOTATIONS = DeviceListStrategy.CDI_CRI, DeviceListStrategy.CDI_ANNOTATIONS
+
+
+@pytest.mark.parametrize("strategies", [(ENVVAR,), (MOUNTS,), (ENVVAR, MOUNTS), (MOUNTS, CRI)])
+def test_no_device(strategies: tuple[DeviceListStrategy, ...]) -> None:
+    """A container that gets no device gets none from the variable of its image either."""
+    expected = api.ContainerAllocateResponse(envs={"NVIDIA_VISIBLE_DEVICES": "void"})
+    handout = Handout(strategies, imex_channels=(0,))
+    assert answer(handout, nodes=(IMEX,)) == expected
+
+
+@pytest.mark.parametrize("strategies", [(ANNOTATIONS,), (CRI,), (CRI, ANNOTATIONS)])
+def test_no_device_by_cdi(strategies: tuple[DeviceListStrategy, ...]) -> None:
+    """An empty device list gives no CDI name, and no annotation with an empty value."""
+    assert answer(Handout(strategies)) == api.ContainerAllocateResponse()
 
 
 @pytest.mark.parametrize("strategies", [(ENVVAR, MOUNTS), (MOUNTS, ENVVAR)])
@@ -268,4 +284,4 @@ def test_requests_that_are_refused(handout: Handout, ids: list[str], problem: st
 def test_requests_that_are_allowed(handout: Handout, ids: list[str]) -> None:
     """No policy refuses distinct GPUs, a single replica, or devices that are not shared."""
     uuids = dict.fromkeys(name.split("::")[0] for name in ids)
-    assert answer(handout, *ids).envs["NVIDIA_VISIBLE_DEVICES"] == ",".join(uuids)
+    assert answer(handout, *ids).envs["NVIDIA_VISIBLE_DEVICES"] == (",".join(uuids) or "void")

@@ -164,6 +164,7 @@ def test_the_names_of_problems() -> None:
         "memory-unknown": False,
         "imex-missing": True,
         "slow-driver": False,
+        "cdi-spec": False,
     }
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from loguru import logger
 
-from health import cdi, device_nodes
+from health import cdi_spec, device_nodes
 from proto import messages
 from proto.channel import Channel, ClosedError
 from proto.requests import LIMIT
@@ -100,8 +100,8 @@ def test_an_odd_line_hides_no_capability(tmp_path: Path, line: bytes) -> None:
 @pytest.mark.parametrize("content", [b"[" * 100_000, b'{"kind": "a/b"}\xff', b"9" * 5000, b"[]"])
 def test_an_odd_specification_is_refused(content: bytes) -> None:
     """Output of the toolkit that is not a CDI specification is refused."""
-    with pytest.raises(cdi.CdiError, match="cannot "):
-        cdi.check(content, "a/b")
+    with pytest.raises(cdi_spec.CdiError, match="cannot "):
+        cdi_spec.check(content, "a/b")
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[" * 100_000, b"\xff"])

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from proto.worker import DeviceListStrategy, Handout, ResourcePlan
+from proto.worker import DeviceListStrategy, Handout, PlannedDevice, ResourcePlan
 from supervisor.config.refusal import SettingsError
 from supervisor.config.settings import load
 from supervisor.config.sharing import Share, choose
@@ -61,13 +61,14 @@ def test_a_count_includes_devices_of_earlier_entries() -> None:
 
 def test_a_channel_without_a_specification_is_not_named() -> None:
     """An IMEX channel without a CDI specification is left out: the container could not start."""
-    plan = ResourcePlan("nvidia.com/gpu", ())
+    plan = ResourcePlan("nvidia.com/gpu", (PlannedDevice("A", "A", 1),))
     handout = Handout(list_strategies=(DeviceListStrategy.CDI_CRI,), imex_channels=(0,))
     node = "/dev/nvidia-caps-imex-channels/channel0"
     for kinds, expected in (
-        ((), ["k8s.device-plugin.nvidia.com/imex-channel=0"]),
-        ((handout.cdi_kind,), []),
+        ((), ["gpu=A", "imex-channel=0"]),
+        ((handout.cdi_kind,), ["gpu=A"]),
     ):
-        view = devices.View(plan.resource, {}, {}, nodes=(node,), cdi_kinds=kinds)
-        names = [device.name for device in response.allocate(view, handout, []).cdi_devices]
-        assert names == expected
+        known = devices.replicas(plan)
+        view = devices.View(plan.resource, known, {}, nodes=(node,), cdi_kinds=kinds)
+        named = response.allocate(view, handout, ["A"]).cdi_devices
+        assert [device.name.partition("/")[2] for device in named] == expected

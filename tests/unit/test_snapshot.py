@@ -3,9 +3,10 @@
 import pytest
 
 from proto.control import Problem, ProblemKind, ProcessState, ServiceState
+from proto.reasons import Reason, ReasonKind
 from supervisor.status.probes import not_live, not_ready
 from supervisor.status.snapshot import Snapshot
-from tests.unit.builders import worker_state
+from tests.unit.builders import node_state, worker_state
 
 NOW, STALE = 100.0, 10.0
 GPU, SLICE = "nvidia.com/gpu", "nvidia.com/mig-1g.10gb"
@@ -127,3 +128,18 @@ def test_planned_workers_come_in_the_order_of_the_plan() -> None:
     """Each planned resource has its worker's newest telemetry, or None, in the plan's order."""
     found = Snapshot(BOTH, NOW, workers=MISSING).planned_workers()
     assert list(found.items()) == [(GPU, WELL[GPU]), (SLICE, None)]
+
+
+def test_missing_cdi_names_are_one_problem() -> None:
+    """Devices without a CDI name are one problem of the node, and do not make it unready."""
+    lost, unnamed = Reason(ReasonKind.GPU_LOST), Reason(ReasonKind.CDI_SPEC, "not installed")
+    node = node_state({"A": (unnamed, lost), "B": (lost,), "C": (unnamed,)})
+    snapshot = Snapshot(BOTH, NOW, node=node, workers=WELL)
+
+    (problem,) = snapshot.problems() or ()
+    assert problem == Problem(
+        ProblemKind.CDI_SPEC,
+        "the CDI specification lacks devices (2), so no container starts with them: not installed",
+    )
+    assert not problem.fatal
+    assert not_ready(snapshot, NOW, STALE) == []

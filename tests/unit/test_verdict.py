@@ -235,3 +235,19 @@ def test_access(
 ) -> None:
     """Access is lost if all GPUs refuse it, and this monitor or one before it had it."""
     assert verdict.access_after(looks, known, had_access=had_access) is expected
+
+
+NO_NAME = Reason(ReasonKind.CDI_SPEC, "nvidia-ctk is not installed")
+
+
+def test_a_reason_that_needs_no_proof() -> None:
+    """A device without a CDI name is Unhealthy while that is so, beside its other reasons."""
+    health = verdict.health_of(NODE, verdict.after_loss({}, ["A"], 1.0), {})
+    found = {d.uuid: d for d in verdict.overlaid(health, {"A": NO_NAME, "B-8-0": NO_NAME})}
+
+    assert found["A"].reasons == tuple(sorted({LOST, NO_NAME}))
+    assert found["A"].state is DeviceState.LOST
+    assert found["B-8-0"].reasons == (NO_NAME,)
+    assert found["B-8-0"].state is DeviceState.UNHEALTHY
+    assert found["B"].state is DeviceState.HEALTHY
+    assert verdict.overlaid(health, {}) == health

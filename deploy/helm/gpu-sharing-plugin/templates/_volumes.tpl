@@ -20,6 +20,11 @@ A list of {volume, mount}, so that no volume lacks its mount.
 - volume: {name: driver-root, hostPath: {path: {{ .Values.nvidiaDriverRoot | default "/" | quote }}, type: Directory}}
   mount: {mountPath: /driver-root, readOnly: true, mountPropagation: HostToContainer}
 {{- end }}
+{{- /* A driver's own folder has no nvidia-ctk: that is on the host, or where the GPU operator installs it there. */}}
+{{- if and $cdi (ne (.Values.nvidiaDriverRoot | default "/") "/") }}
+- volume: {name: host-root, hostPath: {path: /, type: Directory}}
+  mount: {mountPath: /host, readOnly: true, mountPropagation: HostToContainer}
+{{- end }}
 {{- if or (include "gpu-sharing-plugin.configMapName" .) (include "gpu-sharing-plugin.settings" .) }}
 - volume: {name: config, configMap: {name: {{ include "gpu-sharing-plugin.configMapName" . | default (printf "%s-settings" (include "gpu-sharing-plugin.fullname" .)) | quote }}}}
   mount: {mountPath: /config, readOnly: true}

@@ -1,0 +1,17 @@
+"""The names by which containers and CDI specifications know a device.
+
+The workers hand these names out, and the monitor looks for them in the CDI specification.
+"""
+
+from proto.messages import Gpu, MigInstance
+from proto.worker import DeviceIdStrategy
+
+
+def index_of(gpu: Gpu, instance: MigInstance | None = None) -> str:
+    """Return the index of a GPU, or `index:place` of a MIG instance, as nvidia-ctk names it."""
+    return f"{gpu.index}:{instance.place}" if instance else str(gpu.index)
+
+
+def handed_out(uuid: str, index: str, strategy: str) -> str:
+    """Return the name of a device under a DeviceIdStrategy."""
+    return index if strategy == DeviceIdStrategy.INDEX else uuid
