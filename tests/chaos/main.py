@@ -38,7 +38,11 @@ def main() -> int:
     """Run, print the table, and return the exit code."""
     given = _arguments()
     results, code = Results(), 0
-    steps = _steps(given)
+    try:
+        steps = _steps(given)
+    except ValueError as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        return 2
     try:
         with short_folder() as folder:
             asyncio.run(run(folder, given.seed, steps, given.noise, results))
@@ -56,7 +60,7 @@ def main() -> int:
 
 def _steps(given: argparse.Namespace) -> Sequence[Step]:
     if given.only and given.pair:
-        return pairs(given.only, given.pair, given.seed, given.faults)
+        return pairs(KINDS, (given.only, given.pair), given.seed, given.faults)
     kinds = {given.only: KINDS[given.only]} if given.only else KINDS
     return schedule(kinds, given.seed, given.faults)
 

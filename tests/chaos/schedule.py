@@ -52,12 +52,19 @@ def schedule(kinds: Mapping[str, Kind], seed: int, faults: int) -> Sequence[Step
     return steps
 
 
-def pairs(first: str, second: str, seed: int, faults: int) -> Sequence[Step]:
-    """Return the steps of a run in which two kinds of faults always happen at once, in any order.
+def pairs(
+    kinds: Mapping[str, Kind], pair: tuple[str, str], seed: int, faults: int
+) -> Sequence[Step]:
+    """Return the steps of a run in which these two faults always happen at once.
 
-    *first* and *second* must be of groups that may happen together.
+    Their order is any in which a schedule may have them; ValueError if there is none.
     """
+    orders = [
+        (first, second)
+        for first, second in (pair, pair[::-1])
+        if kinds[second].group in TOGETHER.get(kinds[first].group, ())
+    ]
+    if not orders:
+        raise ValueError(f'cannot inject "{pair[0]}" with "{pair[1]}": no time limit is known')
     dice = Random(seed)  # noqa: S311 - reproducible, not secret
-    names = [(first, second), (second, first)]
-    count = (faults + 1) // 2
-    return [Step(n + 1, dice.choice(names), f"{seed}/{n}") for n in range(count)]
+    return [Step(n + 1, dice.choice(orders), f"{seed}/{n}") for n in range((faults + 1) // 2)]

@@ -111,11 +111,16 @@ def test_expected_health_has_every_device() -> None:
 
 
 def test_a_run_of_pairs() -> None:
-    """Each step has both faults, in any order, as many as are wanted at least."""
-    steps = pairs("Xid", "kill", 7, 39)
+    """Each step has both faults in an order that a schedule may have, as many as are wanted."""
+    groups = {"Xid": "device", "hang": "gpu", "kill": "process"}
+    some = {name: Kind(name, group, 1.0, 0.0, 2, nothing) for name, group in groups.items()}
+    steps = pairs(some, ("Xid", "hang"), 7, 39)
 
-    assert {step.names for step in steps} == {("Xid", "kill"), ("kill", "Xid")}
+    assert {step.names for step in steps} == {("Xid", "hang"), ("hang", "Xid")}
     assert (len(steps), steps[0]) == (20, Step(1, steps[0].names, "7/0"))
+    assert {step.names for step in pairs(some, ("kill", "Xid"), 7, 39)} == {("Xid", "kill")}
+    with pytest.raises(ValueError, match='cannot inject "kill" with "kill"'):
+        pairs(some, ("kill", "kill"), 7, 39)
 
 
 def listed(gpus: Gpus, *healthy: bool, broken: bool = False, now: float = 0.0) -> list[str]:
