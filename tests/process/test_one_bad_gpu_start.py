@@ -73,8 +73,9 @@ def test_a_tool_that_hangs_with_a_gpu_takes_no_other(folder: Path, library: Path
             f"--cdi-spec-dir={host.specs}",
             "--device-list-strategy=cdi-cri",
         )
-        well = environment(folder, library) | host.environment
-        hanging = environment(folder, library, HANG=str(BAD)) | host.environment
+        tool = host.environment | {"STANDIN_CTK_DEVICES": ",".join(UUIDS)}
+        well = environment(folder, library) | tool
+        hanging = environment(folder, library, HANG=str(BAD)) | tool
         async with kubelet(folder) as node:
             async with service(folder, *options, environment=well) as running:
                 await node.until(lambda k: k.healthy(GPU) == 8)
