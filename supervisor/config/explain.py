@@ -17,7 +17,7 @@ def explain(error: msgspec.ValidationError, kind: type, content: Any) -> str:
     types = list(_types_at(kind, path.rstrip("`")))
     if match := re.fullmatch(r"Object contains unknown field `(.*)`", text):
         known = [f.encode_name for t in types if _is_struct(t) for f in msgspec.structs.fields(t)]
-        text = hints.unknown_key(match[1], known, dict(_keys(kind)), place)
+        text = hints.unknown_key(match[1], known, dict(keys(kind)), place)
     else:
         text = hints.words(text, hints.value_at(content, path.rstrip("`")))
     members = [str(m.value) for t in types if _is_enum(t) for m in t]
@@ -53,12 +53,12 @@ def _alternatives(kind: Any) -> Iterator[Any]:
         yield kind
 
 
-def _keys(kind: Any, above: str = "") -> Iterator[tuple[str, str]]:
-    """Yield each key in any section below *kind*, and its path."""
+def keys(kind: Any, above: str = "") -> Iterator[tuple[str, str]]:
+    """Yield each key of each section in *kind*, and its path."""
     for section in _alternatives(kind):
         for field in msgspec.structs.fields(section) if _is_struct(section) else ():
             yield field.encode_name, f"{above}{field.encode_name}"
-            yield from _keys(field.type, f"{above}{field.encode_name}.")
+            yield from keys(field.type, f"{above}{field.encode_name}.")
 
 
 def _is_struct(kind: Any) -> bool:

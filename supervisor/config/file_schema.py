@@ -47,7 +47,8 @@ class Seconds(float):
         """Return the duration in *value*; ValueError unless it is above 0 and at most LONGEST."""
         match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h)?", str(value))
         if isinstance(value, bool) or not match or not float(match[1]):
-            raise ValueError(f'"{value}" is not a positive time; {cls.HOW}')
+            shown = str(value).lower() if isinstance(value, bool) else value
+            raise ValueError(f'"{shown}" is not a positive time; {cls.HOW}')
         seconds = float(match[1]) * cls.UNITS[match[2] or "s"]
         if seconds > LONGEST:
             raise ValueError(f'"{value}" is too long; write at most {LONGEST // 3600}h')

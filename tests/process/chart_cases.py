@@ -145,8 +145,6 @@ POD: list[Case] = [
         False,
     ),
     ({"config": FILES}, privileged, False),
-    ({"config": {"map": {"a": "flags: 1"}}}, privileged, False),
-    ({"config": {"map": {"a": "flags: {plugin: 1}"}}}, privileged, False),
     (
         {"config": {"map": {"default": "{}", "m": "flags: {migStrategy: single}"}}},
         privileged,

@@ -1,10 +1,18 @@
 """Values that the chart refuses, with an error that says what to do, and values that it ignores."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from supervisor.config.settings import load
 from tests.fakes.helm import BINARIES, named, newest
+from tests.unit.test_settings_errors import MEANT, UNKNOWN, VALUES
+from tests.unit.test_sharing import entries
+from tests.unit.test_sharing_errors import ENTRIES, TYPES
+
+CHECKED = {**UNKNOWN, **MEANT, **VALUES}
 
 NVIDIA: dict[str, Any] = {
     "legacyDaemonsetAPI": None,
@@ -105,6 +113,22 @@ REASONS = [
     ({"config": {"map": FILES, "default": "c"}}, 'config.default "c": config.map has only a, b'),
     ({"config": {"map": FILES}}, "set config.default to one of a, b"),
     ({"config": {"map": {"a": "{}"}, "fallbackStrategies": ["named"]}}, "set config.default"),
+    ({"deviceListStrategy": "envvar,cdi"}, 'deviceListStrategy "cdi": write envvar or volume'),
+    ({"deviceListStrategy": ["cdi"]}, 'deviceListStrategy "cdi": write envvar or volume-mounts'),
+    ({"deviceListStrategy": []}, "deviceListStrategy without a value: write at least one of"),
+    ({"resourceConfig": "gpu:a"}, 'resourceConfig "gpu:a": write ORIGINAL:NEW:REPLICAS'),
+    ({"resourceConfig": "gpu:a:0"}, "write 1 to 69905 replicas, or -1 for one replica per"),
+    ({"resourceConfig": "gpu:a:69906"}, "write 1 to 69905 replicas, or -1 for one replica per"),
+    ({"resourceConfig": "gpu:A:2"}, '"nvidia.com/A" is not a resource name; after nvidia.com/'),
+    ({"resourceConfig": "gpu:a:2, nvidia.com/gpu:b:4"}, "nvidia.com/gpu is given twice; remove"),
+    ({"health": {"staleAfter": "soon"}}, 'health.staleAfter: "soon" is not a positive time'),
+    ({"health": {"hangAfter": 2}}, 'health.hangAfter: "2" is too short: each process reports'),
+    ({"health": {"staleAfter": "9s"}}, "health.staleAfter 9s with health.pollInterval 5s: write"),
+    ({"health": {"exitWithoutAccess": "never"}}, "5m or 2.5, or 0 for never"),
+    ({"health": {"xids": {"79": "bad"}}}, 'health.xids: 79: "bad" is not allowed; write fatal or'),
+    ({"sharing": {"timeSlicing": {"resources": []}}}, "the list is empty; leave the section out"),
+    ({"sharing": {"mps": {}}}, "cannot use sharing.mps: MPS is not supported; use sharing.time"),
+    ({"config": {"map": {"a": "sharing: {mps: {}}"}}}, "cannot use config.map.a: sharing.mps: MPS"),
 ]
 
 SCHEMA: list[tuple[dict[str, Any], str]] = [
@@ -112,15 +136,6 @@ SCHEMA: list[tuple[dict[str, Any], str]] = [
     ({"metrics": {"prot": 1}}, "prot"),
     ({"migStrategy": "all"}, "migStrategy"),
     ({"failOnInitError": "true"}, "failOnInitError"),
-    ({"deviceListStrategy": "envvar,cdi"}, "deviceListStrategy"),
-    ({"deviceListStrategy": ["cdi"]}, "deviceListStrategy"),
-    ({"resourceConfig": "gpu:a"}, "resourceConfig"),
-    ({"resourceConfig": "gpu:a:0"}, "resourceConfig"),
-    ({"health": {"staleAfter": "soon"}}, "staleAfter"),
-    ({"health": {"exitWithoutAccess": "never"}}, "exitWithoutAccess"),
-    ({"health": {"xids": {"79": "bad"}}}, "xids"),
-    ({"sharing": {"timeSlicing": {"resources": []}}}, "resources"),
-    ({"sharing": {"mps": {}}}, "mps"),
     ({"nvidiaDriverRoot": "driver"}, "nvidiaDriverRoot"),
     ({"config": {"map": {"": "{}"}}}, "map"),
     ({"config": {"map": {"a": {"version": "v1"}}}}, "map"),
@@ -143,6 +158,67 @@ def test_values_that_cannot_work_are_refused_with_advice(
     refusal = newest().refusal(values)
     assert words in refusal
     assert "cannot " in refusal
+
+
+FRACTIONS = {"a whole number as a fraction", "a fraction for a number"}
+"""Helm reads 4.0 as 4."""
+SELECTED = {name for name, (_, problem) in ENTRIES.items() if problem.startswith(".devices")}
+"""Which devices an entry names is left to the program."""
+BAD_FILES: dict[str, tuple[str, str]] = {
+    **{f"{name}: {text}": (text, problem) for name, (text, problem) in CHECKED.items()},
+    **{f"{name}: {text}": (text, problem) for name, (text, problem) in TYPES.items()},
+    **{
+        f"{name}: {entry}": (entries(entry), f"sharing.timeSlicing.resources[0]{problem}")
+        for name, (entry, problem) in ENTRIES.items()
+        if name not in SELECTED
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [case for name, case in BAD_FILES.items() if name.partition(":")[0] not in FRACTIONS],
+)
+def test_a_bad_file_is_refused_in_the_words_of_the_program(text: str, problem: str) -> None:
+    """What the program refuses in a file, the chart refuses at once, and says the same."""
+    refusal = newest().refusal({"config": {"map": {"a": text}}})
+    # A letter that is off: the chart lists the allowed keys, but does not guess.
+    words = re.sub(r' \(did you mean "\w+"\?\)', "", problem)
+    assert f"cannot use config.map.a: {words}" in re.sub(r' \(did you mean "\w+"\?\)', "", refusal)
+
+
+GOOD = """
+version: v1
+flags:
+  migStrategy: mixed
+  useNodeFeatureAPI: null
+  plugin: {deviceListStrategy: [envvar, cdi-cri], deviceIDStrategy: index}
+  gfd: {oneshot: true, anything: [1, a]}
+resources: {gpus: [{pattern: "*H100*", name: h100}], mig: [{pattern: "1g.*", name: small}]}
+sharing:
+  mps:
+  timeSlicing:
+    resources:
+    - {name: nvidia.com/gpu, replicas: 2, rename: a.b-c, devices: [0, "0:1"]}
+    - {name: gpu, replicas: 3, devices: 2}
+    - {name: small, replicas: 69905, devices: all}
+imex: {channelIDs: [0], required: true}
+health:
+  staleAfter: 3s
+  pollInterval: 1.5
+  hangAfter: 1h
+  exitWithoutAccess: 0
+  recovery: {mode: never, quietPeriod: 500ms, probes: 1}
+  xids: {79: ignore, "94": fatal}
+"""
+
+
+def test_a_good_file_is_accepted(tmp_path: Path) -> None:
+    """The chart refuses no file that the program accepts."""
+    (tmp_path / "a").write_text(GOOD)
+    assert load({"service.configFile": str(tmp_path / "a")}, {})
+    for text in (GOOD, "", "version: v1", "sharing:", "flags: {plugin: {}}"):
+        assert newest().objects({"config": {"map": {"a": text}}})
 
 
 @pytest.mark.parametrize("binary", BINARIES)

@@ -188,7 +188,7 @@ VALUES = {
     "a time before": ("health: {staleAfter: -1s}", f'{STALE} "-1s" {TIME}'),
     "a time of two units": ("health: {staleAfter: 1h30m}", f'{STALE} "1h30m" {TIME}'),
     "an unknown unit": ("health: {staleAfter: 1d}", f'{STALE} "1d" {TIME}'),
-    "a truth for a time": ("health: {staleAfter: true}", f'{STALE} "True" {TIME}'),
+    "a truth for a time": ("health: {staleAfter: true}", f'{STALE} "true" {TIME}'),
     "a time too short to hear of a process": (
         "health: {staleAfter: 500ms}",
         f'{STALE} "500ms" {SHORT}',

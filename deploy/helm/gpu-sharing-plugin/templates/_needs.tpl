@@ -48,7 +48,7 @@ files of config.map decide. For an existing ConfigMap, which cannot be read here
 {{- $unknown := ne .Values.config.name "" }}
 {{- $mig := list }}{{ $lists := list }}{{ $devices := list }}
 {{- range $text := .Values.config.map }}
-{{- /* A file that is no mapping is not refused here: the service refuses it and says why. */}}
+{{- /* refusals.yaml refuses a file that is no mapping, but may be rendered later than this. */}}
 {{- $flags := (fromYaml $text).flags }}
 {{- if not (kindIs "map" $flags) }}{{ $flags = dict }}{{ end }}
 {{- $plugin := $flags.plugin }}
