@@ -9,7 +9,7 @@ from tests.fakes.service import kubelet, service
 
 GPU = "nvidia.com/gpu"
 NODE: dict[str, object] = {"gpus": [{}, {}]}
-CONFIGURATION = "health: {pollInterval: 30s}\n"
+CONFIGURATION = "health: {pollInterval: 30s, staleAfter: 60s}\n"
 
 
 def test_a_gpu_is_not_healthy_before_it_was_reached(folder: Path) -> None:
