@@ -42,7 +42,7 @@ def test_chart_and_project_have_one_version() -> None:
         ({}, "kubectl --namespace gpu-nodes rollout status daemonset/gpus-gpu-sharing-plugin"),
         ({}, "kubectl --namespace gpu-nodes logs daemonset/gpus-gpu-sharing-plugin"),
         ({}, "all of them"),
-        ({"metrics": {"port": 9500}}, "/api/v1/namespaces/gpu-nodes/pods/POD:9500/proxy/readyz"),
+        ({}, "kubectl --namespace gpu-nodes exec POD -- gpu-sharing-plugin status"),
         ({"nodeSelector": {"gpu": "yes"}}, "the nodes with the labels gpu=yes"),
         ({"nfdAffinity": True}, "node feature discovery found an NVIDIA GPU"),
         ({"config": {"name": "a", "label": "b/c"}}, "kubectl label node NODE b/c=NAME"),
