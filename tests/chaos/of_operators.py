@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import signal
 import socket
 from collections.abc import AsyncIterator
+from pathlib import Path
 from random import Random
 
 import zmq
@@ -13,7 +15,7 @@ from proto.messages import Inventory, NodeState, WorkerState, encode
 from proto.requests import Quiesce, Resume
 from supervisor.commands.ask import ask
 from tests.chaos.kinds import fault
-from tests.chaos.world import POLL, RESOURCES, World, configuration
+from tests.chaos.world import POLL, RESOURCES, World, configuration, said
 
 LOOK = 1.0
 """Seconds until the service notices a changed configuration file."""
@@ -65,19 +67,49 @@ async def bad(world: World, dice: Random) -> AsyncIterator[None]:
         "\n" * (number % 997) + "]",
         "\n" * (number % 997) + before[: len(before) // 2] + "{",
         f"a{number}: b",
+        f"health: {{staleAfter: 0.00{number}s}}\n",
+        f"flags: {{plugin: {{containerDriverRoot: /{number}{'a' * 300}}}}}\n",
+        f'flags: {{nvidiaDriverRoot: "/{number}\\0"}}\n',
+        "[" * (2000 + number % 997),
     )
     world.configure(dice.choice(texts))
     world.happens()
-    await world.until(
-        lambda: any(
-            e["message"] == "cannot use the new configuration, keeping the old one"
-            for e in world.running.entries[seen:]
-        ),
-        "log line about the bad configuration",
-    )
+    await refused(world, seen)
     yield
     world.configure(before)
     world.happens()
+
+
+async def refused(world: World, seen: int) -> None:
+    """Wait until the service has refused the configuration, after so many log entries."""
+    await world.until(
+        lambda: said(
+            world.running.entries[seen:], "cannot use the new configuration, keeping the old one"
+        ),
+        "log line about the bad configuration",
+    )
+
+
+@fault("damaged node file", "operator", promise=1.0, back=1.0)
+async def damaged(world: World, dice: Random) -> AsyncIterator[None]:
+    """Damage the file of the simulated node, and reload: the configuration cannot be composed."""
+    file = world.folder / "node.json"
+    whole, seen = file.read_text(), len(world.running.entries)
+    put(file, f"{whole[:-1]}{dice.randrange(10**6)}")
+    world.running.process.send_signal(signal.SIGHUP)
+    world.happens()
+    await refused(world, seen)
+    yield
+    put(file, whole)
+    world.running.process.send_signal(signal.SIGHUP)
+    world.happens()
+
+
+def put(file: Path, text: str) -> None:
+    """Replace the content of a file in one step."""
+    new = file.with_suffix(".new")
+    new.write_text(text)
+    new.replace(file)
 
 
 @fault("garbage on the control socket", "bus", promise=0.5, weight=2)

@@ -6,12 +6,15 @@ import itertools
 import os
 import resource
 import signal
+import socket
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from random import Random
 
+from proto.host import Identity
 from tests.chaos.kinds import fault
+from tests.chaos.of_kubelet import aside, chosen
 from tests.chaos.world import CHILDREN, HANG, STALE, WORKERS, World
 from tests.conftest import title
 
@@ -108,6 +111,24 @@ async def service_restarted(world: World, dice: Random) -> AsyncIterator[None]:
         world.violations.append(
             f"the service exited with code {code} and left these sockets: {left}"
         )
+    await world.start()
+    yield
+
+
+@fault("stranger's socket at the end", "service", promise=5.0 + START, weight=2)
+async def stranger_at_the_end(world: World, dice: Random) -> AsyncIterator[None]:
+    """Stop the service while another process has a worker's path: its socket must stay."""
+    _, path = chosen(world, dice)
+    with socket.socket(socket.AF_UNIX) as end:
+        end.bind(str(aside(world)))
+        end.listen(dice.choice((0, 64)))  # with 0, one more client finds it busy
+        aside(world).replace(path)
+        theirs = Identity.of(str(path))
+        world.happens()
+        code = await world.end(signal.SIGTERM)
+        if code or Identity.of(str(path)) != theirs:
+            world.violations.append(f"exit code {code}, and the socket of another process is gone")
+        path.unlink(missing_ok=True)
     await world.start()
     yield
 
