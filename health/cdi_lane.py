@@ -72,9 +72,9 @@ class CdiLane:
 
     def settled(self, gpus: Iterable[Gpu]) -> bool:
         """Return whether the specifications are those of *gpus*, or were tried in vain."""
-        if self._lane.busy:
-            return not self._awaited
         wanted = self._wanted(gpus)
+        if self._lane.busy:
+            return not self._awaited and self._for == wanted
         return self._for == wanted or (self._for is None and not self._lacks(wanted))
 
     def step(self, gpus: Iterable[Gpu], now: float, *, complete: bool) -> None:
