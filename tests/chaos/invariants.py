@@ -12,7 +12,8 @@ import grpc
 
 from proto import deviceplugin_pb2 as api
 from tests.chaos.calls import unless_hung_up
-from tests.chaos.world import CHILDREN, World
+from tests.chaos.stage import CHILDREN
+from tests.chaos.world import World
 from tests.conftest import children as children_of
 from tests.conftest import title
 

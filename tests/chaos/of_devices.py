@@ -10,7 +10,8 @@ from proto.control import MarkHealthy
 from supervisor.commands.ask import AskError, ask
 from tests.chaos import truth
 from tests.chaos.kinds import fault
-from tests.chaos.world import LAYOUTS, POLL, QUIET, RESCAN, World, said
+from tests.chaos.stage import LAYOUTS, POLL, QUIET, RESCAN
+from tests.chaos.world import World, said
 
 SAME = 0.5
 """The share of pairs in which both faults hit the same GPU."""

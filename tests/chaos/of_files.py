@@ -11,7 +11,9 @@ from random import Random
 
 from tests.chaos.kinds import fault
 from tests.chaos.of_devices import BACK, LOOKED, breaks, mend, place_of
-from tests.chaos.world import CHILDREN, World
+from tests.chaos.stage import CHILDREN
+from tests.chaos.world import World
+from tests.fakes.toolkit import NAME
 
 REJOIN = 2.0
 """Seconds until the service has created its sockets again and all processes are connected."""
@@ -49,6 +51,19 @@ async def state_folder_unusable(world: World, dice: Random) -> AsyncIterator[Non
     state.mkdir(exist_ok=True)  # the service may have created it already
     # A monitor that is killed before it has written the file again has nothing to remember.
     await world.until((state / "health.json").exists, "file of the saved health")
+
+
+@fault("CDI tool fails", "files", promise=2.0, back=6.0)
+async def cdi_tool_fails(world: World, dice: Random) -> AsyncIterator[None]:
+    """Delete the CDI specification while nvidia-ctk fails: no container could start."""
+    world.host.change_tool(does=dice.choice(("fail", "garbage", "nothing")))
+    (world.host.specs / NAME).unlink()
+    world.named = False
+    world.happens()
+    yield
+    world.host.change_tool()
+    world.named = True
+    world.happens()
 
 
 def put_a_file_in_place_of(folder: Path) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 from random import Random
 
 from tests.chaos.kinds import fault
-from tests.chaos.world import RESOURCES, World
+from tests.chaos.stage import RESOURCES
+from tests.chaos.world import World
 
 LISTED = 0.05
 """Seconds from the listening kubelet until every resource is listed."""

@@ -9,7 +9,8 @@ from tests.chaos import truth
 from tests.chaos.kinds import KINDS, fault
 from tests.chaos.of_devices import LOOKED, disturbs, place_of
 from tests.chaos.of_processes import START
-from tests.chaos.world import HANG, LINKED, NVLINKS, POLL, RESCAN, World
+from tests.chaos.stage import HANG, LINKED, NVLINKS, POLL, RESCAN
+from tests.chaos.world import World
 
 UNKNOWN = 999
 """NVML_ERROR_UNKNOWN."""

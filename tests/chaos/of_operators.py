@@ -15,7 +15,8 @@ from proto.messages import Inventory, NodeState, WorkerState, encode
 from proto.requests import Quiesce, Resume
 from supervisor.commands.ask import ask
 from tests.chaos.kinds import fault
-from tests.chaos.world import POLL, RESOURCES, World, configuration, said
+from tests.chaos.stage import POLL, RESOURCES, configuration
+from tests.chaos.world import World, said
 
 LOOK = 1.0
 """Seconds until the service notices a changed configuration file."""

@@ -15,7 +15,8 @@ from random import Random
 from proto.host import Identity
 from tests.chaos.kinds import fault
 from tests.chaos.of_kubelet import aside, chosen
-from tests.chaos.world import CHILDREN, HANG, STALE, WORKERS, World
+from tests.chaos.stage import CHILDREN, HANG, STALE, WORKERS
+from tests.chaos.world import World
 from tests.conftest import title
 
 START = 3.0

@@ -12,7 +12,8 @@ from random import Random
 
 from tests.chaos.invariants import Size, sizes, unsettled
 from tests.chaos.of_devices import breaks, vouch
-from tests.chaos.world import World, configuration, said, world
+from tests.chaos.stage import configuration
+from tests.chaos.world import World, said, world
 from tests.fakes.service import short_folder
 
 ROUND = 25

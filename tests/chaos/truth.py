@@ -46,11 +46,13 @@ class Service:
 
     replicas: int
     quiesced: bool
+    named: bool = True
+    """Whether the CDI specification names the devices."""
 
 
 def expected(live: Live, service: Service) -> View:
     """Return the lists that the kubelet should have when the service has settled."""
-    dark = live.denied or service.quiesced
+    dark = live.denied or service.quiesced or not service.named
     view: dict[str, dict[str, bool]] = {}
     for gpu in live.gpus:
         if gpu.uuid in live.removed:

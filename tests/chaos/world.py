@@ -20,50 +20,10 @@ from tests.chaos import truth
 from tests.chaos.calls import unless_hung_up
 from tests.chaos.gpus import Gpus
 from tests.chaos.pulse import Pulse
+from tests.chaos.stage import FORGIVEN, NODE, REPLICAS, RESOURCES, configuration, toolkit
 from tests.chaos.troubled import TroubledKubelet
 from tests.conftest import PR_SET_CHILD_SUBREAPER
 from tests.fakes.service import Service, service
-
-QUIET = 0.5
-POLL = 0.25
-RESCAN = 0.5
-STALE = 3.0
-HANG = 4.0
-"""Seconds; the service's periods, shortened to make the run shorter."""
-
-SMALL, LARGE = ("1g.10gb",) * 3, ("3g.40gb",) * 2
-LAYOUTS = {6: (SMALL, ("1g.10gb",), ("1g.10gb",) * 7), 7: (LARGE, ("3g.40gb",))}
-"""The MIG layouts of a GPU, by its index; the first is the one at the start."""
-
-FORGIVEN = 90.0
-"""Seconds after which the end of a child no longer delays its next restart (promised: 60)."""
-
-NVLINKS, LINKED = 4, range(6)
-"""NVLinks of a GPU, and the indexes of the GPUs that have them, in pairs."""
-LINKS = [{"between": [n, n + 1], "path": "NODE", "nvlinks": NVLINKS} for n in LINKED[::2]]
-NODE: dict[str, object] = {
-    "gpus": [{}] * len(LINKED) + [{"mig": SMALL}, {"mig": LARGE}],
-    "links": LINKS,
-}
-RESOURCES = (truth.GPU, "nvidia.com/mig-1g.10gb", "nvidia.com/mig-3g.40gb")
-WORKERS = tuple(f"worker {resource}" for resource in RESOURCES)
-CHILDREN = ("monitor", "exporter", *WORKERS)
-REPLICAS = 2
-
-
-def configuration(replicas: int) -> str:
-    """Return a configuration file in which each whole GPU has so many replicas."""
-    sharing = f"{{timeSlicing: {{resources: [{{name: gpu, replicas: {replicas}}}]}}}}"
-    return f"""version: v1
-flags: {{migStrategy: mixed}}
-sharing: {sharing if replicas > 1 else "{}"}
-health:
-  staleAfter: {STALE}s
-  hangAfter: {HANG}s
-  pollInterval: {POLL}s
-  rescanInterval: {RESCAN}s
-  recovery: {{quietPeriod: {QUIET}s, probes: 2}}
-"""
 
 
 class World:
@@ -75,6 +35,9 @@ class World:
         self.running: Service
         self.replicas = REPLICAS
         self.quiesced = False
+        self.host = toolkit(folder)
+        self.named = True
+        """Whether the CDI specification names the devices."""
         self.blocked: Counter[str] = Counter()
         """How many faults keep each resource from being served."""
         self.absent: set[str] = set()
@@ -115,7 +78,7 @@ class World:
     def expected(self) -> truth.View:
         """Return the lists that the kubelet should have."""
         live = replace(self.live, layouts={**self.live.layouts, **self.gpus.unseen})
-        found = truth.expected(live, truth.Service(self.replicas, self.quiesced))
+        found = truth.expected(live, truth.Service(self.replicas, self.quiesced, self.named))
         return {name: devices for name, devices in found.items() if not self.blocked[name]}
 
     def differs(self) -> list[str]:
@@ -138,9 +101,14 @@ class World:
 
     async def start(self) -> None:
         """Start the service; files of an earlier service are still there."""
-        options = f"--config-file={self.folder}/config.yaml"
+        options = (
+            f"--config-file={self.folder}/config.yaml",
+            f"--cdi-spec-dir={self.host.specs}",
+            "--device-list-strategy=envvar,cdi-annotations",
+        )
+        environment = self.host.environment
         self.running = await self._stack.enter_async_context(
-            service(self.folder, options, node=NODE)
+            service(self.folder, *options, node=NODE, environment=environment)
         )
         self.seen = 0
         self.deaths = {}
