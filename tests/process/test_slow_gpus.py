@@ -10,16 +10,21 @@ from tests.fakes.service import kubelet
 from tests.process.test_one_bad_gpu import BAD, GPU, UUIDS, all_watched, started
 
 PATIENT = "health: {pollInterval: 200ms}\n"
+SHORT = "health: {pollInterval: 200ms, staleAfter: 3s}\n"
+FEW_CALLS = {"OLD": "1"}
+"""A driver without NVLinks and MIG, of which a check asks less."""
 
 
-@pytest.mark.parametrize("slow", [f"{BAD}:400", "all:40"])
-def test_slow_gpus_are_healthy(folder: Path, library: Path, slow: str) -> None:
+@pytest.mark.parametrize(("slow", "driver"), [(f"{BAD}:400", FEW_CALLS), ("all:40", {})])
+def test_slow_gpus_are_healthy(
+    folder: Path, library: Path, slow: str, driver: dict[str, str]
+) -> None:
     """Every call returns, so nothing is Unhealthy; a problem and a metric tell of the slowness."""
 
     async def story() -> None:
         async with (
             kubelet(folder) as node,
-            started(folder, library, PATIENT, SLOW=slow) as running,
+            started(folder, library, PATIENT, SLOW=slow, **driver) as running,
         ):
             await node.until(lambda k: k.healthy(GPU) == 8)
             monitor = running.pids()["monitor"]
@@ -44,10 +49,10 @@ def test_a_restart_with_a_slow_gpu_changes_no_health(folder: Path, library: Path
 
     async def story() -> None:
         async with kubelet(folder) as node:
-            async with started(folder, library, PATIENT) as running:
+            async with started(folder, library, SHORT, **FEW_CALLS) as running:
                 await all_watched(node, running)
                 assert await running.stop() == 0
-            async with started(folder, library, PATIENT, SLOW=f"{BAD}:1300") as running:
+            async with started(folder, library, SHORT, SLOW=f"{BAD}:600", **FEW_CALLS) as running:
                 await node.until(lambda k: k.registrations == 2 and k.resources[GPU].lists > 0)
                 state = await running.publishes(1)
                 assert [device.reasons for device in state.health] == [()] * 8
