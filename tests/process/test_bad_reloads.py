@@ -68,7 +68,9 @@ def test_a_damaged_node_file_on_sighup_changes_nothing(folder: Path) -> None:
             await running.ready()
             running.node.path.write_bytes(b"[" * 1000)
             os.kill(running.process.pid, signal.SIGHUP)
-            (folder / "node.json").write_text('{"gpus": [{}, {}]}')
+            # In one step: a service that reads half a file has another problem.
+            (folder / "node.new").write_text('{"gpus": [{}, {}]}')
+            (folder / "node.new").replace(folder / "node.json")
             os.kill(running.process.pid, signal.SIGHUP)
             told = await running.logged(KEPT)
             assert told["reason"].startswith("cannot read the simulated node")
