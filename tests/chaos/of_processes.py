@@ -137,10 +137,11 @@ async def stranger_at_the_end(world: World, dice: Random) -> AsyncIterator[None]
 def no_more_descriptors(pid: int) -> tuple[int, int]:
     """Let a process open no more descriptors; return its earlier limits."""
     _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-    # Not 0: poll() fails if the limit is lower than the number of its descriptors.
     taken = {int(path.name) for path in Path(f"/proc/{pid}/fd").iterdir()}
     free = next(number for number in itertools.count() if number not in taken)
-    return resource.prlimit(pid, resource.RLIMIT_NOFILE, (free, hard))
+    # Not less: poll() fails if the limit is lower than the number of its descriptors, as it is
+    # where the lowest free number is a gap.
+    return resource.prlimit(pid, resource.RLIMIT_NOFILE, (max(free, len(taken)), hard))
 
 
 @fault("descriptors used up", "process", promise=1.0, back=HANG + 2.0, weight=3)
