@@ -9,6 +9,9 @@ from pathlib import Path
 from health.enumeration import Levels
 from proto.messages import FailedGpu, Gpu, Inventory, Link, LinkLevel
 
+UNANSWERED = "the driver has not answered yet"
+"""Why a GPU that may only be slow is not enumerated; it is no error."""
+
 
 @dataclass(frozen=True, slots=True)
 class Slot:
@@ -73,7 +76,7 @@ def failures(
             yield slot.failed
         elif slot.gpu is None and slot.index not in known:
             call = hangs.get(slot.index)
-            why = f"{call} does not return" if call else "the driver has not answered yet"
+            why = f"{call} does not return" if call else UNANSWERED
             yield FailedGpu(slot.index, why)
 
 

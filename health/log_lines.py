@@ -9,6 +9,7 @@ from health import xid_catalogue
 from health.cdi import NOT_INSTALLED, Outcome
 from health.cdi_spec import GPUS
 from health.condition import Condition
+from health.inventory import UNANSWERED
 from health.nvml import XidEvent
 from health.verdict import Conditions
 from health.watch import Ended
@@ -63,7 +64,7 @@ def inventory(before: Inventory | None, after: Inventory) -> None:
     """Log what changed in the inventory."""
     known = before.failed if before else ()
     for failed in after.failed:
-        if failed not in known:
+        if failed not in known and failed.error != UNANSWERED:
             logger.error("cannot enumerate a GPU", index=failed.index, error=failed.error)
     if before is None:
         return

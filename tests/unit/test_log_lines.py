@@ -7,11 +7,13 @@ from loguru import logger
 
 from health import log_lines
 from health.condition import LOST, Condition, Look
+from health.inventory import UNANSWERED
 from health.nvml import XidEvent
 from health.xid_log import Repeated
+from proto.messages import FailedGpu
 from proto.monitor import Recovery
 from proto.reasons import Reason, ReasonKind
-from tests.unit.builders import condition_after
+from tests.unit.builders import condition_after, gpu, inventory
 
 XID = Reason(ReasonKind.XID, "79")
 UNHEALTHY = condition_after({1: XID}, Recovery())
@@ -110,3 +112,18 @@ def test_a_repeated_xid_is_a_warning_with_the_count() -> None:
     logger.remove(sink)
     wanted = {"uuid": "unknown", "xid": 31, "count": 995, "seconds": 10, "fatal": False}
     assert wanted.items() <= fields.items()  # other tests bind more fields to the logger
+
+
+def test_a_gpu_that_has_not_answered_yet_is_no_error(lines: Lines) -> None:
+    """It may only be slow. That it fails, or that its call hangs, is an error, once."""
+    slow = inventory(failed=(FailedGpu(3, UNANSWERED),))
+    hanging = inventory(failed=(FailedGpu(3, "nvmlDeviceGetName does not return"),))
+    log_lines.inventory(None, slow)
+    assert lines == []
+    log_lines.inventory(slow, hanging)
+    log_lines.inventory(hanging, hanging)
+    log_lines.inventory(hanging, inventory(gpu(3)))
+    assert lines == [
+        ("ERROR", "cannot enumerate a GPU"),
+        ("INFO", "a GPU that failed before can be enumerated now"),
+    ]
