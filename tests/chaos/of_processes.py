@@ -18,6 +18,7 @@ from tests.chaos.of_kubelet import aside, chosen
 from tests.chaos.stage import CHILDREN, HANG, STALE, WORKERS
 from tests.chaos.world import World
 from tests.conftest import title
+from tests.fakes.service import open_files
 
 START = 3.0
 """Seconds until a new service is ready; nothing is promised for this."""
@@ -134,14 +135,12 @@ async def stranger_at_the_end(world: World, dice: Random) -> AsyncIterator[None]
     yield
 
 
-def no_more_descriptors(pid: int) -> tuple[int, int]:
-    """Let a process open no more descriptors; return its earlier limits."""
+def no_more_descriptors(pid: int, least: int = 0) -> tuple[int, int]:
+    """Let a process open no more descriptors; return its earlier limits. *least*: no limit below."""
     _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     taken = {int(path.name) for path in Path(f"/proc/{pid}/fd").iterdir()}
     free = next(number for number in itertools.count() if number not in taken)
-    # Not less: poll() fails if the limit is lower than the number of its descriptors, as it is
-    # where the lowest free number is a gap.
-    return resource.prlimit(pid, resource.RLIMIT_NOFILE, (max(free, len(taken)), hard))
+    return resource.prlimit(pid, resource.RLIMIT_NOFILE, (max(free, least), hard))
 
 
 @fault("descriptors used up", "process", promise=1.0, back=HANG + 2.0, weight=3)
@@ -153,7 +152,8 @@ async def descriptors_used_up(world: World, dice: Random) -> AsyncIterator[None]
         victims = ("supervisor", *victims)
     victim = dice.choice(victims)
     pid = world.running.process.pid if victim == "supervisor" else await world.pid(victim)
-    before = no_more_descriptors(pid)
+    # Not less: poll() fails if the limit is lower than the number of descriptors that it gets.
+    before = no_more_descriptors(pid, least=len(open_files(pid)))
     world.happens()
     if dice.random() < 0.5 and world.alone:
         await world.kubelet.stop()
