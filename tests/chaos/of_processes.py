@@ -136,7 +136,7 @@ async def stranger_at_the_end(world: World, dice: Random) -> AsyncIterator[None]
 
 
 def no_more_descriptors(pid: int, least: int = 0) -> tuple[int, int]:
-    """Let a process open no more descriptors; return its earlier limits. *least*: no limit below."""
+    """Let a process open no more descriptors than *least* or now; return its earlier limits."""
     _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     taken = {int(path.name) for path in Path(f"/proc/{pid}/fd").iterdir()}
     free = next(number for number in itertools.count() if number not in taken)
