@@ -1,6 +1,6 @@
 """The child processes: the specification and state of each, and the running processes.
 
-Only `_become` stores a child's state; policy.py decides the next state.
+Only `_become` stores a child's state; restart_policy.py decides the next state.
 """
 
 import time

@@ -8,7 +8,7 @@
     deadline ──┘
 
 Nothing here can block: the only wait has a deadline, channels never block, and no library of the
-child processes is initialised. policy.py decides the next state of each child.
+child processes is initialised. restart_policy.py decides the next state of each child.
 """
 
 import signal

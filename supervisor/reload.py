@@ -17,6 +17,7 @@ Stamp = tuple[int, int, int]
 """Inode, ctime in nanoseconds and size of a file."""
 
 Stamps = tuple[Stamp | None, Stamp | None]
+
 LABEL_WITHIN = 1.0
 """Seconds in which an API server usually answers: no warning before."""
 
