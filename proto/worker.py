@@ -31,6 +31,10 @@ class DeviceListStrategy(enum.StrEnum):
     """As CDI device names in the CRI field for them."""
 
 
+CDI_STRATEGIES = frozenset({DeviceListStrategy.CDI_ANNOTATIONS, DeviceListStrategy.CDI_CRI})
+"""The strategies that name devices by CDI."""
+
+
 class DeviceIdStrategy(enum.StrEnum):
     """Which IDs of devices are passed to a container."""
 

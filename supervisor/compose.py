@@ -15,7 +15,7 @@ from proto.control import Configure, MarkHealthy, Register, ServiceState, Unknow
 from proto.exporter import ExporterSettings
 from proto.monitor import CdiSettings, MonitorSettings, Recovery
 from proto.paths import Paths
-from proto.worker import DeviceListStrategy, Handout, ResourcePlan, WorkerSettings
+from proto.worker import CDI_STRATEGIES, Handout, ResourcePlan, WorkerSettings
 from simulator.live_node import LiveNode
 from simulator.node import SimulatedNode
 from supervisor.child import Logging, Process, Spec
@@ -38,8 +38,6 @@ LABEL_WAIT = 10.0
 
 LONGEST_PATIENCE = 5.0
 """The most seconds that a new monitor waits for a GPU that does not answer."""
-
-CDI_STRATEGIES = {DeviceListStrategy.CDI_ANNOTATIONS, DeviceListStrategy.CDI_CRI}
 
 
 def load_service(

@@ -4,10 +4,8 @@ from collections.abc import Collection, Iterable, Mapping
 
 from loguru import logger
 
-from proto.worker import DeviceListStrategy, ResourcePlan, WorkerSettings
+from proto.worker import CDI_STRATEGIES, DeviceListStrategy, ResourcePlan, WorkerSettings
 from supervisor.child import Spec
-
-CDI = {DeviceListStrategy.CDI_ANNOTATIONS, DeviceListStrategy.CDI_CRI}
 
 MOST_NAMES = 8
 """The most resources that the warning names."""
@@ -40,6 +38,6 @@ def clashing(names: Collection[str], strategies: Iterable[DeviceListStrategy]) -
     keeps one of the values. The mounts of `volume-mounts` and CDI names add up.
     """
     used = set(strategies)
-    if len(names) < 2 or DeviceListStrategy.ENVVAR not in used or used & CDI:  # noqa: PLR2004
+    if len(names) < 2 or DeviceListStrategy.ENVVAR not in used or used & CDI_STRATEGIES:  # noqa: PLR2004
         return ()
     return tuple(sorted(names))

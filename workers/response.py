@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from proto import deviceplugin_pb2 as api
 from proto.messages import IMEX_CHANNEL, Health
 from proto.names import handed_out
-from proto.worker import AllocationPolicy, DeviceListStrategy, Handout
+from proto.worker import CDI_STRATEGIES, AllocationPolicy, DeviceListStrategy, Handout
 from workers.allocation import doubled
 from workers.device_log import MOST_IDS
 from workers.devices import Replica, View
@@ -16,8 +16,6 @@ MOUNT_ROOT = "/var/run/nvidia-container-devices"
 
 NO_DEVICES = "void"
 """What tells the NVIDIA runtime to add no GPU; without it, the variable of an image decides."""
-
-CDI = {DeviceListStrategy.CDI_ANNOTATIONS, DeviceListStrategy.CDI_CRI}
 
 
 SHOWN = 100
@@ -54,9 +52,9 @@ def allocate(view: View, handout: Handout, ids: Sequence[str]) -> api.ContainerA
     response = api.ContainerAllocateResponse()
     for feature in handout.features:
         response.envs[f"NVIDIA_{feature.upper()}"] = "enabled"
-    if names and CDI & set(handout.list_strategies):
+    if names and CDI_STRATEGIES & set(handout.list_strategies):
         _name_by_cdi(response, view, handout, names, channels)
-    if set(handout.list_strategies) <= CDI:
+    if set(handout.list_strategies) <= CDI_STRATEGIES:
         return response
     _name_to_runtime(response, handout, names, channels)
     if handout.pass_device_specs:
