@@ -14,6 +14,7 @@ ADVICE: dict[int | None, str] = {
     Code.DRIVER_NOT_LOADED: "load the kernel module nvidia on the node",
     Code.VERSION_MISMATCH: "libraries and kernel module differ in version; reboot the node",
     Code.NO_PERMISSION: "allow access to /dev/nvidia*",
+    Code.OPERATING_SYSTEM: "allow access to /dev/nvidiactl",
     Code.UNKNOWN: "if other programs can use the GPUs, this plugin has lost access to them",
 }
 

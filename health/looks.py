@@ -13,7 +13,7 @@ from proto.reasons import Reason, ReasonKind
 RECOVERY_ACTION = 230
 """NVML_FI_DEV_GET_GPU_RECOVERY_ACTION."""
 
-DENIED = frozenset({Code.NO_PERMISSION, Code.UNKNOWN})
+DENIED = frozenset({Code.NO_PERMISSION, Code.OPERATING_SYSTEM, Code.UNKNOWN})
 """The driver's answers to a process that lost access to the device nodes."""
 
 TEMPERATURE_GPU, SHUTDOWN = 0, 0

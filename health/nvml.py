@@ -53,6 +53,7 @@ class Code(enum.IntEnum):
     LIBRARY_NOT_FOUND = 12
     FUNCTION_NOT_FOUND = 13
     GPU_IS_LOST = 15
+    OPERATING_SYSTEM = 17
     VERSION_MISMATCH = 18
     UNKNOWN = 999
 

@@ -94,6 +94,8 @@ def headline(status: Status) -> str:
     broken = total - sum(all(d.healthy for d in (gpu, *gpu.instances)) for gpu in status.gpus)
     if broken:
         return f"{broken} of {total} GPUs {'is' if broken == 1 else 'are'} not healthy"
+    if total == 1:
+        return "The GPU is healthy"
     return f"All {total} GPUs are healthy" if total else "This node has no GPU"
 
 

@@ -93,12 +93,14 @@ ADVICE = {
     18: f"the library {INSTALLED} is older than the kernel module {NEW}: "
     "a new container gets the new one",
     4: "allow access to /dev/nvidia*",
+    17: "allow access to /dev/nvidiactl",
     999: "if other programs can use the GPUs, this plugin has lost access to them",
 }
 
 
 @pytest.mark.parametrize(
-    ("code", "kind"), [(18, "no-driver"), (4, "no-access"), (999, "no-access")]
+    ("code", "kind"),
+    [(18, "no-driver"), (4, "no-access"), (17, "no-access"), (999, "no-access")],
 )
 def test_the_service_exits_for_a_new_container(
     folder: Path, library: Path, code: int, kind: str

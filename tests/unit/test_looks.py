@@ -149,11 +149,11 @@ def test_lost(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in WELL if name != ECC])
-@pytest.mark.parametrize("code", [1, Code.NO_PERMISSION, 999])
+@pytest.mark.parametrize("code", [1, Code.NO_PERMISSION, Code.OPERATING_SYSTEM, 999])
 def test_failed(name: str, code: int) -> None:
     """Any other error is a failed check that names the call and its error."""
     error = refusal(code)
-    denied = code in {Code.NO_PERMISSION, Code.UNKNOWN}
+    denied = code != 1
     expected = Look(failed=str(NvmlError(name, code, str(error))), denied=denied)
     assert seen({**WELL, name: error}, nvlinks=4) == expected
 

@@ -70,6 +70,10 @@ def healthy() -> Snapshot:
     return dataclasses.replace(BUSY, node=replace(BUSY.node, health=well))
 
 
+ONE = dataclasses.replace(
+    BUSY, node=replace(node_state({gpu_uuid(0): ()}), inventory=inventory(gpu())), allocations=()
+)
+
 EMPTY = dataclasses.replace(
     BUSY, node=replace(node_state({}), inventory=inventory()), allocations=()
 )
@@ -80,11 +84,12 @@ EMPTY = dataclasses.replace(
     [
         (BUSY, "4 of 8 GPUs are not healthy"),
         (healthy(), "All 8 GPUs are healthy"),
+        (ONE, "The GPU is healthy"),
         (quiesced(), "Under maintenance: new pods get no GPU"),
         (EMPTY, "This node has no GPU"),
         (Snapshot(), "GPUs unknown: waiting for the health monitor"),
     ],
-    ids=["busy", "healthy", "maintenance", "no GPU", "nothing known"],
+    ids=["busy", "healthy", "the only one is healthy", "maintenance", "no GPU", "nothing known"],
 )
 def test_the_headline(known: Snapshot, words: str) -> None:
     """The headline sums up the health of the node in one line."""
