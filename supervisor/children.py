@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 
 from loguru import logger
 
-from proto.control import Configure, ExitCode, Order, ProcessState, Stop
+from proto.channel import Sent
+from proto.control import Configure, ExitCode, Order, ProcessState, ServiceState, Stop
 from proto.worker import WorkerSettings
 from supervisor import restart_policy
 from supervisor.child import Process, Spec, describe
@@ -197,10 +198,17 @@ class Children:
             self._abandoned.remove(process)
 
     def tell(self, order: Order, only: str | None = None) -> None:
-        """Send *order* to all children that take it, or to the child *only*."""
+        """Send *order* to all children that take it, or to the child *only*.
+
+        A child that would miss it is killed: its successor gets all that counts at its start.
+        """
         for name, process in self.processes.items():
             if only in (None, name) and type(order) in self._specs[name].takes:
-                process.channel.send(order)
+                sent = process.channel.send(order)
+                # A ServiceState is sent again every second; any other order would be lost for good.
+                passing = sent is Sent.FULL and isinstance(order, ServiceState)
+                if sent in {Sent.FULL, Sent.UNFIT} and not passing:
+                    self.kill(name, f"cannot send it the order {type(order).__name__}")
 
     def shown(self) -> tuple[ProcessState, ...]:
         """Return the states of the children, for the exporter."""

@@ -6,6 +6,7 @@ In `make test`, hypothesis runs the targets on random bytes and on the inputs in
 
 import atexit
 import contextlib
+import fcntl
 import functools
 import json
 import os
@@ -24,7 +25,7 @@ from health import cdi_spec, device_nodes, xid_policy
 from health.ledger import FILE, Ledger
 from proto import deviceplugin_pb2 as api
 from proto import messages, podresources_pb2, requests
-from proto.channel import Channel, ClosedError
+from proto.channel import SEALS, Channel, ClosedError
 from proto.worker import AllocationPolicy, DeviceListStrategy, Handout
 from simulator.live_node import LiveNode
 from simulator.node import NodeError
@@ -138,12 +139,17 @@ def bus(data: bytes) -> None:
 
 
 def channel(data: bytes) -> None:
-    """Receive a message, nothing, or the end of the channel."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    end = Channel(ours)
-    with theirs, contextlib.closing(end), contextlib.suppress(ClosedError):
-        theirs.send(data)
-        end.receive()
+    """Receive a message, nothing, or the end of the channel, by datagram and by memory file."""
+    file = os.memfd_create("fuzz", os.MFD_ALLOW_SEALING)
+    os.write(file, data)
+    fcntl.fcntl(file, fcntl.F_ADD_SEALS, SEALS)
+    for rights in ([], [file]):
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        end = Channel(ours)
+        with theirs, contextlib.closing(end), contextlib.suppress(ClosedError):
+            socket.send_fds(theirs, [data], rights)
+            end.receive()
+    os.close(file)
 
 
 def control_socket(data: bytes) -> None:

@@ -1,0 +1,117 @@
+"""Orders that a child process cannot get."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from proto import channel
+from proto.channel import Channel, Sent
+from proto.control import Configure, Order, Register, ServiceState, Unknown
+from proto.reasons import Reason, ReasonKind
+from supervisor.child import Process, Spec
+from supervisor.children import Children
+from supervisor.restart_policy import Limits, State
+from tests.unit.builders import plan
+
+STATE = ServiceState(processes=(), planned=())
+WORKER = Spec("worker", "workers.main", None, (Register, Unknown, Configure))
+EXPORTER = Spec("exporter", "supervisor.exporter.main", None, (ServiceState,))
+LONG = Configure(plan({f"GPU-{place}": 1 for place in range(2000)}))
+
+
+class Child(Process):
+    """A process that exists only as a channel, and counts the signals to it."""
+
+    def __init__(self) -> None:
+        self.channel, self.end = Channel.pair()
+        self.kills = 0
+
+    @property
+    def pid(self) -> int:
+        """Return any pid."""
+        return 1
+
+    def kill(self) -> None:
+        """Count a SIGKILL."""
+        self.kills += 1
+
+    def fill(self) -> None:
+        """Fill the channel, as a process that does not read lets it fill."""
+        while self.channel.send(STATE) is Sent.TAKEN:
+            pass
+
+
+class World:
+    """A worker and an exporter that run."""
+
+    def __init__(self) -> None:
+        self.forked: dict[str, Child] = {}
+        self.children = Children(self._fork, Limits(), lambda: None)
+        for spec in (WORKER, EXPORTER):
+            self.children.want(spec)
+            self.children.start(spec.name)
+            self.children.heard(spec.name, ready=True)
+
+    def _fork(self, spec: Spec, epoch: int) -> Process:
+        del epoch
+        self.forked[spec.name] = Child()
+        return self.forked[spec.name]
+
+    def states(self) -> tuple[State, State]:
+        """Return the states of the worker and the exporter."""
+        return self.children.state("worker"), self.children.state("exporter")
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    """Return a world, and close its channels after the test."""
+    made = World()
+    yield made
+    for child in made.forked.values():
+        child.channel.close()
+        child.end.close()
+
+
+def test_a_long_plan_arrives(world: World) -> None:
+    """A plan longer than a socket's buffer reaches the worker."""
+    world.children.tell(LONG)
+    assert world.forked["worker"].end.receive() == LONG
+    assert world.states() == (State.RUNNING, State.RUNNING)
+
+
+@pytest.mark.parametrize(
+    "order", [LONG, Register(), Unknown(Reason(ReasonKind.MAINTENANCE), 1)], ids=["plan", "R", "U"]
+)
+def test_a_worker_that_misses_an_order_is_restarted(world: World, order: Order) -> None:
+    """A worker is killed, once, when its channel has no room for an order."""
+    world.forked["worker"].fill()
+    world.children.tell(order)
+    world.children.tell(order)
+    assert world.states() == (State.KILLED, State.RUNNING)
+    assert world.forked["worker"].kills == 1
+
+
+def test_an_exporter_may_miss_a_state(world: World) -> None:
+    """A state that the exporter misses is sent again a second later, so the exporter stays."""
+    world.forked["exporter"].fill()
+    world.children.tell(STATE)
+    assert world.states() == (State.RUNNING, State.RUNNING)
+
+
+def test_what_no_channel_takes_restarts_the_receiver(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A message over the limit ends neither the caller nor a process that does not receive it."""
+    monkeypatch.setattr(channel, "MESSAGE_LIMIT", 1000)
+    world.children.tell(LONG)
+    assert world.states() == (State.KILLED, State.RUNNING)
+    world.children.tell(ServiceState(processes=(), planned=(), problem="x" * 2000))
+    assert world.states() == (State.KILLED, State.KILLED)
+
+
+def test_a_worker_that_has_just_ended_is_not_killed(world: World) -> None:
+    """The end of a process is noticed by its exit, not by an order that it cannot get."""
+    world.forked["worker"].end.close()
+    world.children.tell(LONG)
+    assert world.states() == (State.RUNNING, State.RUNNING)
+    assert world.forked["worker"].kills == 0
