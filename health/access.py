@@ -8,6 +8,7 @@ from health.nvml import Code
 from proto.control import NotReady
 from proto.messages import FailedGpu
 from proto.reasons import ReasonKind
+from proto.texts import shortened
 
 ADVICE: dict[int | None, str] = {
     Code.LIBRARY_NOT_FOUND: "install the NVIDIA driver, or mount it at --driver-root-ctr-path",
@@ -30,7 +31,8 @@ def refusal(error: str, code: int | None, procfs: Path) -> NotReady:
     kind = ReasonKind.NO_ACCESS if code in DENIED else ReasonKind.NO_DRIVER
     if code == Code.VERSION_MISMATCH and (seen := versions.read(procfs)).library_is_older:
         advice, needs_restart = OLD_LIBRARY.format(seen.library, seen.module), True
-    return NotReady(f"{error}; {advice}" if advice else error, kind, needs_restart)
+    reason = shortened(f"{error}; {advice}" if advice else error)
+    return NotReady(reason, kind, needs_restart)
 
 
 def no_access(failed: tuple[FailedGpu, ...], procfs: Path) -> NotReady | None:

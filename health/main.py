@@ -45,6 +45,7 @@ from proto.control import (
 )
 from proto.messages import Inventory
 from proto.monitor import MonitorSettings
+from proto.texts import NAME_LIMIT, shortened
 
 RETRY_PARTIAL = 600.0
 """Seconds until a new monitor tries a GPU that this one could enumerate only in part."""
@@ -210,13 +211,13 @@ class Monitor:
 
         A check that began after the order decides: what it shows, the operator's word cannot clear.
         """
-        uuids = verdict.named(self._observed.gpus, device)
+        uuids, told = verdict.named(self._observed.gpus, device), shortened(device, NAME_LIMIT)
         if not uuids:
-            self._channel.send(Marked(error=f'cannot find a GPU or MIG instance "{device}"'))
+            self._channel.send(Marked(error=f'cannot find a GPU or MIG instance "{told}"'))
             return True
         gpu = self._node.holding(uuids[0])
         if gpu and gpu.index in self._hangs.by_index():
-            self._channel.send(Marked(error=f'cannot check "{device}": the driver hangs'))
+            self._channel.send(Marked(error=f'cannot check "{told}": the driver hangs'))
             return True
         if gpu and (gpu.looked is None or gpu.looked.look.began < at):
             gpu.look_at = min(gpu.look_at, at)

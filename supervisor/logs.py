@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from loguru import logger
 
+from proto.texts import printable
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
@@ -95,16 +97,6 @@ class _Sink:
             record["message"] = _shortened(record["message"], allowed)
             line = printable(self._render(record).replace("\n", " ")).encode()
         return line[: LINE_LIMIT - 1]
-
-
-def printable(text: str) -> str:
-    """Return *text* with control characters escaped, which could command a terminal."""
-    if text.isprintable():
-        return text
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode()
-        for character in text
-    )
 
 
 def _shortened(value: T, length: int) -> T | str:

@@ -9,6 +9,7 @@ from loguru import logger
 from proto.control import MarkHealthy, Stop, Unknown
 from proto.reasons import Reason, ReasonKind
 from proto.requests import Answer, Quiesce, Request, Resume
+from proto.texts import NAME_LIMIT, shortened
 from supervisor.children import Children
 from supervisor.control_socket import Client
 from supervisor.restart_policy import State
@@ -82,7 +83,9 @@ class Maintenance:
         """Answer the client that has waited longest: the monitor is done, or reports an *error*."""
         if self._marking:
             client, device = self._marking.popleft()
-            client.answer(Answer(error, "" if error else MARKED.format(device)))
+            client.answer(
+                Answer(error, "" if error else MARKED.format(shortened(device, NAME_LIMIT)))
+            )
 
     def go_on(self, children: Children, now: float) -> None:
         """Answer the clients whose request is done or has timed out."""

@@ -1,7 +1,7 @@
 """Plan what the node advertises: from rules and inventory to resources and problems."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
@@ -11,6 +11,7 @@ from health.device_nodes import IMEX
 from proto.control import Problem, ProblemKind
 from proto.messages import Gpu, Inventory, MigInstance
 from proto.names import index_of
+from proto.texts import few
 from proto.worker import PlannedDevice, ResourcePlan
 from supervisor.config import naming
 from supervisor.config.file_schema import MigStrategy, Pattern
@@ -21,9 +22,6 @@ DISPLAYS = frozenset({"DGX Display", "NVIDIA DGX Display"})
 
 WHOLE_GPU = "gpu"
 """Resource name of whole GPUs, without the domain."""
-
-MOST_NAMES = 8
-"""Names that a problem or notice lists; more would hide the text."""
 
 LIST_LIMIT = 4 << 20
 """Bytes of the longest device list that the kubelet accepts."""
@@ -85,26 +83,20 @@ def plan(rules: Rules, inventory: Inventory) -> Plan:
 def _absent(names: AbstractSet[str]) -> Iterator[str]:
     """Yield a notice for shared resources that a node of another kind may have."""
     if names:
-        yield f"not shared, because this node has no such resource: {_few(sorted(names))}"
-
-
-def _few(names: Sequence[str]) -> str:
-    """Return the first *names* and the number of the others: the text goes into one datagram."""
-    more = len(names) - MOST_NAMES
-    return ", ".join(names[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+        yield f"not shared, because this node has no such resource: {few(sorted(names))}"
 
 
 def _mig_problems(strategy: MigStrategy, gpus: list[Gpu]) -> Iterator[Problem]:
     empty = [str(gpu.index) for gpu in gpus if gpu.mig_enabled and not gpu.instances]
     if strategy is MigStrategy.MIXED and empty:
-        text = f"GPU {', '.join(empty)}: MIG mode is on, but there is no MIG instance; create one"
+        text = f"GPU {few(empty)}: MIG mode is on, but there is no MIG instance; create one"
         yield Problem(ProblemKind.MIG_EMPTY, text)
     if strategy is not MigStrategy.SINGLE:
         return
     layouts = {gpu.index: _layout(gpu) for gpu in gpus}
     profiles = {profile for layout in layouts.values() for profile in layout}
     if any(gpu.mig_enabled for gpu in gpus) and (len(profiles) > 1 or empty):
-        shown = "; ".join(f"GPU {i}: {', '.join(sorted(s)) or 'none'}" for i, s in layouts.items())
+        shown = few([f"GPU {i}: {few(sorted(s)) or 'none'}" for i, s in layouts.items()], "; ")
         text = (
             f'cannot use MIG strategy "single": it needs one MIG profile on all GPUs, but found '
             f"{shown}; create the same MIG instances on every GPU, or set the MIG strategy to mixed"
@@ -165,11 +157,11 @@ def _share(
     name = devices[0].resource
     if missing:
         text = f"cannot share all configured devices of {name}; missing on this node: "
-        yield Problem(ProblemKind.NOT_SHARED, text + _few(missing))
+        yield Problem(ProblemKind.NOT_SHARED, text + few(missing))
     if unknown:
         text = (
             f"cannot share {name} by memory: the driver does not report the memory of device "
-            f"{_few(unknown)}; each has one replica; write a number of replicas instead of -1"
+            f"{few(unknown)}; each has one replica; write a number of replicas instead of -1"
         )
         yield Problem(ProblemKind.MEMORY_UNKNOWN, text)
 

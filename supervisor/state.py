@@ -12,6 +12,7 @@ from proto.control import (
     Unknown,
 )
 from proto.messages import Inventory
+from proto.texts import few
 from proto.worker import ResourcePlan
 from supervisor.child import Process, Spec
 from supervisor.plan import Plan
@@ -125,5 +126,5 @@ class Served:
             return "looking for GPUs"
         waiting = [p.resource for n, p in self.plans.items() if not self.registered.get(n)]
         if waiting:
-            return f"waiting to register with the kubelet: {', '.join(waiting)}"
-        return f"registered: {', '.join(p.resource for p in self.plans.values()) or 'no resources'}"
+            return f"waiting to register with the kubelet: {few(waiting)}"
+        return f"registered: {few([p.resource for p in self.plans.values()]) or 'no resources'}"

@@ -7,6 +7,8 @@ import os
 import socket
 from collections.abc import MutableMapping
 
+from proto.texts import shortened
+
 
 class Notifier:
     """Sends notifications to systemd; does nothing if systemd did not start this process."""
@@ -19,7 +21,12 @@ class Notifier:
         self._told = ""
 
     def tell(self, status: str, *, ready: bool) -> None:
-        """Feed systemd's watchdog, and send the *status* and readiness if they changed."""
+        """Feed systemd's watchdog, and send the *status* and readiness if they changed.
+
+        The status is one line of limited length: systemd reads each line as a command of its own,
+        and drops a message of more than 4096 bytes with the readiness in it.
+        """
+        status = shortened(status)
         text = f"READY=1\nSTATUS={status}" if ready else f"STATUS={status}"
         if self._watched:
             self._send("WATCHDOG=1")

@@ -4,11 +4,9 @@ from collections.abc import Collection, Iterable, Mapping
 
 from loguru import logger
 
+from proto.texts import MOST_NAMES
 from proto.worker import CDI_STRATEGIES, DeviceListStrategy, ResourcePlan, WorkerSettings
 from supervisor.child import Spec
-
-MOST_NAMES = 8
-"""The most resources that the warning names."""
 
 
 def warn(

@@ -6,6 +6,7 @@ sends is made from the newest state.
 """
 
 import asyncio
+import re
 import time
 
 import zmq.asyncio
@@ -17,6 +18,7 @@ from proto.child_loop import ChildLoop, Task
 from proto.cluster import ClusterSettings
 from proto.control import Labelled, Unknown, Unlabelled
 from proto.fitness import LastWord
+from proto.texts import NAME_LIMIT, shortened
 from supervisor.cluster import node_condition, node_events
 from supervisor.cluster.apiserver import ApiServer, TroubleError, stamp
 from supervisor.cluster.backoff import Backoff
@@ -28,6 +30,9 @@ HEARTBEAT = 300.0
 
 FOR_GOOD = {400, 422}
 """HTTP statuses after which the same Event is not sent again: they would not change."""
+
+LABEL = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
+"""What Kubernetes allows as the value of a label."""
 
 
 def main(settings: ClusterSettings, channel: Channel, epoch: int) -> int:
@@ -169,7 +174,15 @@ class Cluster:
             try:
                 async for value in self._api.labels(self._settings.label):
                     backoff.went_well()
-                    self._channel.send(Labelled(value))
+                    self._channel.send(told(value))
             except TroubleError as error:
-                self._channel.send(Unlabelled(str(error)))
+                self._channel.send(Unlabelled(shortened(str(error))))
                 await asyncio.sleep(backoff.failed(str(error)))
+
+
+def told(value: str) -> Labelled | Unlabelled:
+    """Return the report of a label's *value*; a value that no label can have chooses no file."""
+    if LABEL.fullmatch(value):
+        return Labelled(value)
+    shown = shortened(value, NAME_LIMIT)
+    return Unlabelled(f'the API server sent the value "{shown}", which no label can have')

@@ -19,11 +19,15 @@ def ask(runtime_dir: Path, request: Request) -> str:
 
     Raises AskError if it is not done.
     """
+    data = requests.encode(request)
+    if len(data) > requests.LIMIT:
+        size, most = len(data), requests.LIMIT
+        raise AskError(f"cannot send the request: it has {size} bytes; write at most {most} bytes")
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as end:
         end.settimeout(PATIENCE)
         try:
             end.connect(str(runtime_dir / requests.SOCKET))
-            end.send(requests.encode(request))
+            end.send(data)
             data = end.recv(requests.LIMIT)
         except OSError as error:
             raise AskError(

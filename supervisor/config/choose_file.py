@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from proto.texts import NAME_LIMIT, few, shortened
+
 
 class Fallback(enum.StrEnum):
     """Which file to use without a label and a default; the names are those of NVIDIA's chart."""
@@ -45,8 +47,8 @@ def choose(files: Sequence[str], wish: Wish, default: str, fallbacks: Sequence[F
         return Choice(_without_label(files, default, fallbacks))
     if wish.label in files:
         return Choice(wish.label)
-    known = ", ".join(files) or "none"
-    problem = f'cannot use the node\'s label "{wish.label}": no file has that name; files: {known}'
+    label, known = shortened(wish.label, NAME_LIMIT), few(files) or "none"
+    problem = f'cannot use the node\'s label "{label}": no file has that name; files: {known}'
     if wish.last is not None:
         return Choice(wish.last, problem)
     return Choice(_without_label(files, default, fallbacks), problem)

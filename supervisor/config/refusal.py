@@ -3,20 +3,14 @@
 import contextlib
 from collections.abc import Iterator
 
-from supervisor import logs
-
-MESSAGE_LIMIT = 1000
-"""Most characters of an error, which is also sent to the exporter in a datagram."""
+from proto.texts import shortened
 
 
 class SettingsError(Exception):
     """A setting cannot be used; the message is one line that names it and the cause."""
 
     def __init__(self, message: str) -> None:
-        text = logs.printable(message)
-        if len(text) > MESSAGE_LIMIT:
-            text = f"{text[: MESSAGE_LIMIT // 2]} ... {text[-MESSAGE_LIMIT // 2 :]}"
-        super().__init__(text)
+        super().__init__(shortened(message))
 
 
 @contextlib.contextmanager

@@ -27,6 +27,7 @@ from proto.control import ExitCode, NotReady, ServiceState
 from proto.exporter import ExporterSettings, HttpGuard
 from proto.host import Identity
 from proto.messages import WorkerState
+from proto.texts import shortened
 from supervisor.exporter import http_auth, http_server
 from supervisor.exporter.metrics import SampleCollector
 from supervisor.exporter.pod_resources import PodResources
@@ -53,7 +54,7 @@ async def _live(settings: ExporterSettings, channel: Channel) -> int:
     try:
         exporter = Exporter(settings, channel, http_auth.read(settings.guard))
     except http_auth.GuardError as error:
-        channel.send(NotReady(reason=str(error)))
+        channel.send(NotReady(reason=shortened(str(error))))
         return ExitCode.NOT_READY
     try:
         server, url = await exporter.serve()
@@ -62,7 +63,8 @@ async def _live(settings: ExporterSettings, channel: Channel) -> int:
         # Not str(error): asyncio adds the address again. Failed look-ups have codes below 0.
         number = error.errno or 0
         why = os.strerror(number) if number > 0 else error.strerror
-        channel.send(NotReady(reason=f'cannot listen on "{address}" for HTTP: {why}'))
+        reason = f'cannot listen on "{address}" for HTTP: {why}'
+        channel.send(NotReady(reason=shortened(reason)))
         return ExitCode.NOT_READY
     address = f"{settings.host}:{settings.port}"
     logger.info("serving metrics", address=address, url=f"{url}/metrics")

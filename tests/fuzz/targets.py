@@ -26,10 +26,10 @@ from health.ledger import FILE, Ledger
 from proto import deviceplugin_pb2 as api
 from proto import messages, podresources_pb2, requests
 from proto.channel import SEALS, Channel, ClosedError
+from proto.texts import printable
 from proto.worker import AllocationPolicy, DeviceListStrategy, Handout
 from simulator.live_node import LiveNode
 from simulator.node import NodeError
-from supervisor import logs
 from supervisor.commands import show_xids
 from supervisor.compose import compose, endpoint
 from supervisor.config import naming
@@ -37,6 +37,7 @@ from supervisor.config.check_paths import SOCKET_PATH_LIMIT
 from supervisor.config.options import OPTIONS
 from supervisor.config.refusal import SettingsError
 from supervisor.config.settings import Settings, load
+from supervisor.config.strict_yaml import LONGEST_TEXT
 from supervisor.exporter.main import show
 from supervisor.exporter.pod_resources import allocations
 from supervisor.exporter.samples import samples
@@ -123,7 +124,7 @@ def resource_config(data: bytes) -> None:
 
 def xid_lists(data: bytes) -> None:
     """Accept any DP_* list, with one printable notice for each malformed entry."""
-    disabled, _, enabled = data.decode(errors="replace").partition("|")
+    disabled, _, enabled = data[: LONGEST_TEXT // 3].decode(errors="replace").partition("|")
     settings = _load({}, {xid_policy.DISABLE: disabled, xid_policy.ENABLE: enabled})
     assert settings is not None
     assert all(map(str.isprintable, settings.notices))
@@ -213,7 +214,7 @@ def names(data: bytes) -> None:
 
 def log_line(data: bytes) -> None:
     """Turn any text into one printable line."""
-    text = logs.printable(data.decode(errors="surrogateescape"))
+    text = printable(data.decode(errors="surrogateescape"))
     assert text.isprintable()
     text.encode()
 

@@ -153,8 +153,8 @@ def test_thousands_of_missing_names_are_counted() -> None:
     gone = tuple(str(place) for place in range(4, 3000))
     found = sharing(FOUR, {**many, GPU: (Share(SHARED, 2, gone), Share(OTHER, 2, gone))})
     (notice,), (problem,) = found.notices, found.problems
-    assert notice.endswith("nvidia.com/r0007 and 4992 more")
-    assert problem.text.endswith("missing on this node: 4, 5, 6, 7, 8, 9, 10, 11 and 5984 more")
+    assert notice.endswith("nvidia.com/r0007 and 4,992 more")
+    assert problem.text.endswith("missing on this node: 4, 5, 6, 7, 8, 9, 10, 11 and 5,984 more")
 
 
 @pytest.mark.parametrize("memory", [None, 0])

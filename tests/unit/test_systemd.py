@@ -90,3 +90,13 @@ def test_a_systemd_that_does_not_listen(tmp_path: Path) -> None:
         notifier.tell("serving", ready=True)
         end.settimeout(GUARD)
         assert end.recv(100) == b"READY=1\nSTATUS=serving"
+
+
+def test_a_status_is_one_short_line(systemd: socket.socket) -> None:
+    """A long reason with line breaks keeps systemd from neither the status nor the readiness."""
+    Notifier(environment(systemd)).tell("x\nMAINPID=1\n" + "é" * 300_000, ready=True)
+    message = systemd.recv(1 << 20)
+    assert len(message) <= 4096
+    assert message.decode().splitlines()[0] == "READY=1"
+    assert message.decode().splitlines()[1].startswith(r"STATUS=x\nMAINPID=1\n")
+    assert len(message.decode().splitlines()) == 2
