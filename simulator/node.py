@@ -9,6 +9,7 @@ import re
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from typing import Annotated
 
 import msgspec
 from msgspec.structs import replace
@@ -32,6 +33,15 @@ RESET = 1
 APPLICATIONS = frozenset({8, 11, 13, 31, 32, 43, 44, 45, 63, 68, 69, 92, 94, 147, 148})
 """Xids after which a driver does not ask for a recovery action."""
 
+MOST_TEXT = 255
+"""Characters of a text of the driver; NVML allows 96 in the name of a GPU."""
+
+MOST_NVLINKS = 1000
+"""NVLinks between two GPUs."""
+
+MOST_DEVICES = 1000
+"""GPUs and MIG instances of a node; the largest known has 16 GPUs with 7 instances each."""
+
 EVENTS_KEPT = 256
 """Events kept for a monitor that does not wait at the moment; a driver keeps no more."""
 
@@ -44,11 +54,13 @@ class SimulatedGpu(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_f
     """A GPU in the node file."""
 
     uuid: str = ""
-    name: str = "NVIDIA H100 80GB HBM3"
-    memory_mib: int = msgspec.field(name="memoryMiB", default=81559)
+    name: Annotated[str, msgspec.Meta(max_length=MOST_TEXT)] = "NVIDIA H100 80GB HBM3"
+    memory_mib: Annotated[int, msgspec.Meta(le=1 << 40)] = msgspec.field(
+        name="memoryMiB", default=81559
+    )
     pci_bus_id: str = ""
-    numa_node: int | None = None
-    compute_capability: str = "9.0"
+    numa_node: Annotated[int, msgspec.Meta(ge=-1, le=1023)] | None = None
+    compute_capability: Annotated[str, msgspec.Meta(max_length=MOST_TEXT)] = "9.0"
     mig: tuple[str, ...] | None = None
     """MIG profiles of its instances; None: MIG mode is off."""
     events: bool = True
@@ -65,14 +77,14 @@ class SimulatedLink(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     between: tuple[int, int]
     path: LinkLevel = LinkLevel.SYS
-    nvlinks: int = 0
+    nvlinks: Annotated[int, msgspec.Meta(ge=0, le=MOST_NVLINKS)] = 0
 
 
 class SimulatedNode(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     """The node file."""
 
     gpus: tuple[SimulatedGpu, ...]
-    driver_version: str = "580.95.05"
+    driver_version: Annotated[str, msgspec.Meta(max_length=MOST_TEXT)] = "580.95.05"
     links: tuple[SimulatedLink, ...] = ()
 
     def peers(self) -> dict[str, list[tuple[SimulatedGpu, SimulatedLink]]]:
@@ -163,6 +175,9 @@ def default_node() -> SimulatedNode:
 
 def complete(node: SimulatedNode) -> SimulatedNode:
     """Return *node* with default UUIDs and PCI bus IDs filled in; NodeError if it is invalid."""
+    count = sum(1 + len(gpu.mig or ()) for gpu in node.gpus)
+    if count > MOST_DEVICES:
+        raise NodeError(f"gpus: {count} GPUs and MIG instances; write at most {MOST_DEVICES}")
     gpus = tuple(_complete(place, gpu) for place, gpu in enumerate(node.gpus))
     for key, values in (
         ("uuid", [g.uuid for g in gpus]),
@@ -195,7 +210,7 @@ def _complete(place: int, gpu: SimulatedGpu) -> SimulatedGpu:
             f'gpus[{place}]: computeCapability "{gpu.compute_capability}" must look like 9.0'
         )
     for profile in gpu.mig or ():
-        if not PROFILE.fullmatch(profile):
+        if len(profile) > MOST_TEXT or not PROFILE.fullmatch(profile):
             raise NodeError(f'gpus[{place}]: mig "{profile}" must look like 1g.10gb')
     return replace(gpu, uuid=uuid, pci_bus_id=bus)
 

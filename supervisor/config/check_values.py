@@ -6,6 +6,12 @@ from proto.worker import DeviceListStrategy
 from supervisor.config import naming
 from supervisor.config.file_schema import Configuration, Pattern
 
+LONGEST_PREFIX = 254
+"""Most bytes of what an annotation's key begins with: a DNS name and a slash."""
+
+LONGEST_PATTERN = 255
+"""Most bytes of a pattern; NVML's names of GPUs and profiles have at most 96."""
+
 
 def check(configuration: Configuration) -> None:
     """Raise ValueError, which begins with a key, for values that cannot work together."""
@@ -21,6 +27,8 @@ def check(configuration: Configuration) -> None:
             "flags.plugin.deviceListStrategy without a value: no container would get a "
             f"device; write at least one of {', '.join(DeviceListStrategy)}"
         )
+    prefix = configuration.flags.plugin.cdi_annotation_prefix
+    _check_length("flags.plugin.cdiAnnotationPrefix", prefix, LONGEST_PREFIX)
     health = configuration.health
     if health.stale_after < 2 * health.poll_interval:
         raise ValueError(
@@ -34,7 +42,13 @@ def check(configuration: Configuration) -> None:
 
 def _check_names(key: str, patterns: Iterable[Pattern]) -> None:
     for place, pattern in enumerate(patterns):
+        _check_length(f"resources.{key}[{place}].pattern", pattern.pattern, LONGEST_PATTERN)
         try:
             naming.full(pattern.name)
         except ValueError as error:
             raise ValueError(f"resources.{key}[{place}].name: {error}") from error
+
+
+def _check_length(key: str, text: str, most: int) -> None:
+    if (size := len(text.encode())) > most:
+        raise ValueError(f"{key}: the text has {size} bytes; write at most {most} bytes")

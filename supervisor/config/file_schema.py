@@ -39,12 +39,16 @@ LONGEST = 7 * 24 * 3600
 class Seconds(float):
     """A duration, written as `500ms`, `30s`, `5m`, `1h` or as a number of seconds."""
 
+    LEAST = 0.1
+    """Seconds; a shorter one would keep a processor busy, or protect nobody."""
+    WHY = ""
+    """Why it must not be below LEAST, for the error."""
     UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}  # noqa: RUF012 - never changed
     HOW = "write a time as 30s, 5m or 2.5"
 
     @classmethod
     def read(cls, value: object) -> "Seconds":
-        """Return the duration in *value*; ValueError unless it is above 0 and at most LONGEST."""
+        """Return the duration in *value*; ValueError unless it is from LEAST to LONGEST."""
         match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h)?", str(value))
         if isinstance(value, bool) or not match or not float(match[1]):
             shown = str(value).lower() if isinstance(value, bool) else value
@@ -52,6 +56,9 @@ class Seconds(float):
         seconds = float(match[1]) * cls.UNITS[match[2] or "s"]
         if seconds > LONGEST:
             raise ValueError(f'"{value}" is too long; write at most {LONGEST // 3600}h')
+        if seconds < cls.LEAST:
+            least = f"{cls.LEAST:g}s" if cls.LEAST >= 1 else f"{cls.LEAST * 1000:g}ms"
+            raise ValueError(f'"{value}" is too short{cls.WHY}; write at least {least}')
         return cls(seconds)
 
     def __str__(self) -> str:
@@ -76,17 +83,7 @@ class Patience(Seconds):
 
     LEAST = 3.0
     """Seconds: a process reports every second, and a busy machine may delay a report or two."""
-
-    @classmethod
-    def read(cls, value: object) -> "Patience":
-        """Return the duration in *value*; ValueError as in `Seconds.read`, or below LEAST."""
-        seconds = cls(super().read(value))
-        if seconds < cls.LEAST:
-            raise ValueError(
-                f'"{value}" is too short: each process reports only once a second; '
-                f"write at least {cls.LEAST:g}s"
-            )
-        return seconds
+    WHY = ": each process reports only once a second"
 
 
 class XidRule(enum.StrEnum):
@@ -137,9 +134,9 @@ class Plugin(_Section, frozen=True):
 
     @property
     def list_strategies(self) -> tuple[DeviceListStrategy, ...]:
-        """The strategies as a tuple; the file may contain a single one instead of a list."""
+        """The strategies, each once; the file may contain a single one instead of a list."""
         given = self.device_list_strategy
-        return (given,) if isinstance(given, DeviceListStrategy) else given
+        return (given,) if isinstance(given, DeviceListStrategy) else tuple(dict.fromkeys(given))
 
 
 class Flags(_Section, frozen=True):

@@ -3,6 +3,23 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from supervisor.config.strict_yaml import LONGEST_TEXT
+
+LONGEST_NAME = 253
+"""Most characters of the name of a node or another object of Kubernetes."""
+
+LONGEST_KEY = LONGEST_NAME + len("/") + 63
+"""Most characters of a label's key, or of a CDI kind: a prefix and a name."""
+
+LONGEST_FILE_NAME = 255
+"""Most bytes of a file's name on Linux."""
+
+LONGEST_ADDRESS = LONGEST_NAME + len("[]:65535")
+"""Most characters of a host and a port."""
+
+LONGEST_SHARES = 32 << 10
+"""Most bytes of --resource-config, with room for hundreds of resources."""
+
 
 @dataclass(frozen=True, slots=True)
 class Option:
@@ -20,6 +37,8 @@ class Option:
     """Whether the flag without a value means true."""
     repeatable: bool = False
     """Whether the flag may be given several times, besides several values in one flag."""
+    most: int = LONGEST_TEXT
+    """Most bytes of its text."""
 
 
 def boolean(text: str) -> bool:

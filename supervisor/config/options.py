@@ -4,7 +4,18 @@ from proto.worker import AllocationPolicy, DeviceIdStrategy, DeviceListStrategy
 from supervisor import logs
 from supervisor.config.choose_file import Fallback
 from supervisor.config.file_schema import Discovery, MigStrategy
-from supervisor.config.option import Option, boolean, number, one_of, several
+from supervisor.config.option import (
+    LONGEST_ADDRESS,
+    LONGEST_FILE_NAME,
+    LONGEST_KEY,
+    LONGEST_NAME,
+    LONGEST_SHARES,
+    Option,
+    boolean,
+    number,
+    one_of,
+    several,
+)
 
 OPTIONS = (
     Option(
@@ -25,12 +36,14 @@ OPTIONS = (
         "service.configLabel",
         "node label whose value is the name of a file in --config-dir; needs --node-name",
         ("CONFIG_LABEL",),
+        most=LONGEST_KEY,
     ),
     Option(
         ("--config-default",),
         "service.configDefault",
         "file in --config-dir for a node without the label",
         ("CONFIG_DEFAULT",),
+        most=LONGEST_FILE_NAME,
     ),
     Option(
         ("--config-fallback-strategies",),
@@ -46,6 +59,7 @@ OPTIONS = (
         "service.nodeName",
         "name of this node in the cluster",
         ("NODE_NAME",),
+        most=LONGEST_NAME,
     ),
     Option(
         ("--node-events",),
@@ -69,6 +83,7 @@ OPTIONS = (
         "share resources: ORIGINAL:NEW:REPLICAS, several separated by commas; REPLICAS -1 means "
         "one replica per 1000 MiB of a device's memory",
         ("NVIDIA_DRIVER_RESOURCE_CONFIG",),
+        most=LONGEST_SHARES,
     ),
     Option(
         ("--fail-on-init-error",),
@@ -195,6 +210,7 @@ OPTIONS = (
         "service.cdiKind",
         "VENDOR/CLASS of the CDI device names",
         ("CDI_KIND",),
+        most=LONGEST_KEY,
     ),
     Option(
         ("--cdi-spec-dir",),
@@ -261,6 +277,7 @@ OPTIONS = (
         "service.metricsAddress",
         "HOST:PORT for metrics, probes and status; port 0: a free port, which the log shows",
         ("METRICS_ADDRESS",),
+        most=LONGEST_ADDRESS,
     ),
     Option(
         ("--metrics-tls-cert",),

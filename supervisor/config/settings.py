@@ -5,6 +5,7 @@
 
 import contextlib
 import hashlib
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Any
 import msgspec
 
 from health import xid_policy
+from proto.texts import NAME_LIMIT, shortened
 from simulator.node import NodeError, SimulatedNode, complete
 from supervisor.config import check_paths, check_values, read_file, sharing
 from supervisor.config.choose_file import Choice, Wish
@@ -22,6 +24,7 @@ from supervisor.config.option import Option
 from supervisor.config.options import OPTIONS
 from supervisor.config.refusal import SettingsError, refusing
 from supervisor.config.service_settings import ServiceSettings, choose_file, configuration_file
+from supervisor.config.strict_yaml import LONGEST_TEXT
 
 HIGHEST_PORT = 65535
 
@@ -129,10 +132,20 @@ def _parse(option: Option, name: str, text: str) -> object:
         text.encode()
     except UnicodeEncodeError as error:
         raise SettingsError(f'cannot use {name}="{text}": it is not UTF-8') from error
+    _require_short(name, text, option.most)
     try:
         return option.parse(text)
     except ValueError as error:
         raise SettingsError(f'cannot use {name}="{text}": {error}') from error
+
+
+def _require_short(name: str, text: str, most: int) -> None:
+    size = len(os.fsencode(text))
+    if size > most:
+        shown = shortened(text, NAME_LIMIT)
+        raise SettingsError(
+            f'cannot use {name}="{shown}": it has {size} bytes; write at most {most} bytes'
+        )
 
 
 def _choose(service: ServiceSettings, wish: Wish) -> Choice:
@@ -206,6 +219,8 @@ def _xids(
     configuration: Configuration, environment: Mapping[str, str]
 ) -> tuple[xid_policy.Wishes, tuple[str, ...]]:
     """Return the settings about Xids, and notices for malformed parts, which are ignored."""
+    for name in (xid_policy.DISABLE, xid_policy.ENABLE):
+        _require_short(name, environment.get(name, ""), LONGEST_TEXT)
     disabled, first = xid_policy.select(xid_policy.DISABLE, environment.get(xid_policy.DISABLE, ""))
     enabled, second = xid_policy.select(xid_policy.ENABLE, environment.get(xid_policy.ENABLE, ""))
     file = {xid: rule is XidRule.FATAL for xid, rule in configuration.health.xids.items()}

@@ -18,7 +18,8 @@ MOST_REPLICAS = (4 << 20) // 60
 
 _HEX = "[0-9a-fA-F]"
 _ID = rf"{_HEX}{{8}}(?:-{_HEX}{{4}}){{3}}-{_HEX}{{12}}"
-REFERENCE = re.compile(rf"\d+|\d+:\d+|GPU-{_ID}|MIG-{_ID}|MIG-GPU-{_ID}/\d+/\d+")
+_N = "[0-9]{1,9}"
+REFERENCE = re.compile(rf"{_N}|{_N}:{_N}|GPU-{_ID}|MIG-{_ID}|MIG-GPU-{_ID}/{_N}/{_N}")
 """The name of one device: index, index:place, UUID, or the old form of a MIG device's name."""
 
 
@@ -56,7 +57,8 @@ def choose(share: Share, left: Sequence[D], devices: Sequence[D]) -> tuple[list[
     if isinstance(share.devices, int):
         short = share.devices - len(devices)
         return list(left[: share.devices]), [f"{short} more"] if short > 0 else []
-    chosen = [device for device in left if device.names & set(share.devices)]
+    named = frozenset(share.devices)
+    chosen = [device for device in left if device.names & named]
     there = {name for device in devices for name in device.names}
     return chosen, [name for name in share.devices if name not in there]
 
@@ -133,7 +135,7 @@ def _devices(key: str, devices: str | int | Iterable[str | int]) -> int | tuple[
         return devices
     if isinstance(devices, str):
         raise ValueError(f'{key}: "{devices}" is not "all"; {allowed}')  # noqa: TRY004 - a value
-    references = tuple(map(str, devices))
+    references = tuple(dict.fromkeys(map(str, devices)))
     if not references:
         raise ValueError(f"{key}: the list is empty; {allowed}")
     for name in references:

@@ -10,6 +10,12 @@ import yaml
 MOST_VALUES = 50_000
 """Most values of a file, with aliases expanded; 64 GPUs with all links have 25,000."""
 
+LONGEST_TEXT = 4095
+"""Most bytes of a text, as of a path on Linux."""
+
+INT_BITS = 63
+"""Most bits of a number; no message between processes has room for more."""
+
 INT = "tag:yaml.org,2002:int"
 
 
@@ -38,6 +44,8 @@ class Loader(yaml.SafeLoader):
         except (ArithmeticError, AttributeError, LookupError, ValueError) as error:
             # The base class raises these if a value does not fit its tag or apparent type.
             raise _refusal(node, f"this is not a valid {node.tag.rpartition(':')[2]}") from error
+        if isinstance(found, int) and found.bit_length() > INT_BITS:
+            raise _refusal(node, "the number is too large")
         return found
 
 
@@ -75,6 +83,8 @@ def _parts(node: yaml.Node) -> list[Any]:
         return [part for pair in node.value for part in pair]
     if isinstance(node, yaml.SequenceNode):
         return list(node.value)
+    if (size := len(node.value.encode(errors="surrogatepass"))) > LONGEST_TEXT:
+        raise _refusal(node, f"the text has {size} bytes; write at most {LONGEST_TEXT} bytes")
     # In a path, both would raise an exception where nobody expects one.
     if "\0" in node.value or any("\ud800" <= character <= "\udfff" for character in node.value):
         raise _refusal(node, "the text has a NUL or surrogate character, which no path can have")

@@ -52,7 +52,8 @@ def test_a_path_that_no_file_can_have_is_refused(
 ) -> None:
     """A path that no file can have is refused, with its setting and the limit."""
     line = refused({setting: path})
-    assert line.startswith(f'cannot use {shown} "/')
+    flag = next(option.flags[0] for option in OPTIONS if option.path == setting)
+    assert line.startswith((f'cannot use {shown} "/', f'cannot use {flag}="/'))
     assert line.endswith(problem)
 
 

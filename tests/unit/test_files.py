@@ -137,7 +137,16 @@ def test_many_keys_are_read_in_time_that_grows_with_their_number(tmp_path: Path)
         ("a: !!int ''", "line 1, column 4: this is not a valid int"),
         ("a: !!timestamp soon", "line 1, column 4: this is not a valid timestamp"),
         ("a: 2001-99-99", "line 1, column 4: this is not a valid timestamp"),
-        (f"a: {'9' * 5000}", "line 1, column 4: this is not a valid int"),
+        (
+            f"a: {'9' * 5000}",
+            "line 1, column 4: the text has 5000 bytes; write at most 4095 bytes",
+        ),
+        (
+            f"? {'k' * 5000}\n: 1",
+            "line 1, column 3: the text has 5000 bytes; write at most 4095 bytes",
+        ),
+        (f"a: 0x{'f' * 4000}", "line 1, column 4: the number is too large"),
+        (f"a: {1 << 63}", "line 1, column 4: the number is too large"),
         ("a: " + ":".join(["1"] * 400) + ".5", "line 1, column 4: this is not a valid float"),
         (
             r'a: "\ud800"',

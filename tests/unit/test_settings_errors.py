@@ -285,7 +285,7 @@ def test_a_key_without_a_value_counts_as_left_out(tmp_path: Path) -> None:
         ("staleAfter: 3s, pollInterval: 1600ms", "3s with health.pollInterval 1.6s: write a "),
         ("staleAfter: 3s, pollInterval: 1500ms, hangAfter: 3s", ""),
         ("staleAfter: 2m, pollInterval: 1m", ""),
-        ("exitWithoutAccess: 10ms", ""),
+        ("exitWithoutAccess: 100ms", ""),
     ],
 )
 def test_devices_are_polled_twice_before_they_are_stale(
