@@ -9,6 +9,9 @@ from collections.abc import MutableMapping
 
 from proto.texts import shortened
 
+LIMIT = 4096
+"""Bytes of the longest notification; systemd drops a longer one."""
+
 
 class Notifier:
     """Sends notifications to systemd; does nothing if systemd did not start this process."""

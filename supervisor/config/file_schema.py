@@ -39,10 +39,11 @@ LONGEST = 7 * 24 * 3600
 class Seconds(float):
     """A duration, written as `500ms`, `30s`, `5m`, `1h` or as a number of seconds."""
 
-    LEAST = 0.1
-    """Seconds; a shorter one would keep a processor busy, or protect nobody."""
-    WHY = ""
-    """Why it must not be below LEAST, for the error."""
+    LEAST, SHORTEST, WHY = 0.1, "100ms", ""
+    """The shortest in seconds and as text, and why, for the error.
+
+    A shorter one would keep a processor busy, or protect nobody.
+    """
     UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}  # noqa: RUF012 - never changed
     HOW = "write a time as 30s, 5m or 2.5"
 
@@ -57,8 +58,7 @@ class Seconds(float):
         if seconds > LONGEST:
             raise ValueError(f'"{value}" is too long; write at most {LONGEST // 3600}h')
         if seconds < cls.LEAST:
-            least = f"{cls.LEAST:g}s" if cls.LEAST >= 1 else f"{cls.LEAST * 1000:g}ms"
-            raise ValueError(f'"{value}" is too short{cls.WHY}; write at least {least}')
+            raise ValueError(f'"{value}" is too short{cls.WHY}; write at least {cls.SHORTEST}')
         return cls(seconds)
 
     def __str__(self) -> str:
@@ -81,9 +81,8 @@ class SecondsOrNever(Seconds):
 class Patience(Seconds):
     """A duration as in `Seconds`, for which a process may be silent before it counts as hung."""
 
-    LEAST = 3.0
-    """Seconds: a process reports every second, and a busy machine may delay a report or two."""
-    WHY = ": each process reports only once a second"
+    LEAST, SHORTEST, WHY = 3.0, "3s", ": each process reports only once a second"
+    """As in `Seconds`; a busy machine may delay a report or two."""
 
 
 class XidRule(enum.StrEnum):

@@ -123,6 +123,7 @@ REASONS = [
     ({"resourceConfig": "gpu:a:2, nvidia.com/gpu:b:4"}, "nvidia.com/gpu is given twice; remove"),
     ({"health": {"staleAfter": "soon"}}, 'health.staleAfter: "soon" is not a positive time'),
     ({"health": {"hangAfter": 2}}, 'health.hangAfter: "2" is too short: each process reports'),
+    ({"health": {"pollInterval": "1ms"}}, '"1ms" is too short; write at least 100ms'),
     ({"health": {"staleAfter": "9s"}}, "health.staleAfter 9s with health.pollInterval 5s: write"),
     ({"health": {"exitWithoutAccess": "never"}}, "5m or 2.5, or 0 for never"),
     ({"health": {"xids": {"79": "bad"}}}, 'health.xids: 79: "bad" is not allowed; write fatal or'),

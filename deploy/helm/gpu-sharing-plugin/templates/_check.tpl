@@ -133,7 +133,7 @@ one replica shares nothing; leave the entry out
 {{- else if or (kindIs "bool" .value) (not (regexMatch "^[0-9]+(\\.[0-9]+)?(ms|s|m|h)?$" $text)) (regexMatch "^[0.]+(ms|s|m|h)?$" $text) }}
 {{- printf "\"%s\" is not a positive time; write a time as 30s, 5m or 2.5%s" $text (ternary ", or 0 for never" "" .rule.zero) }}
 {{- else if lt (include "gpu-sharing-plugin.seconds" $text | float64) (float64 .rule.least) }}
-{{- printf "\"%s\" is too short: each process reports only once a second; write at least %vs" $text .rule.least }}
+{{- printf "\"%s\" %s" $text .rule.says }}
 {{- else if gt (include "gpu-sharing-plugin.seconds" $text | float64) 604800.0 }}
 {{- printf "\"%s\" is too long; write at most 168h" $text }}
 {{- end }}
