@@ -175,7 +175,9 @@ def test_without_a_descriptor_left_a_long_message_waits(ends: Ends) -> None:
     message = NotReady(reason="x" * 100_000)
     assert here.send(message) is Sent.TAKEN
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+    # Each is the lowest number that is free. Not a lower limit: threads of libraries poll as many.
+    taken = [os.dup(0) for _ in range(50)]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (taken[-1] + 1, limits[1]))
     try:
         assert here.send(message) is Sent.FULL
         assert here.send(Beat()) is Sent.TAKEN
@@ -183,6 +185,8 @@ def test_without_a_descriptor_left_a_long_message_waits(ends: Ends) -> None:
             there.receive()
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        for file in taken:
+            os.close(file)
 
 
 def test_a_kernel_before_6_3(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
