@@ -15,7 +15,7 @@ from proto.texts import few
 from proto.worker import PlannedDevice, ResourcePlan
 from supervisor.config import naming
 from supervisor.config.file_schema import MigStrategy, Pattern
-from supervisor.config.sharing import BY_MEMORY, MEMORY_UNIT, Share, Shares, choose
+from supervisor.config.sharing import BY_MEMORY, MEMORY_UNIT, Among, Share, Shares, choose
 
 DISPLAYS = frozenset({"DGX Display", "NVIDIA DGX Display"})
 """Display adapters: NVML lists them as GPUs, but they cannot compute."""
@@ -144,14 +144,16 @@ def _share(
 ) -> Iterator[Problem]:
     """Add each of *devices* to *shared* under its name after sharing; yield problems."""
     left, missing, unknown = devices, list[str](), list[str]()
+    among = Among.of(devices)
     for share in shares:
-        chosen, absent = choose(share, left, devices)
+        chosen, absent = choose(share, left, among)
         missing += absent
         for device in chosen:
             shared[share.name].append(replace(device.planned, replicas=_replicas(share, device)))
             if share.replicas == BY_MEMORY and not device.memory_mib:
                 unknown.append(device.planned.index)
-        left = [device for device in left if device not in chosen]
+        if chosen:
+            left = [device for device in left if device not in chosen]
     for device in left:
         shared[device.resource].append(device.planned)
     name = devices[0].resource

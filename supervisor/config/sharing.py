@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from supervisor.config import naming
 from supervisor.config.file_schema import SharedResource, TimeSlicing
@@ -50,17 +50,31 @@ class Named(Protocol):
 D = TypeVar("D", bound=Named)
 
 
-def choose(share: Share, left: Sequence[D], devices: Sequence[D]) -> tuple[list[D], list[str]]:
-    """Return the devices among *left* that *share* means, and those missing in *devices*."""
+@dataclass(frozen=True, slots=True)
+class Among(Generic[D]):
+    """All devices of a resource."""
+
+    count: int
+    by_name: Mapping[str, D]
+
+    @classmethod
+    def of(cls, devices: Sequence[D]) -> "Among[D]":
+        """Return *devices* so that they are found by each of their names."""
+        return cls(len(devices), {name: device for device in devices for name in device.names})
+
+
+def choose(share: Share, left: Sequence[D], among: Among[D]) -> tuple[list[D], list[str]]:
+    """Return the devices in *left* that *share* means, and the names that no device has."""
+    known = among.by_name
     if share.devices is None:
         return list(left), []
     if isinstance(share.devices, int):
-        short = share.devices - len(devices)
+        short = share.devices - among.count
         return list(left[: share.devices]), [f"{short} more"] if short > 0 else []
-    named = frozenset(share.devices)
-    chosen = [device for device in left if device.names & named]
-    there = {name for device in devices for name in device.names}
-    return chosen, [name for name in share.devices if name not in there]
+    # By identity and name, not device by device: a file may have thousands of shares.
+    meant = {id(known[name]) for name in share.devices if name in known}
+    chosen = [device for device in left if id(device) in meant] if meant else []
+    return chosen, [name for name in share.devices if name not in known]
 
 
 def from_flag(text: str) -> dict[str, tuple[Share, ...]]:

@@ -7,7 +7,7 @@ import pytest
 from proto.worker import DeviceListStrategy, Handout, PlannedDevice, ResourcePlan
 from supervisor.config.refusal import SettingsError
 from supervisor.config.settings import load
-from supervisor.config.sharing import Share, choose
+from supervisor.config.sharing import Among, Share, choose
 from workers import devices, response
 
 
@@ -56,7 +56,26 @@ def test_a_count_includes_devices_of_earlier_entries() -> None:
     class One:
         names = frozenset({"0"})
 
-    assert choose(Share("nvidia.com/a", 2, devices=1), [], [One()]) == ([], [])
+    assert choose(Share("nvidia.com/a", 2, devices=1), [], Among.of([One()])) == ([], [])
+
+
+def test_thousands_of_shares_read_the_names_of_devices_once() -> None:
+    """A file full of shares of one resource does not hold up the supervisor for seconds."""
+    reads = []
+
+    class One:
+        @property
+        def names(self) -> frozenset[str]:
+            reads.append(self)
+            return frozenset({str(len(reads))})
+
+    devices = [One(), One()]
+    among = Among.of(devices)
+    for number in range(100):
+        for which in (("2",), ("300", str(number)), 5):
+            choose(Share("nvidia.com/a", 2, which), devices, among)
+    assert choose(Share("nvidia.com/a", 2, ("2", "3")), devices, among) == ([devices[1]], ["3"])
+    assert reads == devices
 
 
 def test_a_channel_without_a_specification_is_not_named() -> None:
