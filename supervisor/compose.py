@@ -151,6 +151,7 @@ def _monitor(settings: Settings, paths: Paths) -> MonitorSettings:
         binding_argument=root,
         dev_root=seen_at,
         poll_interval=health.poll_interval,
+        usage_interval=float(settings.configuration.usage.interval),
         hang_after=health.hang_after,
         # Else one GPU that hangs would make a new monitor too late for all the others.
         patience=min(LONGEST_PATIENCE, health.stale_after / 2),
