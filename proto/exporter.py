@@ -25,6 +25,14 @@ class HttpGuard(msgspec.Struct, frozen=True):
         return ""
 
 
+class UsageRoots(msgspec.Struct, frozen=True):
+    """Where the exporter finds out whose a process is."""
+
+    procfs: str = "/proc"
+    pod_logs: str = "/var/log/pods"
+    container_logs: str = "/var/log/containers"
+
+
 class ExporterSettings(msgspec.Struct, frozen=True):
     """The settings of the exporter, fixed at its start."""
 

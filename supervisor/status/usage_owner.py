@@ -13,7 +13,7 @@ class OwnerKind(enum.StrEnum):
     HOST = "host"
     """No container: the process was started on the host itself."""
     UNKNOWN = "unknown"
-    """The process has ended, or is in a container that the kubelet's log folders do not confirm."""
+    """The process has ended, or is in a pod that the kubelet's log folders do not confirm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Owner:
     namespace: str = ""
     pod: str = ""
     container: str = ""
-    """Empty: unknown, such as in the moments before the kubelet has linked the container's log."""
+    """Empty: unknown, for example until the kubelet has linked the log of a new container."""
 
 
 HOST = Owner(OwnerKind.HOST)
