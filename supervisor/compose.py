@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from health import xid_policy
 from proto.cluster import ClusterSettings
 from proto.control import Configure, MarkHealthy, Register, ServiceState, Unknown
-from proto.exporter import ExporterSettings
+from proto.exporter import ExporterSettings, UsageRoots
 from proto.monitor import CdiSettings, MonitorSettings, Recovery
 from proto.paths import Paths
 from proto.worker import CDI_STRATEGIES, Handout, ResourcePlan, WorkerSettings
@@ -81,6 +81,7 @@ def _compose(settings: Settings) -> Service:
         backend="nvml" if settings.node is None else "simulated",
         pod_resources_socket=settings.service.pod_resources_socket,
         pod_labels=settings.service.pod_labels,
+        usage_roots=_usage_roots(settings),
         guard=settings.service.guard,
         local_socket=f"{settings.service.runtime_dir}/{LOCAL_SOCKET}",
     )
@@ -121,6 +122,15 @@ def _paths(settings: Settings) -> Paths:
         kubelet_socket=settings.service.registration_socket,
         plugin_folder=settings.service.device_plugin_path,
     )
+
+
+def _usage_roots(settings: Settings) -> tuple[UsageRoots, ...]:
+    real = UsageRoots()
+    if settings.node is None:
+        return (real,)
+    live = LiveNode(Path(settings.service.runtime_dir))
+    logs = (f"{live.logs}/pods", f"{live.logs}/containers")
+    return UsageRoots(str(live.procfs), *logs), real
 
 
 def _cluster(settings: Settings, paths: Paths) -> Iterator[Spec]:

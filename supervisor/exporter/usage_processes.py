@@ -38,7 +38,7 @@ NO_HOST_PIDS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Process:
+class ReadProcess:
     """A process at the moment of the look-up."""
 
     started: float
@@ -92,7 +92,7 @@ class _Root:
         own = read(root.procfs, "self")
         self._within = nests(own.cgroup) if own else frozenset()
         self._folders = read_names(_names(root.pod_logs), _names(root.container_logs))
-        self._processes: dict[int, Process | None] = {}
+        self._processes: dict[int, ReadProcess | None] = {}
         """Those that were read; one process may use many GPUs."""
         self._owners: dict[str, Owner] = {}
         """By the text of the cgroups; a container may have many processes."""
@@ -121,7 +121,7 @@ def _names(folder: str) -> Iterator[str]:
         return
 
 
-def read(procfs: str, pid: int | Literal["self"]) -> Process | None:
+def read(procfs: str, pid: int | Literal["self"]) -> ReadProcess | None:
     """Return the process with this PID; None: there is none, or its files cannot be read."""
     try:
         # Another process that gets the PID has another folder, and this one is empty then.
@@ -139,7 +139,7 @@ def read(procfs: str, pid: int | Literal["self"]) -> Process | None:
     fields = stat.rpartition(")")[2].split()
     if len(fields) <= STARTED or not fields[STARTED].isdecimal() or not cgroup:
         return None
-    return Process(int(fields[STARTED]) / TICKS, cgroup)
+    return ReadProcess(int(fields[STARTED]) / TICKS, cgroup)
 
 
 def content(folder: int, name: str, longest: int) -> str:

@@ -1,16 +1,21 @@
 """How much of each GPU is in use, through nvidia-ml-py and the C library."""
 
 import asyncio
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from proto.exporter import UsageRoots
 from proto.messages import NodeState, UsageState
 from proto.usage import DeviceUsage, GpuProcess, ProcessKind
+from supervisor.exporter.usage_processes import find
+from supervisor.status.usage_owner import HOST, Owner, OwnerKind
 from tests.fakes import nvml_library
 from tests.fakes.nvml_library import GPU_UUIDS, MIG_INSTANCES, MIG_UUIDS
 from tests.fakes.service import Service, kubelet, service
 from tests.process.test_one_bad_gpu import BAD, UUIDS, all_watched, reasons, started, unhealthy
+from tests.process.test_simulate import drill, simulate
 
 GPU = "nvidia.com/gpu"
 MIB = 1 << 20
@@ -129,6 +134,42 @@ def test_a_gpu_that_hangs_in_a_sample(folder: Path, library: Path, call: str) ->
             await node.until(lambda k: k.healthy(GPU) == 8)
             await running.shows_usage(lambda s: [device.uuid for device in s.devices] == UUIDS)
             assert running.pids()["monitor"] == monitor
+
+    asyncio.run(story())
+
+
+def whose(folder: Path, state: UsageState) -> dict[Owner, int]:
+    """Return the percent of all GPUs together that each owner uses."""
+    root = UsageRoots(*(f"{folder}/{name}" for name in ("procfs", "logs/pods", "logs/containers")))
+    found = find(state, [root])
+    assert found.problem == ""
+    used: Counter[Owner] = Counter()
+    for device in state.devices:
+        for process in device.processes or ():
+            used[found.of[device.uuid, process.pid]] += process.utilization or 0
+    return used
+
+
+def test_the_simulated_node_shows_who_uses_it(folder: Path) -> None:
+    """The pods of `simulate` use their GPUs by themselves; `drill usage` adds a pod and a host."""
+
+    async def story() -> None:
+        async with simulate(option(folder)) as seen:
+            runtime = Path((await seen.line("try")).rpartition("--runtime-dir ")[2])
+            running = Service(runtime, seen.process)
+            pods = [f"nvidia.com-gpu-pod-{number}" for number in (1, 2)]
+            own = [Owner(OwnerKind.CONTAINER, "simulated", pod, "main") for pod in pods]
+            await running.shows_usage(lambda s: whose(runtime, s).keys() == {*own})
+            usage = ["usage", "--gpu=7", "--memory=100", f"--runtime-dir={runtime}"]
+            assert await drill(*usage, "--pod=ml/train-0", "--utilization=42") == 0
+            assert await drill(*usage, "--host", "--utilization=3") == 0
+            train = Owner(OwnerKind.CONTAINER, "ml", "train-0", "main")
+            state = await running.shows_usage(
+                lambda s: whose(runtime, s).keys() == {*own, train, HOST}
+            )
+            used = whose(runtime, state)
+            assert (used[train], used[HOST]) == (42, 3)
+            assert all(used[owner] for owner in own)
 
     asyncio.run(story())
 
