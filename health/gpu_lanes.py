@@ -1,7 +1,8 @@
 """One GPU of the driver: the two lanes that call the driver for it, and what they have found.
 
-`calls` enumerates and checks the GPU, `events` waits for its events. Each does one thing at a time,
-so a GPU whose driver calls hang blocks these two threads and is called no more meanwhile.
+`calls` enumerates, checks and samples the GPU, `events` waits for its events. Each does one thing
+at a time, so a GPU whose driver calls hang blocks these two threads and is called no more until
+they return.
 """
 
 import dataclasses
@@ -19,6 +20,8 @@ from health.known_good import with_known_good
 from health.lane import Lane, Mailbox
 from health.looks import look, of_absent
 from health.nvml import Nvml
+from health.sampling import Sampling
+from health.usage import Sampled
 from proto.messages import FailedGpu, Gpu, LookTime
 
 SLOW = 0.5
@@ -47,8 +50,11 @@ class Sighted:
 class GpuLanes:
     """Gives the lanes of one GPU their jobs, and keeps the results."""
 
-    def __init__(self, index: int, nvml: Nvml, mailbox: Mailbox, roots: SystemRoots) -> None:
+    def __init__(
+        self, index: int, nvml: Nvml, mailbox: Mailbox, roots: SystemRoots, sampling: Sampling
+    ) -> None:
         self.index = index
+        self.sampling = sampling
         self.calls = Lane(f"gpu {index} calls", nvml.for_thread(), mailbox)
         self.events = Lane(f"gpu {index} events", nvml.for_thread(), mailbox)
         self.gpu: Gpu | None = None
@@ -142,10 +148,19 @@ class GpuLanes:
         elif now >= self.look_at:
             self.look_at, self._looking_since = now + poll_interval, now
             self.calls.give(functools.partial(_timed_look, handle=self.handle, gpu=self.gpu))
+        elif now >= self.sampling.due_at and self._is_well:
+            self.calls.give(self.sampling.job(self.handle, self.gpu, now))
+
+    @property
+    def _is_well(self) -> bool:
+        """Whether the newest check could read the GPU."""
+        return self.looked is not None and not (self.looked.look.lost or self.looked.look.failed)
 
     def deadline(self, *, lost: bool) -> float:
         """Return when the next job is due; infinity: only after a lane has finished its job."""
         look = self.look_at if self.gpu and not self.calls.busy else float("inf")
+        if self._is_well and not self.calls.busy:
+            look = min(look, self.sampling.due_at)
         again = self.watch.again_at if self._is_to_watch(lost=lost) else float("inf")
         return min(look, again)
 
@@ -167,6 +182,10 @@ class GpuLanes:
             case Looked():
                 self.looked, self._looking_since = result, None
                 self._slow_looks = self._slow_looks + 1 if result.seconds > SLOW else 0
+                if not self._is_well:
+                    self.sampling.forget()
+            case Sampled():
+                self.sampling.take(result)
             case _:
                 raise AssertionError(f"cannot happen: a lane reports {result}")
 

@@ -29,6 +29,8 @@ from health.ledger import Ledger
 from health.node import Node
 from health.nvml import Code
 from health.observed import Observed
+from health.usage import Sampled
+from health.usage_bus import UsageBus
 from health.watch import Ended
 from proto.channel import Channel, ClosedError
 from proto.control import (
@@ -68,6 +70,7 @@ class Monitor:
         self._node = Node(settings, ledger.gpus(), self._mailbox)
         self._hangs = Hangs()
         self._observed = Observed(settings, ledger, self._node, self._hangs, epoch)
+        self._usage = UsageBus(self._node, self._observed.publisher, settings.usage_interval, epoch)
         self._marks: deque[tuple[str, float]] = deque()
         """Devices that an operator marked healthy, and when; answered in this order."""
         self._began = time.monotonic()
@@ -105,6 +108,7 @@ class Monitor:
             self._on_reports(time.monotonic())
         if self._observed.publisher.socket in ready and self._observed.publisher.joined():
             self._observed.publish()
+            self._usage.publish(time.monotonic())
         if self._channel.fileno() in ready:
             self._on_orders()
 
@@ -129,6 +133,7 @@ class Monitor:
                 self._refuse(access.hang(hang.running.call))
         self._channel.send(Beat())
         self._observed.publish()
+        self._usage.publish_new(now)
         self._observed.log_repeated(now)
 
     def _on_orders(self) -> None:
@@ -289,4 +294,4 @@ class Monitor:
                 self._observed.publish()  # it may have named devices, or lost them
             case _:
                 self._node.take(done, gpu, now)
-        self._changed |= not isinstance(done.result, Looked)
+        self._changed |= not isinstance(done.result, Looked | Sampled)

@@ -17,9 +17,11 @@ from health.known_good import with_known_good
 from health.lane import Done, Lane, Mailbox
 from health.looks import of_absent
 from health.nvml import Nvml, key_of
+from health.sampling import Sampling
 from proto.messages import CallStats, FailedGpu, Gpu, Inventory
 from proto.monitor import MonitorSettings
 from proto.reasons import Reason, ReasonKind
+from proto.usage import DeviceUsage
 
 PENDING = Reason(ReasonKind.UNWATCHED, "not enumerated yet")
 
@@ -92,7 +94,13 @@ class Node:
             case Opened():
                 self._opened, self._opened_at = done.result, now
                 self.gpus = tuple(
-                    GpuLanes(index, done.lane.nvml, self._mailbox, self._roots)
+                    GpuLanes(
+                        index,
+                        done.lane.nvml,
+                        self._mailbox,
+                        self._roots,
+                        Sampling(self._settings.usage_interval),
+                    )
                     for index in range(done.result.count)
                 )
                 if self._cdi:
@@ -217,6 +225,10 @@ class Node:
         if slot is None:
             return not self.opened or not all(gpu.answered for gpu in self.gpus)
         return slot.failed is None
+
+    def usage(self, now: float) -> tuple[DeviceUsage, ...]:
+        """Return how much of each GPU and MIG instance is in use."""
+        return tuple(device for gpu in self.gpus for device in gpu.sampling.devices(now))
 
     def stats(self) -> tuple[CallStats, ...]:
         """Return the calls of all lanes together."""

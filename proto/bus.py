@@ -12,7 +12,7 @@ import zmq
 import zmq.asyncio
 
 from proto.host import Identity
-from proto.messages import NodeState, WorkerState, decode, encode
+from proto.messages import NodeState, State, UsageState, WorkerState, decode, encode, topic
 
 RECONNECT = 10
 RECONNECT_MAX = 1000
@@ -30,7 +30,7 @@ def _prepare(socket: "zmq.Socket[bytes] | zmq.asyncio.Socket") -> None:
 
 
 class HealthPublisher:
-    """The monitor's end: publishes NodeStates and notices new subscribers."""
+    """The monitor's end: publishes NodeStates and UsageStates, and notices new subscribers."""
 
     def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", path: str) -> None:
         self.socket = context.socket(zmq.XPUB)
@@ -44,8 +44,8 @@ class HealthPublisher:
         """Return whether the socket file still exists, so that new subscribers can connect."""
         return Identity.of(self._path) == self._identity
 
-    def publish(self, state: NodeState) -> None:
-        """Send *state* to all subscribers."""
+    def publish(self, state: NodeState | UsageState) -> None:
+        """Send *state* to all subscribers that want this kind of message."""
         self.socket.send(encode(state))
 
     def joined(self) -> bool:
@@ -81,11 +81,14 @@ def _announce_all(socket: "zmq.Socket[bytes] | zmq.asyncio.Socket") -> None:
     socket.setsockopt(zmq.XPUB_VERBOSE, 1)
 
 
-def health_subscriber(context: zmq.asyncio.Context, path: str) -> zmq.asyncio.Socket:
-    """Return a socket that receives NodeStates."""
+def health_subscriber(
+    context: zmq.asyncio.Context, path: str, *, usage: bool = False
+) -> zmq.asyncio.Socket:
+    """Return a socket that receives NodeStates, and UsageStates too if *usage* is true."""
     socket = context.socket(zmq.SUB)
     _prepare(socket)
-    socket.subscribe(b"")
+    for kind in (NodeState, UsageState) if usage else (NodeState,):
+        socket.subscribe(topic(kind))
     socket.connect(f"ipc://{path}")
     return socket
 
@@ -99,7 +102,7 @@ def telemetry_subscriber(context: zmq.asyncio.Context, path: str) -> zmq.asyncio
     return socket
 
 
-async def receive(socket: zmq.asyncio.Socket) -> NodeState | WorkerState:
+async def receive(socket: zmq.asyncio.Socket) -> State:
     """Return the next message, skipping those that this version cannot read."""
     while True:
         state = decode(await socket.recv())

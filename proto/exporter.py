@@ -25,6 +25,14 @@ class HttpGuard(msgspec.Struct, frozen=True):
         return ""
 
 
+class UsageRoots(msgspec.Struct, frozen=True):
+    """Where the exporter finds out whose a process is."""
+
+    procfs: str = "/proc"
+    pod_logs: str = "/var/log/pods"
+    container_logs: str = "/var/log/containers"
+
+
 class ExporterSettings(msgspec.Struct, frozen=True):
     """The settings of the exporter, fixed at its start."""
 
@@ -41,6 +49,8 @@ class ExporterSettings(msgspec.Struct, frozen=True):
     """The kubelet's pod resources socket; empty: do not ask which pod holds which device."""
     pod_labels: bool = True
     """Whether metrics have labels for pods."""
+    usage_roots: tuple[UsageRoots, ...] = (UsageRoots(),)
+    """Where to look for a process, one after the other."""
     guard: HttpGuard = HttpGuard()
     local_socket: str = ""
     """Unix socket for the command `status`, which has no certificate or token for *guard*."""

@@ -11,12 +11,18 @@ import signal
 import socket
 import stat
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
 WRITABLE = stat.S_IWGRP | stat.S_IWOTH
+
+
+def since_boot() -> float:
+    """Return the seconds since the node booted, as /proc/PID/stat counts them for a process."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def make_private(path: Path) -> None:

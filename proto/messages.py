@@ -1,4 +1,4 @@
-"""What goes over the bus: the node's state from the monitor, each worker's state to the exporter.
+"""What goes over the bus: state and usage from the monitor, each worker's state to the exporter.
 
 A message is the sender's complete state, never an event, ordered by (epoch, sequence):
 the epoch counts the sender's starts, the sequence counts its messages since that start.
@@ -10,6 +10,7 @@ import enum
 import msgspec
 
 from proto.reasons import Reason
+from proto.usage import DeviceUsage
 
 VERSION = 1
 """Version of the messages below; a receiver drops messages of other versions."""
@@ -245,8 +246,19 @@ class WorkerState(SenderState, frozen=True, tag=True, kw_only=True):
     """Whether the worker answered the last self-check on its own socket."""
 
 
+class UsageState(SenderState, frozen=True, tag=True, kw_only=True):
+    """How much of the node's GPUs is in use, as the health monitor sampled it."""
+
+    interval: float
+    """Seconds between two samples of a GPU."""
+    devices: tuple[DeviceUsage, ...] = ()
+    """The newest sample of each GPU that can be sampled, and of its MIG instances."""
+
+
+State = NodeState | WorkerState | UsageState
+
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(NodeState | WorkerState)
+_decoder = msgspec.msgpack.Decoder(State)
 
 
 def encode(state: SenderState) -> bytes:
@@ -254,7 +266,14 @@ def encode(state: SenderState) -> bytes:
     return _encoder.encode(state)
 
 
-def decode(data: bytes) -> NodeState | WorkerState | None:
+def topic(kind: type[SenderState]) -> bytes:
+    """Return how each message of this *kind* begins, to subscribe to no other."""
+    keys = len(kind.__struct_fields__) + 1  # a map, and its first key is the tag
+    header = bytes([0x80 | keys]) if keys < 16 else b"\xde" + keys.to_bytes(2, "big")  # noqa: PLR2004
+    return header + _encoder.encode("type") + _encoder.encode(kind.__name__)
+
+
+def decode(data: bytes) -> State | None:
     """Return the message in *data*; None if this version cannot read it."""
     try:
         state = _decoder.decode(data)

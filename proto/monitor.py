@@ -76,6 +76,8 @@ class MonitorSettings(msgspec.Struct, frozen=True):
     """Root below which this process sees the device nodes."""
     poll_interval: float = 5.0
     """Seconds between two health checks of a GPU."""
+    usage_interval: float = 5.0
+    """Seconds between two samples of how much of a GPU is in use; 0: none is taken."""
     rescan_interval: float = 30.0
     """Seconds between two scans for added or removed GPUs and MIG instances."""
     hang_after: float = 15.0

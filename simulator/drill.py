@@ -8,6 +8,8 @@ from typing import Any
 from simulator.live_node import LiveNode
 from simulator.node import NodeError
 from simulator.nvml import FUNCTIONS
+from simulator.usage import KINDS as KINDS_OF_USE
+from simulator.usage import Use
 
 KINDS = {
     "xid": "report an Xid on a GPU, or on one of its MIG instances",
@@ -20,6 +22,7 @@ KINDS = {
     "row-remap": "make the remapping of a memory row fail on a GPU",
     "recovery-action": "make the driver ask for a recovery action on a GPU",
     "recover": "make a lost, hung, slow or failing GPU answer normally again, without a reset",
+    "usage": "let a process use a GPU, or one of its MIG instances",
     "reset": "reset a GPU: it answers again, needs no recovery action, and its NVLinks are up",
     "remove": "remove a GPU from the node",
     "add": "put a removed GPU back",
@@ -67,6 +70,38 @@ OWN_ARGUMENTS: dict[str, dict[str, dict[str, Any]]] = {
             "required": True,
             "help": "how many NVLinks of the GPU are down; 0 ends it",
         },
+    },
+    "usage": {
+        "--pod": {"metavar": "NAMESPACE/NAME", "help": "pod of the process"},
+        "--container": {
+            "metavar": "NAME",
+            "default": "main",
+            "help": "container of the process; default: %(default)s",
+        },
+        "--host": {"action": "store_true", "help": "the process is in no container"},
+        "--pid": {
+            "metavar": "PID",
+            "type": int,
+            "help": "a real process, instead of one that only the simulation has",
+        },
+        "--memory": {
+            "metavar": "MIB",
+            "type": int,
+            "required": True,
+            "help": "memory of the GPU that the process uses; 0 ends it",
+        },
+        "--utilization": {
+            "metavar": "P",
+            "type": int,
+            "default": 0,
+            "help": "percent of the GPU that the process uses; default: %(default)s",
+        },
+        "--type": {
+            "choices": KINDS_OF_USE,
+            "default": "compute",
+            "help": "what the process does: %(choices)s; default: %(default)s",
+        },
+        "--mig": {"metavar": "N", "type": int, "help": "index of the MIG instance, from 0"},
     },
     "recovery-action": {
         "code": {
@@ -121,6 +156,15 @@ def run(arguments: argparse.Namespace) -> str:
         "remove": node.remove,
         "add": node.add,
     }
+    if arguments.kind in plain:
+        plain[arguments.kind](arguments.gpu)
+    else:
+        _inject(node, arguments)
+    return _done(arguments)
+
+
+def _inject(node: LiveNode, arguments: argparse.Namespace) -> None:
+    """Inject a fault that has arguments, or is about the whole node."""
     match arguments.kind:
         case "xid":
             node.xid(arguments.gpu, arguments.code, arguments.mig)
@@ -130,23 +174,41 @@ def run(arguments: argparse.Namespace) -> str:
             node.fail(arguments.gpu, known(arguments.call), arguments.code)
         case "nvlink-down":
             node.take_links_down(arguments.gpu, arguments.links)
+        case "usage":
+            node.use(arguments.gpu, _use(arguments))
         case "recovery-action":
             node.ask_for(arguments.gpu, arguments.code)
         case "mig":
             node.partition(arguments.gpu, tuple(arguments.profiles))
-        case "permission-loss" | "permission" as kind:
-            node.deny(denied=kind == "permission-loss")
         case kind:
-            plain[kind](arguments.gpu)
-    return _done(arguments)
+            node.deny(denied=kind == "permission-loss")
+
+
+def _use(arguments: argparse.Namespace) -> Use:
+    given = [bool(arguments.pod), arguments.host, arguments.pid is not None]
+    if sum(given) != 1:
+        raise NodeError("cannot tell whose the process is: give one of --pod, --host and --pid")
+    if arguments.pid is not None and arguments.pid < 1:
+        raise NodeError(f"cannot use the PID {arguments.pid}: it must be at least 1")
+    return Use(
+        arguments.memory,
+        arguments.utilization,
+        pod=arguments.pod or "",
+        container=arguments.container,
+        kind=arguments.type,
+        mig=arguments.mig,
+        pid=arguments.pid or 0,
+    )
 
 
 def _done(arguments: argparse.Namespace) -> str:
     words = [arguments.kind]
-    for name in OWN_ARGUMENTS.get(arguments.kind, {}):
+    for name, options in OWN_ARGUMENTS.get(arguments.kind, {}).items():
         value = getattr(arguments, name.removeprefix("--"))
         shown = " ".join(value) if isinstance(value, (list, tuple)) else str(value)
-        if value is not None:
+        if value is True:
+            words.append(name)
+        elif value is not None and value is not False and value != options.get("default"):
             words += [name, shown] if name.startswith("--") else [shown]
     where = "the whole node" if arguments.kind in OF_THE_NODE else f"GPU {arguments.gpu}"
     return f"done: drill {' '.join(words).strip()} on {where}"

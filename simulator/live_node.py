@@ -22,6 +22,8 @@ from simulator.node import (
     capabilities,
     nvlinks,
 )
+from simulator.usage import Use, show
+from simulator.usage_change import using
 
 LIVE_FILE = "simulated-node.json"
 
@@ -39,6 +41,7 @@ class LiveNode:
         self.path = folder / LIVE_FILE
         self.sysfs = folder / "sysfs"
         self.procfs = folder / "procfs"
+        self.logs = folder / "logs"
 
     def start(self, node: SimulatedNode) -> None:
         """Create the live node; an existing one with the same node file keeps its faults."""
@@ -113,6 +116,10 @@ class LiveNode:
             return replace(live, links_down=_with(live.links_down, gpu, links))
 
         self._change_gpu(place, change)
+
+    def use(self, place: int, use: Use) -> None:
+        """Let a process use a GPU or one of its MIG instances; with 0 MiB, no longer."""
+        self._change_gpu(place, lambda live, gpu: using(live, gpu, place, use))
 
     def recover(self, place: int) -> None:
         """Make a GPU answer again that was lost, hung or slow, or on which calls failed."""
@@ -229,6 +236,7 @@ class LiveNode:
             _write(device / "numa_node", f"{number}\n")
         minors = self.procfs / "driver/nvidia-caps/mig-minors"
         minors.parent.mkdir(parents=True, exist_ok=True)
+        show(self.procfs, self.logs, live.uses)
         _write(minors, "config 1\nmonitor 2\n" + "".join(capabilities(live.gpus)))
 
 

@@ -15,6 +15,7 @@ import msgspec
 from msgspec.structs import replace
 
 from proto.messages import LinkLevel
+from simulator.usage import Use
 
 UUID = re.compile(r"GPU-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 PCI_BUS_ID = re.compile(r"[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
@@ -135,6 +136,8 @@ class Live(msgspec.Struct, frozen=True):
     """Uncorrectable memory errors since the last reset, by UUID."""
     resets: dict[str, int] = {}
     """Number of resets of each GPU, by UUID."""
+    uses: dict[str, tuple[Use, ...]] = {}
+    """The processes that use each GPU, by UUID."""
     denied: bool = False
     """Whether the service has no access to the GPU device nodes."""
     happened: int = 0
@@ -161,6 +164,13 @@ def nvlinks(
     if len(direct) <= NVLINKS:
         return list(direct)
     return [None] * max(count for _, count in counts)
+
+
+def instance_mib(gpu: SimulatedGpu, profile: str) -> int:
+    """Return the memory of a MIG instance: in eighths of that of its GPU."""
+    match = PROFILE.match(profile)
+    gigabytes = int(match[3]) if match else 1
+    return gpu.memory_mib * max(1, round(gigabytes * 1024 * 8 / gpu.memory_mib)) // 8
 
 
 def default_node() -> SimulatedNode:

@@ -10,8 +10,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from proto.messages import LinkLevel
-from simulator.node import FIRST_GI, NVLINKS, PROFILE, Live, SimulatedGpu, nvlinks
-from simulator.nvml_calls import BY_INDEX, EVENT_WAIT, Calls, failure, on_gpus
+from simulator.node import FIRST_GI, NVLINKS, PROFILE, Live, SimulatedGpu, instance_mib, nvlinks
+from simulator.nvml_calls import BY_INDEX, EVENT_WAIT, failure, on_gpus
 from simulator.nvml_handles import (
     INVALID_ARGUMENT,
     NO_PERMISSION,
@@ -22,6 +22,7 @@ from simulator.nvml_handles import (
     MigHandle,
     NVMLError,
 )
+from simulator.nvml_usage import UsageCalls
 
 LEVELS = {
     LinkLevel.SAME: 0,
@@ -52,7 +53,7 @@ def load(folder: str) -> "Binding":
     return Binding(Path(folder))
 
 
-class Binding(Calls):
+class Binding(UsageCalls):
     """Replaces the module pynvml."""
 
     NVMLError = NVMLError
@@ -61,34 +62,14 @@ class Binding(Calls):
         super().__init__(folder)
         self._gpus: list[str] = []
 
-    def _live(self) -> Live:
-        return self._node.seen().live
-
-    def _gpu(self, handle: GpuHandle | MigHandle) -> SimulatedGpu:
-        return next(gpu for gpu in self._node.seen().gpus if gpu.uuid == handle.uuid)
-
-    def _physical(self, handle: GpuHandle | MigHandle) -> SimulatedGpu:
-        gpu = self._gpu(handle)
-        if isinstance(handle, MigHandle):
-            raise NVMLError(NOT_SUPPORTED)
-        return gpu
-
-    def _profile(self, handle: GpuHandle | MigHandle) -> str:
-        gpu = self._gpu(handle)
-        if isinstance(handle, GpuHandle):
-            raise NVMLError(INVALID_ARGUMENT)
-        if handle.place >= len(gpu.mig or ()):
-            raise NVMLError(NOT_FOUND)
-        return (gpu.mig or ())[handle.place]
-
     def nvmlInit(self) -> None:
-        live = self._live()
+        live = self.live()
         if live.denied:
             raise NVMLError(NO_PERMISSION)
         self._gpus = [gpu.uuid for gpu in live.gpus if gpu.uuid not in live.removed]
 
     def nvmlSystemGetDriverVersion(self) -> str:
-        return self._live().node.driver_version
+        return self.live().node.driver_version
 
     def nvmlDeviceGetCount(self) -> int:
         return len(self._gpus)
@@ -100,74 +81,69 @@ class Binding(Calls):
 
     @on_gpus
     def nvmlDeviceGetUUID(self, handle: GpuHandle | MigHandle) -> str:
-        gpu = self._gpu(handle)
+        gpu = self.gpu(handle)
         return gpu.uuid if isinstance(handle, GpuHandle) else gpu.mig_uuid(handle.place)
 
     @on_gpus
     def nvmlDeviceGetName(self, handle: GpuHandle | MigHandle) -> str:
-        gpu = self._gpu(handle)
+        gpu = self.gpu(handle)
         if isinstance(handle, GpuHandle):
             return gpu.name
-        return f"{gpu.name} MIG {self._profile(handle)}"
+        return f"{gpu.name} MIG {self.profile(handle)}"
 
     @on_gpus
     def nvmlDeviceGetMinorNumber(self, handle: GpuHandle) -> int:
-        gpu = self._physical(handle)
+        gpu = self.physical(handle)
         return [known.uuid for known in self._node.seen().gpus].index(gpu.uuid)
 
     @on_gpus
     def nvmlDeviceGetPciInfo(self, handle: GpuHandle) -> SimpleNamespace:
-        return SimpleNamespace(busId=f"0000{self._physical(handle).pci_bus_id}".upper())
-
-    @on_gpus
-    def nvmlDeviceGetMemoryInfo(self, handle: GpuHandle) -> SimpleNamespace:
-        return SimpleNamespace(total=self._physical(handle).memory_mib << 20)
+        return SimpleNamespace(busId=f"0000{self.physical(handle).pci_bus_id}".upper())
 
     @on_gpus
     def nvmlDeviceGetCudaComputeCapability(self, handle: GpuHandle) -> tuple[int, int]:
-        major, minor = self._physical(handle).compute_capability.split(".")
+        major, minor = self.physical(handle).compute_capability.split(".")
         return int(major), int(minor)
 
     @on_gpus
     def nvmlDeviceGetMigMode(self, handle: GpuHandle) -> list[int]:
-        mode = int(self._physical(handle).mig is not None)
+        mode = int(self.physical(handle).mig is not None)
         return [mode, mode]
 
     @on_gpus
     def nvmlDeviceGetMaxMigDeviceCount(self, handle: GpuHandle) -> int:
-        return max(MIG_PLACES, len(self._physical(handle).mig or ()))
+        return max(MIG_PLACES, len(self.physical(handle).mig or ()))
 
     @on_gpus
     def nvmlDeviceGetMigDeviceHandleByIndex(self, handle: GpuHandle, index: int) -> MigHandle:
-        if index >= len(self._physical(handle).mig or ()):
+        if index >= len(self.physical(handle).mig or ()):
             raise NVMLError(NOT_FOUND)
         return MigHandle(handle.uuid, index)
 
     @on_gpus
     def nvmlDeviceGetGpuInstanceId(self, handle: MigHandle) -> int:
-        self._profile(handle)
+        self.profile(handle)
         return FIRST_GI + handle.place
 
     @on_gpus
     def nvmlDeviceGetComputeInstanceId(self, handle: MigHandle) -> int:
-        self._profile(handle)
+        self.profile(handle)
         return 0
 
     @on_gpus
     def nvmlDeviceGetAttributes(self, handle: MigHandle) -> SimpleNamespace:
-        match = PROFILE.match(self._profile(handle))
-        compute, slices, gigabytes = match.groups() if match else (None, "1", "1")
-        total = self._gpu(handle).memory_mib
-        eighths = max(1, round(int(gigabytes) * 1024 * 8 / total))
+        profile = self.profile(handle)
+        match = PROFILE.match(profile)
+        compute, slices = match.groups()[:2] if match else (None, "1")
         return SimpleNamespace(
             gpuInstanceSliceCount=int(slices),
             computeInstanceSliceCount=int(compute or slices),
-            memorySizeMB=total * eighths // 8,
+            memorySizeMB=instance_mib(self.gpu(handle), profile),
         )
 
     @on_gpus
     def nvmlDeviceGetTopologyCommonAncestor(self, first: GpuHandle, second: GpuHandle) -> int:
-        mine, other = self._physical(first), self._physical(second)
+        mine, other = self.physical(first), self.physical(second)
         paths = (
             link.path
             for peer, link in self._node.seen().peers[mine.uuid]
@@ -177,7 +153,7 @@ class Binding(Calls):
 
     def _nvlinks(self, handle: GpuHandle) -> list[SimulatedGpu | None]:
         """Return the peer of each active NVLink; None: the peer is a switch."""
-        seen, uuid = self._node.seen(), self._physical(handle).uuid
+        seen, uuid = self._node.seen(), self.physical(handle).uuid
         links = nvlinks(seen.peers[uuid])
         return links[: max(0, len(links) - seen.live.links_down.get(uuid, 0))]
 
@@ -209,14 +185,14 @@ class Binding(Calls):
         return self._event_types(handle)
 
     def _event_types(self, handle: GpuHandle) -> int:
-        return XID_EVENT | MIG_EVENT if self._physical(handle).events else 0
+        return XID_EVENT | MIG_EVENT if self.physical(handle).events else 0
 
     @on_gpus
     def nvmlDeviceGetFieldValues(
         self, handle: GpuHandle, fields: Sequence[int]
     ) -> list[SimpleNamespace]:
-        gpu = self._physical(handle)
-        action = SimpleNamespace(uiVal=self._live().actions.get(gpu.uuid, 0))
+        gpu = self.physical(handle)
+        action = SimpleNamespace(uiVal=self.live().actions.get(gpu.uuid, 0))
         known = {RECOVERY_ACTION: SimpleNamespace(nvmlReturn=0, value=action)}
         if not gpu.recovery_action:
             known = {}
@@ -224,21 +200,21 @@ class Binding(Calls):
 
     @on_gpus
     def nvmlDeviceGetRemappedRows(self, handle: GpuHandle) -> tuple[int, int, int, int]:
-        failed = int(self._physical(handle).uuid in self._live().rows)
+        failed = int(self.physical(handle).uuid in self.live().rows)
         return 0, failed, 0, failed
 
     @on_gpus
     def nvmlDeviceGetTotalEccErrors(self, handle: GpuHandle, kind: int, counter: int) -> int:
         del kind, counter  # only uncorrected errors since the last reset are simulated
-        return self._live().errors.get(self._physical(handle).uuid, 0)
+        return self.live().errors.get(self.physical(handle).uuid, 0)
 
     @on_gpus
     def nvmlDeviceGetTotalEnergyConsumption(self, handle: GpuHandle) -> int:
-        resets = self._live().resets.get(self._physical(handle).uuid, 0)
+        resets = self.live().resets.get(self.physical(handle).uuid, 0)
         return MILLIJOULES // (resets + 1)
 
     def nvmlEventSetCreate(self) -> EventSet:
-        return EventSet(self._live().happened)
+        return EventSet(self.live().happened)
 
     @on_gpus
     def nvmlDeviceRegisterEvents(self, handle: GpuHandle, types: int, events: EventSet) -> None:
@@ -283,6 +259,6 @@ class Binding(Calls):
 
 
 FUNCTIONS = frozenset(
-    name for name in vars(Binding) if name.startswith("nvmlDevice") and name != "nvmlDeviceGetCount"
+    name for name in dir(Binding) if name.startswith("nvmlDevice") and name != "nvmlDeviceGetCount"
 ) | {EVENT_WAIT}
 """The functions that can fail on a GPU."""

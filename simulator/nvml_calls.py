@@ -16,7 +16,16 @@ from inotify_simple import INotify, flags
 
 from simulator.live_node import LiveNode
 from simulator.node import Live, SimulatedGpu, SimulatedLink
-from simulator.nvml_handles import GPU_IS_LOST, NO_PERMISSION, GpuHandle, MigHandle, NVMLError
+from simulator.nvml_handles import (
+    GPU_IS_LOST,
+    INVALID_ARGUMENT,
+    NO_PERMISSION,
+    NOT_FOUND,
+    NOT_SUPPORTED,
+    GpuHandle,
+    MigHandle,
+    NVMLError,
+)
 
 BY_INDEX, EVENT_WAIT = "nvmlDeviceGetHandleByIndex", "nvmlEventSetWait"
 
@@ -115,6 +124,30 @@ class Calls:
             self._node.wait(seen, left)
         if code := failure(seen.live, uuid, call):
             raise NVMLError(code)
+
+    def live(self) -> Live:
+        """Return the node as it is now."""
+        return self._node.seen().live
+
+    def gpu(self, handle: GpuHandle | MigHandle) -> SimulatedGpu:
+        """Return the GPU of a handle."""
+        return next(gpu for gpu in self._node.seen().gpus if gpu.uuid == handle.uuid)
+
+    def physical(self, handle: GpuHandle | MigHandle) -> SimulatedGpu:
+        """Return the GPU of a handle; NVMLError for the handle of a MIG instance."""
+        gpu = self.gpu(handle)
+        if isinstance(handle, MigHandle):
+            raise NVMLError(NOT_SUPPORTED)
+        return gpu
+
+    def profile(self, handle: GpuHandle | MigHandle) -> str:
+        """Return the profile of a MIG instance; NVMLError for the handle of a GPU."""
+        gpu = self.gpu(handle)
+        if isinstance(handle, GpuHandle):
+            raise NVMLError(INVALID_ARGUMENT)
+        if handle.place >= len(gpu.mig or ()):
+            raise NVMLError(NOT_FOUND)
+        return (gpu.mig or ())[handle.place]
 
 
 Simulated = TypeVar("Simulated", bound=Calls)

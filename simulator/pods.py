@@ -1,5 +1,6 @@
 """The stand-in kubelet's pod resources API: which pod holds which devices."""
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -28,7 +29,7 @@ class PodLister(PodResourcesListerServicer):
         return api.ListPodResourcesResponse(
             pod_resources=(
                 api.PodResources(
-                    name=pod.replace("/", "-"),
+                    name=pod_name(pod),
                     namespace=NAMESPACE,
                     containers=[_container(resource, ids)],
                 )
@@ -51,6 +52,11 @@ class PodLister(PodResourcesListerServicer):
     ) -> api.GetPodResourcesResponse:
         """Answer that the method is not implemented."""
         await context.abort(grpc.StatusCode.UNIMPLEMENTED, "unknown method")
+
+
+def pod_name(pod: str) -> str:
+    """Return a name for *pod* that Kubernetes would allow."""
+    return re.sub(r"[^-a-z0-9.]", "-", pod.lower())
 
 
 def _container(resource: str, ids: tuple[str, ...]) -> api.ContainerResources:

@@ -17,6 +17,8 @@ from pathlib import Path
 
 from proto.host import die_with
 from simulator.kubelet import AdmissionError, Kubelet
+from simulator.live_node import LiveNode
+from simulator.pod_usage import use_devices
 
 READY_WITHIN = 30.0
 """Seconds to wait for the first resource to register."""
@@ -130,7 +132,7 @@ async def _story(kubelet: Kubelet, folder: Path) -> None:
             "registered",
             f"{resource.name}: {_devices(count)}, {healthy} healthy ({resource.endpoint})",
         )
-    await _admit_pods(kubelet)
+    await _admit_pods(kubelet, LiveNode(folder))
     url = await _url(folder / "exporter.url")
     say("metrics", f"{url}/metrics" if url else "not served; see the log")
     say("status", f"{url}/" if url else "not served; see the log")
@@ -171,7 +173,7 @@ def _content(file: Path) -> str:
     return file.read_text() if file.exists() else ""
 
 
-async def _admit_pods(kubelet: Kubelet) -> None:
+async def _admit_pods(kubelet: Kubelet, live: LiveNode) -> None:
     for name in list(kubelet.resources):
         for number, count in enumerate((1, 2), start=1):
             pod = f"pod-{number}"
@@ -181,6 +183,7 @@ async def _admit_pods(kubelet: Kubelet) -> None:
                 say("rejected", f"{pod} {name}={count}: {error}")
                 continue
             say("admitted", f"{pod} {name}={count}: {', '.join(got.ids)}")
+            use_devices(live, f"{name}/{pod}", got.ids, kubelet.resources[name].devices)
             for variable, value in got.envs.items():
                 say("", f"{variable}={value}")
 

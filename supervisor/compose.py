@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from health import xid_policy
 from proto.cluster import ClusterSettings
 from proto.control import Configure, MarkHealthy, Register, ServiceState, Unknown
-from proto.exporter import ExporterSettings
+from proto.exporter import ExporterSettings, UsageRoots
 from proto.monitor import CdiSettings, MonitorSettings, Recovery
 from proto.paths import Paths
 from proto.worker import CDI_STRATEGIES, Handout, ResourcePlan, WorkerSettings
@@ -81,6 +81,7 @@ def _compose(settings: Settings) -> Service:
         backend="nvml" if settings.node is None else "simulated",
         pod_resources_socket=settings.service.pod_resources_socket,
         pod_labels=settings.service.pod_labels,
+        usage_roots=_usage_roots(settings),
         guard=settings.service.guard,
         local_socket=f"{settings.service.runtime_dir}/{LOCAL_SOCKET}",
     )
@@ -123,6 +124,15 @@ def _paths(settings: Settings) -> Paths:
     )
 
 
+def _usage_roots(settings: Settings) -> tuple[UsageRoots, ...]:
+    real = UsageRoots()
+    if settings.node is None:
+        return (real,)
+    live = LiveNode(Path(settings.service.runtime_dir))
+    logs = (f"{live.logs}/pods", f"{live.logs}/containers")
+    return UsageRoots(str(live.procfs), *logs), real
+
+
 def _cluster(settings: Settings, paths: Paths) -> Iterator[Spec]:
     """Yield the process that uses the Kubernetes API, if any setting needs it."""
     service = settings.service
@@ -151,6 +161,7 @@ def _monitor(settings: Settings, paths: Paths) -> MonitorSettings:
         binding_argument=root,
         dev_root=seen_at,
         poll_interval=health.poll_interval,
+        usage_interval=float(settings.configuration.usage.interval),
         hang_after=health.hang_after,
         # Else one GPU that hangs would make a new monitor too late for all the others.
         patience=min(LONGEST_PATIENCE, health.stale_after / 2),

@@ -4,7 +4,6 @@ Names and defaults are those of NVIDIA's device plugin v0.20, so that existing f
 """
 
 import enum
-import re
 from typing import Annotated, Any
 
 import msgspec
@@ -12,6 +11,7 @@ import msgspec
 from health.xid_policy import CODE
 from proto.monitor import RecoveryMode
 from proto.worker import AllocationPolicy, DeviceIdStrategy, DeviceListStrategy
+from supervisor.config.durations import Patience, SampleInterval, Seconds, SecondsOrNever
 
 
 class MigStrategy(enum.StrEnum):
@@ -30,59 +30,6 @@ class Discovery(enum.StrEnum):
 
     AUTO = "auto"
     NVML = "nvml"
-
-
-LONGEST = 7 * 24 * 3600
-"""Seconds; the kernel cannot wait longer than 24 days, and a timeout that long protects nobody."""
-
-
-class Seconds(float):
-    """A duration, written as `500ms`, `30s`, `5m`, `1h` or as a number of seconds."""
-
-    LEAST, SHORTEST, WHY = 0.1, "100ms", ""
-    """The shortest in seconds and as text, and why, for the error.
-
-    A shorter one would keep a processor busy, or protect nobody.
-    """
-    UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}  # noqa: RUF012 - never changed
-    HOW = "write a time as 30s, 5m or 2.5"
-
-    @classmethod
-    def read(cls, value: object) -> "Seconds":
-        """Return the duration in *value*; ValueError unless it is from LEAST to LONGEST."""
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h)?", str(value))
-        if isinstance(value, bool) or not match or not float(match[1]):
-            shown = str(value).lower() if isinstance(value, bool) else value
-            raise ValueError(f'"{shown}" is not a positive time; {cls.HOW}')
-        seconds = float(match[1]) * cls.UNITS[match[2] or "s"]
-        if seconds > LONGEST:
-            raise ValueError(f'"{value}" is too long; write at most {LONGEST // 3600}h')
-        if seconds < cls.LEAST:
-            raise ValueError(f'"{value}" is too short{cls.WHY}; write at least {cls.SHORTEST}')
-        return cls(seconds)
-
-    def __str__(self) -> str:
-        return f"{float(self):g}s"
-
-
-class SecondsOrNever(Seconds):
-    """A duration as in `Seconds`, or `0` for never."""
-
-    HOW = f"{Seconds.HOW}, or 0 for never"
-
-    @classmethod
-    def read(cls, value: object) -> "SecondsOrNever":
-        """Return the duration in *value*, 0 for never; ValueError as in `Seconds.read`."""
-        if re.fullmatch(r"0+(\.0+)?(ms|s|m|h)?", str(value)):
-            return cls(0)
-        return cls(super().read(value))
-
-
-class Patience(Seconds):
-    """A duration as in `Seconds`, for which a process may be silent before it counts as hung."""
-
-    LEAST, SHORTEST, WHY = 3.0, "3s", ": each process reports only once a second"
-    """As in `Seconds`; a busy machine may delay a report or two."""
 
 
 class XidRule(enum.StrEnum):
@@ -248,6 +195,14 @@ library is older than the kernel module: only a new container can use the GPUs a
     """Which Xids are fatal or ignored, instead of what NVIDIA's table says."""
 
 
+class UsageSection(_Section, frozen=True):
+    """`usage`."""
+
+    interval: SampleInterval = SampleInterval(5)
+    """Time between two samples of how much of each GPU is in use, and by which processes; \
+`0`: take none, else at least `1s`."""
+
+
 class Configuration(_Section, frozen=True):
     """The configuration file."""
 
@@ -258,6 +213,7 @@ class Configuration(_Section, frozen=True):
     sharing: Sharing = Sharing()
     imex: Imex = Imex()
     health: HealthSection = HealthSection()
+    usage: UsageSection = UsageSection()
 
 
 def decode(kind: type, value: object) -> object:

@@ -28,7 +28,7 @@ from supervisor.config.strict_yaml import LONGEST_TEXT
 
 HIGHEST_PORT = 65535
 
-KEY = re.compile(r"(?:flags|resources|sharing|imex|health)\.[A-Za-z.]+")
+KEY = re.compile(r"(?:flags|resources|sharing|imex|health|usage)\.[A-Za-z.]+")
 """A key of the configuration file in the text of an error."""
 
 CDI_KIND = re.compile(r"[A-Za-z][-A-Za-z0-9_.]*[A-Za-z0-9]/[A-Za-z]([-A-Za-z0-9_]*[A-Za-z0-9])?")

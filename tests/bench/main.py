@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from tests.bench import calls, footprint, growth, reactions, report
+from tests.bench import calls, footprint, growth, reactions, report, usage
 from tests.bench.plugin import MeasureError, Plugin, other
 from tests.bench.rows import Figures
 from tests.fakes import nvml_library
@@ -29,13 +29,18 @@ def shared(*, quick: bool) -> dict[str, Measurement]:
     }
 
 
-def own(*, quick: bool) -> dict[str, Measurement]:
-    """Return the measurements that need a simulated node or the processes of our plugin."""
+def own(sampled: Plugin | None = None, *, quick: bool) -> dict[str, Measurement]:
+    """Return the measurements that need a simulated node or the processes of our plugin.
+
+    *sampled* is our plugin on the NVML stand-in.
+    """
+    sampled = sampled or Plugin()
     few, many = (50, 3) if quick else (500, 7)
     return {
         "topology": lambda plugin: calls.of_topology(plugin, few),
         "worker": lambda plugin: reactions.of_worker_crashes(plugin, many),
         "large": lambda plugin: reactions.of_large_lists(plugin, many),
+        "usage": lambda _: usage.of_sampling(sampled, 5 if quick else 30),
         "resources": lambda plugin: footprint.of_more_resources(plugin, 300),
     }
 
@@ -53,7 +58,9 @@ def measure(given: argparse.Namespace, library: Path) -> tuple[Figures, Figures]
                 (name, rival, work, theirs) for name, work in shared(quick=given.quick).items()
             ]
             steps.sort(key=lambda step: step[0])
-        steps += [(name, plain, work, figures) for name, work in own(quick=given.quick).items()]
+        steps += [
+            (name, plain, work, figures) for name, work in own(ours, quick=given.quick).items()
+        ]
         for name, plugin, work, into in steps:
             if given.only in (None, name):
                 whose = "ours" if plugin.ours else "other"

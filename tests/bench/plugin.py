@@ -142,10 +142,15 @@ def _frames(pid: int) -> set[int]:
 
 @contextlib.contextmanager
 def running(
-    plugin: Plugin, folder: Path, *options: str, replicas: int = 1, node: object = None
+    plugin: Plugin,
+    folder: Path,
+    *options: str,
+    replicas: int = 1,
+    node: object = None,
+    settings: Mapping[str, str] | None = None,
 ) -> Iterator[Tree]:
     """Run a plugin with so many replicas per GPU, on the NVML stand-in or a simulated *node*."""
-    settings = {"STANDIN_NVML_GPUS": "8"}
+    settings = {"STANDIN_NVML_GPUS": "8", **(settings or {})}
     if replicas > 1:
         shared = {"resources": [{"name": "nvidia.com/gpu", "replicas": replicas}]}
         config = {"version": "v1", "sharing": {"timeSlicing": shared}}

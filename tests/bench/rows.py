@@ -54,4 +54,5 @@ ROWS = (
     Row("memory", "memory of all processes, one resource, after load (MiB)", {"median": 40}),
     Row("memory-more", "memory of each further resource, after load (MiB)", {"median": 9}),
     Row("idle", "processor time of all processes when idle (% of a core)", {"median": 0.3}),
+    Row("usage", "sampling 8 GPUs with 50 processes each (% of a core)", {"median": 1}),
 )

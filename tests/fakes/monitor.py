@@ -15,7 +15,7 @@ import zmq
 
 from proto.channel import Channel
 from proto.control import Beat, Order, Report
-from proto.messages import NodeState, decode
+from proto.messages import NodeState, decode, topic
 from proto.monitor import MonitorSettings
 from tests.fakes.service import PATIENCE
 
@@ -75,7 +75,7 @@ def monitor(settings: MonitorSettings, environment: Mapping[str, str]) -> Iterat
     channel = Channel(ours)
     with zmq.Context() as context, context.socket(zmq.SUB) as states:
         states.linger = 0
-        states.subscribe(b"")
+        states.subscribe(topic(NodeState))
         states.connect(f"ipc://{settings.paths.health_bus}")
         try:
             yield Monitor(process, channel, states)

@@ -1,7 +1,7 @@
 /*
  * A stand-in for NVIDIA's management library, libnvidia-ml.so.1, for tests where there is no GPU.
- * It exports what nvidia-ml-py calls for enumeration, MIG, topology, NVLink and events; any other
- * symbol is missing, which the binding reports as NVML_ERROR_FUNCTION_NOT_FOUND.
+ * It exports what nvidia-ml-py calls for enumeration, MIG, topology, NVLink, usage and events; any
+ * other symbol is missing, which the binding reports as NVML_ERROR_FUNCTION_NOT_FOUND.
  *
  * The node: two H100 of 81559 MiB, minors 3 and 5, on one PCIe switch (NVML_TOPOLOGY_SINGLE, which
  * nvidia-smi topo prints as PIX), joined by their NVLinks 0 and 1 of 18. MIG is off on GPU 0 and on
@@ -18,6 +18,7 @@
  *   STANDIN_NVML_GARBLED=<gpu>       the name of that GPU is no UTF-8
  *   STANDIN_NVML_LINKS=<count>       so many NVLinks of each GPU are active, not 2
  *   STANDIN_NVML_GPUS=<count>        so many H100 (up to 16) in place of the two, none in MIG mode
+ *   STANDIN_NVML_PROCESSES=<count>   so many compute processes, PIDs from 1, use each GPU, 1 GiB each
  *   STANDIN_NVML_HANG_INIT=1         nvmlInit never returns
  * and those that give a command below before the process's first nvmlInit; a comma separates more:
  *   STANDIN_NVML_LOST=<gpu>          lost
@@ -32,6 +33,10 @@
  *                                    every wait on a set that has it registered
  *   recover <gpu>                    undoes lost
  *   links <gpu> <count>              so many NVLinks are active; -1: asked for any, NOT_SUPPORTED
+ *   process <gpu> <pid> <mib> <sm> [<kind> [<gi>]]
+ *                                    a process uses so much memory and so many percent of the GPU, or
+ *                                    of its instance; its kind is compute (else graphics, mps); it is
+ *                                    there until it uses 0 MiB
  *   hang                             the wait that comes to it never returns
  *   hang <gpu>                       no call on it and its instances returns, nor any wait on a set
  *                                    that has it registered, whatever its timeout, until `answer`
@@ -87,6 +92,12 @@ typedef unsigned long long u64;
 typedef struct { const char *uuid, *name; unsigned gpu, mig, place, minor, bus, gi, mib; } device;
 typedef struct { char old_id[16]; unsigned domain, bus, slot, model, board; char id[32]; } pci_info;
 typedef struct { u64 total, free, used; } memory_info;
+typedef struct { unsigned version; u64 total, reserved, free, used; } memory_info_v2;
+typedef struct { unsigned gpu, mem; } utilization;
+typedef struct { unsigned pid; u64 memory; unsigned gi, ci; } process_info;
+typedef struct { u64 time; unsigned pid, sm, mem, enc, dec, jpg, ofa; } process_use;
+typedef struct { unsigned version, count; u64 since; process_use *uses; } process_uses;
+typedef struct { unsigned pid; u64 time; unsigned sm, mem, enc, dec; } process_sample;
 typedef struct { unsigned sms, copy, dec, enc, jpeg, ofa, gi_size, ci_size; u64 mib; } attributes;
 typedef struct { device *device; u64 type, data; unsigned gi, ci; } event_data;
 typedef struct { unsigned id, scope; u64 times[2]; unsigned type; int result; u64 value; } field;
@@ -118,6 +129,8 @@ static char hung_call[MOST_GPUS + 1][64]; /* the only function that hangs; empty
 static unsigned slow_by[MOST_GPUS]; /* milliseconds */
 static int denied_code;
 static struct { unsigned gpu, order; char call[64]; int code; } failures[FAILURES]; /* 0: free */
+enum { PROCESSES = 4096, RESERVED_MIB = 605 };
+static struct { unsigned gpu, gi, pid, mib, sm; char kind[16]; } processes[PROCESSES]; /* 0: free */
 
 /* ---- commands ---- */
 
@@ -167,10 +180,24 @@ static void hang(unsigned gpu, const char *call) {
     snprintf(hung_call[gpu], sizeof hung_call[gpu], "%s", call);
 }
 
+static void use(unsigned gpu, unsigned gi, unsigned pid, unsigned mib, unsigned sm, const char *kind) {
+    int i = 0;
+    while (i < PROCESSES && !(processes[i].mib && processes[i].gpu == gpu && processes[i].gi == gi
+                              && processes[i].pid == pid)) i++;
+    if (i == PROCESSES) for (i = 0; i < PROCESSES && processes[i].mib;) i++;
+    if (i == PROCESSES) abort();
+    processes[i].gpu = gpu;
+    processes[i].gi = gi;
+    processes[i].pid = pid;
+    processes[i].mib = mib;
+    processes[i].sm = sm;
+    snprintf(processes[i].kind, sizeof processes[i].kind, "%s", kind);
+}
+
 #define OF_A_GPU(least, ...) (sscanf(line, __VA_ARGS__) >= (least) && gpu < (unsigned)gpus)
 
 static void obey(const char *line) {
-    unsigned gpu = 0, gi = NO_INSTANCE, ci = NO_INSTANCE, milliseconds;
+    unsigned gpu = 0, gi = NO_INSTANCE, ci = NO_INSTANCE, milliseconds, pid, mib, sm;
     int number = UNKNOWN;
     char call[64] = "";
     u64 xid;
@@ -183,6 +210,8 @@ static void obey(const char *line) {
         lost_at[gpu] = 0;
     } else if (OF_A_GPU(2, "links %u %d", &gpu, &number)) {
         links_up[gpu] = number;
+    } else if (OF_A_GPU(4, "process %u %u %u %u %15s %u", &gpu, &pid, &mib, &sm, call, &gi)) {
+        use(gpu, gi == NO_INSTANCE ? 0 : gi, pid, mib, sm, *call ? call : "compute");
     } else if (OF_A_GPU(1, "hang %u %63s", &gpu, call)) {
         if (!hung_at[gpu]) hang(gpu, call);
     } else if (sscanf(line, "hang driver %63s", call) == 1) {
@@ -387,6 +416,8 @@ static void obey_environment(const char *name, const char *command) {
 static void begin_as_the_environment_says(void) {
     for (int gpu = 0; gpu < MOST_GPUS; gpu++)
         links_up[gpu] = number("STANDIN_NVML_LINKS", ACTIVE_LINKS);
+    for (int pid = 1; pid <= number("STANDIN_NVML_PROCESSES", 0); pid++)
+        for (int gpu = 0; gpu < gpus; gpu++) use(gpu, 0, pid, 1024, 2, "compute");
     obey_environment("STANDIN_NVML_LOST", "lost");
     obey_environment("STANDIN_NVML_HANG", "hang");
     obey_environment("STANDIN_NVML_SLOW", "slow");
@@ -442,9 +473,25 @@ static pci_info pci_of(const device *d) {
     return pci;
 }
 
+/* A process of an instance uses its GPU too. */
+static int is_on(int i, const device *d) {
+    return processes[i].mib && processes[i].gpu == d->gpu && (!d->mig || processes[i].gi == d->gi);
+}
+
+static u64 used_of(const device *d) {
+    u64 mib = 0;
+    for (int i = 0; i < PROCESSES; i++) if (is_on(i, d)) mib += processes[i].mib;
+    return mib << 20;
+}
+
 static memory_info memory_of(const device *d) {
-    u64 bytes = (u64)d->mib << 20;
-    return (memory_info){bytes, bytes, 0};
+    u64 bytes = (u64)d->mib << 20, used = used_of(d);
+    return (memory_info){bytes, bytes - used, used};
+}
+
+static memory_info_v2 memory_v2_of(const device *d) {
+    u64 bytes = (u64)d->mib << 20, reserved = d->mig ? 0 : RESERVED_MIB << 20, used = used_of(d);
+    return (memory_info_v2){0x02000028, bytes, reserved, bytes - reserved - used, used};
 }
 
 int nvmlDeviceGetHandleByIndex_v2(unsigned index, device **d) {
@@ -470,7 +517,9 @@ API(nvmlDeviceGetName, (device *d, char *to, unsigned n), on_device(d), ,
 API(nvmlDeviceGetIndex, (device *d, unsigned *n), on_device(d),
     *n = d->mig ? d->place : d->gpu, SUCCESS)
 API(nvmlDeviceGetMemoryInfo, (device *d, memory_info *m), optional_on_device(d),
-    *m = memory_of(d), SUCCESS)
+    LOCKED(*m = memory_of(d)), SUCCESS)
+API(nvmlDeviceGetMemoryInfo_v2, (device *d, memory_info_v2 *m), optional_on_device(d),
+    LOCKED(*m = memory_v2_of(d)), SUCCESS)
 API(nvmlDeviceGetMinorNumber, (device *d, unsigned *n), optional_on_gpu(d), *n = d->minor, SUCCESS)
 API(nvmlDeviceGetPciInfo_v3, (device *d, pci_info *pci), on_gpu(d), *pci = pci_of(d), SUCCESS)
 API(nvmlDeviceGetCudaComputeCapability, (device *d, int *major, int *minor), optional_on_gpu(d),
@@ -520,6 +569,92 @@ API(nvmlDeviceGetNvLinkRemoteDeviceType, (device *d, unsigned link, unsigned *ty
     on_active_link(d, link), *type = 0 /* a GPU */, SUCCESS)
 API(nvmlDeviceGetFieldValues, (device *d, int count, field *fields), optional_on_gpu(d), ,
     old ? NOT_SUPPORTED : read_fields(fields, count))
+
+/* ---- usage ---- */
+
+/* Neither a GPU in MIG mode nor an instance tells how busy it is. */
+static int on_busy(const device *d) {
+    CHECK(optional_on_gpu(d));
+    return (int)d->gpu == mig_gpu ? NOT_SUPPORTED : SUCCESS;
+}
+
+static utilization utilization_of(const device *d) {
+    unsigned sum = 0;
+    for (int i = 0; i < PROCESSES; i++) if (is_on(i, d)) sum += processes[i].sm;
+    return (utilization){sum < 100 ? sum : 100, sum / 4 < 100 ? sum / 4 : 100};
+}
+
+/* As the library does: with too small a count, the count that is needed. */
+static int list(const device *d, const char *kind, unsigned *count, process_info *to) {
+    unsigned found = 0;
+    for (int i = 0; i < PROCESSES; i++) {
+        if (!is_on(i, d) || strcmp(processes[i].kind, kind) != 0) continue;
+        if (found++ < *count)
+            to[found - 1] = (process_info){processes[i].pid, (u64)processes[i].mib << 20,
+                                           d->mig ? d->gi : NO_INSTANCE, d->mig ? 0 : NO_INSTANCE};
+    }
+    int fits = found <= *count;
+    *count = found;
+    return fits ? SUCCESS : INSUFFICIENT_SIZE;
+}
+
+static int uses_since(const device *d, u64 since, unsigned *count, process_use *to) {
+    struct timespec t;
+    unsigned found = 0;
+    clock_gettime(CLOCK_REALTIME, &t);
+    u64 microseconds = (u64)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+    if (since >= microseconds) return NOT_FOUND;
+    for (int i = 0; i < PROCESSES; i++) {
+        if (!is_on(i, d) || !processes[i].sm) continue;
+        if (found++ < *count)
+            to[found - 1] = (process_use){.time = microseconds, .pid = processes[i].pid,
+                                          .sm = processes[i].sm};
+    }
+    if (!found) return NOT_FOUND;
+    int fits = found <= *count;
+    *count = found;
+    return fits ? SUCCESS : INSUFFICIENT_SIZE;
+}
+
+static int old_uses_since(const device *d, u64 since, unsigned *count, process_sample *to) {
+    static process_use uses[PROCESSES];
+    CHECK(uses_since(d, since, count, uses));
+    for (unsigned i = 0; i < *count; i++)
+        to[i] = (process_sample){.pid = uses[i].pid, .time = uses[i].time, .sm = uses[i].sm};
+    return SUCCESS;
+}
+
+/* An exported function that returns what is found under the lock. */
+#define FINDS(name, parameters, check, found) \
+    int name parameters { \
+        int result_; \
+        calling = #name; \
+        CHECK(check); \
+        LOCKED(result_ = found); \
+        return result_; \
+    }
+
+API(nvmlDeviceGetUtilizationRates, (device *d, utilization *u), on_busy(d),
+    LOCKED(*u = utilization_of(d)), SUCCESS)
+API(nvmlDeviceGetTemperature, (device *d, int sensor, unsigned *celsius), optional_on_gpu(d),
+    *celsius = 41, sensor ? INVALID_ARGUMENT : SUCCESS)
+API(nvmlDeviceGetPowerUsage, (device *d, unsigned *milliwatts), optional_on_gpu(d),
+    *milliwatts = 71250, SUCCESS)
+API(nvmlDeviceGetEnforcedPowerLimit, (device *d, unsigned *milliwatts), optional_on_gpu(d),
+    *milliwatts = 700000, SUCCESS)
+API(nvmlDeviceGetClockInfo, (device *d, unsigned kind, unsigned *mhz), optional_on_gpu(d),
+    *mhz = kind == 2 ? 2619 : 1980, SUCCESS)
+FINDS(nvmlDeviceGetComputeRunningProcesses_v3, (device *d, unsigned *count, process_info *to),
+      optional_on_device(d), list(d, "compute", count, to))
+FINDS(nvmlDeviceGetGraphicsRunningProcesses_v3, (device *d, unsigned *count, process_info *to),
+      optional_on_device(d), list(d, "graphics", count, to))
+FINDS(nvmlDeviceGetMPSComputeRunningProcesses_v3, (device *d, unsigned *count, process_info *to),
+      optional_on_device(d), list(d, "mps", count, to))
+FINDS(nvmlDeviceGetProcessesUtilizationInfo, (device *d, process_uses *to), on_busy(d),
+      old ? NOT_SUPPORTED : uses_since(d, to->since, &to->count, to->uses))
+FINDS(nvmlDeviceGetProcessUtilization,
+      (device *d, process_sample *to, unsigned *count, u64 since), on_busy(d),
+      old_uses_since(d, since, count, to))
 
 /* ---- events ---- */
 

@@ -41,7 +41,7 @@ UNKNOWN = 999
 SOURCE = Path(__file__).with_name("nvml.c")
 FUNCTIONS = frozenset(
     re.findall(
-        r"^(?:API\(|int )(nvmlDevice(?!GetCount)\w+?|nvmlEventSetWait)(?:_v\d)?[,(]",
+        r"^(?:API\(|FINDS\(|int )(nvmlDevice(?!GetCount)\w+?|nvmlEventSetWait)(?:_v\d)?[,(]",
         SOURCE.read_text(),
         re.MULTILINE,
     )
@@ -86,6 +86,11 @@ class Steering:
     def links(self, gpu: int, count: int) -> None:
         """Let so many of the GPU's NVLinks be active; -1: it no longer answers for any."""
         self._write(f"links {gpu} {count}")
+
+    def use(self, gpu: int, pid: int, mib: int, percent: int = 0, *, gi: int | None = None) -> None:
+        """Let a process use so much of the GPU, or of its instance *gi*; 0 MiB: no longer."""
+        instance = "" if gi is None else f" compute {gi}"
+        self._write(f"process {gpu} {pid} {mib} {percent}{instance}")
 
     def hang(self, gpu: int | None = None, call: str = "") -> None:
         """Make every call on the GPU hang, or only *call*; without a GPU: the wait, for ever."""

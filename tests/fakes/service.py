@@ -19,7 +19,7 @@ import zmq.asyncio
 from prometheus_client.parser import text_string_to_metric_families
 
 from proto import bus
-from proto.messages import NodeState
+from proto.messages import NodeState, UsageState
 from simulator.kubelet import Kubelet
 from simulator.kubelet_habits import NEWEST, Habits
 from simulator.live_node import LiveNode
@@ -163,6 +163,19 @@ class Service:
             while not holds(state):
                 state = await self.publishes(state.epoch, state.sequence + 1)
             return state
+
+    async def shows_usage(self, holds: Callable[[UsageState], bool]) -> UsageState:
+        """Wait for a message about usage for which *holds* is true, and return it."""
+        path = f"{self.folder}/health.ipc"
+        socket = bus.health_subscriber(zmq.asyncio.Context.instance(), path, usage=True)
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while True:
+                    state = await bus.receive(socket)
+                    if isinstance(state, UsageState) and holds(state):
+                        return state
+        finally:
+            socket.close()
 
     async def stop(self) -> int:
         """Send SIGTERM to the service, and return its exit code."""

@@ -19,6 +19,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import zmq
+
+from proto.messages import UsageState, decode, topic
 from tests.bench.calls import GPU, Calls, milliseconds
 from tests.bench.kubelet import Kubelet, kubelet
 from tests.bench.plugin import Plugin, Tree, running
@@ -26,6 +29,9 @@ from tests.bench.reactions import rest
 from tests.fakes.service import COMMAND, PATIENCE, short_folder
 
 CUDA = (sys.executable, "-m", "tests.hardware.cuda")
+MEMORY = 4096
+"""MiB that the program uses."""
+
 OWN_MOUNTS = ("unshare", "--mount", "--propagation", "private")
 
 
@@ -90,7 +96,7 @@ def lists(bench: Bench) -> None:
 
 def busy(bench: Bench) -> None:
     """Look at GPUs that work."""
-    program = cuda("--seconds", "12", "--memory", "4096")
+    program = cuda("--seconds", "20", "--memory", str(MEMORY))
     assert program.stdout is not None
     program.stdout.readline()
     begun, before, durations = time.monotonic(), bench.tree.processor_time(), []
@@ -98,9 +104,32 @@ def busy(bench: Bench) -> None:
         rest(1)
         durations.append(bench.sample("gpu_sharing_look_duration_seconds") * 1e3)
     share = (bench.tree.processor_time() - before) / (time.monotonic() - begun)
+    used(bench, program.pid)
     program.wait(PATIENCE)
     looks = f"look median {statistics.median(durations):.1f} ms, worst {max(durations):.1f} ms"
     bench.tell("a GPU is busy", f"{looks}; {share:.2%} of a core with a scrape a second")
+
+
+def used(bench: Bench, pid: int) -> None:
+    """Look at the usage that the monitor publishes while the program runs."""
+    with zmq.Context() as context, context.socket(zmq.SUB) as socket:
+        socket.linger = 0
+        socket.subscribe(topic(UsageState))
+        socket.connect(f"ipc://{bench.tree.folder}/health.ipc")
+        state = decode(socket.recv()) if socket.poll(int(PATIENCE * 1000)) else None
+    devices = state.devices if isinstance(state, UsageState) else ()
+    seen = [process for device in devices for process in device.processes or ()]
+    good = any(
+        process.pid == pid and (process.memory or 0) >= MEMORY << 20 and process.utilization
+        for process in seen
+    )
+    figures = [
+        f"{name} {getattr(device, name)}"
+        for device in devices[:1]
+        for name in device.__struct_fields__
+        if name not in {"uuid", "taken", "processes"}
+    ]
+    bench.tell("usage of a busy GPU", f"{', '.join(figures)}; {seen}", good=good)
 
 
 def xid(bench: Bench) -> None:

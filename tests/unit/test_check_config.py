@@ -34,7 +34,8 @@ def test_the_defaults(capsys: pytest.CaptureFixture[str]) -> None:
     """Without settings, the output has every value in the file's structure, as a default."""
     answer = printed(capsys)
     assert list(answer) == ["config", "service", "environment", "files", "sources"]
-    assert list(answer["config"]) == ["version", "flags", "resources", "sharing", "imex", "health"]
+    sections = ["version", "flags", "resources", "sharing", "imex", "health", "usage"]
+    assert list(answer["config"]) == sections
     assert answer["config"]["health"] == {
         "staleAfter": "10s",
         "hangAfter": "15s",
@@ -44,6 +45,7 @@ def test_the_defaults(capsys: pytest.CaptureFixture[str]) -> None:
         "recovery": {"mode": "proof", "quietPeriod": "30s", "probes": 3},
         "xids": {},
     }
+    assert answer["config"]["usage"] == {"interval": "5s"}
     assert answer["config"]["flags"]["plugin"]["deviceListStrategy"] == ["envvar"]
     assert set(answer["sources"].values()) == {"default"}
 

@@ -127,7 +127,7 @@ scalars = st.none() | st.booleans() | st.integers(-3, 70_000) | st.floats() | te
 KEYS = """
     version flags plugin migStrategy containerDriverRoot nvidiaDriverRoot deviceListStrategy gfd
     sharing timeSlicing mps resources name replicas rename devices gpus mig pattern imex channelIDs
-    health staleAfter hangAfter pollInterval xids 79 recovery
+    health staleAfter hangAfter pollInterval xids 79 recovery usage interval
 """
 names = st.sampled_from(KEYS.split())
 files = st.recursive(

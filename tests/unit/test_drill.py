@@ -15,6 +15,7 @@ from simulator.node import (
     SimulatedNode,
     complete,
 )
+from simulator.usage import FIRST_PID, Use
 from supervisor.commands.command_line import parser
 from tests.unit.builders import gpu_uuid
 
@@ -74,6 +75,31 @@ DRILLS: dict[str, tuple[list[str], Live]] = {
         ["mig 2g.20gb --gpu 1"],
         Live(NODE, {gpu_uuid(1): ("2g.20gb",)}, happened=1, events=(Event(1, gpu_uuid(1)),)),
     ),
+    "usage of a pod": (
+        ["usage --gpu 0 --pod ml/train-0 --memory 4096 --utilization 30"],
+        Live(NODE, uses={gpu_uuid(0): (Use(4096, 30, pod="ml/train-0", pid=FIRST_PID),)}),
+    ),
+    "usage of the host": (
+        ["usage --gpu 0 --host --memory 300 --type graphics"],
+        Live(NODE, uses={gpu_uuid(0): (Use(300, kind="graphics", pid=FIRST_PID),)}),
+    ),
+    "usage of a real process": (
+        ["usage --gpu 0 --pid 4711 --memory 300"],
+        Live(NODE, uses={gpu_uuid(0): (Use(300, pid=4711),)}),
+    ),
+    "usage of an instance": (
+        ["usage --gpu 1 --mig 1 --pod a/b --container c --memory 9 --type mps"],
+        Live(
+            NODE,
+            uses={
+                gpu_uuid(1): (Use(9, pod="a/b", container="c", kind="mps", mig=1, pid=FIRST_PID),)
+            },
+        ),
+    ),
+    "usage": (
+        ["usage --gpu 0 --pod a/b --memory 9", "usage --gpu 0 --pod a/b --memory 0"],
+        Live(NODE),
+    ),
     "permission-loss": (["permission-loss"], Live(NODE, denied=True)),
     "permission": (["permission-loss", "permission"], Live(NODE)),
     "recovery-action": (["recovery-action 1 --gpu 1"], Live(NODE, actions=BROKEN)),
@@ -115,6 +141,66 @@ def test_only_a_function_of_the_simulated_nvml_fails(
     assert LiveNode(tmp_path).read() == Live(NODE)
 
 
+WHOSE = "cannot tell whose the process is: give one of --pod, --host and --pid"
+
+
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        ("usage --gpu 0 --memory 9", WHOSE),
+        ("usage --gpu 0 --memory 9 --pod a/b --host", WHOSE),
+        ("usage --gpu 0 --memory 9 --pod=", WHOSE),
+        (
+            "usage --gpu 0 --memory 9 --pod a",
+            'cannot use GPU 0: pod "a" must look like NAMESPACE/NAME',
+        ),
+        (
+            "usage --gpu 0 --memory 9 --pod ../b",
+            'cannot use GPU 0: pod "../b" must look like NAMESPACE/NAME',
+        ),
+        (
+            "usage --gpu 0 --memory 9 --pod a/b --container ..",
+            'cannot use GPU 0: container ".." is no name that Kubernetes allows',
+        ),
+        (
+            "usage --gpu 0 --memory -1 --host",
+            "cannot use GPU 0: -1 MiB must be at least 0; 0 ends the process",
+        ),
+        (
+            "usage --gpu 0 --memory 9 --utilization 101 --host",
+            "cannot use GPU 0: utilization 101 must be from 0 to 100 percent",
+        ),
+        ("usage --gpu 0 --memory 9 --pid 0", "cannot use the PID 0: it must be at least 1"),
+        (
+            "usage --gpu 0 --memory 9 --pid 4194305",
+            "cannot use GPU 0: PID 4194305 must be from 1 to 4194304",
+        ),
+        (
+            "usage --gpu 0 --memory 80955 --host",
+            "cannot use 80955 MiB of GPU 0: 1 MiB too much",
+        ),
+        (
+            "usage --gpu 0 --memory 9 --host --mig 0",
+            "cannot use MIG instance 0 of GPU 0: MIG mode is off",
+        ),
+        (
+            "usage --gpu 1 --memory 9 --host",
+            "cannot use GPU 1 without one of its 2 MIG instances: name one with --mig N, from 0",
+        ),
+        (
+            "usage --gpu 1 --memory 10195 --host --mig 1",
+            "cannot use 10195 MiB of GPU 1: 1 MiB too much",
+        ),
+    ],
+)
+def test_usage_that_a_gpu_cannot_have(tmp_path: Path, line: str, error: str) -> None:
+    """Usage that a GPU cannot have is refused in one line, and changes nothing."""
+    with pytest.raises(NodeError) as refused:
+        after(tmp_path, line)
+    assert str(refused.value) == error
+    assert LiveNode(tmp_path).read() == Live(NODE)
+
+
 @pytest.mark.parametrize(
     ("line", "done"),
     [
@@ -124,6 +210,11 @@ def test_only_a_function_of_the_simulated_nvml_fails(
         ("mig --gpu 1", "done: drill mig on GPU 1"),
         ("lost --gpu 0", "done: drill lost on GPU 0"),
         ("permission-loss", "done: drill permission-loss on the whole node"),
+        ("usage --gpu 0 --host --memory 9", "done: drill usage --host --memory 9 on GPU 0"),
+        (
+            "usage --gpu 0 --pod a/b --memory 9 --utilization 3",
+            "done: drill usage --pod a/b --memory 9 --utilization 3 on GPU 0",
+        ),
     ],
 )
 def test_a_drill_says_what_it_did(line: str, done: str, tmp_path: Path) -> None:

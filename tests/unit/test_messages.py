@@ -1,5 +1,8 @@
 """The messages on the bus."""
 
+from itertools import product
+from typing import Any
+
 import msgspec
 import pytest
 from hypothesis import given, settings
@@ -16,12 +19,16 @@ from proto.messages import (
     LinkLevel,
     MigInstance,
     NodeState,
+    SenderState,
+    UsageState,
     WorkerState,
     XidCount,
     decode,
     encode,
+    topic,
 )
 from proto.reasons import Reason, ReasonKind
+from proto.usage import DeviceUsage, GpuProcess, ProcessKind
 from tests.unit.builders import node_state, worker_state
 
 texts = st.text("aZ0 \n\0é☃𝄞", max_size=4)
@@ -181,3 +188,43 @@ def test_text_that_is_not_utf_8_is_dropped() -> None:
     damaged = encode(worker_state("GPU-abc")).replace(b"GPU-abc", b"GPU-\xffbc")
 
     assert decode(damaged) is None
+
+
+USAGE = UsageState(
+    epoch=1,
+    sequence=2,
+    interval=5.0,
+    devices=(
+        DeviceUsage(
+            "GPU-1",
+            taken=12.5,
+            utilization=40,
+            memory_used=1 << 34,
+            power=70.25,
+            processes=(
+                GpuProcess(4711, ProcessKind.MPS, 1 << 30, 7),
+                GpuProcess(9, ProcessKind.GRAPHICS),
+            ),
+        ),
+        DeviceUsage("MIG-1", taken=12.5),
+    ),
+)
+
+
+def test_a_usage_state_survives_the_bus() -> None:
+    """A message about usage is the same after its way over the bus."""
+    assert decode(encode(USAGE)) == USAGE
+
+
+def test_each_kind_of_message_begins_with_its_own_topic() -> None:
+    """A subscriber to a topic gets all messages of that kind, and none of another."""
+    states: list[SenderState] = [node_state({}), worker_state(), USAGE]
+    for state, of in product(states, states):
+        assert encode(state).startswith(topic(type(of))) == (state is of)
+
+
+def test_a_topic_may_have_many_fields() -> None:
+    """The topic of a message with more than 15 fields is right too."""
+    fields = [(f"field_{number}", int, 0) for number in range(20)]
+    large: Any = msgspec.defstruct("Large", fields, bases=(SenderState,), frozen=True, tag=True)
+    assert encode(large(epoch=1, sequence=1)).startswith(topic(large))

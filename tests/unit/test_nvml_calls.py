@@ -73,6 +73,12 @@ OF_A_LINK = {"nvmlDeviceGetNvLinkState", "nvmlDeviceGetNvLinkRemoteDeviceType"}
 OF_A_LINK |= {"nvmlDeviceGetNvLinkRemotePciInfo"}
 OF_AN_INSTANCE = {"nvmlDeviceGetGpuInstanceId", "nvmlDeviceGetComputeInstanceId"}
 OF_AN_INSTANCE |= {"nvmlDeviceGetAttributes"}
+OTHERWISE = {
+    "nvmlEventSetWait": 10,
+    "nvmlDeviceGetUtilizationRates": 3,
+    "nvmlDeviceGetProcessesUtilizationInfo": 3,
+}
+"""What functions answer that do not succeed: no event, and a GPU in MIG mode."""
 
 
 def calls(nvml: Binding) -> dict[str, Callable[[], Any]]:
@@ -85,6 +91,9 @@ def calls(nvml: Binding) -> dict[str, Callable[[], Any]]:
         "nvmlDeviceGetTotalEccErrors": (BAD, 1, 0),
         "nvmlDeviceRegisterEvents": (BAD, XID_EVENT, nvml.nvmlEventSetCreate()),
         "nvmlEventSetWait": (listen(nvml, GOOD, BAD), 0),
+        "nvmlDeviceGetTemperature": (BAD, 0),
+        "nvmlDeviceGetClockInfo": (BAD, 1),
+        "nvmlDeviceGetProcessesUtilizationInfo": (BAD, 0),
         **dict.fromkeys(OF_A_LINK, (BAD, 0)),
         **dict.fromkeys(OF_AN_INSTANCE, (MigHandle(BAD.uuid, 0),)),
     }
@@ -109,8 +118,7 @@ def test_every_call_on_a_hung_gpu_hangs_until_it_recovers(
 
     live.recover(1)
     answers = dict(zip(hanging, (future.result(GUARD) for future in begun), strict=False))
-    assert answers.pop("nvmlEventSetWait") == 10
-    assert set(answers.values()) == {0}
+    assert answers == dict.fromkeys(FUNCTIONS, 0) | OTHERWISE
 
 
 def test_a_call_on_a_slow_gpu_takes_longer(live: LiveNode, nvml: Binding) -> None:
@@ -154,7 +162,7 @@ def test_a_call_fails_on_one_gpu(live: LiveNode, nvml: Binding, name: str) -> No
     assert failed == {name}
     assert nvml.nvmlDeviceGetUUID(GOOD) == GOOD.uuid
     live.recover(1)
-    assert code(known[name]) == (10 if name == "nvmlEventSetWait" else 0)
+    assert code(known[name]) == OTHERWISE.get(name, 0)
 
 
 def test_an_error_of_nvml_has_a_text(live: LiveNode, nvml: Binding) -> None:

@@ -53,6 +53,7 @@ CONFIGURATION: dict[str, Any] = {
         "recovery": {"mode": "proof", "quietPeriod": 30.0, "probes": 3},
         "xids": {},
     },
+    "usage": {"interval": 5.0},
 }
 SERVICE: dict[str, Any] = {
     "configDir": "",
@@ -217,6 +218,7 @@ def test_each_value_has_its_source(file: str) -> None:
 def test_without_settings_all_sources_are_default() -> None:
     """Without settings, each value of the configuration and service has the source default."""
     expected = {"version", "resources.gpus", "resources.mig", "sharing.timeSlicing", "sharing.mps"}
+    expected |= {"usage.interval"}
     expected |= {"imex.channelIDs", "imex.required", "health.staleAfter", "health.hangAfter"}
     expected |= {"health.pollInterval", "health.rescanInterval", "health.xids"}
     expected |= {"health.exitWithoutAccess"}

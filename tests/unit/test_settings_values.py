@@ -3,7 +3,7 @@
 import pytest
 
 from supervisor.compose import endpoint
-from supervisor.config.file_schema import Seconds, SecondsOrNever
+from supervisor.config.durations import SampleInterval, Seconds, SecondsOrNever
 from supervisor.config.settings import load
 
 
@@ -68,6 +68,18 @@ def test_no_durations_and_not_never(value: object) -> None:
     """A truth value, a word and a time of day are neither a duration nor never."""
     with pytest.raises(ValueError, match=r"5m or 2\.5, or 0 for never$"):
         SecondsOrNever.read(value)
+
+
+@pytest.mark.parametrize(("value", "seconds"), [(0, 0.0), ("0s", 0.0), ("1000ms", 1.0), (5, 5.0)])
+def test_sample_intervals(value: object, seconds: float) -> None:
+    """An interval between samples is at least a second, or never."""
+    assert SampleInterval.read(value) == pytest.approx(seconds)
+
+
+def test_a_sample_interval_that_is_too_short() -> None:
+    """More than one sample a second is refused, as nobody would see them all."""
+    with pytest.raises(ValueError, match=r'"999ms" is too short; write at least 1s$'):
+        SampleInterval.read("999ms")
 
 
 def test_an_endpoint_is_named_after_its_resource() -> None:
