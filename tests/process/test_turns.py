@@ -118,8 +118,8 @@ def test_a_slow_file_system_delays_nothing_but_the_reading(folder: Path) -> None
         ):
             await running.ready()
             path.write_text(slow(2))
-            await running.restarted("configuration", -1)
-            reader = running.kill("configuration", signal.SIGSTOP)
+            reader = await running.reader()
+            os.kill(reader, signal.SIGSTOP)
             assert await asyncio.to_thread(ask, folder, Resume()) == NOTHING_TO_RESUME
             await running.restarted("exporter", running.kill("exporter"))
             assert node.healthy(GPU) == 1
@@ -141,8 +141,7 @@ def test_a_reader_that_is_killed_changes_nothing(folder: Path) -> None:
         ):
             await running.ready()
             path.write_text(slow(2))
-            await running.restarted("configuration", -1)
-            running.kill("configuration")
+            os.kill(await running.reader(), signal.SIGKILL)
             told = await running.logged("cannot use the new configuration, keeping the old one")
             assert "the process that reads it ended: killed by SIGKILL" in told["reason"]
             os.kill(running.process.pid, signal.SIGHUP)
