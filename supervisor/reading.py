@@ -26,9 +26,6 @@ TOO_SLOW = (
 LARGEST = 16 << 20
 """Most bytes of the settings; a file of 256 KiB gives less than 4 MiB."""
 
-NICENESS = 10
-"""The process gets less of a busy core than those that serve."""
-
 
 @dataclass(frozen=True, slots=True)
 class Job:
@@ -43,7 +40,6 @@ class Job:
 def main(job: Job, channel: Channel, epoch: int) -> int:
     """Read the configuration and return the exit code, which says what was written."""
     del channel, epoch  # it is not told anything
-    os.nice(NICENESS)
     code = ExitCode.DONE
     try:
         result = job.read(job.wish)

@@ -116,19 +116,19 @@ class Reload:
         if self._reading:
             self._reading.kill()
 
-    def wish(self) -> Wish:
+    def wish(self, now: float) -> Wish:
         """Return what to read now; a change of the files from now on is one more change."""
         self._stamps = _stamps(self.service)
-        self._schedule = self._schedule.begun()
+        self._schedule = self._schedule.begun(now)
         return Wish(self._label, self.service.chosen)
 
     def _begin(self, now: float) -> None:
-        before = self._schedule
+        wish = self.wish(now)
         try:
-            self._reading = Reading(self.service.fork, self._source.read, self.wish(), now)
+            self._reading = Reading(self.service.fork, self._source.read, wish, now)
         except OSError as error:
             logger.error("cannot fork a process, retrying", child=NAME, error=str(error))
-            self._schedule = before.done(now, changed=False)
+            self._schedule = self._schedule.failed(now)
 
     def take(self, read: Callable[[], bytes], now: float) -> None:
         """Use what *read* returns, or keep the old service and note why."""

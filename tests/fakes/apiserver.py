@@ -170,13 +170,13 @@ class ApiServer:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n")
         writer.write(b"Transfer-Encoding: chunked\r\n\r\n")
         _chunk(writer, {"type": "BOOKMARK", "object": self._node()})
-        while self._server and not self.gone:
+        while self._server and not self.gone and not writer.is_closing():
             if self.labelled > version:
                 version = self.labelled
                 _chunk(writer, {"type": "MODIFIED", "object": self._node()})
             async with self._news:
                 await self._news.wait()
-        if not self._server:
+        if not self.gone:
             return
         self.gone = False
         _chunk(writer, {"type": "ERROR", "object": _failure(410)})

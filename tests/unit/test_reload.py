@@ -46,7 +46,7 @@ class Files:
 
     def again(self, reload: Reload) -> Service:
         """Read the file as the process that reads it would; return the service in force."""
-        wish = reload.wish()
+        wish = reload.wish(NOW)
         reload.take(lambda: self.read(wish), NOW)
         return reload.service
 

@@ -67,7 +67,7 @@ def test_no_warning_after_the_label(lines: list[str]) -> None:
     """A label that was read in time leaves nothing to warn of."""
     reload = Reload(ServiceSource(read, compose))
     reload.labelled("two")
-    wish = reload.wish()
+    wish = reload.wish(time.monotonic())
     reload.take(lambda: read(wish), time.monotonic())
     reload.warn(time.monotonic() + LABEL_WITHIN + 1)
     assert PROBLEM not in lines
