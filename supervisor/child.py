@@ -29,6 +29,8 @@ class Spec:
     """The orders that the process takes besides Stop."""
     essential: bool = False
     """Whether the service can serve nothing without this process; true for the monitor."""
+    descriptors: frozenset[int] = frozenset()
+    """Descriptors of the supervisor that the process keeps open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ class Process:
     def __init__(self, spec: Spec, epoch: int, logging: Logging) -> None:
         """Fork the process; raise OSError if the fork fails."""
         _require_forkable()
-        inherited = _descriptors()
+        inherited = _descriptors() - spec.descriptors
         self.channel, end = Channel.pair()
         birth = _Birth(spec, epoch, logging, os.getpid(), inherited)
         self._process = multiprocess.get_context("fork").Process(

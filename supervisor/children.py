@@ -40,8 +40,9 @@ class Children:
             if not process.channel.closed:
                 yield process.channel
 
-    def deadline(self) -> float | None:
-        """Return the earliest deadline of all children; None if there is none."""
+    def deadline(self, now: float) -> float | None:
+        """Return the earliest deadline of all children, also before *now*; None: there is none."""
+        del now
         deadlines = (self._deadline(name) for name in self._children)
         return min((when for when in deadlines if when is not None), default=None)
 
@@ -84,10 +85,14 @@ class Children:
             name, restart_policy.heard(self._children[name], time.monotonic(), ready=ready)
         )
 
-    def heard_all(self) -> None:
-        """Restart all heartbeat timeouts, because the supervisor itself stood still."""
-        for name in self._children:
-            self.heard(name)
+    def excuse_all(self, now: float) -> None:
+        """Begin all heartbeat timeouts again, because the machine stood still."""
+        for name, child in self._children.items():
+            self._become(name, restart_policy.excused(child, now))
+
+    def settled(self) -> bool:
+        """Return whether each child is ready, has ended, or failed."""
+        return all(restart_policy.settled(child) for child in self._children.values())
 
     def want(self, spec: Spec, delay: float = 0.0) -> None:
         """Keep a child of *spec* running; its next start uses *spec*, its first waits *delay* s."""

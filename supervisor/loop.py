@@ -13,14 +13,12 @@ child processes is initialised. restart_policy.py decides the next state of each
 
 import signal
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from loguru import logger
 from multiprocess import connection
 
-from proto.channel import ClosedError
 from proto.control import (
     Beat,
     ExitCode,
@@ -39,20 +37,16 @@ from proto.control import (
 )
 from proto.messages import Inventory
 from proto.reasons import Reason
-from supervisor import give_up, two_resources
+from supervisor import give_up, problem_log, turns, two_resources
 from supervisor.children import Children
-from supervisor.config.choose_file import Wish
 from supervisor.control_socket import ControlSocket
 from supervisor.kubelet_watch import KubeletWatch
 from supervisor.maintenance import Maintenance
 from supervisor.reload import Reload
 from supervisor.restart_policy import State
 from supervisor.signals import SignalPipe
-from supervisor.state import Served, Service
+from supervisor.state import Served, ServiceSource
 from supervisor.systemd import Notifier
-
-STALL = 5.0
-"""Seconds by which a tick is late if this process, or the whole machine, stood still."""
 
 STOP_WITHIN = 4.5
 """Seconds until the service exits, even if a child process still runs."""
@@ -61,16 +55,19 @@ STOP_WITHIN = 4.5
 class Supervisor:
     """Starts the child processes, keeps them running, and stops them."""
 
-    def __init__(self, load: Callable[[Wish], Service]) -> None:
-        """Load the service with *load*, now and after each change of the configuration."""
-        self._reload = Reload(load)
+    def __init__(self, source: ServiceSource) -> None:
+        """Get the service from *source*, now and after each change of the configuration."""
+        self._reload = Reload(source)
         self._service = self._reload.service
         self._served = Served(configuration=self._reload.state)
-        self._children = Children(self._service.fork, self._service.limits, self._tell_state)
+        self._children = Children(self._service.fork, self._service.limits, self._changes)
         self._inventory: Inventory | None = None
         self._exit_code = ExitCode.DONE
         self._stop_at: float | None = None
+        self._changed = False
+        """Whether the exporter and systemd are to be told the state at the end of this turn."""
         self._tick_at = time.monotonic()
+        self._worked = time.process_time()
         self._kubelet = KubeletWatch(self._service.kubelet_socket)
         self._signals = SignalPipe()
         self._control_socket = ControlSocket(Path(self._service.runtime_dir))
@@ -82,8 +79,14 @@ class Supervisor:
         for spec in self._service.children:
             self._children.want(spec, self._service.label_wait if spec.essential else 0.0)
         while not self._finished():
-            self._on_deadlines(time.monotonic())
-            self._on_events(self._wait(time.monotonic()))
+            ready = self._wait(time.monotonic())
+            # Not later: what children report after this moment is read in the next turn only.
+            now = time.monotonic()
+            self._on_events(ready, now)
+            self._on_deadlines(now)
+            self._on_reload(ready, now)
+            # Once, at the end: a heartbeat then proves that all turns come to their end.
+            self._tell()
         for name in self._children.processes:
             logger.error("cannot kill a process, leaving it behind", child=name)
         logger.info("service stopped")
@@ -97,21 +100,20 @@ class Supervisor:
     def _wait(self, now: float) -> set[object]:
         """Wait for the next event or deadline; return what is ready."""
         sources = [self._signals, *self._control_socket.sources(), *self._children.sources()]
-        if (inotify := self._kubelet.fileno()) is not None:
-            sources.append(inotify)
-        deadline = self._children.deadline()
-        soonest = self._tick_at if deadline is None else min(deadline, self._tick_at)
+        sources += [*self._kubelet.sources(now), *self._reload.sources()]
+        others = (s.deadline(now) for s in (self._children, self._kubelet, self._reload))
+        soonest = min([self._tick_at, *(when for when in others if when is not None)])
         return set(connection.wait(sources, max(0.0, soonest - now)))
 
-    def _on_events(self, ready: set[object]) -> None:
+    def _on_events(self, ready: set[object], now: float) -> None:
         if self._signals in ready:
             self._on_signals()
-        if self._kubelet.fileno() in ready:
+        if self._kubelet.noticed(ready, now):
             self._look_at_kubelet()
         for name, process in list(self._children.processes.items()):
             # Its reports first: the last ones were sent before it ended.
             if process.channel in ready or process.sentinel in ready:
-                self._on_reports(name)
+                self._on_reports(name, ended=process.sentinel in ready)
             if process.sentinel in ready:
                 self._children.reap(name)
         self._children.reap_abandoned(ready)
@@ -122,17 +124,17 @@ class Supervisor:
     def _on_signals(self) -> None:
         for number in self._signals.take():
             if number is signal.SIGHUP:
-                self._on_configuration()
+                self._reload.ask()
             else:
                 logger.info("received a signal, stopping", signal=number.name)
                 self._stop(ExitCode.DONE)
 
-    def _on_reports(self, name: str) -> None:
+    def _on_reports(self, name: str, *, ended: bool) -> None:
         channel = self._children.processes[name].channel
-        try:
-            while report := channel.receive():
-                self._on_report(name, report)
-        except ClosedError:
+        reports, closed = turns.receive(channel, turns.LAST_REPORTS if ended else turns.REPORTS)
+        for report in turns.newest(reports):
+            self._on_report(name, report)
+        if closed:
             # Either the process ends now, or its missing heartbeat is noticed.
             channel.close()
 
@@ -148,36 +150,29 @@ class Supervisor:
                 self._on_not_ready(name, report)
             case Hung():
                 self._served = self._served.after_hang(name, report)
-                self._tell_state()
+                self._changes()
             case Marked():
                 self._maintenance.marked(report.error)
             case Settled():
                 registered = {**self._served.registered, name: report.registered}
                 self._served = replace(self._served, registered=registered)
-                self._tell_systemd()
+                self._changes()
             case _:
                 logger.error("ignored a child's order", child=name, order=type(report).__name__)
 
     def _on_found(self, report: Inventoried | Labelled | Unlabelled) -> None:
-        if isinstance(report, Unlabelled):
+        if isinstance(report, Labelled):
+            self._reload.labelled(report.value)
+        elif isinstance(report, Unlabelled):
             self._reload.unlabelled(report.reason)
-            return
-        if isinstance(report, Inventoried):
+        else:
             self._inventory = report.inventory
             self._on_inventory(report.inventory)
-            return
-        if self._reload.labelled(report.value):
-            self._on_configuration()
-        self._children.hasten()
 
     def _on_inventory(self, inventory: Inventory) -> None:
         """Start workers of new resources, stop those of removed ones, update the others."""
         before, plan = self._served, self._service.plan(inventory)
-        for new in [problem for problem in plan.problems if problem not in before.problems]:
-            level = "ERROR" if new.fatal else "WARNING"
-            logger.log(level, "cannot serve as configured", problem=new.kind, reason=new.text)
-        for notice in [notice for notice in plan.notices if notice not in before.notices]:
-            logger.info("a setting has no effect on this node", reason=notice)
+        problem_log.tell(before, plan)
         fatal = [problem.text for problem in plan.problems if problem.fatal]
         if before.plans is None and fatal:
             self._exit_if_told_to(fatal[0])
@@ -213,7 +208,7 @@ class Supervisor:
             elif give_up.is_due(lost, limit, now) and self._stop_at is None:
                 logger.error("exiting: only a new container can use the GPUs", reason=report.reason)
                 self._stop(ExitCode.FAILED)
-        self._tell_state()
+        self._changes()
 
     def _on_ready(self, name: str) -> None:
         not_ready = {n: why for n, why in self._served.not_ready.items() if n != name}
@@ -229,33 +224,37 @@ class Supervisor:
             logger.error("exiting because failOnInitError is true", reason=reason)
             self._stop(ExitCode.FAILED)
 
-    def _on_configuration(self) -> None:
-        """Read the configuration and apply it; one that cannot be used changes nothing."""
-        before, self._service = self._service, self._reload.again()
+    def _on_reload(self, ready: set[object], now: float) -> None:
+        """Apply a configuration that was read; one that cannot be used changes nothing."""
+        settled = self._children.settled()
+        if self._stop_at or not (done := self._reload.go_on(ready, now, settled=settled)):
+            return
+        before, self._service = self._service, self._reload.service
         self._served = replace(self._served, configuration=self._reload.state)
-        if self._service is not before and self._stop_at is None:
+        if self._service is not before:
             self._children.limits = self._service.limits
             for spec in self._service.children:
                 self._children.renew(spec)
             if self._inventory:
                 self._on_inventory(self._inventory)
-        self._tell_state()
+        if done.label is not None:
+            self._children.hasten()
+        self._changes()
 
     def _on_deadlines(self, now: float) -> None:
-        if now - self._tick_at > STALL:
-            # Perhaps the whole machine stood still: no child is killed for a missing heartbeat.
-            self._children.heard_all()
+        worked = time.process_time() - self._worked
+        if turns.stood_still(now - self._tick_at, worked):
+            # Nor could the children work: none is killed for a heartbeat that is missing.
+            self._children.excuse_all(now)
         for name, state in self._children.due(now):
             self._on_deadline(name, state)
         if now >= self._tick_at:
-            self._tick_at = now + until_beat(now)
+            self._tick_at, self._worked = now + until_beat(now), time.process_time()
             self._look_at_kubelet()
             self._control_socket.tend()
             self._reload.warn(now)
-            if self._reload.is_due():
-                self._on_configuration()
-            self._tell_state()
-            self._tell_systemd()
+            self._reload.look()
+            self._changes()
 
     def _on_deadline(self, name: str, state: State) -> None:
         match state:
@@ -282,13 +281,19 @@ class Supervisor:
             return
         self._systemd.stopping()
         self._maintenance.end()
+        self._reload.end()
         self._exit_code = code
         self._stop_at = time.monotonic() + STOP_WITHIN
         self._children.unwant_all()
 
-    def _tell_state(self) -> None:
-        self._children.tell(self._served.state(self._children.shown()))
+    def _changes(self) -> None:
+        self._changed = True
 
-    def _tell_systemd(self) -> None:
+    def _tell(self) -> None:
+        """Send the state to the exporter and to systemd, if it has changed or a second is over."""
+        if not self._changed:
+            return
+        self._changed = False
+        self._children.tell(self._served.state(self._children.shown()))
         if self._stop_at is None:
             self._systemd.tell(self._served.status(), ready=self._served.settled())

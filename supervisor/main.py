@@ -1,7 +1,6 @@
 """The entry point: parse the command line, read the settings, run the command, exit."""
 
 import argparse
-import functools
 import importlib
 import os
 import sys
@@ -19,7 +18,7 @@ from supervisor import logs
 from supervisor.commands import check_config, command_line, show_xids
 from supervisor.commands.ask import AskError, ask
 from supervisor.commands.printing import printing
-from supervisor.compose import compose, load_service
+from supervisor.compose import compose, source
 from supervisor.config import settings
 from supervisor.config.refusal import SettingsError
 from supervisor.loop import Supervisor
@@ -111,7 +110,7 @@ def _run(flags: Mapping[str, str]) -> int:
         logger.warning("ignored a setting", setting=notice)
     with runtime_folder(Path(wanted.service.runtime_dir)):
         preload(api_client=wanted.service.uses_api_server)
-        code = Supervisor(functools.partial(load_service, flags, environment)).run()
+        code = Supervisor(source(flags, environment)).run()
         remove_dead_sockets(Path(wanted.service.device_plugin_path))
     # Not return: the interpreter would wait for ever for a child that the kernel cannot kill.
     os._exit(code)

@@ -18,6 +18,9 @@ from supervisor.state import Served
 PATIENCE = 10.0
 """Seconds to wait for a child process before a request is answered with an error."""
 
+WAITING = 8
+"""Most requests that wait for a process; each holds a descriptor."""
+
 MONITOR = "monitor"
 
 REASON = Reason(ReasonKind.MAINTENANCE)
@@ -49,6 +52,9 @@ class Maintenance:
         """Start to handle *request*; return the new state of the service."""
         if self._ended:
             client.answer(Answer("cannot accept the request: the service is stopping"))
+            return served
+        if len(self._quiescing) + len(self._marking) >= WAITING and not isinstance(request, Resume):
+            client.answer(Answer("cannot accept the request: too many others wait; try again"))
             return served
         logger.info("received a request", request=type(request).__name__)
         match request:

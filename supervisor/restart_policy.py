@@ -62,6 +62,8 @@ class Child:
     """How often the process failed in a row, without a stable run between."""
     starts: int = 0
     """How often the process was started."""
+    excused: bool = False
+    """Whether its silence was excused once, since it was last heard."""
 
 
 ALIVE = frozenset({State.STARTING, State.RUNNING, State.STOPPING, State.KILLED})
@@ -78,14 +80,32 @@ def new(now: float) -> Child:
 
 def started(child: Child, now: float) -> Child:
     """Return *child* after the fork of its process."""
-    return replace(child, state=State.STARTING, since=now, heard=now, starts=child.starts + 1)
+    starts = child.starts + 1
+    return replace(child, state=State.STARTING, since=now, heard=now, starts=starts, excused=False)
 
 
 def heard(child: Child, now: float, *, ready: bool = False) -> Child:
     """Return *child* after a heartbeat, or with *ready* after the report that it is ready."""
     if ready and child.state is State.STARTING:
-        return replace(child, state=State.RUNNING, since=now, heard=now)
-    return replace(child, heard=now)
+        return replace(child, state=State.RUNNING, since=now, heard=now, excused=False)
+    return replace(child, heard=now, excused=False)
+
+
+def excused(child: Child, now: float) -> Child:
+    """Return *child* after the machine stood still, during which no process could be heard.
+
+    Its time limits begin again, but only once until it is heard: a process that hangs is killed
+    even if the machine stands still again and again.
+    """
+    if child.excused or child.state not in ATTENTIVE:
+        return child
+    silent = child.state is State.STARTING and child.heard == child.since
+    return replace(child, heard=now, since=now if silent else child.since, excused=True)
+
+
+def settled(child: Child) -> bool:
+    """Return whether *child* has done what it was last told: it is ready, has ended, or failed."""
+    return child.failures > 0 or child.state not in {State.STARTING, State.STOPPING}
 
 
 def unwanted(child: Child, now: float) -> Child:

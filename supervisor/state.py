@@ -15,6 +15,7 @@ from proto.messages import Inventory
 from proto.texts import few
 from proto.worker import ResourcePlan
 from supervisor.child import Process, Spec
+from supervisor.config.choose_file import Wish
 from supervisor.plan import Plan
 from supervisor.restart_policy import Limits
 
@@ -47,6 +48,16 @@ class Service:
     """Seconds by which the first start of the monitor waits for the node's label."""
     prepare: Callable[[], None] = lambda: None
     """Writes what the processes need on disk; NodeError if that fails."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceSource:
+    """Where a service comes from."""
+
+    read: Callable[[Wish], bytes]
+    """Reads and checks the files, which may take seconds; SettingsError if they cannot be used."""
+    compose: Callable[[bytes], Service]
+    """Returns at once the service that was read; SettingsError if it cannot be used."""
 
 
 @dataclass(frozen=True, slots=True)

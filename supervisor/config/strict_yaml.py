@@ -30,6 +30,19 @@ class Loader(yaml.SafeLoader):
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
+    def __init__(self, stream: str | bytes) -> None:
+        super().__init__(stream)
+        self._composed = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Return the next node; refuse a file of too many values as soon as they are counted."""
+        self._composed += 1
+        if self._composed > MOST_VALUES:
+            # Not later: parsing the rest of the file would take seconds.
+            problem = f"the file has more than {MOST_VALUES} values"
+            raise yaml.composer.ComposerError(None, None, problem, self.get_mark())
+        return super().compose_node(parent, index)
+
     def get_single_node(self) -> yaml.Node | None:
         """Return the checked document, before aliases are expanded."""
         node = super().get_single_node()

@@ -2,13 +2,17 @@
 
 from supervisor.status.snapshot import Snapshot
 
+SUPERVISOR_SILENT = 10.0
+"""Seconds without a word from the supervisor, which speaks every second at the end of a turn of its
+loop, until the service counts as not live."""
+
 
 def not_live(snapshot: Snapshot, now: float, stale_after: float) -> list[str]:
     """Return why the service is not live.
 
     The state of GPUs, kubelet and driver does not matter, unless only a new container can help.
     """
-    if snapshot.service is None or now - snapshot.service_at > stale_after:
+    if snapshot.service is None or now - snapshot.service_at > SUPERVISOR_SILENT:
         return ["supervisor: no heartbeat"]
     starting = {child.name for child in snapshot.service.processes if child.state == "starting"}
     problems = []

@@ -66,7 +66,8 @@ def unsettled(world: World) -> Iterator[str]:
     wanted = set(CHILDREN) - world.absent
     if missing := wanted - children.keys():
         yield f"processes missing: {sorted(missing)}"
-    if more := children.keys() - set(CHILDREN) - {f"worker {name}" for name in world.expected()}:
+    wanted = {*CHILDREN, *(f"worker {name}" for name in world.expected())}
+    if more := children.keys() - wanted:
         yield f"unexpected processes: {sorted(more)}"
 
 

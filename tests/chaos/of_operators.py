@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import signal
 import socket
 from collections.abc import AsyncIterator
@@ -15,7 +16,7 @@ from proto.messages import Inventory, NodeState, WorkerState, encode
 from proto.requests import Quiesce, Resume
 from supervisor.commands.ask import ask
 from tests.chaos.kinds import fault
-from tests.chaos.stage import POLL, RESOURCES, configuration
+from tests.chaos.stage import CONFIGURATION, LABEL, POLL, RESOURCES, configuration
 from tests.chaos.world import World, said
 
 LOOK = 1.0
@@ -47,10 +48,10 @@ async def good(world: World, dice: Random) -> AsyncIterator[None]:
     else:
         version = world.folder / f"..data_{dice.randrange(10**9)}"
         version.mkdir()
-        (version / "config.yaml").write_text(text)
+        (version / CONFIGURATION).write_text(text)
         link = world.folder / "config.link"
-        link.symlink_to(version / "config.yaml")
-        link.replace(world.folder / "config.yaml")
+        link.symlink_to(version / CONFIGURATION)
+        link.replace(world.configurations / CONFIGURATION)
     world.happens()
     yield
 
@@ -89,6 +90,34 @@ async def refused(world: World, seen: int) -> None:
         ),
         "log line about the bad configuration",
     )
+
+
+FLIP = 0.1
+"""Seconds between two changes of the label: less than it takes to read the large file."""
+
+
+@fault("flapping label", "label", promise=LOOK + 2.0, back=2 * LOOK + 2.0)
+async def flapping_label(world: World, dice: Random) -> AsyncIterator[None]:
+    """Change the node's label all the time, between two files that advertise the same devices."""
+    other = configuration(world.replicas, absent=dice.choice((1, 2000)))
+    put(world.configurations / "other", other)
+
+    async def flap() -> None:
+        for name in itertools.cycle(("other", CONFIGURATION)):
+            await world.api.label(LABEL, name)
+            await asyncio.sleep(FLIP)
+
+    task = asyncio.create_task(flap())
+    try:
+        await asyncio.sleep(dice.uniform(0.5, 3.0))
+        world.happens()
+        await asyncio.to_thread(ask, world.folder, Resume())  # the supervisor answers meanwhile
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    await world.api.label(LABEL, CONFIGURATION)
+    world.happens()
 
 
 @fault("damaged node file", "operator", promise=1.0, back=1.0)

@@ -15,7 +15,8 @@ OFTEN = 0.5
 TOGETHER = {
     "device": ("process", "kubelet", "bus", "gpu"),
     "kubelet": ("process", "bus"),
-    "gpu": ("device", "process", "kubelet", "bus", "service", "operator"),
+    "label": ("device", "process", "kubelet", "bus"),
+    "gpu": ("device", "process", "kubelet", "bus", "service", "operator", "label"),
 }
 """For each group: the groups of faults that may happen at the same time."""
 

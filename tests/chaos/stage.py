@@ -31,16 +31,24 @@ NODE: dict[str, object] = {
 }
 RESOURCES = (truth.GPU, "nvidia.com/mig-1g.10gb", "nvidia.com/mig-3g.40gb")
 WORKERS = tuple(f"worker {resource}" for resource in RESOURCES)
-CHILDREN = ("monitor", "exporter", *WORKERS)
+CHILDREN = ("monitor", "exporter", "cluster", *WORKERS)
 REPLICAS = 2
 
+LABEL, CONFIGURATION = "nvidia.com/device-plugin.config", "config.yaml"
+"""The node's label, and the file that it chooses at the start."""
 
-def configuration(replicas: int) -> str:
-    """Return a configuration file in which each whole GPU has so many replicas."""
-    sharing = f"{{timeSlicing: {{resources: [{{name: gpu, replicas: {replicas}}}]}}}}"
+
+def configuration(replicas: int, absent: int = 0) -> str:
+    """Return a configuration file in which each whole GPU has so many replicas.
+
+    It also shares so many resources that the node does not have; thousands take long to read.
+    """
+    shares = [f"{{name: gpu, replicas: {replicas}}}"] if replicas > 1 else []
+    shares += [f"{{name: absent{place}, replicas: 2}}" for place in range(absent)]
+    sharing = f"{{timeSlicing: {{resources: [{', '.join(shares)}]}}}}" if shares else "{}"
     return f"""version: v1
 flags: {{migStrategy: mixed}}
-sharing: {sharing if replicas > 1 else "{}"}
+sharing: {sharing}
 health:
   staleAfter: {STALE}s
   hangAfter: {HANG}s

@@ -20,9 +20,19 @@ from tests.chaos import truth
 from tests.chaos.calls import unless_hung_up
 from tests.chaos.gpus import Gpus
 from tests.chaos.pulse import Pulse
-from tests.chaos.stage import FORGIVEN, NODE, REPLICAS, RESOURCES, configuration, toolkit
+from tests.chaos.stage import (
+    CONFIGURATION,
+    FORGIVEN,
+    LABEL,
+    NODE,
+    REPLICAS,
+    RESOURCES,
+    configuration,
+    toolkit,
+)
 from tests.chaos.troubled import TroubledKubelet
 from tests.conftest import PR_SET_CHILD_SUBREAPER
+from tests.fakes.apiserver import ApiServer
 from tests.fakes.service import Service, service
 
 
@@ -32,6 +42,7 @@ class World:
     def __init__(self, folder: Path, seed: int) -> None:
         self.folder = folder
         self.kubelet = TroubledKubelet(folder / "kubelet", seed)
+        self.api = ApiServer(labels={LABEL: CONFIGURATION})
         self.running: Service
         self.replicas = REPLICAS
         self.quiesced = False
@@ -57,6 +68,11 @@ class World:
         self._random = Random(seed)  # noqa: S311 - a choice of pods, not a secret
         self._stack = contextlib.AsyncExitStack()
         self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def configurations(self) -> Path:
+        """The folder in which the node's label chooses the configuration file."""
+        return self.folder / "configurations"
 
     @property
     def live(self) -> Live:
@@ -97,16 +113,18 @@ class World:
         """Replace the configuration file in one step."""
         new = self.folder / "config.new"
         new.write_text(text)
-        new.replace(self.folder / "config.yaml")
+        new.replace(self.configurations / CONFIGURATION)
 
     async def start(self) -> None:
         """Start the service; files of an earlier service are still there."""
         options = (
-            f"--config-file={self.folder}/config.yaml",
+            f"--config-dir={self.configurations}",
+            f"--config-default={CONFIGURATION}",
+            f"--node-name={self.api.node}",
             f"--cdi-spec-dir={self.host.specs}",
             "--device-list-strategy=envvar,cdi-annotations",
         )
-        environment = self.host.environment
+        environment = {**self.host.environment, **self.api.kubeconfig(self.folder)}
         self.running = await self._stack.enter_async_context(
             service(self.folder, *options, node=NODE, environment=environment)
         )
@@ -222,7 +240,9 @@ class World:
 
     async def run(self) -> None:
         """Start everything."""
+        self.configurations.mkdir()
         self.configure(configuration(self.replicas))
+        await self.api.start()
         await self.kubelet.start()
         await self.start()
         beat = self._pulse.beat(self.gpus.excuse)
@@ -235,6 +255,7 @@ class World:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._stack.aclose()
         await self.kubelet.close()
+        await self.api.stop()
 
     def ended(self) -> list[str]:
         """Return what has ended but should run: the service, the pods, the watch."""

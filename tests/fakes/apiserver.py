@@ -54,12 +54,15 @@ class ApiServer:
 
     async def stop(self) -> None:
         """Close all connections, also during a request, and stop listening."""
-        if self._server:
-            self._server.close()
+        server, self._server = self._server, None
+        if server:
+            server.close()
             for writer in list(self._clients):
                 writer.transport.abort()
-            await self._server.wait_closed()
-        self._server = None
+            await self._changed()  # ends the watches
+            for _ in range(10):  # turns of the loop until they have
+                await asyncio.sleep(0)
+            await server.wait_closed()
 
     def kubeconfig(self, folder: Path) -> dict[str, str]:
         """Write a kubeconfig for this server; return the environment that names it."""
@@ -167,12 +170,14 @@ class ApiServer:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n")
         writer.write(b"Transfer-Encoding: chunked\r\n\r\n")
         _chunk(writer, {"type": "BOOKMARK", "object": self._node()})
-        while not self.gone:
+        while self._server and not self.gone and not writer.is_closing():
             if self.labelled > version:
                 version = self.labelled
                 _chunk(writer, {"type": "MODIFIED", "object": self._node()})
             async with self._news:
                 await self._news.wait()
+        if not self.gone:
+            return
         self.gone = False
         _chunk(writer, {"type": "ERROR", "object": _failure(410)})
         writer.write(b"0\r\n\r\n")

@@ -23,6 +23,7 @@ from proto.messages import NodeState, UsageState
 from simulator.kubelet import Kubelet
 from simulator.kubelet_habits import NEWEST, Habits
 from simulator.live_node import LiveNode
+from supervisor.reading import NAME as READER
 from tests.conftest import children
 
 PATIENCE = 60.0
@@ -74,7 +75,18 @@ class Service:
         return sum(entry["message"] == message for entry in self.entries)
 
     def pids(self) -> dict[str, int]:
-        """Return the pids of the service's children by name; the name is in the process title."""
+        """Return the pids of the service's children by name, but for the one that comes and goes.
+
+        The name is in the process title.
+        """
+        return {name: pid for name, pid in self._pids().items() if name != READER}
+
+    async def reader(self) -> int:
+        """Wait for the process that reads the configuration; return its pid."""
+        await until(lambda: READER in self._pids(), "process that reads the configuration")
+        return self._pids()[READER]
+
+    def _pids(self) -> dict[str, int]:
         found = {}
         for child in children(self.process.pid):
             with contextlib.suppress(OSError):

@@ -17,7 +17,9 @@ from supervisor.child import Process
 from supervisor.plan import Plan
 from supervisor.restart_policy import Limits
 from supervisor.compose import compose
+from supervisor.config.choose_file import Wish
 from supervisor.config.settings import load
+from supervisor.state import ServiceSource
 
 class Unkillable(Process):
     '''A process that does not die, as one in the middle of a call of the driver's.'''
@@ -39,7 +41,7 @@ def service(wish):
     nothing = lambda inventory: Plan(())
     return replace(made, children=children, fork=fork, limits=limits, plan=nothing)
 
-loop.Supervisor(service).run()
+loop.Supervisor(ServiceSource(lambda wish: b"", lambda data: service(Wish()))).run()
 """
 
 

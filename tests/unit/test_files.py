@@ -119,6 +119,13 @@ def test_aliases_that_multiply_are_refused(tmp_path: Path, form: str) -> None:
     assert "more than 50000 values" in why
 
 
+def test_a_file_of_too_many_values_is_refused_before_its_end_is_parsed(tmp_path: Path) -> None:
+    """The reader stops at the first value too many: it never sees the mistake behind it."""
+    content = "a: [" + "a," * 60_000 + "]\n\t- a mistake: {"
+    why = refused(tmp_path / "box", content)
+    assert why.endswith("the file has more than 50000 values")
+
+
 def test_many_keys_are_read_in_time_that_grows_with_their_number(tmp_path: Path) -> None:
     """Reading 10000 keys takes far less CPU time than a quadratic reader would need."""
     path = tmp_path / "box"

@@ -176,3 +176,55 @@ def test_states_with_a_process_and_states_that_take_orders() -> None:
     """Only backoff and down have no process; orders go to starting and running children."""
     assert frozenset(State) - {BACKOFF, DOWN} == restart_policy.ALIVE
     assert frozenset({STARTING, RUNNING}) == restart_policy.ATTENTIVE
+
+
+def running(**fields: Any) -> Child:
+    """Return a child that runs since 80 and was heard at 95."""
+    return replace(Child(RUNNING, since=80.0, heard=95.0), **fields)
+
+
+def test_a_standstill_begins_the_time_limits_again() -> None:
+    """Nothing could be heard while the machine stood still."""
+    excused = restart_policy.excused(running(), NOW)
+    assert restart_policy.deadline(excused, LIMITS) == NOW + LIMITS.silence
+    assert excused.since == running().since
+
+
+def test_a_process_that_hangs_is_excused_only_once() -> None:
+    """A process that is not heard is killed although the machine stands still again and again."""
+    child = restart_policy.excused(running(), NOW)
+    for later in (10.0, 20.0, 30.0):
+        child = restart_policy.excused(child, NOW + later)
+    assert restart_policy.deadline(child, LIMITS) == NOW + LIMITS.silence
+    heard = restart_policy.heard(child, NOW + 40)
+    assert restart_policy.excused(heard, NOW + 50).heard == NOW + 50
+
+
+def test_a_start_during_a_standstill_keeps_its_long_limit() -> None:
+    """A process that has not been heard at all yet may take as long as after its fork."""
+    fresh = running(state=STARTING, heard=80.0)
+    excused = restart_policy.excused(fresh, NOW)
+    assert restart_policy.deadline(excused, LIMITS) == NOW + LIMITS.start
+
+
+@pytest.mark.parametrize("state", [STOPPING, KILLED, BACKOFF, DOWN])
+def test_only_a_process_that_works_is_excused(state: State) -> None:
+    """The time limits of an end and of a restart are not moved."""
+    child = running(state=state)
+    assert restart_policy.excused(child, NOW) == child
+
+
+@pytest.mark.parametrize(
+    ("child", "settled"),
+    [
+        (running(), True),
+        (running(state=STARTING), False),
+        (running(state=STARTING, failures=1), True),
+        (running(state=STOPPING), False),
+        (running(state=BACKOFF), True),
+        (running(state=DOWN), True),
+    ],
+)
+def test_a_child_is_settled_when_it_is_ready_or_failed(child: Child, *, settled: bool) -> None:
+    """A reload waits for what it started, but not for what is broken."""
+    assert restart_policy.settled(child) is settled

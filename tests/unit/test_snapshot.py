@@ -4,7 +4,7 @@ import pytest
 
 from proto.control import Problem, ProblemKind, ProcessState, ServiceState
 from proto.reasons import Reason, ReasonKind
-from supervisor.status.probes import not_live, not_ready
+from supervisor.status.probes import SUPERVISOR_SILENT, not_live, not_ready
 from supervisor.status.snapshot import Snapshot
 from tests.unit.builders import node_state, worker_state
 
@@ -107,6 +107,14 @@ def test_liveness_and_readiness(snapshot: Snapshot, dead: list[str], unready: li
     """The service is live while heartbeats come, and ready while pods can get its devices."""
     assert not_live(snapshot, NOW, STALE) == dead
     assert not_ready(snapshot, NOW, STALE) == unready
+
+
+@pytest.mark.parametrize("stale_after", [3.0, 604_800.0], ids=["3 s", "a week"])
+def test_a_loop_that_does_not_turn_is_not_live(stale_after: float) -> None:
+    """Ten seconds without a word from the supervisor are too long, whatever `staleAfter` is."""
+    said = Snapshot(NOTHING, NOW)
+    assert not_live(said, NOW + SUPERVISOR_SILENT, stale_after) == []
+    assert not_live(said, NOW + SUPERVISOR_SILENT + 0.1, stale_after) == NO_SUPERVISOR
 
 
 def test_problems_of_all_resources() -> None:

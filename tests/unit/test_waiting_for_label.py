@@ -11,7 +11,7 @@ from supervisor.config.choose_file import Wish
 from supervisor.plan import Plan
 from supervisor.reload import LABEL_WITHIN, Reload
 from supervisor.restart_policy import Limits
-from supervisor.state import Service
+from supervisor.state import Service, ServiceSource
 
 PROBLEM = "cannot read the node's label: the API server has not answered yet"
 
@@ -30,9 +30,14 @@ def fork(spec: Spec, epoch: int) -> Process:
     raise AssertionError(spec, epoch)
 
 
-def load(wish: Wish) -> Service:
+def read(wish: Wish) -> bytes:
+    """Return the label."""
+    return b"" if wish.label is None else wish.label.encode()
+
+
+def compose(label: bytes) -> Service:
     """Return a service whose configuration depends on the label."""
-    problem = PROBLEM if wish.label is None else ""
+    problem = "" if label else PROBLEM
     return Service(
         children=(),
         plan=lambda _: Plan(()),
@@ -43,14 +48,14 @@ def load(wish: Wish) -> Service:
         fail_on_init_error=False,
         exit_without_access=0.0,
         limits=Limits(),
-        configuration_hash=wish.label or "",
+        configuration_hash=label.decode(),
         configuration_problem=problem,
     )
 
 
 def test_no_warning_within_a_second(lines: list[str]) -> None:
     """The start itself and the first second warn of nothing; afterwards it is said once."""
-    reload, now = Reload(load), time.monotonic()
+    reload, now = Reload(ServiceSource(read, compose)), time.monotonic()
     reload.warn(now + LABEL_WITHIN / 2)
     assert lines == []
     for late in (1, 2):
@@ -60,16 +65,17 @@ def test_no_warning_within_a_second(lines: list[str]) -> None:
 
 def test_no_warning_after_the_label(lines: list[str]) -> None:
     """A label that was read in time leaves nothing to warn of."""
-    reload = Reload(load)
-    assert reload.labelled("two")
-    reload.again()
+    reload = Reload(ServiceSource(read, compose))
+    reload.labelled("two")
+    wish = reload.wish(time.monotonic())
+    reload.take(lambda: read(wish), time.monotonic())
     reload.warn(time.monotonic() + LABEL_WITHIN + 1)
     assert PROBLEM not in lines
 
 
 def test_the_warning_says_why(lines: list[str]) -> None:
     """What the API server answered is the reason of the warning and of the status."""
-    reload = Reload(load)
+    reload = Reload(ServiceSource(read, compose))
     reload.unlabelled("403 Forbidden")
     reload.warn(time.monotonic() + LABEL_WITHIN + 1)
     assert lines == ["cannot read the node's label: 403 Forbidden"] == [reload.state.problem]

@@ -1,0 +1,43 @@
+"""The settings as bytes: one process reads the files, and the supervisor uses what they say."""
+
+from dataclasses import replace
+
+import msgspec
+
+from supervisor.config.file_schema import Seconds, XidRules
+from supervisor.config.settings import Settings
+
+
+def encode(settings: Settings) -> bytes:
+    """Return *settings* as bytes, without what has no effect: `flags.gfd` and the sources."""
+    configuration = settings.configuration
+    # It belongs to another program, and may be anything that YAML can say.
+    gfd = None if configuration.flags.gfd is None else dict[str, object]()
+    flags = msgspec.structs.replace(configuration.flags, gfd=gfd)
+    configuration = msgspec.structs.replace(configuration, flags=flags)
+    # JSON: MessagePack has no integers of more than 64 bits.
+    return msgspec.json.encode(
+        replace(settings, configuration=configuration, sources={}), enc_hook=_plain
+    )
+
+
+def decode(data: bytes) -> Settings:
+    """Return the settings in *data*, which `encode` returned."""
+    return _decoder.decode(data)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Seconds):
+        return float(value)
+    raise NotImplementedError(type(value))
+
+
+def _own(kind: type, value: object) -> object:
+    if issubclass(kind, Seconds) and isinstance(value, float):
+        return kind(value)
+    if kind is XidRules:
+        return XidRules.read(value)
+    raise NotImplementedError(kind)
+
+
+_decoder = msgspec.json.Decoder(Settings, dec_hook=_own)

@@ -1,0 +1,52 @@
+"""How much the supervisor does in one turn of its loop, and whether a turn was long for a reason.
+
+A turn that is short whatever the children send is what makes all its promises hold: other
+children are read, requests answered and hanging processes killed in the next turn.
+"""
+
+from collections.abc import Sequence
+
+from proto.channel import Channel, ClosedError
+from proto.control import Beat, Inventoried, Labelled, Settled, Unlabelled
+
+REPORTS = 64
+"""Most reports of one child that a turn reads; the others wait in the channel."""
+
+LAST_REPORTS = 1024
+"""Most reports of a child that has ended, as no turn comes for what is left: a full channel has
+fewer."""
+
+STATES = (Beat, Inventoried, Labelled, Unlabelled, Settled)
+"""Reports that an equal one replaces: only the newest of each counts."""
+
+STALL = 5.0
+"""Seconds by which a tick is late if this process, or the whole machine, stood still."""
+
+
+def receive(channel: Channel, most: int) -> tuple[list[object], bool]:
+    """Return the next reports, but at most so many, and whether the channel has ended."""
+    found: list[object] = []
+    try:
+        while len(found) < most and (report := channel.receive()):
+            found.append(report)
+    except ClosedError:
+        return found, True
+    return found, False
+
+
+def newest(reports: Sequence[object]) -> list[object]:
+    """Return *reports* in their order, without states that a later report replaces."""
+    last = {type(report): place for place, report in enumerate(reports)}
+    return [
+        report
+        for place, report in enumerate(reports)
+        if not isinstance(report, STATES) or last[type(report)] == place
+    ]
+
+
+def stood_still(late: float, worked: float) -> bool:
+    """Return whether the machine, or this process, stood still while a tick was *late*.
+
+    Not if this process *worked* (CPU seconds since the tick before): the others could work too.
+    """
+    return late > STALL and worked < late / 2

@@ -1,0 +1,65 @@
+"""How much of a child's reports one turn of the supervisor's loop reads."""
+
+import contextlib
+
+import pytest
+
+from proto.channel import Channel
+from proto.control import Beat, Hung, Labelled, Marked, Ready, Report, Settled, Unlabelled
+from supervisor import turns
+
+
+def test_a_turn_reads_a_bounded_number_of_reports() -> None:
+    """A child that sends without end gets a turn no longer than that of others."""
+    ours, theirs = Channel.pair()
+    with contextlib.closing(ours), contextlib.closing(theirs):
+        sent = 0
+        while theirs.send(Labelled(str(sent))):
+            sent += 1
+        assert sent > turns.REPORTS
+        reports, closed = turns.receive(ours, turns.REPORTS)
+        assert (len(reports), closed) == (turns.REPORTS, False)
+        rest, _ = turns.receive(ours, turns.LAST_REPORTS)
+        assert len(rest) == sent - turns.REPORTS
+
+
+def test_the_last_reports_of_a_child_are_read_before_its_end() -> None:
+    """What a child sent before it ended is not lost."""
+    ours, theirs = Channel.pair()
+    with contextlib.closing(ours):
+        theirs.send(Ready())
+        theirs.close()
+        assert turns.receive(ours, turns.REPORTS) == ([Ready()], True)
+
+
+A, B, C = Labelled("a"), Labelled("b"), Labelled("c")
+BATCHES: dict[str, tuple[list[Report], list[Report]]] = {
+    "nothing": ([], []),
+    "only the newest label": ([A, B, C], [C]),
+    "the newest label in its place": ([A, Ready(), B, Beat()], [Ready(), B, Beat()]),
+    "a label and none": ([A, Unlabelled("no"), B], [Unlabelled("no"), B]),
+    "many heartbeats": ([Beat(), Beat(), Settled(True), Settled(False)], [Beat(), Settled(False)]),
+    "each hang counts": ([Hung("x"), Hung("x")], [Hung("x"), Hung("x")]),
+    "each answer is waited for": ([Marked(), Marked("no")], [Marked(), Marked("no")]),
+}
+
+
+@pytest.mark.parametrize(("batch", "left"), BATCHES.values(), ids=BATCHES)
+def test_only_the_newest_state_counts(batch: list[Report], left: list[Report]) -> None:
+    """Of reports that say a state, the newest is left; of events, all are."""
+    assert turns.newest(batch) == left
+
+
+@pytest.mark.parametrize(
+    ("late", "worked", "still"),
+    [
+        pytest.param(0.5, 0.0, False, id="in time"),
+        pytest.param(5.0, 0.0, False, id="not late enough"),
+        pytest.param(6.0, 0.01, True, id="the machine stood still"),
+        pytest.param(6.0, 6.5, False, id="its own work"),
+        pytest.param(60.0, 1.0, True, id="the machine stood still during some work"),
+    ],
+)
+def test_own_work_is_no_standstill(late: float, worked: float, *, still: bool) -> None:
+    """A turn that is long because the supervisor worked excuses no child that was silent."""
+    assert turns.stood_still(late, worked) is still
