@@ -17,15 +17,13 @@ import msgspec
 from loguru import logger
 
 from proto.control import Order, Report
+from proto.memory_file import memory_file
 
 INLINE = 16 << 10
 """Bytes of the longest message that is the datagram itself: many of them fit into the socket."""
 
 MESSAGE_LIMIT = 64 << 20
 """Bytes of the longest message; the plan of the longest list that the kubelet takes has half."""
-
-NOEXEC_SEAL = 8
-"""MFD_NOEXEC_SEAL: without it, a node with vm.memfd_noexec=2 gives no memory file (Linux 6.3)."""
 
 SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 """What makes a memory file unchangeable. Reading a file that has seals never blocks."""
@@ -113,7 +111,7 @@ class Channel:
 
     def _send_in_file(self, data: bytes) -> None:
         """Send *data* in a sealed memory file, in one step like any other message."""
-        with open(_memory_file(), "wb") as file:
+        with os.fdopen(memory_file("message"), "wb") as file:
             file.write(data)
             file.flush()
             fcntl.fcntl(file, fcntl.F_ADD_SEALS, SEALS)
@@ -153,16 +151,6 @@ class Channel:
         finally:
             for file in files:
                 os.close(file)
-
-
-def _memory_file() -> int:
-    """Return the descriptor of a new memory file that can be sealed."""
-    try:
-        return os.memfd_create("message", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING | NOEXEC_SEAL)
-    except OSError as error:
-        if error.errno != errno.EINVAL:
-            raise
-        return os.memfd_create("message", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
 
 
 def _content(file: int) -> bytes:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from proto.channel import Channel
 from proto.control import ExitCode
+from proto.memory_file import memory_file
 from supervisor.child import Process, Spec, describe
 from supervisor.config.choose_file import Wish
 from supervisor.config.refusal import SettingsError
@@ -64,7 +65,7 @@ class Reading:
         self.wish = wish
         self.deadline: float | None = now + WITHIN
         """When to call `kill`; None: it was called."""
-        self._memory = os.memfd_create(NAME)
+        self._memory = memory_file(NAME)
         job, passed = Job(read, wish, self._memory), frozenset({self._memory})
         try:
             self._process = fork(Spec(NAME, "supervisor.reading", job, descriptors=passed), 1)

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import msgspec
 
-from supervisor.config.file_schema import Seconds, XidRules
+from supervisor.config.durations import Seconds
+from supervisor.config.file_schema import XidRules
 from supervisor.config.settings import Settings
 
 

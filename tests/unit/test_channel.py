@@ -15,7 +15,7 @@ import msgspec
 import pytest
 from loguru import logger
 
-from proto import channel
+from proto import channel, memory_file
 from proto.channel import INLINE, MESSAGE_LIMIT, SEALS, Channel, ClosedError, Sent
 from proto.control import Beat, NotReady, ServiceState
 from tests.fakes.service import open_files
@@ -194,7 +194,7 @@ def test_a_kernel_before_6_3(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> Non
     create = os.memfd_create
 
     def old(name: str, flags: int) -> int:
-        if flags & channel.NOEXEC_SEAL:
+        if flags & memory_file.NOEXEC_SEAL:
             raise OSError(errno.EINVAL, "old")
         return create(name, flags)
 
