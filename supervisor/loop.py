@@ -131,7 +131,7 @@ class Supervisor:
 
     def _on_reports(self, name: str, *, ended: bool) -> None:
         channel = self._children.processes[name].channel
-        reports, closed = turns.receive(channel, turns.LAST_REPORTS if ended else turns.REPORTS)
+        reports, closed = turns.receive(channel, ended=ended)
         for report in turns.newest(reports):
             self._on_report(name, report)
         if closed:

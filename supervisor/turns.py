@@ -4,6 +4,7 @@ A turn that is short whatever the children send is what makes all its promises h
 children are read, requests answered and hanging processes killed in the next turn.
 """
 
+import time
 from collections.abc import Sequence
 
 from proto.channel import Channel, ClosedError
@@ -13,8 +14,10 @@ REPORTS = 64
 """Most reports of one child that a turn reads; the others wait in the channel."""
 
 LAST_REPORTS = 1024
-"""Most reports of a child that has ended, as no turn comes for what is left: a full channel has
-fewer."""
+"""Most reports of a child that has ended: a full channel has fewer."""
+
+READ_FOR = 0.1
+"""Seconds after which a turn reads no more reports of a child: a few of them can be very long."""
 
 STATES = (Beat, Inventoried, Labelled, Unlabelled, Settled)
 """Reports that an equal one replaces: only the newest of each counts."""
@@ -23,12 +26,20 @@ STALL = 5.0
 """Seconds by which a tick is late if this process, or the whole machine, stood still."""
 
 
-def receive(channel: Channel, most: int) -> tuple[list[object], bool]:
-    """Return the next reports, but at most so many, and whether the channel has ended."""
+def receive(channel: Channel, *, ended: bool) -> tuple[list[object], bool]:
+    """Return the next reports of a child, and whether the channel has ended.
+
+    *ended*: whether the child has, so that no turn comes for what is left.
+    """
     found: list[object] = []
+    until = time.monotonic() + READ_FOR
     try:
-        while len(found) < most and (report := channel.receive()):
+        while report := channel.receive():
             found.append(report)
+            if len(found) >= LAST_REPORTS:
+                break
+            if not ended and (len(found) >= REPORTS or time.monotonic() >= until):
+                break
     except ClosedError:
         return found, True
     return found, False

@@ -16,8 +16,7 @@ def encode(settings: Settings) -> bytes:
     gfd = None if configuration.flags.gfd is None else dict[str, object]()
     flags = msgspec.structs.replace(configuration.flags, gfd=gfd)
     configuration = msgspec.structs.replace(configuration, flags=flags)
-    # JSON: MessagePack has no integers of more than 64 bits.
-    return msgspec.json.encode(
+    return msgspec.msgpack.encode(
         replace(settings, configuration=configuration, sources={}), enc_hook=_plain
     )
 
@@ -41,4 +40,4 @@ def _own(kind: type, value: object) -> object:
     raise NotImplementedError(kind)
 
 
-_decoder = msgspec.json.Decoder(Settings, dec_hook=_own)
+_decoder = msgspec.msgpack.Decoder(Settings, dec_hook=_own)

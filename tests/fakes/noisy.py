@@ -3,7 +3,7 @@
 import itertools
 import select
 
-from proto.channel import Channel
+from proto.channel import Channel, Sent
 from proto.control import BEAT_EVERY, Beat, Hung, Inventoried, Labelled, Ready
 from proto.messages import Inventory
 
@@ -18,7 +18,8 @@ def main(habit: str, channel: Channel, epoch: int) -> int:
     for number in itertools.count():
         match habit:
             case "flood":
-                if not channel.send((Beat(), Hung("call"), Labelled(str(number)))[number % 3]):
+                report = (Beat(), Hung("call"), Labelled(str(number)))[number % 3]
+                if channel.send(report) is not Sent.TAKEN:
                     select.select([], [channel], [])
             case "find GPUs":
                 channel.send(Beat())

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from simulator.live_node import LIVE_FILE, LiveNode
 from simulator.node import NodeError
 from supervisor import compose
+from supervisor.config.choose_file import Wish
 from supervisor.config.options import OPTIONS
 from supervisor.config.refusal import SettingsError
 from supervisor.main import main
@@ -151,7 +152,8 @@ def test_any_settings_are_composed_or_refused(
     path = folder / "config.json"
     path.write_text(json.dumps(content))
     try:
-        compose.load_service({"service.configFile": str(path)} | flags, {})
+        source = compose.source({"service.configFile": str(path)} | flags, {})
+        source.compose(source.read(Wish()))
     except SettingsError as error:
         text = str(error)
         assert text.startswith("cannot ")

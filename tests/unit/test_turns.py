@@ -4,7 +4,7 @@ import contextlib
 
 import pytest
 
-from proto.channel import Channel
+from proto.channel import Channel, Sent
 from proto.control import Beat, Hung, Labelled, Marked, Ready, Report, Settled, Unlabelled
 from supervisor import turns
 
@@ -14,13 +14,24 @@ def test_a_turn_reads_a_bounded_number_of_reports() -> None:
     ours, theirs = Channel.pair()
     with contextlib.closing(ours), contextlib.closing(theirs):
         sent = 0
-        while theirs.send(Labelled(str(sent))):
+        while theirs.send(Labelled(str(sent))) is Sent.TAKEN:
             sent += 1
         assert sent > turns.REPORTS
-        reports, closed = turns.receive(ours, turns.REPORTS)
+        reports, closed = turns.receive(ours, ended=False)
         assert (len(reports), closed) == (turns.REPORTS, False)
-        rest, _ = turns.receive(ours, turns.LAST_REPORTS)
+        rest, _ = turns.receive(ours, ended=True)
         assert len(rest) == sent - turns.REPORTS
+
+
+def test_a_turn_stops_reading_reports_that_take_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A child that sends very long reports gets no longer turn than others: the rest waits."""
+    ours, theirs = Channel.pair()
+    with contextlib.closing(ours), contextlib.closing(theirs):
+        for number in range(3):
+            assert theirs.send(Labelled(str(number))) is Sent.TAKEN
+        clock = iter((0.0, turns.READ_FOR / 2, turns.READ_FOR))
+        monkeypatch.setattr("time.monotonic", lambda: next(clock))
+        assert turns.receive(ours, ended=False) == ([Labelled("0"), Labelled("1")], False)
 
 
 def test_the_last_reports_of_a_child_are_read_before_its_end() -> None:
@@ -29,7 +40,7 @@ def test_the_last_reports_of_a_child_are_read_before_its_end() -> None:
     with contextlib.closing(ours):
         theirs.send(Ready())
         theirs.close()
-        assert turns.receive(ours, turns.REPORTS) == ([Ready()], True)
+        assert turns.receive(ours, ended=False) == ([Ready()], True)
 
 
 A, B, C = Labelled("a"), Labelled("b"), Labelled("c")
