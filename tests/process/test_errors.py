@@ -279,6 +279,7 @@ def test_a_stop_leaves_nothing(*, hung: bool) -> None:
             assert ours - {"pod-resources.sock"} == {
                 "kubelet",
                 "lock",
+                "logs",
                 "node.json",
                 "procfs",
                 "state",
