@@ -86,3 +86,42 @@ def test_every_installation_checks_hashes() -> None:
         for line in text.replace("\\\n", " ").replace("$(PIP)", "pip").splitlines():
             if INSTALLS.search(line) and not line.lstrip().startswith("#"):
                 assert any(option in line for option in SAFE), f"{path.name}: {line}"
+
+
+DIGEST = "0123456789abcdef" * 4
+
+
+@pytest.mark.parametrize(
+    ("base", "accepted"),
+    [
+        (f"registry.example.com/python@sha256:{DIGEST}", True),
+        (f"python:3.11-slim@sha256:{DIGEST}", True),
+        ("docker.io/library/python:3.11-slim-bookworm", False),
+        ("python@sha256:", False),
+        (f"python@sha256:{DIGEST[:-1]}", False),
+        (f"python@sha256:{DIGEST[:-1]}G", False),
+        (f"python:sha256-{DIGEST}", False),
+        (DIGEST, False),
+        ("", False),
+    ],
+)
+def test_a_base_image_needs_a_digest(base: str, *, accepted: bool) -> None:
+    """An image is built only on a base that is named by its digest, unless its builder says that
+    any base will do.
+    """
+    check = [str(ROOT / "scripts/check-base"), base]
+    done = subprocess.run(check, check=False, capture_output=True, text=True)
+    said = "" if accepted else f'cannot build an image on "{base}": name the base by its digest'
+
+    assert (done.returncode == 0, done.stderr.partition(",")[0]) == (accepted, said)
+    assert subprocess.run([*check, "yes"], check=False).returncode == 0
+
+
+def test_the_image_is_built_on_a_checked_base() -> None:
+    """All stages of the image have the same base, and the build checks it before anything else."""
+    lines = (ROOT / "deploy/image/Dockerfile").read_text().splitlines()
+    bases = {line.split()[1] for line in lines if line.startswith("FROM ")}
+    (first, *_) = [line for line in lines if line.startswith("RUN ")]
+
+    assert bases == {"${BASE}"}
+    assert first == 'RUN /src/scripts/check-base "${BASE}" "${UNPINNED_BASE}"'
