@@ -22,6 +22,15 @@ SAFE = ("--require-hashes", "--no-index", "--no-build-isolation --editable .")
 """Options with which pip installs only what a lock names by hash, or what is in our own folder."""
 
 
+QUICK_VENV = f"""#!/bin/sh
+# For `python3 -m venv FOLDER`: unpacking a pip for each folder would take seconds.
+{sys.executable} -m venv --without-pip "$3"
+echo '#!/bin/sh' >"$3/bin/pip"
+echo 'exec {sys.executable} -m pip --python '"$3/bin/python"' "$@"' >>"$3/bin/pip"
+chmod +x "$3/bin/pip"
+"""
+
+
 def plant(folder: Path, name: str, version: str, command: str) -> None:
     """Write a wheel of this name and version, with another content: a module and a command."""
     package = name.replace("-", "_").replace(".", "_")
@@ -55,8 +64,11 @@ def test_a_tool_with_other_content_is_refused(tmp_path: Path, script: str) -> No
     for path in (ROOT / "pyproject.toml", *ROOT.glob("requirements*.lock")):
         shutil.copy(path, repository)
     (repository / ".venv").symlink_to(Path(sys.executable).parents[1])
+    (tmp_path / "python3").write_text(QUICK_VENV)
+    (tmp_path / "python3").chmod(0o755)
     environment = {
         **os.environ,
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
         "PIP_NO_INDEX": "1",
         "PIP_FIND_LINKS": str(index),
         "PLANTED": str(repository / "planted"),
