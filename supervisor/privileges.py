@@ -36,7 +36,7 @@ class Capability(IntEnum):
 
 
 DRIVER = (Capability.SYS_ADMIN, Capability.SYS_MODULE, Capability.MKNOD, Capability.CHOWN)
-"""For NVML, as far as the service was given them; see docs/decisions/0011-rights.md.
+"""For NVML, as far as the service was given them; see docs/decisions/0012-rights.md.
 
 NVML starts nvidia-modprobe if the driver's module is not loaded or device nodes are missing. That
 loads the module, and creates the nodes for the group that the driver's settings name. SYS_ADMIN
