@@ -13,7 +13,7 @@ from loguru import logger
 from proto.channel import Channel
 from proto.control import ExitCode, Order
 from proto.host import die_with
-from supervisor import logs
+from supervisor import logs, privileges
 from supervisor.title import set_title
 
 
@@ -31,6 +31,8 @@ class Spec:
     """Whether the service can serve nothing without this process; true for the monitor."""
     descriptors: frozenset[int] = frozenset()
     """Descriptors of the supervisor that the process keeps open."""
+    keeps: tuple[privileges.Capability, ...] = ()
+    """The capabilities that the process does not give up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,9 +132,12 @@ def _run(birth: _Birth, channel: Channel) -> None:
     spec, logging = birth.spec, birth.logging
     _shed(birth.inherited, keep={0, 1, 2, channel.fileno()})
     die_with(birth.parent)
+    refused = privileges.keep(spec.keeps)
     _reset_signals()
     set_title(spec.name)
     logs.set_up(spec.name, logging.form, logging.level)
+    if refused:
+        logger.warning("cannot give up capabilities", reason=refused)
     code: int = ExitCode.FAILED
     try:
         code = importlib.import_module(spec.module).main(spec.settings, channel, birth.epoch)

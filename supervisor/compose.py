@@ -18,6 +18,7 @@ from proto.paths import Paths
 from proto.worker import CDI_STRATEGIES, Handout, ResourcePlan, WorkerSettings
 from simulator.live_node import LiveNode
 from simulator.node import SimulatedNode
+from supervisor import privileges
 from supervisor.child import Logging, Process, Spec
 from supervisor.config import encoded, naming
 from supervisor.config.check_paths import SOCKET_PATH_LIMIT
@@ -103,7 +104,7 @@ def _compose(settings: Settings) -> Service:
     logging = Logging(settings.service.log_format, settings.service.log_level)
     return Service(
         children=(
-            Spec(MONITOR, "health.main", _monitor(settings, paths), (MarkHealthy,), essential=True),
+            _monitor(settings, paths),
             Spec("exporter", "supervisor.exporter.main", exporter, takes=(ServiceState,)),
             *_cluster(settings, paths),
         ),
@@ -163,7 +164,13 @@ def _cluster(settings: Settings, paths: Paths) -> Iterator[Spec]:
         yield Spec("cluster", "supervisor.cluster.main", cluster, takes=(Unknown,))
 
 
-def _monitor(settings: Settings, paths: Paths) -> MonitorSettings:
+def _monitor(settings: Settings, paths: Paths) -> Spec:
+    driver = _driver(settings, paths)
+    takes = (MarkHealthy,)
+    return Spec(MONITOR, "health.main", driver, takes, essential=True, keeps=privileges.DRIVER)
+
+
+def _driver(settings: Settings, paths: Paths) -> MonitorSettings:
     root = settings.configuration.flags.plugin.container_driver_root
     # Without a mounted root the driver is where we are.
     # Not Path.is_dir, which raises OSError for a folder that may not be read.

@@ -14,7 +14,7 @@ from loguru import logger
 from proto.control import ExitCode, MarkHealthy
 from proto.requests import Quiesce, Request, Resume
 from simulator import drill, node
-from supervisor import logs
+from supervisor import logs, privileges
 from supervisor.commands import check_config, command_line, show_xids
 from supervisor.commands.ask import AskError, ask
 from supervisor.commands.printing import printing
@@ -106,10 +106,13 @@ def _run(flags: Mapping[str, str]) -> int:
     wanted = settings.load(flags, environment)
     compose(wanted)  # before a folder or a process is created for settings that cannot work
     logs.set_up("supervisor", wanted.service.log_format, wanted.service.log_level)
+    if refused := privileges.keep(privileges.HANDED_ON, dormant=True):
+        logger.warning("cannot give up capabilities", reason=refused)
     for notice in wanted.notices:
         logger.warning("ignored a setting", setting=notice)
     with runtime_folder(Path(wanted.service.runtime_dir)):
         preload(api_client=wanted.service.uses_api_server)
+        # Reads the settings again, now without capabilities, as at each reload.
         code = Supervisor(source(flags, environment)).run()
         remove_dead_sockets(Path(wanted.service.device_plugin_path))
     # Not return: the interpreter would wait for ever for a child that the kernel cannot kill.

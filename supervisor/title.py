@@ -5,8 +5,11 @@ are loaded later, such as libraries written in Go, then find no environment ther
 title into memory of our own, and tell the kernel to read the command line from there.
 """
 
+import contextlib
 import ctypes
 from pathlib import Path
+
+from supervisor.prctl import prctl
 
 PREFIX = "gpu-sharing-plugin: "
 
@@ -55,7 +58,6 @@ class _MemoryMap(ctypes.Structure):
 
 
 _libc = ctypes.CDLL(None)
-_libc.prctl.argtypes = (ctypes.c_int, *4 * (ctypes.c_ulong,))
 _libc.sbrk.argtypes = (ctypes.c_ssize_t,)
 _libc.sbrk.restype = ctypes.c_void_p
 
@@ -70,7 +72,8 @@ def set_title(name: str) -> None:
     """
     title = f"{PREFIX}{name}".encode()[: len(_text) - 1]
     _text.value = title
-    _libc.prctl(PR_SET_NAME, ctypes.addressof(_text), 0, 0, 0)
+    with contextlib.suppress(OSError):
+        prctl(PR_SET_NAME, ctypes.addressof(_text))
     try:
         # The second field, a name in parentheses, may contain spaces: count from the third.
         fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
@@ -88,11 +91,12 @@ def _move_to(length: int, addresses: dict[str, int]) -> bool:
     memory.arg_end = memory.arg_start + length + 1
     memory.brk = _libc.sbrk(0)
     place, size = ctypes.addressof(memory), ctypes.sizeof(memory)
-    while _libc.prctl(PR_SET_MM, PR_SET_MM_MAP, place, size, 0) == 0:
-        # The call also sets the end of the heap. If the heap grew just before, set it again.
-        if (end := _libc.sbrk(0)) == memory.brk:
-            return True
-        memory.brk = end
+    with contextlib.suppress(OSError):
+        while prctl(PR_SET_MM, PR_SET_MM_MAP, place, size) == 0:
+            # The call also sets the end of the heap. If the heap grew just before, set it again.
+            if (end := _libc.sbrk(0)) == memory.brk:
+                return True
+            memory.brk = end
     return False
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import tarfile
@@ -32,20 +33,46 @@ GPU = "nvidia.com/gpu"
 PATIENCE = 60
 
 
-def buildah(*arguments: str, run: Path) -> None:
-    """Run buildah with the store in which `scripts/e2e` has put the base image."""
-    store = ["--root", os.environ["E2E_IMAGES"], "--runroot", str(run), "--storage-driver", "vfs"]
-    # Buildah's default isolation needs more rights than this machine may give.
+def store(run: Path) -> list[str]:
+    """Return buildah with the store in which `scripts/e2e` has put the base image."""
+    folders = ["--root", os.environ["E2E_IMAGES"], "--runroot", str(run)]
+    return ["/usr/bin/buildah", *folders, "--storage-driver", "vfs"]
+
+
+def buildah(*arguments: str, run: Path) -> subprocess.CompletedProcess[str]:
+    """Run buildah; its default isolation needs more rights than this machine may give."""
     environment = {**os.environ, "BUILDAH_ISOLATION": "chroot"}
-    done = subprocess.run(
-        ["/usr/bin/buildah", *store, *arguments],
+    return subprocess.run(
+        [*store(run), *arguments],
         check=False,
         capture_output=True,
         text=True,
         cwd=REPOSITORY,
         env=environment,
     )
+
+
+def base(run: Path) -> str:
+    """Return the base image's name with its digest, as buildah knows it."""
+    form = "--format={{.FromImageDigest}}"
+    done = buildah("inspect", "--type=image", form, "localhost/base", run=run)
     assert done.returncode == 0, done.stderr
+    return f"localhost/base@{done.stdout.strip()}"
+
+
+def build(base: str, run: Path) -> subprocess.CompletedProcess[str]:
+    """Build the image on *base*, as deploy/image/Dockerfile says."""
+    arguments = [f"BASE={base}", "SOURCE_DATE_EPOCH=1"]
+    arguments += [f"PIP_CERT={CERTIFICATES}/ca-certificates.crt"]
+    arguments += [f"PIP_INDEX_URL={os.environ.get('PIP_INDEX_URL', 'https://pypi.org/simple')}"]
+    return buildah(
+        *("bud", "--quiet", "--format=docker", "--layers=false", "--timestamp=1"),
+        *(f"--build-arg={argument}" for argument in arguments),
+        # The machine's own CA certificates, because its package index may be a mirror.
+        f"--volume={CERTIFICATES}:{CERTIFICATES}:ro",
+        *("--file=deploy/image/Dockerfile", f"--tag={IMAGE}", "."),
+        run=run,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -55,26 +82,16 @@ def archive(
 ) -> Iterator[Path]:
     """Build the image on the base image and write it to a file, under the manifest's name."""
     folder = tmp_path_factory.mktemp("image")
-    arguments = [
-        "BASE=localhost/base",
-        "SOURCE_DATE_EPOCH=1",
-        f"PIP_CERT={CERTIFICATES}/ca-certificates.crt",
-    ]
-    arguments += [f"PIP_INDEX_URL={os.environ.get('PIP_INDEX_URL', 'https://pypi.org/simple')}"]
-    buildah(
-        *("bud", "--quiet", "--format=docker", "--layers=false", "--timestamp=1"),
-        *(f"--build-arg={argument}" for argument in arguments),
-        # The machine's own CA certificates, because its package index may be a mirror.
-        f"--volume={CERTIFICATES}:{CERTIFICATES}:ro",
-        *("--file=deploy/image/Dockerfile", f"--tag={IMAGE}", "."),
-        run=folder / "run",
-    )
+    run = folder / "run"
+    built = build(base(run), run)
+    assert built.returncode == 0, built.stderr
     try:
         target = folder / "image.tar"
-        buildah("push", "--quiet", IMAGE, f"docker-archive:{target}:{DEPLOYED}", run=folder / "run")
+        pushed = buildah("push", "--quiet", IMAGE, f"docker-archive:{target}:{DEPLOYED}", run=run)
+        assert pushed.returncode == 0, pushed.stderr
         yield target
     finally:
-        buildah("rmi", IMAGE, run=folder / "run")
+        buildah("rmi", IMAGE, run=run)
 
 
 def rendered() -> dict[str, dict[str, Any]]:
@@ -120,17 +137,38 @@ def status_of(title: str) -> dict[str, str]:
 
 
 def test_the_image_is_small(archive: Path) -> None:
-    """Above its base the image has one layer, smaller than 120 MB, without pip or tests."""
+    """Above its base the image has one layer, smaller than 120 MB, without pip, tests, or the tool
+    that made its bill of materials.
+    """
     with tarfile.open(archive) as image:
         (manifest,) = json.load(image.extractfile("manifest.json"))  # type: ignore[arg-type]
         _, layer = manifest["Layers"]
         assert image.getmember(layer).size < 120 * MIB
         with tarfile.open(fileobj=image.extractfile(layer)) as files:
             names = files.getnames()
+            bill = files.getmember("opt/gpu-sharing-plugin/sbom.cdx.json")
+            named = json.load(files.extractfile(bill))  # type: ignore[arg-type]
 
     assert "opt/gpu-sharing-plugin/bin/gpu-sharing-plugin" in names
-    assert "opt/gpu-sharing-plugin/sbom.cdx.json" in names
     assert not [name for name in names if {"pip", "setuptools", "tests"} & {*name.split("/")}]
+    assert not [name for name in names if "cyclonedx" in name]
+    assert (bill.isreg(), bill.uid, bill.gid, bill.mode & 0o7777) == (True, 0, 0, 0o644)
+    shipped = re.findall(
+        r"^([\w.-]+)==", (REPOSITORY / "requirements.lock").read_text(), re.MULTILINE
+    )
+    listed = {component["name"].lower().replace("_", "-") for component in named["components"]}
+    assert listed <= {*shipped}
+    assert len(listed) > 20
+
+
+def test_a_base_without_a_digest_is_refused(kubelet_binary: Path, tmp_path: Path) -> None:  # noqa: ARG001
+    """An image is built only on a base that is named by its digest."""
+    refused = build("localhost/base", tmp_path)
+
+    assert refused.returncode != 0
+    assert (
+        'cannot build an image on "localhost/base": name the base by its digest' in refused.stderr
+    )
 
 
 def test_the_pod_of_the_manifest_serves_other_pods(

@@ -1,12 +1,14 @@
 """The main features with a real kubelet: capacity, pods, faults, restarts, a clean stop."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.conftest import StartPlugin
 from tests.e2e.daemon import wait_until
-from tests.e2e.kubelet import PLUGIN_FOLDER, Kubelet
+from tests.e2e.kubelet import PLUGIN_FOLDER, POD_RESOURCES_SOCKET, ROOT, Kubelet
 from tests.e2e.plugin import Plugin
 
 pytestmark = pytest.mark.e2e
@@ -135,3 +137,38 @@ def test_a_stopped_plugin_leaves_nothing(kubelet: Kubelet, running: Plugin) -> N
     kubelet.run_pod("late", RESOURCE, 1)
     refused = kubelet.wait_for_phase("late", "Failed")
     assert refused.reason == "UnexpectedAdmissionError"
+
+
+AS_NOBODY = """
+import os, socket, sys
+
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+with socket.socket(socket.AF_UNIX) as end:
+    try:
+        end.connect(sys.argv[1])
+    except OSError as error:
+        sys.exit(error.strerror)
+"""
+
+
+@pytest.mark.usefixtures("kubelet")
+def test_only_root_reads_pod_resources() -> None:
+    """Another user cannot ask the kubelet which pod holds a device, even if every folder above the
+    socket is open to all: this is why the exporter runs as root.
+    """
+    folders = (ROOT, POD_RESOURCES_SOCKET.parent)
+    modes = {folder: folder.stat().st_mode for folder in folders}
+    command = [sys.executable, "-c", AS_NOBODY, str(POD_RESOURCES_SOCKET)]
+    for folder in folders:
+        folder.chmod(0o755)
+    try:
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+    finally:
+        for folder, mode in modes.items():
+            folder.chmod(mode)
+    shown = {str(path): oct(path.stat().st_mode) for path in (*folders, POD_RESOURCES_SOCKET)}
+
+    assert (done.returncode, done.stderr) == (1, "Permission denied\n"), shown
+    assert modes[POD_RESOURCES_SOCKET.parent] & 0o007 == 0

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.daemon import Daemon, title, wait_until
+from tests.e2e.daemon import Daemon, children, title, wait_until
 
 pytestmark = pytest.mark.e2e
 
@@ -27,9 +27,11 @@ WatchdogSec=3
 ProtectSystem=no
 ReadWritePaths=
 ProtectHome=no
+PrivateMounts=no
 PrivateTmp=no
 ProtectControlGroups=no
 ProtectKernelLogs=no
+ProtectKernelTunables=no
 ProtectHostname=no
 ProtectClock=no
 """
@@ -122,6 +124,36 @@ def test_the_watchdog_restarts_a_service_that_hangs(systemd: Systemd) -> None:
     assert systemd.show("Result") == "success"
     assert title(second) is None
     assert systemd.show("ControlGroup") == ""
+
+
+def rights(pid: int) -> dict[str, str]:
+    """Return a process's capabilities, its no_new_privs, and its mode of seccomp (2: filters)."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    fields = {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    return {key: fields[key] for key in ("CapEff", "CapPrm", "CapBnd", "NoNewPrivs", "Seccomp")}
+
+
+def test_the_unit_gives_capabilities_to_the_monitor_only(systemd: Systemd) -> None:
+    """In the unit every process has seccomp filters and no_new_privs. The monitor alone has
+    effective capabilities, three of them; exporter and worker have none, not even in the bounding
+    set.
+    """
+    assert systemd.ctl("start", NAME) is not None, systemd.ctl("status", NAME)
+    confined = {"NoNewPrivs": "1", "Seccomp": "2"}
+    # CHOWN, SYS_MODULE and MKNOD; the supervisor hands on these and SETPCAP.
+    driver = f"{1 << 0 | 1 << 16 | 1 << 27:016x}"
+    handed_on = f"{1 << 0 | 1 << 8 | 1 << 16 | 1 << 27:016x}"
+    nothing = {**dict.fromkeys(("CapEff", "CapPrm", "CapBnd"), "0" * 16), **confined}
+    supervisor = int(systemd.show("MainPID"))
+    started = children(supervisor)
+    found = {name.removeprefix(f"{NAME}: "): rights(pid) for pid, name in started.items()}
+
+    assert found == {
+        "monitor": {**dict.fromkeys(("CapEff", "CapPrm", "CapBnd"), driver), **confined},
+        "exporter": nothing,
+        "worker nvidia.com/gpu": nothing,
+    }
+    assert rights(supervisor) == {**nothing, "CapPrm": handed_on, "CapBnd": handed_on}
 
 
 def test_an_upgrade_and_an_uninstall_keep_the_settings(tmp_path: Path) -> None:
