@@ -13,7 +13,7 @@ from loguru import logger
 from msgspec.structs import replace
 
 from health.condition import Condition, after_return
-from proto import host
+from proto.folder import Folder
 from proto.messages import Gpu
 
 FILE = "health.json"
@@ -87,8 +87,8 @@ class Ledger:
 
     def _page(self) -> Page | None:
         try:
-            host.require_safe(self._path.parent)
-            page = msgspec.json.decode(self._path.read_bytes(), type=Page)
+            with Folder.existing(self._path.parent) as folder:
+                page = msgspec.json.decode(folder.read(self._path.name), type=Page)
         except FileNotFoundError:
             return None
         except PermissionError as error:
@@ -114,7 +114,8 @@ class Ledger:
             error=why,
         )
         try:
-            self._path.replace(aside)
+            with Folder.existing(self._path.parent) as folder:
+                folder.rename(self._path.name, aside.name)
         except OSError as error:
             logger.warning(
                 "cannot rename the unreadable health file", file=str(aside), error=str(error)
@@ -132,10 +133,8 @@ class Ledger:
         if page == self._written and self._path.exists():
             return
         try:
-            host.make_private(self._path.parent)
-            new = self._path.with_suffix(".new")
-            new.write_bytes(msgspec.json.encode(page))
-            new.replace(self._path)
+            with Folder.private(self._path.parent) as folder:
+                folder.write(self._path.name, msgspec.json.encode(page))
         except OSError as error:
             if str(error) != self._problem:
                 logger.warning(
