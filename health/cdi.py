@@ -14,7 +14,9 @@ from health import cdi_spec
 from health.cdi_spec import GPUS, TOOL, CdiError, CdiSpec, Document, DriverRoots, Wanted
 from health.nvidia_ctk import NothingThereError, Runs, TooOldError, find_tool
 from proto import host
+from proto.folder import Folder
 from proto.monitor import CdiSettings
+from proto.safe_paths import WRITABLE
 from proto.worker import DeviceIdStrategy
 
 COMMAND_LIMIT = 30.0
@@ -99,7 +101,10 @@ def write_all(
     total: float = TOTAL_LIMIT,
 ) -> tuple[Outcome, ...]:
     """Write the specifications of *task*."""
-    tool = find_tool(settings)
+    try:
+        tool = find_tool(settings)
+    except CdiError as error:
+        return tuple(Outcome(spec, error=str(error), why=error.why) for spec in task.specs)
     if tool is None:
         return tuple(Outcome(spec, error=NOT_INSTALLED, why=NOT_INSTALLED) for spec in task.specs)
     deadline = time.monotonic() + total
@@ -139,22 +144,27 @@ class Toolkit:
 
     def write(self, spec: CdiSpec) -> tuple[bool, Mapping[str, str]]:
         """Write *spec*; return whether the file changed, and for which GPUs the tool failed."""
-        _prepare(spec.path.parent)
+        # Runtimes of any user may read it.
+        with Folder.made(spec.path.parent, 0o755) as folder:
+            return self._write(folder, spec)
+
+    def _write(self, folder: Folder, spec: CdiSpec) -> tuple[bool, Mapping[str, str]]:
+        # The tool gets a path: the folder is safe, so nobody else can redirect it.
         work = spec.path.with_name(f".{spec.path.stem}.work")
         shutil.rmtree(work, ignore_errors=True)  # left by a killed monitor
         work.mkdir()
         made = work / "spec.json"
         try:
             try:
-                errors = self._make(spec, made)
+                errors = self._make(folder, spec, made)
             except CdiError:
-                self._forget_outdated(spec, made)
+                self._forget_outdated(folder, spec)
                 raise
-            return _replace(spec.path, made), errors
+            return _replace(folder, spec, made.read_bytes()), errors
         finally:
             shutil.rmtree(work, ignore_errors=True)
 
-    def _make(self, spec: CdiSpec, made: Path) -> Mapping[str, str]:
+    def _make(self, folder: Folder, spec: CdiSpec, made: Path) -> Mapping[str, str]:
         errors: Mapping[str, str] = {}
         try:
             self._generate(spec, made)
@@ -163,13 +173,15 @@ class Toolkit:
         except CdiError as error:
             if spec.mode != GPUS or not self.task.gpus:
                 raise
-            errors = self._make_each(spec, made, error)
+            errors = self._make_each(folder, spec, made, error)
         for source, target in cdi_spec.rewrites(self.settings, self.here):
             self._run(cdi_spec.rewriting(self.tool, source, target, made), made.parent)
         cdi_spec.check(_content(made), spec.kind)
         return errors
 
-    def _make_each(self, spec: CdiSpec, made: Path, first: CdiError) -> Mapping[str, str]:
+    def _make_each(
+        self, folder: Folder, spec: CdiSpec, made: Path, first: CdiError
+    ) -> Mapping[str, str]:
         """Make a specification of the GPUs for which the tool works; return the others' errors."""
         gpus = [gpu for gpu in self.task.gpus if gpu.devices]
         documents: list[Document] = []
@@ -186,26 +198,25 @@ class Toolkit:
                 errors[gpu.gpu] = error.why
         if not documents:
             raise first
-        kept = self._kept(spec, [gpu for gpu in gpus if gpu.gpu in errors])
+        kept = self._kept(folder, spec, [gpu for gpu in gpus if gpu.gpu in errors])
         made.write_text(json.dumps(cdi_spec.merged(documents, kept)))
         return errors
 
-    def _kept(self, spec: CdiSpec, failed: Iterable[Wanted]) -> list[Document]:
+    def _kept(self, folder: Folder, spec: CdiSpec, failed: Iterable[Wanted]) -> list[Document]:
         """Return the present devices of GPUs for which the tool failed; one may only be slow."""
         if self.settings.device_names != DeviceIdStrategy.UUID:
             return []  # an index may mean another GPU by now
         names = {name for gpu in failed for name in gpu.names} - self.task.outdated
-        present = cdi_spec.devices(cdi_spec.read(_content(spec.path), spec.kind))
+        present = cdi_spec.devices(cdi_spec.read(_present(folder, spec), spec.kind))
         return [device for device in present if device["name"] in names]
 
-    def _forget_outdated(self, spec: CdiSpec, made: Path) -> None:
+    def _forget_outdated(self, folder: Folder, spec: CdiSpec) -> None:
         """Remove devices that are gone: another device may get the name of such a device."""
-        present = cdi_spec.read(_content(spec.path), spec.kind)
+        present = cdi_spec.read(_present(folder, spec), spec.kind)
         named = cdi_spec.devices(present)
         left = [device for device in named if device["name"] not in self.task.outdated]
         if len(left) < len(named):
-            made.write_text(json.dumps({**present, "devices": left}))
-            _replace(spec.path, made)
+            _replace(folder, spec, json.dumps({**present, "devices": left}).encode())
 
     def _generate(
         self, spec: CdiSpec, made: Path, flags: Iterable[str] = (), limit: float = math.inf
@@ -218,21 +229,24 @@ class Toolkit:
         self.runs.run(command, work, min(limit, self.limit, self.deadline - time.monotonic()))
 
 
-def _replace(path: Path, made: Path) -> bool:
-    """Replace the file with the one that was *made*; return False if their content is the same."""
-    if _content(path) == made.read_bytes():
+def _replace(folder: Folder, spec: CdiSpec, content: bytes) -> bool:
+    """Replace the file of *spec*; return False if it has this *content* already."""
+    if _present(folder, spec) == content:
         return False  # each write makes the runtimes, which watch the folder, reload
-    made.chmod(0o644)
-    made.replace(path)
+    folder.write(spec.path.name, content, 0o644)
     return True
 
 
-def _prepare(folder: Path) -> None:
-    """Create the folder: runtimes of any user may read it, other users must not write to it."""
-    if not folder.exists():
-        folder.mkdir(parents=True)
-        folder.chmod(0o755)
-    host.require_safe(folder)
+def _present(folder: Folder, spec: CdiSpec) -> bytes:
+    """Return the content of the file; empty if there is none, or if other users wrote it or can.
+
+    The folder may have been open to other users before.
+    """
+    with contextlib.suppress(OSError):
+        content = folder.read(spec.path.name)
+        if not folder.status(spec.path.name).st_mode & WRITABLE:
+            return content
+    return b""
 
 
 def _content(path: Path) -> bytes:

@@ -5,6 +5,7 @@ uses the monotonic clock. Devices are identified by UUID and PCI address, so a r
 starts without the faults of the old card.
 """
 
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -13,21 +14,13 @@ from loguru import logger
 from msgspec.structs import replace
 
 from health.condition import Condition, after_return
-from proto import host
+from health.forgetting import Entry, remembered
+from proto.folder import Folder
 from proto.messages import Gpu
 
 FILE = "health.json"
 VERSION = 1
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-
-
-class Entry(msgspec.Struct, frozen=True):
-    """The condition of one device, and its PCI address."""
-
-    pci_bus_id: str
-    condition: Condition
-    gone: bool = False
-    """Whether the device was missing from the node at the last scan."""
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -52,6 +45,8 @@ class Ledger:
         self._read = self._page()
         self._elsewhere: dict[str, Entry] = dict(self._read.devices) if self._read else {}
         """Devices that are not on the node now, or have not been found yet."""
+        self._here: dict[str, Entry] = {}
+        """Devices that are on the node, even if they could not be written."""
 
     @property
     def persisted(self) -> bool:
@@ -81,14 +76,14 @@ class Ledger:
             elif uuid in cards and uuid not in places and place in places.values():
                 del self._elsewhere[uuid]
                 logger.info("a GPU was replaced: forgetting the old faults", uuid=uuid, pci=place)
-            elif uuid not in places and bound and place not in bound:
-                self._elsewhere[uuid] = replace(entry, gone=True)
+            elif not entry.gone and uuid not in places and bound and place not in bound:
+                self._elsewhere[uuid] = replace(entry, gone=True, left=time.monotonic())
         return found
 
     def _page(self) -> Page | None:
         try:
-            host.require_safe(self._path.parent)
-            page = msgspec.json.decode(self._path.read_bytes(), type=Page)
+            with Folder.existing(self._path.parent) as folder:
+                page = msgspec.json.decode(folder.read(self._path.name), type=Page)
         except FileNotFoundError:
             return None
         except PermissionError as error:
@@ -114,7 +109,8 @@ class Ledger:
             error=why,
         )
         try:
-            self._path.replace(aside)
+            with Folder.existing(self._path.parent) as folder:
+                folder.rename(self._path.name, aside.name)
         except OSError as error:
             logger.warning(
                 "cannot rename the unreadable health file", file=str(aside), error=str(error)
@@ -127,15 +123,14 @@ class Ledger:
         gpus: Iterable[Gpu] = (),
     ) -> None:
         """Save *conditions* and *gpus*; if the disk fails, log one warning and continue."""
-        page = Page(VERSION, self._boot_id, self._entries(places, conditions), tuple(gpus))
+        entries = self._entries(places, conditions, time.monotonic())
+        page = Page(VERSION, self._boot_id, entries, tuple(gpus))
         # Write again if someone deleted the file: a restart would forget all faults.
         if page == self._written and self._path.exists():
             return
         try:
-            host.make_private(self._path.parent)
-            new = self._path.with_suffix(".new")
-            new.write_bytes(msgspec.json.encode(page))
-            new.replace(self._path)
+            with Folder.private(self._path.parent) as folder:
+                folder.write(self._path.name, msgspec.json.encode(page))
         except OSError as error:
             if str(error) != self._problem:
                 logger.warning(
@@ -147,10 +142,11 @@ class Ledger:
         self._written, self._problem = page, ""
 
     def _entries(
-        self, places: Mapping[str, str], conditions: Mapping[str, Condition]
+        self, places: Mapping[str, str], conditions: Mapping[str, Condition], now: float
     ) -> dict[str, Entry]:
+        left = {u: replace(e, gone=True, left=now) for u, e in self._here.items()}
+        absent = {u: e for u, e in (self._elsewhere | left).items() if u not in places}
+        self._elsewhere = remembered(absent, frozenset(places.values()), now)
         known = {uuid: c for uuid, c in conditions.items() if uuid in places and c != Condition()}
-        left = self._written.devices if self._written else {}
-        self._elsewhere |= {u: replace(e, gone=True) for u, e in left.items() if u not in places}
-        self._elsewhere = {u: e for u, e in self._elsewhere.items() if u not in places}
-        return self._elsewhere | {u: Entry(places[u], condition) for u, condition in known.items()}
+        self._here = {uuid: Entry(places[uuid], condition) for uuid, condition in known.items()}
+        return self._elsewhere | self._here

@@ -12,6 +12,7 @@ from pathlib import Path
 from health.cdi_spec import TOOL, CdiError, reason
 from proto import host
 from proto.monitor import CdiSettings
+from proto.safe_paths import require_safe_program
 
 KILL_LIMIT = 2.0
 """Seconds to wait for a killed nvidia-ctk to end; a hanging driver may delay that."""
@@ -37,7 +38,7 @@ UNKNOWN_FLAG = b"flag provided but not defined: -device-id"
 """How nvidia-ctk before 1.19 refuses to write the specification of one GPU alone."""
 
 HOST_ROOT = "/host"
-"""Where the host's root is mounted beside a driver root that is another folder of the host."""
+"""Where folders of the host are mounted beside a driver root that is another folder of the host."""
 
 FOLDERS = ("usr/local/nvidia/toolkit", "usr/local/bin", "usr/bin")
 """Where the toolkit is on a host: the first is where NVIDIA's GPU operator installs it."""
@@ -57,9 +58,20 @@ class TooOldError(CdiError):
 def find_tool(settings: CdiSettings, root: str = HOST_ROOT) -> str | None:
     """Return the path of nvidia-ctk: on PATH, beside the hook, or below a root of the host.
 
-    The roots of the host are the mounted driver root, and *root*.
+    The roots of the host are the mounted driver root, and *root*. A tool that another user can
+    change is not run; CdiError if there is no other.
     """
-    return next(filter(None, map(shutil.which, places(settings, root))), None)
+    unsafe = None
+    for tool in filter(None, map(shutil.which, places(settings, root))):
+        try:
+            require_safe_program(Path(tool))
+        except OSError as error:
+            unsafe = unsafe or error
+        else:
+            return tool
+    if unsafe:
+        raise CdiError(str(unsafe))
+    return None
 
 
 def places(settings: CdiSettings, root: str = HOST_ROOT) -> Iterable[str]:

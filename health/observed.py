@@ -10,6 +10,7 @@ from loguru import logger
 
 from health import log_lines, verdict, watch
 from health.condition import Look
+from health.forgetting import XidCounts, counted
 from health.gpu_lanes import GpuLanes, Looked, Sighted
 from health.hangs import Hangs
 from health.inventory import places
@@ -19,7 +20,7 @@ from health.nvml import Hint, XidEvent
 from health.watch import UNSUPPORTED, Ended, Registered, Watching
 from health.xid_log import Repeated, XidLog
 from proto.bus import HealthPublisher
-from proto.messages import DeviceState, HangingCall, Inventory, NodeState, XidCount
+from proto.messages import DeviceState, HangingCall, Inventory, NodeState
 from proto.monitor import MonitorSettings
 from proto.reasons import Reason, ReasonKind
 
@@ -54,7 +55,7 @@ class Observed:
         """The inventory in effect; None: nothing is known about the node, nothing is published."""
         self.conditions: verdict.Conditions = {}
         self._places: dict[str, str] = {}
-        self._xids: dict[tuple[str, int], XidCount] = {}
+        self._xids: XidCounts = {}
         self._actions: dict[str, int | None] = {}
         self._next: verdict.Conditions = {}
         """The conditions after the batch that is being taken into account."""
@@ -75,8 +76,9 @@ class Observed:
         before, self._places = self._places, places(inventory)
         new = {uuid: place for uuid, place in self._places.items() if uuid not in before}
         first, self.inventory = self.inventory is None, inventory
-        conditions = verdict.after_returns(self.conditions, new)
-        conditions = {**conditions, **self._ledger.recall(new, self._node.bound)}
+        # The ledger keeps what is known of devices that are gone.
+        conditions = {u: c for u, c in self.conditions.items() if u in self._places}
+        conditions |= self._ledger.recall(new, self._node.bound)
         if first:
             log_lines.restored(conditions)
         self.look({u: look for u, look in looks.items() if u in new}, now, conditions)
@@ -162,7 +164,7 @@ class Observed:
                 # Check soon: for the recovery action, and for the energy before a reset.
                 gpu.look_at = min(gpu.look_at, now + SOON)
                 uuid = self._node.uuid_of(sight.gpu) or gpu.uuid
-                self._count(uuid, sight.xid)
+                self._xids = counted(self._xids, uuid, sight.xid, time.time())
                 self._unlogged.append((sight, uuid))
                 uuids = verdict.hit(self.gpus, (uuid, (sight.gi, sight.ci)))
                 policy = self._settings.xids
@@ -203,10 +205,6 @@ class Observed:
             self._watched = watched
             if watched:
                 logger.info("watching GPUs for Xid events", gpus=watched)
-
-    def _count(self, uuid: str, xid: int) -> None:
-        count = self._xids[uuid, xid].count + 1 if (uuid, xid) in self._xids else 1
-        self._xids[uuid, xid] = XidCount(uuid, xid, count, last=time.time())
 
     def lost(self) -> frozenset[str]:
         """Return the devices that the driver has lost."""

@@ -14,7 +14,6 @@ from health.condition import (
     after_fault,
     after_look,
     after_mark,
-    after_return,
 )
 from proto.messages import DeviceHealth, DeviceState, Gpu, Inventory
 from proto.monitor import Recovery, XidPolicy
@@ -101,12 +100,6 @@ def after_looks(
             if known := after.get(instance.uuid):
                 after[instance.uuid] = after_look(known, theirs, recovery, now)
     return after
-
-
-def after_returns(conditions: Conditions, uuids: Iterable[str]) -> Conditions:
-    """Return the conditions after removed devices came back."""
-    known = {uuid: conditions[uuid] for uuid in uuids if uuid in conditions}
-    return {**conditions, **{uuid: after_return(device) for uuid, device in known.items()}}
 
 
 def named(inventory: Inventory, name: str) -> list[str]:

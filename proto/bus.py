@@ -7,10 +7,12 @@ A process that binds a socket exits when the socket file is gone; its successor 
 """
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import zmq
 import zmq.asyncio
 
+from proto.folder import Folder
 from proto.host import Identity
 from proto.messages import NodeState, State, UsageState, WorkerState, decode, encode, topic
 
@@ -20,6 +22,15 @@ RECONNECT_MAX = 1000
 
 JOINED = b"\x01"
 """First byte of ZeroMQ's message about a new subscriber."""
+
+
+def _endpoint(path: str) -> str:
+    """Return the endpoint of the socket at *path*; UnsafeError if others can change its folder.
+
+    The folder stays open for the life of this process, as ZeroMQ connects to the endpoint again.
+    """
+    file = Path(path)
+    return f"ipc://{Folder.existing(file.parent).at(file.name)}"
 
 
 def _prepare(socket: "zmq.Socket[bytes] | zmq.asyncio.Socket") -> None:
@@ -36,7 +47,7 @@ class HealthPublisher:
         self.socket = context.socket(zmq.XPUB)
         _prepare(self.socket)
         _announce_all(self.socket)
-        self.socket.bind(f"ipc://{path}")
+        self.socket.bind(_endpoint(path))
         self._path = path
         self._identity = Identity.of(path)
 
@@ -63,7 +74,7 @@ class TelemetryPublisher:
         self._socket = context.socket(zmq.XPUB)
         _prepare(self._socket)
         _announce_all(self._socket)
-        self._socket.connect(f"ipc://{path}")
+        self._socket.connect(_endpoint(path))
 
     def publish(self, state: WorkerState) -> None:
         """Send *state* to the exporter, if it is connected."""
@@ -89,7 +100,7 @@ def health_subscriber(
     _prepare(socket)
     for kind in (NodeState, UsageState) if usage else (NodeState,):
         socket.subscribe(topic(kind))
-    socket.connect(f"ipc://{path}")
+    socket.connect(_endpoint(path))
     return socket
 
 
@@ -98,7 +109,7 @@ def telemetry_subscriber(context: zmq.asyncio.Context, path: str) -> zmq.asyncio
     socket = context.socket(zmq.SUB)
     _prepare(socket)
     socket.subscribe(b"")
-    socket.bind(f"ipc://{path}")
+    socket.bind(_endpoint(path))
     return socket
 
 

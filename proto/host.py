@@ -1,65 +1,20 @@
-"""What processes need from the machine: safe folders, file identities, and dying with a parent.
-
-A user who can write to one of our folders can replace a file by a link, and make us write
-elsewhere. A user who can write to a parent folder, or owns it, can replace our whole folder.
-"""
+"""What processes need from the machine: file identities, served sockets, dying with a parent."""
 
 import ctypes
 import errno
 import os
 import signal
 import socket
-import stat
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-OTHERS = stat.S_IRWXG | stat.S_IRWXO
-WRITABLE = stat.S_IWGRP | stat.S_IWOTH
-
 
 def since_boot() -> float:
     """Return the seconds since the node booted, as /proc/PID/stat counts them for a process."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
-def make_private(path: Path) -> None:
-    """Create a safe folder at *path*, or close an empty one to other users; OSError if unsafe.
-
-    A folder with files stays readable: the path may be a mistake, such as /etc, and our own files
-    have private modes anyway.
-    """
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _require_ours(path)
-    if path.stat().st_mode & OTHERS and not any(path.iterdir()):
-        path.chmod(0o700)  # such as a Kubernetes emptyDir, which every user can write to
-    require_safe(path)
-
-
-def require_safe(path: Path) -> None:
-    """Raise PermissionError if users other than root and us can change files in *path*."""
-    _require_ours(path)
-    if path.stat().st_mode & WRITABLE:
-        raise _refusal(path, "other users can write to it; remove it, or run chmod go-w on it")
-    for folder in sorted({*path.absolute().parents, *path.resolve().parents}):
-        _require_ours(folder)
-        mode = folder.stat().st_mode
-        # In a folder with the sticky bit, such as /tmp, users can rename only their own files.
-        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
-            raise _refusal(path, f'other users can write to "{folder}"')
-
-
-def _require_ours(path: Path) -> None:
-    """Refuse a folder or link of another user, who could redirect it to any other folder."""
-    for folder in (path, path.resolve()):
-        if folder.lstat().st_uid not in {0, os.geteuid()}:
-            raise _refusal(path, f'"{folder}" belongs to another user')
-
-
-def _refusal(path: Path, why: str) -> PermissionError:
-    return PermissionError(errno.EPERM, f"unsafe folder: {why}", str(path))
 
 
 @dataclass(frozen=True, slots=True)

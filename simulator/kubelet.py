@@ -90,7 +90,7 @@ class Kubelet(RegistrationServicer):
 
     async def start(self) -> None:
         """Empty the folder and listen, as the kubelet does at every start."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self._folder.mkdir(mode=0o750, parents=True, exist_ok=True)
         for path in self._folder.iterdir():
             if path.is_socket() or (self.habits.removes_files and path.is_file()):
                 path.unlink(missing_ok=True)

@@ -11,6 +11,7 @@ from typing import TypeVar
 import msgspec
 from msgspec.structs import replace
 
+from proto.folder import Folder
 from simulator.node import (
     APPLICATIONS,
     PROFILE,
@@ -206,6 +207,7 @@ class LiveNode:
             ) from error
 
     def _replace(self, change: Callable[[Live | None], Live]) -> None:
+        Folder.existing(self.path.parent).close()  # refuses a folder that others can change
         # A lock makes changes wait for each other.
         with self.path.with_suffix(".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)

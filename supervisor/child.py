@@ -11,8 +11,9 @@ import multiprocess
 from loguru import logger
 
 from proto.channel import Channel
-from proto.control import ExitCode, Order
+from proto.control import ExitCode, NotReady, Order
 from proto.host import die_with
+from proto.safe_paths import UnsafeError
 from supervisor import logs, privileges
 from supervisor.title import set_title
 
@@ -141,6 +142,9 @@ def _run(birth: _Birth, channel: Channel) -> None:
     code: int = ExitCode.FAILED
     try:
         code = importlib.import_module(spec.module).main(spec.settings, channel, birth.epoch)
+    except UnsafeError as error:  # each child checks the folders that it uses, so at each start
+        channel.send(NotReady(reason=str(error)))
+        code = ExitCode.NOT_READY
     except Exception:  # noqa: BLE001 - the process ends here, so every error has to be logged
         logger.exception("process crashed")
     # Not sys.exit: it would wait for threads that libraries have left running.

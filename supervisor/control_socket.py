@@ -9,6 +9,7 @@ from pathlib import Path
 from loguru import logger
 
 from proto import requests
+from proto.folder import Folder
 from proto.host import Identity
 from proto.requests import Answer, Request
 
@@ -48,12 +49,13 @@ class Client:
 
 
 def _listener(path: Path) -> socket.socket:
-    path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
         listener.setblocking(False)
-        listener.bind(str(path))
-        path.chmod(0o600)
+        with Folder.existing(path.parent) as folder:
+            folder.remove(path.name)
+            listener.bind(folder.at(path.name))
+            Path(folder.at(path.name)).chmod(0o600)
         listener.listen(CLIENTS)
     except OSError:
         listener.close()

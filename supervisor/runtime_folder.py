@@ -2,10 +2,13 @@
 
 import contextlib
 import fcntl
+import fnmatch
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 from proto import host, requests
+from proto.folder import Folder
 
 URL_FILE = "exporter.url"
 LOCAL_SOCKET = "exporter.sock"
@@ -19,12 +22,12 @@ class BusyError(Exception):
 @contextlib.contextmanager
 def runtime_folder(path: Path) -> Iterator[None]:
     """Lock the runtime folder at *path*; at the end remove our sockets. Raises BusyError."""
-    try:
-        host.make_private(path)
-        lock = (path / "lock").open("w")
-    except OSError as error:
-        raise BusyError(f'cannot use the runtime folder "{path}": {error.strerror}') from error
-    with lock:
+    with contextlib.ExitStack() as stack:
+        try:
+            folder = stack.enter_context(Folder.private(path))
+            lock = stack.enter_context(folder.own("lock"))
+        except OSError as error:
+            raise BusyError(f'cannot use the runtime folder "{path}": {error.strerror}') from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -35,18 +38,15 @@ def runtime_folder(path: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            for name in (
-                "health.ipc",
-                "telemetry.ipc",
-                requests.SOCKET,
-                *EXPORTER_FILES,
-            ):
-                (path / name).unlink(missing_ok=True)
+            for name in ("health.ipc", "telemetry.ipc", requests.SOCKET, *EXPORTER_FILES):
+                folder.remove(name)
 
 
-def remove_dead_sockets(folder: Path) -> None:
-    """Remove the sockets that killed workers left in *folder*: no process listens on them."""
-    for path in folder.glob("nvidia-*.sock"):
-        with contextlib.suppress(OSError):
-            if path.is_socket() and not host.is_served(str(path)):
-                path.unlink()
+def remove_dead_sockets(path: Path) -> None:
+    """Remove the sockets that killed workers left in the folder: no process listens on them."""
+    with contextlib.suppress(OSError), Folder.existing(path) as folder:
+        for name in fnmatch.filter(folder.names(), "nvidia-*.sock"):
+            with contextlib.suppress(OSError):
+                is_socket = stat.S_ISSOCK(folder.status(name).st_mode)
+                if is_socket and not host.is_served(folder.at(name)):
+                    folder.remove(name)

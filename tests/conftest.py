@@ -27,6 +27,9 @@ hypothesis.settings.register_profile(
 def pytest_configure() -> None:
     """Become the parent of orphans, to see processes that a killed supervisor leaves behind."""
     hypothesis.settings.load_profile("quick")
+    os.umask(
+        0o022
+    )  # with 002, as some systems have it, the service would refuse the tests' folders
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
 
 

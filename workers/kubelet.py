@@ -13,6 +13,7 @@ from proto.deviceplugin_pb2_grpc import (
     RegistrationStub,
     add_DevicePluginServicer_to_server,
 )
+from proto.folder import Folder
 from proto.grpc_client import CLIENT_OPTIONS
 from proto.host import Identity, is_served
 
@@ -37,8 +38,10 @@ class Endpoint:
 
     def __init__(self, path: str, servicer: DevicePluginServicer) -> None:
         self._path = path
+        self._name = Path(path).name
         self._servicer = servicer
         self._server: grpc.aio.Server | None = None
+        self._folder: Folder | None = None
         self.answering = True
         """Whether the last self-check got an answer."""
         self._wanted = False
@@ -53,25 +56,35 @@ class Endpoint:
         """Serve on a new socket; raise KubeletError if that fails."""
         self._wanted = True
         require_free(self._path)
+        folder = self._opened()
         self._server = server = grpc.aio.server()
         add_DevicePluginServicer_to_server(self._servicer, server)
         server.add_registered_method_handlers(SERVICE, {"ListAndWatch": _of_bytes(self._servicer)})
         # A stopping server deletes the path it was given, even if another process owns it by then.
-        made = _while_it_is_made(self._path)
+        made = Path(self._name).with_suffix(".new").name  # not longer than the final name
+        _remove(folder, made)  # a crash may have left a file there, which would block the bind
         try:
-            server.add_insecure_port(f"unix:{made}")
+            server.add_insecure_port(f"unix:{folder.at(made)}")
             require_free(self._path)  # again: the rename replaces any file
-            made.replace(self._path)
+            folder.rename(made, self._name)
         except KubeletError:
-            _remove(str(made))
+            _remove(folder, made)
             await self.stop()
             raise
         except (RuntimeError, OSError) as error:
+            why = error.strerror if isinstance(error, OSError) else _why_not(folder, made)
             await self.stop()
-            why = error.strerror if isinstance(error, OSError) else _why_not(str(made))
             raise KubeletError(f'cannot listen on "{self._path}": {why}') from error
         self._identity = Identity.of(self._path)
         await server.start()
+
+    def _opened(self) -> Folder:
+        """Return the kubelet's folder, open as long as the server runs; KubeletError if unsafe."""
+        try:
+            self._folder = folder = Folder.existing(Path(self._path).parent)
+        except OSError as error:
+            raise KubeletError(f'cannot listen on "{self._path}": {error.strerror}') from error
+        return folder
 
     async def check(self) -> None:
         """Call our own socket as the kubelet does, and note whether it answers."""
@@ -92,10 +105,13 @@ class Endpoint:
         if self._server is None:
             return
         server, self._server = self._server, None
+        folder, self._folder = self._folder, None
         await server.stop(GRACE)
         # Judged only now: a successor may have put its own socket there meanwhile.
-        if self.intact():
-            _remove(self._path)
+        if folder:
+            if self.intact():
+                _remove(folder, self._name)
+            folder.close()
         self._identity = None
 
 
@@ -106,16 +122,9 @@ def _of_bytes(servicer: DevicePluginServicer) -> "grpc.RpcMethodHandler[api.Empt
     )
 
 
-def _while_it_is_made(path: str) -> Path:
-    """Return the path of the socket until it is renamed to *path*; not longer than *path*."""
-    made = Path(path).with_suffix(".new")
-    _remove(str(made))  # a crash may have left a file there, which would block the bind
-    return made
-
-
-def _remove(path: str) -> None:
+def _remove(folder: Folder, name: str) -> None:
     with contextlib.suppress(OSError):
-        Path(path).unlink()
+        folder.remove(name)
 
 
 def require_free(path: str) -> None:
@@ -131,14 +140,14 @@ def require_free(path: str) -> None:
         )
 
 
-def _why_not(path: str) -> str:
-    """Return why no socket can be bound at *path*; gRPC does not say it."""
+def _why_not(folder: Folder, name: str) -> str:
+    """Return why no socket can be bound as *name* in *folder*; gRPC does not say it."""
     try:
         with socket.socket(socket.AF_UNIX) as probe:
-            probe.bind(path)
+            probe.bind(folder.at(name))
     except OSError as error:
         return error.strerror or str(error)
-    Path(path).unlink(missing_ok=True)
+    _remove(folder, name)
     return "gRPC cannot bind this path"
 
 

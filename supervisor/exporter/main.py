@@ -25,6 +25,7 @@ from proto.channel import Channel
 from proto.child_loop import ChildLoop, Ending
 from proto.control import ExitCode, NotReady, ServiceState
 from proto.exporter import ExporterSettings, HttpGuard
+from proto.folder import Folder
 from proto.host import Identity
 from proto.messages import WorkerState
 from proto.texts import shortened
@@ -71,7 +72,9 @@ async def _live(settings: ExporterSettings, channel: Channel) -> int:
     async with contextlib.AsyncExitStack() as stack:
         await stack.enter_async_context(server)
         if settings.guard != HttpGuard():
-            local = await http_server.serve_locally(settings.local_socket, exporter.answer)
+            file = Path(settings.local_socket)
+            folder = stack.enter_context(Folder.existing(file.parent))
+            local = await http_server.serve_locally(folder.at(file.name), exporter.answer)
             await stack.enter_async_context(local)
             url = f"unix:{settings.local_socket}"
         _leave(url, Path(settings.url_file))
@@ -79,10 +82,8 @@ async def _live(settings: ExporterSettings, channel: Channel) -> int:
 
 
 def _leave(url: str, path: Path) -> None:
-    """Write the file atomically: a client may be reading it."""
-    new = path.with_suffix(".new")
-    new.write_text(url)
-    new.replace(path)
+    with Folder.existing(path.parent) as folder:
+        folder.write(path.name, url.encode())
 
 
 class Exporter:

@@ -3,6 +3,7 @@
 import json
 import os
 import select
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -78,8 +79,11 @@ class Host:
 
     def install(self, folder: Path) -> None:
         """Install the tool in *folder*."""
-        folder.mkdir(parents=True)
-        (folder / "nvidia-ctk").symlink_to(STANDIN)
+        folder.mkdir(mode=0o755, parents=True)
+        folder.chmod(0o755)  # also with umask 002, as the tool is not run where a group may write
+        # A copy: others may be able to write to a working copy of this repository.
+        shutil.copy(STANDIN, folder / "nvidia-ctk")
+        (folder / "nvidia-ctk").chmod(0o755)
 
     def change(self, **settings: object) -> None:
         """Replace some of the CDI settings."""

@@ -19,6 +19,9 @@ from tests.process.chart_looks import (
     variable,
 )
 
+OWN_DRIVER = {"deviceListStrategy": "cdi-cri", "nvidiaDriverRoot": "/run/nvidia/driver"}
+"""A CDI strategy, and a driver whose folder has no tools."""
+TOOLS = {"type": "DirectoryOrCreate", "readOnly": True}
 MODEL = {"affinity": {"nodeAffinity": {}}, "context": {"runAsNonRoot": False}}
 FILES = {"map": {"a": "{version: v1}"}, "default": "a"}
 MONITOR = {"enabled": True}
@@ -203,10 +206,23 @@ MOUNTS: list[Case] = [
     ({"nvidiaDriverRoot": "/run/driver"}, mounted("/host"), None),
     ({"deviceListStrategy": "cdi-cri"}, mounted("/host"), None),
     ({"deviceListStrategy": "cdi-cri", "nvidiaDriverRoot": "/"}, mounted("/host"), None),
+    (OWN_DRIVER, mounted("/host/usr/local"), ("hostPath", TOOLS | {"path": "/usr/local"})),
+    (OWN_DRIVER, mounted("/host"), None),
+    (OWN_DRIVER, mounted("/host/usr/bin"), ("hostPath", TOOLS | {"path": "/usr/bin"})),
     (
-        {"deviceListStrategy": "cdi-cri", "nvidiaDriverRoot": "/run/nvidia/driver"},
-        mounted("/host"),
-        ("hostPath", {"path": "/", "type": "Directory", "readOnly": True}),
+        OWN_DRIVER | {"cdi": {"nvidiaHookPath": "/opt/nvidia/toolkit/nvidia-cdi-hook"}},
+        mounted("/host/opt/nvidia"),
+        ("hostPath", TOOLS | {"path": "/opt/nvidia"}),
+    ),
+    (
+        OWN_DRIVER | {"cdi": {"nvidiaHookPath": "/opt/bin/nvidia-cdi-hook"}},
+        mounted("/host/opt/bin"),
+        ("hostPath", TOOLS | {"path": "/opt/bin"}),
+    ),
+    (
+        OWN_DRIVER | {"cdi": {"nvidiaHookPath": "/usr/local/nvidia/toolkit/nvidia-cdi-hook"}},
+        mounted("/host/usr/local/nvidia"),
+        None,
     ),
     ({}, mounted("/config"), None),
     (

@@ -164,6 +164,42 @@ def test_without_the_tool_there_is_one_warning(host: Host) -> None:
     assert not host.specs.exists()
 
 
+@pytest.mark.parametrize("mode", [0o777, 0o775], ids=["all", "group"])
+def test_a_tool_that_others_can_change_is_not_run(host: Host, mode: int) -> None:
+    """nvidia-ctk is not run from a folder that other users can write to: it runs as root."""
+    folder = host.folder / "bin"
+    folder.chmod(mode)
+    kinds, [entry] = host.write()
+
+    assert kinds == []
+    assert entry["message"] == "cannot write a CDI specification"
+    assert entry["error"] == (
+        f'cannot use "{folder}/nvidia-ctk": other users can write to "{folder}"; '
+        f'run chmod go-w "{folder}"'
+    )
+    assert not host.calls_file.exists()
+
+
+def test_a_safe_tool_is_run_in_place_of_an_unsafe_one(host: Host) -> None:
+    """A tool that only root can change is run, even if one that others can change comes first."""
+    (host.folder / "bin").chmod(0o777)
+    host.install(host.folder / "hooks")
+
+    assert host.write()[0] == ["k8s.device-plugin.nvidia.com/gpu"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give files away")
+def test_a_specification_of_another_user_is_replaced(host: Host) -> None:
+    """A specification that another user wrote is replaced, even if its content is right: its owner
+    could change it later.
+    """
+    host.write()
+    os.chown(host.specs / NAME, 65534, 65534)
+    host.write()
+
+    assert (host.specs / NAME).stat().st_uid == 0
+
+
 @pytest.mark.parametrize("place", ["driver/usr/bin", "driver/usr/local/nvidia/toolkit", "hooks"])
 def test_the_tool_is_found_outside_the_path(host: Host, place: str) -> None:
     """nvidia-ctk is found below the driver's root, or beside the hook."""

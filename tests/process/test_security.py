@@ -149,7 +149,9 @@ def test_a_runtime_folder_that_others_write_into_is_refused(folder: Path) -> Non
     code, said = run(f"--runtime-dir={runtime}")
 
     assert (code, said.count("\n")) == (1, 1)
-    assert said.startswith(f'cannot use the runtime folder "{runtime}": unsafe folder')
+    assert said.startswith(
+        f'cannot use the runtime folder "{runtime}": other users can write to it'
+    )
     assert target.read_text() == "precious"
 
 

@@ -158,10 +158,9 @@ def test_names_of_a_device(name: str, uuids: list[str]) -> None:
 
 
 def test_marks_of_unknown_devices_change_nothing() -> None:
-    """Marks and returns of devices without faults change no condition."""
+    """Marks of devices without faults change no condition."""
     known = {"A": Condition()}
     assert verdict.after_marks(known, ["B"], 1.0) == known
-    assert verdict.after_returns(known, ["A", "B"]) == known
 
 
 @pytest.mark.parametrize(

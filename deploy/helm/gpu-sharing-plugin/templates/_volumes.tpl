@@ -22,8 +22,18 @@ A list of {volume, mount}, so that no volume lacks its mount.
 {{- end }}
 {{- /* A driver's own folder has no nvidia-ctk: that is on the host, or where the GPU operator installs it there. */}}
 {{- if and $cdi (ne (.Values.nvidiaDriverRoot | default "/") "/") }}
-- volume: {name: host-root, hostPath: {path: /, type: Directory}}
-  mount: {mountPath: /host, readOnly: true, mountPropagation: HostToContainer}
+{{- $folders := list "/usr/local" "/usr/bin" }}
+{{- with .Values.cdi.nvidiaHookPath }}
+{{- /* The GPU operator deletes its folder "toolkit" and creates it again, so the one above is mounted. */}}
+{{- $folder := eq (dir . | base) "toolkit" | ternary (dir . | dir) (dir .) }}
+{{- if not (or (hasPrefix "/usr/local/" (print $folder "/")) (hasPrefix "/usr/bin/" (print $folder "/"))) }}
+{{- $folders = append $folders $folder }}
+{{- end }}
+{{- end }}
+{{- range $place, $folder := $folders }}
+- volume: {name: host-tools-{{ $place }}, hostPath: {path: {{ $folder | quote }}, type: DirectoryOrCreate}}
+  mount: {mountPath: {{ print "/host" $folder | quote }}, readOnly: true, mountPropagation: HostToContainer}
+{{- end }}
 {{- end }}
 {{- if or (include "gpu-sharing-plugin.configMapName" .) (include "gpu-sharing-plugin.settings" .) }}
 - volume: {name: config, configMap: {name: {{ include "gpu-sharing-plugin.configMapName" . | default (printf "%s-settings" (include "gpu-sharing-plugin.fullname" .)) | quote }}}}
