@@ -9,11 +9,18 @@ import re
 import select
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
 UUID = "GPU-UUID"
+
+
+def _replaced(line: str, names: Mapping[str, str]) -> str:
+    for key in sorted(names, key=len, reverse=True):
+        whole = rf"(?<![\w]){re.escape(key)}(?!\w|\.\d)( *)"  # 25.0 is no PID
+        line = re.sub(whole, partial(_padded, names[key]), line)
+    return line
 
 
 def _padded(name: str, found: re.Match[str]) -> str:
@@ -57,8 +64,15 @@ class Transcript:
         self.say(f"== {text}")
 
     def say(self, line: str) -> None:
-        """Add a line, and print it."""
-        self.lines.append(self._told(line).rstrip())
+        """Add a line without PIDs, and print it."""
+        self._add(_replaced(line, self._always))
+
+    def quote(self, line: str) -> None:
+        """Add a line in which PIDs can be, and print it."""
+        self._add(self._told(line))
+
+    def _add(self, line: str) -> None:
+        self.lines.append(line.rstrip())
         print(self.lines[-1], flush=True)  # noqa: T201
 
     def logged(self, pid: str, kind: str, text: str) -> None:
@@ -66,17 +80,14 @@ class Transcript:
         told = re.sub(r"(SERVER|CLIENT)\d+", r"\1", self._told(f"{kind}: {text}"))
         if told not in self._logged:
             self._logged.add(told)
-            self.say(f"@ {self.writer(pid)} {kind}: {text}")
+            self.quote(f"@ {self.called(pid)} {kind}: {text}")
 
-    def writer(self, pid: str) -> str:
-        """Return who logged something."""
-        return self._pids.get(pid, "OTHER")
+    def called(self, pid: int | str) -> str:
+        """Return the name of a process."""
+        return self._pids.get(str(pid), "OTHER")
 
     def _told(self, line: str) -> str:
-        names = {**self._pids, **self._always}
-        for key in sorted(names, key=len, reverse=True):
-            line = re.sub(rf"(?<!\w){re.escape(key)}(?!\w)( *)", partial(_padded, names[key]), line)
-        return line
+        return _replaced(line, {**self._pids, **self._always})
 
     def name(self, pid: int, name: str) -> None:
         """Write *name* instead of this PID."""
