@@ -1,0 +1,86 @@
+"""The stand-in for the program nvidia-cuda-mps-control: a shell, or the daemon.
+
+The shell is started for each command, so what it imports is kept small.
+"""
+
+import os
+import sys
+from _socket import AF_UNIX, SOCK_SEQPACKET, socket  # half the start of a shell is `import socket`
+
+PIPE, LOGS = "CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY"
+
+
+def main(folder: str = "", node: str = "", gpus: str = "") -> int:
+    """Do what the command line says; see `tests/fakes/mps_host.py` for the arguments."""
+    options = sys.argv[1:]
+    pipe = os.environ.get(PIPE, "/tmp/nvidia-mps")
+    if "-v" in options:
+        from tests.fakes.mps import texts
+
+        sys.stdout.write(texts.VERSION)
+        return 0
+    if {"-f", "-d"} & set(options):
+        return daemon(options, pipe, (folder, node, gpus))
+    return shell(pipe)
+
+
+def shell(pipe: str) -> int:
+    """Send the lines of stdin to the daemon, and print its answers."""
+    connection = socket(AF_UNIX, SOCK_SEQPACKET)
+    try:
+        connection.connect(f"{pipe}/control")
+    except OSError:
+        from tests.fakes.mps import texts
+
+        sys.stdout.write(texts.NO_DAEMON)
+        return 1
+    connection.send(b"shell")
+    for line in sys.stdin.buffer:
+        try:
+            connection.send(line)
+            answer = connection.recv(1 << 20)
+        except OSError:
+            answer = b""
+        if not answer:
+            return 1  # the daemon has ended
+        sys.stdout.buffer.write(answer[1:])
+        sys.stdout.buffer.flush()
+        if answer[:1] != b"0":
+            return int(answer[:1])
+    return 0
+
+
+def daemon(options: list[str], pipe: str, steered: tuple[str, str, str]) -> int:
+    """Run the daemon, here or in the background; return only if it does not start."""
+    from tests.fakes.mps import titles
+    from tests.fakes.mps.daemon import Daemon, StartError
+    from tests.fakes.mps.steering import Steering
+
+    steering = Steering(*steered)
+    titles.take(sys.argv[0], *options)
+    cuda = {name: value for name, value in os.environ.items() if name.startswith("CUDA_")}
+    steering.note("programs", pid=os.getpid(), options=options, environment=cuda)
+    logs = os.environ.get(LOGS, "/var/log/nvidia-mps")
+    multi_user = "-multiuser-server" in options or "-M" in options
+    if not steering.may_start():
+        return 1
+    process = Daemon(steering, pipe, logs, multi_user=multi_user)
+    try:
+        process.bind()
+    except StartError as error:
+        sys.stdout.write(str(error))
+        return 1
+    background = "-d" in options
+    if background:
+        leave()
+    return process.run(to_files=background)
+
+
+def leave() -> None:
+    """Go on in a child, in the background."""
+    if os.fork():
+        os._exit(0)
+    os.setsid()
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for stream in range(3):
+        os.dup2(nothing, stream)

@@ -1,0 +1,187 @@
+"""The servers of the stand-in for the MPS control daemon, and the clients that wait for them."""
+
+import contextlib
+import json
+import os
+import select
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from tests.fakes.mps import server as server_process
+from tests.fakes.mps import titles
+from tests.fakes.mps.state import ACTIVE, FAULT, INITIALIZING, Client, Server, Settings
+from tests.fakes.mps.steering import Steering
+
+ATTEMPTS = 5
+"""Servers that are started for a client before it is refused."""
+
+CONNECTION_FAILED, NOT_READY = 805, 807
+"""CUDA errors."""
+
+Say = Callable[[str], None]
+
+
+class Roster:
+    """Starts servers, hands clients to them, and notices their ends."""
+
+    def __init__(self, say: Say, steering: Steering, pipe: str, *, multi_user: bool) -> None:
+        self.servers: dict[int, Server] = {}
+        self.closed = False
+        """The daemon quits: nobody gets a server."""
+        self.events: dict[int, Callable[[], None]] = {}
+        """What to do when a descriptor can be read."""
+        self._say = say
+        self._steering = steering
+        self._pipe = pipe
+        self._multi_user = multi_user
+        self._pending: list[Client] = []
+        self._failures = 0
+
+    def start(self, uid: int, defaults: Settings) -> Server:
+        """Start a server; it is in `servers` at once."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        settings = Settings(defaults)
+        pid = os.fork()
+        if not pid:
+            self._be_server(theirs, uid, settings)
+        theirs.close()
+        started = Server(pid, uid, ours, settings)
+        self.servers[pid] = started
+        ended = os.pidfd_open(pid)
+        self.events[ours.fileno()] = lambda: self._hear(started)
+        self.events[ended] = lambda: self._ended(started, ended, defaults)
+        return started
+
+    def _be_server(self, daemon: socket.socket, uid: int, settings: Settings) -> None:
+        try:
+            kept = os.dup2(daemon.fileno(), 3)
+            os.closerange(4, 256)
+            options = ("-multiuser-server",) if self._multi_user else ()
+            titles.take(server_process.NAME, *options)  # not allowed to another user's process
+            if not self._multi_user and os.getuid() == 0:
+                os.setgid(uid)
+                os.setuid(uid)
+            process = server_process.Server(socket.socket(fileno=kept), self._steering, self._pipe)
+            process.announce(uid)
+            process.run(settings.percentage)
+        finally:
+            os._exit(1)
+
+    def wait(self, started: Server) -> None:
+        """Serve only the servers until this one is ready or has ended."""
+        while started.pid in self.servers and started.status == INITIALIZING:
+            for descriptor in select.select([*self.events], [], [])[0]:
+                if descriptor in self.events:
+                    self.events[descriptor]()
+
+    def arrive(self, client: Client, defaults: Settings) -> None:
+        """Hand a client to the server, or keep it until there is one for its user."""
+        told = f"NEW CLIENT {client.pid} from user {client.uid}:"
+        if self.closed:
+            self._refuse(client, CONNECTION_FAILED)
+            return
+        server = next(iter(self.servers.values()), None)
+        if server and self._takes(server, client):
+            if (self._steering.fault("status") or server.status) == FAULT:
+                self._refuse(client, NOT_READY)
+                return
+            self._say(f"{told} Server already exists")
+            self._hand_over(server, client)
+            return
+        self._say(f"{told} Server is not ready, push client to pending list")
+        self._pending.append(client)
+        if server is None:
+            self.start(client.uid, defaults)
+        elif server.status == ACTIVE and not server.clients and not server.closing:
+            self.shut(server, force=False)
+
+    def _takes(self, server: Server, client: Client) -> bool:
+        forced = self._steering.fault("status")
+        if INITIALIZING in (server.status, forced) or server.closing:
+            return False
+        return self._multi_user or server.uid == client.uid
+
+    def _hand_over(self, server: Server, client: Client) -> None:
+        server.served += 1
+        client.number = server.served
+        server.clients[client.number] = client
+        settings = server.settings
+        gpus = self._steering.gpus()
+        message = {
+            "number": client.number,
+            "percentage": settings.percentage,
+            "gpu": gpus[0][0] if gpus else "",
+            "limit": settings.limit_of(gpus[0][0]) if gpus else "",
+        }
+        descriptor = client.connection.fileno()
+        socket.send_fds(server.connection, [json.dumps(message).encode()], [descriptor])
+        client.connection.close()
+
+    def _refuse(self, client: Client, error: int) -> None:
+        with contextlib.suppress(OSError):  # it may not have waited for the answer
+            client.connection.send(json.dumps({"error": error}).encode())
+        client.connection.close()
+
+    def shut(self, server: Server, *, force: bool) -> None:
+        """Stop a server after its last client, or at once."""
+        server.closing = True
+        self._order(server, stop="force" if force else "last")
+
+    def terminate(self, server: Server, client: Client) -> None:
+        """End a client's use of the GPU."""
+        self._order(server, terminate=client.number)
+
+    def _order(self, server: Server, **order: object) -> None:
+        with contextlib.suppress(OSError):  # if it has ended, its descriptor tells so
+            server.connection.send(json.dumps(order).encode())
+
+    def _hear(self, server: Server) -> None:
+        try:
+            message = server.connection.recv(server_process.LONGEST)
+        except OSError:
+            message = b""
+        if not message:
+            self.events.pop(server.connection.fileno(), None)
+            return
+        self._note(server, json.loads(message))
+
+    def _note(self, server: Server, news: dict[str, Any]) -> None:
+        if "connected" in news:
+            self._say("Accepting connection...")
+        if "gone" in news:
+            server.clients.pop(news["gone"], None)
+        if "status" in news:
+            if server.status == INITIALIZING:
+                self._say(f"NEW SERVER {server.pid}: Ready")
+                self._failures = 0
+            server.status = news["status"]
+        if server.status == ACTIVE:
+            self._settle(server)
+
+    def _settle(self, server: Server) -> None:
+        """Serve clients that wait; a server whose user nobody has any more makes room."""
+        waiting, self._pending = self._pending, []
+        for client in waiting:
+            if self._takes(server, client):
+                self._hand_over(server, client)
+            else:
+                self._pending.append(client)
+        if self._pending and not server.clients and not server.closing:
+            self.shut(server, force=False)
+
+    def _ended(self, server: Server, descriptor: int, defaults: Settings) -> None:
+        del self.events[descriptor], self.servers[server.pid]
+        os.close(descriptor)
+        self.events.pop(server.connection.fileno(), None)
+        server.connection.close()
+        code = os.waitstatus_to_exitcode(os.waitpid(server.pid, 0)[1])
+        self._say(f"Server {server.pid} exited with status {abs(code)}")
+        self._failures += server.status == INITIALIZING
+        if self._failures >= ATTEMPTS:
+            self._say("MPS server failed to start")
+            for client in self._pending:
+                self._refuse(client, CONNECTION_FAILED)
+            self._pending, self._failures = [], 0
+        if self._pending and not self.servers and not self.closed:
+            self.start(self._pending[0].uid, defaults)

@@ -1,0 +1,59 @@
+"""A CUDA program for checks of MPS: it holds memory, keeps the GPU busy, and can fault.
+
+It needs only libcuda.so.1: `python -m tests.hardware.mps_client --help`. It prints `busy` when it
+has its memory, and each CUDA error. It ends when its stdin is closed.
+"""
+
+import argparse
+import ctypes
+import select
+import sys
+import time
+
+from tests.hardware.cuda import MANY_BLOCKS, ONE_KERNEL, Cuda, CudaError
+
+MULTIPROCESSOR_COUNT = 16
+"""CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT."""
+
+
+def arguments() -> argparse.Namespace:
+    """Return what the command line says."""
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser.add_argument("--memory", type=int, default=64, metavar="MIB", help="memory to hold")
+    parser.add_argument("--seconds", type=float, default=60, help="how long to use the GPU")
+    parser.add_argument("--fault", action="store_true", help="fault once a line comes on stdin")
+    parser.add_argument("--stay", action="store_true", help="after an error, stay until stdin ends")
+    return parser.parse_args()
+
+
+def multiprocessors(cuda: Cuda) -> int:
+    """Return how many multiprocessors this process may use."""
+    device, number = ctypes.c_int(), ctypes.c_int()
+    cuda.call("cuDeviceGet", ctypes.byref(device), 0)
+    cuda.call("cuDeviceGetAttribute", ctypes.byref(number), MULTIPROCESSOR_COUNT, device)
+    return number.value
+
+
+def main() -> int:
+    """Do what the command line says."""
+    given = arguments()
+    try:
+        cuda = Cuda(0)
+        cuda.allocate(given.memory)
+        print(f"busy multiprocessors={multiprocessors(cuda)}", flush=True)  # noqa: T201
+        if given.fault:
+            sys.stdin.readline()
+            cuda.run(b"fault", 1)
+        end = time.monotonic() + given.seconds
+        while time.monotonic() < end and not select.select([sys.stdin], [], [], 0)[0]:
+            cuda.run(b"spin", MANY_BLOCKS, ONE_KERNEL)
+    except (CudaError, OSError) as error:
+        print(error, flush=True)  # noqa: T201
+        if given.stay:
+            sys.stdin.read()
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
