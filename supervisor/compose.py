@@ -83,6 +83,7 @@ def _compose(settings: Settings) -> Service:
         pod_labels=settings.service.pod_labels,
         guard=settings.service.guard,
         local_socket=f"{settings.service.runtime_dir}/{LOCAL_SOCKET}",
+        allowed_hosts=(settings.service.node_name, *settings.service.metrics_allowed_hosts),
     )
     logging = Logging(settings.service.log_format, settings.service.log_level)
     return Service(

@@ -4,7 +4,7 @@ from proto.worker import AllocationPolicy, DeviceIdStrategy, DeviceListStrategy
 from supervisor import logs
 from supervisor.config.choose_file import Fallback
 from supervisor.config.file_schema import Discovery, MigStrategy
-from supervisor.config.option import Option, boolean, number, one_of, several
+from supervisor.config.option import Option, boolean, host_name, number, one_of, several
 
 OPTIONS = (
     Option(
@@ -285,6 +285,15 @@ OPTIONS = (
         "service.metricsTokenFile",
         "file with a bearer token: clients need the token to read anything but the probes",
         ("METRICS_TOKEN_FILE",),
+    ),
+    Option(
+        ("--metrics-allowed-hosts",),
+        "service.metricsAllowedHosts",
+        "names by which clients may reach the metrics port, besides IP addresses, localhost and "
+        "the node's name; *.example.com: all names in a domain; *: all names",
+        ("METRICS_ALLOWED_HOSTS",),
+        several(host_name),
+        repeatable=True,
     ),
     Option(
         ("--pod-resources-socket",),

@@ -36,7 +36,7 @@ from supervisor.config.check_paths import SOCKET_PATH_LIMIT
 from supervisor.config.options import OPTIONS
 from supervisor.config.refusal import SettingsError
 from supervisor.config.settings import Settings, load
-from supervisor.exporter.main import show
+from supervisor.exporter.pages import render
 from supervisor.exporter.pod_resources import allocations
 from supervisor.exporter.samples import samples
 from tests.fakes import showcase
@@ -249,7 +249,7 @@ def pod_resources(data: bytes) -> None:
         held.devices.add(resource_name=name, device_ids=devices)
     known = replace(known, allocations=allocations(answer, names))
     for path in ("/status", "/"):
-        assert show(path, known, showcase.ABOUT)
+        assert render(path, known, showcase.ABOUT)
     shown = [
         (sample.name, sample.labels) for sample in samples(known, showcase.ABOUT, {}, 100.0, 1e9)
     ]
