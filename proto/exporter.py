@@ -53,4 +53,6 @@ class ExporterSettings(msgspec.Struct, frozen=True):
     """Where to look for a process, one after the other."""
     guard: HttpGuard = HttpGuard()
     local_socket: str = ""
-    """Unix socket for the command `status`, which has no certificate or token for *guard*."""
+    """Unix socket for the commands on this node, which have no certificate or token for *guard*."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Names that requests may have as their host, besides IP addresses and localhost."""

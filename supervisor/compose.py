@@ -87,25 +87,11 @@ def compose(settings: Settings) -> Service:
 def _compose(settings: Settings) -> Service:
     health = settings.configuration.health
     paths = _paths(settings)
-    exporter = ExporterSettings(
-        paths=paths,
-        host=settings.address[0],
-        port=settings.address[1],
-        stale_after=health.stale_after,
-        version=VERSION,
-        url_file=f"{settings.service.runtime_dir}/{URL_FILE}",
-        backend="nvml" if settings.node is None else "simulated",
-        pod_resources_socket=settings.service.pod_resources_socket,
-        pod_labels=settings.service.pod_labels,
-        usage_roots=_usage_roots(settings),
-        guard=settings.service.guard,
-        local_socket=f"{settings.service.runtime_dir}/{LOCAL_SOCKET}",
-    )
     logging = Logging(settings.service.log_format, settings.service.log_level)
     return Service(
         children=(
             _monitor(settings, paths),
-            Spec("exporter", "supervisor.exporter.main", exporter, takes=(ServiceState,)),
+            _exporter(settings, paths),
             *_cluster(settings, paths),
         ),
         plan=functools.partial(plan, _rules(settings)),
@@ -124,6 +110,26 @@ def _compose(settings: Settings) -> Service:
         label_wait=LABEL_WAIT if settings.service.follows_label else 0.0,
         prepare=functools.partial(_prepare, settings.service.runtime_dir, settings.node),
     )
+
+
+def _exporter(settings: Settings, paths: Paths) -> Spec:
+    """Return the exporter's process."""
+    mine = ExporterSettings(
+        paths=paths,
+        host=settings.address[0],
+        port=settings.address[1],
+        stale_after=settings.configuration.health.stale_after,
+        version=VERSION,
+        url_file=f"{settings.service.runtime_dir}/{URL_FILE}",
+        backend="nvml" if settings.node is None else "simulated",
+        pod_resources_socket=settings.service.pod_resources_socket,
+        pod_labels=settings.service.pod_labels,
+        usage_roots=_usage_roots(settings),
+        guard=settings.service.guard,
+        local_socket=f"{settings.service.runtime_dir}/{LOCAL_SOCKET}",
+        allowed_hosts=(settings.service.node_name, *settings.service.metrics_allowed_hosts),
+    )
+    return Spec("exporter", "supervisor.exporter.main", mine, takes=(ServiceState,))
 
 
 def _prepare(runtime_dir: str, node: SimulatedNode | None) -> None:

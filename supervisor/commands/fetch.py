@@ -1,4 +1,8 @@
-"""Get an answer of the running service's exporter: over HTTP, or over its unix socket."""
+"""Get an answer of the running service's exporter.
+
+First over its unix socket, which is in the runtime folder: it needs neither a certificate nor a
+token, and no room on the disk. Where the exporter could not create it, over HTTP.
+"""
 
 import contextlib
 import http.client
@@ -8,7 +12,7 @@ import urllib.request
 from pathlib import Path
 
 from supervisor.commands.ask import AskError
-from supervisor.runtime_folder import URL_FILE
+from supervisor.runtime_folder import LOCAL_SOCKET, URL_FILE
 
 PATIENCE = 5.0
 """Seconds for an answer; the exporter needs milliseconds."""
@@ -16,9 +20,16 @@ PATIENCE = 5.0
 
 def fetch(runtime_folder: Path, path: str) -> bytes:
     """Return the body of the answer for *path*; raise AskError if its status is not 200."""
+    try:
+        return _fetch_locally(f"{runtime_folder}/{LOCAL_SOCKET}", path)
+    except FileNotFoundError:
+        return _fetch(_url(runtime_folder), path)
+
+
+def _url(runtime_folder: Path) -> str:
     file = runtime_folder / URL_FILE
     try:
-        url = file.read_text().strip()
+        return file.read_text().strip()
     except FileNotFoundError as error:
         raise AskError(
             f'cannot find the service in "{runtime_folder}"; '
@@ -26,8 +37,9 @@ def fetch(runtime_folder: Path, path: str) -> bytes:
         ) from error
     except OSError as error:
         raise AskError(f'cannot read "{file}": {error.strerror}') from error
-    if url.startswith("unix:"):
-        return _fetch_locally(url, path)
+
+
+def _fetch(url: str, path: str) -> bytes:
     url = f"{url}{path}"
     # Without a proxy: the service is on this machine.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -52,17 +64,20 @@ class _Local(http.client.HTTPConnection):
         self.sock.connect(self.host)
 
 
-def _fetch_locally(url: str, path: str) -> bytes:
+def _fetch_locally(file: str, path: str) -> bytes:
+    """Return the body; raise FileNotFoundError if there is no such socket, otherwise AskError."""
     try:
         with contextlib.closing(_Local("localhost")) as connection:
-            connection.host = url.removeprefix("unix:")
+            connection.host = file
             connection.request("GET", path, headers={"Host": "localhost"})
             answer = connection.getresponse()
             body = answer.read()
+    except FileNotFoundError:
+        raise
     except (OSError, http.client.HTTPException) as error:
-        raise AskError(f"cannot reach {url}: {error}; is the service running?") from error
+        raise AskError(f"cannot reach unix:{file}: {error}; is the service running?") from error
     if answer.status != http.HTTPStatus.OK:
-        raise _refused(f"{path} from {url}", answer.status)
+        raise _refused(f"{path} from unix:{file}", answer.status)
     return body
 
 

@@ -1,6 +1,6 @@
 """The image's HEALTHCHECK: exit with 0 if the service in this container is live.
 
-It asks as `status` does, so TLS, client certificates and a token do not matter.
+It asks as `status` does, over a unix socket: TLS, client certificates and a token do not matter.
 """
 
 import os

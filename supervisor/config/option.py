@@ -1,5 +1,6 @@
 """One option of `run`: its flag, environment variable, path in the settings, and parser."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -19,6 +20,8 @@ LONGEST_ADDRESS = LONGEST_NAME + len("[]:65535")
 
 LONGEST_SHARES = 32 << 10
 """Most bytes of --resource-config, with room for hundreds of resources."""
+
+_HOST_NAME = re.compile(r"(\*\.)?[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_.])?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,13 @@ def number(text: str) -> int:
     if not text.isdecimal():
         raise ValueError("write a number")
     return int(text)
+
+
+def host_name(text: str) -> str:
+    """Return *text* as the name of a host, or as `*.` and the name of a domain, or as `*`."""
+    if text != "*" and not _HOST_NAME.fullmatch(text):
+        raise ValueError("write names without a port, such as gpus.example.com or *.example.com")
+    return text
 
 
 def several(parse: Callable[[str], object]) -> Callable[[str], tuple[object, ...]]:

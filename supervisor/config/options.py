@@ -12,6 +12,7 @@ from supervisor.config.option import (
     LONGEST_SHARES,
     Option,
     boolean,
+    host_name,
     number,
     one_of,
     several,
@@ -302,6 +303,15 @@ OPTIONS = (
         "service.metricsTokenFile",
         "file with a bearer token: clients need the token to read anything but the probes",
         ("METRICS_TOKEN_FILE",),
+    ),
+    Option(
+        ("--metrics-allowed-hosts",),
+        "service.metricsAllowedHosts",
+        "names by which clients may reach the metrics port, besides IP addresses, localhost and "
+        "the node's name; *.example.com: all names in a domain; *: all names",
+        ("METRICS_ALLOWED_HOSTS",),
+        several(host_name),
+        repeatable=True,
     ),
     Option(
         ("--pod-resources-socket",),

@@ -28,6 +28,7 @@ class ServiceSettings(msgspec.Struct, frozen=True, rename="camel", forbid_unknow
     metrics_tls_key: str = ""
     metrics_client_ca: str = ""
     metrics_token_file: str = ""
+    metrics_allowed_hosts: tuple[str, ...] = ()
     pod_resources_socket: str = "/var/lib/kubelet/pod-resources/kubelet.sock"
     pod_labels: bool = True
     cdi_spec_dir: str = "/var/run/cdi"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from proto.exporter import HttpGuard
 from proto.host import Identity
-from supervisor.exporter.http_server import Request
+from supervisor.exporter.messages import Request
 
 SHORTEST = 16
 """Minimum characters of a token; shorter tokens could be guessed over the network."""
@@ -54,6 +54,7 @@ def _context(files: HttpGuard) -> ssl.SSLContext | None:
     if not files.certificate:
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.num_tickets = 1
     try:
         context.load_cert_chain(files.certificate, files.key, password=_no_password)
     except (OSError, ValueError) as error:

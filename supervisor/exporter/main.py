@@ -7,42 +7,28 @@ newest of each it answers /metrics, /livez, /readyz, /status and /. One asyncio 
 
 import asyncio
 import contextlib
-import gzip
 import os
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import msgspec
 import zmq.asyncio
 from loguru import logger
-from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder
 
 from proto import bus
 from proto.channel import Channel
 from proto.child_loop import ChildLoop, Ending
 from proto.control import ExitCode, NotReady, ServiceState
-from proto.exporter import ExporterSettings, HttpGuard
+from proto.exporter import ExporterSettings
 from proto.folder import Folder
 from proto.host import Identity
 from proto.messages import WorkerState
 from proto.texts import shortened
 from supervisor.exporter import http_auth, http_server
-from supervisor.exporter.metrics import SampleCollector
+from supervisor.exporter.door import Door
+from supervisor.exporter.pages import Pages
 from supervisor.exporter.pod_resources import PodResources
-from supervisor.exporter.process_usage import usage
-from supervisor.exporter.samples import Sample, samples
-from supervisor.status.page import POLICY, page
-from supervisor.status.probes import not_live, not_ready
-from supervisor.status.report import Status
 from supervisor.status.snapshot import Snapshot
-from supervisor.status.status import About, status
-
-FASTEST_GZIP = 1
-
-PATHS = "there are /, /status, /metrics, /livez and /readyz"
 
 
 def main(settings: ExporterSettings, channel: Channel, epoch: int) -> int:
@@ -71,19 +57,32 @@ async def _live(settings: ExporterSettings, channel: Channel) -> int:
     logger.info("serving metrics", address=address, url=f"{url}/metrics")
     async with contextlib.AsyncExitStack() as stack:
         await stack.enter_async_context(server)
-        if settings.guard != HttpGuard():
-            file = Path(settings.local_socket)
-            folder = stack.enter_context(Folder.existing(file.parent))
-            local = await http_server.serve_locally(folder.at(file.name), exporter.answer)
-            await stack.enter_async_context(local)
-            url = f"unix:{settings.local_socket}"
+        local = Path(settings.local_socket)
+        folder = stack.enter_context(Folder.existing(local.parent))
+        try:
+            await stack.enter_async_context(await exporter.serve_locally(folder.at(local.name)))
+        except OSError as error:
+            logger.warning(
+                "cannot create the socket for the status command",
+                error=error.strerror or str(error),
+            )
         _leave(url, Path(settings.url_file))
         return await exporter.run()
 
 
 def _leave(url: str, path: Path) -> None:
+    """Write the file atomically: a client may be reading it. Commands do without it."""
     with Folder.existing(path.parent) as folder:
-        folder.write(path.name, url.encode())
+        try:
+            folder.write(path.name, url.encode())
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                folder.remove(path.name)  # an older URL would be wrong
+            logger.warning(
+                "cannot write the file with the URL of the metrics",
+                path=str(path),
+                error=error.strerror,
+            )
 
 
 class Exporter:
@@ -96,11 +95,7 @@ class Exporter:
         self._guard = watchman
         self._guard_problem = ""
         self._snapshot = Snapshot()
-        self._about = About(
-            settings.version, settings.stale_after, settings.backend, settings.pod_labels
-        )
-        self._registry = CollectorRegistry()
-        self._registry.register(SampleCollector(self._samples))
+        self._pages = Pages(settings, watchman, lambda: self._snapshot)
         self._pods = PodResources(settings.pod_resources_socket, self._planned)
         self._life = ChildLoop(channel, {ServiceState: self._on_service}, self._on_beat)
         context = zmq.asyncio.Context()
@@ -113,10 +108,14 @@ class Exporter:
         ending = await self._life.run(self._follow_node, self._follow_workers, self._follow_pods)
         return ending.code
 
-    async def serve(self) -> tuple[asyncio.Server, str]:
+    async def serve(self) -> tuple[Door, str]:
         """Start the HTTP server; return it and its URL. OSError if the address cannot be used."""
         address = (self._settings.host, self._settings.port)
-        return await http_server.serve(address, self.answer, self._guard.context)
+        return await http_server.serve(address, self._pages.answer, self._guard.context)
+
+    async def serve_locally(self, path: str) -> asyncio.Server:
+        """Serve on the unix socket at *path*; OSError if it cannot be created."""
+        return await http_server.serve_locally(path, self._pages.answer)
 
     async def _follow_node(self) -> None:
         async for node in bus.node_states(self._health):
@@ -171,62 +170,7 @@ class Exporter:
         logger.info("restarting the exporter: a certificate or the token changed")
         self._life.end(Ending(ExitCode.AGAIN))
 
-    def answer(self, request: http_server.Request) -> http_server.Response:
-        """Answer an HTTP request from the newest snapshot."""
-        match request.path:
-            case "/livez":
-                return self._probe(request, not_live)
-            case "/readyz":
-                return self._probe(request, not_ready)
-            case _ if not self._guard.permits(request):
-                error = {"error": "cannot answer: send a valid client certificate or bearer token"}
-                return http_server.plain(401, error, ("WWW-Authenticate", "Bearer"))
-            case "/metrics":
-                return self._metrics(request)
-            case path:
-                shown = show(path, self._snapshot, self._about)
-                return shown or http_server.plain(404, {"error": f"cannot find {path}: {PATHS}"})
-
-    def _metrics(self, request: http_server.Request) -> http_server.Response:
-        encode, kind = choose_encoder(request.headers.get("accept", ""))
-        body = encode(self._registry)
-        if "gzip" not in request.headers.get("accept-encoding", ""):
-            return http_server.Response(200, [("Content-Type", kind)], body)
-        headers = [("Content-Type", kind), ("Content-Encoding", "gzip")]
-        return http_server.Response(200, headers, gzip.compress(body, FASTEST_GZIP))
-
-    def _samples(self) -> Iterator[Sample]:
-        service = self._snapshot.service
-        pids = {process.name: process.pid for process in service.processes} if service else {}
-        used = usage({"supervisor": os.getppid(), **pids})
-        return samples(self._snapshot, self._about, used, time.monotonic(), time.time())
-
-    def _probe(
-        self, request: http_server.Request, judge: Callable[[Snapshot, float, float], list[str]]
-    ) -> http_server.Response:
-        problems = judge(self._snapshot, time.monotonic(), self._settings.stale_after)
-        body = {"ok": not problems, "problems": problems if self._guard.permits(request) else []}
-        return http_server.plain(503 if problems else 200, body)
-
 
 def _allocated(worker: WorkerState) -> int:
     """Return how many Allocate calls the worker answered."""
     return sum(rpc.buckets[-1] for rpc in worker.rpcs if rpc.method == "Allocate")
-
-
-def show(path: str, snapshot: Snapshot, about: About) -> http_server.Response | None:
-    """Return the status as JSON for /status, as HTML for /; None for any other *path*."""
-    match path:
-        case "/status":
-            body = msgspec.json.encode(_status(snapshot, about)) + b"\n"
-            return http_server.Response(200, (("Content-Type", "application/json"),), body)
-        case "/":
-            kind, body = "text/html; charset=utf-8", page(_status(snapshot, about)).encode()
-            headers = (("Content-Type", kind), ("Content-Security-Policy", POLICY))
-            return http_server.Response(200, headers, body)
-        case _:
-            return None
-
-
-def _status(snapshot: Snapshot, about: About) -> Status:
-    return status(snapshot, about, time.monotonic(), time.time())

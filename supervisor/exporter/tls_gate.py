@@ -7,18 +7,14 @@ clients could use up all descriptors of the process.
 import asyncio
 import contextlib
 import ssl
+import time
+from asyncio import sslproto
 from collections.abc import Callable
-from typing import Protocol
 
-Accept = Callable[["Counted"], None]
-"""Counts an open connection, and closes the oldest one if there are too many."""
+from supervisor.exporter.crowd import Crowd, Visitor
 
-
-class Counted(Protocol):
-    """An open connection."""
-
-    def hang_up(self) -> None:
-        """Close it at once."""
+# The buffer of each connection, which asyncio fills with zeros; a record of TLS has 16 KiB at most.
+sslproto.SSLProtocol.max_size = 1 << 14
 
 
 class Gate(asyncio.Protocol):
@@ -28,15 +24,15 @@ class Gate(asyncio.Protocol):
         self,
         context: ssl.SSLContext,
         within: float,
-        make: Callable[[], asyncio.Protocol],
-        waiting: "dict[Counted, None]",
-        accept: Accept,
+        make: Callable[[str], asyncio.Protocol],
+        crowd: Crowd,
+        source: str,
     ) -> None:
         self._context = context
         self._within = within
         self._make = make
-        self._waiting = waiting
-        self._accept = accept
+        self._crowd = crowd
+        self._client = Visitor(source, time.monotonic(), self.hang_up)
         self._early = b""
         """What the client sent right behind its handshake."""
 
@@ -45,8 +41,8 @@ class Gate(asyncio.Protocol):
         """Begin the handshake."""
         transport.pause_reading()  # what comes now is for TLS, which resumes reading
         self._transport = transport
-        self._accept(self)
         self._task = asyncio.get_running_loop().create_task(self._shake_hands())
+        self._crowd.enter(self._client)
 
     def data_received(self, data: bytes) -> None:
         """Keep *data* for the protocol that takes over in this turn of the loop."""
@@ -54,7 +50,7 @@ class Gate(asyncio.Protocol):
 
     def hang_up(self) -> None:
         """Close the connection at once."""
-        self._waiting.pop(self, None)
+        self._crowd.leave(self._client)
         self._transport.abort()
         self._task.cancel()
 
@@ -68,14 +64,15 @@ class Gate(asyncio.Protocol):
                     self._context,
                     server_side=True,
                     ssl_handshake_timeout=self._within,
+                    ssl_shutdown_timeout=self._within,
                 )
                 if tls and not tls.is_closing():
                     self._hand_over(tls)
         finally:
-            self._waiting.pop(self, None)
+            self._crowd.leave(self._client)
 
     def _hand_over(self, tls: asyncio.Transport) -> None:
-        protocol = self._make()
+        protocol = self._make(self._client.source)
         tls.set_protocol(protocol)
         protocol.connection_made(tls)
         if self._early:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from supervisor.exporter import main
+from supervisor.exporter import pages
 from tests.fakes import showcase
 
 Answer = tuple[int, bytes, tuple[tuple[str, str], ...]]
@@ -15,8 +15,10 @@ Answer = tuple[int, bytes, tuple[tuple[str, str], ...]]
 def busy(path: str) -> Answer:
     """Return the exporter's answer for a busy node."""
     known = showcase.snapshot(time.monotonic(), time.time())
-    answer = main.show(path, known, showcase.ABOUT)
-    return (200, answer.body, tuple(answer.headers)) if answer else (404, b"", ())
+    if path not in {"/", "/status"}:
+        return 404, b"", ()
+    answer = pages.shown(path, pages.render(path, known, showcase.ABOUT))
+    return 200, answer.body, tuple(answer.headers)
 
 
 @contextlib.contextmanager

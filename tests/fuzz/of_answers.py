@@ -18,7 +18,7 @@ from supervisor.cluster.apiserver import label_of
 from supervisor.cluster.main import told
 from supervisor.commands.show_status import show as show_status
 from supervisor.exporter import pod_list
-from supervisor.exporter.main import show
+from supervisor.exporter.pages import render
 from supervisor.exporter.samples import samples
 from supervisor.status.allocations import Allocation
 from supervisor.status.report import Status
@@ -74,7 +74,7 @@ def holders(data: bytes) -> None:
     )
     known = replace(known, allocations=tuple(held))
     for path in ("/status", "/"):
-        assert show(path, known, showcase.ABOUT)
+        assert render(path, known, showcase.ABOUT)
     shown = [(s.name, s.labels) for s in samples(known, showcase.ABOUT, {}, 100.0, 1e9)]
     assert len(shown) == len(set(shown))
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from simulator.kubelet import AdmissionError, Kubelet
-from supervisor.exporter.http_server import CONNECTIONS
+from supervisor.exporter.crowd import CONNECTIONS
 from tests.fakes.figures import FIGURES
 from tests.fakes.service import PATIENCE, Service, kubelet, service, until
 
@@ -179,13 +179,27 @@ def talk(url: str, data: bytes) -> bytes:
 
 
 HOSTILE = {
-    "another method": (b"POST /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", b" 405 "),
-    "no path of ours": (b"GET /x<y> HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", b" 404 "),
+    "a page of another site": (
+        b"GET /status HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n",
+        b" 421 ",
+    ),
+    "a malformed Accept": (
+        b"GET /metrics HTTP/1.0\r\nAccept: text/plain;version=x\r\n\r\n",
+        b" 200 ",
+    ),
+    "another method": (
+        b"POST /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+        b" 405 ",
+    ),
+    "no path of ours": (
+        b"GET /x<y> HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+        b" 404 ",
+    ),
     "no HTTP": (b"\x00\xff\x00\xff\r\n\r\n", b" 400 "),
     "huge headers": (b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 100_000, b" 400 "),
     "very many headers": (b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 20_000, b" 400 "),
     "a path that climbs": (
-        b"GET /../../etc/passwd HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+        b"GET /../../etc/passwd HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
         b" 404 ",
     ),
     "an upgrade": (

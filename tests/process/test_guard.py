@@ -4,12 +4,8 @@ import asyncio
 import contextlib
 import http.client
 import json
-import os
-import signal
 import socket
 import ssl
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,7 +16,6 @@ from tests.fakes.certificates import certify
 from tests.fakes.service import PATIENCE, Service, kubelet, service, until
 from tests.unit.refusal import message
 
-DOCKERFILE = Path(__file__).parents[2] / "deploy/image/Dockerfile"
 GPU = "nvidia.com/gpu"
 NODE: dict[str, object] = {"gpus": [{}, {}]}
 TOKEN = "a-token-of-more-than-16-characters"  # noqa: S105 - of this test
@@ -125,17 +120,6 @@ def test_a_probe_without_the_token_gives_no_reason(folder: Path) -> None:
     asyncio.run(story())
 
 
-def healthcheck(folder: Path) -> tuple[int, str]:
-    """Run the HEALTHCHECK of the image; return its exit code and what it says."""
-    command = DOCKERFILE.read_text().partition("HEALTHCHECK ")[2].partition("CMD ")[2]
-    _, *arguments = json.loads(command.partition("\n")[0])
-    environment = {**os.environ, "GPU_SHARING_RUNTIME_DIR": str(folder)}
-    done = subprocess.run(
-        [sys.executable, *arguments], env=environment, capture_output=True, text=True, check=False
-    )
-    return done.returncode, done.stderr
-
-
 def test_https_with_client_certificates(folder: Path) -> None:
     """With a certificate, only HTTPS is answered. With a client CA, clients without a certificate
     get only the probes. A silent client in the handshake blocks no other client.
@@ -172,32 +156,6 @@ def test_https_with_client_certificates(folder: Path) -> None:
                     got = await asyncio.to_thread(ask, running, path, {}, context)
                     assert (path, got[0]) == (path, code)
             assert json.loads(await asyncio.to_thread(fetch, folder, "/status"))["version"]
-
-    asyncio.run(story())
-
-
-def test_the_images_healthcheck_passes_tls_and_token(folder: Path) -> None:
-    """The image's HEALTHCHECK needs no certificate and no token, and fails without an answer."""
-
-    async def story() -> None:
-        (folder / "token").write_text(TOKEN)
-        await asyncio.to_thread(certify, folder, "server")
-        options = (
-            f"--metrics-tls-cert={folder}/server.crt",
-            f"--metrics-tls-key={folder}/server.key",
-            f"--metrics-token-file={folder}/token",
-        )
-        async with kubelet(folder) as node, service(folder, *options, node=NODE) as running:
-            await node.until(lambda k: k.healthy(GPU) == 2)
-            await running.logged("serving metrics")
-
-            async def passes() -> bool:
-                return await asyncio.to_thread(healthcheck, folder) == (0, "")
-
-            await until(passes, "passing health check")
-            running.kill("exporter", signal.SIGSTOP)
-            code, said = await asyncio.to_thread(healthcheck, folder)
-            assert (code, said.startswith("cannot reach unix:")) == (1, True)
 
     asyncio.run(story())
 

@@ -87,6 +87,7 @@ def test_another_user_reaches_nothing(folder: Path) -> None:
 
             assert {path.name for path in ours} == {
                 "control.sock",
+                "exporter.sock",
                 "health.ipc",
                 "nvidia-gpu.sock",
                 "telemetry.ipc",

@@ -83,6 +83,7 @@ NAMES = """
 --metrics-tls-key METRICS_TLS_KEY
 --metrics-client-ca METRICS_CLIENT_CA
 --metrics-token-file METRICS_TOKEN_FILE
+--metrics-allowed-hosts METRICS_ALLOWED_HOSTS
 --pod-resources-socket POD_RESOURCES_SOCKET
 --pod-labels POD_LABELS
 --simulated-node

@@ -74,6 +74,7 @@ SERVICE: dict[str, Any] = {
     "metricsTlsKey": "",
     "metricsClientCa": "",
     "metricsTokenFile": "",
+    "metricsAllowedHosts": (),
     "podResourcesSocket": "/var/lib/kubelet/pod-resources/kubelet.sock",
     "podLabels": True,
     "cdiSpecDir": "/var/run/cdi",

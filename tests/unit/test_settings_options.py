@@ -32,6 +32,7 @@ GIVEN: dict[str, tuple[str, object]] = {
     "service.metricsTlsKey": ("/key", "/key"),
     "service.metricsClientCa": ("/ca", "/ca"),
     "service.metricsTokenFile": ("/token", "/token"),
+    "service.metricsAllowedHosts": ("gpus.example, *.b.c", ("gpus.example", "*.b.c")),
     "service.podResourcesSocket": ("/pods.sock", "/pods.sock"),
     "service.podLabels": ("false", False),
     "service.cdiSpecDir": ("/etc/cdi", "/etc/cdi"),

@@ -82,6 +82,10 @@ REFUSED = {
         "write distributed or packed or spread",
     ),
     "imex.channelIDs": ("0,first", "write a number"),
+    "service.metricsAllowedHosts": (
+        "gpus.example:80",
+        "write names without a port, such as gpus.example.com or *.example.com",
+    ),
 }
 
 
