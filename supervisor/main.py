@@ -17,7 +17,7 @@ from simulator import drill, node
 from supervisor import logs
 from supervisor.commands import check_config, command_line, show_xids
 from supervisor.commands.ask import AskError, ask
-from supervisor.commands.printing import printing
+from supervisor.commands.printing import complain, printing, say
 from supervisor.compose import compose, source
 from supervisor.config import settings
 from supervisor.config.refusal import SettingsError
@@ -62,22 +62,20 @@ def _do(known: argparse.Namespace, rest: Sequence[str]) -> int:
 
 
 def _say(error: Exception, code: ExitCode) -> ExitCode:
-    print(error, file=sys.stderr)  # noqa: T201 - there may be no log yet
+    complain(str(error))
     return code
 
 
 def _tell(done: str) -> ExitCode:
-    with printing():
-        print(done)  # noqa: T201 - the result
+    say(done)
     return ExitCode.DONE
 
 
 def _xids(wanted: settings.Settings, *, as_json: bool) -> int:
     for notice in wanted.notices:
-        print(notice, file=sys.stderr)  # noqa: T201 - there is no log
+        complain(notice)
     table = show_xids.as_json if as_json else show_xids.as_text
-    with printing():
-        print(table(wanted.xids))  # noqa: T201 - the result
+    say(*table(wanted.xids).split("\n"))
     return ExitCode.DONE
 
 

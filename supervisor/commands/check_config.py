@@ -9,7 +9,7 @@ import msgspec
 
 from health import xid_policy
 from proto.control import ExitCode
-from supervisor.commands.printing import printing
+from supervisor.commands.printing import complain, say
 from supervisor.config import read_file
 from supervisor.config.choose_file import Wish, listing
 from supervisor.config.file_schema import plain
@@ -38,13 +38,12 @@ def main(
         except SettingsError as error:
             errors[str(error)] = None
     for notice in dict.fromkeys(notice for settings in found for notice in settings.notices):
-        print(f"ignored: {notice}", file=sys.stderr)  # noqa: T201 - no log is wanted
+        complain(f"ignored: {notice}")
     for line in errors:
-        print(line, file=sys.stderr)  # noqa: T201 - no log is wanted
+        complain(line)
     if errors:
         return ExitCode.USAGE
-    with printing():
-        print(json.dumps(_answer(found, environment), indent=2))  # noqa: T201 - the result
+    say(*json.dumps(_answer(found, environment), indent=2).split("\n"))
     return ExitCode.DONE
 
 

@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 
 from proto.control import ExitCode
 from simulator import drill
+from supervisor.commands.printing import complain
 from supervisor.config import hints
 from supervisor.config.option import Option
 from supervisor.config.options import OPTIONS
@@ -20,7 +21,7 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print *message* and exit with USAGE."""
         line = f"cannot understand the command line: {message}; see {self.prog} --help"
-        print(line, file=sys.stderr)  # noqa: T201 - there is no log before there are settings
+        complain(line)
         sys.exit(ExitCode.USAGE)
 
 

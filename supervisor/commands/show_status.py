@@ -1,7 +1,6 @@
 """The command `status`: fetch the status of the running service and print it."""
 
-import io
-import sys
+import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -11,9 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 from proto.control import ExitCode
+from proto.texts import printable
 from supervisor.commands.ask import AskError
 from supervisor.commands.fetch import fetch
-from supervisor.commands.printing import printing
+from supervisor.commands.printing import printing, say
 from supervisor.status import wording
 from supervisor.status.report import DeviceStatus, GpuStatus, ResourceStatus, Status
 
@@ -33,17 +33,16 @@ def main(runtime_folder: Path, *, as_json: bool, judge: bool) -> int:
     """
     body = fetch(runtime_folder, "/status")
     try:
-        status = msgspec.json.decode(body, type=Status)
+        status, plain = msgspec.json.decode(body, type=Status), msgspec.json.decode(body)
     except msgspec.MsgspecError as error:
         raise AskError(
             f"cannot read the service's answer: {error}; use the version that the service has"
         ) from error
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # for characters that an old locale lacks
-    with printing():
-        if as_json:
-            print(msgspec.json.format(body, indent=2).decode())  # noqa: T201 - the result
-        else:
+    if as_json:
+        # In ASCII, which is valid JSON; `say` would escape other characters in its own way.
+        say(*json.dumps(plain, indent=2).split("\n"))
+    else:
+        with printing():
             show(status, Console(highlight=False, emoji=False, markup=False))
     return ExitCode.FAILED if judge and not status.ok else ExitCode.DONE
 
@@ -82,8 +81,7 @@ def _reasons(status: Status) -> dict[str, list[str]]:
 
 
 def _text(text: str, style: str = "") -> Text:
-    """Return *text* without control characters, so that no name in it commands the terminal."""
-    return Text("".join(c if c.isprintable() else "?" for c in text), style, overflow="fold")
+    return Text(printable(text), style, overflow="fold")
 
 
 def _table(head: Iterable[str]) -> Table:

@@ -178,21 +178,28 @@ def test_a_reader_that_is_gone(folder: Path) -> None:
 
 
 def test_control_characters_in_a_name(folder: Path) -> None:
-    """Control characters in a name are not printed, and brackets are printed as they are."""
-    with exporter(lambda _: (200, hostile(), ())) as url:
+    """Characters that command a terminal are escaped, and brackets are printed as they are; JSON
+    has the same value as the service's answer.
+    """
+    body = hostile()
+    with exporter(lambda _: (200, body, ())) as url:
         leave_url(folder, url)
         code, out, err = asyncio.run(ask(folder))
+        found = asyncio.run(ask(folder, "--json"))
 
     assert (code, err) == (0, "")
-    assert "\x1b" not in out
-    assert "[red]?[31m?]" in out
+    assert r"[red]\x1b[31m\n\x9b31m\u202e]" in out
+    assert all(line.isprintable() for line in out.split("\n"))
+    assert (found[0], found[2]) == (0, "")
+    assert all(line.isprintable() for line in found[1].split("\n"))
+    assert json.loads(found[1]) == json.loads(body)
 
 
 def hostile() -> bytes:
     """Return the status of a busy node whose first GPU is held by a pod with a dangerous name."""
     answer = json.loads(busy("/status")[1])
-    answer["gpus"][0]["holders"][0]["pod"] = "[red]\x1b[31m\n]"
-    return json.dumps(answer).encode()
+    answer["gpus"][0]["holders"][0]["pod"] = "[red]\x1b[31m\n\x9b31m\u202e]"
+    return json.dumps(answer, ensure_ascii=False).encode()
 
 
 @pytest.mark.parametrize(
