@@ -6,10 +6,11 @@ The socket is `control.sock` in the runtime folder; each message is one datagram
 import msgspec
 
 from proto.control import MarkHealthy
+from proto.texts import shortened
 
 SOCKET = "control.sock"
 LIMIT = 4096
-"""Bytes of the longest request."""
+"""Bytes of the longest request, and of the longest answer."""
 
 
 class Quiesce(msgspec.Struct, frozen=True, tag=True):
@@ -37,7 +38,9 @@ _answers = msgspec.msgpack.Decoder(Answer)
 
 
 def encode(message: Request | Answer) -> bytes:
-    """Return *message* as bytes for the socket."""
+    """Return *message* as bytes for the socket; the texts of an answer are shortened."""
+    if isinstance(message, Answer):
+        message = Answer(shortened(message.error), shortened(message.done))
     return _encoder.encode(message)
 
 
