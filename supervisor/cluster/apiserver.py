@@ -1,13 +1,14 @@
 """Requests to the Kubernetes API through lightkube, each with a timeout.
 
-All failures of the server or the library leave this module as a TroubleError.
+All failures of the server or the library leave this module as a TroubleError. Answers are bounded:
+a server that sends too much fails like a server that sends nothing.
 """
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import httpx2
 import msgspec
@@ -16,6 +17,7 @@ from lightkube.core.exceptions import ApiError
 from lightkube.resources.core_v1 import Event, Node, NodeStatus
 from lightkube.types import PatchType
 
+from supervisor.cluster import answers
 from supervisor.cluster.node_events import NodeEvent
 
 COMPONENT = "gpu-sharing-plugin"
@@ -29,6 +31,12 @@ TIMEOUT = 5.0
 WATCH = 300
 """Seconds without news after which a watch is ended and the node is read again."""
 
+PAUSE = 0.1
+"""Seconds before a watch, and between two of its events; else a server could keep a core busy."""
+
+LONGEST_REASON = 300
+"""Characters of the message of a TroubleError; a server may answer with any text."""
+
 FORBIDDEN, NOT_FOUND, CONFLICT = 403, 404, 409
 
 NO_RIGHT = "; give the service account this right by RBAC, see docs/cluster.md#permissions"
@@ -38,7 +46,9 @@ class TroubleError(Exception):
     """A request that failed; the message is one line, *code* the HTTP status or 0."""
 
     def __init__(self, text: str, code: int = 0) -> None:
-        super().__init__(" ".join(text.split()))
+        line = " ".join(text.split())
+        shown = line if len(line) <= LONGEST_REASON else f"{line[:LONGEST_REASON]}..."
+        super().__init__(shown)
         self.code = code
 
 
@@ -71,6 +81,46 @@ def _code(error: ApiError) -> int:
     return error.status.code or 0
 
 
+class _Bounded(httpx2.AsyncByteStream):
+    """The bytes of an answer, within bounds."""
+
+    def __init__(self, response: httpx2.Response) -> None:
+        self._stream = cast("httpx2.AsyncByteStream", response.stream)
+        self._watch = _is_watch(response)
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        bounded = answers.lines if self._watch else answers.whole
+        async for data in bounded(self._stream):
+            yield data
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+def _is_watch(response: httpx2.Response) -> bool:
+    return "watch" in response.request.url.params
+
+
+async def _bound(response: httpx2.Response) -> None:
+    """Bound an answer before it is read."""
+    if _is_watch(response):
+        await asyncio.sleep(PAUSE)  # lightkube begins a watch again as soon as the server ends it
+    coding = response.headers.get("Content-Encoding", "identity")
+    if coding != "identity":  # not requested, and a few bytes could become gigabytes
+        raise TroubleError(f'the answer is compressed ("{coding}"), but must not be')
+    response.encoding = "utf-8"  # whatever the answer says: some codecs take very long
+    response.stream = _Bounded(response)
+
+
+def _connect() -> AsyncClient:
+    made = AsyncClient(timeout=httpx2.Timeout(TIMEOUT), field_manager=COMPONENT)
+    # lightkube offers no hooks. A transport of our own would lose the proxy of the environment.
+    client = made._client._client  # noqa: SLF001
+    client.headers["Accept-Encoding"] = "identity"
+    client.event_hooks = {"response": [_bound]}
+    return made
+
+
 class ApiServer:
     """The requests of this node's plugin to the Kubernetes API."""
 
@@ -83,7 +133,7 @@ class ApiServer:
     def _client(self) -> AsyncClient:
         """Return the client; it is made at the first request, as credentials may appear late."""
         if self._made is None:
-            self._made = AsyncClient(timeout=httpx2.Timeout(TIMEOUT), field_manager=COMPONENT)
+            self._made = _connect()
         return self._made
 
     async def send(self, name: str, event: NodeEvent) -> None:
@@ -135,7 +185,7 @@ class ApiServer:
             kind = PatchType.STRATEGIC
             await self._client().patch(NodeStatus, self._node, dict(patch), patch_type=kind)
 
-    async def labels(self, label: str) -> AsyncIterator[str]:
+    async def labels(self, label: str) -> AsyncGenerator[str, None]:
         """Yield the value of the node's *label* now and at each change; empty if there is none.
 
         End with a TroubleError.
@@ -143,10 +193,13 @@ class ApiServer:
         while True:
             async with _within(TIMEOUT):
                 node = await self._client().get(Node, self._node)
-            yield _label(node, label)
+            yield (value := label_of(node, label))
             with contextlib.suppress(_QuietError):
                 async for changed in self._watch(node):
-                    yield _label(changed, label)
+                    before, value = value, label_of(changed, label)
+                    if value != before:
+                        yield value
+                    await asyncio.sleep(PAUSE)
 
     async def _watch(self, node: Node) -> AsyncIterator[Node]:
         """Yield the node at each change; _QuietError after WATCH seconds without a change."""
@@ -177,9 +230,13 @@ class _QuietError(TroubleError):
         super().__init__("quiet")
 
 
-def _label(node: Node, label: str) -> str:
+def label_of(node: Node, label: str) -> str:
+    """Return the value of the node's *label*; raise TroubleError if it is too long to be one."""
     labels = (node.metadata.labels if node.metadata else None) or {}
-    return str(labels.get(label, ""))
+    value = str(labels.get(label, ""))
+    if len(value) > answers.LONGEST_LABEL:
+        raise TroubleError(f"the label {label} has more than {answers.LONGEST_LABEL} characters")
+    return value
 
 
 def stamp(at: float) -> str:
