@@ -5,14 +5,15 @@ Allocate calls cannot show this: the kubelet frees devices late and does not rep
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import grpc
 from loguru import logger
 
 from proto import podresources_pb2 as api
 from proto.grpc_client import CLIENT_OPTIONS
-from proto.podresources_pb2_grpc import PodResourcesListerStub
+from supervisor.exporter import pod_list
+from supervisor.exporter.pod_list import NonsenseError
 from supervisor.status.allocations import Allocation
 
 EVERY = 10.0
@@ -25,17 +26,14 @@ SOON = 0.2
 """Seconds to wait after an Allocate: the kubelet notes the holder after that call."""
 
 ANSWER_WITHIN = 5.0
-LONGEST_ANSWER = 64 << 20
-"""Bytes; nodes with many pods exceed gRPC's default limit of 4 MiB."""
 
 OPTIONS = (
     *CLIENT_OPTIONS,
-    ("grpc.max_receive_message_length", LONGEST_ANSWER),
+    # Also of a compressed answer: gRPC stops decompressing there.
+    ("grpc.max_receive_message_length", pod_list.LONGEST_LIST),
 )
 
-
-class NonsenseError(Exception):
-    """The kubelet's answer cannot be decoded."""
+LIST = "/v1.PodResourcesLister/List"
 
 
 class PodResources:
@@ -82,11 +80,11 @@ class PodResources:
         self._kept = self._kept or grpc.aio.insecure_channel(f"unix:{self._socket}", OPTIONS)
         # A new channel for each call: a kept channel waits after a kubelet's restart.
         async with grpc.aio.insecure_channel(f"unix:{self._socket}", OPTIONS) as channel:
-            stub = PodResourcesListerStub(channel)
-            answer = await stub.List(api.ListPodResourcesRequest(), timeout=ANSWER_WITHIN)
-        if answer is None:  # grpc.aio returns None for an answer that it cannot decode
-            raise NonsenseError
-        return allocations(answer, self._planned())
+            # Not the generated stub: gRPC would decode the answer in one step.
+            call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(LIST)
+            request = api.ListPodResourcesRequest().SerializeToString()
+            answer = await call(request, timeout=ANSWER_WITHIN)
+        return await pod_list.read(answer, self._planned())
 
     def _on_failed(self, error: Exception) -> None:
         match error:
@@ -102,24 +100,3 @@ class PodResources:
             )
         self._problem = code
         self._wait = min(max(1.0, 2 * self._wait), SLOWEST)
-
-
-def allocations(
-    answer: api.ListPodResourcesResponse, resources: frozenset[str]
-) -> tuple[Allocation, ...]:
-    """Return each device of our *resources* that a container holds, without duplicates.
-
-    A duplicate would be a second metric series with the same labels, and count as used twice.
-    """
-    return tuple(dict.fromkeys(_told(answer, resources)))
-
-
-def _told(answer: api.ListPodResourcesResponse, resources: frozenset[str]) -> Iterator[Allocation]:
-    for pod in answer.pod_resources:
-        for container in pod.containers:
-            for devices in container.devices:
-                if devices.resource_name in resources:
-                    for device in devices.device_ids:
-                        yield Allocation(
-                            devices.resource_name, device, pod.namespace, pod.name, container.name
-                        )

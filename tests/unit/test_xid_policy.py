@@ -269,5 +269,15 @@ def test_the_text_of_the_list() -> None:
     }
 
 
+@given(st.text(), st.text())
+def test_any_text_of_the_variables_is_a_table(disabled: str, enabled: str) -> None:
+    """Whatever the variables contain, the table can be printed, and the monitor gets a policy."""
+    loaded = settings.load({}, {DISABLE: disabled, ENABLE: enabled})
+    assert all(notice.isprintable() for notice in loaded.notices)
+    table = json.loads(listing.as_json(loaded.xids))
+    assert len(table) == len(listing.as_text(loaded.xids).split("\n")) - 2
+    assert msgspec.msgpack.encode(policy(loaded.xids))
+
+
 def _sorted() -> list[xid_catalogue.Xid]:
     return [xid_catalogue.TABLE[code] for code in sorted(xid_catalogue.TABLE)]

@@ -1,0 +1,114 @@
+"""The kubelet's list of pods is read within bounds, and others run meanwhile."""
+
+import asyncio
+import itertools
+from collections.abc import Callable, Iterable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proto import podresources_pb2 as api
+from supervisor.exporter import pod_list
+from supervisor.exporter.pod_list import NonsenseError
+from supervisor.status.allocations import Allocation
+from tests.fakes.memory import forget_peak, peak
+from tests.fakes.pod_lists import GPU, HOSTILE, MIB, plainly
+
+OURS = frozenset({GPU})
+UUID = "GPU-00000000-0000-0000-0000-000000000000"
+IN_A_POD = [(kind, HOSTILE[kind]) for kind in ("containers", "devices", "ids")]
+
+
+def read(data: bytes) -> tuple[Allocation, ...]:
+    """Read a list that names our resource and others."""
+    return asyncio.run(pod_list.read(data, OURS))
+
+
+def pod(name: str, devices: Iterable[str], resource: str = GPU) -> api.PodResources:
+    """Return a pod with one container; as in the kubelet's list, each device has its own entry."""
+    own = [api.ContainerDevices(resource_name=resource, device_ids=[one]) for one in devices]
+    container = api.ContainerResources(name="main", devices=own)
+    return api.PodResources(name=name, namespace="ns", containers=[container])
+
+
+def listed(*pods: api.PodResources) -> bytes:
+    """Return the kubelet's answer."""
+    return api.ListPodResourcesResponse(pod_resources=pods).SerializeToString()
+
+
+def test_our_devices_are_read_once() -> None:
+    """The devices of our resources are read, each once, whichever pod names them again."""
+    data = listed(pod("a", ["x", "y", "x"]), pod("b", ["z"], "example.com/other"), pod("a", ["x"]))
+    assert read(data) == tuple(Allocation(GPU, one, "ns", "a", "main") for one in ("x", "y"))
+
+
+PODS = st.builds(
+    pod, st.text(max_size=3), st.lists(st.text(max_size=3), max_size=3), st.sampled_from([GPU, ""])
+)
+
+
+@given(st.lists(PODS, max_size=4), st.binary(max_size=12), st.integers(0, 400))
+def test_pod_by_pod_is_read_what_protobuf_reads_at_once(
+    pods: list[api.PodResources], more: bytes, at: int
+) -> None:
+    """A list with any bytes in it is read as protobuf reads it, or refused."""
+    whole = listed(*pods)
+    data = whole[:at] + more + whole[at:]
+    try:
+        found = read(data)
+    except NonsenseError:
+        assert more  # a list that protobuf has encoded is never refused
+    else:
+        assert plainly(data, OURS) == found
+
+
+LISTS = [pytest.param(make, 8 * MIB - 99, id=kind) for kind, make in HOSTILE.items()]
+LISTS += [pytest.param(make, MIB - 99, id=f"{kind}, in a short pod") for kind, make in IN_A_POD]
+
+
+@pytest.mark.parametrize(("make", "size"), LISTS)
+def test_a_hostile_list_costs_little_memory(make: Callable[[int], bytes], size: int) -> None:
+    """A list that would become many times its size is refused, and takes less than 80 MiB."""
+    refused(make(size))
+
+
+def test_a_name_is_not_repeated_without_bound() -> None:
+    """The holders are refused when a long name would be repeated for thousands of devices."""
+    refused(listed(pod("p" * 500_000, map(str, range(5000)))))
+
+
+def refused(data: bytes) -> None:
+    """Check that a list, which gRPC lets pass, is refused without much memory."""
+    assert len(data) <= pod_list.LONGEST_LIST
+    before = forget_peak()
+    with pytest.raises(NonsenseError):
+        read(data)
+    assert peak() - before < 80 * MIB
+
+
+def test_a_node_full_of_replicas_is_within_the_bounds() -> None:
+    """Pods may hold all devices of the longest device list that the kubelet accepts."""
+    places = [range(n, n + 650) for n in range(0, 65_000, 650)]
+    pods = [pod("p" * 63 + str(n[0]), (f"{UUID}::{place}" for place in n)) for n in places]
+    data = listed(*pods)
+    assert len(data) <= pod_list.LONGEST_LIST
+    assert len(read(data)) == 65_000
+
+
+def test_others_run_while_a_list_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading a long list pauses whenever it has taken a turn's time."""
+    clock = itertools.count(0.0, pod_list.TURN / 100)
+    monkeypatch.setattr("supervisor.exporter.pod_list.time.monotonic", lambda: next(clock))
+
+    async def story() -> int:
+        turns = 0
+        reading = asyncio.create_task(
+            pod_list.read(listed(*(pod(str(n), ["x"]) for n in range(1000))), OURS)
+        )
+        while not reading.done():
+            turns += 1
+            await asyncio.sleep(0)
+        return turns
+
+    assert asyncio.run(story()) >= 4000 / 110
