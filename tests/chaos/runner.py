@@ -11,6 +11,7 @@ from pathlib import Path
 from random import Random
 
 from tests.chaos import (  # noqa: F401 - each adds its kinds
+    of_answers,
     of_devices,
     of_files,
     of_kubelet,

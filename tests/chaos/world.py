@@ -209,6 +209,11 @@ class World:
                 return
             await self._patience(f"running {child}")
 
+    async def shows(self, metric: str, value: float) -> None:
+        """Wait until a metric without labels has this value."""
+        while (await self.running.samples()).get((metric, frozenset())) != value:
+            await self._patience(f"{metric} {value}")
+
     async def pid(self, child: str) -> int:
         """Return the pid of a child, and wait for it if the child is restarting."""
         while (pid := self.running.pids().get(child)) is None:
