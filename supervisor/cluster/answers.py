@@ -7,11 +7,6 @@ LONGEST = 4 << 20
 https://github.com/kubernetes/apiserver/blob/master/pkg/server/config.go (MaxRequestBodyBytes).
 """
 
-LONGEST_LABEL = 63
-"""Characters of a label's value:
-https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#syntax-and-character-set.
-"""
-
 SEPARATORS = (("\x85", b"\\u0085"), ("\u2028", b"\\u2028"), ("\u2029", b"\\u2029"))
 """Characters that JSON allows in a text, and at which the client would split an event."""
 

@@ -17,6 +17,7 @@ from lightkube.core.exceptions import ApiError
 from lightkube.resources.core_v1 import Event, Node, NodeStatus
 from lightkube.types import PatchType
 
+from proto.texts import shortened
 from supervisor.cluster import answers
 from supervisor.cluster.node_events import NodeEvent
 
@@ -46,9 +47,7 @@ class TroubleError(Exception):
     """A request that failed; the message is one line, *code* the HTTP status or 0."""
 
     def __init__(self, text: str, code: int = 0) -> None:
-        line = " ".join(text.split())
-        shown = line if len(line) <= LONGEST_REASON else f"{line[:LONGEST_REASON]}..."
-        super().__init__(shown)
+        super().__init__(shortened(" ".join(text.split()), LONGEST_REASON))
         self.code = code
 
 
@@ -231,12 +230,9 @@ class _QuietError(TroubleError):
 
 
 def label_of(node: Node, label: str) -> str:
-    """Return the value of the node's *label*; raise TroubleError if it is too long to be one."""
+    """Return the value of the node's *label*, of any length; empty if there is none."""
     labels = (node.metadata.labels if node.metadata else None) or {}
-    value = str(labels.get(label, ""))
-    if len(value) > answers.LONGEST_LABEL:
-        raise TroubleError(f"the label {label} has more than {answers.LONGEST_LABEL} characters")
-    return value
+    return str(labels.get(label, ""))
 
 
 def stamp(at: float) -> str:

@@ -45,8 +45,7 @@ HOSTILE: dict[str, tuple[Callable[[], Hostile], str]] = {
     "endless": (functools.partial(endless, b" " * MIB, watch=False), "longer than"),
     "endless event": (functools.partial(endless, MODIFIED + b" " * MIB, watch=True), "longer than"),
     "endless events": (functools.partial(endless, b"\n" * MIB, watch=True), "trunc|ended|mal"),
-    "long label": (lambda: whole(node("x" * 64)), "more than 63 characters"),
-    "long message": (lambda: status("x" * MIB), "^418 x{296}...$"),
+    "long message": (lambda: status("x" * MIB), "^418 x+ ... x+$"),
     "deep": (lambda: whole(b"[" * MIB), "."),
     "not a node": (lambda: whole(b"[]"), "."),
     "not UTF-8": (lambda: whole(b'"\xff"'), "."),
@@ -85,7 +84,7 @@ def test_a_hostile_answer_is_trouble(
             with pytest.raises(TroubleError, match=reason) as caught:
                 await read_all(api)
             assert peak() - before < 64 * MIB
-            assert len(str(caught.value)) < 400
+            assert len(str(caught.value)) <= 300
 
     asyncio.run(story())
 
