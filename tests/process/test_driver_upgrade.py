@@ -141,7 +141,7 @@ def test_a_driver_that_a_new_container_cannot_use_either(
     host = Host(folder, library)
 
     async def story() -> None:
-        options, environment = host.options("1ms"), {"STANDIN_NVML_DIR": str(folder)}
+        options, environment = host.options("100ms"), {"STANDIN_NVML_DIR": str(folder)}
         async with (
             kubelet(folder) as node,
             service(folder, *options, environment=environment, within=host.within()) as running,
@@ -168,7 +168,7 @@ def test_a_service_that_never_had_access_waits(folder: Path, library: Path) -> N
 
     async def story() -> None:
         environment = {"STANDIN_NVML_DIR": str(folder), "STANDIN_NVML_INIT_ERROR": "4"}
-        options = (*host.options("1ms"), "--fail-on-init-error=false")
+        options = (*host.options("100ms"), "--fail-on-init-error=false")
         async with service(folder, *options, environment=environment) as running:
             await tried(running, 6)
 
