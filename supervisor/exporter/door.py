@@ -24,8 +24,8 @@ BACKLOG = 4096
 AT_ONCE = 256
 """Connections to accept in a turn of the loop."""
 
-LET_IN_AT_ONCE = 8
-"""Connections to make transports for in a turn of the loop."""
+LET_IN_AT_ONCE, HANDSHAKES_AT_ONCE = 8, 2
+"""Connections to make transports for in a turn of the loop: with HTTP in clear, and with TLS."""
 
 ESTABLISHED = 1
 """The state of a connection that both sides have open: TCP_ESTABLISHED of linux/tcp_states.h."""
@@ -68,7 +68,7 @@ class Door:
         self._patience = patience
         self._quick = quick
         self._loop = asyncio.get_running_loop()
-        self._turns = Turns(LET_IN_AT_ONCE)
+        self._turns = Turns(LET_IN_AT_ONCE if quick else HANDSHAKES_AT_ONCE)
         self._entering: set[asyncio.Task[None]] = set()
         self._failed = False
         listener.setblocking(False)
