@@ -27,6 +27,16 @@ FILES = {"map": {"a": "{version: v1}"}, "default": "a"}
 MONITOR = {"enabled": True}
 SHARING = {"timeSlicing": {"resources": [{"name": "gpu", "replicas": 4}]}}
 DIGEST = f"sha256:{'0' * 64}"
+SERVICE = "gpus-gpu-sharing-plugin-metrics"
+HOSTS = ",".join(
+    (
+        "a.b",
+        *(
+            SERVICE + end
+            for end in ("", ".gpu-nodes", ".gpu-nodes.svc", ".gpu-nodes.svc.cluster.local")
+        ),
+    )
+)
 
 ENVIRONMENT: list[Case] = [
     ({"resourceConfig": "gpu:a:4"}, variable("NVIDIA_DRIVER_RESOURCE_CONFIG"), "gpu:a:4"),
@@ -68,6 +78,12 @@ ENVIRONMENT: list[Case] = [
     ({"logLevel": "debug"}, variable("LOG_LEVEL"), "debug"),
     ({"metrics": {"port": 9500}}, variable("METRICS_ADDRESS"), ":9500"),
     ({"metrics": {"podLabels": False}}, variable("POD_LABELS"), "false"),
+    ({"metrics": {"allowedHosts": ["a.b", "*.c"]}}, variable("METRICS_ALLOWED_HOSTS"), "a.b,*.c"),
+    (
+        {"metrics": {"allowedHosts": ["a.b"], "service": {"enabled": True}}},
+        variable("METRICS_ALLOWED_HOSTS"),
+        HOSTS,
+    ),
     ({"events": {"enabled": True}}, variable("NODE_EVENTS"), "true"),
     ({"nodeCondition": {"enabled": True}}, variable("NODE_CONDITION"), "true"),
     ({"config": FILES}, variable("CONFIG_DIR"), "/config"),

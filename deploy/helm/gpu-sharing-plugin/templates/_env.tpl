@@ -25,6 +25,14 @@
   "LOG_LEVEL" .Values.logLevel
 }}
 {{- if ne (int .Values.metrics.port) 9450 }}{{ $_ := set $given "METRICS_ADDRESS" (printf ":%d" (int .Values.metrics.port)) }}{{ end }}
+{{- $hosts := .Values.metrics.allowedHosts }}
+{{- if .Values.metrics.service.enabled }}
+{{- $name := printf "%s-metrics" (include "gpu-sharing-plugin.fullname" .) }}
+{{- range $end := list "" (printf ".%s" .Release.Namespace) (printf ".%s.svc" .Release.Namespace) (printf ".%s.svc.cluster.local" .Release.Namespace) }}
+{{- $hosts = append $hosts (printf "%s%s" $name $end) }}
+{{- end }}
+{{- end }}
+{{- $_ := set $given "METRICS_ALLOWED_HOSTS" $hosts }}
 {{- if not .Values.metrics.podLabels }}{{ $_ := set $given "POD_LABELS" "false" }}{{ end }}
 {{- if .Values.events.enabled }}{{ $_ := set $given "NODE_EVENTS" "true" }}{{ end }}
 {{- if .Values.nodeCondition.enabled }}{{ $_ := set $given "NODE_CONDITION" "true" }}{{ end }}
