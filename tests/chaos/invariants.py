@@ -60,7 +60,8 @@ def unsettled(world: World) -> Iterator[str]:
     """Yield each difference between the expected and the present lists and processes."""
     if world.kubelet.up:
         yield from world.differs()
-    if left := [title(pid) for pid in children_of(os.getpid()) - {world.running.process.pid}]:
+    ours = {world.running.process.pid, *world.strangers}
+    if left := [title(pid) for pid in children_of(os.getpid()) - ours]:
         yield from (f"process left behind: {process}" for process in left if process)
     children = world.running.pids()
     wanted = set(CHILDREN) - world.absent

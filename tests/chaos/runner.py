@@ -12,6 +12,7 @@ from random import Random
 
 from tests.chaos import (  # noqa: F401 - each adds its kinds
     of_answers,
+    of_clients,
     of_devices,
     of_files,
     of_kubelet,

@@ -13,10 +13,10 @@ OFTEN = 0.5
 """This share for faults of the group "gpu", which may change nothing of any other fault."""
 
 TOGETHER = {
-    "device": ("process", "kubelet", "bus", "gpu"),
+    "device": ("process", "kubelet", "bus", "gpu", "http"),
     "kubelet": ("process", "bus"),
     "label": ("device", "process", "kubelet", "bus"),
-    "gpu": ("device", "process", "kubelet", "bus", "service", "operator", "label"),
+    "gpu": ("device", "process", "kubelet", "bus", "service", "operator", "label", "http"),
 }
 """For each group: the groups of faults that may happen at the same time."""
 

@@ -54,6 +54,8 @@ class World:
         self.absent: set[str] = set()
         """Children that do not run during a fault."""
         self.gpus = Gpus()
+        self.strangers: set[int] = set()
+        """Processes of the run that are neither the service nor of it."""
         self.violations: list[str] = []
         self.deaths: dict[str, list[float]] = {}
         """The times at which each child was killed, since the supervisor's start."""
@@ -186,9 +188,10 @@ class World:
     async def until(self, holds: Callable[[], object], what: str) -> None:
         """Wait until *holds* returns true; raises TimeoutError after the time limit."""
         while not holds():
-            await self._patience(what)
+            await self.patience(what)
 
-    async def _patience(self, what: str) -> None:
+    async def patience(self, what: str) -> None:
+        """Wait a little; raises TimeoutError after the time limit."""
         if time.monotonic() > self.deadline:
             waited = time.monotonic() - self.began
             raise TimeoutError(f"no {what} within {waited:.1f} s after the fault")
@@ -207,17 +210,17 @@ class World:
                 (process["name"], process["state"], process["pid"]) for process in processes
             ]:
                 return
-            await self._patience(f"running {child}")
+            await self.patience(f"running {child}")
 
     async def shows(self, metric: str, value: float) -> None:
         """Wait until a metric without labels has this value."""
         while (await self.running.samples()).get((metric, frozenset())) != value:
-            await self._patience(f"{metric} {value}")
+            await self.patience(f"{metric} {value}")
 
     async def pid(self, child: str) -> int:
         """Return the pid of a child, and wait for it if the child is restarting."""
         while (pid := self.running.pids().get(child)) is None:
-            await self._patience(child)
+            await self.patience(child)
         return pid
 
     async def strike(self, child: str, number: signal.Signals) -> int:
@@ -228,7 +231,7 @@ class World:
                 os.kill(pid, number)
                 self.happens()
                 return pid
-            await self._patience(child)
+            await self.patience(child)
 
     async def replaced(self, child: str, pid: int) -> None:
         """Wait until a child has been restarted."""

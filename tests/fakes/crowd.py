@@ -36,8 +36,8 @@ async def _crowd(host: str, port: str, name: str, count: str) -> None:
 
 
 @contextlib.asynccontextmanager
-async def crowded(address: Address, name: str, count: int = CLIENTS) -> AsyncIterator[None]:
-    """Run so many clients, in a process of their own."""
+async def crowded(address: Address, name: str, count: int = CLIENTS) -> AsyncIterator[int]:
+    """Run so many clients, in a process of their own; yield its pid."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "tests.fakes.crowd", address[0], str(address[1]), name, str(count)),
         stdout=asyncio.subprocess.PIPE,
@@ -46,7 +46,7 @@ async def crowded(address: Address, name: str, count: int = CLIENTS) -> AsyncIte
     try:
         assert process.stdout is not None
         assert await process.stdout.readline() == b"begun\n"
-        yield
+        yield process.pid
         assert process.returncode is None, "the clients have ended"
     finally:
         with contextlib.suppress(ProcessLookupError):
