@@ -1,6 +1,6 @@
 """The GPUs in the status: their health, their resources, and which containers hold them."""
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 import msgspec
 
@@ -11,16 +11,19 @@ from proto.reasons import Reason
 from supervisor.status import report
 from supervisor.status.allocations import Allocation
 from supervisor.status.snapshot import Snapshot
+from supervisor.status.usage_report import DeviceUse
 
 
-def gpus(snapshot: Snapshot, fitness: Fitness) -> tuple[report.GpuStatus, ...] | None:
-    """Return the status of each GPU, with its health from *fitness*."""
+def gpus(
+    snapshot: Snapshot, fitness: Fitness, uses: Mapping[str, DeviceUse]
+) -> tuple[report.GpuStatus, ...] | None:
+    """Return the status of each GPU, with its health from *fitness* and its usage from *uses*."""
     if snapshot.node is None:
         return None
-    return tuple(_gpu(gpu, snapshot, fitness) for gpu in snapshot.node.inventory.gpus)
+    return tuple(_gpu(gpu, snapshot, fitness, uses) for gpu in snapshot.node.inventory.gpus)
 
 
-def _device(uuid: str, fitness: Fitness) -> report.DeviceStatus:
+def _device(uuid: str, fitness: Fitness, uses: Mapping[str, DeviceUse]) -> report.DeviceStatus:
     """Return the fields that GPUs and MIG instances share."""
     reasons, state, known = fitness.reasons(uuid), fitness.state(uuid), fitness.devices.get(uuid)
     return report.DeviceStatus(
@@ -30,13 +33,16 @@ def _device(uuid: str, fitness: Fitness) -> report.DeviceStatus:
         reasons=tuple(_explained(reasons, state)),
         since=known.since or None if known and state else None,
         transitions=known.transitions if known else None,
+        usage=uses.get(uuid),
     )
 
 
-def _gpu(gpu: Gpu, snapshot: Snapshot, fitness: Fitness) -> report.GpuStatus:
+def _gpu(
+    gpu: Gpu, snapshot: Snapshot, fitness: Fitness, uses: Mapping[str, DeviceUse]
+) -> report.GpuStatus:
     known = fitness.devices.get(gpu.uuid)
     return report.GpuStatus(
-        **msgspec.structs.asdict(_device(gpu.uuid, fitness)),
+        **msgspec.structs.asdict(_device(gpu.uuid, fitness, uses)),
         index=gpu.index,
         model=gpu.name,
         pci_bus_id=gpu.pci_bus_id,
@@ -46,7 +52,7 @@ def _gpu(gpu: Gpu, snapshot: Snapshot, fitness: Fitness) -> report.GpuStatus:
         check_seconds=_look_seconds(gpu.uuid, snapshot),
         monitoring=report.Monitoring.EVENTS if gpu.events else report.Monitoring.POLLING,
         mig=gpu.mig_enabled,
-        instances=tuple(_instances(gpu, fitness)),
+        instances=tuple(_instances(gpu, fitness, uses)),
         resources=_shares(gpu, snapshot, fitness),
         holders=_holders(snapshot.allocations, set(_uuids(gpu))),
     )
@@ -57,10 +63,12 @@ def _look_seconds(uuid: str, snapshot: Snapshot) -> float | None:
     return next((look.seconds for look in looks if look.uuid == uuid), None)
 
 
-def _instances(gpu: Gpu, fitness: Fitness) -> Iterator[report.InstanceStatus]:
+def _instances(
+    gpu: Gpu, fitness: Fitness, uses: Mapping[str, DeviceUse]
+) -> Iterator[report.InstanceStatus]:
     for instance in gpu.instances:
         yield report.InstanceStatus(
-            **msgspec.structs.asdict(_device(instance.uuid, fitness)),
+            **msgspec.structs.asdict(_device(instance.uuid, fitness, uses)),
             place=instance.place,
             gpu_instance=instance.gi,
             compute_instance=instance.ci,

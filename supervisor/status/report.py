@@ -10,6 +10,7 @@ from msgspec import Struct
 from proto.control import ProblemKind
 from proto.messages import DeviceState
 from proto.reasons import ReasonKind
+from supervisor.status.usage_report import DeviceUse, NodeUse
 
 
 class Monitoring(enum.StrEnum):
@@ -146,6 +147,8 @@ class DeviceStatus(Struct, frozen=True, kw_only=True):
     """When it entered its state, as unix time; null: before the health monitor started."""
     transitions: int | None
     """How often its state changed since the node booted."""
+    usage: DeviceUse | None = None
+    """How much of it is in use; null: unknown, or sampling is switched off."""
 
 
 class InstanceStatus(DeviceStatus, frozen=True, kw_only=True):
@@ -277,3 +280,5 @@ class Status(Struct, frozen=True):
     """The configuration in use."""
     xids: tuple[XidSeen, ...] | None
     """The Xids reported since the health monitor started."""
+    usage: NodeUse | None = None
+    """The sampling of usage; null: it is switched off, or the health monitor is silent."""

@@ -5,9 +5,19 @@ from dataclasses import dataclass, field
 
 from proto.control import Problem, ProblemKind, ServiceState
 from proto.fitness import Fitness, fitness
-from proto.messages import LookTime, NodeState, WorkerState
+from proto.messages import LookTime, NodeState, UsageState, WorkerState
 from proto.reasons import ReasonKind
 from supervisor.status.allocations import Allocation
+from supervisor.status.usage_owner import Owners
+
+
+@dataclass(frozen=True, slots=True)
+class KnownUsage:
+    """The newest samples, whose processes they are, and when the samples arrived."""
+
+    state: UsageState
+    at: float
+    owners: Owners
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +32,10 @@ class Snapshot:
     allocations: tuple[Allocation, ...] | None = None
     """Which containers hold devices; None while the kubelet does not answer."""
     node_at: float = 0.0
+    usage: KnownUsage | None = None
+    """None: the monitor does not sample, or has not sent samples yet."""
+    foreign: tuple[Allocation, ...] = ()
+    """Devices that containers hold by resources which this service does not advertise now."""
 
     def fitness(self, now: float, stale_after: float) -> Fitness:
         """Return the health of the devices at *now*."""

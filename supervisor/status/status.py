@@ -9,6 +9,7 @@ from supervisor.status import gpus as gpu_status
 from supervisor.status import report
 from supervisor.status.probes import not_live, not_ready
 from supervisor.status.snapshot import Snapshot
+from supervisor.status.usage import device_uses, node_use
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,11 @@ def status(snapshot: Snapshot, about: About, now: float, wall: float) -> report.
     heard_from = now - about.stale_after
     dead = tuple(not_live(snapshot, now, about.stale_after))
     unready = tuple(not_ready(snapshot, now, about.stale_after))
-    gpus = gpu_status.gpus(snapshot, snapshot.fitness(now, about.stale_after))
+    gpus = gpu_status.gpus(
+        snapshot,
+        snapshot.fitness(now, about.stale_after),
+        device_uses(snapshot, now, about.stale_after),
+    )
     resources = _resources(snapshot, heard_from)
     failed = snapshot.node.inventory.failed if snapshot.node else None
     well = not (dead or unready or failed) and _all_healthy(gpus, resources)
@@ -44,6 +49,7 @@ def status(snapshot: Snapshot, about: About, now: float, wall: float) -> report.
         processes=_processes(snapshot.service),
         configuration=_configuration(snapshot.service),
         xids=tuple(map(_xid, snapshot.node.xids)) if snapshot.node else None,
+        usage=node_use(snapshot, now, wall, about.stale_after),
     )
 
 

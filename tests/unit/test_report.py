@@ -10,8 +10,17 @@ from supervisor.status import report
 from supervisor.status.snapshot import Snapshot
 from tests.fakes import showcase
 
+USE = (
+    "utilization_percent memory_utilization_percent memory_used_bytes memory_total_bytes "
+    "memory_reserved_bytes temperature_celsius power_watts power_limit_watts sm_clock_mhz "
+    "memory_clock_mhz leaked_bytes holders"
+)
+HOLDER = (
+    "kind namespace pod container resource held processes memory_used_bytes memory_share_bytes "
+    "utilization_percent"
+)
 FIELDS = {
-    "": "time version ok node gpus strays resources processes configuration xids",
+    "": "time version ok node gpus strays resources processes configuration xids usage",
     "node.": "driver_version backend maintenance live ready problems failed persisted driver_hangs "
     "hanging notices",
     "node.hanging.": "call index uuid seconds",
@@ -19,13 +28,17 @@ FIELDS = {
     "node.ready.": "ok problems",
     "node.problems.": "kind text fatal",
     "node.failed.": "index error",
-    "gpus.": "uuid state healthy reasons since transitions index model pci_bus_id numa_node "
+    "gpus.": "uuid state healthy reasons since transitions usage index model pci_bus_id numa_node "
     "memory_mib recovery_action check_seconds monitoring mig instances resources holders",
     "gpus.reasons.": "kind detail text advice",
-    "gpus.instances.": "uuid state healthy reasons since transitions place gpu_instance "
+    "gpus.instances.": "uuid state healthy reasons since transitions usage place gpu_instance "
     "compute_instance profile memory_mib",
     "gpus.instances.reasons.": "kind detail text advice",
     "gpus.resources.": "resource advertised used unhealthy",
+    "gpus.usage.": USE,
+    "gpus.usage.holders.": HOLDER,
+    "gpus.instances.usage.": USE,
+    "gpus.instances.usage.holders.": HOLDER,
     "gpus.holders.": "namespace pod container resource uuid device",
     "strays.": "namespace pod container resource uuid device",
     "resources.": "name devices healthy unhealthy allocated registered registrations streams "
@@ -33,6 +46,7 @@ FIELDS = {
     "processes.": "name state restarts pid",
     "configuration.": "hash loaded problem",
     "xids.": "uuid xid name count last",
+    "usage.": "interval received problem",
 }
 """Add fields only: to remove or rename a field breaks users' scripts."""
 
@@ -70,6 +84,7 @@ def test_every_field_is_always_present() -> None:
         "processes",
         "configuration",
         "xids",
+        "usage",
     }
 
 

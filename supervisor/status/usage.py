@@ -1,0 +1,201 @@
+"""Who uses how much of each GPU: joins samples, the owners of processes, and allocations."""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+from proto.messages import Gpu, UsageState
+from proto.usage import DeviceUsage, GpuProcess
+from supervisor.status.allocations import Allocation
+from supervisor.status.snapshot import KnownUsage, Snapshot
+from supervisor.status.usage_owner import UNKNOWN, OwnerKind
+from supervisor.status.usage_report import DeviceUse, HolderKind, HolderUse, NodeUse
+
+MIB = 1 << 20
+
+CLEAN = 1 << 30
+"""Bytes that may be in use on a GPU without processes: the driver and its tools need some."""
+
+
+@dataclass(frozen=True, slots=True)
+class Who:
+    """Whose processes are added up."""
+
+    kind: HolderKind
+    namespace: str = ""
+    pod: str = ""
+    container: str = ""
+
+    @property
+    def container_of(self) -> tuple[str, str, str]:
+        """The namespace, pod and container."""
+        return self.namespace, self.pod, self.container
+
+
+Processes = dict[Who, list[GpuProcess]]
+
+
+def known(snapshot: Snapshot, now: float, stale_after: float) -> KnownUsage | None:
+    """Return the newest usage; None: there is none, or the monitor is silent."""
+    usage = snapshot.usage
+    fresh = usage and now - usage.at <= stale_after + usage.state.interval
+    return usage if fresh else None
+
+
+def node_use(snapshot: Snapshot, now: float, wall: float, stale_after: float) -> NodeUse | None:
+    """Return how usage is sampled at *now*, which is *wall* as unix time; None: it is not."""
+    usage = known(snapshot, now, stale_after)
+    if usage is None:
+        return None
+    received = wall - (now - usage.at)
+    return NodeUse(usage.state.interval, received, usage.owners.problem or None)
+
+
+def device_uses(snapshot: Snapshot, now: float, stale_after: float) -> dict[str, DeviceUse]:
+    """Return the use of each GPU and MIG instance of the node that is sampled, by UUID."""
+    usage = known(snapshot, now, stale_after)
+    if usage is None or snapshot.node is None:
+        return {}
+    join = _Join(snapshot, usage)
+    return dict(row for gpu in snapshot.node.inventory.gpus for row in join.rows(gpu))
+
+
+class _Join:
+    """Joins one message of samples with what else is known at that moment."""
+
+    def __init__(self, snapshot: Snapshot, usage: KnownUsage) -> None:
+        self._owners = usage.owners
+        self._samples = _by_uuid(usage.state)
+        self._held: defaultdict[str, list[Allocation]] = defaultdict(list)
+        self._kubelet_answers = snapshot.allocations is not None
+        for held in (*(snapshot.allocations or ()), *snapshot.foreign):
+            self._held[held.uuid].append(held)
+        workers = [word[0] for word in snapshot.planned_workers().values() if word]
+        self._replicas = {
+            (worker.resource, uuid): count
+            for worker in workers
+            for uuid, count in worker.replicas.items()
+        }
+
+    def rows(self, gpu: Gpu) -> Iterator[tuple[str, DeviceUse]]:
+        """Yield the use of a GPU, and of its MIG instances."""
+        if gpu.uuid in self._samples:
+            yield gpu.uuid, self._row(self._samples[gpu.uuid], gpu.memory_mib)
+        for mig in gpu.instances:
+            if mig.uuid in self._samples:
+                # Who holds the whole GPU may use its instances.
+                yield mig.uuid, self._row(self._samples[mig.uuid], mig.memory_mib, gpu.uuid)
+
+    def _row(self, sample: DeviceUsage, memory_mib: int | None, parent: str = "") -> DeviceUse:
+        total = sample.memory_total
+        if total is None and memory_mib is not None:
+            total = memory_mib * MIB
+        return DeviceUse(
+            utilization_percent=sample.utilization,
+            memory_utilization_percent=sample.memory_utilization,
+            memory_used_bytes=sample.memory_used,
+            memory_total_bytes=total,
+            memory_reserved_bytes=sample.memory_reserved,
+            temperature_celsius=sample.temperature,
+            power_watts=sample.power,
+            power_limit_watts=sample.power_limit,
+            sm_clock_mhz=sample.sm_clock,
+            memory_clock_mhz=sample.memory_clock,
+            leaked_bytes=self._leaked(sample, parent),
+            holders=self._holders(sample, total, parent),
+        )
+
+    def _leaked(self, sample: DeviceUsage, parent: str) -> int | None:
+        """Return the memory that is in use though the device is free; None: shared or unknown."""
+        counts = [count for (_, uuid), count in self._replicas.items() if uuid == sample.uuid]
+        if not self._kubelet_answers or counts != [1]:
+            return None
+        if self._held[sample.uuid] or self._held.get(parent):
+            return 0
+        if sample.memory_used is None and sample.processes is None:
+            return None
+        by_processes = sum(process.memory or 0 for process in sample.processes or ())
+        used = max(sample.memory_used or 0, by_processes)
+        return used if sample.processes or used > CLEAN else 0
+
+    def _holders(
+        self, sample: DeviceUsage, total: int | None, parent: str
+    ) -> tuple[HolderUse, ...] | None:
+        if sample.processes is None and not self._kubelet_answers:
+            return None
+        found = self._found(sample, parent)
+        # Processes whose container is unknown may be those of any holder.
+        complete = sample.processes is not None and not self._owners.problem
+        complete &= Who(HolderKind.UNKNOWN) not in found
+        for held in self._held[sample.uuid]:
+            found.setdefault(_container(held), [])
+        rows = (
+            self._holder(who, mine if mine or complete else None, sample.uuid, total)
+            for who, mine in found.items()
+        )
+        return tuple(sorted(rows, key=_most_memory))
+
+    def _found(self, sample: DeviceUsage, parent: str) -> Processes:
+        """Return the processes of each holder that has some."""
+        found: Processes = defaultdict(list)
+        holders = [*self._held[sample.uuid], *self._held.get(parent, ())]
+        for process in sample.processes or ():
+            found[self._who(sample.uuid, process.pid, holders)].append(process)
+        return dict(found)
+
+    def _who(self, uuid: str, pid: int, holders: Collection[Allocation]) -> Who:
+        owner = self._owners.of.get((uuid, pid), UNKNOWN)
+        if owner.kind is not OwnerKind.CONTAINER:
+            host = owner.kind is OwnerKind.HOST
+            return Who(HolderKind.HOST if host else HolderKind.UNKNOWN)
+        pod = (owner.namespace, owner.pod)
+        names = {held.container for held in holders if (held.namespace, held.pod) == pod}
+        if not owner.container and len(names) == 1:
+            return Who(HolderKind.CONTAINER, *pod, *names)
+        holds = owner.container in names if owner.container else bool(names)
+        unallocated = self._kubelet_answers and not holds
+        kind = HolderKind.UNALLOCATED if unallocated else HolderKind.CONTAINER
+        return Who(kind, *pod, owner.container)
+
+    def _holder(
+        self, who: Who, processes: list[GpuProcess] | None, uuid: str, total: int | None
+    ) -> HolderUse:
+        mine = [held for held in self._held[uuid] if _container(held) == who]
+        # Of several resources, the one that is still advertised.
+        resources = sorted(
+            {h.resource for h in mine}, key=lambda r: (r, uuid) not in self._replicas
+        )
+        resource = resources[0] if resources else None
+        held = sum(h.resource == resource for h in mine)
+        replicas = self._replicas.get((resource or "", uuid))
+        return HolderUse(
+            kind=who.kind,
+            namespace=who.namespace or None,
+            pod=who.pod or None,
+            container=who.container or None,
+            resource=resource,
+            held=held,
+            processes=None if processes is None else len(processes),
+            memory_used_bytes=_sum(processes, [p.memory for p in processes or ()]),
+            memory_share_bytes=total * held // replicas if total and replicas else None,
+            utilization_percent=_sum(processes, [p.utilization for p in processes or ()]),
+        )
+
+
+def _by_uuid(state: UsageState) -> dict[str, DeviceUsage]:
+    return {device.uuid: device for device in state.devices}
+
+
+def _container(held: Allocation) -> Who:
+    return Who(HolderKind.CONTAINER, held.namespace, held.pod, held.container)
+
+
+def _sum(processes: list[GpuProcess] | None, figures: list[int | None]) -> int | None:
+    """Return the sum of the *figures* that are known; None: no process has a known one."""
+    told = [figure for figure in figures if figure is not None]
+    return None if processes is None or (processes and not told) else sum(told)
+
+
+def _most_memory(holder: HolderUse) -> tuple[object, ...]:
+    names = (holder.namespace or "", holder.pod or "", holder.container or "")
+    return -(holder.memory_used_bytes or 0), holder.kind, *names
