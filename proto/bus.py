@@ -123,9 +123,18 @@ async def receive(socket: zmq.asyncio.Socket) -> State:
 
 async def node_states(socket: zmq.asyncio.Socket) -> AsyncIterator[NodeState]:
     """Yield each NodeState newer than all before; this skips states of an abandoned monitor."""
-    newest = (0, 0)
+    async for state in monitor_states(socket):
+        if isinstance(state, NodeState):
+            yield state
+
+
+async def monitor_states(socket: zmq.asyncio.Socket) -> AsyncIterator[NodeState | UsageState]:
+    """Yield each NodeState and UsageState that is newer than all of its kind before."""
+    newest: dict[type[State], tuple[int, int]] = {}
     while True:
         state = await receive(socket)
-        if isinstance(state, NodeState) and state.age > newest:
-            newest = state.age
+        if isinstance(state, WorkerState):
+            continue
+        if state.age > newest.get(type(state), (0, 0)):
+            newest[type(state)] = state.age
             yield state

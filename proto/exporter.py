@@ -49,6 +49,8 @@ class ExporterSettings(msgspec.Struct, frozen=True):
     """The kubelet's pod resources socket; empty: do not ask which pod holds which device."""
     pod_labels: bool = True
     """Whether metrics have labels for pods."""
+    pod_usage: bool = True
+    """Whether to tell which container uses how much of a GPU, where that is possible."""
     usage_roots: tuple[UsageRoots, ...] = (UsageRoots(),)
     """Where to look for a process, one after the other."""
     guard: HttpGuard = HttpGuard()

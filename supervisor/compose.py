@@ -124,6 +124,7 @@ def _exporter(settings: Settings, paths: Paths) -> Spec:
         backend="nvml" if settings.node is None else "simulated",
         pod_resources_socket=settings.service.pod_resources_socket,
         pod_labels=settings.service.pod_labels,
+        pod_usage=settings.service.pod_usage,
         usage_roots=_usage_roots(settings),
         guard=settings.service.guard,
         local_socket=f"{settings.service.runtime_dir}/{LOCAL_SOCKET}",

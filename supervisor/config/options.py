@@ -329,6 +329,15 @@ OPTIONS = (
         switch=True,
     ),
     Option(
+        ("--pod-usage",),
+        "service.podUsage",
+        "tell which container uses how much of a GPU; needs the node's process IDs and the "
+        "kubelet's log folders",
+        ("POD_USAGE",),
+        boolean,
+        switch=True,
+    ),
+    Option(
         ("--simulated-node",),
         "service.simulatedNode",
         "node file: serve the simulated GPUs in it instead of real ones",

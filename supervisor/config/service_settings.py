@@ -31,6 +31,7 @@ class ServiceSettings(msgspec.Struct, frozen=True, rename="camel", forbid_unknow
     metrics_allowed_hosts: tuple[str, ...] = ()
     pod_resources_socket: str = "/var/lib/kubelet/pod-resources/kubelet.sock"
     pod_labels: bool = True
+    pod_usage: bool = True
     cdi_spec_dir: str = "/var/run/cdi"
     cdi_kind: str = "k8s.device-plugin.nvidia.com/gpu"
     cdi_feature_flags: tuple[str, ...] = ()

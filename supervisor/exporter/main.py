@@ -22,12 +22,14 @@ from proto.control import ExitCode, NotReady, ServiceState
 from proto.exporter import ExporterSettings
 from proto.folder import Folder
 from proto.host import Identity
-from proto.messages import WorkerState
+from proto.messages import NodeState, WorkerState
 from proto.texts import shortened
 from supervisor.exporter import http_auth, http_server
 from supervisor.exporter.door import Door
 from supervisor.exporter.pages import Pages
 from supervisor.exporter.pod_resources import PodResources
+from supervisor.exporter.usage_lookup import UsageLookup
+from supervisor.status.allocations import split
 from supervisor.status.snapshot import Snapshot
 
 
@@ -99,13 +101,16 @@ class Exporter:
         self._pods = PodResources(settings.pod_resources_socket, self._planned)
         self._life = ChildLoop(channel, {ServiceState: self._on_service}, self._on_beat)
         context = zmq.asyncio.Context()
-        self._health = bus.health_subscriber(context, settings.paths.health_bus)
+        self._health = bus.health_subscriber(context, settings.paths.health_bus, usage=True)
+        self._usage = UsageLookup(settings.usage_roots, wanted=settings.pod_usage)
         self._telemetry = bus.telemetry_subscriber(context, settings.paths.telemetry_bus)
         self._telemetry_file = Identity.of(settings.paths.telemetry_bus)
 
     async def run(self) -> int:
         """Receive states until told to stop, or until the supervisor dies; return the exit code."""
-        ending = await self._life.run(self._follow_node, self._follow_workers, self._follow_pods)
+        ending = await self._life.run(
+            self._follow_monitor, self._follow_workers, self._follow_pods, self._follow_usage
+        )
         return ending.code
 
     async def serve(self) -> tuple[Door, str]:
@@ -117,9 +122,17 @@ class Exporter:
         """Serve on the unix socket at *path*; OSError if it cannot be created."""
         return await http_server.serve_locally(path, self._pages.answer)
 
-    async def _follow_node(self) -> None:
-        async for node in bus.node_states(self._health):
-            self._snapshot = replace(self._snapshot, node=node, node_at=time.monotonic())
+    async def _follow_monitor(self) -> None:
+        async for state in bus.monitor_states(self._health):
+            if isinstance(state, NodeState):
+                self._snapshot = replace(self._snapshot, node=state, node_at=time.monotonic())
+            else:
+                self._usage.take(state, time.monotonic())
+
+    async def _follow_usage(self) -> None:
+        while True:
+            usage = await self._usage.next()
+            self._snapshot = replace(self._snapshot, usage=usage)
 
     async def _follow_workers(self) -> None:
         while True:
@@ -129,8 +142,10 @@ class Exporter:
 
     async def _follow_pods(self) -> None:
         while True:
-            allocations = await self._pods.next()
-            self._snapshot = replace(self._snapshot, allocations=allocations)
+            held = await self._pods.next()
+            ours, foreign = split(held or (), self._planned())
+            allocations = None if held is None else ours
+            self._snapshot = replace(self._snapshot, allocations=allocations, foreign=foreign)
 
     def _planned(self) -> frozenset[str]:
         service = self._snapshot.service

@@ -5,7 +5,6 @@ Each scrape is made from one snapshot, so a series ends when its device or resou
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -17,25 +16,8 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from proto.messages import RPC_BUCKETS
-from supervisor.exporter.samples import Sample
-
-PREFIX = "gpu_sharing_"
-
-
-@dataclass(frozen=True, slots=True)
-class Family:
-    """A metric; its name is without the prefix that all metrics have."""
-
-    name: str
-    labels: tuple[str, ...]
-    help: str
-    kind: str = "gauge"
-
-    @property
-    def full_name(self) -> str:
-        """The name in queries."""
-        return f"{PREFIX}{self.name}{'_total' if self.kind == 'counter' else ''}"
-
+from supervisor.exporter import usage_metrics
+from supervisor.exporter.family import PREFIX, Family, Sample
 
 FAMILIES = (
     Family(
@@ -210,6 +192,7 @@ FAMILIES = (
         (),
         "Unix time when the configuration in use was loaded.",
     ),
+    *usage_metrics.FAMILIES,
 )
 
 

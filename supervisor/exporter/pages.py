@@ -9,12 +9,13 @@ from prometheus_client import CollectorRegistry
 
 from proto.exporter import ExporterSettings
 from supervisor.exporter import hosts
+from supervisor.exporter.family import Sample
 from supervisor.exporter.formats import choose
 from supervisor.exporter.http_auth import Guard
 from supervisor.exporter.messages import Request, Response, plain
 from supervisor.exporter.metrics import SampleCollector
 from supervisor.exporter.process_usage import usage
-from supervisor.exporter.samples import Sample, samples
+from supervisor.exporter.samples import samples
 from supervisor.exporter.shared import Shared, packed
 from supervisor.status.page import POLICY, page
 from supervisor.status.probes import not_live, not_ready

@@ -30,6 +30,9 @@ MOST_TEXT = 16 << 20
 TURN = 0.005
 """Seconds until reading pauses, so that the exporter can answer others."""
 
+UUIDS = ("GPU-", "MIG-")
+"""How the driver's UUIDs begin."""
+
 PODS = 1
 """The number of the only field of a ListPodResourcesResponse."""
 
@@ -41,6 +44,7 @@ class NonsenseError(Exception):
 async def read(data: bytes, resources: frozenset[str]) -> tuple[Allocation, ...]:
     """Return each device of our *resources* that a container holds, without duplicates.
 
+    Also return GPUs held by other resources: of another plugin, or of ours before a reload.
     A duplicate would be a second metric series with the same labels, and count as used twice.
     Raises NonsenseError.
     """
@@ -78,7 +82,9 @@ def _allocations(pod: api.PodResources, resources: frozenset[str]) -> Iterator[A
         for devices in container.devices:
             yield None
             resource = devices.resource_name
-            if resource in resources:
+            # Of others only the first is looked at: there may be very many.
+            first = next(iter(devices.device_ids), "")
+            if resource in resources or first.startswith(UUIDS):
                 for device in devices.device_ids:
                     yield Allocation(resource, device, namespace, name, holder)
 

@@ -8,23 +8,11 @@ from dataclasses import dataclass
 from proto.control import ServiceState
 from proto.fitness import Fitness
 from proto.messages import DeviceState, Gpu, Health, NodeState, WorkerState
+from supervisor.exporter import usage_metrics
+from supervisor.exporter.family import Sample
 from supervisor.status.allocations import Allocation
 from supervisor.status.snapshot import Snapshot
 from supervisor.status.status import About
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One series at the time of the scrape; *name* is the metric's name without prefix."""
-
-    name: str
-    value: float
-    """For a summary or histogram: the sum."""
-    labels: tuple[str, ...] = ()
-    count: int = 0
-    """For a summary: how many observations."""
-    buckets: tuple[int, ...] = ()
-    """For a histogram: cumulative counts by RPC_BUCKETS; the last one is the total."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +50,7 @@ def samples(
     yield Sample("pod_resources_up", snapshot.allocations is not None)
     if snapshot.allocations is not None:
         yield from _allocations(snapshot.allocations, workers, named=about.pod_labels)
+    yield from usage_metrics.samples(snapshot, now, about.stale_after, named=about.pod_labels)
 
 
 def _service(service: ServiceState) -> Iterator[Sample]:

@@ -4,6 +4,7 @@ A PID may belong to another process by the time it is looked up. So only a proce
 before the sample counts, and its files are opened through the folder of that very process.
 """
 
+import functools
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,8 +15,8 @@ from typing import Literal
 from proto.exporter import UsageRoots
 from proto.messages import UsageState
 from supervisor.exporter.usage_cgroup import locate, nests
-from supervisor.exporter.usage_logs import owner, read_names
-from supervisor.status.usage_owner import UNKNOWN, Owner, Owners
+from supervisor.exporter.usage_logs import LogFolders, owner, read_names
+from supervisor.status.usage_owner import UNKNOWN, Owner, OwnerKind, Owners
 
 LONGEST_STAT = 4096
 LONGEST_CGROUP = 1 << 16
@@ -46,10 +47,20 @@ class ReadProcess:
     cgroup: str
 
 
-def find(state: UsageState, roots: Sequence[UsageRoots]) -> Owners:
-    """Return the owners of the processes in *state*, each by the first of *roots* that has it."""
+Found = dict[tuple[str, int], tuple[float, Owner]]
+"""Start time and owner of a process, by the root's /proc and PID."""
+
+
+def find(
+    state: UsageState, roots: Sequence[UsageRoots], found_before: Found | None = None
+) -> Owners:
+    """Return the owners of the processes in *state*, each by the first of *roots* that has it.
+
+    What is found for good is added to *found_before*, and what is in it is not read again.
+    """
     problems = {root: problem(root) for root in roots}
-    usable = [_Root(root) for root, why in problems.items() if not why]
+    before = {} if found_before is None else found_before
+    usable = [_Root(root, before) for root, why in problems.items() if not why]
     if not usable:
         return Owners(problem=next(iter(problems.values()), ""))
     found = {}
@@ -87,29 +98,42 @@ def _sees_the_node(procfs: str) -> bool:
 class _Root:
     """What one root shows at this moment."""
 
-    def __init__(self, root: UsageRoots) -> None:
-        self._procfs = root.procfs
-        own = read(root.procfs, "self")
-        self._within = nests(own.cgroup) if own else frozenset()
-        self._folders = read_names(_names(root.pod_logs), _names(root.container_logs))
+    def __init__(self, root: UsageRoots, before: Found) -> None:
+        self._root = root
+        self._before = before
         self._processes: dict[int, ReadProcess | None] = {}
         """Those that were read; one process may use many GPUs."""
         self._owners: dict[str, Owner] = {}
         """By the text of the cgroups; a container may have many processes."""
 
+    @functools.cached_property
+    def _within(self) -> frozenset[str]:
+        own = read(self._root.procfs, "self")
+        return nests(own.cgroup) if own else frozenset()
+
+    @functools.cached_property
+    def _folders(self) -> LogFolders:
+        return read_names(_names(self._root.pod_logs), _names(self._root.container_logs))
+
     def owner(self, pid: int, taken: float) -> Owner | None:
         """Return whose a process of a sample is; None: there is no process with this PID."""
+        started, known = self._before.get((self._root.procfs, pid), (None, UNKNOWN))
         if pid not in self._processes:
-            self._processes[pid] = read(self._procfs, pid)
+            self._processes[pid] = read(self._root.procfs, pid, started)
         process = self._processes[pid]
         if process is None:
             return None
         if process.started + 1 / TICKS > taken:
             return UNKNOWN
+        if process.started == started:
+            return known
         if process.cgroup not in self._owners:
             location = locate(process.cgroup, self._within)
             self._owners[process.cgroup] = owner(location, self._folders)
-        return self._owners[process.cgroup]
+        found = self._owners[process.cgroup]
+        if found.kind is OwnerKind.HOST or found.container:  # else the kubelet may tell more later
+            self._before[self._root.procfs, pid] = process.started, found
+        return found
 
 
 def _names(folder: str) -> Iterator[str]:
@@ -121,25 +145,35 @@ def _names(folder: str) -> Iterator[str]:
         return
 
 
-def read(procfs: str, pid: int | Literal["self"]) -> ReadProcess | None:
-    """Return the process with this PID; None: there is none, or its files cannot be read."""
+def read(procfs: str, pid: int | Literal["self"], known: float | None = None) -> ReadProcess | None:
+    """Return the process with this PID; None: there is none, or its files cannot be read.
+
+    If it started at *known*, its cgroups are not read again.
+    """
     try:
         # Another process that gets the PID has another folder, and this one is empty then.
         folder = os.open(f"{procfs}/{pid}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
         return None
     try:
-        stat = content(folder, "stat", LONGEST_STAT)
-        cgroup = content(folder, "cgroup", LONGEST_CGROUP)
+        started = _started(content(folder, "stat", LONGEST_STAT))
+        if started is None:
+            return None
+        cgroup = "" if started == known else content(folder, "cgroup", LONGEST_CGROUP)
     except OSError:
         return None
     finally:
         os.close(folder)
+    return ReadProcess(started, cgroup) if cgroup or started == known else None
+
+
+def _started(stat: str) -> float | None:
+    """Return the start time in /proc/PID/stat, in seconds since the node booted; None: not read."""
     # The name of the program is in brackets, and may contain brackets and spaces.
     fields = stat.rpartition(")")[2].split()
-    if len(fields) <= STARTED or not fields[STARTED].isdecimal() or not cgroup:
+    if len(fields) <= STARTED or not fields[STARTED].isdecimal():
         return None
-    return ReadProcess(int(fields[STARTED]) / TICKS, cgroup)
+    return int(fields[STARTED]) / TICKS
 
 
 def content(folder: int, name: str, longest: int) -> str:

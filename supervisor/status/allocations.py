@@ -1,5 +1,6 @@
 """Which container holds which device, as reported by the kubelet."""
 
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 
@@ -23,3 +24,14 @@ class Allocation:
     def replica(self) -> str:
         """The number of the replica; empty if the device is not shared."""
         return self.device.partition("::")[2]
+
+
+def split(
+    held: Iterable[Allocation], resources: Collection[str]
+) -> tuple[tuple[Allocation, ...], tuple[Allocation, ...]]:
+    """Return the allocations of our *resources*, and those of others."""
+    ours: list[Allocation] = []
+    others: list[Allocation] = []
+    for allocation in held:
+        (ours if allocation.resource in resources else others).append(allocation)
+    return tuple(ours), tuple(others)

@@ -26,10 +26,22 @@ class Who:
     pod: str = ""
     container: str = ""
 
-    @property
-    def container_of(self) -> tuple[str, str, str]:
-        """The namespace, pod and container."""
-        return self.namespace, self.pod, self.container
+    def may_be(self, held: Allocation) -> bool:
+        """Return whether this is the container that holds a device, or is in its pod, unnamed."""
+        if self.kind is not HolderKind.CONTAINER:
+            return False
+        pod = (self.namespace, self.pod) == (held.namespace, held.pod)
+        return pod and self.container in {"", held.container}
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What somebody holds of a device."""
+
+    resource: str | None
+    held: int
+    replicas: int | None
+    """How many there are of the device; None: unknown."""
 
 
 Processes = dict[Who, list[GpuProcess]]
@@ -83,7 +95,6 @@ class _Join:
             yield gpu.uuid, self._row(self._samples[gpu.uuid], gpu.memory_mib)
         for mig in gpu.instances:
             if mig.uuid in self._samples:
-                # Who holds the whole GPU may use its instances.
                 yield mig.uuid, self._row(self._samples[mig.uuid], mig.memory_mib, gpu.uuid)
 
     def _row(self, sample: DeviceUsage, memory_mib: int | None, parent: str = "") -> DeviceUse:
@@ -123,22 +134,29 @@ class _Join:
     ) -> tuple[HolderUse, ...] | None:
         if sample.processes is None and not self._kubelet_answers:
             return None
-        found = self._found(sample, parent)
+        own = self._held[sample.uuid]
+        # Who holds the whole GPU may use its instances.
+        holders = [*own, *self._held.get(parent, ())]
+        found = self._found(sample, holders)
         # Processes whose container is unknown may be those of any holder.
         complete = sample.processes is not None and not self._owners.problem
         complete &= Who(HolderKind.UNKNOWN) not in found
-        for held in self._held[sample.uuid]:
+        for held in own:
             found.setdefault(_container(held), [])
         rows = (
-            self._holder(who, mine if mine or complete else None, sample.uuid, total)
+            _figures(
+                who,
+                mine if mine or complete else None,
+                self._held_by(who, holders, sample.uuid),
+                total,
+            )
             for who, mine in found.items()
         )
         return tuple(sorted(rows, key=_most_memory))
 
-    def _found(self, sample: DeviceUsage, parent: str) -> Processes:
+    def _found(self, sample: DeviceUsage, holders: Collection[Allocation]) -> Processes:
         """Return the processes of each holder that has some."""
         found: Processes = defaultdict(list)
-        holders = [*self._held[sample.uuid], *self._held.get(parent, ())]
         for process in sample.processes or ():
             found[self._who(sample.uuid, process.pid, holders)].append(process)
         return dict(found)
@@ -157,29 +175,40 @@ class _Join:
         kind = HolderKind.UNALLOCATED if unallocated else HolderKind.CONTAINER
         return Who(kind, *pod, owner.container)
 
-    def _holder(
-        self, who: Who, processes: list[GpuProcess] | None, uuid: str, total: int | None
-    ) -> HolderUse:
-        mine = [held for held in self._held[uuid] if _container(held) == who]
+    def _held_by(self, who: Who, holders: Collection[Allocation], uuid: str) -> Holding:
+        mine = [h for h in holders if who.may_be(h)]
         # Of several resources, the one that is still advertised.
         resources = sorted(
             {h.resource for h in mine}, key=lambda r: (r, uuid) not in self._replicas
         )
-        resource = resources[0] if resources else None
-        held = sum(h.resource == resource for h in mine)
-        replicas = self._replicas.get((resource or "", uuid))
-        return HolderUse(
-            kind=who.kind,
-            namespace=who.namespace or None,
-            pod=who.pod or None,
-            container=who.container or None,
-            resource=resource,
-            held=held,
-            processes=None if processes is None else len(processes),
-            memory_used_bytes=_sum(processes, [p.memory for p in processes or ()]),
-            memory_share_bytes=total * held // replicas if total and replicas else None,
-            utilization_percent=_sum(processes, [p.utilization for p in processes or ()]),
-        )
+        if not resources:
+            return Holding(None, 0, None)
+        held = sum(h.resource == resources[0] and h.uuid == uuid for h in mine)
+        return Holding(resources[0], held, self._replicas.get((resources[0], uuid)))
+
+
+def _figures(
+    who: Who, processes: list[GpuProcess] | None, holding: Holding, total: int | None
+) -> HolderUse:
+    """Return what a holder uses, on a device with *total* bytes of memory."""
+    return HolderUse(
+        kind=who.kind,
+        namespace=who.namespace or None,
+        pod=who.pod or None,
+        container=who.container or None,
+        resource=holding.resource,
+        held=holding.held,
+        processes=None if processes is None else len(processes),
+        memory_used_bytes=_sum(processes, [p.memory for p in processes or ()]),
+        memory_share_bytes=_share(total, holding),
+        utilization_percent=_sum(processes, [p.utilization for p in processes or ()]),
+    )
+
+
+def _share(total: int | None, holding: Holding) -> int | None:
+    if not (total and holding.held and holding.replicas):
+        return None
+    return total * holding.held // holding.replicas
 
 
 def _by_uuid(state: UsageState) -> dict[str, DeviceUsage]:

@@ -1,6 +1,7 @@
 """The metrics as Prometheus reads them, in its text format and in OpenMetrics."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import hypothesis.strategies as st
@@ -22,6 +23,7 @@ from supervisor.exporter.samples import Usage, samples
 from supervisor.status.allocations import Allocation
 from supervisor.status.snapshot import Snapshot
 from supervisor.status.status import About
+from supervisor.status.usage_owner import Owners
 from tests.unit.builders import gpu, inventory
 from tests.unit.whole_page import EXPECTED, GPU, NODE, NOW, SERVICE, WALL, WHOLE, Samples, key
 
@@ -126,6 +128,31 @@ def test_without_pod_labels_pods_are_not_named() -> None:
     quiet = About("1.2.3", 10.0, pod_labels=False)
     assert "devices_allocated" in names(WHOLE, quiet)
     assert "allocation_info" not in names(WHOLE, quiet)
+    assert not {name for name in names(WHOLE, quiet) if name.startswith("container_")}
+    stray = key("unallocated_memory_used_bytes", uuid="A", namespace="", pod="", container="")
+    assert scrape(WHOLE, quiet)[stray] == 800.0
+
+
+def test_without_owners_there_is_the_usage_of_gpus_only() -> None:
+    """If it is unknown whose processes are, no container has a figure, not even 0."""
+    assert WHOLE.usage
+    usage = replace(WHOLE.usage, owners=Owners(problem="cannot tell"))
+    unknown = replace(WHOLE, usage=usage)
+    found = {
+        name
+        for name in names(unknown)
+        if "memory_used" in name or name.startswith(("container_", "usage_"))
+    }
+    assert found == {"device_memory_used_bytes", "container_memory_share_bytes", "usage_attributed"}
+    assert scrape(unknown)[key("usage_attributed")] == 0.0
+
+
+def test_usage_of_a_silent_monitor_is_gone() -> None:
+    """When the monitor is silent, usage has no series."""
+    assert WHOLE.usage
+    silent = replace(WHOLE, usage=replace(WHOLE.usage, at=NOW - 15.1))
+    assert "usage_attributed" not in names(silent)
+    assert "device_utilization_ratio" not in names(silent)
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,7 @@ NAMES = """
 --metrics-allowed-hosts METRICS_ALLOWED_HOSTS
 --pod-resources-socket POD_RESOURCES_SOCKET
 --pod-labels POD_LABELS
+--pod-usage POD_USAGE
 --simulated-node
 --log-format LOG_FORMAT
 --log-level LOG_LEVEL

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from proto import podresources_pb2 as api
 from supervisor.exporter import pod_list
 from supervisor.exporter.pod_list import NonsenseError
-from supervisor.status.allocations import Allocation
+from supervisor.status.allocations import Allocation, split
 from tests.fakes.memory import forget_peak, peak
 from tests.fakes.pod_lists import GPU, HOSTILE, MIB, plainly
 
@@ -41,6 +41,15 @@ def test_our_devices_are_read_once() -> None:
     """The devices of our resources are read, each once, whichever pod names them again."""
     data = listed(pod("a", ["x", "y", "x"]), pod("b", ["z"], "example.com/other"), pod("a", ["x"]))
     assert read(data) == tuple(Allocation(GPU, one, "ns", "a", "main") for one in ("x", "y"))
+
+
+def test_gpus_of_other_resources() -> None:
+    """GPUs and MIG instances that are held by another resource are read too."""
+    theirs = [f"{UUID}::1", "MIG-1"]
+    data = listed(pod("a", theirs, "old"), pod("b", ["x"]), pod("c", ["eth0"], "nic"))
+    ours, others = split(read(data), OURS)
+    assert [held.device for held in ours] == ["x"]
+    assert others == tuple(Allocation("old", one, "ns", "a", "main") for one in theirs)
 
 
 PODS = st.builds(

@@ -77,6 +77,7 @@ SERVICE: dict[str, Any] = {
     "metricsAllowedHosts": (),
     "podResourcesSocket": "/var/lib/kubelet/pod-resources/kubelet.sock",
     "podLabels": True,
+    "podUsage": True,
     "cdiSpecDir": "/var/run/cdi",
     "cdiKind": "k8s.device-plugin.nvidia.com/gpu",
     "cdiFeatureFlags": (),

@@ -35,6 +35,7 @@ GIVEN: dict[str, tuple[str, object]] = {
     "service.metricsAllowedHosts": ("gpus.example, *.b.c", ("gpus.example", "*.b.c")),
     "service.podResourcesSocket": ("/pods.sock", "/pods.sock"),
     "service.podLabels": ("false", False),
+    "service.podUsage": ("false", False),
     "service.cdiSpecDir": ("/etc/cdi", "/etc/cdi"),
     "service.cdiKind": ("example.com/gpu", "example.com/gpu"),
     "service.cdiFeatureFlags": ("a-flag, another", ("a-flag", "another")),

@@ -1,5 +1,6 @@
 """Whose a process is, by /proc and the kubelet's log folders, also when a PID is reused."""
 
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -12,7 +13,14 @@ from proto.host import since_boot
 from proto.messages import UsageState
 from proto.usage import DeviceUsage, GpuProcess, ProcessKind
 from supervisor.exporter import usage_processes
-from supervisor.exporter.usage_processes import LONGEST_CGROUP, NO_HOST_PIDS, TICKS, find, problem
+from supervisor.exporter.usage_processes import (
+    LONGEST_CGROUP,
+    NO_HOST_PIDS,
+    TICKS,
+    Found,
+    find,
+    problem,
+)
 from supervisor.status.usage_owner import HOST, UNKNOWN, Owner, OwnerKind, Owners
 
 UID = "2c48913c-b29f-11e7-9350-020968147796"
@@ -195,6 +203,31 @@ def test_the_namespace_of_the_host(node: Node) -> None:
     (node.folder / "proc/self/ns").mkdir(parents=True)
     (node.folder / "proc/self/ns/pid").symlink_to("pid:[4026531836]")
     assert problem(node.roots) == ""
+
+
+def test_what_is_found_for_good_is_not_read_again(node: Node) -> None:
+    """The owner of a process is kept, but not that of the next process with its PID."""
+    found: Found = {}
+    node.add(7, ticks=100)
+    assert find(state(7), [node.roots], found).of[GPU, 7] == TRAIN
+    (node.folder / "proc/7/cgroup").unlink()
+    assert find(state(7), [node.roots], found).of[GPU, 7] == TRAIN
+    shutil.rmtree(node.folder / "proc/7")
+    node.add(7, "0::/system.slice/x.service\n", ticks=101)
+    assert find(state(7), [node.roots], found).of[GPU, 7] == HOST
+
+
+@pytest.mark.parametrize("folder", ["pods", "containers"])
+def test_what_is_not_found_yet_is_read_again(node: Node, folder: str) -> None:
+    """A pod or container whose folder or link comes later is found then."""
+    found: Found = {}
+    node.add(7, ticks=100)
+    (node.folder / folder).rename(node.folder / "hidden")
+    (node.folder / folder).mkdir()
+    assert find(state(7), [node.roots], found).of[GPU, 7] != TRAIN
+    (node.folder / folder).rmdir()
+    (node.folder / "hidden").rename(node.folder / folder)
+    assert find(state(7), [node.roots], found).of[GPU, 7] == TRAIN
 
 
 def test_real_processes() -> None:

@@ -18,11 +18,14 @@ from proto.messages import (
     LookTime,
     NodeState,
     RpcStats,
+    UsageState,
     XidCount,
 )
 from proto.reasons import Reason, ReasonKind
+from proto.usage import DeviceUsage, GpuProcess, ProcessKind
 from supervisor.status.allocations import Allocation
-from supervisor.status.snapshot import Snapshot
+from supervisor.status.snapshot import KnownUsage, Snapshot
+from supervisor.status.usage_owner import HOST, Owner, OwnerKind, Owners
 from tests.unit.builders import gpu, inventory, mig_gpu, mig_uuid, worker_state
 
 GPU = "nvidia.com/gpu"
@@ -82,10 +85,52 @@ NODE = NodeState(
 )
 RPC = RpcStats("Allocate", (1, 2, *[3] * (len(RPC_BUCKETS) - 1)), 0.25, {"UNKNOWN": 1})
 WORKER = worker_state(
-    GPU, healthy=7, unhealthy=1, registrations=3, replicas={"A": 4}, list_bytes=900, rpcs=(RPC,)
+    GPU,
+    healthy=7,
+    unhealthy=1,
+    registrations=3,
+    replicas={"A": 4, mig_uuid(1, 0): 1},
+    list_bytes=900,
+    rpcs=(RPC,),
 )
 HELD = Allocation(GPU, "A::2", "space", "pod", "main")
-WHOLE = Snapshot(SERVICE, NOW, NODE, {GPU: (WORKER, NOW)}, (HELD,), node_at=NOW - 4.0)
+OWNER = Owner(OwnerKind.CONTAINER, "space", "pod", "main")
+PROCESSES = tuple(
+    GpuProcess(pid, ProcessKind.COMPUTE, memory, 25)
+    for pid, memory in {1: 100, 2: 200, 3: 400, 4: 800, 5: 1600}.items()
+)
+OWNERS = {
+    ("A", 1): OWNER,
+    ("A", 2): OWNER,
+    ("A", 3): HOST,
+    ("A", 4): Owner(OwnerKind.CONTAINER, "space", "stray", "main"),
+}
+USAGE = UsageState(
+    epoch=1,
+    sequence=1,
+    interval=5.0,
+    devices=(
+        DeviceUsage("A", 1.0, 50, 25, 3000, 8000, 0, 41, 71.5, 700.0, processes=PROCESSES),
+        DeviceUsage(mig_uuid(1, 0), 1.0, memory_used=2 << 30, processes=()),
+    ),
+)
+WHOLE = Snapshot(
+    SERVICE,
+    NOW,
+    NODE,
+    {GPU: (WORKER, NOW)},
+    (HELD,),
+    node_at=NOW - 4.0,
+    usage=KnownUsage(USAGE, NOW, Owners(OWNERS)),
+)
+
+HOLDER = {
+    "uuid": "A",
+    "resource": GPU,
+    "namespace": "space",
+    "pod": "pod",
+    "container": "main",
+}
 
 EXPECTED: Samples = {
     key(
@@ -164,6 +209,7 @@ EXPECTED: Samples = {
     key("devices", resource=GPU, health="Healthy"): 7.0,
     key("devices", resource=GPU, health="Unhealthy"): 1.0,
     key("replicas", resource=GPU, uuid="A"): 4.0,
+    key("replicas", resource=GPU, uuid=mig_uuid(1, 0)): 1.0,
     key("registered", resource=GPU): 1.0,
     key("registrations_total", resource=GPU): 3.0,
     key("list_and_watch_streams", resource=GPU): 1.0,
@@ -177,6 +223,7 @@ EXPECTED: Samples = {
     key("rpc_errors_total", resource=GPU, method="Allocate", code="UNKNOWN"): 1.0,
     key("pod_resources_up"): 1.0,
     key("devices_allocated", resource=GPU, uuid="A"): 1.0,
+    key("devices_allocated", resource=GPU, uuid=mig_uuid(1, 0)): 0.0,
     key(
         "allocation_info",
         resource=GPU,
@@ -198,4 +245,29 @@ EXPECTED: Samples = {
     key("config_info", hash="0123456789ab"): 1.0,
     key("config_last_reload_successful"): 0.0,
     key("config_last_reload_success_timestamp_seconds"): 123.0,
+    key("usage_attributed"): 1.0,
+    key("device_utilization_ratio", uuid="A"): 0.5,
+    key("device_memory_utilization_ratio", uuid="A"): 0.25,
+    key("device_memory_used_bytes", uuid="A"): 3000.0,
+    key("device_memory_used_bytes", uuid=mig_uuid(1, 0)): float(2 << 30),
+    key("device_memory_total_bytes", uuid="A"): 8000.0,
+    key("device_memory_total_bytes", uuid=mig_uuid(1, 0)): float((10 * 1024 - 256) << 20),
+    key("device_temperature_celsius", uuid="A"): 41.0,
+    key("device_power_watts", uuid="A"): 71.5,
+    key("device_power_limit_watts", uuid="A"): 700.0,
+    key("device_leaked_bytes", uuid=mig_uuid(1, 0)): float(2 << 30),
+    key("host_memory_used_bytes", uuid="A"): 400.0,
+    key("host_memory_used_bytes", uuid=mig_uuid(1, 0)): 0.0,
+    key("unknown_memory_used_bytes", uuid="A"): 1600.0,
+    key("unknown_memory_used_bytes", uuid=mig_uuid(1, 0)): 0.0,
+    key(
+        "unallocated_memory_used_bytes",
+        uuid="A",
+        namespace="space",
+        pod="stray",
+        container="main",
+    ): 800.0,
+    key("container_memory_used_bytes", **HOLDER): 300.0,
+    key("container_utilization_ratio", **HOLDER): 0.5,
+    key("container_memory_share_bytes", **HOLDER): 2000.0,
 }
