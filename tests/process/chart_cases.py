@@ -123,6 +123,8 @@ POD: list[Case] = [
     ({"imagePullSecrets": [{"name": "a"}]}, of_pod("imagePullSecrets"), [{"name": "a"}]),
     ({"podSecurityContext": MODEL["context"]}, of_pod("securityContext"), MODEL["context"]),
     ({"devicePlugin": {"enableHostNetwork": True}}, of_pod("hostNetwork"), True),
+    ({}, of_pod("hostPID"), None),
+    ({"usage": {"perContainer": True}}, of_pod("hostPID"), True),
     (
         {"devicePlugin": {"enableHostNetwork": True}},
         of_pod("dnsPolicy"),
@@ -203,6 +205,15 @@ MOUNTS: list[Case] = [
         ("hostPath", {"path": "/s", "type": "DirectoryOrCreate", "readOnly": False}),
     ),
     ({}, mounted("/run/gpu-sharing-plugin"), ("emptyDir", {"medium": "Memory", "readOnly": False})),
+    ({}, mounted("/var/log/pods"), None),
+    *(
+        (
+            {"usage": {"perContainer": True}},
+            mounted(path),
+            ("hostPath", {"path": path, "type": "DirectoryOrCreate", "readOnly": True}),
+        )
+        for path in ("/var/log/pods", "/var/log/containers")
+    ),
     ({}, mounted("/var/run/cdi"), None),
     (
         {"deviceListStrategy": "cdi-cri"},

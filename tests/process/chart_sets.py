@@ -34,6 +34,7 @@ EVERYTHING: dict[str, Any] = {
         "service": {"enabled": True, "annotations": {"prometheus.io/scrape": "true"}},
         "podMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
     },
+    "usage": {"perContainer": True},
     "image": {"tag": "1", "digest": f"sha256:{'a' * 64}"},
     "imagePullSecrets": [{"name": "registry"}],
     "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 2}},

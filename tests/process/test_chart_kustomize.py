@@ -1,6 +1,7 @@
 """The chart and the kustomizations in deploy/ render the same pods."""
 
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,12 +30,25 @@ def test_the_pods_are_the_same(folder: str, values: dict[str, Any]) -> None:
     """The chart and the kustomization render the same pod, except for names of other objects."""
     if not (KUSTOMIZE / folder).exists():
         pytest.skip(f"no deploy/kustomize/{folder} in this tree")
+    assert _comparable(pod(newest().objects(values))) == _comparable(_made(KUSTOMIZE / folder))
+
+
+def test_the_component_for_usage(tmp_path: Path) -> None:
+    """The component pod-usage changes the pod as the chart's value usage.perContainer does."""
+    (tmp_path / "kustomize").symlink_to(KUSTOMIZE)  # kustomize accepts only relative paths
+    ours = {"resources": ["kustomize/base"], "components": ["kustomize/components/pod-usage"]}
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(ours))
+    values = {"usage": {"perContainer": True}}
+    assert _comparable(pod(newest().objects(values))) == _comparable(_made(tmp_path))
+
+
+def _made(folder: Path) -> Object:
+    """Return the pod that a kustomization renders."""
     if not KUBECTL.exists():
         pytest.skip("no kubectl: run scripts/fetch-helm")
-    command = [str(KUBECTL), "kustomize", str(KUSTOMIZE / folder)]
+    command = [str(KUBECTL), "kustomize", str(folder)]
     result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
-    made = pod(list(yaml.safe_load_all(result.stdout)))
-    assert _comparable(pod(newest().objects(values))) == _comparable(made)
+    return pod(list(yaml.safe_load_all(result.stdout)))
 
 
 def _comparable(spec: Object) -> Object:

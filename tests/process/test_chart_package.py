@@ -48,6 +48,7 @@ def test_chart_and_project_have_one_version() -> None:
         ({"config": {"name": "a", "label": "b/c"}}, "kubectl label node NODE b/c=NAME"),
         ({"config": {"name": "a"}}, "The pods are privileged"),
         ({"simulatedNode": {"gpus": [{}]}}, "The GPUs are simulated"),
+        ({}, "set usage.perContainer=true for that"),
         ({"mps": {"root": "/mps"}}, "mps.root is ignored"),
     ],
 )

@@ -39,6 +39,12 @@ A list of {volume, mount}, so that no volume lacks its mount.
 - volume: {name: config, configMap: {name: {{ include "gpu-sharing-plugin.configMapName" . | default (printf "%s-settings" (include "gpu-sharing-plugin.fullname" .)) | quote }}}}
   mount: {mountPath: /config, readOnly: true}
 {{- end }}
+{{- if .Values.usage.perContainer }}
+- volume: {name: pod-logs, hostPath: {path: /var/log/pods, type: DirectoryOrCreate}}
+  mount: {mountPath: /var/log/pods, readOnly: true}
+- volume: {name: container-logs, hostPath: {path: /var/log/containers, type: DirectoryOrCreate}}
+  mount: {mountPath: /var/log/containers, readOnly: true}
+{{- end }}
 {{- if .Values.simulatedNode }}
 - volume: {name: node, configMap: {name: {{ printf "%s-node" (include "gpu-sharing-plugin.fullname" .) | quote }}}}
   mount: {mountPath: /node, readOnly: true}
