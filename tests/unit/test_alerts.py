@@ -34,7 +34,7 @@ def expected(case: dict[str, Any]) -> set[str]:
 def test_an_alert_has_a_severity_and_a_runbook(name: str) -> None:
     """Each alert has a severity, a summary with the node's name, a description and a runbook."""
     rule = RULES[name]
-    assert rule["labels"]["severity"] in {"warning", "critical"}
+    assert rule["labels"]["severity"] in {"info", "warning", "critical"}
     notes = rule["annotations"]
     assert notes.keys() == {"summary", "description", "runbook_url"}
     assert notes["runbook_url"] == BASE + name.lower()
