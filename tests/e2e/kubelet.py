@@ -46,15 +46,20 @@ class Pod:
 class Kubelet:
     """A running kubelet, which can be restarted."""
 
-    def __init__(self, binary: Path, containerd: Containerd, folder: Path) -> None:
-        """Start *binary* with an empty root; configuration, manifests and log go to *folder*."""
+    def __init__(
+        self, binary: Path, containerd: Containerd, folder: Path, cgroup_root: str = ""
+    ) -> None:
+        """Start *binary* with an empty root; configuration, manifests and log go to *folder*.
+
+        With *cgroup_root*, each pod has a control group of its own below that.
+        """
         self._containerd = containerd
         self._folder = folder
         self._manifests = folder / "manifests"
         self._manifests.mkdir()
         _empty_root()
         configuration = folder / "kubelet.json"
-        configuration.write_text(json.dumps(_configuration(folder)))
+        configuration.write_text(json.dumps(_configuration(folder, cgroup_root)))
         self._command = [
             str(binary),
             f"--config={configuration}",
@@ -224,7 +229,7 @@ def _empty_root() -> None:
             entry.unlink()
 
 
-def _configuration(folder: Path) -> dict[str, Any]:
+def _configuration(folder: Path, cgroup_root: str) -> dict[str, Any]:
     return {
         "kind": "KubeletConfiguration",
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
@@ -237,7 +242,8 @@ def _configuration(folder: Path) -> dict[str, Any]:
         "syncFrequency": "1s",
         "volumePluginDir": str(folder / "volume-plugins"),
         "cgroupDriver": "cgroupfs",
-        "cgroupsPerQOS": False,
+        "cgroupsPerQOS": bool(cgroup_root),
+        "cgroupRoot": cgroup_root,
         "enforceNodeAllocatable": [],
         "failSwapOn": False,
         # Do not evict the pods or delete their image when the disk of the test machine is full.

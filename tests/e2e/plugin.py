@@ -57,6 +57,11 @@ class Plugin:
             os.kill(pid, signal.SIGKILL)
         self._daemon.show_log()
 
+    def move_to(self, cgroup: Path) -> None:
+        """Move all its processes to a control group, as systemd and container runtimes do."""
+        for pid in (self._daemon.pid, *self._children()):
+            (cgroup / "cgroup.procs").write_text(str(pid))
+
     def worker(self, resource: str) -> int | None:
         """Return the pid of the worker of *resource*, or None if it does not run."""
         worker = f"gpu-sharing-plugin: worker {resource}"
