@@ -1,8 +1,9 @@
 """Who uses how much of each GPU: joins samples, the owners of processes, and allocations."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from proto.messages import Gpu, UsageState
 from proto.usage import DeviceUsage, GpuProcess
@@ -17,21 +18,13 @@ CLEAN = 1 << 30
 """Bytes that may be in use on a GPU without processes: the driver and its tools need some."""
 
 
-@dataclass(frozen=True, slots=True)
-class Who:
+class Who(NamedTuple):
     """Whose processes are added up."""
 
     kind: HolderKind
     namespace: str = ""
     pod: str = ""
     container: str = ""
-
-    def may_be(self, held: Allocation) -> bool:
-        """Return whether this is the container that holds a device, or is in its pod, unnamed."""
-        if self.kind is not HolderKind.CONTAINER:
-            return False
-        pod = (self.namespace, self.pod) == (held.namespace, held.pod)
-        return pod and self.container in {"", held.container}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +38,9 @@ class Holding:
 
 
 Processes = dict[Who, list[GpuProcess]]
+
+Holders = Mapping[tuple[str, str], Collection[Allocation]]
+"""The allocations of a device, by namespace and pod."""
 
 
 def known(snapshot: Snapshot, now: float, stale_after: float) -> KnownUsage | None:
@@ -136,7 +132,7 @@ class _Join:
             return None
         own = self._held[sample.uuid]
         # Who holds the whole GPU may use its instances.
-        holders = [*own, *self._held.get(parent, ())]
+        holders = _by_pod([*own, *self._held.get(parent, ())])
         found = self._found(sample, holders)
         # Processes whose container is unknown may be those of any holder.
         complete = sample.processes is not None and not self._owners.problem
@@ -154,20 +150,20 @@ class _Join:
         )
         return tuple(sorted(rows, key=_most_memory))
 
-    def _found(self, sample: DeviceUsage, holders: Collection[Allocation]) -> Processes:
+    def _found(self, sample: DeviceUsage, holders: Holders) -> Processes:
         """Return the processes of each holder that has some."""
         found: Processes = defaultdict(list)
         for process in sample.processes or ():
             found[self._who(sample.uuid, process.pid, holders)].append(process)
         return dict(found)
 
-    def _who(self, uuid: str, pid: int, holders: Collection[Allocation]) -> Who:
+    def _who(self, uuid: str, pid: int, holders: Holders) -> Who:
         owner = self._owners.of.get((uuid, pid), UNKNOWN)
         if owner.kind is not OwnerKind.CONTAINER:
             host = owner.kind is OwnerKind.HOST
             return Who(HolderKind.HOST if host else HolderKind.UNKNOWN)
         pod = (owner.namespace, owner.pod)
-        names = {held.container for held in holders if (held.namespace, held.pod) == pod}
+        names = {held.container for held in holders.get(pod, ())}
         if not owner.container and len(names) == 1:
             return Who(HolderKind.CONTAINER, *pod, *names)
         holds = owner.container in names if owner.container else bool(names)
@@ -175,16 +171,18 @@ class _Join:
         kind = HolderKind.UNALLOCATED if unallocated else HolderKind.CONTAINER
         return Who(kind, *pod, owner.container)
 
-    def _held_by(self, who: Who, holders: Collection[Allocation], uuid: str) -> Holding:
-        mine = [h for h in holders if who.may_be(h)]
-        # Of several resources, the one that is still advertised.
-        resources = sorted(
-            {h.resource for h in mine}, key=lambda r: (r, uuid) not in self._replicas
-        )
-        if not resources:
+    def _held_by(self, who: Who, holders: Holders, uuid: str) -> Holding:
+        pod = holders.get((who.namespace, who.pod), ())
+        # The name of a container may be unknown.
+        mine = [held for held in pod if who.container in {"", held.container}]
+        if not mine or who.kind is not HolderKind.CONTAINER:
             return Holding(None, 0, None)
-        held = sum(h.resource == resources[0] and h.uuid == uuid for h in mine)
-        return Holding(resources[0], held, self._replicas.get((resources[0], uuid)))
+        # Of several resources, the one that is still advertised.
+        resource = min(
+            (h.resource for h in mine), key=lambda r: ((r, uuid) not in self._replicas, r)
+        )
+        held = sum(h.resource == resource and h.uuid == uuid for h in mine)
+        return Holding(resource, held, self._replicas.get((resource, uuid)))
 
 
 def _figures(
@@ -213,6 +211,13 @@ def _share(total: int | None, holding: Holding) -> int | None:
 
 def _by_uuid(state: UsageState) -> dict[str, DeviceUsage]:
     return {device.uuid: device for device in state.devices}
+
+
+def _by_pod(held: Iterable[Allocation]) -> Holders:
+    found: defaultdict[tuple[str, str], list[Allocation]] = defaultdict(list)
+    for allocation in held:
+        found[allocation.namespace, allocation.pod].append(allocation)
+    return found
 
 
 def _container(held: Allocation) -> Who:

@@ -50,6 +50,8 @@ class Kubelet(RegistrationServicer):
         """The socket of each resource."""
         self.newest: dict[str, Heard] = {}
         """The last list of each resource."""
+        self.pods = b""
+        """What the pod resources API answers."""
         self._heard: queue.Queue[Heard] = queue.Queue()
         self._channels: list[grpc.Channel] = []
         self._server: grpc.Server | None = None
@@ -61,7 +63,7 @@ class Kubelet(RegistrationServicer):
             path.unlink()
         self._server = grpc.server(ThreadPoolExecutor(8))
         add_RegistrationServicer_to_server(self, self._server)
-        nobody: Any = grpc.unary_unary_rpc_method_handler(lambda request, context: b"")  # noqa: ARG005
+        nobody: Any = grpc.unary_unary_rpc_method_handler(lambda request, context: self.pods)  # noqa: ARG005
         lister = grpc.method_handlers_generic_handler("v1.PodResourcesLister", {"List": nobody})
         self._server.add_generic_rpc_handlers((lister,))
         self._server.add_insecure_port(f"unix:{self.folder}.pods")

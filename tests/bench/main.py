@@ -41,6 +41,7 @@ def own(sampled: Plugin | None = None, *, quick: bool) -> dict[str, Measurement]
         "worker": lambda plugin: reactions.of_worker_crashes(plugin, many),
         "large": lambda plugin: reactions.of_large_lists(plugin, many),
         "usage": lambda _: usage.of_sampling(sampled, 5 if quick else 30),
+        "attribution": lambda plugin: usage.of_attribution(plugin, 20 if quick else 100),
         "resources": lambda plugin: footprint.of_more_resources(plugin, 300),
     }
 

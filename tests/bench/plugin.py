@@ -109,6 +109,11 @@ class Tree:
         )
         return sum(runs) / 1e9
 
+    def own(self, name: str) -> float:
+        """Return the memory in MiB that only this child process has."""
+        text = Path(f"/proc/{self.children()[name]}/smaps_rollup").read_text()
+        return sum(int(line.split()[1]) for line in text.splitlines() if "Private_" in line) / 1024
+
     def stop(self) -> None:
         """Stop the plugin and its child processes."""
         with contextlib.suppress(ProcessLookupError):

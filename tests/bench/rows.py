@@ -55,4 +55,8 @@ ROWS = (
     Row("memory-more", "memory of each further resource, after load (MiB)", {"median": 9}),
     Row("idle", "processor time of all processes when idle (% of a core)", {"median": 0.3}),
     Row("usage", "sampling 8 GPUs with 50 processes each (% of a core)", {"median": 1}),
+    Row("usage-scrape", "a scrape with 8 GPUs and 50 processes in pods on each", {"median": 25}),
+    Row("usage-scrape-cpu", "processor time of such a scrape", {"median": 25}),
+    Row("usage-memory", "memory of the exporter for these processes (MiB)", {"median": 3}),
+    Row("usage-idle", "processor time of the exporter for them (% of a core)"),
 )
