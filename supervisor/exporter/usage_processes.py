@@ -33,8 +33,8 @@ HOST_NAMESPACE = "pid:[4026531836]"
 """The host's PID namespace (PROC_PID_INIT_INO of the kernel)."""
 
 NO_HOST_PIDS = (
-    "cannot see the processes of other containers: run the exporter in the host's PID namespace "
-    "(hostPID: true)"
+    "cannot see the processes of other containers: run the pod with hostPID: true "
+    "(Helm: usage.perContainer=true)"
 )
 
 
@@ -78,7 +78,10 @@ def problem(root: UsageRoots) -> str:
         try:
             os.scandir(folder).close()
         except OSError as error:
-            return f'cannot read the log folder "{folder}": {error.strerror}; mount it read-only'
+            return (
+                f'cannot read the log folder "{folder}": {error.strerror}; mount it read-only '
+                "(Helm: usage.perContainer=true)"
+            )
     try:
         if str(Path(root.procfs, "self/ns/pid").readlink()) == HOST_NAMESPACE:
             return ""

@@ -173,7 +173,10 @@ def test_log_folders_that_are_missing(node: Node) -> None:
     node.add(7, ticks=100)
     found = find(state(7), [node.roots])
     folder = node.folder / "containers"
-    why = f'cannot read the log folder "{folder}": No such file or directory; mount it read-only'
+    why = (
+        f'cannot read the log folder "{folder}": No such file or directory; mount it read-only '
+        "(Helm: usage.perContainer=true)"
+    )
     assert found == Owners(problem=why)
 
 
