@@ -81,7 +81,7 @@ def of(used: int | None, total: int | None) -> str:
     if total is None:
         return size(used)
     amounts = size(used), size(total)
-    if amounts[0][-3:] == amounts[1][-3:]:
+    if used == 0 or amounts[0][-3:] == amounts[1][-3:]:
         return f"{amounts[0][:-4]} of {amounts[1]}"
     return f"{amounts[0]} of {amounts[1]}"
 

@@ -91,6 +91,7 @@ def test_without_containers() -> None:
     [
         (None, None, "unknown"),
         (0, None, "0 MiB"),
+        (0, GIB, "0 of 1.0 GiB"),
         (GIB - 1, GIB, "1023 MiB of 1.0 GiB"),
         (GIB, 8 * GIB, "1.0 of 8.0 GiB"),
         (3 << 20, 5 << 20, "3 of 5 MiB"),
