@@ -81,8 +81,15 @@ def _xids(wanted: settings.Settings, *, as_json: bool) -> int:
 
 def _status(known: argparse.Namespace) -> int:
     # Imported only here: the process that forks needs no HTTP client and no tables.
-    show = importlib.import_module("supervisor.commands.show_status")
-    code: int = show.main(Path(known.runtime_dir), as_json=known.json, judge=known.exit_code)
+    folder = Path(known.runtime_dir)
+    if known.watch:
+        if known.json or known.exit_code:
+            raise SettingsError("cannot use --watch with --json or --exit-code: leave one out")
+        watch = importlib.import_module("supervisor.commands.watch_status")
+        code: int = watch.main(folder)
+    else:
+        show = importlib.import_module("supervisor.commands.show_status")
+        code = show.main(folder, as_json=known.json, judge=known.exit_code)
     return code
 
 

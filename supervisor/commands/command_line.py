@@ -70,6 +70,9 @@ def _add_status(commands: "argparse._SubParsersAction[Parser]") -> None:
     )
     status.add_argument("--json", action="store_true", help="print JSON, see docs/status.md")
     status.add_argument(
+        "--watch", action="store_true", help="print the status every 2 seconds, until Ctrl-C"
+    )
+    status.add_argument(
         "--exit-code",
         action="store_true",
         help="exit with 1 unless the plugin is live and ready and all devices are healthy",

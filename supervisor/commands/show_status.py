@@ -10,17 +10,18 @@ from rich.table import Table
 from rich.text import Text
 
 from proto.control import ExitCode
-from proto.texts import printable
 from supervisor.commands.ask import AskError
 from supervisor.commands.fetch import fetch
 from supervisor.commands.printing import printing, say
-from supervisor.status import wording
+from supervisor.commands.show_usage import usage
+from supervisor.commands.tables import table, text
+from supervisor.status import usage_wording, wording
 from supervisor.status.report import DeviceStatus, GpuStatus, ResourceStatus, Status
 
 STYLES = {"healthy": "green", "unhealthy": "red", "lost": "red", "recovering": "blue"}
 
-FOLDED = {"resource", "held by"}
-"""Columns that wrap on a narrow terminal; no column is cut off."""
+WIDE = 120
+"""Columns of a terminal from which on there is room for UUIDs beside the names of pods."""
 
 ANY_WIDTH = 10_000
 """Width without a terminal: lines are not wrapped."""
@@ -32,19 +33,28 @@ def main(runtime_folder: Path, *, as_json: bool, judge: bool) -> int:
     Raises AskError if there is no status.
     """
     body = fetch(runtime_folder, "/status")
-    try:
-        status, plain = msgspec.json.decode(body, type=Status), msgspec.json.decode(body)
-    except msgspec.MsgspecError as error:
-        raise AskError(
-            f"cannot read the service's answer: {error}; use the version that the service has"
-        ) from error
+    status = _decoded(body)
     if as_json:
         # In ASCII, which is valid JSON; `say` would escape other characters in its own way.
-        say(*json.dumps(plain, indent=2).split("\n"))
+        say(*json.dumps(msgspec.json.decode(body), indent=2).split("\n"))
     else:
         with printing():
             show(status, Console(highlight=False, emoji=False, markup=False))
     return ExitCode.FAILED if judge and not status.ok else ExitCode.DONE
+
+
+def newest(runtime_folder: Path) -> Status:
+    """Return the status of the service; raise AskError if there is none."""
+    return _decoded(fetch(runtime_folder, "/status"))
+
+
+def _decoded(body: bytes) -> Status:
+    try:
+        return msgspec.json.decode(body, type=Status)
+    except msgspec.MsgspecError as error:
+        raise AskError(
+            f"cannot read the service's answer: {error}; use the version that the service has"
+        ) from error
 
 
 def show(status: Status, console: Console) -> None:
@@ -52,19 +62,22 @@ def show(status: Status, console: Console) -> None:
     if not console.is_terminal:
         console.width = ANY_WIDTH
     node = status.node
-    console.print(_text(wording.headline(status), "bold"))
+    console.print(text(wording.headline(status), "bold"))
     driver = f"driver {node.driver_version or wording.UNKNOWN}"
     live, ready = ("yes" if verdict.ok else "no" for verdict in (node.live, node.ready))
-    console.print(_text(f"{driver}, live: {live}, ready: {ready}"))
+    console.print(text(f"{driver}, live: {live}, ready: {ready}"))
     for problem in wording.problems(status):
-        console.print(_text(f"✗ {problem}", "red"))
+        console.print(text(f"✗ {problem}", "red"))
     for line, names in _reasons(status).items():
-        console.print(_text(f"✗ GPU {', '.join(names)}: {line}", "red"))
+        console.print(text(f"✗ GPU {', '.join(names)}: {line}", "red"))
     for notice in node.notices or ():
-        console.print(_text(f"- {notice}"))
+        console.print(text(f"- {notice}"))
     if status.gpus:
         console.print()
-        console.print(_gpus(status.gpus, status.time))
+        console.print(_gpus(status.gpus, status.time, wide=console.width >= WIDE))
+    if tables := list(usage(status)):
+        console.print()
+        console.print(*tables, sep="\n")
     if status.resources:
         console.print()
         console.print(_resources(status.resources))
@@ -74,50 +87,36 @@ def _reasons(status: Status) -> dict[str, list[str]]:
     """Return each reason with its advice, and the names of the devices that have it."""
     found: dict[str, list[str]] = {}
     for gpu in status.gpus or ():
-        for name, device in _devices(gpu):
+        for name, device in usage_wording.devices(gpu):
             for reason in device.reasons:
                 found.setdefault(f"{reason.text}. {reason.advice}", []).append(name)
     return found
 
 
-def _text(text: str, style: str = "") -> Text:
-    return Text(printable(text), style, overflow="fold")
-
-
-def _table(head: Iterable[str]) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for title in head:
-        table.add_column(title, overflow="fold", no_wrap=title not in FOLDED)
-    return table
-
-
-def _devices(gpu: GpuStatus) -> Iterator[tuple[str, DeviceStatus]]:
-    yield str(gpu.index), gpu
-    for instance in gpu.instances:
-        yield f"{gpu.index}:{instance.place}", instance
-
-
-def _gpus(gpus: Iterable[GpuStatus], now: float) -> Table:
-    table = _table(("GPU", "UUID", "state", "for", "resource", "used", "held by"))
+def _gpus(gpus: Iterable[GpuStatus], now: float, *, wide: bool) -> Table:
+    uuid = ("UUID",) if wide else ()
+    made = table(("GPU", *uuid, "state", "for", "resource", "used", "held by"))
     for gpu in gpus:
         first, *more = list(_shares(gpu)) or [("", "", "")]
-        itself, *instances = (_condition(name, device, now) for name, device in _devices(gpu))
-        table.add_row(*itself, *map(_text, first))
+        itself, *instances = (
+            _condition((name, device.uuid) if wide else (name,), device, now)
+            for name, device in usage_wording.devices(gpu)
+        )
+        made.add_row(*itself, *map(text, first))
         for share in more:
-            table.add_row("", "", "", "", *map(_text, share))
+            made.add_row(*[""] * len(itself), *map(text, share))
         for instance in instances:
-            table.add_row(*instance)
-    return table
+            made.add_row(*instance)
+    return made
 
 
-def _condition(name: str, device: DeviceStatus, now: float) -> tuple[Text, ...]:
+def _condition(names: tuple[str, ...], device: DeviceStatus, now: float) -> tuple[Text, ...]:
     state = wording.state(device)
     since = "" if device.since is None else wording.ago(now - device.since)
     return (
-        _text(name),
-        _text(device.uuid),
-        _text(f"{wording.sign(state)} {state}", STYLES.get(state, "yellow")),
-        _text(since),
+        *map(text, names),
+        text(f"{wording.sign(state)} {state}", STYLES.get(state, "yellow")),
+        text(since),
     )
 
 
@@ -139,10 +138,10 @@ def _names(claims: Iterable[wording.Claim]) -> list[str]:
 
 
 def _resources(resources: Iterable[ResourceStatus]) -> Table:
-    table = _table(("resource", "healthy", "used", "kubelet"))
+    made = table(("resource", "healthy", "used", "kubelet"))
     for resource in resources:
         healthy = f"{wording.number(resource.healthy)} of {wording.number(resource.devices)}"
         used = wording.number(resource.allocated)
         cells = (resource.name, healthy, used, wording.kubelet(resource))
-        table.add_row(*map(_text, cells))
-    return table
+        made.add_row(*map(text, cells))
+    return made

@@ -124,10 +124,12 @@ class Exporter:
 
     async def _follow_monitor(self) -> None:
         async for state in bus.monitor_states(self._health):
+            now = time.monotonic()
             if isinstance(state, NodeState):
-                self._snapshot = replace(self._snapshot, node=state, node_at=time.monotonic())
+                self._snapshot = replace(self._snapshot, node=state, node_at=now)
             else:
-                self._usage.take(state, time.monotonic())
+                self._usage.take(state, now)
+                self._pages.history.add(state, now)
 
     async def _follow_usage(self) -> None:
         while True:

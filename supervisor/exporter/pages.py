@@ -21,6 +21,7 @@ from supervisor.status.page import POLICY, page
 from supervisor.status.probes import not_live, not_ready
 from supervisor.status.snapshot import Snapshot
 from supervisor.status.status import About, status
+from supervisor.status.usage_history import History
 
 PATHS = "there are /, /status, /metrics, /livez and /readyz"
 
@@ -45,6 +46,8 @@ class Pages:
         self._registry = CollectorRegistry()
         self._registry.register(SampleCollector(self._samples))
         self._shared = Shared()
+        self.history = History()
+        """The last hour of usage; who receives samples adds them."""
 
     def answer(self, request: Request) -> Response:
         """Answer a request."""
@@ -87,7 +90,7 @@ class Pages:
         return samples(snapshot, self._about, used, time.monotonic(), time.time())
 
     def _show(self, path: str) -> bytes:
-        return render(path, self._newest(), self._about)
+        return render(path, self._newest(), self._about, self.history)
 
     def _probe(
         self, request: Request, judge: Callable[[Snapshot, float, float], list[str]]
@@ -99,10 +102,14 @@ class Pages:
         )
 
 
-def render(path: str, snapshot: Snapshot, about: About) -> bytes:
+def render(path: str, snapshot: Snapshot, about: About, history: History) -> bytes:
     """Return the status as HTML for the *path* /, otherwise as JSON."""
-    known = status(snapshot, about, time.monotonic(), time.time())
-    return page(known).encode() if path == "/" else msgspec.json.encode(known) + b"\n"
+    now = time.monotonic()
+    known = status(snapshot, about, now, time.time())
+    if path != "/":
+        return msgspec.json.encode(known) + b"\n"
+    hours = history.hours((gpu.uuid for gpu in known.gpus or ()), now)
+    return page(known, hours).encode()
 
 
 def shown(path: str, body: bytes) -> Response:

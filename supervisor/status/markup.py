@@ -1,5 +1,6 @@
 """Builds HTML as a tree, so that text from outside is always escaped."""
 
+from collections.abc import Iterable
 from xml.etree.ElementTree import Element, tostring
 
 Content = Element | str | None
@@ -20,6 +21,16 @@ def element(tag: str, /, *content: Content, **attributes: str) -> Element:
         elif part is not None and last is not None:
             last.tail = (last.tail or "") + part
     return made
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[Content]]) -> Element:
+    """Return a table; the first column is the heading of its row."""
+    titles = (element("th", title, scope="col") for title in head)
+    lines = (
+        element("tr", element("th", first, scope="row"), *(element("td", cell) for cell in rest))
+        for first, *rest in rows
+    )
+    return element("table", element("thead", element("tr", *titles)), element("tbody", *lines))
 
 
 def document(root: Element) -> str:

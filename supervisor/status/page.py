@@ -2,13 +2,14 @@
 
 import base64
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
-from supervisor.status import wording
-from supervisor.status.markup import Content, document, element
+from supervisor.status import page_usage, usage_wording, wording
+from supervisor.status.markup import Content, document, element, table
+from supervisor.status.page_usage import Uses
 from supervisor.status.report import (
     DeviceStatus,
     GpuStatus,
@@ -19,6 +20,7 @@ from supervisor.status.report import (
     ShareStatus,
     Status,
 )
+from supervisor.status.usage_history import Hour
 from supervisor.status.wording import Claim
 
 STYLE = Path(__file__).with_name("page.css").read_text()
@@ -43,8 +45,8 @@ POLICY = (
 """The Content-Security-Policy: allows our own script and style, and nothing else."""
 
 
-def page(status: Status) -> str:
-    """Return the page of *status*."""
+def page(status: Status, hours: Mapping[str, Hour]) -> str:
+    """Return the page of *status*, with the last *hours* of GPUs by UUID."""
     title = wording.headline(status)
     head = element(
         "head",
@@ -58,13 +60,13 @@ def page(status: Status) -> str:
     body = element(
         "body",
         element("p", "The service does not answer. This data is old.", id="stale", role="alert"),
-        element("main", *_sections(status, title)),
+        element("main", *_sections(status, title, hours)),
         element("script", SCRIPT),
     )
     return document(element("html", head, body, lang="en"))
 
 
-def _sections(status: Status, title: str) -> Iterator[Element]:
+def _sections(status: Status, title: str, hours: Mapping[str, Hour]) -> Iterator[Element]:
     yield _header(status, title)
     if problems := wording.problems(status):
         items = (element("li", problem) for problem in problems)
@@ -74,8 +76,11 @@ def _sections(status: Status, title: str) -> Iterator[Element]:
         yield _section("Notices", element("ul", *items))
     if status.gpus:
         links = element("nav", *map(_link, status.gpus), aria_label="GPUs")
-        cards = (_card(gpu, status.time) for gpu in status.gpus)
-        yield _section("GPUs", links, element("div", *cards, class_="gpus"))
+        cards = (_card(gpu, status.time, hours.get(gpu.uuid)) for gpu in status.gpus)
+        legend = page_usage.legend(status)
+        yield _section("GPUs", links, element("div", *cards, class_="gpus"), legend)
+    if users := list(page_usage.who_uses_what(status)):
+        yield _section("Who uses what", *users)
     if status.resources:
         yield _section("Resources", _resources(status.resources))
     if status.xids:
@@ -84,7 +89,7 @@ def _sections(status: Status, title: str) -> Iterator[Element]:
         yield _section("Processes", _processes(status))
 
 
-def _section(title: str, *content: Element) -> Element:
+def _section(title: str, *content: Content) -> Element:
     return element("section", element("h2", title), *content)
 
 
@@ -132,7 +137,7 @@ def _link(gpu: GpuStatus) -> Element:
     )
 
 
-def _card(gpu: GpuStatus, now: float) -> Element:
+def _card(gpu: GpuStatus, now: float, hour: Hour | None) -> Element:
     name = element("h3", f"GPU {gpu.index}", id=f"gpu-{gpu.index}")
     return element(
         "article",
@@ -140,6 +145,7 @@ def _card(gpu: GpuStatus, now: float) -> Element:
         element("p", *_facts(gpu), class_="facts quiet"),
         element("code", gpu.uuid),
         _reasons(gpu.reasons),
+        *page_usage.card(gpu, hour),
         *_shares(gpu),
         _instances(gpu.instances, now),
         class_=f"gpu {_tone(gpu)}",
@@ -184,15 +190,17 @@ def _reasons(reasons: Iterable[ReasonStatus]) -> Element | None:
 
 def _shares(gpu: GpuStatus) -> Iterator[Element]:
     """Yield each resource that has devices on the GPU, with the containers that hold them."""
-    held = wording.by_resource(gpu.holders or ())
+    held, uses = wording.by_resource(gpu.holders or ()), page_usage.uses(gpu)
     for share in gpu.resources or ():
-        yield _share(gpu.index, share, held.pop(share.resource, []))
+        yield _share(gpu.index, share, held.pop(share.resource, []), uses)
     for resource, claims in held.items():
         text = element("span", element("b", resource), element("span", "no longer advertised"))
-        yield element("div", text, _holders(f"{gpu.index}-{resource}", claims), class_="share")
+        yield element(
+            "div", text, _holders(f"{gpu.index}-{resource}", claims, uses), class_="share"
+        )
 
 
-def _share(index: int, share: ShareStatus, claims: list[Claim]) -> Element:
+def _share(index: int, share: ShareStatus, claims: list[Claim], uses: Uses) -> Element:
     used = f"{wording.number(share.used)} of {share.advertised} used"
     if share.unhealthy:
         used += f", {share.unhealthy} unhealthy"
@@ -200,16 +208,16 @@ def _share(index: int, share: ShareStatus, claims: list[Claim]) -> Element:
     if share.used is not None:
         bar = element("progress", value=str(share.used), max=str(share.advertised), aria_label=used)
     text = element("span", element("b", share.resource), element("span", used))
-    holders = _holders(f"{index}-{share.resource}", claims)
+    holders = _holders(f"{index}-{share.resource}", claims, uses)
     return element("div", text, bar, holders, class_="share")
 
 
-def _holders(name: str, claims: list[Claim]) -> Element | None:
+def _holders(name: str, claims: list[Claim], uses: Uses) -> Element | None:
     """Return the containers that hold devices of one resource; a long list is folded."""
     if not claims:
         return None
     items = (
-        element("li", element("span", claim.container), element("span", str(claim.devices)))
+        element("li", element("span", claim.container), element("span", *_held(claim, uses)))
         for claim in claims
     )
     attributes = {"open": "open"} if len(claims) <= OPEN_UP_TO else {}
@@ -219,12 +227,22 @@ def _holders(name: str, claims: list[Claim]) -> Element | None:
     )
 
 
+def _held(claim: Claim, uses: Uses) -> Iterator[Content]:
+    """Yield how many devices a container holds, and how much memory it uses, if that is known."""
+    yield str(claim.devices)
+    memory = page_usage.amount(uses.get((claim.container, claim.resource)))
+    if memory is not None:
+        yield " · "
+        yield memory
+
+
 def _instances(instances: Iterable[InstanceStatus], now: float) -> Element | None:
     items = [
         element(
             "li",
             element("div", f"{mig.place}: {mig.profile or 'MIG instance'}", _badge(mig, now)),
             element("code", mig.uuid, class_="quiet"),
+            _memory(mig),
             _reasons(mig.reasons),
             class_=wording.state(mig),
         )
@@ -233,14 +251,9 @@ def _instances(instances: Iterable[InstanceStatus], now: float) -> Element | Non
     return element("ul", *items, class_="instances") if items else None
 
 
-def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Element:
-    """Return a table; the first column is the heading of its row."""
-    titles = (element("th", title, scope="col") for title in head)
-    lines = (
-        element("tr", element("th", first, scope="row"), *(element("td", cell) for cell in rest))
-        for first, *rest in rows
-    )
-    return element("table", element("thead", element("tr", *titles)), element("tbody", *lines))
+def _memory(mig: InstanceStatus) -> Element | None:
+    text = usage_wording.memory(mig.usage) if mig.usage else ""
+    return element("p", f"memory: {text}", class_="quiet") if text else None
 
 
 def _resources(resources: Iterable[ResourceStatus]) -> Element:
@@ -253,7 +266,7 @@ def _resources(resources: Iterable[ResourceStatus]) -> Element:
         )
         for resource in resources
     )
-    return _table(("resource", "healthy", "used", "kubelet"), rows)
+    return table(("resource", "healthy", "used", "kubelet"), rows)
 
 
 def _xids(status: Status) -> Element:
@@ -267,7 +280,7 @@ def _xids(status: Status) -> Element:
         )
         for seen in status.xids or ()
     )
-    return _table(("Xid", "GPU", "count", "last seen"), rows)
+    return table(("Xid", "GPU", "count", "last seen"), rows)
 
 
 def _processes(status: Status) -> Element:
@@ -275,4 +288,4 @@ def _processes(status: Status) -> Element:
         (process.name, process.state, str(process.restarts), str(process.pid or "none"))
         for process in status.processes or ()
     )
-    return _table(("process", "state", "restarts", "pid"), rows)
+    return table(("process", "state", "restarts", "pid"), rows)

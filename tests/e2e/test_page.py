@@ -46,6 +46,15 @@ def test_the_page_fits_and_requests_no_other_url(
         assert tab.evaluate("document.documentElement.scrollWidth") == width
         # The style and the script were applied, so the content security policy allows them.
         assert tab.evaluate("getComputedStyle(document.querySelector('.gpus')).display") == "grid"
+        bars = "[...document.querySelectorAll('svg.memory rect')]"
+        assert tab.evaluate("document.querySelectorAll('svg.memory').length") == 7
+        assert (
+            tab.evaluate(f"{bars}.some(r => getComputedStyle(r).fill === 'rgb(0, 0, 0)')") is False
+        )
+        assert tab.evaluate(f"{bars}.every(r => r.getBoundingClientRect().width > 0)") is True
+        hour = "document.querySelector('svg.hour .line').getBoundingClientRect()"
+        assert tab.evaluate(f"{hour}.width") > 200
+        assert tab.evaluate(f"{hour}.height") > 10
         assert tab.complaints() == []
         assert tab.requested() == {f"{url}/"}
 
@@ -69,7 +78,7 @@ def test_a_refresh_keeps_the_scroll_position(tab: Browser) -> None:
         assert tab.evaluate("window.scrollY") == 700
         assert tab.evaluate("document.querySelector('details').open") is False
         assert tab.evaluate("document.querySelectorAll('details[open]').length") > 0
-        assert "15 of 28" in tab.evaluate("document.querySelector('table').innerText")
+        assert "15 of 28" in tab.evaluate("document.querySelector('main').innerText")
 
 
 def test_old_figures_are_marked(tab: Browser) -> None:

@@ -7,17 +7,20 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from supervisor.exporter import pages
-from tests.fakes import showcase
+from tests.fakes import showcase, showcase_usage
 
 Answer = tuple[int, bytes, tuple[tuple[str, str], ...]]
 
 
 def busy(path: str) -> Answer:
     """Return the exporter's answer for a busy node."""
-    known = showcase.snapshot(time.monotonic(), time.time())
+    now = time.monotonic()
+    known = showcase.snapshot(now, time.time())
     if path not in {"/", "/status"}:
         return 404, b"", ()
-    answer = pages.shown(path, pages.render(path, known, showcase.ABOUT))
+    answer = pages.shown(
+        path, pages.render(path, known, showcase.ABOUT, showcase_usage.history(now))
+    )
     return 200, answer.body, tuple(answer.headers)
 
 

@@ -12,21 +12,13 @@ from proto.reasons import Reason, ReasonKind
 from supervisor.status.allocations import Allocation
 from supervisor.status.snapshot import Snapshot
 from supervisor.status.status import About
+from tests.fakes import showcase_usage
 from tests.unit.builders import gpu, inventory, mig_gpu, worker_state
 
 SHARED, SLICE, LARGE = "nvidia.com/sharedgpu", "nvidia.com/mig-1g.10gb", "nvidia.com/mig-3g.40gb"
 ABOUT = About(version="0.1.0", stale_after=10.0, backend="simulated")
+UUIDS = showcase_usage.UUIDS
 PODS = ("notebook-anna", "notebook-jonas", "vision-serving-6c9f7d5b8-x2lqk", "llm-eval-0")
-UUIDS = (
-    "GPU-5d1c7a52-9f0e-4c1b-8a34-1f0e6bb0c001",
-    "GPU-0a8e41c7-33b2-4f8c-9d6e-77d2a2a4c002",
-    "GPU-c2b94f10-6d57-4f27-b1f3-0d3a5e1fc003",
-    "GPU-91e0d3aa-1c48-4b7e-a6c5-5b8a9e42c004",
-    "GPU-7f4b2c68-e5a1-4d93-8c20-9a6d1f73c005",
-    "GPU-e83a5d91-04fc-4a6b-93d7-2c4b8e05c006",
-    "GPU-2b6f9e04-a7d8-4c35-bf19-6e1d3a97c007",
-    "GPU-d45c0b83-5e92-4178-a0fb-8f7c2d16c008",
-)
 
 
 def snapshot(now: float, wall: float, replicas: int = 4, held: int = 9) -> Snapshot:
@@ -52,16 +44,18 @@ def snapshot(now: float, wall: float, replicas: int = 4, held: int = 9) -> Snaps
         _worker(SLICE, {small: 1, other: 1}, 1),
         _worker(LARGE, {large: 1}, 0),
     )
+    allocations = (
+        *(_allocation(SHARED, f"{UUIDS[n % 7]}::{n // 7}", n) for n in range(held)),
+        _allocation(LARGE, large, 3),
+    )
     return Snapshot(
         service=_service(wall),
         service_at=now,
         node=node,
         node_at=now,
         workers={worker.resource: (worker, now) for worker in workers},
-        allocations=(
-            *(_allocation(SHARED, f"{UUIDS[n % 7]}::{n // 7}", n) for n in range(held)),
-            _allocation(LARGE, large, 3),
-        ),
+        allocations=allocations,
+        usage=showcase_usage.usage(now, allocations, last.instances),
     )
 
 

@@ -23,6 +23,7 @@ from supervisor.exporter.samples import samples
 from supervisor.status.allocations import Allocation
 from supervisor.status.report import Status
 from supervisor.status.snapshot import Snapshot
+from supervisor.status.usage_history import History
 from tests.fakes import showcase
 from tests.fakes.pod_lists import GPU, plainly
 
@@ -76,7 +77,7 @@ def holders(data: bytes) -> None:
     )
     known = replace(known, allocations=tuple(held))
     for path in ("/status", "/"):
-        assert render(path, known, showcase.ABOUT)
+        assert render(path, known, showcase.ABOUT, History())
     shown = [(s.name, s.labels) for s in samples(known, showcase.ABOUT, {}, 100.0, 1e9)]
     assert len(shown) == len(set(shown))
 

@@ -16,7 +16,7 @@ from supervisor.status.allocations import Allocation
 from supervisor.status.page import POLICY, page
 from supervisor.status.snapshot import Snapshot
 from supervisor.status.status import About, status
-from tests.fakes import showcase
+from tests.fakes import showcase, showcase_usage
 
 NOW, WALL = 1000.0, 1_700_000_000.0
 HOSTILE = '<script>alert("1")</script><img src=x onerror=alert(2)>\' onload="x" & &lt;b&gt;'
@@ -45,7 +45,8 @@ class Reader(HTMLParser):
 
 def shown(known: Snapshot, about: About = showcase.ABOUT) -> str:
     """Return the page for a snapshot."""
-    return page(status(known, about, NOW, WALL))
+    hours = showcase_usage.history(NOW).hours(showcase.UUIDS, NOW)
+    return page(status(known, about, NOW, WALL), hours)
 
 
 def named(name: str) -> Snapshot:

@@ -20,6 +20,7 @@ PRINTING = {
     "supervisor/commands/printing.py",  # escapes everything
     "supervisor/commands/healthcheck.py",
     "supervisor/commands/show_status.py",  # prints only what `_text` has escaped
+    "supervisor/commands/watch_status.py",  # prints what show_status shows
     "simulator/simulate.py",  # prints what the service under test told it
 }
 """The only files that print."""

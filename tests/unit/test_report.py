@@ -8,6 +8,7 @@ from msgspec import inspect
 from supervisor.exporter.pages import render, shown
 from supervisor.status import report
 from supervisor.status.snapshot import Snapshot
+from supervisor.status.usage_history import History
 from tests.fakes import showcase
 
 USE = (
@@ -74,7 +75,7 @@ def test_the_names_of_the_fields() -> None:
 
 def test_every_field_is_always_present() -> None:
     """A field whose value is unknown is null, and never missing."""
-    told = msgspec.json.decode(render("/status", Snapshot(), showcase.ABOUT))
+    told = msgspec.json.decode(render("/status", Snapshot(), showcase.ABOUT, History()))
     assert list(told) == FIELDS[""].split()
     assert list(told["node"]) == FIELDS["node."].split()
     assert {name for name, value in told.items() if value is None} == {
@@ -90,7 +91,7 @@ def test_every_field_is_always_present() -> None:
 
 def test_the_json_of_a_busy_node() -> None:
     """The JSON of a busy node can be read back, with all GPUs and the names of reasons."""
-    body = render("/status", showcase.snapshot(50.0, 1_700_000_000.0), showcase.ABOUT)
+    body = render("/status", showcase.snapshot(50.0, 1_700_000_000.0), showcase.ABOUT, History())
     told = msgspec.json.decode(body)
     read = msgspec.json.decode(body, type=report.Status)
     assert msgspec.json.encode(read) == body.rstrip()
