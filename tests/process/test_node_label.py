@@ -16,6 +16,7 @@ NODE: dict[str, object] = {"gpus": [{}, {}]}
 SHARING = "version: v1\nsharing: {{timeSlicing: {{resources: [{{name: gpu, replicas: {}}}]}}}}\n"
 NEW, OLD = "applying the new configuration", "cannot use the new configuration, keeping the old one"
 TROUBLE = "cannot use the Kubernetes API"
+LISTED = "the device list for the kubelet is ready"
 WAITING = "configuration not final yet: waiting for the node's label from the API server"
 
 
@@ -151,13 +152,14 @@ def test_a_start_without_the_api_server(folder: Path) -> None:
 
 @pytest.mark.usefixtures("configurations")
 def test_a_start_with_an_api_server_that_answers(folder: Path) -> None:
-    """When the API server answers at once, nothing warns that the label is missing."""
+    """When the API server answers at once, the label's file is the only one that is used."""
 
     async def story() -> None:
         async with apiserver(labels={LABEL: "two"}) as api, started(folder, api) as (node, running):
             await node.until(lambda k: count(k) == 4)
             await running.ready()
-            assert running.count(WAITING) == 0
+            lists = [entry for entry in running.entries if entry["message"] == LISTED]
+            assert [entry["devices"] for entry in lists] == [4]
 
     asyncio.run(story())
 

@@ -67,9 +67,7 @@ def test_a_tool_that_hangs_with_a_gpu_takes_no_other(folder: Path, library: Path
 
     async def story() -> None:
         host = Host(folder)
-        (folder / "config.yaml").write_text("health: {staleAfter: 3s, pollInterval: 200ms}\n")
         options = (
-            f"--config-file={folder}/config.yaml",
             f"--cdi-spec-dir={host.specs}",
             "--device-list-strategy=cdi-cri",
         )

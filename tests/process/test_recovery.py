@@ -89,8 +89,10 @@ async def broken(node: Kubelet, running: Service) -> None:
     """Break the first GPU, and wait until the worker knows both reasons."""
     running.node.xid(0, 79)
     await node.until(lambda k: k.healthy(GPU) == 1)
-    both = ["recovery-action reset the GPU", "xid 79"]
-    await running.logged("reasons of an Unhealthy device changed", uuid=FIRST, reasons=both)
+    both = {ReasonKind.RECOVERY_ACTION, ReasonKind.XID}
+    await running.shows_state(
+        1, lambda state: any(d.uuid == FIRST and kinds(d) == both for d in state.health)
+    )
 
 
 def test_a_gpu_is_healthy_again_after_a_reset(folder: Path) -> None:
