@@ -16,6 +16,7 @@ from supervisor.status.allocations import Allocation
 from supervisor.status.page import POLICY, page
 from supervisor.status.snapshot import Snapshot
 from supervisor.status.status import About, status
+from supervisor.status.usage_owner import Owner, OwnerKind, Owners
 from tests.fakes import showcase, showcase_usage
 
 NOW, WALL = 1000.0, 1_700_000_000.0
@@ -54,6 +55,7 @@ def named(name: str) -> Snapshot:
     known = showcase.snapshot(NOW, WALL)
     assert known.node
     assert known.service
+    assert known.usage
     inventory = known.node.inventory
     gpus = tuple(replace(gpu, name=name, pci_bus_id=name) for gpu in inventory.gpus)
     problems = tuple(replace(problem, text=name) for problem in known.service.problems)
@@ -61,6 +63,8 @@ def named(name: str) -> Snapshot:
         replace(device, reasons=tuple(replace(reason, detail=name) for reason in device.reasons))
         for device in known.node.health
     )
+    users = known.usage.owners.of
+    owners = Owners(dict.fromkeys(users, Owner(OwnerKind.CONTAINER, name, name, name)), name)
     return dataclasses.replace(
         known,
         node=replace(
@@ -74,6 +78,7 @@ def named(name: str) -> Snapshot:
             Allocation(name, showcase.UUIDS[1], name, name, name),
             Allocation(name, name, name, name, name),
         ),
+        usage=dataclasses.replace(known.usage, owners=owners),
     )
 
 
@@ -84,6 +89,8 @@ def test_names_from_outside_are_text(name: str) -> None:
     assert odd.tags == usual.tags
     assert [key for key, _ in odd.attributes] == [key for key, _ in usual.attributes]
     assert f"{name}/{name}/{name}" in odd.text
+    assert f"Usage by container is unknown: {name}" in odd.text
+    assert f"unallocated {name}/{name}/{name}: " in odd.text
 
 
 def test_a_pod_named_like_a_script() -> None:
