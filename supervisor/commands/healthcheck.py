@@ -10,6 +10,7 @@ from pathlib import Path
 from proto.control import ExitCode
 from supervisor.commands.ask import AskError
 from supervisor.commands.fetch import fetch
+from supervisor.commands.printing import complain
 from supervisor.config.service_settings import ServiceSettings
 
 VARIABLE = "GPU_SHARING_RUNTIME_DIR"
@@ -21,7 +22,7 @@ def main() -> int:
     try:
         fetch(Path(folder), "/livez")
     except AskError as error:
-        print(error, file=sys.stderr)  # noqa: T201 - `docker inspect` shows it
+        complain(str(error))  # `docker inspect` shows it
         return ExitCode.FAILED
     return ExitCode.DONE
 

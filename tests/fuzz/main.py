@@ -6,7 +6,7 @@ import atheris
 
 # Only what reads the inputs: with all libraries, the start took 20 s and each run was slower.
 with atheris.instrument_imports(
-    include=["health", "proto", "simulator", "supervisor", "workers", "yaml"]
+    include=["health", "prometheus_client", "proto", "simulator", "supervisor", "workers", "yaml"]
 ):
     from tests.fuzz.targets import TARGETS
 

@@ -35,6 +35,7 @@ from supervisor.config.options import OPTIONS
 from supervisor.config.refusal import SettingsError
 from supervisor.config.settings import Settings, load
 from tests.fuzz.of_answers import api_lines, api_node, holders, pod_resources, status_answer
+from tests.fuzz.of_requests import accept, host, probe, processes
 from tests.unit.builders import gpu, gpu_uuid, inventory, mig_gpu, view
 from workers import response
 from workers.allocation import Allocator
@@ -251,6 +252,7 @@ def _parsed(into: M, data: bytes) -> M:
 TARGETS: dict[str, Callable[[bytes], None]] = {
     target.__name__: target
     for target in (
+        accept,
         allocate,
         api_lines,
         api_node,
@@ -260,6 +262,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
         configuration,
         control_socket,
         holders,
+        host,
         ledger,
         live_node,
         log_line,
@@ -269,6 +272,8 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
         options,
         pod_resources,
         preferred,
+        probe,
+        processes,
         resource_config,
         status_answer,
         xid_lists,

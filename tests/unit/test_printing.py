@@ -18,7 +18,6 @@ HOSTILE = "\x1b[31m\x9b31m\u202e\udcff"
 
 PRINTING = {
     "supervisor/commands/printing.py",  # escapes everything
-    "supervisor/commands/healthcheck.py",
     "supervisor/commands/show_status.py",  # prints only what `_text` has escaped
     "supervisor/commands/watch_status.py",  # prints what show_status shows
     "simulator/simulate.py",  # prints what the service under test told it
