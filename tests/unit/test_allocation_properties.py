@@ -39,7 +39,7 @@ def requests(draw: st.DrawFn) -> Request:
     return replicas, available, required, draw(st.integers(len(required), 25))
 
 
-many = settings(deadline=None, max_examples=100)
+many = settings(deadline=None, max_examples=60)
 
 
 @many

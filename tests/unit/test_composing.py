@@ -141,7 +141,7 @@ options = st.dictionaries(
 )
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=100)
 @given(files, options)
 def test_any_settings_are_composed_or_refused(
     tmp_path_factory: pytest.TempPathFactory, content: Any, flags: dict[str, str]

@@ -11,7 +11,7 @@ from proto.messages import Link, LinkLevel
 from workers import topology
 from workers.topology import Topology
 
-many = settings(deadline=None, max_examples=200)
+many = settings(deadline=None, max_examples=100)
 
 Pairs = dict[str, tuple[LinkLevel, int]]
 
