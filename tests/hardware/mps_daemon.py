@@ -14,6 +14,8 @@ from tests.hardware.transcript import Transcript, alive, until
 LINE = re.compile(r"\[\S+ \S+ (\w+) +(\d+)\] (.*)")
 NEW_SERVER = re.compile(r"Starting new server (\d+)")
 NEWLINE = "\n"
+EXITED = re.compile(r"Server \d+ exited with status")
+RETRY = re.compile(r"Server \d+ has \d+ active worker|Control will try shutting down")
 TALK = ("Accepting connection...", "NEW UI", "UI closed")
 
 
@@ -125,16 +127,16 @@ class Daemon:
         entries = fresh()
         self._seen += len(entries)
         said: list[tuple[str, str, str]] = []
-        inside = False
+        inside = quits = False
         for entry in entries:
             own = entry[:2] == ("Control", mine)
             begins = own and entry[2].startswith("Cmd:")
             if own and entry[2] in TALK:
                 inside = inside and entry[2] != "UI closed"
             elif begins:
-                inside = True
-            elif inside and own:
-                said.append(entry)
+                inside, quits = True, entry[2].startswith("Cmd:quit")
+            elif inside and own and (quits or not EXITED.match(entry[2])):
+                said.append(entry)  # only quit waits for the end of a server
             else:
                 self._rest.append(entry)
         return said
@@ -144,7 +146,9 @@ class Daemon:
         entries = self.log()[self._seen :]
         self._seen += len(entries)
         self._rest += [entry for entry in entries if entry[2] not in TALK]
-        for kind, pid, text in sorted(self._rest, key=lambda entry: self._out.called(entry[1])):
+        # how often the daemon tells a server to end depends on the time
+        entries = [entry for entry in self._rest if not RETRY.match(entry[2])]
+        for kind, pid, text in sorted(entries, key=lambda entry: self._out.called(entry[1])):
             self._out.logged(pid, kind, text)
         self._rest = []
 

@@ -15,6 +15,12 @@ from pathlib import Path
 
 UUID = "GPU-UUID"
 
+UNSET = re.compile(r"(Received new client request for) \{PID: -?\d+, Context ID: -?\d+\}")
+"""A server logs this before it knows who has connected: the numbers are left from others."""
+
+CONTEXT = re.compile(r"\| (\d{3,})\.([1-9]\d*)")
+"""A PID and a context, as get_device_client_list has them; a percentage is at most 100.0."""
+
 
 def _replaced(line: str, names: Mapping[str, str]) -> str:
     for key in sorted(names, key=len, reverse=True):
@@ -69,6 +75,8 @@ class Transcript:
 
     def quote(self, line: str) -> None:
         """Add a line in which PIDs can be, and print it."""
+        if found := CONTEXT.fullmatch(line):
+            line = f"| {self.called(found[1])}.{found[2]}"
         self._add(self._told(line))
 
     def _add(self, line: str) -> None:
@@ -77,6 +85,7 @@ class Transcript:
 
     def logged(self, pid: str, kind: str, text: str) -> None:
         """Add a line that was logged, unless an equal one was logged before by any process."""
+        text = UNSET.sub(r"\1 {PID: ANY, Context ID: ANY}", text)
         told = re.sub(r"(SERVER|CLIENT)\d+", r"\1", self._told(f"{kind}: {text}"))
         if told not in self._logged:
             self._logged.add(told)

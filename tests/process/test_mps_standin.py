@@ -127,12 +127,13 @@ def test_an_answer_can_be_held_back(mps: MpsHost, pipe: Path) -> None:
     """A command that shall never be answered hangs alone, and is answered when that is over."""
     mps.order(commands={"ps": {"never": True}, "get_server_list": {"exit": 1}})
     with mps.daemon(pipe, FIRST):
-        shell = mps.shell(pipe, "get_default_client_priority x\nps\nget_default_client_priority")
-        assert shell.line() is not None  # so the daemon has the next line before the others ask
+        shell = mps.shell(pipe, "get_default_client_priority\nps\nget_default_client_priority")
+        assert shell.line() == "0"  # so the daemon has the next line before the others ask
         assert mps.ask(pipe, "get_server_list") == (1, "")
         assert mps.ask(pipe, "get_default_active_thread_percentage")[0] == 0
         assert shell.process.poll() is None
         mps.order()
+        assert shell.line() == "Server not found"
         assert shell.line() == "0"
         shell.end()
 

@@ -31,10 +31,12 @@ class Client:
     """A connection to the server."""
 
     def __init__(self, pipe: str) -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as trial:
+            trial.connect(f"{pipe}/control")  # a real one does so: the daemon logs it
         self._connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._connection.connect(f"{pipe}/control")
         self._connection.send(b"client")
-        self.share = self.answer("cuDevicePrimaryCtxRetain")
+        self.share = self.answer("cuInit")
 
     def answer(
         self, call: str, deadline: float | None = None, others: Sequence[int] = ()
@@ -60,14 +62,14 @@ class Client:
 
     def free(self) -> int:
         """Return the MiB that this process may use."""
-        limits = [self.share["limit"]] if self.share["limit"] else []
+        limits: list[int] = [self.share["limit"]]
         device, _, own = os.environ.get("CUDA_MPS_PINNED_DEVICE_MEM_LIMIT", "").partition("=")
         if own and device not in ("0", self.share["gpu"]):
             return (
                 TOTAL  # a limit for a GPU that is not there drops all others, NVIDIA's Dynamo saw
             )
-        limits += [own] if own else []
-        return min([TOTAL, *map(texts.mebibytes, limits)])
+        limits += [texts.mebibytes(own)] if own else []
+        return min([TOTAL, *filter(None, limits)])
 
     def allocate(self, mebibytes: int) -> None:
         """Allocate memory, as far as the limits go."""

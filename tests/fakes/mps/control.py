@@ -9,6 +9,9 @@ from _socket import AF_UNIX, SOCK_SEQPACKET, socket  # half the start of a shell
 
 PIPE, LOGS = "CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY"
 
+NO_GPU = 100
+"""Exit code of a daemon without a GPU; CUDA_ERROR_NO_DEVICE."""
+
 
 def main(folder: str = "", node: str = "", gpus: str = "") -> int:
     """Do what the command line says; see `tests/fakes/mps_host.py` for the arguments."""
@@ -32,7 +35,7 @@ def shell(pipe: str) -> int:
     except OSError:
         from tests.fakes.mps import texts
 
-        sys.stdout.write(texts.NO_DAEMON)
+        sys.stderr.write(texts.NO_DAEMON)
         return 1
     connection.send(b"shell")
     for line in sys.stdin.buffer:
@@ -64,6 +67,8 @@ def daemon(options: list[str], pipe: str, steered: tuple[str, str, str]) -> int:
     multi_user = "-multiuser-server" in options or "-M" in options
     if not steering.may_start():
         return 1
+    if not steering.gpus():
+        return NO_GPU
     process = Daemon(steering, pipe, logs, multi_user=multi_user)
     try:
         process.bind()

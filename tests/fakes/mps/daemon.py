@@ -18,7 +18,9 @@ from tests.fakes.mps.state import Client, Server
 from tests.fakes.mps.steering import Steering
 
 SOCKETS = {"control": 0o666, "control_privileged": 0o755}
-PATH_LIMIT = 107
+NAME = "nvidia-cuda-mps-control"
+
+PATH_LIMIT = 106
 """Bytes of a socket's path."""
 
 LOOK_AGAIN = 20
@@ -43,12 +45,10 @@ class Daemon:
         self._wanted: list[int] = []
         self._held: list[tuple[float, socket.socket, str]] = []
         self._quitting: list[socket.socket] = []
-        self._forced_at: float | None = None
+        self._forced_at: float | None = None  # then `quit -t` stops the servers
 
     def bind(self) -> None:
         """Create the files of the pipe folder; StartError if that cannot be done."""
-        if any(len(f"{self._pipe}/{name}".encode()) > PATH_LIMIT for name in SOCKETS):
-            raise StartError("")
         os.umask(0)
         try:
             os.makedirs(self._pipe, 0o755, exist_ok=True)
@@ -60,6 +60,11 @@ class Daemon:
         except OSError as error:
             self._tell_the_other()
             raise StartError(texts.RUNNING) from error
+        if not os.path.exists(f"{self._pipe}/log"):
+            os.mkfifo(f"{self._pipe}/log", 0o777)
+        self._log = os.open(f"{self._pipe}/log", os.O_RDWR | os.O_NONBLOCK)
+        if any(len(f"{self._pipe}/{name}".encode()) > PATH_LIMIT for name in SOCKETS):
+            raise StartError("")
         for name, mode in SOCKETS.items():
             _remove(f"{self._pipe}/{name}")
             listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -67,9 +72,6 @@ class Daemon:
             os.chmod(f"{self._pipe}/{name}", mode)
             listener.listen(64)
             self._listeners.append(listener)
-        if not os.path.exists(f"{self._pipe}/log"):
-            os.mkfifo(f"{self._pipe}/log", 0o777)
-        self._log = os.open(f"{self._pipe}/log", os.O_RDWR | os.O_NONBLOCK)
 
     def _tell_the_other(self) -> None:
         text = f"Using log directory: {self._logs}"
@@ -81,7 +83,7 @@ class Daemon:
         """Serve until the end; *to_files*: the log goes to the log folder instead of stdout."""
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         self._to_files = to_files
-        with open(f"{self._pipe}/nvidia-cuda-mps-control.pid", "w") as file:
+        with open(f"{self._pipe}/{NAME}.pid", "w") as file:
             file.write(str(os.getpid()))
         self.say(f"Starting control daemon using socket {self._pipe}/control")
         where = f"set env CUDA_MPS_PIPE_DIRECTORY={self._pipe}"
@@ -101,7 +103,8 @@ class Daemon:
         ready = {listener.fileno(): listener for listener in self._listeners}
         for descriptor in [*self._roster.events, *ready]:
             poll.register(descriptor, select.POLLIN)
-        busy = self._held or self._quitting
+        stopping = any(server.retry for server in self._roster.servers.values())
+        busy = self._held or self._quitting or stopping
         found = [descriptor for descriptor, _ in poll.poll(LOOK_AGAIN if busy else None)]
         for descriptor in set(found) & set(ready):
             self._accept(ready[descriptor])
@@ -159,15 +162,25 @@ class Daemon:
                 self._held.append((due, connection, line))
             else:
                 self._answer(connection, line, order)
-        if self._forced_at is not None and time.monotonic() >= self._forced_at:
-            self._forced_at = None
+        now = time.monotonic()
+        forced, self._forced_at = self._forced_at, None
+        if forced is None or now < forced:
+            self._forced_at = forced
+            self._roster.retry(now)
+        else:
+            self._roster.retry(forced)
             for server in self._roster.servers.values():
-                self._roster.shut(server, force=True)
+                self._roster.shut(server, forced, force=True)
         if self._quitting and not self._roster.servers:
-            self.say("Exit with status 0")
-            for connection in self._quitting:
-                _send(connection, b"0")
-            os._exit(0)
+            self._exit()
+
+    def _exit(self) -> NoReturn:
+        self.say("Exit with status 0")
+        for name in ("log", f"{NAME}.pid"):
+            _remove(f"{self._pipe}/{name}")
+        for connection in self._quitting:
+            _send(connection, b"0")
+        os._exit(0)
 
     def _answer(self, connection: socket.socket, line: str, order: dict[str, object]) -> None:
         self.say(f"Cmd:{line}")
@@ -181,7 +194,7 @@ class Daemon:
             self._quitting.append(connection)
             return
         answer = f"{order['says']}\n" if "says" in order else answer
-        for text in answer.splitlines():
+        for text in texts.lines(answer):
             self.say(text)
         _send(connection, b"0" + answer.encode())
 
@@ -190,20 +203,30 @@ class Daemon:
         self._wanted.append(uid)
 
     def shut(self, server: Server, *, force: bool) -> None:
-        """Stop a server after its last client, or at once."""
-        self._roster.shut(server, force=force)
+        """Stop a server, by force or when it has no clients."""
+        self._roster.shut(server, time.monotonic(), force=force)
+
+    def query(self, server: Server) -> None:
+        """Ask a server for its devices."""
+        self._roster.query(server)
+
+    def limit(self, server: Server, device: str) -> None:
+        """Tell a server its new memory limit."""
+        self._roster.limit(server, device)
 
     def terminate(self, server: Server, client: Client) -> None:
         """End the client's use of the GPU."""
         self._roster.terminate(server, client)
 
-    def quit(self, seconds: float | None) -> None:
-        """End the daemon after its servers; after so many seconds, stop them by force."""
+    def quit(self, seconds: str) -> None:
+        """End the daemon after its servers; after so many seconds, if any, stop them by force."""
         self._roster.closed = True
-        self._forced_at = None if seconds is None else time.monotonic() + seconds
+        now = time.monotonic()
+        if seconds:
+            self.say(f"quit command issued with timeout of {seconds}")
+            self._forced_at = now + float(seconds)
         for server in self._roster.servers.values():
-            self.say(f"Try shutting down server {server.pid}, backoff is disabled")
-            self._roster.shut(server, force=False)
+            self._roster.shut(server, now, force=False)
 
     def say(self, text: str) -> None:
         """Log a line."""

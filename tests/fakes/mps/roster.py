@@ -5,6 +5,7 @@ import json
 import os
 import select
 import socket
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,12 @@ from tests.fakes.mps import server as server_process
 from tests.fakes.mps import titles
 from tests.fakes.mps.state import ACTIVE, FAULT, INITIALIZING, Client, Server, Settings
 from tests.fakes.mps.steering import Steering
+
+CONTEXTS = 2
+"""Of a client at its server; each has a thread there."""
+
+FIRST_DELAY = 0.2
+"""Seconds until the daemon tells a server with clients to end again; they double each time."""
 
 ATTEMPTS = 5
 """Servers that are started for a client before it is refused."""
@@ -42,9 +49,10 @@ class Roster:
         """Start a server; it is in `servers` at once."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         settings = Settings(defaults)
+        settings.resolve([gpu[0] for gpu in self._steering.gpus()])
         pid = os.fork()
         if not pid:
-            self._be_server(theirs, uid, settings)
+            self._be_server(theirs, uid, settings, defaults)
         theirs.close()
         started = Server(pid, uid, ours, settings)
         self.servers[pid] = started
@@ -53,7 +61,9 @@ class Roster:
         self.events[ended] = lambda: self._ended(started, ended, defaults)
         return started
 
-    def _be_server(self, daemon: socket.socket, uid: int, settings: Settings) -> None:
+    def _be_server(
+        self, daemon: socket.socket, uid: int, settings: Settings, defaults: Settings
+    ) -> None:
         try:
             kept = os.dup2(daemon.fileno(), 3)
             os.closerange(4, 256)
@@ -64,7 +74,7 @@ class Roster:
                 os.setuid(uid)
             process = server_process.Server(socket.socket(fileno=kept), self._steering, self._pipe)
             process.announce(uid)
-            process.run(settings.percentage)
+            process.run(uid, settings.percentage, defaults.limits)
         finally:
             os._exit(1)
 
@@ -83,10 +93,9 @@ class Roster:
             return
         server = next(iter(self.servers.values()), None)
         if server and self._takes(server, client):
-            if (self._steering.fault("status") or server.status) == FAULT:
+            if self._steering.fault("status") == FAULT:  # the server itself does not know
                 self._refuse(client, NOT_READY)
                 return
-            self._say(f"{told} Server already exists")
             self._hand_over(server, client)
             return
         self._say(f"{told} Server is not ready, push client to pending list")
@@ -94,7 +103,7 @@ class Roster:
         if server is None:
             self.start(client.uid, defaults)
         elif server.status == ACTIVE and not server.clients and not server.closing:
-            self.shut(server, force=False)
+            self._shut_idle(server)
 
     def _takes(self, server: Server, client: Client) -> bool:
         forced = self._steering.fault("status")
@@ -103,6 +112,7 @@ class Roster:
         return self._multi_user or server.uid == client.uid
 
     def _hand_over(self, server: Server, client: Client) -> None:
+        self._say(f"NEW CLIENT {client.pid} from user {client.uid}: Server already exists")
         server.served += 1
         client.number = server.served
         server.clients[client.number] = client
@@ -110,9 +120,10 @@ class Roster:
         gpus = self._steering.gpus()
         message = {
             "number": client.number,
+            "pid": client.pid,
             "percentage": settings.percentage,
             "gpu": gpus[0][0] if gpus else "",
-            "limit": settings.limit_of(gpus[0][0]) if gpus else "",
+            "limit": settings.limits.get(gpus[0][0], 0) if gpus else 0,
         }
         descriptor = client.connection.fileno()
         socket.send_fds(server.connection, [json.dumps(message).encode()], [descriptor])
@@ -123,14 +134,46 @@ class Roster:
             client.connection.send(json.dumps({"error": error}).encode())
         client.connection.close()
 
-    def shut(self, server: Server, *, force: bool) -> None:
-        """Stop a server after its last client, or at once."""
-        server.closing = True
-        self._order(server, stop="force" if force else "last")
+    def _shut_idle(self, server: Server) -> None:
+        self.shut(server, time.monotonic(), force=False)
+
+    def shut(self, server: Server, now: float, *, force: bool, again: bool = False) -> None:
+        """Stop a server, by force or when it has no clients; *again*: it had some before."""
+        server.closing, server.retry = True, None
+        backoff = "enabled" if again else "disabled"
+        self._say(f"Try shutting down server {server.pid}, backoff is {backoff}")
+        if threads := CONTEXTS * len(server.clients):
+            busy = f"has {threads} active worker threads. Server will not shutdown."
+            self._say(f"Server {server.pid} {busy}")
+        if threads and not force:
+            server.delay = 2 * server.delay if again else FIRST_DELAY
+            server.retry = now + server.delay
+            later = f"again in at most {server.delay * 1000:.0f}ms"
+            self._say(f"Control will try shutting down server {server.pid} {later}")
+            self._order(server, busy=threads)
+            return
+        if threads:
+            self._say(f"Force shutting down server {server.pid}")
+        self._order(server, stop=True, busy=threads)
+
+    def retry(self, now: float) -> None:
+        """Tell servers again to end, as far as that is due; not later than it was due."""
+        for server in self.servers.values():
+            while server.retry is not None and server.retry <= now:
+                self.shut(server, server.retry, force=False, again=True)
 
     def terminate(self, server: Server, client: Client) -> None:
         """End a client's use of the GPU."""
         self._order(server, terminate=client.number)
+
+    def query(self, server: Server) -> None:
+        """Ask a server for its devices."""
+        self._order(server, query=True)
+
+    def limit(self, server: Server, device: str) -> None:
+        """Tell a server its new memory limit."""
+        if device in server.settings.limits:
+            self._order(server, device=device, limit=server.settings.limits[device])
 
     def _order(self, server: Server, **order: object) -> None:
         with contextlib.suppress(OSError):  # if it has ended, its descriptor tells so
@@ -168,7 +211,7 @@ class Roster:
             else:
                 self._pending.append(client)
         if self._pending and not server.clients and not server.closing:
-            self.shut(server, force=False)
+            self._shut_idle(server)
 
     def _ended(self, server: Server, descriptor: int, defaults: Settings) -> None:
         del self.events[descriptor], self.servers[server.pid]
@@ -176,7 +219,7 @@ class Roster:
         self.events.pop(server.connection.fileno(), None)
         server.connection.close()
         code = os.waitstatus_to_exitcode(os.waitpid(server.pid, 0)[1])
-        self._say(f"Server {server.pid} exited with status {abs(code)}")
+        self._say(f"Server {server.pid} exited with status {max(code, 0)}")  # 0 of a killed one
         self._failures += server.status == INITIALIZING
         if self._failures >= ATTEMPTS:
             self._say("MPS server failed to start")

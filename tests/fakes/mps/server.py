@@ -37,26 +37,32 @@ class Server:
         self._uses: dict[int, dict[str, Any]] = {}
         self._faulted: set[int] = set()
         """Clients that must end before the server is ACTIVE again."""
-        self._closing = False
+        self._destroyed = False
+        """After a fault it has no context until a client comes."""
         self._poll = select.poll()
 
     def announce(self, uid: int) -> None:
         """Log the start, as the daemon's child does before it becomes the server."""
         self._log("Control", f"Starting new server {os.getpid()} for user {uid}")
 
-    def run(self, percentage: str) -> NoReturn:
+    def run(self, uid: int, percentage: str, limits: dict[str, int]) -> NoReturn:
         """Start, serve the clients, and end."""
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-        self._start(percentage)
+        self._start(uid)
+        self._log("Server", f"Active Threads Percentage set to {percentage}")
+        for device, limit in sorted(limits.items()):
+            self._limit(device, limit)
+        self._log("Server", "Server Priority set to 0")
+        self._log("Server", "Server has started")
         self._poll.register(self._daemon, select.POLLIN)
         while True:
-            for descriptor, _ in self._poll.poll():
-                if descriptor == self._daemon.fileno():
-                    self._hear()
-                elif descriptor in self._clients:
-                    self._listen(descriptor)
+            ready = [descriptor for descriptor, _ in self._poll.poll()]
+            for descriptor in set(ready) & set(self._clients):
+                self._listen(descriptor)  # first: who connects now may have come after their end
+            if self._daemon.fileno() in ready:
+                self._hear()
 
-    def _start(self, percentage: str) -> None:
+    def _start(self, uid: int) -> None:
         self._log("Other", "Startup")
         self._log("Other", f"Connecting to control daemon on socket: {self._pipe}/control")
         if not os.access(f"{self._pipe}/control", os.W_OK):
@@ -74,16 +80,20 @@ class Server:
             how = self._steering.fault("server")
         if isinstance(how, (int, float)):
             self._rest(how)
-        for ordinal, gpu in enumerate(gpus):
-            self._log("Server", f"Creating server context on device {ordinal} ({gpu[1]})")
+        self._contexts("Creating")
         self._rest(START[1])
-        self._log("Server", f"Created anonymous shared memory region mps.shm.0.{os.getpid()}")
+        self._log("Server", f"Created anonymous shared memory region mps.shm.{uid}.{os.getpid()}")
         self._log("Server", "CUDA MPS Server for Linux/Unix. Binary version: 13000")
         self._log("Server", "Display Driver version: 580")
         self._tell(status=ACTIVE)
-        self._log("Server", f"Active Threads Percentage set to {percentage}")
-        self._log("Server", "Server Priority set to 0")
-        self._log("Server", "Server has started")
+
+    def _contexts(self, what: str) -> None:
+        for ordinal, gpu in enumerate(self._steering.gpus()):
+            self._log("Server", f"{what} server context on device {ordinal} ({gpu[1]})")
+
+    def _limit(self, device: str, limit: int) -> None:
+        size = f"{limit << 20:#x} bytes"
+        self._log("Server", f"Device pinned memory limit for device {device} set to {size}")
 
     def _rest(self, seconds: float) -> None:
         """Wait; end at once when the daemon has ended."""
@@ -118,33 +128,61 @@ class Server:
             self._accept(socket.socket(fileno=descriptors[0]), order)
         elif "terminate" in order:
             self._terminate(order["terminate"])
-        elif "stop" in order:
-            self._log("Server", "Server has been notified to shutdown")
-            self._log("Server", "Waiting for current clients to finish")
-            self._closing = True
-            if order["stop"] == "force" or not self._clients:
-                self._exit()
+        elif "query" in order:
+            devices = f"There are {len(self._steering.gpus())} devices"
+            self._log("Server", f"Received device query command. {devices}")
+        elif "limit" in order:
+            self._limit(order["device"], order["limit"])
+        else:
+            self._stop(order)
 
-    def _terminate(self, number: int) -> None:
-        for descriptor, use in self._uses.items():
-            if use["number"] == number:
-                self._answer(descriptor, error=TERMINATED)
-
-    def _exit(self) -> NoReturn:
+    def _stop(self, order: dict[str, Any]) -> None:
+        self._log("Server", "Server has been notified to shutdown")
+        if threads := order["busy"]:
+            failed = f"Server was unable to shutdown due to {threads} active clients"
+            self._log("Server", failed)
+            if "stop" in order:
+                os._exit(0)
+            return
+        self._log("Server", "Waiting for current clients to finish")
         self._log("Server", "Exiting")
         self._rest(END)
         os._exit(0)
 
-    def _accept(self, client: socket.socket, order: dict[str, Any]) -> None:
-        self._log("Server", "Received new client request")
-        descriptor = client.fileno()
-        self._clients[descriptor], self._uses[descriptor] = client, order
-        self._poll.register(client, select.POLLIN)
+    def _terminate(self, number: int) -> None:
+        for descriptor, use in self._uses.items():
+            if use["number"] == number:
+                self._log("Server", f"MPS server requesting client {_context(use)} to exit")
+                self._log("Server", "Client termination succeeded.")
+                self._answer(descriptor, error=TERMINATED)
+
+    def _accept(self, client: socket.socket, use: dict[str, Any]) -> None:
+        self._log("Server", "Received new client request for {PID: -2147483648, Context ID: 2}")
         if self._faulted:
-            self._answer(descriptor, error=NOT_READY)
+            self._refuse(client, use)
             return
-        self._log("Server", "Worker created")
-        self._answer(descriptor, server=os.getpid(), **order)
+        if self._destroyed:
+            self._contexts("Creating")
+            self._destroyed = False
+        descriptor = client.fileno()
+        self._clients[descriptor], self._uses[descriptor] = client, use
+        self._poll.register(client, select.POLLIN)
+        for number in (0, 1):
+            self._log("Server", f"Client {_context(use, number)} connected")
+            self._log("Server", f"Creating worker thread for client {_context(use, number)}")
+        for uuid, name, _ in self._steering.gpus():
+            self._log("Server", f"Device {name} (uuid {uuid}) is associated")
+        self._log("Server", f"Status of client {_context(use)} is ACTIVE")
+        self._answer(descriptor, **use)
+
+    def _refuse(self, client: socket.socket, use: dict[str, Any]) -> None:
+        who = _context(use, 0)
+        self._log("Server", f"Server teardown in progress. Refusing to accept new client {who}")
+        self._log("Server", f"Failed to accept client {who} with status {NOT_READY}")
+        with contextlib.suppress(OSError):  # it may not have waited for the answer
+            client.send(json.dumps({"error": NOT_READY}).encode())
+        client.close()
+        self._tell(gone=use["number"])
 
     def _answer(self, descriptor: int, **message: object) -> None:
         with contextlib.suppress(OSError):  # if it has ended, the poll tells so
@@ -161,8 +199,8 @@ class Server:
             self._leave(descriptor)
 
     def _fault(self) -> None:
-        self._log("Server", "Server encountered a fatal exception")
-        self._log("Server", "Volta MPS: Server is handling a fatal GPU error.")
+        for line in _fault_lines(list(self._uses.values())):
+            self._log("Server", line)
         self._faulted = set(self._clients)
         self._tell(status=FAULT)
         for descriptor in self._faulted:
@@ -171,14 +209,40 @@ class Server:
     def _leave(self, descriptor: int) -> None:
         self._poll.unregister(descriptor)
         self._clients.pop(descriptor).close()
-        number = self._uses.pop(descriptor)["number"]
-        self._log("Server", "Client process disconnected")
+        use = self._uses.pop(descriptor)
+        self._lost(use, 1)
+        left = f"Number of active client contexts is {len(self._uses)}."
+        self._log("Server", f"Client {_context(use)} exiting. {left}")
         if descriptor in self._faulted:
             self._faulted.remove(descriptor)
             if not self._faulted:
-                self._log("Server", "Destroy server context on device 0")
-                self._log("Server", "Creating server context on device 0")
+                self._contexts("Destroy")
+                self._destroyed = True
                 self._tell(status=ACTIVE)
-        self._tell(gone=number)
-        if self._closing and not self._clients:
-            self._exit()
+        self._lost(use, 0)
+        self._log("Server", f"Client process {use['pid']} disconnected")
+        self._tell(gone=use["number"])
+
+    def _lost(self, use: dict[str, Any], number: int) -> None:
+        who = _context(use, number)
+        failed = "Server failed to recevie command with status 806"
+        self._log("Server", f"{failed}, assuming client {who} exit")
+
+
+def _context(use: dict[str, Any], number: int = 1) -> str:
+    return f"{{PID: {use['pid']}, Context ID: {number}}}"
+
+
+def _fault_lines(uses: list[dict[str, Any]]) -> list[str]:
+    """Return what a server logs when it faults: it cannot tell which of its clients is at fault."""
+    pids = [str(use["pid"]) for use in uses]
+    lines = [f"Client {{PID: {pids[0]}, Context: 1}} encountered a fatal GPU error."]
+    lines.append("Server is handling a fatal GPU error.")
+    lines += [f"Client {_context(use)} on device 0 to be torn down" for use in uses]
+    for pid, use in zip(pids, uses, strict=True):
+        lines.append(f"All clients belonging to error trigging process {pid} will be torn down")
+        process = f"the error-trigging process {pid} to be torn down"
+        lines.append(f"Client {_context(use)} on {process}")
+    lines += ["The following devices will be reset:", "0"]
+    lines += ["The following client process have a sticky error set:", *pids]
+    return lines

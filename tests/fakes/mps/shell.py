@@ -8,6 +8,9 @@ from tests.fakes.mps import texts
 from tests.fakes.mps.state import Client, Server, Settings
 from tests.fakes.mps.steering import Steering
 
+CONTEXT = 1
+"""A client has the contexts 0 and 1 at a server; 1 is the one that uses the GPU."""
+
 
 class Orders(Protocol):
     """What a command can order of the daemon."""
@@ -16,13 +19,19 @@ class Orders(Protocol):
         """Start a server when the shell that asked is closed."""
 
     def shut(self, server: Server, *, force: bool) -> None:
-        """Stop a server after its last client, or at once."""
+        """Stop a server, by force or when it has no clients."""
+
+    def query(self, server: Server) -> None:
+        """Ask a server for its devices."""
 
     def terminate(self, server: Server, client: Client) -> None:
         """End the client's use of the GPU."""
 
-    def quit(self, seconds: float | None) -> None:
-        """End the daemon after its servers; after so many seconds, stop them by force."""
+    def quit(self, seconds: str) -> None:
+        """End the daemon after its servers; after so many seconds, if any, stop them by force."""
+
+    def limit(self, server: Server, device: str) -> None:
+        """Tell a server its new memory limit."""
 
     def say(self, text: str) -> None:
         """Log a line."""
@@ -49,7 +58,8 @@ class Shell:
         try:
             return self._commands[name](*words)
         except TypeError:
-            return f'Invalid arguments for command "{name}"\n'
+            self._orders.say(texts.BAD_FORMAT)
+            return ""
         except LookupError as error:
             return f"{error.args[0]}\n"
 
@@ -61,7 +71,7 @@ class Shell:
         for server in self._servers.values():
             if str(server.pid) == pid:
                 return server
-        raise LookupError(f"Server {pid} not found")
+        raise LookupError(f"Server {pid} not found" if pid else texts.NO_PID)
 
     def _chosen(self, pid: str | None) -> Iterable[Server]:
         return self._servers.values() if pid is None else [self._server(pid)]
@@ -69,31 +79,34 @@ class Shell:
     def _get_server_list(self) -> str:
         return "".join(f"{pid}\n" for pid in self._servers)
 
-    def _get_server_status(self, pid: str) -> str:
+    def _get_server_status(self, pid: str = "") -> str:
         server = self._server(pid)
         return f"{self._steering.fault('status') or server.status}\n"
 
-    def _start_server(self, option: str, uid: str) -> str:
+    def _start_server(self, option: str = "", uid: str = "") -> str:
         if option != "-uid" or not uid.isdigit():
-            raise TypeError
+            raise LookupError(texts.NO_UID)
         self._orders.start(int(uid))
         return ""
 
-    def _shutdown_server(self, pid: str, option: str = "") -> str:
+    def _shutdown_server(self, pid: str = "", option: str = "") -> str:
         self._orders.shut(self._server(pid), force=option == "-f")
         return ""
 
-    def _get_client_list(self, pid: str) -> str:
+    def _get_client_list(self, pid: str = "") -> str:
         return "".join(f"{client.pid}\n" for client in self._server(pid).clients.values())
 
     def _get_device_client_list(self, pid: str | None = None) -> str:
         clients = [client for server in self._chosen(pid) for client in server.clients.values()]
         if not clients:
             return ""
-        gpus = "".join(f"Device {gpu[0]}\n" for gpu in self._steering.gpus())
-        return gpus + "".join(f"{client.pid}\n" for client in clients)
+        gpus = enumerate(self._steering.gpus())
+        devices = "".join(f"[{ordinal}] 00:00.0, {gpu[1]}\n" for ordinal, gpu in gpus)
+        return devices + "".join(f"{client.pid}.{CONTEXT}\n" for client in clients)
 
     def _ps(self, option: str = "", pid: str | None = None) -> str:
+        if not self._servers:
+            return "Server not found\n"
         rows = []
         gpus = self._steering.gpus()
         for server in self._chosen(pid if option == "-p" else None):
@@ -104,22 +117,25 @@ class Shell:
             return ""
         return "".join(f"{texts.row(r, texts.WIDTHS)}\n" for r in [texts.PROCESSES, *rows])
 
-    def _terminate_client(self, server_pid: str, pid: str) -> str:
-        server = self._server(server_pid)
+    def _terminate_client(self, server_pid: str = "", pid: str = "") -> str:
+        try:
+            server = self._server(server_pid)
+        except LookupError as error:
+            return f"{error.args[0]}\n{error.args[0]}!\n1\n"
         for client in server.clients.values():
             if str(client.pid) == pid:
                 self._orders.terminate(server, client)
                 return "0\n"
-        raise LookupError(f"Client {pid} not found")
+        return f"Invalid process {pid}!\n1\n"
 
     def _get_default_active_thread_percentage(self) -> str:
         return f"{self.defaults.percentage}\n"
 
-    def _set_default_active_thread_percentage(self, wanted: str) -> str:
+    def _set_default_active_thread_percentage(self, wanted: str = "") -> str:
         name = "set_default_active_thread_percentage"
         return self._set_percentage(self.defaults, wanted, name)
 
-    def _get_active_thread_percentage(self, pid: str) -> str:
+    def _get_active_thread_percentage(self, pid: str = "") -> str:
         return f"{self._server(pid).settings.percentage}\n"
 
     def _set_active_thread_percentage(self, pid: str, wanted: str) -> str:
@@ -145,30 +161,36 @@ class Shell:
         return self._set_limit(self.defaults, device, wanted, name)
 
     def _get_device_pinned_mem_limit(self, pid: str, device: str) -> str:
-        return self._get_limit(self._server(pid).settings, device)
+        return self._get_limit(self._server(pid).settings, self._resolved(device))
 
     def _set_device_pinned_mem_limit(self, pid: str, device: str, wanted: str) -> str:
-        settings = self._server(pid).settings
-        return self._set_limit(settings, device, wanted, "set_device_pinned_mem_limit")
+        server = self._server(pid)
+        device = self._resolved(device)
+        answer = self._set_limit(server.settings, device, wanted, "set_device_pinned_mem_limit")
+        self._orders.limit(server, device)
+        return answer
+
+    def _resolved(self, device: str) -> str:
+        """Return the UUID of a device: a server, unlike the daemon, keeps its limits by UUID."""
+        for ordinal, gpu in enumerate(self._steering.gpus()):
+            if device == str(ordinal):
+                return gpu[0]
+        return device
 
     def _get_limit(self, settings: Settings, device: str) -> str:
         if not texts.is_device(device):
             self._orders.say(f"Invalid device identifier format: {device}")
-        elif device in settings.limits:
-            return f"{settings.limits[device]}\n"
+        elif limit := settings.limits.get(device):
+            return f"{texts.limit(limit)}\n"
         else:
             self._orders.say(texts.NO_LIMIT)
         return ""
 
     def _set_limit(self, settings: Settings, device: str, wanted: str, name: str) -> str:
-        written = texts.limit(wanted)
         if not texts.is_device(device):
             self._orders.say(f"Invalid device identifier format: {device}")
-        elif written is None:
-            self._orders.say(f"Invalid memory limit: {wanted}")
         elif not self._ignored(name):
-            settings.limits.pop(device, None)  # so that the last one set is the last one here
-            settings.limits[device] = written
+            settings.limits[device] = texts.mebibytes(wanted)
         return ""
 
     def _get_default_client_priority(self) -> str:
@@ -177,18 +199,21 @@ class Shell:
     def _set_default_client_priority(self, wanted: str) -> str:
         if wanted in ("0", "1"):
             self._priority = wanted
-        return f"{self._priority}\n"
+        return ""
 
     def _device_query(self, *words: str) -> str:
         comma = "--csv" in words
         pids = [word for word in words if word != "--csv"]
-        titles = [f"Server {server.pid}" for server in self._chosen(next(iter(pids), None))]
+        servers = list(self._chosen(next(iter(pids), None)))
+        for server in servers:
+            self._orders.query(server)
+        titles = [f"Server {server.pid}" for server in servers]
         gpus = self._steering.gpus()
         tables = [texts.device_table(title, gpus, comma=comma) for title in ["Default", *titles]]
         return "\n".join(tables)
 
     def _quit(self, option: str = "", seconds: str = "") -> str:
-        self._orders.quit(float(seconds) if option == "-t" else None)
+        self._orders.quit(seconds if option == "-t" else "")
         return ""
 
 

@@ -10,13 +10,14 @@ class Settings:
 
     def __init__(self, former: "Settings | None" = None) -> None:
         self.percentage: str = former.percentage if former else "100.0"
-        self.limits: dict[str, str] = dict(former.limits) if former else {}
-        """Memory limits by device as it was named: an ordinal and a UUID are kept apart."""
+        self.limits: dict[str, int] = dict(former.limits) if former else {}
+        """MiB by device as it was named: the daemon keeps an ordinal and a UUID apart."""
 
-    def limit_of(self, uuid: str) -> str:
-        """Return the memory limit of the daemon's only GPU; the last that was set wins."""
-        found = [limit for device, limit in self.limits.items() if device in (uuid, "0")]
-        return found[-1] if found else ""
+    def resolve(self, uuids: list[str]) -> None:
+        """Keep the limits by UUID, as a server does; where it has two, the smaller one holds."""
+        for ordinal, uuid in enumerate(uuids):
+            if limit := self.limits.pop(str(ordinal), 0):
+                self.limits[uuid] = min(limit, self.limits.get(uuid) or limit)
 
 
 class Client:
@@ -42,7 +43,11 @@ class Server:
         self.settings = settings
         self.status = INITIALIZING
         self.closing = False
-        """It takes no new clients and ends after the last."""
+        """It takes no new clients, and ends when it is told so after the last."""
+        self.retry: float | None = None
+        """When the daemon tells it to end again."""
+        self.delay = 0.0
+        """Seconds until then."""
         self.clients: dict[int, Client] = {}
         self.served = 0
         """Clients it has had so far."""

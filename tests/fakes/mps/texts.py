@@ -1,6 +1,6 @@
 """What nvidia-cuda-mps-control 580.159.04 writes, and how it writes numbers.
 
-Seen on an H100; `tests/hardware/mps-580.159.04.txt` marks what was not.
+Seen on an H100: `tests/hardware/mps-580.159.04.txt`.
 """
 
 import re
@@ -14,10 +14,13 @@ NO_DAEMON = "Cannot find MPS control daemon process\n"
 RUNNING = "An instance of this daemon is already running\n"
 NO_LIMIT = "No default pinned memory limit set for the device!"
 BAD_PERCENTAGE = "Invalid percentage, expected between (0.0, 100.0]"
+BAD_FORMAT = "Invalid command format."
+NO_PID = "A server PID is required"
+NO_UID = "A user id (UID) is required to start a new server"
 
 ORDINAL = re.compile(r"\d+")
 UUID = re.compile(r"(GPU|MIG)-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-LIMIT = re.compile(r"(\d+)([GM])")
+LIMIT = re.compile(r"(\d*)(.?)", re.DOTALL)
 
 PROCESSES = ("PID", "ID", "SERVER", "DEVICE", "NAMESPACE", "COMMAND")
 WIDTHS = (10, 10, 15, 26, 15, 15)
@@ -41,18 +44,24 @@ def percentage(text: str) -> str | None:
     return f"{number:.1f}" if 0 < number <= 100 else None
 
 
-def limit(text: str) -> str | None:
-    """Return a memory limit as the daemon writes it; None: it refuses this one."""
-    if not (found := LIMIT.fullmatch(text)):
-        return None
-    number, unit = int(found[1]), found[2]
-    return f"{number // 1024}G" if unit == "M" and number % 1024 == 0 else f"{number}{unit}"
+def mebibytes(text: str) -> int:
+    """Return the MiB that the daemon takes a memory limit for; 0 is no limit.
+
+    It reads an integer, and G if that comes next: 1.5G is 1 MiB. It refuses nothing that was tried.
+    """
+    found = LIMIT.match(text)
+    assert found is not None  # the expression matches everything
+    return int(found[1] or 0) << (10 if found[2] in ("G", "g") else 0)
 
 
-def mebibytes(written: str) -> int:
-    """Return the MiB of a memory limit."""
-    number = int(written[:-1])
-    return number << 10 if written.endswith("G") else number
+def limit(mebibytes: int) -> str:
+    """Return a memory limit as the daemon writes it: from 1 GiB on, rounded down to whole GiB."""
+    return f"{mebibytes >> 10}G" if mebibytes >> 10 else f"{mebibytes}M"
+
+
+def lines(answer: str) -> list[str]:
+    """Return what the daemon logs of an answer; it logs an empty line together with the next."""
+    return [text for text in re.split(r"(?<!\n)\n", answer) if text]
 
 
 def is_device(text: str) -> bool:
