@@ -16,7 +16,7 @@ from supervisor.plan import Plan
 from supervisor.restart_policy import Limits
 from supervisor.state import Service, ServiceSource
 
-SILENCE = 3.0
+SILENCE = 6.0
 """Seconds without a heartbeat until a child is killed."""
 
 
