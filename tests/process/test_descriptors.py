@@ -7,6 +7,7 @@ import resource
 import socket
 from pathlib import Path
 
+import grpc
 import pytest
 
 from supervisor.exporter.pod_resources import PodResources
@@ -65,15 +66,17 @@ def test_a_registration_without_descriptors(folder: Path) -> None:
         path = str(folder / "kubelet.sock")
         with socket.socket(socket.AF_UNIX) as dead:
             dead.bind(path)
-        with pytest.raises(KubeletError, match="refused"):
-            await register(path, "gpu.sock", GPU)  # gRPC opens the descriptors that it keeps
-        before = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (LOWEST, before[1]))
-        try:
-            with pytest.raises(KubeletError, match="Too many open files") as failed:
+        # gRPC keeps its descriptors as long as there is a channel or, in a worker, a server.
+        async with grpc.aio.insecure_channel(f"unix:{path}"):
+            with pytest.raises(KubeletError, match="refused"):
                 await register(path, "gpu.sock", GPU)
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+            before = resource.getrlimit(resource.RLIMIT_NOFILE)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (LOWEST, before[1]))
+            try:
+                with pytest.raises(KubeletError, match="Too many open files") as failed:
+                    await register(path, "gpu.sock", GPU)
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, before)
         assert str(failed.value).isprintable()
 
     asyncio.run(story())
