@@ -11,7 +11,6 @@ holds up no other. NodeStates are published on a change, for a new subscriber, a
 
 import math
 import time
-from collections import deque
 from pathlib import Path
 
 import msgspec
@@ -29,25 +28,22 @@ from health.ledger import Ledger
 from health.node import Node
 from health.nvml import Code
 from health.observed import Observed
+from health.orders import Orders
 from health.usage import Sampled
 from health.usage_bus import UsageBus
 from health.watch import Ended
-from proto.channel import Channel, ClosedError
+from proto.channel import Channel
 from proto.control import (
     Beat,
     ExitCode,
     Hung,
     Inventoried,
-    Marked,
-    MarkHealthy,
     NotReady,
     Ready,
-    Stop,
     until_beat,
 )
 from proto.messages import Inventory
 from proto.monitor import MonitorSettings
-from proto.texts import NAME_LIMIT, shortened
 
 RETRY_PARTIAL = 600.0
 """Seconds until a new monitor tries a GPU that this one could enumerate only in part."""
@@ -71,8 +67,7 @@ class Monitor:
         self._hangs = Hangs()
         self._observed = Observed(settings, ledger, self._node, self._hangs, epoch)
         self._usage = UsageBus(self._node, self._observed.publisher, settings.usage_interval, epoch)
-        self._marks: deque[tuple[str, float]] = deque()
-        """Devices that an operator marked healthy, and when; answered in this order."""
+        self._orders = Orders(channel, self._node, self._hangs, self._observed)
         self._began = time.monotonic()
         self._rescan_at = self._began + settings.rescan_interval
         self._absent_at = math.inf
@@ -96,7 +91,7 @@ class Monitor:
     def _wait(self, now: float) -> None:
         poller = zmq.Poller()
         poller.register(self._observed.publisher.socket, zmq.POLLIN)
-        poller.register(self._channel.fileno(), zmq.POLLIN)
+        poller.register(self._orders.fileno(), zmq.POLLIN)
         poller.register(self._mailbox.fileno(), zmq.POLLIN)
         jobs = self._node.deadline(self._observed.lost())
         hangs = self._hangs.deadline(self._node.lanes(), now, self._settings.hang_after)
@@ -109,8 +104,8 @@ class Monitor:
         if self._observed.publisher.socket in ready and self._observed.publisher.joined():
             self._observed.publish()
             self._usage.publish(time.monotonic())
-        if self._channel.fileno() in ready:
-            self._on_orders()
+        if self._orders.fileno() in ready and self._orders.take():
+            self._code = ExitCode.DONE
 
     def _on_deadlines(self, now: float) -> None:
         self._find_hangs(now)
@@ -135,22 +130,6 @@ class Monitor:
         self._observed.publish()
         self._usage.publish_new(now)
         self._observed.log_repeated(now)
-
-    def _on_orders(self) -> None:
-        try:
-            while order := self._channel.receive():
-                match order:
-                    case MarkHealthy():
-                        self._marks.append((order.device, time.monotonic()))
-                    case Stop():
-                        self._code = ExitCode.DONE
-                    case _:
-                        logger.error(
-                            "ignored an order that the health monitor does not know",
-                            order=type(order).__name__,
-                        )
-        except ClosedError:
-            self._code = ExitCode.DONE
 
     def _refuse(self, report: NotReady) -> None:
         self._channel.send(report)
@@ -197,8 +176,7 @@ class Monitor:
         if now >= self._absent_at:
             self._absent_at = now + self._settings.poll_interval
             self._observed.look(self._node.absent_looks(self._observed.gpus), now)
-        while self._marks and self._mark(*self._marks[0], now):
-            self._marks.popleft()
+        self._orders.go_on(now)
 
     def _rescan(self, now: float) -> None:
         """Look for added and removed GPUs and MIG instances."""
@@ -210,27 +188,6 @@ class Monitor:
             self._code = ExitCode.AGAIN
         for gpu in self._node.gpus:
             gpu.rescan()
-
-    def _mark(self, device: str, at: float, now: float) -> bool:
-        """Clear the faults of a device for an operator; return whether the order is done.
-
-        A check that began after the order decides: what it shows, the operator's word cannot clear.
-        """
-        uuids, told = verdict.named(self._observed.gpus, device), shortened(device, NAME_LIMIT)
-        if not uuids:
-            self._channel.send(Marked(error=f'cannot find a GPU or MIG instance "{told}"'))
-            return True
-        gpu = self._node.holding(uuids[0])
-        if gpu and gpu.index in self._hangs.by_index():
-            self._channel.send(Marked(error=f'cannot check "{told}": the driver hangs'))
-            return True
-        if gpu and (gpu.looked is None or gpu.looked.look.began < at):
-            gpu.look_at = min(gpu.look_at, at)
-            return False
-        logger.info("an operator marked a device healthy", device=device)
-        self._observed.mark(uuids, now)
-        self._channel.send(Marked())
-        return True
 
     def _find_hangs(self, now: float) -> None:
         begun, ended = self._hangs.search(self._node.lanes(), now, self._settings.hang_after)

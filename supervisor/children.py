@@ -46,14 +46,25 @@ class Children:
         deadlines = (self._deadline(name) for name in self._children)
         return min((when for when in deadlines if when is not None), default=None)
 
-    def due(self, now: float) -> list[tuple[str, State]]:
-        """Return the children whose deadline has passed, with their states."""
+    def on_deadlines(self, now: float) -> None:
+        """Do what is due for the children whose deadline has passed."""
         found = {name: self._deadline(name) for name in self._children}
-        return [
-            (name, self._children[name].state)
-            for name, deadline in found.items()
-            if deadline is not None and now >= deadline
-        ]
+        for name, deadline in found.items():
+            if deadline is not None and now >= deadline:
+                self._on_deadline(name)
+
+    def _on_deadline(self, name: str) -> None:
+        match self._children[name].state:
+            case State.BACKOFF:
+                self.start(name)
+            case State.STARTING | State.RUNNING:
+                self.kill(name, "no heartbeat")
+            case State.STOPPING:
+                self.kill(name, "did not stop in time")
+            case State.KILLED:
+                self.abandon(name)
+            case State.DOWN:
+                raise AssertionError("cannot happen: a child that is down has no deadline")
 
     def _deadline(self, name: str) -> float | None:
         return restart_policy.deadline(self._children[name], self._limits_of(name))

@@ -43,7 +43,6 @@ from supervisor.control_socket import ControlSocket
 from supervisor.kubelet_watch import KubeletWatch
 from supervisor.maintenance import Maintenance
 from supervisor.reload import Reload
-from supervisor.restart_policy import State
 from supervisor.signals import SignalPipe
 from supervisor.state import Served, ServiceSource
 from supervisor.systemd import Notifier
@@ -148,15 +147,11 @@ class Supervisor:
                 self._on_found(report)
             case NotReady():
                 self._on_not_ready(name, report)
-            case Hung():
-                self._served = self._served.after_hang(name, report)
+            case Hung() | Settled():
+                self._served = self._served.after(name, report)
                 self._changes()
             case Marked():
                 self._maintenance.marked(report.error)
-            case Settled():
-                registered = {**self._served.registered, name: report.registered}
-                self._served = replace(self._served, registered=registered)
-                self._changes()
             case _:
                 logger.error("ignored a child's order", child=name, order=type(report).__name__)
 
@@ -246,8 +241,7 @@ class Supervisor:
         if turns.stood_still(now - self._tick_at, worked):
             # Nor could the children work: none is killed for a heartbeat that is missing.
             self._children.excuse_all(now)
-        for name, state in self._children.due(now):
-            self._on_deadline(name, state)
+        self._children.on_deadlines(now)
         if now >= self._tick_at:
             self._tick_at, self._worked = now + until_beat(now), time.process_time()
             self._look_at_kubelet()
@@ -255,19 +249,6 @@ class Supervisor:
             self._reload.warn(now)
             self._reload.look()
             self._changes()
-
-    def _on_deadline(self, name: str, state: State) -> None:
-        match state:
-            case State.BACKOFF:
-                self._children.start(name)
-            case State.STARTING | State.RUNNING:
-                self._children.kill(name, "no heartbeat")
-            case State.STOPPING:
-                self._children.kill(name, "did not stop in time")
-            case State.KILLED:
-                self._children.abandon(name)
-            case State.DOWN:
-                raise AssertionError("cannot happen: a child that is down has no deadline")
 
     def _look_at_kubelet(self) -> None:
         if self._kubelet.is_new():

@@ -9,6 +9,7 @@ from proto.control import (
     Problem,
     ProcessState,
     ServiceState,
+    Settled,
     Unknown,
 )
 from proto.messages import Inventory
@@ -96,8 +97,10 @@ class Served:
     """Whether a worker is registered with the kubelet, by the worker's name."""
     configuration: ConfigurationState = field(default_factory=ConfigurationState)
 
-    def after_hang(self, name: str, report: Hung) -> "Served":
-        """Return the state after the child *name* reported a driver call that does not return."""
+    def after(self, name: str, report: Hung | Settled) -> "Served":
+        """Return the state after a *report* of the child *name*."""
+        if isinstance(report, Settled):
+            return replace(self, registered={**self.registered, name: report.registered})
         not_ready = dict(self.not_ready)
         if report.everything:
             not_ready[name] = f"the driver hangs in {report.call}"
