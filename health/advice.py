@@ -83,6 +83,11 @@ ADVICE: Mapping[ReasonKind, Advice] = MappingProxyType(
             "Check that the device is still in the node. "
             "Check the plugin's log for enumeration errors.",
         ),
+        ReasonKind.OCCUPIED: Advice(
+            "no container holds the device, but it is in use",
+            "End the processes that use it (nvidia-smi shows them), or reset the GPU. "
+            "The device becomes Healthy by itself when it is clean.",
+        ),
         ReasonKind.MAINTENANCE: Advice(
             "under maintenance", "Run gpu-sharing-plugin resume when the maintenance is done."
         ),

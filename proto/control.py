@@ -98,6 +98,16 @@ class MarkHealthy(msgspec.Struct, frozen=True, tag=True):
     """UUID, index, or `index:place` of a MIG instance."""
 
 
+class Occupied(msgspec.Struct, frozen=True, tag=True):
+    """Report of the exporter, and order to the monitor: something uses devices that are free.
+
+    Sent again every few seconds while there are any: the monitor soon forgets it.
+    """
+
+    devices: dict[str, str]
+    """What uses them, for people, by UUID; all devices that are not here are not occupied."""
+
+
 class Configure(msgspec.Struct, frozen=True, tag=True):
     """Order: use this plan and these allocation settings from now on."""
 
@@ -208,5 +218,16 @@ class Settled(msgspec.Struct, frozen=True, tag=True):
     registered: bool
 
 
-Order = Stop | Register | Unknown | MarkHealthy | Configure | ServiceState
-Report = Ready | Beat | Inventoried | NotReady | Hung | Marked | Settled | Labelled | Unlabelled
+Order = Stop | Register | Unknown | MarkHealthy | Occupied | Configure | ServiceState
+Report = (
+    Ready
+    | Beat
+    | Inventoried
+    | NotReady
+    | Hung
+    | Marked
+    | Occupied
+    | Settled
+    | Labelled
+    | Unlabelled
+)

@@ -51,6 +51,8 @@ class ExporterSettings(msgspec.Struct, frozen=True):
     """Whether metrics have labels for pods."""
     pod_usage: bool = True
     """Whether to tell which container uses how much of a GPU, where that is possible."""
+    hold_occupied: bool = False
+    """Whether to report free devices that are in use, so that they are not handed out."""
     usage_roots: tuple[UsageRoots, ...] = (UsageRoots(),)
     """Where to look for a process, one after the other."""
     guard: HttpGuard = HttpGuard()

@@ -16,6 +16,15 @@ class RecoveryMode(enum.StrEnum):
     """Only after a reboot of the node or the command `mark-healthy`."""
 
 
+class OccupiedRule(enum.StrEnum):
+    """What to do with a device that is in use though no container holds it."""
+
+    REPORT = "report"
+    """Show it in metrics and status, and hand it out all the same."""
+    UNHEALTHY = "unhealthy"
+    """Make it Unhealthy until it is clean."""
+
+
 class Recovery(msgspec.Struct, frozen=True):
     """What a device needs to become healthy again."""
 

@@ -56,6 +56,9 @@ class ReasonKind(enum.StrEnum):
     NOT_FOUND = "not-found"
     """The monitor does not find a device that the plugin should advertise."""
 
+    OCCUPIED = "occupied"
+    """Something uses the device though no container holds it, with `health.occupied: unhealthy`."""
+
 
 class Reason(msgspec.Struct, frozen=True, order=True):
     """One reason why a device is unhealthy."""

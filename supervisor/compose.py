@@ -11,9 +11,9 @@ from msgspec.structs import replace
 
 from health import xid_policy
 from proto.cluster import ClusterSettings
-from proto.control import Configure, MarkHealthy, Register, ServiceState, Unknown
+from proto.control import Configure, MarkHealthy, Occupied, Register, ServiceState, Unknown
 from proto.exporter import ExporterSettings, UsageRoots
-from proto.monitor import CdiSettings, MonitorSettings, Recovery
+from proto.monitor import CdiSettings, MonitorSettings, OccupiedRule, Recovery
 from proto.paths import Paths
 from proto.worker import CDI_STRATEGIES, Handout, ResourcePlan, WorkerSettings
 from simulator.live_node import LiveNode
@@ -125,6 +125,7 @@ def _exporter(settings: Settings, paths: Paths) -> Spec:
         pod_resources_socket=settings.service.pod_resources_socket,
         pod_labels=settings.service.pod_labels,
         pod_usage=settings.service.pod_usage,
+        hold_occupied=_holds_occupied(settings),
         usage_roots=_usage_roots(settings),
         guard=settings.service.guard,
         local_socket=f"{settings.service.runtime_dir}/{LOCAL_SOCKET}",
@@ -173,8 +174,12 @@ def _cluster(settings: Settings, paths: Paths) -> Iterator[Spec]:
 
 def _monitor(settings: Settings, paths: Paths) -> Spec:
     driver = _driver(settings, paths)
-    takes = (MarkHealthy,)
+    takes = (MarkHealthy, Occupied) if _holds_occupied(settings) else (MarkHealthy,)
     return Spec(MONITOR, "health.main", driver, takes, essential=True, keeps=privileges.DRIVER)
+
+
+def _holds_occupied(settings: Settings) -> bool:
+    return settings.configuration.health.occupied is OccupiedRule.UNHEALTHY
 
 
 def _driver(settings: Settings, paths: Paths) -> MonitorSettings:

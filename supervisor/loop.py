@@ -27,6 +27,7 @@ from proto.control import (
     Labelled,
     Marked,
     NotReady,
+    Occupied,
     Ready,
     Register,
     Settled,
@@ -152,6 +153,8 @@ class Supervisor:
                 self._changes()
             case Marked():
                 self._maintenance.marked(report.error)
+            case Occupied():
+                self._children.tell(report)
             case _:
                 logger.error("ignored a child's order", child=name, order=type(report).__name__)
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import msgspec
 
 from health.xid_policy import CODE
-from proto.monitor import RecoveryMode
+from proto.monitor import OccupiedRule, RecoveryMode
 from proto.worker import AllocationPolicy, DeviceIdStrategy, DeviceListStrategy
 from supervisor.config.durations import Patience, SampleInterval, Seconds, SecondsOrNever
 
@@ -190,6 +190,10 @@ killed."""
     exit_without_access: SecondsOrNever = SecondsOrNever(60)
     """Time after which the service exits when it has lost access to the GPUs, or when its NVML \
 library is older than the kernel module: only a new container can use the GPUs again; `0`: never."""
+    occupied: OccupiedRule = OccupiedRule.REPORT
+    """What to do with a GPU or MIG instance that is not shared, that no container holds, and \
+that is in use all the same: show it (`report`), or also make it Unhealthy until it is clean \
+(`unhealthy`). See usage.md."""
     recovery: RecoverySection = RecoverySection()
     xids: XidRules = XidRules()
     """Which Xids are fatal or ignored, instead of what NVIDIA's table says."""

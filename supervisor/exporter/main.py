@@ -26,6 +26,7 @@ from proto.messages import NodeState, WorkerState
 from proto.texts import shortened
 from supervisor.exporter import http_auth, http_server
 from supervisor.exporter.door import Door
+from supervisor.exporter.occupied_reports import OccupiedReports
 from supervisor.exporter.pages import Pages
 from supervisor.exporter.pod_resources import PodResources
 from supervisor.exporter.usage_lookup import UsageLookup
@@ -105,6 +106,9 @@ class Exporter:
         self._usage = UsageLookup(settings.usage_roots, wanted=settings.pod_usage)
         self._telemetry = bus.telemetry_subscriber(context, settings.paths.telemetry_bus)
         self._telemetry_file = Identity.of(settings.paths.telemetry_bus)
+        # None: an occupied GPU is only shown.
+        reports = OccupiedReports(channel, settings.stale_after)
+        self._occupied = reports if settings.hold_occupied else None
 
     async def run(self) -> int:
         """Receive states until told to stop, or until the supervisor dies; return the exit code."""
@@ -126,7 +130,10 @@ class Exporter:
         async for state in bus.monitor_states(self._health):
             now = time.monotonic()
             if isinstance(state, NodeState):
+                before = self._snapshot.node
                 self._snapshot = replace(self._snapshot, node=state, node_at=now)
+                if self._occupied and before and before.epoch != state.epoch:
+                    self._occupied.report(now, again=True)  # a new monitor knows nothing of it
             else:
                 self._usage.take(state, now)
                 self._pages.history.add(state, now)
@@ -135,6 +142,8 @@ class Exporter:
         while True:
             usage = await self._usage.next()
             self._snapshot = replace(self._snapshot, usage=usage)
+            if self._occupied and self._occupied.look(self._snapshot):
+                self._pods.look()
 
     async def _follow_workers(self) -> None:
         while True:
@@ -148,6 +157,9 @@ class Exporter:
             ours, foreign = split(held or (), self._planned())
             allocations = None if held is None else ours
             self._snapshot = replace(self._snapshot, allocations=allocations, foreign=foreign)
+            if self._occupied and held is not None:
+                self._occupied.listed(self._pods.asked)
+                self._occupied.look(self._snapshot)
 
     def _planned(self) -> frozenset[str]:
         service = self._snapshot.service
@@ -159,13 +171,17 @@ class Exporter:
         if known is None or worker.age > known[0].age:
             workers[worker.resource] = (worker, time.monotonic())
             self._snapshot = replace(self._snapshot, workers=workers)
-            if known is None or _allocated(worker) != _allocated(known[0]):
+            if known is None or _allocations(worker) != _allocations(known[0]):
                 self._pods.look()
+                if self._occupied:
+                    self._occupied.allocated(worker.replicas)
 
     def _on_service(self, state: ServiceState) -> None:
         self._snapshot = replace(self._snapshot, service=state, service_at=time.monotonic())
 
     def _on_beat(self) -> None:
+        if self._occupied:
+            self._occupied.tend(self._snapshot)
         if Identity.of(self._settings.paths.telemetry_bus) != self._telemetry_file:
             logger.warning("restarting the exporter: its telemetry socket was deleted or replaced")
             self._life.end(Ending(ExitCode.AGAIN))
@@ -188,6 +204,10 @@ class Exporter:
         self._life.end(Ending(ExitCode.AGAIN))
 
 
-def _allocated(worker: WorkerState) -> int:
-    """Return how many Allocate calls the worker answered."""
-    return sum(rpc.buckets[-1] for rpc in worker.rpcs if rpc.method == "Allocate")
+def _allocations(worker: WorkerState) -> tuple[int, int]:
+    """Return what changes when devices may have new holders: Allocate calls, and registrations.
+
+    A kubelet that has just started may not know yet who holds devices.
+    """
+    calls = sum(rpc.buckets[-1] for rpc in worker.rpcs if rpc.method == "Allocate")
+    return calls, worker.registrations

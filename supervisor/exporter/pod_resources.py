@@ -5,6 +5,8 @@ Allocate calls cannot show this: the kubelet frees devices late and does not rep
 
 import asyncio
 import contextlib
+import math
+import time
 from collections.abc import Callable
 
 import grpc
@@ -47,6 +49,8 @@ class PodResources:
         self._wait = 0.0
         self._problem = ""
         self._kept: grpc.aio.Channel | None = None
+        self.asked = -math.inf
+        """When the kubelet was asked last, by the monotonic clock."""
 
     def look(self) -> None:
         """Call the API soon, because devices were allocated."""
@@ -83,6 +87,7 @@ class PodResources:
             # Not the generated stub: gRPC would decode the answer in one step.
             call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(LIST)
             request = api.ListPodResourcesRequest().SerializeToString()
+            self.asked = time.monotonic()
             answer = await call(request, timeout=ANSWER_WITHIN)
         return await pod_list.read(answer, self._planned())
 

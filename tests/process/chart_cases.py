@@ -301,6 +301,7 @@ OBJECTS: list[Case] = [
     health("rescanInterval", "1m"),
     health("exitWithoutAccess", 0),
     health("exitWithoutAccess", "5m"),
+    health("occupied", "unhealthy"),
     health("xids", {"79": "ignore"}),
     recovery("mode", "never"),
     recovery("quietPeriod", "1m"),

@@ -57,6 +57,7 @@ SETTINGS = {
         "pollInterval": "1m",
         "rescanInterval": "2m",
         "exitWithoutAccess": "0s",
+        "occupied": "unhealthy",
         "xids": {"79": "ignore"},
         "recovery": {"mode": "never", "quietPeriod": "1m", "probes": 5},
     },

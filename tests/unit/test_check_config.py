@@ -42,6 +42,7 @@ def test_the_defaults(capsys: pytest.CaptureFixture[str]) -> None:
         "pollInterval": "5s",
         "rescanInterval": "30s",
         "exitWithoutAccess": "60s",
+        "occupied": "report",
         "recovery": {"mode": "proof", "quietPeriod": "30s", "probes": 3},
         "xids": {},
     }
@@ -103,6 +104,7 @@ def test_what_is_printed_is_a_configuration_file(
         "pollInterval": "2s",
         "rescanInterval": "30s",
         "exitWithoutAccess": "0s",
+        "occupied": "report",
         "recovery": {"mode": "never", "quietPeriod": "300s", "probes": 3},
         "xids": {},
     }

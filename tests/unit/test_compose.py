@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from proto.control import ProblemKind
+from proto.control import Occupied, ProblemKind
+from proto.exporter import ExporterSettings
 from proto.monitor import CdiSettings, MonitorSettings
 from proto.worker import (
     AllocationPolicy,
@@ -179,3 +180,18 @@ sharing: {timeSlicing: {resources: [{name: small, replicas: 2, rename: tiny}]}}
     assert problem.kind is ProblemKind.IMEX_MISSING
     without = compose(load({"imex.required": "true"}, {}))
     assert without.plan(inventory(gpu(0))).problems == ()
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"), [(None, False), ("report", False), ("unhealthy", True)]
+)
+def test_who_holds_back_occupied_devices(
+    tmp_path: Path, rule: str | None, *, expected: bool
+) -> None:
+    """Unless the setting says so, no exporter reports them, and no monitor can be told of them."""
+    file = tmp_path / "config.yaml"
+    file.write_text(f"health: {{occupied: {rule}}}" if rule else "version: v1")
+    monitor, exporter, *_ = compose(load({"service.configFile": str(file)}, {})).children
+    assert isinstance(exporter.settings, ExporterSettings)
+    assert exporter.settings.hold_occupied is expected
+    assert (Occupied in monitor.takes) is expected

@@ -11,6 +11,7 @@ from proto.control import (
     ExitCode,
     Inventoried,
     NotReady,
+    Occupied,
     Order,
     Problem,
     ProblemKind,
@@ -45,6 +46,7 @@ MESSAGES: tuple[Order | Report, ...] = (
     Beat(),
     Inventoried(inventory=NODE),
     NotReady(reason="no driver"),
+    Occupied({"A": "in use"}),
 )
 
 

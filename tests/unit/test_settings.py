@@ -50,6 +50,7 @@ CONFIGURATION: dict[str, Any] = {
         "pollInterval": 5.0,
         "rescanInterval": 30.0,
         "exitWithoutAccess": 60.0,
+        "occupied": "report",
         "recovery": {"mode": "proof", "quietPeriod": 30.0, "probes": 3},
         "xids": {},
     },
@@ -223,7 +224,7 @@ def test_without_settings_all_sources_are_default() -> None:
     expected |= {"usage.interval"}
     expected |= {"imex.channelIDs", "imex.required", "health.staleAfter", "health.hangAfter"}
     expected |= {"health.pollInterval", "health.rescanInterval", "health.xids"}
-    expected |= {"health.exitWithoutAccess"}
+    expected |= {"health.exitWithoutAccess", "health.occupied"}
     expected |= {f"health.recovery.{name}" for name in CONFIGURATION["health"]["recovery"]}
     expected |= {f"flags.{name}" for name in CONFIGURATION["flags"]} - {"flags.plugin"}
     expected |= {f"flags.plugin.{name}" for name in CONFIGURATION["flags"]["plugin"]}

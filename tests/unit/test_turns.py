@@ -5,7 +5,17 @@ import contextlib
 import pytest
 
 from proto.channel import Channel, Sent
-from proto.control import Beat, Hung, Labelled, Marked, Ready, Report, Settled, Unlabelled
+from proto.control import (
+    Beat,
+    Hung,
+    Labelled,
+    Marked,
+    Occupied,
+    Ready,
+    Report,
+    Settled,
+    Unlabelled,
+)
 from supervisor import turns
 
 
@@ -50,6 +60,7 @@ BATCHES: dict[str, tuple[list[Report], list[Report]]] = {
     "the newest label in its place": ([A, Ready(), B, Beat()], [Ready(), B, Beat()]),
     "a label and none": ([A, Unlabelled("no"), B], [Unlabelled("no"), B]),
     "many heartbeats": ([Beat(), Beat(), Settled(True), Settled(False)], [Beat(), Settled(False)]),
+    "the newest occupied": ([Occupied({"A": ""}), Occupied({})], [Occupied({})]),
     "each hang counts": ([Hung("x"), Hung("x")], [Hung("x"), Hung("x")]),
     "each answer is waited for": ([Marked(), Marked("no")], [Marked(), Marked("no")]),
 }
