@@ -8,8 +8,8 @@ from typing import Any
 from simulator.live_node import LiveNode
 from simulator.node import NodeError
 from simulator.nvml import FUNCTIONS
+from simulator.usage import CONTAINER, Use
 from simulator.usage import KINDS as KINDS_OF_USE
-from simulator.usage import Use
 
 KINDS = {
     "xid": "report an Xid on a GPU, or on one of its MIG instances",
@@ -75,8 +75,7 @@ OWN_ARGUMENTS: dict[str, dict[str, dict[str, Any]]] = {
         "--pod": {"metavar": "NAMESPACE/NAME", "help": "pod of the process"},
         "--container": {
             "metavar": "NAME",
-            "default": "main",
-            "help": "container of the process; default: %(default)s",
+            "help": f"container of the process; default: {CONTAINER}",
         },
         "--host": {"action": "store_true", "help": "the process is in no container"},
         "--pid": {
@@ -188,13 +187,15 @@ def _use(arguments: argparse.Namespace) -> Use:
     given = [bool(arguments.pod), arguments.host, arguments.pid is not None]
     if sum(given) != 1:
         raise NodeError("cannot tell whose the process is: give one of --pod, --host and --pid")
+    if arguments.container and not arguments.pod:
+        raise NodeError("cannot use --container without --pod: the process is in no simulated pod")
     if arguments.pid is not None and arguments.pid < 1:
         raise NodeError(f"cannot use the PID {arguments.pid}: it must be at least 1")
     return Use(
         arguments.memory,
         arguments.utilization,
         pod=arguments.pod or "",
-        container=arguments.container,
+        container=arguments.container or CONTAINER,
         kind=arguments.type,
         mig=arguments.mig,
         pid=arguments.pid or 0,

@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterable
 
 from simulator.live_node import LiveNode
 from simulator.node import Live, NodeError, instance_mib
-from simulator.pods import CONTAINER, NAMESPACE, pod_name
-from simulator.usage import RESERVED_MIB, Use
+from simulator.pods import NAMESPACE, pod_name
+from simulator.usage import CONTAINER, RESERVED_MIB, Use
 
 
 def use_devices(node: LiveNode, pod: str, held: Iterable[str], devices: Collection[str]) -> None:

@@ -8,9 +8,9 @@ import grpc
 
 from proto import podresources_pb2 as api
 from proto.podresources_pb2_grpc import PodResourcesListerServicer
+from simulator.usage import CONTAINER
 
 NAMESPACE = "simulated"
-CONTAINER = "main"
 
 Holders = Mapping[str, tuple[str, tuple[str, ...]]]
 """The resource and the device IDs that each pod holds, by pod."""

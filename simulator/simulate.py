@@ -19,6 +19,7 @@ from proto.host import die_with
 from simulator.kubelet import AdmissionError, Kubelet
 from simulator.live_node import LiveNode
 from simulator.pod_usage import use_devices
+from simulator.pods import NAMESPACE, pod_name
 
 READY_WITHIN = 30.0
 """Seconds to wait for the first resource to register."""
@@ -176,14 +177,16 @@ def _content(file: Path) -> str:
 async def _admit_pods(kubelet: Kubelet, live: LiveNode) -> None:
     for name in list(kubelet.resources):
         for number, count in enumerate((1, 2), start=1):
-            pod = f"pod-{number}"
+            pod = f"{name}/pod-{number}"
+            # As metrics, status and `drill usage --pod` name it.
+            full_name = f"{NAMESPACE}/{pod_name(pod)}"
             try:
-                got = await kubelet.admit(f"{name}/{pod}", name, count)
+                got = await kubelet.admit(pod, name, count)
             except AdmissionError as error:
-                say("rejected", f"{pod} {name}={count}: {error}")
+                say("rejected", f"{full_name} {name}={count}: {error}")
                 continue
-            say("admitted", f"{pod} {name}={count}: {', '.join(got.ids)}")
-            use_devices(live, f"{name}/{pod}", got.ids, kubelet.resources[name].devices)
+            say("admitted", f"{full_name} {name}={count}: {', '.join(got.ids)}")
+            use_devices(live, pod, got.ids, kubelet.resources[name].devices)
             for variable, value in got.envs.items():
                 say("", f"{variable}={value}")
 

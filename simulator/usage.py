@@ -21,6 +21,9 @@ from proto.host import since_boot
 FIRST_PID = (1 << 22) + 1
 """Real PIDs are at most 2^22."""
 
+CONTAINER = "main"
+"""The container of a pod that names none."""
+
 KINDS = ("compute", "graphics", "mps")
 
 RESERVED_MIB = 605
@@ -44,7 +47,7 @@ class Use(msgspec.Struct, frozen=True):
     """Percent."""
     pod: str = ""
     """NAMESPACE/NAME; empty: a process of the host."""
-    container: str = "main"
+    container: str = CONTAINER
     kind: str = "compute"
     mig: int | None = None
     """The place of the MIG instance."""

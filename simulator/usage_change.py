@@ -17,14 +17,29 @@ def using(live: Live, gpu: SimulatedGpu, place: int, use: Use) -> Live:
             f"cannot use GPU {place} without one of its {len(gpu.mig)} MIG instances: "
             "name one with --mig N, from 0"
         )
+    where = f"GPU {place}" if use.mig is None else f"MIG instance {use.mig} of GPU {place}"
     uses = after_use(live.uses, gpu.uuid, use)
+    if use.memory_mib == 0 and uses == live.uses:
+        raise NodeError(
+            f"cannot end a process on {where}: {_owner(use)} does not use it; "
+            "`status` shows who does"
+        )
     total = gpu.memory_mib - RESERVED_MIB
     if use.mig is not None and gpu.mig:
         total = instance_mib(gpu, gpu.mig[use.mig])
     lacks = used_mib(uses.get(gpu.uuid, ()), use.mig) - total
     if lacks > 0:
-        raise NodeError(f"cannot use {use.memory_mib} MiB of GPU {place}: {lacks} MiB too much")
+        most = use.memory_mib - lacks
+        raise NodeError(
+            f"cannot use {use.memory_mib} MiB of {where}: the process can have at most {most} MiB"
+        )
     return replace(live, uses=uses)
+
+
+def _owner(use: Use) -> str:
+    if use.pod:
+        return f"{use.pod}/{use.container}"
+    return f"PID {use.pid}" if use.pid else "the host"
 
 
 def _mistake(use: Use) -> str:

@@ -115,6 +115,11 @@ REASONS = [
     ({"config": {"map": {"a": "{}"}, "fallbackStrategies": ["named"]}}, "set config.default"),
     ({"deviceListStrategy": "envvar,cdi"}, 'deviceListStrategy "cdi": write envvar or volume'),
     ({"deviceListStrategy": ["cdi"]}, 'deviceListStrategy "cdi": write envvar or volume-mounts'),
+    (
+        {"metrics": {"allowedHosts": ["a.b", "http://a.b"]}},
+        'metrics.allowedHosts "http://a.b": write names without a port, such as gpus.example.com',
+    ),
+    ({"metrics": {"allowedHosts": ["a.b:9450"]}}, 'cannot use metrics.allowedHosts "a.b:9450"'),
     ({"deviceListStrategy": []}, "deviceListStrategy without a value: write at least one of"),
     ({"resourceConfig": "gpu:a"}, 'resourceConfig "gpu:a": write ORIGINAL:NEW:REPLICAS'),
     ({"resourceConfig": "gpu:a:0"}, "write 1 to 69905 replicas, or -1 for one replica per"),

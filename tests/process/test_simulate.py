@@ -78,7 +78,7 @@ def test_simulate_with_the_default_node() -> None:
             code = await seen.interrupt()
 
             assert registered == "nvidia.com/gpu: 8 devices, 8 healthy (nvidia-gpu.sock)"
-            assert pod == f"pod-1 nvidia.com/gpu=1: {FIRST}"
+            assert pod == f"simulated/nvidia.com-gpu-pod-1 nvidia.com/gpu=1: {FIRST}"
             assert variable == f"NVIDIA_VISIBLE_DEVICES={FIRST}"
             assert (drilled, changed) == (0, f"nvidia.com/gpu: 7 of 8 healthy; unhealthy: {FIRST}")
             assert code == 0

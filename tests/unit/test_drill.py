@@ -142,6 +142,7 @@ def test_only_a_function_of_the_simulated_nvml_fails(
 
 
 WHOSE = "cannot tell whose the process is: give one of --pod, --host and --pid"
+NO_POD = "cannot use --container without --pod: the process is in no simulated pod"
 
 
 @pytest.mark.parametrize(
@@ -177,7 +178,7 @@ WHOSE = "cannot tell whose the process is: give one of --pod, --host and --pid"
         ),
         (
             "usage --gpu 0 --memory 80955 --host",
-            "cannot use 80955 MiB of GPU 0: 1 MiB too much",
+            "cannot use 80955 MiB of GPU 0: the process can have at most 80954 MiB",
         ),
         (
             "usage --gpu 0 --memory 9 --host --mig 0",
@@ -189,7 +190,27 @@ WHOSE = "cannot tell whose the process is: give one of --pod, --host and --pid"
         ),
         (
             "usage --gpu 1 --memory 10195 --host --mig 1",
-            "cannot use 10195 MiB of GPU 1: 1 MiB too much",
+            (
+                "cannot use 10195 MiB of MIG instance 1 of GPU 1: "
+                "the process can have at most 10194 MiB"
+            ),
+        ),
+        ("usage --gpu 0 --memory 9 --host --container c", NO_POD),
+        ("usage --gpu 0 --memory 9 --pid 4711 --container c", NO_POD),
+        (
+            "usage --gpu 0 --memory 0 --pod a/b",
+            "cannot end a process on GPU 0: a/b/main does not use it; `status` shows who does",
+        ),
+        (
+            "usage --gpu 1 --mig 1 --memory 0 --host",
+            (
+                "cannot end a process on MIG instance 1 of GPU 1: the host does not use it; "
+                "`status` shows who does"
+            ),
+        ),
+        (
+            "usage --gpu 0 --memory 0 --pid 4711",
+            "cannot end a process on GPU 0: PID 4711 does not use it; `status` shows who does",
         ),
     ],
 )
