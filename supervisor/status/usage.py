@@ -151,7 +151,9 @@ class _Join:
         return tuple(sorted(rows, key=_most_memory))
 
     def _found(self, sample: DeviceUsage, holders: Holders) -> Processes:
-        """Return the processes of each holder that has some."""
+        """Return the processes of each holder that has some; none if nobody can tell them apart."""
+        if self._owners.problem:
+            return {}
         found: Processes = defaultdict(list)
         for process in sample.processes or ():
             found[self._who(sample.uuid, process.pid, holders)].append(process)
