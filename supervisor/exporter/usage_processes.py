@@ -134,6 +134,10 @@ class _Root:
             return UNKNOWN
         if process.started == started:
             return known
+        if started is not None:
+            # The driver lists a process that has ended while a child keeps its device file open.
+            # So this one has got the PID of another, which has been on the list since.
+            return UNKNOWN
         if process.cgroup not in self._owners:
             location = locate(process.cgroup, self._within)
             self._owners[process.cgroup] = owner(location, self._folders)
