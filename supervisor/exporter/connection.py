@@ -5,6 +5,7 @@ import contextlib
 import socket
 import struct
 import time
+from asyncio import selector_events
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -14,6 +15,10 @@ from supervisor.exporter.crowd import Crowd, Visitor
 
 RESET = struct.pack("ii", 1, 0)
 """The value of SO_LINGER with which close() resets the connection, socket(7)."""
+
+
+# Bytes to read at once. h11 takes a request whose end is there, however long its headers are.
+selector_events._SelectorTransport.max_size = 1 << 14  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 class Connection(H11Protocol):

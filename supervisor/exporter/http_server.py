@@ -16,6 +16,7 @@ from typing import Any
 
 import uvicorn
 
+from supervisor.exporter import linear
 from supervisor.exporter.connection import Connection
 from supervisor.exporter.crowd import CONNECTIONS, FULL, Crowd
 from supervisor.exporter.door import Door
@@ -84,6 +85,7 @@ def _connections(
     answer: Callable[[Request], Response], crowd: Crowd
 ) -> Callable[[str], asyncio.Protocol]:
     """Return what makes the protocol for a connection from a source."""
+    linear.use()
     logging.getLogger("uvicorn.error").propagate = False  # we log ourselves
     logging.getLogger("uvicorn.error").addHandler(logging.NullHandler())
     config = uvicorn.Config(

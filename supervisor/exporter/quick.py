@@ -18,7 +18,7 @@ LONGEST_BODY = 8192
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 
 _PROBE = re.compile(
-    rb"(GET|HEAD) (/livez|/readyz) HTTP/1\.1\r\n((?:%b:[ \t]*[\x21-\x7e \t]*\r\n)+)\r\n" % _TOKEN
+    rb"(GET|HEAD) (/livez|/readyz) HTTP/1\.1\r\n((?:%b:[\x20-\x7e\t]*+\r\n)++)\r\n" % _TOKEN
 )
 
 _LONG_WAY = frozenset({"content-length", "transfer-encoding", "expect", "upgrade"})

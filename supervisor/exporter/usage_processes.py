@@ -4,11 +4,12 @@ A PID may belong to another process by the time it is looked up. So only a proce
 before the sample counts, and its files are opened through the folder of that very process.
 """
 
+import contextlib
 import functools
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Literal
 
@@ -24,6 +25,9 @@ LONGEST_CGROUP = 1 << 16
 
 MOST_NAMES = 20_000
 """Names that are read of a log folder; a node has some hundred pods."""
+
+MOST_THREADS = 64
+"""Threads of a process that are looked at if the first one has ended."""
 
 TICKS = os.sysconf("SC_CLK_TCK")
 STARTED = 19
@@ -130,6 +134,10 @@ class _Root:
             return UNKNOWN
         if process.started == started:
             return known
+        if started is not None:
+            # The driver lists a process that has ended while a child keeps its device file open.
+            # So this one has got the PID of another, which has been on the list since.
+            return UNKNOWN
         if process.cgroup not in self._owners:
             location = locate(process.cgroup, self._within)
             self._owners[process.cgroup] = owner(location, self._folders)
@@ -162,12 +170,40 @@ def read(procfs: str, pid: int | Literal["self"], known: float | None = None) ->
         started = _started(content(folder, "stat", LONGEST_STAT))
         if started is None:
             return None
-        cgroup = "" if started == known else content(folder, "cgroup", LONGEST_CGROUP)
+        cgroup = "" if started == known else _cgroup(folder)
     except OSError:
         return None
     finally:
         os.close(folder)
     return ReadProcess(started, cgroup) if cgroup or started == known else None
+
+
+def _cgroup(process: int) -> str:
+    """Return the cgroups of a process; empty: it has ended.
+
+    Those of cgroup v1 show the node's root for a thread that has ended (proc_cgroup_show of the
+    kernel). A process can end its first thread, and go on with others.
+    """
+    for thread in chain(["."], islice(_threads(process), MOST_THREADS)):
+        with contextlib.suppress(OSError):  # it has just ended
+            found = content(process, f"{thread}/cgroup", LONGEST_CGROUP)
+            # Only now: it may have ended before the cgroups were read.
+            if not _has_ended(content(process, f"{thread}/stat", LONGEST_STAT)):
+                return found
+    return ""
+
+
+def _threads(process: int) -> Iterator[str]:
+    file = os.open("task", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=process)
+    try:
+        with os.scandir(file) as entries:
+            yield from (f"task/{entry.name}" for entry in entries)
+    finally:
+        os.close(file)
+
+
+def _has_ended(stat: str) -> bool:
+    return stat.rpartition(")")[2].split()[:1] in (["Z"], ["X"])
 
 
 def _started(stat: str) -> float | None:

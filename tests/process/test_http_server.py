@@ -189,3 +189,19 @@ def test_a_server_without_descriptors(lines: list[str]) -> None:
 
     assert asyncio.run(story()) == 200
     assert [line.split(" {")[0] for line in lines] == ["cannot accept HTTP connections, retrying"]
+
+
+def test_long_headers_in_one_piece_are_refused() -> None:
+    """h11 takes a request whose end is there, so no more than the longest headers is read."""
+
+    async def story() -> bytes:
+        server, url = await http_server.serve(("127.0.0.1", 0), lambda _: plain(200, {}))
+        address = ("127.0.0.1", int(url.rpartition(":")[2]))
+        # All of it is in the kernel before the server, which is in this thread, reads.
+        with socket.create_connection(address) as client:
+            client.sendall(b"GET /status HTTP/1.1\r\nHost: a\r\n" + b"A:\r\n" * 12_000 + b"\r\n")
+            client.setblocking(False)
+            async with server, asyncio.timeout(PATIENCE):
+                return await asyncio.get_running_loop().sock_recv(client, 12)
+
+    assert asyncio.run(story()) == b"HTTP/1.1 400"

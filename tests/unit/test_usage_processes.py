@@ -51,12 +51,18 @@ class Node:
         (self.folder / "containers" / f"train-0_ml_main-{ID}.log").symlink_to("nowhere")
 
     def add(
-        self, pid: int | str, cgroup: str = POD_CGROUP, *, ticks: int, name: str = "python"
+        self,
+        pid: int | str,
+        cgroup: str = POD_CGROUP,
+        *,
+        ticks: int,
+        name: str = "python",
+        status: str = "S",
     ) -> None:
         """Start a process so many ticks after the boot."""
         process = self.folder / "proc" / str(pid)
         process.mkdir()
-        fields = ["S", "1", *["0"] * 17, str(ticks), "0", "0"]
+        fields = [status, "1", *["0"] * 17, str(ticks), "0", "0"]
         (process / "stat").write_text(f"{pid} ({name}) {' '.join(fields)}\n")
         (process / "cgroup").write_text(cgroup)
 
@@ -121,6 +127,44 @@ def test_a_pid_that_is_reused_during_the_look_up(
         return found
 
     monkeypatch.setattr(usage_processes, "content", reused)
+    assert owner_of(node, 7) == UNKNOWN
+
+
+def test_a_pid_that_is_reused_while_the_driver_lists_it(node: Node) -> None:
+    """The new process is not blamed: a child of the old one may keep the memory."""
+    found: Found = {}
+    node.add(7, "0::/system.slice/x.service\n", ticks=100)
+    assert find(state(7), [node.roots], found).of[GPU, 7] == HOST
+    shutil.rmtree(node.folder / "proc/7")
+    node.add(7, ticks=200)
+    assert find(state(7), [node.roots], found).of[GPU, 7] == UNKNOWN
+    assert find(state(7), [node.roots], found).of[GPU, 7] == UNKNOWN
+
+
+def test_a_process_whose_first_thread_has_ended(node: Node) -> None:
+    """It is still its container's, although cgroup v1 shows the root for that thread."""
+    node.add(7, "4:devices:/\n", ticks=100, status="Z")
+    (node.folder / "proc/7/task").mkdir()
+    node.add("7/task/7", "4:devices:/\n", ticks=100, status="Z")
+    node.add("7/task/8", f"4:devices:/kubepods/pod{UID}/{ID}\n", ticks=101)
+    assert owner_of(node, 7) == TRAIN
+
+
+def test_a_process_that_ends_during_the_look_up(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not taken for one of the host, although cgroup v1 shows the root for it."""
+    node.add(7, "4:devices:/\n", ticks=100)
+    (node.folder / "proc/7/task").mkdir()
+    original = usage_processes.content
+
+    def ends(folder: int, name: str, longest: int) -> str:
+        if name.endswith("cgroup"):
+            stat = node.folder / "proc/7/stat"
+            stat.write_text(stat.read_text().replace(" S ", " Z "))
+        return original(folder, name, longest)
+
+    monkeypatch.setattr(usage_processes, "content", ends)
     assert owner_of(node, 7) == UNKNOWN
 
 
@@ -209,15 +253,12 @@ def test_the_namespace_of_the_host(node: Node) -> None:
 
 
 def test_what_is_found_for_good_is_not_read_again(node: Node) -> None:
-    """The owner of a process is kept, but not that of the next process with its PID."""
+    """The owner of a process is kept."""
     found: Found = {}
     node.add(7, ticks=100)
     assert find(state(7), [node.roots], found).of[GPU, 7] == TRAIN
     (node.folder / "proc/7/cgroup").unlink()
     assert find(state(7), [node.roots], found).of[GPU, 7] == TRAIN
-    shutil.rmtree(node.folder / "proc/7")
-    node.add(7, "0::/system.slice/x.service\n", ticks=101)
-    assert find(state(7), [node.roots], found).of[GPU, 7] == HOST
 
 
 @pytest.mark.parametrize("folder", ["pods", "containers"])
