@@ -51,7 +51,8 @@ def _look(runtime_folder: Path, canvas: Console) -> None:
 def _wait() -> bool:
     """Wait until the next look; return whether nobody reads what is printed any more."""
     poll = select.poll()
-    poll.register(sys.stdout, 0)  # tells only of errors and of an end that is closed
+    if sys.stdout:  # None: it was closed from the start
+        poll.register(sys.stdout, 0)  # tells only of errors and of an end that is closed
     return bool(poll.poll(EVERY * 1000))
 
 
@@ -77,7 +78,7 @@ def _draw(screen: Console, canvas: Console) -> None:
     else:
         drawn += "\n"
     with printing():
-        sys.stdout.write(drawn)
+        print(drawn, end="")  # noqa: T201 - the result
 
 
 def fitting(drawn: str, height: int) -> str:

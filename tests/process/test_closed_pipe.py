@@ -44,6 +44,22 @@ def test_a_command_whose_reader_is_gone(words: tuple[str, ...]) -> None:
     assert (done.returncode, done.stderr) == (-signal.SIGPIPE, b"")
 
 
+@pytest.mark.parametrize("words", RESULTS, ids=" ".join)
+def test_a_command_whose_disk_is_full(words: tuple[str, ...]) -> None:
+    """The command says in one line that it cannot print, and exits with 1."""
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [*COMMAND, *words],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            timeout=PATIENCE,
+            check=False,
+        )
+
+    told = b"cannot print: No space left on device; make room, or print elsewhere\n"
+    assert (done.returncode, done.stderr) == (1, told)
+
+
 def read_up_to(start: str, lines: TextIO) -> None:
     """Read lines up to the line that begins with *start*; read nothing if *start* is empty."""
     if start:
