@@ -167,7 +167,7 @@ def test_hangs_cost_nothing_that_stays(folder: Path, library: Path) -> None:
             if len(seen) == 10:
                 files = min(len(open_files(pid)) for _ in range(20))
         # A file that the monitor just reads or writes is open for a moment.
-        assert min(len(open_files(pid)) for _ in range(20)) == files
+        assert min(len(open_files(pid)) for _ in range(20)) <= files
     assert {count for count, _ in seen} == {20}  # two for each GPU, and four for the process
     assert seen[-1][1] - seen[9][1] < 1024  # KiB
     FIGURES.append(f"monitor after fifty hangs: {seen[-1][0]} threads, {seen[-1][1]} KiB")
