@@ -1,6 +1,7 @@
 """Probes are answered in time, whatever 250 other clients do on the same two cores."""
 
 import asyncio
+import os
 import socket
 import ssl
 import time
@@ -22,6 +23,11 @@ PROBES = 100
 
 LINE = 1000.0
 """Milliseconds that a probe may take at the 99th percentile: the kubelet waits for 1 s."""
+
+ALL = os.environ.get("CROWDS") == "all"
+"""Whether all behaviours come, which takes a minute; else those that once kept probes waiting."""
+
+WORST = {"hasty_scrapers", "non_readers", "pipelines", "stalled_handshakes", "hasty_handshakes"}
 
 NOISE = 3
 """How many times as long it may take in the best try, as others use the same cores."""
@@ -89,8 +95,9 @@ def test_probes_are_answered_whatever_other_clients_do(folder: Path, *, secure: 
             told = await running.logged("serving metrics")
             port = int(told["url"].removesuffix("/metrics").rpartition(":")[2])
             before = running.pids()
-            for behaviour in TLS if secure else PLAIN:
-                await survives(port, behaviour.__name__, context)
+            for name in (behaviour.__name__ for behaviour in (TLS if secure else PLAIN)):
+                if ALL or name in WORST:
+                    await survives(port, name, context)
             await until(lambda: running.pids() == before, "same processes as before")
             assert running.count("killing a process") == 0
 
