@@ -108,10 +108,13 @@ def test_a_new_instance_is_watched(folder: Path) -> None:
     async def story(node: Kubelet, running: Service) -> None:
         await node.until(lambda k: devices(k, SMALL) == 2)
         running.node.partition(1, ("1g.10gb",) * 3)
-        await node.until(lambda k: devices(k, SMALL) == 3)
+        await node.until(lambda k: len(k.resources[SMALL].healthy()) == 3)
         running.node.xid(1, 94, 2)
         running.node.xid(1, 48, 2)
-        await node.until(lambda k: len(k.resources[SMALL].healthy()) == 2)
+        # Not by the list: soon the driver asks for a reset of the GPU, with all its instances.
+        await node.until(lambda k: not k.resources[SMALL].healthy())
+        blamed = {e["uuid"] for e in running.entries if "xid 48" in e.get("reasons", ())}
+        assert len(blamed) == 1
         assert len(node.resources[GPU].healthy()) == 1
 
     tell(folder, PARTED, story)

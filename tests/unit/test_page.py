@@ -64,7 +64,7 @@ def named(name: str) -> Snapshot:
         for device in known.node.health
     )
     users = known.usage.owners.of
-    owners = Owners(dict.fromkeys(users, Owner(OwnerKind.CONTAINER, name, name, name)), name)
+    owners = Owners(dict.fromkeys(users, Owner(OwnerKind.CONTAINER, name, name, name)))
     return dataclasses.replace(
         known,
         node=replace(
@@ -89,8 +89,18 @@ def test_names_from_outside_are_text(name: str) -> None:
     assert odd.tags == usual.tags
     assert [key for key, _ in odd.attributes] == [key for key, _ in usual.attributes]
     assert f"{name}/{name}/{name}" in odd.text
-    assert f"Usage by container is unknown: {name}" in odd.text
     assert f"unallocated {name}/{name}/{name}: " in odd.text
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_characters="\r\0"), min_size=1))
+def test_why_usage_is_not_known_is_text(why: str) -> None:
+    """The reason is shown unchanged, and no process is assigned to anybody."""
+    known = showcase.snapshot(NOW, WALL)
+    assert known.usage
+    usage = dataclasses.replace(known.usage, owners=Owners(problem=why))
+    text = Reader(shown(dataclasses.replace(known, usage=usage))).text
+    assert f"Usage by container is unknown: {why}" in text
+    assert "unallocated research" not in text
 
 
 def test_a_pod_named_like_a_script() -> None:
