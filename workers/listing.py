@@ -42,7 +42,8 @@ class Shelf:
     def __init__(self, view: View) -> None:
         self.view = view
         self._listing = Listing(view.replicas)
-        self._list: bytes | None = self._listing.of(view.unhealthy)
+        self._list = self._listing.of(view.unhealthy)
+        self._closed = False
         self._changed = asyncio.Event()
 
     def put(self, view: View) -> None:
@@ -56,24 +57,33 @@ class Shelf:
         self._show(self._listing.of(view.unhealthy))
 
     def close(self) -> None:
-        """End all streams: `next_list` returns None until `open`."""
-        self._show(None)
+        """End all streams once each has sent the newest list; until `open`."""
+        self._closed = True
+        self._wake()
 
     def open(self) -> None:
         """Serve lists again after `close`."""
+        self._closed = False
         self._show(self._listing.of(self.view.unhealthy))
 
     def list_bytes(self) -> int:
         """Return the size of the current list in bytes."""
-        return len(self._list or b"")
+        return 0 if self._closed else len(self._list)
 
-    def _show(self, encoded: bytes | None) -> None:
+    def _show(self, encoded: bytes) -> None:
         self._list = encoded
+        self._wake()
+
+    def _wake(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
 
     async def next_list(self, sent: bytes | None) -> bytes | None:
-        """Wait until the list differs from the one *sent*, and return it; None after `close`."""
-        while self._list is not None and self._list is sent:
+        """Wait until the list differs from the one *sent*, and return it.
+
+        None after `close`, but not before the last list: a slow stream would lose it, and the
+        kubelet would not see that a resource is withdrawn.
+        """
+        while self._list is sent and not self._closed:
             await self._changed.wait()
-        return self._list
+        return None if self._list is sent else self._list

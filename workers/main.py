@@ -81,7 +81,6 @@ class Worker:
         if ending.withdraw:
             self._plan, self._replicas = msgspec.structs.replace(self._plan, devices=()), {}
             self._shelf.put(self._view())
-            await asyncio.sleep(0)  # lets every stream send the empty list before it ends
         self._shelf.close()
         await self._endpoint.stop()
         return ending.code
