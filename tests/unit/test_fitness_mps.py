@@ -13,6 +13,7 @@ WANTED = {"GPU-a": SHARE}
 
 
 def word(*daemons: MpsDaemon) -> LastMpsWord:
+    """Return the word of these daemons, which arrived at 5 s."""
     return LastMpsWord(0.0).after(MpsState(epoch=1, sequence=1, daemons=daemons), 5.0)
 
 
@@ -34,15 +35,18 @@ def word(*daemons: MpsDaemon) -> LastMpsWord:
 def test_only_a_ready_daemon_with_the_right_limits_lets_its_device_be_allocated(
     daemons: list[MpsDaemon], wanted: dict[str, MpsShare], now: float, detail: str | None
 ) -> None:
+    """Everything else holds the device back, and says why."""
     found = word(*daemons).reasons(wanted, now, 10.0)
     assert found.get("GPU-a") == (None if detail is None else Reason(ReasonKind.MPS, detail))
 
 
 def test_before_the_first_word_no_device_of_mps_is_allocated() -> None:
+    """A daemon that nobody has heard of may have any limits."""
     assert LastMpsWord(0.0).reasons(WANTED, 0.1, 10.0) == {"GPU-a": Reason(ReasonKind.MPS, NO_WORD)}
 
 
 def test_a_tree_that_was_started_again_counts_from_the_start() -> None:
+    """Its epoch is lower than the one before, and it counts all the same."""
     later = MpsState(epoch=9, sequence=9, daemons=(MpsDaemon("GPU-a", Phase.FAULT),))
     anew = MpsState(epoch=1, sequence=1, daemons=(MpsDaemon("GPU-a", Phase.READY, share=SHARE),))
     last = LastMpsWord(0.0).after(later, 1.0).after(anew, 2.0)
@@ -50,6 +54,7 @@ def test_a_tree_that_was_started_again_counts_from_the_start() -> None:
 
 
 def test_a_device_without_its_daemon_is_unhealthy_whatever_the_monitor_says() -> None:
+    """What the monitor knows is kept where it is worse."""
     state = NodeState(
         epoch=1,
         sequence=1,
