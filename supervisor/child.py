@@ -34,6 +34,12 @@ class Spec:
     """Descriptors of the supervisor that the process keeps open."""
     keeps: tuple[privileges.Capability, ...] = ()
     """The capabilities that the process does not give up."""
+    change: Order | None = None
+    """The order that gives these settings to a running process; None: only a new one gets them."""
+    fixed: object = None
+    """What of these settings only a new process can take."""
+    lingers: bool = False
+    """Whether the process may need any time to withdraw; it then exits with DONE by itself."""
 
 
 @dataclass(frozen=True, slots=True)

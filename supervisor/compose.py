@@ -18,7 +18,7 @@ from proto.paths import Paths
 from proto.worker import CDI_STRATEGIES, Handout, ResourcePlan, WorkerSettings
 from simulator.live_node import LiveNode
 from simulator.node import SimulatedNode
-from supervisor import privileges
+from supervisor import privileges, problem_log
 from supervisor.child import Logging, Process, Spec
 from supervisor.config import encoded, naming
 from supervisor.config.check_paths import SOCKET_PATH_LIMIT
@@ -106,6 +106,7 @@ def _compose(settings: Settings) -> Service:
         configuration_folder=settings.service.config_dir,
         configuration_hash=settings.fingerprint(),
         configuration_problem=settings.choice.problem,
+        log=problem_log.tell_resources,
         chosen=settings.choice.name,
         label_wait=LABEL_WAIT if settings.service.follows_label else 0.0,
         prepare=functools.partial(_prepare, settings.service.runtime_dir, settings.node),
@@ -281,7 +282,11 @@ def _worker(paths: Paths, stale_after: float, handout: Handout, resource: Resour
     name = endpoint(resource.resource, paths.plugin_folder)
     settings = WorkerSettings(paths, name, stale_after, resource, handout)
     return Spec(
-        f"worker {resource.resource}", "workers.main", settings, (Register, Unknown, Configure)
+        f"worker {resource.resource}",
+        "workers.main",
+        settings,
+        takes=(Register, Unknown, Configure),
+        change=Configure(resource, handout, stale_after),
     )
 
 

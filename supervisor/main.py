@@ -22,6 +22,7 @@ from supervisor.compose import compose, source
 from supervisor.config import settings
 from supervisor.config.refusal import SettingsError
 from supervisor.loop import Supervisor
+from supervisor.maintenance import Maintenance
 from supervisor.preload import preload
 from supervisor.runtime_folder import BusyError, remove_dead_sockets, runtime_folder
 from supervisor.title import set_title
@@ -118,7 +119,7 @@ def _run(flags: Mapping[str, str]) -> int:
     with runtime_folder(Path(wanted.service.runtime_dir)):
         preload(api_client=wanted.service.uses_api_server)
         # Reads the settings again, now without capabilities, as at each reload.
-        code = Supervisor(source(flags, environment)).run()
+        code = Supervisor(source(flags, environment), Maintenance()).run()
         remove_dead_sockets(Path(wanted.service.device_plugin_path))
     # Not return: the interpreter would wait for ever for a child that the kernel cannot kill.
     os._exit(code)

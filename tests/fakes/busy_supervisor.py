@@ -11,7 +11,7 @@ from proto.messages import Inventory
 from supervisor import logs, loop, turns
 from supervisor.child import Spec
 from supervisor.compose import source
-from supervisor.maintenance import MONITOR
+from supervisor.maintenance import MONITOR, Maintenance
 from supervisor.plan import Plan
 from supervisor.restart_policy import Limits
 from supervisor.state import Service, ServiceSource
@@ -38,7 +38,7 @@ def main(folder: str, work: float, *children: str) -> int:
         service = replace(real.compose(data), children=specs, plan=plan, fail_on_init_error=False)
         return replace(service, limits=Limits(silence=SILENCE))
 
-    return loop.Supervisor(ServiceSource(real.read, compose)).run()
+    return loop.Supervisor(ServiceSource(real.read, compose), Maintenance()).run()
 
 
 def _spec(name: str, habit: str) -> Spec:
