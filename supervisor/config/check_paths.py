@@ -38,8 +38,6 @@ def check_mps_root(root: str) -> None:
     """Raise ValueError, which begins with the key, for a folder that no MPS daemon can use."""
     if not root.startswith("/"):
         raise ValueError(f'flags.mpsRoot "{root}": write an absolute path for sharing.mps')
-    if problem := _problem(root):
-        raise ValueError(f'flags.mpsRoot "{root}": {problem}')
     room = PIPE_PATH_LIMIT - len(pipe_folder("", LONGEST_UUID))
     if (size := len(root.rstrip("/").encode())) > room:
         raise ValueError(

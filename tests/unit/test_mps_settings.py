@@ -147,7 +147,6 @@ ROOTS = {
             "it; write at most 41"
         ),
     ),
-    "a NUL": ("/a\\0", 'flags.mpsRoot "/a\0": a path cannot have a NUL character'),
 }
 
 
