@@ -200,6 +200,12 @@ class Inventoried(msgspec.Struct, frozen=True, tag=True):
     inventory: Inventory
 
 
+class Left(msgspec.Struct, frozen=True, tag=True):
+    """Report: the devices that may have an MPS daemon, or its compute mode, from an earlier run."""
+
+    uuids: tuple[str, ...]
+
+
 class NotReady(msgspec.Struct, frozen=True, tag=True):
     """Report: the child cannot work for this *reason*; it then exits with NOT_READY."""
 
@@ -251,6 +257,7 @@ Report = (
     Ready
     | Beat
     | Inventoried
+    | Left
     | NotReady
     | Hung
     | Marked

@@ -71,6 +71,10 @@ class Children:
     def _limits_of(self, name: str) -> Limits:
         return self.limits.for_urgent() if self._specs[name].essential else self.limits
 
+    def knows(self, name: str) -> bool:
+        """Return whether there is, or was, a child *name*."""
+        return name in self._children
+
     def spec(self, name: str) -> Spec:
         """Return the specification of the child *name*."""
         return self._specs[name]

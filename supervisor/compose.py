@@ -20,7 +20,7 @@ from simulator.live_node import LiveNode
 from simulator.node import SimulatedNode
 from supervisor import privileges, problem_log
 from supervisor.child import Logging, Process, Spec
-from supervisor.config import encoded, naming
+from supervisor.config import naming
 from supervisor.config.check_paths import SOCKET_PATH_LIMIT
 from supervisor.config.choose_file import Wish
 from supervisor.config.file_schema import Flags, MigStrategy
@@ -31,7 +31,7 @@ from supervisor.maintenance import MONITOR
 from supervisor.plan import Rules, plan
 from supervisor.restart_policy import Limits
 from supervisor.runtime_folder import LOCAL_SOCKET, MPS_BUS, URL_FILE
-from supervisor.state import Service, ServiceSource
+from supervisor.state import Service
 from supervisor.version import VERSION
 
 LABEL_WAIT = 10.0
@@ -48,21 +48,6 @@ def load_service(
 ) -> Service:
     """Return the service that flags, environment and files describe; SettingsError if none."""
     return compose(load(flags, environment, wish))
-
-
-def source(flags: Mapping[str, str], environment: Mapping[str, str]) -> ServiceSource:
-    """Return the source of the service that flags, environment and files describe."""
-
-    def read(wish: Wish) -> bytes:
-        settings = load(flags, environment, wish)
-        compose(settings)  # to refuse here what cannot be composed
-        return encoded.encode(settings)
-
-    def composed(data: bytes) -> Service:
-        with refusing("these settings"):
-            return compose(encoded.decode(data))
-
-    return ServiceSource(read, composed)
 
 
 def require_api_client(settings: Settings) -> None:

@@ -25,6 +25,7 @@ from proto.control import (
     Hung,
     Inventoried,
     Labelled,
+    Left,
     Marked,
     NotReady,
     Occupied,
@@ -61,6 +62,8 @@ class Supervisor:
         self._served = Served(configuration=self._reload.state)
         self._children = Children(self._service.fork, self._service.limits, self._changes)
         self._inventory: Inventory | None = None
+        self._left: tuple[str, ...] = ()
+        """Devices of an earlier run, which nobody has looked after yet."""
         self._exit_code = ExitCode.DONE
         self._stop_at: float | None = None
         self._changed = False
@@ -143,7 +146,7 @@ class Supervisor:
                 self._on_ready(name)
             case Beat():
                 self._children.heard(name)
-            case Inventoried() | Labelled() | Unlabelled():
+            case Inventoried() | Labelled() | Left() | Unlabelled():
                 self._on_found(report)
             case NotReady():
                 self._on_not_ready(name, report)
@@ -157,11 +160,14 @@ class Supervisor:
             case _:
                 logger.error("ignored a child's order", child=name, order=type(report).__name__)
 
-    def _on_found(self, report: Inventoried | Labelled | Unlabelled) -> None:
+    def _on_found(self, report: Inventoried | Labelled | Left | Unlabelled) -> None:
         if isinstance(report, Labelled):
             self._reload.labelled(report.value)
         elif isinstance(report, Unlabelled):
             self._reload.unlabelled(report.reason)
+        elif isinstance(report, Left):
+            self._left = report.uuids
+            self._end_leftovers()
         else:
             self._inventory = report.inventory
             self._on_inventory(report.inventory)
@@ -183,6 +189,17 @@ class Supervisor:
             self._children.withdraw(name)
         for spec in specs:
             self._children.follow(spec)
+        self._end_leftovers()
+
+    def _end_leftovers(self) -> None:
+        """End what an earlier run left of devices that are not in the plan."""
+        if self._served.plans is None or self._stop_at is not None or not self._service.leftover:
+            return
+        for spec in map(self._service.leftover, self._left):
+            if not self._children.knows(spec.name):
+                self._children.want(spec)
+                self._children.withdraw(spec.name)
+        self._left = ()
 
     def _on_not_ready(self, name: str, report: NotReady) -> None:
         not_ready = self._served.not_ready
@@ -277,4 +294,6 @@ class Supervisor:
         self._changed = False
         self._children.tell(self._service.state(self._served, self._children.shown()))
         if self._stop_at is None:
-            self._systemd.tell(self._service.status(self._served), ready=self._served.settled())
+            self._systemd.tell(
+                self._service.status(self._served), ready=self._service.settled(self._served)
+            )

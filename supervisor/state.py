@@ -138,6 +138,10 @@ class Service:
     """Returns the state to send to the exporter."""
     status: Callable[[Served], str] = Served.status
     """Returns the state in one line, for systemd."""
+    settled: Callable[[Served], bool] = Served.settled
+    """Returns whether the start is done, for systemd."""
+    leftover: Callable[[str], Spec] | None = None
+    """Returns the child that ends what an earlier run left of a device, by its UUID."""
     chosen: str = ""
     """Name of the chosen file in the folder."""
     label_wait: float = 0.0
