@@ -160,6 +160,11 @@ NO_POD = "cannot use --container without --pod: the process is in no simulated p
             'cannot use GPU 0: pod "../b" must look like NAMESPACE/NAME',
         ),
         (
+            f"usage --gpu 0 --memory 9 --pod a/{'b' * 217}",
+            f'cannot use GPU 0: the log folder of pod "a/{"b" * 217}" would have a name that is '
+            "too long for a file",
+        ),
+        (
             "usage --gpu 0 --memory 9 --pod a/b --container ..",
             'cannot use GPU 0: container ".." is no name that Kubernetes allows',
         ),
