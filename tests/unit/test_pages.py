@@ -84,7 +84,8 @@ def test_allowed_host_names(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["a:80", "http://a", "a/b", "*a", "a.*", "*.", "-a", "a-", "[::1]", "a b", "a..b", "a.-b", "a-.b", "."]
+    "text",
+    ["a:80", "http://a", "a/b", "*a", "a.*", "*.", "-a", "a-", "[::1]", "a b", "a..b", "a.-b", "."],
 )
 def test_no_host_names(text: str) -> None:
     """A text that can be no name of a host is refused."""
