@@ -3,7 +3,7 @@
 import functools
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import TypeVar
 
 import msgspec
 
@@ -32,6 +32,9 @@ STOP = 8.0
 """Seconds from the order to stop until a keeper ends; it first ends its daemon."""
 
 
+T = TypeVar("T")
+
+
 def folder(settings: Settings) -> Path:
     """Return the runtime folder of the tree, which is in the plugin's."""
     return Path(settings.service.runtime_dir) / MPS_FOLDER
@@ -48,7 +51,7 @@ def compose_tree(settings: Settings) -> Service:
             f"{SOCKET_PATH_LIMIT} bytes; use a shorter folder"
         )
     specs = {spec.name: spec for spec in plugin.children}
-    monitor = cast("MonitorSettings", specs[MONITOR].settings)
+    monitor = _settings(specs[MONITOR], MonitorSettings)
     kept = _keeper_settings(settings, monitor)
     children = [_bus(settings, monitor.paths, kept), _exporter(specs["exporter"], mine)]
     if settings.service.follows_label:
@@ -73,6 +76,12 @@ def compose_tree(settings: Settings) -> Service:
     )
 
 
+def _settings(spec: Spec, kind: type[T]) -> T:
+    if not isinstance(spec.settings, kind):
+        raise TypeError(f"cannot compose the tree: {spec.name} has other settings")
+    return spec.settings
+
+
 def _plan(plugin: Service, inventory: Inventory) -> Plan:
     return planned.daemons(plugin.plan(inventory))
 
@@ -92,7 +101,7 @@ def _bus(settings: Settings, paths: Paths, kept: KeeperSettings) -> Spec:
 
 def _exporter(plugin: Spec, mine: Path) -> Spec:
     """Return the exporter, which tells of this tree's processes only, and answers the probes."""
-    settings = cast("ExporterSettings", plugin.settings)
+    settings = _settings(plugin, ExporterSettings)
     nobody = f"{mine}/health.ipc"  # what is known of GPUs is for the plugin's exporter to tell
     paths = Paths(nobody, f"{mine}/telemetry.ipc", kubelet_socket="", plugin_folder="")
     own = msgspec.structs.replace(
@@ -109,7 +118,7 @@ def _exporter(plugin: Spec, mine: Path) -> Spec:
 
 def _label(plugin: Spec) -> Spec:
     """Return the process that reads the node's label, and does nothing else."""
-    settings = cast("ClusterSettings", plugin.settings)
+    settings = _settings(plugin, ClusterSettings)
     return replace(
         plugin, settings=msgspec.structs.replace(settings, events=False, condition=False)
     )
