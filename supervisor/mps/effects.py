@@ -53,9 +53,16 @@ class Effects:
         self._tail: LogTail | None = None
         self._has_mode = False
         self._without_shm = ""
+        self._sought = False
+
+    async def find(self, kept: Kept, now: float) -> Kept:
+        """Adopt the daemon that runs, if nobody looked for it yet; return what is known then."""
+        sought = self._sought or not daemon.exists(self._pipe)
+        return kept if sought else await self.start(kept, now)
 
     async def start(self, kept: Kept, now: float) -> Kept:
         """Adopt the daemon that runs, or start one; return what is known then."""
+        self._sought = True
         try:
             tail = await self._prepare()
             found = daemon.running(self._pipe)

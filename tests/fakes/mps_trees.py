@@ -9,16 +9,18 @@ import signal
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
+import zmq
 import zmq.asyncio
 
 from proto import bus
+from proto import deviceplugin_pb2 as api
 from proto.messages import MpsState
-from proto.mps import MpsDaemon, pipe_folder
+from proto.mps import MpsDaemon, Phase, pipe_folder
 from simulator.kubelet import Kubelet
 from simulator.live_node import LiveNode
 from tests.fakes.keeper import MNT_DETACH
 from tests.fakes.mps_host import MpsHost
-from tests.fakes.service import PATIENCE, Service, service, short_folder
+from tests.fakes.service import COMMAND, PATIENCE, Service, service, short_folder
 from tests.hardware.transcript import alive, until
 
 GPU = "nvidia.com/gpu"
@@ -69,6 +71,18 @@ class Host:
             running.folder = self.folder / "mps"
             yield running
 
+    async def command(self, *words: str) -> tuple[int, str]:
+        """Run a command on this host; return its exit code and what it printed."""
+        process = await asyncio.create_subprocess_exec(
+            *COMMAND,
+            *words,
+            f"--runtime-dir={self.folder}",
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        said, _ = await process.communicate()
+        return process.returncode or 0, said.decode()
+
     def pipe(self, place: int = 0) -> Path:
         """Return the pipe folder of a GPU."""
         return Path(pipe_folder(str(self.root), self.uuids[place]))
@@ -92,30 +106,27 @@ class Host:
         ctypes.CDLL(None).umount2(bytes(self.root / "shm"), MNT_DETACH)
 
 
-class Daemons:
-    """Listens to what the tree publishes, as the plugin does."""
+async def daemons(folder: Path, phase: Phase, count: int) -> dict[str, MpsDaemon]:
+    """Wait until the tree publishes *count* daemons that are all in *phase*; return them by UUID.
 
-    def __init__(self, folder: Path) -> None:
-        self._subscriber = bus.MpsSubscriber(zmq.asyncio.Context.instance(), f"{folder}/mps.ipc")
-        self._subscriber.switch(on=True)
-        self._states = self._subscriber.states()
-
-    async def next(self) -> MpsState:
-        """Return the next state."""
-        return await anext(self._states)
-
-    async def all(self, met: object, count: int) -> dict[str, MpsDaemon]:
-        """Return the next *count* daemons that are all in the phase *met*, by UUID."""
-        last = None
-        try:
-            async with asyncio.timeout(PATIENCE):
-                while True:
-                    last = await self.next()
-                    found = {daemon.uuid: daemon for daemon in last.daemons}
-                    if len(found) == count and all(d.phase is met for d in found.values()):
-                        return found
-        except TimeoutError:
-            raise AssertionError(f"it does not come; last state: {last}") from None
+    It listens as the plugin does.
+    """
+    last = None
+    socket = zmq.asyncio.Context.instance().socket(zmq.SUB)
+    socket.linger = 0
+    socket.subscribe(b"")
+    socket.connect(f"ipc://{folder}/mps.ipc")
+    try:
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                last = await bus.receive(socket)
+                assert isinstance(last, MpsState)
+                if [daemon.phase for daemon in last.daemons] == [phase] * count:
+                    return {daemon.uuid: daemon for daemon in last.daemons}
+    except TimeoutError:
+        raise AssertionError(f"it does not come; last state: {last}") from None
+    finally:
+        socket.close()
 
 
 @contextlib.contextmanager
@@ -128,6 +139,14 @@ def mps_host(gpus: int = 2) -> Iterator[Host]:
             yield made
         finally:
             made.clean()
+
+
+async def allocate(kubelet: Kubelet, name: str) -> api.ContainerAllocateResponse:
+    """Return what the plugin answers for a container with one device."""
+    request = api.ContainerAllocateRequest(devices_ids=[name])
+    asked = api.AllocateRequest(container_requests=[request])
+    answer = await kubelet.resources[GPU].stub.Allocate(asked)
+    return answer.container_responses[0]
 
 
 def unhealthy(kubelet: Kubelet, uuid: str) -> int:
