@@ -108,6 +108,12 @@ class LogTail:
         """Return the descriptor that can be read when there is something new."""
         return int(self._notice.fileno())
 
+    def close(self) -> None:
+        """Stop following."""
+        for file in self._files:
+            file.close()
+        self._notice.close()
+
     def fresh(self) -> int:
         """Keep the files of the last daemon as `.1`; return a descriptor for a new one's output."""
         for file in self._files:
