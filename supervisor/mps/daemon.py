@@ -11,6 +11,8 @@ from pathlib import Path
 from supervisor.mps.commands import Limits
 from supervisor.mps.running import readable
 
+NAME = "nvidia-cuda-mps-control"
+
 OPTIONS = ("-f", "-multiuser-server")
 """In the foreground, and one server for the clients of all users."""
 
@@ -109,6 +111,11 @@ def running(pipe: str) -> tuple[Daemon, Found] | None:
     return None
 
 
+def _beside_us(folder: Path) -> bool:
+    """Return whether a process is in our PID namespace, as all are that we started."""
+    return (folder / "ns/pid").stat().st_ino == (PROCFS / "self/ns/pid").stat().st_ino
+
+
 def exists(pipe: str) -> bool:
     """Return whether a daemon of a pipe folder runs."""
     found = running(pipe)
@@ -123,9 +130,11 @@ def _read(folder: Path, pipe: str) -> Found | None:
     Not by the file with the PID: it may be gone, and another process may have that PID by now.
     """
     try:
-        options = (folder / "cmdline").read_text(errors="replace").rstrip("\0").split("\0")[1:]
-        if "-f" not in options:
+        name, *options = (folder / "cmdline").read_text(errors="replace").rstrip("\0").split("\0")
+        if Path(name).name != NAME or "-f" not in options:
             return None  # such as a server or a shell, which have the same environment
+        if not _beside_us(folder):
+            return None  # in a container, whoever may call itself so
         words = (folder / "environ").read_text(errors="replace").split("\0")
     except OSError:
         return None

@@ -30,6 +30,9 @@ QUIT_WITHIN = 2.0
 QUIT_NOW = "quit -t 1"
 """Ends the servers by force after a second."""
 
+LOG_PAUSE = 0.1
+"""Seconds between two readings of the log."""
+
 STALE = ("control", "control_lock", "control_privileged", "log", "nvidia-cuda-mps-control.pid")
 """The files of a former daemon; every client could hold the lock, and so prevent a start."""
 
@@ -81,7 +84,7 @@ class Effects:
             self._tail = LogTail(
                 log_folder(self._settings.root, self._settings.uuid), self._settings.uuid
             )
-            asyncio.get_running_loop().add_reader(self._tail.fileno(), self._on_log)
+            self._follow()
         refused = folders.share_memory(self._settings.root)
         if refused and refused != self._without_shm:
             logger.warning("cannot mount the shared memory of MPS clients", reason=refused)
@@ -145,14 +148,25 @@ class Effects:
             asyncio.get_running_loop().remove_reader(self._daemon.ended_at)
         self._on_news()
 
+    def _follow(self) -> None:
+        if self._tail:
+            asyncio.get_running_loop().add_reader(self._tail.fileno(), self._on_log)
+
     def _on_log(self) -> None:
+        self._read_log()
+        # Not at once again: a client can write to the log without end.
+        loop = asyncio.get_running_loop()
+        if self._tail and loop.remove_reader(self._tail.fileno()):
+            loop.call_later(LOG_PAUSE, self._follow)
+
+    def _read_log(self) -> None:
         if self._tail and self._tail.read():
             self._on_news()
 
     def each_second(self) -> None:
         """Go on with the log."""
         if self._tail:
-            self._on_log()
+            self._read_log()
             self._tail.each_second()
 
     async def look(self, kept: Kept, now: float) -> Seen:

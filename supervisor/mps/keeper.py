@@ -26,6 +26,7 @@ from proto.mps import MpsDaemon, Phase
 from supervisor.mps import decide
 from supervisor.mps.effects import Effects
 from supervisor.mps.kept import Decision, Do, Ending, Kept, Seen, Timing
+from supervisor.mps.steps import WAITING
 
 SETTLE = 0.05
 """Seconds from a line of the log until the daemon's answers agree with it."""
@@ -223,4 +224,4 @@ class Keeper:
 
 def _shown(kept: Kept) -> tuple[Phase, str]:
     """Return what is logged when it changes; not the clients that it waits for."""
-    return kept.phase, kept.detail.partition(decide.WAITING)[0]
+    return kept.phase, kept.detail.partition(WAITING)[0]

@@ -27,8 +27,11 @@ A server with a fault writes many lines for each client, and a client can write 
 AT_ONCE = 256 << 10
 """Bytes that are read of a file at a time."""
 
-LARGEST = 8 << 20
-"""Bytes from which on a file is moved to `.1`, so a daemon's files have at most twice that."""
+LARGEST = 4 << 20
+"""Bytes from which on a file is moved to `.1`."""
+
+TOO_LARGE = 4 * LARGEST
+"""Bytes from which on it is only emptied: somebody floods it."""
 
 NEWS = flags.MODIFY | flags.CREATE | flags.MOVED_TO
 
@@ -66,8 +69,10 @@ class Follower:
 
     def bound(self) -> None:
         """Keep a long file as `.1`, and empty it: the daemon goes on writing at its end."""
-        if self._file >= 0 and os.fstat(self._file).st_size > LARGEST:
+        size = os.fstat(self._file).st_size if self._file >= 0 else 0
+        if LARGEST < size <= TOO_LARGE:
             shutil.copyfile(self.path, f"{self.path}.1", follow_symlinks=False)
+        if size > LARGEST:
             os.truncate(self.path, 0)
 
     def close(self) -> None:
@@ -107,6 +112,12 @@ class LogTail:
     def fileno(self) -> int:
         """Return the descriptor that can be read when there is something new."""
         return int(self._notice.fileno())
+
+    def close(self) -> None:
+        """Stop following."""
+        for file in self._files:
+            file.close()
+        self._notice.close()
 
     def fresh(self) -> int:
         """Keep the files of the last daemon as `.1`; return a descriptor for a new one's output."""

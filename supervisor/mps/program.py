@@ -9,9 +9,7 @@ from health.binding import LIBRARY_FOLDERS
 from proto.keeper import KeeperSettings
 from proto.mps import log_folder, pipe_folder
 from proto.safe_paths import require_safe_program
-from supervisor.mps.daemon import DEVICES, LOGS, PIPE
-
-NAME = "nvidia-cuda-mps-control"
+from supervisor.mps.daemon import DEVICES, LOGS, NAME, PIPE
 
 FOLDERS = ("usr/bin", "usr/local/bin", "bin")
 """Where it is below a driver's root."""

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from proto.keeper import ComputeMode
 from proto.mps import MpsShare, Phase
 from supervisor.mps.compute_mode import put_back_left
 from tests.fakes.keeper import FIRST, SECOND, SHARE, Node
+from tests.fakes.mps_host import cuda
 from tests.fakes.service import PATIENCE
 from tests.hardware.transcript import alive
 
@@ -72,6 +74,16 @@ def test_a_killed_keeper_leaves_the_daemon(node: Node) -> None:
     assert node.mode() == 0
 
 
+def test_the_end_of_the_supervisor_leaves_the_daemon(node: Node) -> None:
+    """A keeper whose supervisor has died ends alone."""
+    with node.keeper() as keeper:
+        before = keeper.ready()
+        keeper.channel.close()
+        assert keeper.process.wait(PATIENCE) == 0
+    assert alive(before.pid)
+    assert node.mode() == EXCLUSIVE_PROCESS
+
+
 def test_an_idle_server_is_adopted_too(node: Node) -> None:
     """A restart of the keeper changes no PID while there are no clients either."""
     with node.keeper() as keeper:
@@ -88,10 +100,13 @@ def test_another_process_with_the_daemons_pid_is_left_alone(node: Node) -> None:
         before = keeper.ready()
         keeper.kill()
     os.kill(before.pid, signal.SIGKILL)
-    file = node.pipe() / "nvidia-cuda-mps-control.pid"
-    file.write_text(str(os.getpid()))
-    with node.keeper() as keeper:
-        assert keeper.ready().pid not in {before.pid, os.getpid()}
+    command = ["sh", "-c", "read line", "-f", "-multiuser-server"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, env=cuda(node.pipe())) as decoy:
+        file = node.pipe() / "nvidia-cuda-mps-control.pid"
+        file.write_text(str(decoy.pid))
+        with node.keeper() as keeper:
+            assert keeper.ready().pid not in {before.pid, decoy.pid}
+            assert decoy.poll() is None
 
 
 @pytest.mark.parametrize("now", [False, True])
