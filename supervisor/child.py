@@ -32,7 +32,7 @@ class Spec:
     """Whether the service can serve nothing without this process; true for the monitor."""
     descriptors: frozenset[int] = frozenset()
     """Descriptors of the supervisor that the process keeps open."""
-    keeps: tuple[privileges.Capability, ...] = ()
+    keeps: tuple[int, ...] = ()
     """The capabilities that the process does not give up."""
     change: Order | None = None
     """The order that gives these settings to a running process; None: only a new one gets them."""

@@ -138,6 +138,8 @@ class Tree:
     modules: Sequence[str]
     """What its children import."""
     compose: Callable[[settings.Settings], Service]
+    capabilities: Sequence[int]
+    """What its children may keep."""
     operators: Callable[[], Operators]
     folder: Callable[[settings.Settings], Path]
     """Returns its runtime folder."""
@@ -149,6 +151,7 @@ PLUGIN = Tree(
     "supervisor",
     preload.PLUGIN,
     compose,
+    privileges.HANDED_ON,
     Maintenance,
     lambda wanted: Path(wanted.service.runtime_dir),
     lambda wanted: remove_dead_sockets(Path(wanted.service.device_plugin_path)),
@@ -158,6 +161,7 @@ MPS = Tree(
     "mps",
     preload.MPS,
     mps.compose_tree,
+    privileges.EVERYTHING,
     Applying,
     mps.folder,
     lambda wanted: remove_mps_bus(Path(wanted.service.runtime_dir)),
@@ -172,7 +176,7 @@ def _run(tree: Tree, flags: Mapping[str, str]) -> int:
     wanted = settings.load(flags, environment)
     tree.compose(wanted)  # before a folder or a process is created for settings that cannot work
     logs.set_up(tree.name, wanted.service.log_format, wanted.service.log_level)
-    if refused := privileges.keep(privileges.HANDED_ON, dormant=True):
+    if refused := privileges.keep(tree.capabilities, dormant=True):
         logger.warning("cannot give up capabilities", reason=refused)
     for notice in wanted.notices:
         logger.warning("ignored a setting", setting=notice)

@@ -157,7 +157,7 @@ def _keeper_of(kept: KeeperSettings, uuid: str, share: MpsShare) -> Spec:
         "supervisor.mps.keeper",
         msgspec.structs.replace(kept, uuid=uuid, share=share),
         takes=(Limit, ApplyNow),
-        keeps=privileges.DRIVER,
+        keeps=privileges.EVERYTHING,
         change=Limit(share),
         # The daemon's folder and its program: a running daemon cannot be moved.
         fixed=(kept.root, kept.program, kept.driver_root),
