@@ -162,7 +162,7 @@ class ConfigurationState(msgspec.Struct, frozen=True):
 
 
 class ServiceState(msgspec.Struct, frozen=True, tag=True):
-    """Order to the exporter: show this state; sent every second as the supervisor's heartbeat."""
+    """Order: this is the state of the service; sent every second as the supervisor's heartbeat."""
 
     processes: tuple[ProcessState, ...]
     planned: tuple[str, ...] | None

@@ -44,11 +44,11 @@ class Host:
         self.mps = MpsHost(folder, self.live.path)
         self.configure(MPS)
 
-    def configure(self, sharing: object, **more: object) -> None:
+    def configure(self, sharing: object, **health: object) -> None:
         """Replace the configuration file."""
         new = self.folder / "config.new"
-        health = {"pollInterval": "200ms"}
-        new.write_text(json.dumps({"version": "v1", "sharing": sharing, "health": health, **more}))
+        timing = {"pollInterval": "200ms", **health}
+        new.write_text(json.dumps({"version": "v1", "sharing": sharing, "health": timing}))
         new.rename(self.folder / "config.json")
 
     def _options(self) -> list[str]:
