@@ -17,15 +17,14 @@ from loguru import logger
 
 from proto import bus
 from proto.channel import Channel
-from proto.child_loop import ChildLoop
-from proto.child_loop import Ending as ChildEnding
+from proto.child_loop import ChildLoop, Ending
 from proto.control import ApplyNow, Limit, Stop
 from proto.keeper import KeeperSettings
 from proto.messages import MpsState
 from proto.mps import MpsDaemon, Phase
 from supervisor.mps import decide
 from supervisor.mps.effects import Effects
-from supervisor.mps.kept import Decision, Do, Ending, Kept, Seen, Timing
+from supervisor.mps.kept import Decision, Do, Kept, Leaving, Sight, Timing
 from supervisor.mps.steps import WAITING
 
 SETTLE = 0.05
@@ -81,7 +80,7 @@ class Keeper:
         self._interrupt()
 
     def _on_stop(self, order: Stop) -> None:
-        ending = Ending.DRAIN if order.withdraw else Ending.NOW
+        ending = Leaving.DRAIN if order.withdraw else Leaving.NOW
         self._become(replace(self._kept, ending=ending))
         self._interrupt()
 
@@ -109,7 +108,7 @@ class Keeper:
                     await self._unless_hurried(self._do(decision.do))
                 await self._rest(decision.wait)
 
-    def _decide(self, seen: Seen) -> Decision:
+    def _decide(self, seen: Sight) -> Decision:
         decision = decide.decide(self._kept, seen, time.monotonic(), self._timing)
         self._become(decision.kept)
         return decision
@@ -152,7 +151,7 @@ class Keeper:
                 await self._effects.kill(self._kept)
             case Do.END:
                 await self._effects.put_back()
-                self._life.end(ChildEnding())
+                self._life.end(Ending())
 
     def _become(self, kept: Kept) -> None:
         """Take what is known now; publish and log what changed."""
