@@ -19,7 +19,7 @@ SHOWN_CLIENTS = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ClientLimits:
     """What each client of a daemon may use at most."""
 
     memory_mib: int | None = None
@@ -35,12 +35,12 @@ class Readings:
     memory: str
 
 
-def limits(share: MpsShare) -> Limits:
+def limits(share: MpsShare) -> ClientLimits:
     """Return the limits that the daemon has; without *single*, the containers have their own."""
-    return Limits(share.memory_mib, share.threads) if share.single else Limits()
+    return ClientLimits(share.memory_mib, share.threads) if share.single else ClientLimits()
 
 
-def settings(wanted: Limits, uuid: str) -> tuple[str, ...]:
+def settings(wanted: ClientLimits, uuid: str) -> tuple[str, ...]:
     """Return the commands that set limits as the defaults of a new daemon."""
     commands = []
     if wanted.threads is not None:
@@ -50,7 +50,7 @@ def settings(wanted: Limits, uuid: str) -> tuple[str, ...]:
     return tuple(commands)
 
 
-def readings(wanted: Limits) -> Readings:
+def readings(wanted: ClientLimits) -> Readings:
     """Return how a daemon writes these limits: from 1 GiB on, memory in whole GiB."""
     threads = float(100 if wanted.threads is None else wanted.threads)
     memory = ""
@@ -60,7 +60,7 @@ def readings(wanted: Limits) -> Readings:
     return Readings(f"{threads:.1f}", memory)
 
 
-def difference(found: Readings, wanted: Limits) -> str:
+def difference(found: Readings, wanted: ClientLimits) -> str:
     """Return what is wrong with limits that were read; empty: nothing."""
     right = readings(wanted)
     if found.threads != right.threads:

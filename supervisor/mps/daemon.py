@@ -8,7 +8,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from supervisor.mps.commands import Limits
+from supervisor.mps.commands import ClientLimits
 from supervisor.mps.running import readable
 
 NAME = "nvidia-cuda-mps-control"
@@ -30,7 +30,7 @@ KILL_LIMIT = 1.0
 """Seconds to wait for the end of a killed daemon."""
 
 
-def mark(limits: Limits) -> str:
+def mark(limits: ClientLimits) -> str:
     """Return the text of limits for the environment."""
     return f"{limits.memory_mib},{limits.threads}"
 

@@ -17,15 +17,14 @@ from loguru import logger
 
 from proto import bus
 from proto.channel import Channel
-from proto.child_loop import ChildLoop
-from proto.child_loop import Ending as ChildEnding
+from proto.child_loop import ChildLoop, Ending
 from proto.control import ApplyNow, Limit, Stop
 from proto.keeper import KeeperSettings
 from proto.messages import MpsState
 from proto.mps import MpsDaemon, Phase
 from supervisor.mps import decide
 from supervisor.mps.effects import Effects
-from supervisor.mps.kept import Decision, Do, Ending, Kept, Seen, Timing
+from supervisor.mps.kept import Decision, Do, Kept, Leaving, Sight, Timing
 from supervisor.mps.steps import WAITING
 
 SETTLE = 0.05
@@ -77,8 +76,8 @@ class Keeper:
 
     def _on_limit(self, order: Limit) -> None:
         # A device that is shared again stays, even if its clients were to be the last ones.
-        drained = self._kept.ending is Ending.DRAIN
-        kept = replace(self._kept, ending=Ending.NONE) if drained else self._kept
+        drained = self._kept.ending is Leaving.DRAIN
+        kept = replace(self._kept, ending=Leaving.NONE) if drained else self._kept
         self._become(decide.limited(kept, order.share))
         self._news.set()
 
@@ -87,7 +86,7 @@ class Keeper:
         self._interrupt()
 
     def _on_stop(self, order: Stop) -> None:
-        ending = Ending.DRAIN if order.withdraw else Ending.NOW
+        ending = Leaving.DRAIN if order.withdraw else Leaving.NOW
         self._become(replace(self._kept, ending=ending))
         self._interrupt()
 
@@ -115,7 +114,7 @@ class Keeper:
                     await self._unless_hurried(self._do(decision.do))
                 await self._rest(decision.wait)
 
-    def _decide(self, seen: Seen) -> Decision:
+    def _decide(self, seen: Sight) -> Decision:
         decision = decide.decide(self._kept, seen, time.monotonic(), self._timing)
         self._become(decision.kept)
         return decision
@@ -164,7 +163,7 @@ class Keeper:
         self._become(await self._effects.find(self._kept, time.monotonic()))
         if not self._kept.pid:
             await self._effects.put_back()
-            self._life.end(ChildEnding())
+            self._life.end(Ending())
 
     def _become(self, kept: Kept) -> None:
         """Take what is known now; publish and log what changed."""

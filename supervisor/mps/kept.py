@@ -4,10 +4,10 @@ import enum
 from dataclasses import dataclass
 
 from proto.mps import MpsClient, MpsShare, Phase, ServerStatus
-from supervisor.mps.commands import Limits, Readings, limits
+from supervisor.mps.commands import ClientLimits, Readings, limits
 
 
-class Ending(enum.Enum):
+class Leaving(enum.Enum):
     """Whether and how the keeper ends together with its daemon."""
 
     NONE = "none"
@@ -35,7 +35,7 @@ class Do(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class Sight:
     """What one look at the daemon has found."""
 
     pid: int = 0
@@ -72,11 +72,11 @@ class Kept:
 
     share: MpsShare
     """The share that the plan wants."""
-    ending: Ending = Ending.NONE
+    ending: Leaving = Leaving.NONE
     hurried: bool = False
     """Whether not to wait for the clients of this daemon."""
     pid: int = 0
-    has: Limits | None = None
+    has: ClientLimits | None = None
     """The limits that were sent to the daemon; None: not yet."""
     adopted: bool = False
     began: float = 0.0
@@ -118,7 +118,7 @@ class Kept:
     detail: str = ""
 
     @property
-    def wanted(self) -> Limits:
+    def wanted(self) -> ClientLimits:
         """The limits that the daemon shall have."""
         return limits(self.share)
 

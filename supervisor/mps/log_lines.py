@@ -30,8 +30,8 @@ TELLING = re.compile(r"fatal|NEW SERVER \d+: Ready|Server \d+ exited|failed to s
 """What changes the state of a server, besides the end of a client."""
 
 
-class Who(enum.StrEnum):
-    """Who wrote a line."""
+class Author(enum.StrEnum):
+    """Author wrote a line."""
 
     CONTROL = "Control"
     """The daemon."""
@@ -46,7 +46,7 @@ class Who(enum.StrEnum):
 class Line:
     """A line of the log."""
 
-    who: Who
+    who: Author
     pid: int
     text: str
 
@@ -69,16 +69,16 @@ def parsed(text: str) -> Line:
     """Return what a line says."""
     found = LINE.match(text)
     if not found:
-        return Line(Who.UNKNOWN, 0, text)
-    return Line(Who(found[1]), int(found[2]), found[3])
+        return Line(Author.UNKNOWN, 0, text)
+    return Line(Author(found[1]), int(found[2]), found[3])
 
 
 def after(told: Told, line: Line) -> Told:
     """Return what the log has told after one more line."""
-    if line.who is Who.SERVER and DEPARTED.match(line.text):
+    if line.who is Author.SERVER and DEPARTED.match(line.text):
         others = sorted(told.departed - {line.pid})[-KEPT:]
         return replace(told, departed=frozenset((*others, line.pid)))
-    if line.who is Who.CONTROL:
+    if line.who is Author.CONTROL:
         if ASKED.match(line.text):
             return replace(told, answering=True)
         if line.text.startswith(("Cmd:", "UI closed")):
@@ -90,12 +90,12 @@ def shown(told: Told, line: Line) -> bool:
     """Return whether people get to see a line that came after *told*."""
     if not line.text.strip() or ROUTINE.fullmatch(line.text):
         return False
-    answer = told.answering and line.who in {Who.CONTROL, Who.UNKNOWN}
+    answer = told.answering and line.who in {Author.CONTROL, Author.UNKNOWN}
     return not answer or EVENT.match(line.text) is not None
 
 
 def calls(line: Line) -> bool:
     """Return whether the keeper should look at the daemon after this line."""
-    if line.who is Who.SERVER and DEPARTED.match(line.text):
+    if line.who is Author.SERVER and DEPARTED.match(line.text):
         return True
     return TELLING.search(line.text) is not None

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from proto.mps import MpsClient, MpsShare, ServerStatus
 from supervisor.mps import commands
-from supervisor.mps.commands import Limits, Readings
+from supervisor.mps.commands import ClientLimits, Readings
 
 UUID = "GPU-00000000-0000-0000-0000-000000000000"
 PS = """\
@@ -19,29 +19,29 @@ PID       ID        SERVER         DEVICE                    NAMESPACE      COMM
 
 def test_a_daemon_has_limits_only_for_single_replicas() -> None:
     """If containers may have several replicas, each container brings its own limits."""
-    assert commands.limits(MpsShare(1500, 25)) == Limits(1500, 25)
-    assert commands.limits(MpsShare(1500, 25, single=False)) == Limits()
+    assert commands.limits(MpsShare(1500, 25)) == ClientLimits(1500, 25)
+    assert commands.limits(MpsShare(1500, 25, single=False)) == ClientLimits()
 
 
 def test_limits_are_sent_by_uuid() -> None:
     """The percentage is the daemon's, the memory is of a device; an open limit is not sent."""
-    assert commands.settings(Limits(1500, 25), UUID) == (
+    assert commands.settings(ClientLimits(1500, 25), UUID) == (
         "set_default_active_thread_percentage 25",
         f"set_default_device_pinned_mem_limit {UUID} 1500M",
     )
-    assert commands.settings(Limits(), UUID) == ()
+    assert commands.settings(ClientLimits(), UUID) == ()
 
 
 @pytest.mark.parametrize(
     ("limits", "readings"),
     [
-        (Limits(1500, 25), Readings("25.0", "1G")),
-        (Limits(81559, 100), Readings("100.0", "79G")),
-        (Limits(1023, 1), Readings("1.0", "1023M")),
-        (Limits(), Readings("100.0", "")),
+        (ClientLimits(1500, 25), Readings("25.0", "1G")),
+        (ClientLimits(81559, 100), Readings("100.0", "79G")),
+        (ClientLimits(1023, 1), Readings("1.0", "1023M")),
+        (ClientLimits(), Readings("100.0", "")),
     ],
 )
-def test_how_a_daemon_writes_limits(limits: Limits, readings: Readings) -> None:
+def test_how_a_daemon_writes_limits(limits: ClientLimits, readings: Readings) -> None:
     """Hardware has shown: from 1 GiB on, memory reads in whole GiB."""
     assert commands.readings(limits) == readings
     assert commands.difference(readings, limits) == ""
@@ -49,7 +49,7 @@ def test_how_a_daemon_writes_limits(limits: Limits, readings: Readings) -> None:
 
 def test_wrong_limits_are_named() -> None:
     """A difference says what was read and what should have been."""
-    wanted = Limits(1500, 25)
+    wanted = ClientLimits(1500, 25)
     percentage = commands.difference(Readings("50.0", "1G"), wanted)
     assert percentage == 'its thread percentage is "50.0" instead of 25.0'
     memory = commands.difference(Readings("25.0", ""), wanted)

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proto.mps import MpsClient, MpsShare, Phase, ServerStatus
-from supervisor.mps.commands import Limits, Readings
+from supervisor.mps.commands import ClientLimits, Readings
 from supervisor.mps.decide import adopted, decide, limited, not_started, reads_limits, started
-from supervisor.mps.kept import Decision, Do, Ending, Kept, Seen, Timing
+from supervisor.mps.kept import Decision, Do, Kept, Leaving, Sight, Timing
 from supervisor.mps.serving import GRACE
 from supervisor.mps.steps import RESTARTS
 
@@ -24,7 +24,7 @@ NOW = 1000.0
 READY = Kept(
     share=SHARE,
     pid=PID,
-    has=Limits(20000, 25),
+    has=ClientLimits(20000, 25),
     began=900.0,
     heard=995.0,
     checked=(PID, SERVER),
@@ -35,17 +35,17 @@ READY = Kept(
     phase=Phase.READY,
 )
 QUITTING = replace(READY, phase=Phase.DRAINING, quitting=999.0)
-WELL = Seen(pid=PID, server=SERVER, status=ServerStatus.ACTIVE)
+WELL = Sight(pid=PID, server=SERVER, status=ServerStatus.ACTIVE)
 BUSY = replace(WELL, clients=CLIENTS)
-DEAF = Seen(pid=PID, trouble="ps was not answered within 5 s")
+DEAF = Sight(pid=PID, trouble="ps was not answered within 5 s")
 
 
-def after(kept: Kept, seen: Seen, now: float = NOW) -> Decision:
+def after(kept: Kept, seen: Sight, now: float = NOW) -> Decision:
     """Return the decision."""
     return decide(kept, seen, now, TIMING)
 
 
-def go_on(kept: Kept, *looks: Seen, every: float = 1.0) -> list[Decision]:
+def go_on(kept: Kept, *looks: Sight, every: float = 1.0) -> list[Decision]:
     """Return the decisions after looks at regular times."""
     found = []
     for number, seen in enumerate(looks):
@@ -57,14 +57,14 @@ def go_on(kept: Kept, *looks: Seen, every: float = 1.0) -> list[Decision]:
 def test_from_nothing_to_ready() -> None:
     """A daemon gets its limits before a server, and its device is ready when both are right."""
     kept = Kept(SHARE)
-    first = after(kept, Seen())
+    first = after(kept, Sight())
     assert first.do is Do.START
     kept = started(first.kept, PID, NOW)
     answers = [
-        Seen(pid=PID, trouble="Cannot find MPS control daemon process"),
-        Seen(pid=PID),
-        Seen(pid=PID, defaults=RIGHT),
-        Seen(pid=PID, server=SERVER, status=ServerStatus.INITIALIZING, defaults=RIGHT),
+        Sight(pid=PID, trouble="Cannot find MPS control daemon process"),
+        Sight(pid=PID),
+        Sight(pid=PID, defaults=RIGHT),
+        Sight(pid=PID, server=SERVER, status=ServerStatus.INITIALIZING, defaults=RIGHT),
         replace(WELL, defaults=RIGHT, of_server=RIGHT),
     ]
     found = go_on(kept, *answers, every=0.1)
@@ -77,7 +77,7 @@ def test_from_nothing_to_ready() -> None:
 CASES = {
     "well": (READY, WELL, Phase.READY, None, ""),
     "busy": (READY, BUSY, Phase.READY, None, ""),
-    "no server, for the first time": (READY, Seen(pid=PID), Phase.READY, Do.START_SERVER, ""),
+    "no server, for the first time": (READY, Sight(pid=PID), Phase.READY, Do.START_SERVER, ""),
     "a client has ended, another works": (
         READY,
         replace(BUSY, departed=True),
@@ -101,7 +101,7 @@ CASES = {
     ),
     "the daemon died": (
         READY,
-        Seen(end="the daemon was killed by SIGKILL"),
+        Sight(end="the daemon was killed by SIGKILL"),
         Phase.STARTING,
         Do.START,
         "the daemon was killed by SIGKILL",
@@ -194,31 +194,31 @@ CASES = {
         "limits",
     ),
     "the share is another, its limits are none": (
-        replace(limited(READY, MpsShare(1, 2, single=False)), has=Limits()),
+        replace(limited(READY, MpsShare(1, 2, single=False)), has=ClientLimits()),
         WELL,
         Phase.READY,
         None,
         "",
     ),
-    "drain": (replace(READY, ending=Ending.DRAIN), WELL, Phase.DRAINING, Do.QUIT, "no longer"),
+    "drain": (replace(READY, ending=Leaving.DRAIN), WELL, Phase.DRAINING, Do.QUIT, "no longer"),
     "drain with clients": (
-        replace(READY, ending=Ending.DRAIN),
+        replace(READY, ending=Leaving.DRAIN),
         BUSY,
         Phase.DRAINING,
         None,
         "300 (python)",
     ),
-    "stop": (replace(READY, ending=Ending.NOW), BUSY, Phase.DRAINING, Do.QUIT_NOW, ""),
-    "stop without a daemon": (replace(Kept(SHARE), ending=Ending.NOW), Seen(), None, Do.END, ""),
+    "stop": (replace(READY, ending=Leaving.NOW), BUSY, Phase.DRAINING, Do.QUIT_NOW, ""),
+    "stop without a daemon": (replace(Kept(SHARE), ending=Leaving.NOW), Sight(), None, Do.END, ""),
     "stop while it quits": (
-        replace(QUITTING, ending=Ending.NOW),
+        replace(QUITTING, ending=Leaving.NOW),
         BUSY,
         None,
         Do.QUIT_NOW,
         "",
     ),
     "it does not quit": (
-        replace(QUITTING, ending=Ending.NOW, quitting=996.0, forced=True),
+        replace(QUITTING, ending=Leaving.NOW, quitting=996.0, forced=True),
         DEAF,
         None,
         Do.KILL,
@@ -234,14 +234,14 @@ CASES = {
     "it hangs while it quits": (replace(QUITTING, quitting=900.0), DEAF, None, Do.KILL, ""),
     "it has quit": (
         limited(QUITTING, OTHER),
-        Seen(end="the daemon ended with exit code 0"),
+        Sight(end="the daemon ended with exit code 0"),
         Phase.STARTING,
         Do.START,
         "",
     ),
     "it has quit for good": (
-        replace(QUITTING, ending=Ending.DRAIN),
-        Seen(end="the daemon ended with exit code 0"),
+        replace(QUITTING, ending=Leaving.DRAIN),
+        Sight(end="the daemon ended with exit code 0"),
         None,
         Do.END,
         "",
@@ -261,7 +261,7 @@ def test_what_is_done(case: str) -> None:
 
 def test_a_missing_server_is_excused_for_a_moment() -> None:
     """A device stays ready while its server is replaced, but not for long."""
-    gone = Seen(pid=PID)
+    gone = Sight(pid=PID)
     found = go_on(READY, *4 * [gone], every=GRACE / 2)
     phases = [step.kept.phase for step in found]
     assert phases == [Phase.READY, Phase.READY, Phase.STARTING, Phase.FAILED]
@@ -271,8 +271,8 @@ def test_only_the_first_failures_are_answered_at_once() -> None:
     """A daemon that ends again and again is started with growing pauses, and is failed."""
     kept, waits, phases = Kept(SHARE), [], []
     for number in range(5):
-        kept = started(after(kept, Seen(), NOW + 100 * number).kept, PID, NOW + 100 * number)
-        decision = after(kept, Seen(end="exit code 1"), NOW + 100 * number)
+        kept = started(after(kept, Sight(), NOW + 100 * number).kept, PID, NOW + 100 * number)
+        decision = after(kept, Sight(end="exit code 1"), NOW + 100 * number)
         kept = decision.kept
         waits.append(decision.wait)
         phases.append(kept.phase)
@@ -285,18 +285,18 @@ def test_only_the_first_failures_are_answered_at_once() -> None:
 def test_a_stable_run_ends_the_count() -> None:
     """A daemon that was ready for a minute fails for the first time."""
     kept = replace(READY, failures=7, ready_since=NOW - RESTARTS.stable)
-    assert after(kept, Seen(end="x")).kept.failures == 1
+    assert after(kept, Sight(end="x")).kept.failures == 1
     kept = replace(READY, failures=7, ready_since=NOW - RESTARTS.stable + 1)
-    assert after(kept, Seen(end="x")).kept.failures == 8
+    assert after(kept, Sight(end="x")).kept.failures == 8
 
 
 def test_a_refusal_is_a_failure() -> None:
     """What prevents a start is told at once, and tried again."""
     kept = not_started(Kept(SHARE), "cannot find it", NOW)
     assert (kept.phase, kept.detail) == (Phase.FAILED, "cannot find it")
-    assert after(kept, Seen()).do is Do.START
+    assert after(kept, Sight()).do is Do.START
     again = not_started(kept, "cannot find it", NOW)
-    found = after(again, Seen())
+    found = after(again, Sight())
     assert found.do is None
     assert found.wait == pytest.approx(0.1)
     assert found.kept.phase is Phase.FAILED
@@ -304,11 +304,11 @@ def test_a_refusal_is_a_failure() -> None:
 
 def test_an_adopted_daemon_keeps_its_limits() -> None:
     """One that was started for the same limits is read and kept; another one is replaced."""
-    same = adopted(Kept(SHARE), PID, Limits(20000, 25), NOW)
+    same = adopted(Kept(SHARE), PID, ClientLimits(20000, 25), NOW)
     assert reads_limits(same, SERVER, NOW)
     found = after(same, replace(BUSY, defaults=RIGHT, of_server=RIGHT))
     assert (found.kept.phase, found.do) == (Phase.READY, None)
-    for has in (Limits(20001, 25), None):
+    for has in (ClientLimits(20001, 25), None):
         other = adopted(Kept(SHARE), PID, has, NOW)
         seen = replace(WELL, defaults=RIGHT, of_server=RIGHT)
         assert after(other, seen).do is Do.QUIT
@@ -329,7 +329,7 @@ statuses = st.none() | st.sampled_from(ServerStatus)
 some_clients = st.sampled_from([(), CLIENTS])
 readings = st.sampled_from([None, RIGHT, WRONG])
 seens = st.builds(
-    Seen,
+    Sight,
     pid=st.sampled_from([0, PID]),
     trouble=st.sampled_from(["", "trouble"]),
     server=st.sampled_from([0, SERVER]),
@@ -342,10 +342,10 @@ seens = st.builds(
 kepts = st.builds(
     Kept,
     share=st.sampled_from([SHARE, OTHER]),
-    ending=st.sampled_from(Ending),
+    ending=st.sampled_from(Leaving),
     hurried=st.booleans(),
     pid=st.sampled_from([0, PID]),
-    has=st.sampled_from([None, Limits(20000, 25), Limits()]),
+    has=st.sampled_from([None, ClientLimits(20000, 25), ClientLimits()]),
     began=times,
     heard=times,
     wrong=st.sampled_from(["", "wrong"]),
@@ -368,16 +368,16 @@ kepts = st.builds(
 
 
 @given(kepts, seens)
-def test_clients_are_left_alone(kept: Kept, seen: Seen) -> None:
+def test_clients_are_left_alone(kept: Kept, seen: Sight) -> None:
     """Only an order, or a daemon that already ends by force, costs clients their server."""
-    ending = Ending.DRAIN if kept.ending is Ending.NOW else kept.ending
+    ending = Leaving.DRAIN if kept.ending is Leaving.NOW else kept.ending
     found = after(replace(kept, hurried=False, forced=False, ending=ending), seen)
     if seen.pid and seen.clients:
         assert found.do in {None, Do.SEND_LIMITS, Do.START_SERVER}
 
 
 @given(kepts, seens)
-def test_ready_means_verified(kept: Kept, seen: Seen) -> None:
+def test_ready_means_verified(kept: Kept, seen: Sight) -> None:
     """A device is ready with an active server whose limits were read, or a moment after that."""
     found = after(kept, seen)
     if found.kept.phase is Phase.READY and kept.phase is not Phase.READY:
@@ -386,25 +386,31 @@ def test_ready_means_verified(kept: Kept, seen: Seen) -> None:
         assert found.kept.has == found.kept.wanted
         assert not seen.trouble
     if found.kept.phase is Phase.READY:
-        assert found.kept.ending is Ending.NONE
+        assert found.kept.ending is Leaving.NONE
 
 
 @given(kepts, seens)
-def test_time_goes_on(kept: Kept, seen: Seen) -> None:
+def test_time_goes_on(kept: Kept, seen: Sight) -> None:
     """A decision without an action waits, so that the keeper does not spin."""
     found = after(kept, seen)
     assert found.wait > 0 or found.do is not None
 
 
 @given(kepts, seens)
-def test_there_is_one_daemon(kept: Kept, seen: Seen) -> None:
+def test_there_is_one_daemon(kept: Kept, seen: Sight) -> None:
     """A daemon is started only when there is none, and never by a keeper that ends."""
     found = after(kept, seen)
     if found.do is Do.START:
         assert not seen.pid
-        assert kept.ending is Ending.NONE
+        assert kept.ending is Leaving.NONE
     if found.do is Do.END:
         assert not seen.pid
-        assert kept.ending is not Ending.NONE
+        assert kept.ending is not Leaving.NONE
     if found.do not in {None, Do.START, Do.END}:
         assert seen.pid
+
+
+def test_new_limits_hold_a_device_back_at_once() -> None:
+    """A device is not told as ready with limits that its daemon does not have yet."""
+    assert limited(READY, OTHER).phase is Phase.DRAINING
+    assert limited(READY, SHARE).phase is Phase.READY

@@ -9,7 +9,7 @@ import pytest
 from loguru import logger
 
 from supervisor.mps import log_lines, log_tail
-from supervisor.mps.log_lines import Line, Told, Who
+from supervisor.mps.log_lines import Author, Line, Told
 from supervisor.mps.log_tail import AT_FIRST, LARGEST, OUTPUT, LogTail
 
 CONVERSATION = """\
@@ -56,9 +56,9 @@ def tail(tmp_path: Path) -> Iterator[LogTail]:
 def test_a_line_says_who_wrote_it() -> None:
     """A line without a head is somebody's, too."""
     assert log_lines.parsed("[2026-11-26 10:00:00.001 Server    12] a [b] c") == Line(
-        Who.SERVER, 12, "a [b] c"
+        Author.SERVER, 12, "a [b] c"
     )
-    assert log_lines.parsed("[odd") == Line(Who.UNKNOWN, 0, "[odd")
+    assert log_lines.parsed("[odd") == Line(Author.UNKNOWN, 0, "[odd")
 
 
 def test_the_keepers_own_questions_are_not_passed_on(tail: LogTail, passed: list[str]) -> None:
@@ -72,12 +72,12 @@ def test_the_keepers_own_questions_are_not_passed_on(tail: LogTail, passed: list
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        (Line(Who.SERVER, 1, "Client process 13 disconnected"), True),
-        (Line(Who.SERVER, 1, "Client {PID: 1, Context ID: 1} exiting. Number is 0."), True),
-        (Line(Who.CONTROL, 1, "Client process 13 disconnected"), False),
-        (Line(Who.SERVER, 1, "Server is handling a fatal GPU error."), True),
-        (Line(Who.CONTROL, 1, "NEW SERVER 4712: Ready"), True),
-        (Line(Who.SERVER, 1, "Server has started"), False),
+        (Line(Author.SERVER, 1, "Client process 13 disconnected"), True),
+        (Line(Author.SERVER, 1, "Client {PID: 1, Context ID: 1} exiting. Number is 0."), True),
+        (Line(Author.CONTROL, 1, "Client process 13 disconnected"), False),
+        (Line(Author.SERVER, 1, "Server is handling a fatal GPU error."), True),
+        (Line(Author.CONTROL, 1, "NEW SERVER 4712: Ready"), True),
+        (Line(Author.SERVER, 1, "Server has started"), False),
     ],
 )
 def test_which_lines_call_for_a_look(line: Line, expected: bool) -> None:  # noqa: FBT001 - a case
@@ -89,7 +89,7 @@ def test_only_the_newest_servers_are_remembered() -> None:
     """However many servers a daemon had, what is remembered of them stays short."""
     told = Told()
     for pid in range(1, 500):
-        told = log_lines.after(told, Line(Who.SERVER, pid, "Client process 13 disconnected"))
+        told = log_lines.after(told, Line(Author.SERVER, pid, "Client process 13 disconnected"))
     assert 499 in told.departed
     assert len(told.departed) <= log_lines.KEPT + 1
 
