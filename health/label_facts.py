@@ -40,8 +40,10 @@ class CudaVersion:
 
 def find_cuda_version(nvml: Nvml) -> CudaVersion:
     """Ask the driver for the newest CUDA version that it supports."""
-    number = _known(nvml, "nvmlSystemGetCudaDriverVersion")
-    return CudaVersion(int(number) if number else None)
+    try:
+        return CudaVersion(int(nvml.call("nvmlSystemGetCudaDriverVersion")))
+    except NvmlError:
+        return CudaVersion(None)
 
 
 def find_facts(nvml: Nvml, handle: object, gpu: Gpu, sysfs: Path) -> GpuFacts:
@@ -83,23 +85,18 @@ def attributes_of(raw: Any) -> MigAttributes | None:
     )
 
 
-def _known(nvml: Nvml, name: str, *arguments: object) -> Any:
-    try:
-        return nvml.ask(name, *arguments)
-    except NvmlError:
-        return None  # the next health check decides about the GPU
-
-
 def _mig_capable(nvml: Nvml, handle: object) -> bool | None:
     try:
         return nvml.ask("nvmlDeviceGetMigMode", handle) is not None
     except NvmlError:
-        return None
+        return None  # the next health check decides about the GPU
 
 
 def _fabric(nvml: Nvml, handle: object) -> Fabric | None:
     info = FabricInfo(version=FabricInfo.VERSION)
-    if _known(nvml, "nvmlDeviceGetGpuFabricInfoV", handle, ctypes.pointer(info)) is None:
+    try:
+        nvml.call("nvmlDeviceGetGpuFabricInfoV", handle, ctypes.pointer(info))
+    except NvmlError:
         return None
     cluster = bytes(info.cluster)
     if info.state != COMPLETED:
