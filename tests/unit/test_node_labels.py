@@ -9,6 +9,7 @@ from proto.advertising import Advertised, Advertising, MigStrategy, SharingStrat
 from proto.facts import Fabric, GpuFacts, HostDriver
 from proto.messages import Gpu, Inventory
 from supervisor.config.sharing import from_flag
+from supervisor.labels.catalogue import CATALOGUE, known
 from supervisor.labels.gpu_instances import gpu_instances
 from supervisor.labels.legal import value
 from supervisor.labels.machine_labels import MachineFacts
@@ -277,3 +278,21 @@ def test_no_timestamp_by_default() -> None:
     found = labels_of([gpu()], facts=MachineFacts())
     assert found["gpu.machine"] == "unknown"
     assert "gfd.timestamp" not in found
+
+
+def test_every_label_of_the_catalogue_exists() -> None:
+    """Each documented label is one that some node has."""
+    told_all = GpuFacts(
+        pci_class=0x030200,
+        mig_capable=True,
+        fabric=Fabric("c", 1),
+        virtual=True,
+        host_driver=HostDriver("460.16", "r460_00"),
+    )
+    sliced = gpu(0, facts=told_all, mig_enabled=True, instances=(part(0, 0, (1, 1), 10),))
+    when = MachineFacts("DGX", 1)
+    found = set(labels_of([sliced], rules(MigStrategy.SINGLE), when, healthy=()))
+    found |= set(labels_of([sliced, *several()], rules(MigStrategy.MIXED), when))
+    assert {label.key for key in found for label in known(key)} == {
+        label.key for label in CATALOGUE
+    }
