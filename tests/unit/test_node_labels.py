@@ -8,13 +8,16 @@ from msgspec import structs
 from proto.advertising import Advertised, Advertising, MigStrategy, SharingStrategy
 from proto.facts import Fabric, GpuFacts, HostDriver
 from proto.messages import Gpu, Inventory
+from proto.mps import MpsShare
+from proto.worker import PlannedDevice, ResourcePlan
+from supervisor.advertising import advertising
 from supervisor.config.sharing import from_flag
 from supervisor.labels.catalogue import CATALOGUE, known
 from supervisor.labels.gpu_instances import gpu_instances
 from supervisor.labels.legal import value
 from supervisor.labels.machine_labels import MachineFacts
 from supervisor.labels.node_labels import labels
-from supervisor.plan import Rules
+from supervisor.plan import Plan, Rules
 from tests.unit.builders import gpu, gpu_uuid, mig_gpu, mig_uuid
 from tests.unit.labelled import labels_of, part, rules, told, twice, uuids
 
@@ -243,6 +246,19 @@ def test_resource_config_by_memory() -> None:
     assert (found["gpu.replicas"], found["gpu.sharing-strategy"]) == ("81", "time-slicing")
     assert found["gpu.product"] == "NVIDIA-H100-80GB-HBM3"
     assert not told([gpu()], Rules(shares=from_flag("gpu:gpu:2"))).resources[0].renamed
+
+
+def test_the_plan_tells_how_a_device_is_shared() -> None:
+    """A device that MPS shares is told apart from one with time-slicing, and from one alone."""
+    node = Inventory("", tuple(map(gpu, range(3))))
+    devices = (
+        PlannedDevice(gpu_uuid(0), gpu_uuid(0), 2, mps=MpsShare()),
+        PlannedDevice(gpu_uuid(1), gpu_uuid(1), 2),
+        PlannedDevice(gpu_uuid(2), gpu_uuid(2), 1, mps=MpsShare()),
+    )
+    made = advertising(Rules(), node, Plan((ResourcePlan("nvidia.com/gpu", devices),)))
+    assert [shared.strategy for shared in made.resources] == ["mps", "time-slicing", "none"]
+    assert labels(node, made)["nvidia.com/mps.capable"] == "true"
 
 
 def test_healthy_count() -> None:
