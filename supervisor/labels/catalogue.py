@@ -29,6 +29,7 @@ class Label:
 
 
 DRIVER, CUDA = "the driver has answered", "the driver tells its CUDA version"
+HOST = "a GPU tells it, and the monitor has SYS_ADMIN"
 SINGLE = "MIG strategy `single`, and each GPU has instances of one profile"
 MIXED = "MIG strategy `mixed`, and there are instances of the profile"
 ATTRIBUTES = {
@@ -72,11 +73,10 @@ OF_NODE = (
     Label(
         "vgpu.present",
         "whether a GPU is virtual (vGPU): `true` or `false`",
-        "a GPU tells it, which needs the capability SYS_ADMIN where PCI capabilities exist; or "
-        "the driver shows no GPU",
+        "a GPU or the driver tells it, or the driver shows no GPU",
     ),
-    Label("vgpu.host-driver-version", "driver version of a virtual GPU's host", "a GPU tells it"),
-    Label("vgpu.host-driver-branch", "driver branch of a virtual GPU's host", "a GPU tells it"),
+    Label("vgpu.host-driver-version", "driver version of a virtual GPU's host", HOST),
+    Label("vgpu.host-driver-branch", "driver branch of a virtual GPU's host", HOST),
     Label(
         "gfd.timestamp",
         "when the settings took effect, in Unix seconds",
