@@ -14,7 +14,7 @@ from supervisor.advertising import advertising
 from supervisor.config.sharing import from_flag
 from supervisor.labels.catalogue import CATALOGUE, known
 from supervisor.labels.gpu_instances import gpu_instances
-from supervisor.labels.legal import value
+from supervisor.labels.legal import LIMIT, value
 from supervisor.labels.machine_labels import MachineFacts
 from supervisor.labels.node_labels import labels
 from supervisor.plan import Plan, Rules
@@ -178,6 +178,20 @@ def test_a_long_name_keeps_the_end_of_its_product() -> None:
     long = mig_gpu(0, "1g.10gb", name="N" * 80)
     found = labels_of([long], rules(MigStrategy.SINGLE, twice("nvidia.com/gpu")))
     assert found["gpu.product"] == "N" * 44 + "-MIG-1g.10gb-SHARED"
+
+
+def test_long_texts_everywhere() -> None:
+    """Long models, profiles and driver versions leave room for the rest of keys and values."""
+    model, profile, version = "m" * 90, "p" * 90, "9" * 90
+    odd = structs.replace(part(1, 0, (1, 1), 10), profile=profile)
+    gpus = (gpu(0), gpu(1, name=model, mig_enabled=True, instances=(odd,)))
+    shared = Advertised("nvidia.com/small", (odd.uuid,), 2, SharingStrategy.TIME_SLICING)
+    found = labels(Inventory(version, gpus), Advertising(MigStrategy.MIXED, (shared,)))
+    texts = (*(key.removeprefix("nvidia.com/") for key in found), *found.values())
+    assert max(map(len, texts)) == LIMIT
+    assert f"nvidia.com/gpu.{'m' * 53}.count" in found
+    assert found[f"nvidia.com/mig-{'p' * 42}.product"] == f"{'m' * 25}-MIG-{'p' * 26}-SHARED"
+    assert found["nvidia.com/cuda.driver.major"] == version[:LIMIT]
 
 
 FAMILIES = {
