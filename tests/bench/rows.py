@@ -39,6 +39,7 @@ class Row:
 
 ROWS = (
     Row("empty", "an empty call, for comparison"),
+    Row("preferred-1", "preferred 1 of 8 GPUs, for comparison"),
     Row("admission", "pod admission: preferred 4 of 8 GPUs, and Allocate", {"median": 1.5}),
     Row("allocate", "Allocate", {"median": 0.45}),
     Row("preferred-8000", "preferred 8 of 8 x 1000 replicas", {"median": 8}),
