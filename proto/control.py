@@ -5,6 +5,7 @@ import enum
 import msgspec
 
 from proto.messages import Inventory
+from proto.mps import MpsShare
 from proto.reasons import Reason, ReasonKind
 from proto.worker import Handout, ResourcePlan
 
@@ -46,13 +47,20 @@ class ProblemKind(enum.StrEnum):
     NOT_SHARED = "not-shared"
     """A device to share is not on this node; everything else is advertised."""
     MEMORY_UNKNOWN = "memory-unknown"
-    """With `-1` replicas: the driver does not report a device's memory, so it has one replica."""
+    """The driver does not report a device's memory, so with `-1` replicas it has one replica, and \
+with MPS no memory limit."""
     IMEX_MISSING = "imex-missing"
     """The required IMEX channel is missing; nothing is advertised."""
     CDI_SPEC = "cdi-spec"
     """The CDI specification lacks devices; they are Unhealthy with the reason `cdi-spec`."""
     SLOW_DRIVER = "slow-driver"
     """Health checks of a GPU take long; its devices are advertised and keep their health."""
+    MPS_UNSUPPORTED = "mps-unsupported"
+    """MPS cannot share a device as configured; it is not advertised."""
+    MPS_ROOT = "mps-root"
+    """Clients cannot reach the folder of the MPS daemons; devices of MPS are Unhealthy."""
+    MPS_THREADS = "mps-threads"
+    """The shares of the replicas leave more than a tenth of the multiprocessors unused."""
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -69,6 +77,9 @@ class Problem(msgspec.Struct, frozen=True):
             ProblemKind.MIG_EMPTY,
             ProblemKind.NOT_SHARED,
             ProblemKind.MEMORY_UNKNOWN,
+            ProblemKind.MPS_UNSUPPORTED,
+            ProblemKind.MPS_ROOT,
+            ProblemKind.MPS_THREADS,
             ProblemKind.SLOW_DRIVER,
         }
 
@@ -157,6 +168,8 @@ class ServiceState(msgspec.Struct, frozen=True, tag=True):
     """Why the service exits soon: only a new container can use the GPUs; empty: it does not."""
     hangs: int = 0
     """How many driver calls did not return in time."""
+    mps: dict[str, MpsShare] = {}
+    """The devices that are shared by MPS, by UUID."""
     configuration: ConfigurationState = ConfigurationState()
 
 

@@ -4,6 +4,7 @@ import enum
 
 import msgspec
 
+from proto.mps import MpsShare
 from proto.paths import Paths
 
 
@@ -15,7 +16,8 @@ class AllocationPolicy(enum.StrEnum):
     PACKED = "packed"
     """Fill one GPU after the other, the fullest first."""
     SPREAD = "spread"
-    """Different GPUs only: a request for more devices than there are GPUs is refused."""
+    """Different GPUs only: a request for more devices than there are GPUs is refused. Replicas of \
+MPS: as `distributed`."""
 
 
 class DeviceListStrategy(enum.StrEnum):
@@ -59,6 +61,8 @@ class Handout(msgspec.Struct, frozen=True):
     single_replica: bool = False
     """Whether to refuse a container more than one replica."""
     policy: AllocationPolicy = AllocationPolicy.DISTRIBUTED
+    mps_root: str = ""
+    """Folder on the host that contains the folders of the MPS daemons, and their shm."""
 
 
 class PlannedDevice(msgspec.Struct, frozen=True):
@@ -73,6 +77,8 @@ class PlannedDevice(msgspec.Struct, frozen=True):
     numa_node: int | None = None
     nodes: tuple[str, ...] = ()
     """Paths of its device nodes, below *dev_root*."""
+    mps: MpsShare | None = None
+    """None: it is not shared by MPS."""
 
 
 class ResourcePlan(msgspec.Struct, frozen=True):
@@ -85,6 +91,11 @@ class ResourcePlan(msgspec.Struct, frozen=True):
     def replicas(self) -> int:
         """The number of devices that the kubelet sees: the replicas of all *devices*."""
         return sum(device.replicas for device in self.devices)
+
+    @property
+    def mps(self) -> dict[str, MpsShare]:
+        """The devices that are shared by MPS, by UUID."""
+        return {device.uuid: device.mps for device in self.devices if device.mps}
 
 
 class WorkerSettings(msgspec.Struct, frozen=True):
