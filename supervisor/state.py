@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
+from proto.advertising import Advertising
 from proto.control import (
     ConfigurationState,
     Hung,
@@ -28,6 +29,8 @@ class Service:
     children: tuple[Spec, ...]
     """The processes that always run; workers come from the inventory."""
     plan: Callable[[Inventory], Plan]
+    advertising: Callable[[Inventory, Plan], Advertising]
+    """Tells of a plan what the node's labels need."""
     worker: Callable[[ResourcePlan], Spec]
     fork: Callable[[Spec, int], Process]
     """Starts a child process with the number of its start; OSError if the fork fails."""
@@ -118,6 +121,7 @@ class Served:
             unknown=self.unknown,
             exits=self.lost.reason if self.lost and self.lost.exits_since is not None else "",
             hangs=self.hangs,
+            mps={u: s for p in (self.plans or {}).values() for u, s in p.mps.items()},
             configuration=self.configuration,
         )
 

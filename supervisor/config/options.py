@@ -1,9 +1,10 @@
 """The options of `run`."""
 
+from proto.advertising import MigStrategy
 from proto.worker import AllocationPolicy, DeviceIdStrategy, DeviceListStrategy
 from supervisor import logs
 from supervisor.config.choose_file import Fallback
-from supervisor.config.file_schema import Discovery, MigStrategy
+from supervisor.config.file_schema import Discovery
 from supervisor.config.option import (
     LONGEST_ADDRESS,
     LONGEST_FILE_NAME,
@@ -245,8 +246,16 @@ OPTIONS = (
     Option(
         ("--mps-root",),
         "flags.mpsRoot",
-        "ignored, because MPS is not supported; accepted because charts always set it",
+        "folder on the host for the sockets of the MPS daemons, which `mps` and `run` share; the "
+        "service needs it at the same path",
         ("MPS_ROOT",),
+    ),
+    Option(
+        ("--mps-control-path",),
+        "service.mpsControlPath",
+        "path of nvidia-cuda-mps-control for `mps`; by default it is searched on the PATH, then "
+        "below --driver-root-ctr-path",
+        ("MPS_CONTROL_PATH",),
     ),
     Option(
         ("--device-plugin-path",),
