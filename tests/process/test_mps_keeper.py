@@ -12,7 +12,6 @@ from health.compute_mode import EXCLUSIVE_PROCESS
 from proto.control import ApplyNow, Limit, Stop
 from proto.keeper import ComputeMode
 from proto.mps import MpsShare, Phase
-from supervisor.mps.compute_mode import put_back_left
 from tests.fakes.keeper import FIRST, SECOND, SHARE, Node
 from tests.fakes.mps_host import cuda
 from tests.fakes.service import PATIENCE
@@ -198,21 +197,6 @@ def test_the_compute_mode_can_stay(node: Node) -> None:
     with node.keeper(settings) as keeper:
         keeper.ready()
         assert node.mode() == 0
-
-
-def test_modes_that_a_crash_has_left(node: Node) -> None:
-    """The modes of GPUs that are no longer wanted are put back, whatever happens on others."""
-    for uuid in (FIRST, SECOND):
-        with node.keeper(node.settings(uuid)) as keeper:
-            keeper.ready()
-    binding = ("simulator.nvml", str(node.folder))
-    assert put_back_left(str(node.state), {FIRST, SECOND}, binding) == {}
-    assert (node.mode(), node.mode(SECOND)) == (EXCLUSIVE_PROCESS, EXCLUSIVE_PROCESS)
-    node.live.fail(0, "nvmlDeviceSetComputeMode", 4)
-    errors = put_back_left(str(node.state), (), binding)
-    assert errors.keys() == {FIRST}
-    assert errors[FIRST].endswith("Insufficient Permissions (NVML error 4)")
-    assert (node.mode(), node.mode(SECOND)) == (EXCLUSIVE_PROCESS, 0)
 
 
 def test_the_folders_are_for_all_users(node: Node) -> None:
