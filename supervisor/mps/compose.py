@@ -119,9 +119,8 @@ def _exporter(plugin: Spec, mine: Path) -> Spec:
 def _label(plugin: Spec) -> Spec:
     """Return the process that reads the node's label, and does nothing else."""
     settings = _settings(plugin, ClusterSettings)
-    return replace(
-        plugin, settings=msgspec.structs.replace(settings, events=False, condition=False)
-    )
+    own = msgspec.structs.replace(settings, events=False, condition=False, mps_bus="")
+    return replace(plugin, settings=own)
 
 
 def _keeper_settings(settings: Settings, monitor: MonitorSettings) -> KeeperSettings:
