@@ -157,7 +157,7 @@ def _keeper_of(kept: KeeperSettings, uuid: str, share: MpsShare) -> Spec:
         msgspec.structs.replace(kept, uuid=uuid, share=share),
         takes=(Limit, ApplyNow),
         keeps=privileges.EVERYTHING,
-        change=Limit(share),
+        change=Limit(share, kept.poll_interval, kept.hang_after),
         # The daemon's folder and its program: a running daemon cannot be moved.
         fixed=(kept.root, kept.program, kept.driver_root),
         lingers=True,

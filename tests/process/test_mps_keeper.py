@@ -15,7 +15,7 @@ from proto.mps import MpsShare, Phase
 from tests.fakes.keeper import FIRST, SECOND, SHARE, Node
 from tests.fakes.mps_host import cuda
 from tests.fakes.service import PATIENCE
-from tests.hardware.transcript import alive
+from tests.hardware.transcript import alive, until
 
 OTHER = MpsShare(memory_mib=30000, threads=50)
 
@@ -243,3 +243,13 @@ def test_the_last_runs_log_is_kept(node: Node) -> None:
     logs = node.pipe().parent / "log"
     assert f"Control {before.pid:5}]" in (logs / "output.log.1").read_text()
     assert f"Control {before.pid:5}]" not in (logs / "output.log").read_text()
+
+
+def test_new_periods_need_no_new_keeper(node: Node) -> None:
+    """A keeper that looks rarely looks often after an order, and the daemon stays."""
+    with node.keeper(node.settings(poll_interval=3600.0)) as keeper:
+        daemon = keeper.ready()
+        asked = len(node.mps.commands(FIRST))
+        keeper.order(Limit(SHARE, 0.05, 15.0))
+        assert until(lambda: len(node.mps.commands(FIRST)) > asked + 20, PATIENCE)
+        assert keeper.ready().pid == daemon.pid
