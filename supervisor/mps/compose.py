@@ -136,8 +136,8 @@ def _keeper_settings(settings: Settings, monitor: MonitorSettings) -> KeeperSett
         driver_root=monitor.dev_root,
         binding=monitor.binding,
         binding_argument=monitor.binding_argument,
-        poll_interval=health.poll_interval,
-        hang_after=health.hang_after,
+        poll_interval=float(health.poll_interval),
+        hang_after=float(health.hang_after),
     )
 
 
