@@ -20,8 +20,9 @@ from proto.control import Labelled, Unknown, Unlabelled
 from proto.fitness import LastWord
 from proto.texts import NAME_LIMIT, shortened
 from supervisor.cluster import node_condition, node_events
-from supervisor.cluster.apiserver import ApiServer, TroubleError, stamp
+from supervisor.cluster.apiserver import ApiServer, stamp
 from supervisor.cluster.backoff import Backoff
+from supervisor.cluster.connection import TroubleError
 from supervisor.cluster.node_condition import NodeCondition
 from supervisor.cluster.node_events import NodeEvent, NodeView, Outbox
 
