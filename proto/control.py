@@ -4,6 +4,7 @@ import enum
 
 import msgspec
 
+from proto.advertising import Advertising
 from proto.messages import Inventory
 from proto.reasons import Reason, ReasonKind
 from proto.worker import Handout, ResourcePlan
@@ -116,6 +117,24 @@ class Configure(msgspec.Struct, frozen=True, tag=True):
     stale_after: float = 10.0
 
 
+class LabelNode(msgspec.Struct, frozen=True, tag=True):
+    """Order: label the node for this *inventory*, whose devices are advertised like this."""
+
+    inventory: Inventory
+    advertising: Advertising
+    loaded: float = 0.0
+    """When the settings in effect were loaded, as unix time."""
+
+
+class NodeLabels(msgspec.Struct, frozen=True, tag=True):
+    """Report: the node's labels were written to this *output*, or cannot be for this *reason*."""
+
+    output: str
+    """`file`, `nodefeature` or `node`."""
+    reason: str = ""
+    """Empty: they are written."""
+
+
 class ProcessState(msgspec.Struct, frozen=True):
     """The state of one child process."""
 
@@ -158,6 +177,8 @@ class ServiceState(msgspec.Struct, frozen=True, tag=True):
     hangs: int = 0
     """How many driver calls did not return in time."""
     configuration: ConfigurationState = ConfigurationState()
+    labels: NodeLabels | None = None
+    """Whether the node's labels are written; None: not known yet, or they are switched off."""
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):
@@ -218,7 +239,7 @@ class Settled(msgspec.Struct, frozen=True, tag=True):
     registered: bool
 
 
-Order = Stop | Register | Unknown | MarkHealthy | Occupied | Configure | ServiceState
+Order = Stop | Register | Unknown | MarkHealthy | Occupied | Configure | LabelNode | ServiceState
 Report = (
     Ready
     | Beat
@@ -230,4 +251,5 @@ Report = (
     | Settled
     | Labelled
     | Unlabelled
+    | NodeLabels
 )

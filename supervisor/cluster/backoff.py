@@ -6,6 +6,7 @@ from loguru import logger
 
 from proto.backoff import delay
 
+
 class Backoff:
     """Counts failures in a row; logs one line when the reason changes or the failures end."""
 

@@ -33,7 +33,7 @@ class Keeper:
     """Holds what the node's labels should be, and writes it when it is due."""
 
     def __init__(
-        self, settings: LabelSettings, pace: Pace, put: Put, tell: Callable[[NodeLabels], None]
+        self, settings: LabelSettings, pace: Pace, put: Put, tell: Callable[[NodeLabels], object]
     ) -> None:
         """Write with *put* at this *pace*, and *tell* the supervisor whether that went well."""
         self._settings = settings
@@ -107,9 +107,13 @@ class Keeper:
 
     def _refresh(self) -> None:
         """Work out what the labels should be."""
-        if self._order is None or not self._is_told_of_health(self._order):
+        order = self._order
+        # Until the driver has answered, what is on the node may be more than what we know.
+        if order is None or not order.inventory.driver_version:
             return
-        wanted = self._content(self._order)
+        if not self._is_told_of_health(order):
+            return
+        wanted = self._content(order)
         if wanted != self._wanted:
             self._wanted = wanted
             self._news.set()

@@ -12,7 +12,7 @@ import zmq.asyncio
 
 from proto import bus
 from proto.channel import Channel
-from proto.child_loop import ChildLoop, Task
+from proto.child_loop import ChildLoop, Orders, Task
 from proto.control import LabelNode, Unknown
 from proto.fitness import LastWord
 from proto.labels import LabelSettings
@@ -39,7 +39,7 @@ class Labeller:
         self._word = LastWord(time.monotonic())
         pace = Pace(FILE_GAP, settings.interval)
         self._keeper = Keeper(settings, pace, self._put, channel.send)
-        orders = {LabelNode: self._keeper.on_order, Unknown: self._on_unknown}
+        orders: Orders = {LabelNode: self._keeper.on_order, Unknown: self._on_unknown}
         self._life = ChildLoop(channel, orders, self._on_beat)
 
     async def run(self) -> int:
