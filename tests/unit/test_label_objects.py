@@ -1,7 +1,7 @@
 """The objects that carry the node's labels: what is ours, what is others', what is applied."""
 
 import asyncio
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -122,10 +122,11 @@ def test_an_object_that_lost_its_owner_is_written_again() -> None:
         )
 
 
-class Server:
+class Server(ApiServer):
     """The node on an API server; *taken* are labels that somebody sets after each read."""
 
     def __init__(self, **taken: str) -> None:
+        super().__init__("n")
         self.managed = ManagedLabels({})
         self.taken = {f"nvidia.com/{key}": value for key, value in taken.items()}
         self.applies = 0
@@ -139,17 +140,17 @@ class Server:
             self.managed.set(key, value)
         return found
 
-    async def apply(self, wanted: dict[str, Any], manager: str) -> None:
+    async def apply(self, wanted: dict[str, Any], manager: str, *, force: bool = False) -> None:
         """Apply labels, or fail with the conflict."""
         self.applies += 1
-        causes = self.managed.apply(manager, wanted["metadata"]["labels"], force=False)
+        causes = self.managed.apply(manager, wanted["metadata"]["labels"], force=force)
         if causes:
             raise TroubleError("409 conflict", 409, tuple(cause["field"] for cause in causes))
 
 
 def put(server: Server, labels: dict[str, str]) -> bool:
     """Bring the node on the server in line with *labels*."""
-    return asyncio.run(NodeOutput(cast("ApiServer", server), "n").put(Content(labels)))
+    return asyncio.run(NodeOutput(server, "n").put(Content(labels)))
 
 
 def test_a_key_that_is_taken_between_read_and_write() -> None:
@@ -176,8 +177,9 @@ def test_a_conflict_about_something_else_is_a_failure() -> None:
     """A conflict that names no label of ours is not repeated."""
 
     class Other(Server):
-        async def apply(self, wanted: dict[str, Any], manager: str) -> None:
-            raise TroubleError(f"409 {manager}: another UID", 409, (".metadata.uid",))
+        async def apply(self, wanted: dict[str, Any], manager: str, *, force: bool = False) -> None:
+            text = f"409 {wanted['kind']} {manager} {force}: another UID"
+            raise TroubleError(text, 409, (".metadata.uid",))
 
     with pytest.raises(OutputError, match="another UID"):
         put(Other(), {A: "1"})
