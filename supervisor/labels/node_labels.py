@@ -13,7 +13,13 @@ from proto.names import is_display
 from supervisor.labels import legal, machine_labels, resource_labels
 from supervisor.labels.families import family
 from supervisor.labels.machine_labels import MachineFacts
-from supervisor.labels.resource_labels import Sharing, by_device, commonest, healthy_of, model_of
+from supervisor.labels.resource_labels import (
+    DeviceSharing,
+    by_device,
+    commonest,
+    healthy_of,
+    model_of,
+)
 
 DOMAIN = "nvidia.com/"
 
@@ -100,7 +106,7 @@ def _is_uniform(gpus: Sequence[Gpu]) -> bool:
 
 
 def _of_profiles(
-    instances: Sequence[tuple[Gpu, MigInstance]], shared: dict[str, Sharing]
+    instances: Sequence[tuple[Gpu, MigInstance]], shared: dict[str, DeviceSharing]
 ) -> Labels:
     profiles: dict[str, list[tuple[Gpu, MigInstance]]] = defaultdict(list)
     for gpu, mig in instances:

@@ -20,7 +20,7 @@ K = TypeVar("K", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True)
-class Sharing:
+class DeviceSharing:
     """How devices are shared; by default they are not advertised at all."""
 
     replicas: int = 0
@@ -28,7 +28,7 @@ class Sharing:
     renamed: bool = False
 
     @classmethod
-    def of(cls, advertised: Advertised) -> "Sharing":
+    def of(cls, advertised: Advertised) -> "DeviceSharing":
         """Return how the devices of *advertised* are shared."""
         return cls(advertised.replicas, advertised.strategy, advertised.renamed)
 
@@ -38,13 +38,13 @@ class Sharing:
         return SHARED if self.replicas > 1 and not self.renamed else ""
 
 
-NOT_ADVERTISED = Sharing()
+NOT_ADVERTISED = DeviceSharing()
 
 
-def by_device(advertising: Advertising) -> dict[str, Sharing]:
+def by_device(advertising: Advertising) -> dict[str, DeviceSharing]:
     """Return how each device is shared, by UUID."""
     return {
-        uuid: Sharing.of(advertised)
+        uuid: DeviceSharing.of(advertised)
         for advertised in advertising.resources
         for uuid in advertised.devices
     }
@@ -62,7 +62,7 @@ def model_of(gpu: Gpu) -> str:
 
 
 def of_gpus(
-    model: str, gpus: Sequence[Gpu], shared: dict[str, Sharing]
+    model: str, gpus: Sequence[Gpu], shared: dict[str, DeviceSharing]
 ) -> Iterator[tuple[str, str]]:
     """Yield the labels of all GPUs of a *model*, in order; those in MIG mode share nothing."""
     whole = [gpu for gpu in gpus if not gpu.mig_enabled]
@@ -74,7 +74,7 @@ def of_gpus(
 
 
 def of_instances(
-    instances: Sequence[tuple[Gpu, MigInstance]], shared: dict[str, Sharing]
+    instances: Sequence[tuple[Gpu, MigInstance]], shared: dict[str, DeviceSharing]
 ) -> Iterator[tuple[str, str]]:
     """Yield the labels of MIG *instances* of one profile, in order."""
     model = commonest(instances, lambda pair: model_of(pair[0]))
@@ -104,7 +104,7 @@ def of_invalid(model: str) -> Iterator[tuple[str, str]]:
 
 
 def _counted(
-    count: int, sharing: Sharing, memory_mib: Iterable[int | None]
+    count: int, sharing: DeviceSharing, memory_mib: Iterable[int | None]
 ) -> Iterator[tuple[str, str]]:
     yield "count", str(count)
     yield "replicas", str(sharing.replicas)

@@ -1,0 +1,279 @@
+"""The labels of a node where NVIDIA's are unstable, illegal, or not there at all."""
+
+import itertools
+
+import pytest
+from msgspec import structs
+
+from proto.advertising import Advertised, Advertising, MigStrategy, SharingStrategy
+from proto.facts import Fabric, GpuFacts, HostDriver
+from proto.messages import Gpu, Inventory
+from supervisor.config.sharing import from_flag
+from supervisor.labels.gpu_instances import gpu_instances
+from supervisor.labels.legal import value
+from supervisor.labels.machine_labels import MachineFacts
+from supervisor.labels.node_labels import labels
+from supervisor.plan import Rules
+from tests.unit.builders import gpu, gpu_uuid, mig_gpu, mig_uuid
+from tests.unit.labelled import labels_of, part, rules, told, twice, uuids
+
+H100, T4 = "NVIDIA H100 80GB HBM3", "Tesla T4"
+
+
+def test_all_labels_of_a_node() -> None:
+    """A node with a GPU has these labels, in this order."""
+    facts = GpuFacts(0x030200, mig_capable=True, fabric=Fabric("c1-u", 3), virtual=False)
+    found = labels_of([gpu(facts=facts)], facts=MachineFacts("DGX H100", 1700000000))
+    assert list(found.items()) == [
+        ("cuda.driver-version.full", "580.95.05"),
+        ("cuda.driver-version.major", "580"),
+        ("cuda.driver-version.minor", "95"),
+        ("cuda.driver-version.revision", "05"),
+        ("cuda.driver.major", "580"),
+        ("cuda.driver.minor", "95"),
+        ("cuda.driver.rev", "05"),
+        ("cuda.runtime-version.full", "13.0"),
+        ("cuda.runtime-version.major", "13"),
+        ("cuda.runtime-version.minor", "0"),
+        ("cuda.runtime.major", "13"),
+        ("cuda.runtime.minor", "0"),
+        ("gfd.timestamp", "1700000000"),
+        ("gpu.clique", "c1-u.3"),
+        ("gpu.compute.major", "9"),
+        ("gpu.compute.minor", "0"),
+        ("gpu.count", "1"),
+        ("gpu.family", "hopper"),
+        ("gpu.machine", "DGX-H100"),
+        ("gpu.memory", "81559"),
+        ("gpu.mode", "compute"),
+        ("gpu.product", "NVIDIA-H100-80GB-HBM3"),
+        ("gpu.replicas", "1"),
+        ("gpu.sharing-strategy", "none"),
+        ("mig.capable", "true"),
+        ("mps.capable", "false"),
+        ("vgpu.present", "false"),
+    ]
+
+
+def test_a_node_without_gpus() -> None:
+    """A node without GPUs has no virtual one; before the driver answers nobody knows even that."""
+    when = MachineFacts("DGX", 5)
+    assert labels_of([], facts=when) == {"gfd.timestamp": "5", "vgpu.present": "false"}
+    display = gpu(name="NVIDIA DGX Display")
+    assert labels_of([display]) == {"vgpu.present": "false"}
+    assert labels(Inventory("", ()), Advertising()) == {}
+
+
+def test_a_driver_that_has_not_answered() -> None:
+    """The GPUs that are known from before have labels, the driver has none."""
+    found = labels(Inventory("", (gpu(),)), Advertising())
+    assert found["nvidia.com/gpu.product"] == "NVIDIA-H100-80GB-HBM3"
+    assert not [key for key in found if "cuda" in key]
+
+
+VERSIONS = {
+    "580.95.05": ("580", "95", "05"),
+    "580.95": ("580", "95", ""),
+    "580": ("580", "", ""),
+    "535.1.2.3": ("535", "1", "2.3"),
+    "580.(odd).-x-": ("580", "odd", "x"),
+}
+
+
+@pytest.mark.parametrize(("version", "parts"), VERSIONS.items())
+def test_driver_versions(version: str, parts: tuple[str, str, str]) -> None:
+    """A driver version of any form costs no label of a GPU, and gives legal values."""
+    found = labels(Inventory(version, (gpu(),)), Advertising())
+    keys = ("major", "minor", "revision")
+    assert tuple(found[f"nvidia.com/cuda.driver-version.{key}"] for key in keys) == parts
+
+
+def several() -> list[Gpu]:
+    """Return three H100 and a T4 at index 0."""
+    card = gpu(0, name=T4, memory_mib=15360, compute_capability="7.5")
+    return [card, *map(gpu, range(1, 4))]
+
+
+def test_the_most_numerous_model_wins() -> None:
+    """With several models the labels are those of the most numerous one, with a count for each."""
+    found = labels_of(several())
+    assert found["gpu.product"] == "NVIDIA-H100-80GB-HBM3"
+    assert (found["gpu.count"], found["gpu.memory"], found["gpu.family"]) == (
+        "3",
+        "81559",
+        "hopper",
+    )
+    assert found["gpu.NVIDIA-H100-80GB-HBM3.count"] == "3"
+    assert found["gpu.Tesla-T4.count"] == "1"
+
+
+def test_of_equally_many_the_lower_index_wins() -> None:
+    """Of two models with as many GPUs, the one with the lowest index counts."""
+    both = several()[:2]
+    assert labels_of(both)["gpu.product"] == labels_of(both[::-1])["gpu.product"] == "Tesla-T4"
+
+
+def test_the_order_of_the_gpus_changes_nothing() -> None:
+    """The same node gives the same labels in the same order, however its GPUs are listed."""
+    gpus = [*several(), mig_gpu(4, "1g.10gb", "3g.40gb", name="A"), mig_gpu(5, "1g.10gb", name="B")]
+    by = rules(MigStrategy.MIXED, twice("nvidia.com/gpu"))
+    texts = {str(labels_of(order, by)) for order in itertools.permutations(gpus)}
+    assert len(texts) == 1
+
+
+def test_one_gpu_that_tells_nothing() -> None:
+    """A GPU whose queries fail is counted; the other GPUs tell all that is common."""
+    facts = GpuFacts(0x030200, mig_capable=False, fabric=Fabric("c", 1), virtual=False)
+    good = gpu(1, facts=facts)
+    bad = gpu(0, memory_mib=None, compute_capability=None)
+    found = labels_of([bad, good])
+    assert found == labels_of([gpu(0, facts=facts), good])
+    assert labels_of([gpu(0)]).keys().isdisjoint({"mig.capable", "vgpu.present", "gpu.clique"})
+
+
+def test_a_fabric_that_differs_has_no_label() -> None:
+    """GPUs of two cliques give no clique; a GPU that has not joined a fabric is left out."""
+    near, far = (GpuFacts(fabric=Fabric("c", n)) for n in range(2))
+    late = GpuFacts(fabric=Fabric("", 0, complete=False))
+    assert labels_of([gpu(0, facts=near), gpu(1, facts=late)])["gpu.clique"] == "c.0"
+    assert "gpu.clique" not in labels_of([gpu(0, facts=near), gpu(1, facts=far)])
+    assert "gpu.clique" not in labels_of([gpu(0, facts=late)])
+
+
+def test_a_virtual_gpu() -> None:
+    """A virtual GPU tells of its host's driver, as far as it knows."""
+    silent = GpuFacts(virtual=True, host_driver=HostDriver())
+    telling = GpuFacts(virtual=True, host_driver=HostDriver("460.16", "r460_00"))
+    found = labels_of([gpu(0, facts=telling), gpu(1, facts=silent)])
+    assert found["vgpu.present"] == "true"
+    assert found["vgpu.host-driver-version"] == "460.16"
+    assert found["vgpu.host-driver-branch"] == "r460_00"
+    assert "vgpu.host-driver-version" not in labels_of([gpu(facts=silent)])
+
+
+LEGAL = {
+    "To Be Filled By O.E.M.": "To-Be-Filled-By-O.E.M",
+    "": "unknown",
+    "-._": "unknown",
+    "\u672a\u77e5": "unknown",
+    "x" * 200: "x" * 63,
+    "y" * 62 + "- z": "y" * 62,
+    "_(A)": "A",
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), LEGAL.items())
+def test_illegal_values(text: str, expected: str) -> None:
+    """A text is cut, trimmed or unknown where Kubernetes would refuse it."""
+    assert value(text) == expected
+    assert labels_of([gpu()], facts=MachineFacts(text))["gpu.machine"] == expected
+
+
+def test_a_long_name_keeps_the_end_of_its_product() -> None:
+    """Of a long product the model is cut, not what tells of MIG and sharing."""
+    long = mig_gpu(0, "1g.10gb", name="N" * 80)
+    found = labels_of([long], rules(MigStrategy.SINGLE, twice("nvidia.com/gpu")))
+    assert found["gpu.product"] == "N" * 44 + "-MIG-1g.10gb-SHARED"
+
+
+FAMILIES = {
+    "1.3": "tesla",
+    "2.0": "fermi",
+    "3.7": "kepler",
+    "5.2": "maxwell",
+    "6.1": "pascal",
+    "7.0": "volta",
+    "7.5": "turing",
+    "8.6": "ampere",
+    "8.9": "ada-lovelace",
+    "9.0": "hopper",
+    "10.3": "blackwell",
+    "11.0": "blackwell",
+    "12.1": "blackwell",
+    "13.0": "rubin",
+    "4.0": "undefined",
+    "14.0": "undefined",
+    "0.0": None,
+    "-1.-1": None,
+    None: None,
+}
+
+
+@pytest.mark.parametrize(("capability", "expected"), FAMILIES.items())
+def test_families(capability: str | None, expected: str | None) -> None:
+    """The family is that of the compute capability; without one there is no label of it."""
+    found = labels_of([gpu(compute_capability=capability)])
+    assert found.get("gpu.family") == expected
+    assert ("gpu.compute.major" in found) is (expected is not None)
+
+
+def test_profiles_have_keys_of_their_own() -> None:
+    """In MIG strategy mixed each profile has its labels; + becomes a dot; odd ones stay legal."""
+    odd = mig_gpu(0, "1g.10gb+me", "1g.10gb", name=H100)
+    found = labels_of([odd], rules(MigStrategy.MIXED))
+    assert found["mig-1g.10gb.me.product"] == "NVIDIA-H100-80GB-HBM3-MIG-1g.10gbme"
+    assert (found["mig-1g.10gb.count"], found["mig-1g.10gb.me.count"]) == ("1", "1")
+    assert (found["gpu.count"], found["gpu.replicas"]) == ("1", "0")
+    unnamed = structs.replace(part(0, 0, (1, 1), 10), profile="", attributes=None)
+    nameless = labels_of([gpu(mig_enabled=True, instances=(unnamed,))], rules(MigStrategy.MIXED))
+    assert nameless["mig-unknown.product"] == "NVIDIA-H100-80GB-HBM3-MIG-unknown"
+    assert "mig-unknown.multiprocessors" not in nameless
+
+
+def test_sharing_of_some_gpus() -> None:
+    """Where only some GPUs of a model are shared, how most of them are shared counts."""
+    most = Advertised("nvidia.com/gpu", uuids(2), 4, SharingStrategy.TIME_SLICING)
+    rest = Advertised("nvidia.com/gpu", (gpu_uuid(2),))
+    found = labels_of(list(map(gpu, range(3))), Advertising(resources=(rest, most)))
+    assert (found["gpu.replicas"], found["gpu.sharing-strategy"]) == ("4", "time-slicing")
+    assert found["gpu.product"].endswith("-SHARED")
+
+
+def test_a_gpu_that_is_not_advertised() -> None:
+    """A GPU under no resource has no replica."""
+    found = labels_of([gpu()], Advertising())
+    assert (found["gpu.count"], found["gpu.replicas"]) == ("1", "0")
+
+
+def test_resource_config_by_memory() -> None:
+    """--resource-config renames the resource: its replicas are told, the product has no suffix."""
+    by = Rules(shares=from_flag("gpu:gpu-mem-gb:-1"))
+    found = labels_of([gpu()], by)
+    assert (found["gpu.replicas"], found["gpu.sharing-strategy"]) == ("81", "time-slicing")
+    assert found["gpu.product"] == "NVIDIA-H100-80GB-HBM3"
+    assert not told([gpu()], Rules(shares=from_flag("gpu:gpu:2"))).resources[0].renamed
+
+
+def test_healthy_count() -> None:
+    """If asked for, a label tells how many of the counted devices are Healthy."""
+    assert "gpu.healthy-count" not in labels_of([gpu()])
+    assert labels_of(several(), healthy=uuids(2))["gpu.healthy-count"] == "1"
+    slices = mig_gpu(0, "1g.10gb", "1g.10gb")
+    single = rules(MigStrategy.SINGLE)
+    found = labels_of([slices], single, healthy={gpu_uuid(0), mig_uuid(0, 1)})
+    assert (found["gpu.count"], found["gpu.healthy-count"]) == ("2", "1")
+    invalid = labels_of([slices, gpu(1)], single, healthy=uuids(2))
+    assert (invalid["gpu.count"], invalid["gpu.healthy-count"]) == ("0", "0")
+
+
+def test_instances_of_node_feature() -> None:
+    """Each GPU has its facts as attributes, without those that nobody knows."""
+    bare = gpu(1, memory_mib=None)
+    node = Inventory("", (bare, gpu(0, numa_node=0), gpu(2, name="DGX Display")))
+    first, second = gpu_instances(node)
+    assert first == {
+        "uuid": gpu_uuid(0),
+        "index": "0",
+        "model": H100,
+        "memory": "81559",
+        "pci": "0000:01:00.0",
+        "numa": "0",
+    }
+    assert second.keys() == first.keys() - {"memory", "numa"}
+
+
+def test_no_timestamp_by_default() -> None:
+    """Facts of the machine that nobody gives leave their labels out, or unknown."""
+    found = labels_of([gpu()], facts=MachineFacts())
+    assert found["gpu.machine"] == "unknown"
+    assert "gfd.timestamp" not in found
