@@ -18,6 +18,10 @@ from supervisor.labels.schedule import Content
 class Output(Protocol):
     """Where labels go."""
 
+    @property
+    def name(self) -> str:
+        """What it is, for people."""
+
     async def put(self, content: Content) -> bool:
         """Bring what is there in line with *content*; return whether that took a write."""
 
@@ -33,6 +37,11 @@ class NodeOutput:
         self._node = node
         self._left: frozenset[str] = frozenset()
         """Keys that others have set to another value, as it was logged."""
+
+    @property
+    def name(self) -> str:
+        """What it is, for people."""
+        return f'the labels of ours on node "{self._node}"'
 
     async def put(self, content: Content) -> bool:
         """Bring the node's labels in line with *content*; OutputError if that fails."""
@@ -88,6 +97,11 @@ class FeatureOutput:
         self._node = node
         self._pod = pod
         self._owners: list[Json] | None = None
+
+    @property
+    def name(self) -> str:
+        """What it is, for people."""
+        return f'the NodeFeature object "{label_objects.feature_name(self._node)}"'
 
     async def put(self, content: Content) -> bool:
         """Bring the object in line with *content*; OutputError if that fails."""

@@ -1,0 +1,42 @@
+"""The command `labels --remove`: remove our labels from where the service writes them."""
+
+import asyncio
+from pathlib import Path
+
+from proto.labels import LabelOutput, LabelSettings
+from supervisor.cluster.apiserver import ApiServer
+from supervisor.cluster.label_outputs import output
+from supervisor.config.refusal import SettingsError
+from supervisor.labels import feature_file
+from supervisor.labels.keeper import OutputError
+
+
+class RemovalError(Exception):
+    """Labels that cannot be removed; the message is one line."""
+
+
+def main(settings: LabelSettings, node: str) -> str:
+    """Remove the labels from the output that *settings* name; return what was done, for people."""
+    if settings.output is LabelOutput.OFF:
+        raise SettingsError(
+            "cannot remove labels: say where they are, with --node-labels as for `run`"
+        )
+    there, removed = _remove(settings, node)
+    return f"removed {there}" if removed else f"nothing to remove, already gone: {there}"
+
+
+def _remove(settings: LabelSettings, node: str) -> tuple[str, bool]:
+    try:
+        if settings.output is LabelOutput.FILE:
+            return f'the file "{settings.file}"', _remove_file(Path(settings.file))
+        place = output(ApiServer(node), settings, node)
+        return place.name, asyncio.run(place.remove())
+    except (OSError, OutputError) as error:
+        raise RemovalError(f"cannot remove the node's labels: {error}") from error
+
+
+def _remove_file(path: Path) -> bool:
+    try:
+        return feature_file.remove(path)
+    except FileNotFoundError:  # not even the folder
+        return False
