@@ -239,6 +239,9 @@ class LiveNode:
             _write(device / "numa_node", f"{number}\n".encode())
             _write(device / "class", pci.pci_class(gpu).encode())
             _write(device / "config", pci.space(gpu))
+        machine = self.sysfs / "class/dmi/id/product_name"
+        machine.parent.mkdir(parents=True, exist_ok=True)
+        _write(machine, f"{live.node.machine}\n".encode())
         minors = self.procfs / "driver/nvidia-caps/mig-minors"
         minors.parent.mkdir(parents=True, exist_ok=True)
         show(self.procfs, self.logs, live.uses)

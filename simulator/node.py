@@ -121,6 +121,8 @@ class SimulatedNode(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_
     driver_version: Annotated[str, msgspec.Meta(max_length=MOST_TEXT)] = "580.95.05"
     cuda_version: Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,3}\.[0-9]$")] = "13.0"
     """The newest CUDA version that the driver supports."""
+    machine: Annotated[str, msgspec.Meta(max_length=MOST_TEXT)] = "Simulated Node"
+    """The product name of the machine."""
     links: tuple[SimulatedLink, ...] = ()
 
     def peers(self) -> dict[str, list[tuple[SimulatedGpu, SimulatedLink]]]:

@@ -51,6 +51,8 @@ def _do(known: argparse.Namespace, rest: Sequence[str]) -> int:
             return check_config.main(command_line.values(known), os.environ, compose)
         case "xids":
             return _xids(settings.load(command_line.values(known), os.environ), as_json=known.json)
+        case "labels":
+            return _labels(settings.load(command_line.values(known), os.environ))
         case "simulate":
             return _simulate(known, rest)
         case "status":
@@ -77,6 +79,15 @@ def _xids(wanted: settings.Settings, *, as_json: bool) -> int:
     table = show_xids.as_json if as_json else show_xids.as_text
     say(*table(wanted.xids).split("\n"))
     return ExitCode.DONE
+
+
+def _labels(wanted: settings.Settings) -> int:
+    for notice in wanted.notices:
+        complain(notice)
+    # Imported only here: the process that forks needs no labels.
+    show = importlib.import_module("supervisor.commands.show_labels")
+    code: int = show.main(compose(wanted), wanted.node)
+    return code
 
 
 def _status(known: argparse.Namespace) -> int:

@@ -43,6 +43,16 @@ def parser(version: str) -> Parser:
     xids.epilog = "Run this command with the same options and environment variables as `run`."
     xids.add_argument("--json", action="store_true", help="print a JSON list")
     _add_options(xids)
+    node_labels = _add_command(
+        commands,
+        "labels",
+        "look at the node once and print its labels, as the settings of `run` make them",
+    )
+    node_labels.epilog = (
+        "Run this command with the same options and environment variables as `run`. It needs no "
+        "running service. A driver that hangs ends it after twice health.hangAfter."
+    )
+    _add_options(node_labels)
     simulate = _add_command(
         commands, "simulate", "run the service on a simulated node; needs no root and no GPU"
     )

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-DEFAULT = "/sys/class/dmi/id/product_name"
-"""Where the kernel shows the product name that the machine's firmware tells."""
+PRODUCT_NAME = "class/dmi/id/product_name"
+"""Where the kernel shows below /sys the product name that the machine's firmware tells."""
 
 MOST = 4096
 """Bytes read of the file."""
