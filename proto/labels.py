@@ -23,8 +23,10 @@ class LabelOutput(enum.StrEnum):
         return self in {LabelOutput.NODEFEATURE, LabelOutput.NODE}
 
 
-MACHINE_TYPE_FILE = "/sys/class/dmi/id/product_name"
-"""Where the kernel shows the product name that the machine's firmware tells."""
+SYSFS = "/sys"
+
+PRODUCT_NAME = "class/dmi/id/product_name"
+"""Where the kernel shows below SYSFS the product name that the machine's firmware tells."""
 
 FEATURE_FILE = "/etc/kubernetes/node-feature-discovery/features.d/gpu-sharing-plugin"
 """A file that NFD's worker reads; the folder is that of its source `local`."""

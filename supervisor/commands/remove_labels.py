@@ -3,6 +3,7 @@
 import asyncio
 from pathlib import Path
 
+from proto.control import ExitCode
 from proto.labels import LabelOutput, LabelSettings
 from supervisor.cluster.apiserver import ApiServer
 from supervisor.cluster.label_outputs import output
@@ -11,28 +12,28 @@ from supervisor.labels import feature_file
 from supervisor.labels.keeper import OutputError
 
 
-class RemovalError(Exception):
-    """Labels that cannot be removed; the message is one line."""
+def main(settings: LabelSettings, node: str) -> tuple[str, ExitCode]:
+    """Remove the labels from the output that *settings* name.
 
-
-def main(settings: LabelSettings, node: str) -> str:
-    """Remove the labels from the output that *settings* name; return what was done, for people."""
+    Return what was done, or why that is not possible, in one line, and the exit code.
+    """
     if settings.output is LabelOutput.OFF:
         raise SettingsError(
             "cannot remove labels: say where they are, with --node-labels as for `run`"
         )
-    there, removed = _remove(settings, node)
-    return f"removed {there}" if removed else f"nothing to remove, already gone: {there}"
+    try:
+        there, removed = _remove(settings, node)
+    except (OSError, OutputError) as error:
+        return f"cannot remove the node's labels: {error}", ExitCode.FAILED
+    done = f"removed {there}" if removed else f"nothing to remove, already gone: {there}"
+    return done, ExitCode.DONE
 
 
 def _remove(settings: LabelSettings, node: str) -> tuple[str, bool]:
-    try:
-        if settings.output is LabelOutput.FILE:
-            return f'the file "{settings.file}"', _remove_file(Path(settings.file))
-        place = output(ApiServer(node), settings, node)
-        return place.name, asyncio.run(place.remove())
-    except (OSError, OutputError) as error:
-        raise RemovalError(f"cannot remove the node's labels: {error}") from error
+    if settings.output is LabelOutput.FILE:
+        return f'the file "{settings.file}"', _remove_file(Path(settings.file))
+    place = output(ApiServer(node), settings, node)
+    return place.name, asyncio.run(place.remove())
 
 
 def _remove_file(path: Path) -> bool:

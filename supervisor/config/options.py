@@ -1,7 +1,7 @@
 """The options of `run`."""
 
 from proto.advertising import MigStrategy
-from proto.labels import FEATURE_FILE, MACHINE_TYPE_FILE, LabelOutput
+from proto.labels import FEATURE_FILE, PRODUCT_NAME, SYSFS, LabelOutput
 from proto.worker import AllocationPolicy, DeviceIdStrategy, DeviceListStrategy
 from supervisor import logs
 from supervisor.config import gfd
@@ -117,7 +117,7 @@ OPTIONS = (
         ("--machine-type-file",),
         "service.machineTypeFile",
         "file with the kind of machine for the node's labels; by default the one in "
-        f"flags.gfd.machineTypeFile, or else {MACHINE_TYPE_FILE}",
+        f"flags.gfd.machineTypeFile, or else {SYSFS}/{PRODUCT_NAME}",
         ("MACHINE_TYPE_FILE", "GFD_MACHINE_TYPE_FILE"),
     ),
     Option(

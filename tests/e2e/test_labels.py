@@ -1,4 +1,4 @@
-"""The node's labels on a real API server: it keeps whose they are, and checks NFD's objects."""
+"""The node's labels on a real API server, which keeps whose they are."""
 
 import asyncio
 import contextlib
@@ -6,11 +6,10 @@ import os
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from supervisor.cluster.label_objects import MANAGER, NFD_NODE
+from supervisor.cluster.label_objects import MANAGER
 from tests.e2e.apiserver import ApiServer
 from tests.fakes.service import COMMAND, Service, service, short_folder, until
 
@@ -20,7 +19,6 @@ GPU = "nvidia.com/gpu"
 COUNT, PRODUCT = f"{GPU}.count", f"{GPU}.product"
 NODE: dict[str, object] = {"gpus": [{}, {}]}
 QUICK = "version: v1\nhealth: {rescanInterval: 100ms, pollInterval: 100ms}\n"
-CRD = Path(__file__).with_name("nodefeature.yaml")
 NAME = "gpus"
 
 
@@ -97,45 +95,3 @@ def test_a_node_that_is_gone_is_not_created(server: ApiServer, folder: Path) -> 
 
     asyncio.run(story())
     assert server.get("nodes") == []
-
-
-@pytest.fixture
-def features(server: ApiServer) -> Iterator[ApiServer]:
-    """Add NFD's kind of object to the API server."""
-    server.kubectl("create", f"--filename={CRD}")
-    try:
-        server.kubectl("wait", "--for=condition=Established", f"--filename={CRD}")
-        yield server
-    finally:
-        server.kubectl("delete", f"--filename={CRD}")
-
-
-def objects(server: ApiServer) -> list[dict[str, Any]]:
-    """Return the NodeFeature objects; none while the API server does not serve the kind yet."""
-    with contextlib.suppress(subprocess.CalledProcessError):
-        return server.get("nodefeatures", "--namespace=default")
-    return []
-
-
-def test_the_schema_accepts_our_object(features: ApiServer, folder: Path) -> None:
-    """The API server takes the object and drops nothing of it; the command deletes it."""
-
-    async def story() -> None:
-        async with running(features, folder, "--node-labels=nodefeature") as found:
-            await until(lambda: objects(features), "an object")
-            found.node.remove(1)
-            await until(lambda: _count(features) == "1", "the new number of GPUs")
-        (made,) = objects(features)
-        assert made["metadata"]["labels"] == {NFD_NODE: NAME}
-        assert made["spec"]["labels"].keys() >= {COUNT, PRODUCT}
-        (gpu,) = made["spec"]["features"]["instances"]["nvidia.gpu"]["elements"]
-        assert gpu["attributes"].keys() >= {"uuid", "index", "model", "memory", "pci"}
-
-    asyncio.run(story())
-    assert "NodeFeature" in remove(features, "--node-labels=nodefeature")
-    assert objects(features) == []
-
-
-def _count(server: ApiServer) -> str | None:
-    found: str | None = objects(server)[0]["spec"]["labels"].get(COUNT)
-    return found

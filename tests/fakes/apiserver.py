@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from tests.fakes import nodefeature
 from tests.fakes.managed_labels import ManagedLabels
 from tests.fakes.service import PATIENCE
 
@@ -207,6 +208,8 @@ class ApiServer:
     def _do_feature(self, method: str, name: str, body: Json) -> tuple[int, Json]:
         if method == "PATCH":
             self.applied.append(body)
+            if wrong := nodefeature.problem(body):
+                return 422, _failure(422) | {"message": wrong}
             self.features[name] = body
             return 200, body
         if name not in self.features:

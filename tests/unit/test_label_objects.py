@@ -13,6 +13,7 @@ from supervisor.cluster.connection import TroubleError
 from supervisor.cluster.label_outputs import NodeOutput
 from supervisor.labels.keeper import OutputError
 from supervisor.labels.schedule import Content
+from tests.fakes import nodefeature
 from tests.fakes.managed_labels import ManagedLabels
 
 A, B, C = (f"nvidia.com/{name}" for name in "abc")
@@ -120,6 +121,29 @@ def test_an_object_that_lost_its_owner_is_written_again() -> None:
         assert not label_objects.is_featured(
             label_objects.feature("n", "default", [OWNER], other), wanted
         )
+
+
+@pytest.mark.parametrize("gpus", [(), ({"uuid": "x", "index": "0"}, {"uuid": "y"})])
+def test_the_schema_accepts_the_object(gpus: tuple[dict[str, str], ...]) -> None:
+    """NFD's schema has a place for all that we write."""
+    made = label_objects.feature("n", "default", [OWNER], Content({A: "1"}, gpus))
+    assert nodefeature.problem(made) == ""
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"labels": {A: 1}},
+        {"labels": {}, "taints": {}},
+        {"features": {"instances": {"nvidia.gpu": {}}}},
+        {"features": {"instances": {"nvidia.gpu": {"elements": [{"uuid": "x"}]}}}},
+    ],
+    ids=["a number", "an unknown field", "no elements", "no attributes"],
+)
+def test_the_schema_refuses_others(spec: dict[str, Any]) -> None:
+    """What the API server would refuse or drop is noticed."""
+    made = label_objects.feature("n", "default", [], Content({A: "1"}))
+    assert nodefeature.problem({**made, "spec": spec})
 
 
 class Server(ApiServer):
