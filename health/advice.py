@@ -88,6 +88,11 @@ ADVICE: Mapping[ReasonKind, Advice] = MappingProxyType(
             "End the processes that use it (nvidia-smi shows them), or reset the GPU. "
             "The device becomes Healthy by itself when it is clean.",
         ),
+        ReasonKind.MPS: Advice(
+            "its MPS daemon is not ready",
+            "Look at the log of gpu-sharing-plugin mps, which keeps the daemons. After a fault, "
+            "end the clients that are left. The device becomes Healthy by itself.",
+        ),
         ReasonKind.MAINTENANCE: Advice(
             "under maintenance", "Run gpu-sharing-plugin resume when the maintenance is done."
         ),

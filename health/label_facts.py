@@ -17,6 +17,10 @@ COMPLETED = 3
 """NVML_GPU_FABRIC_STATE_COMPLETED: the GPU has joined its fabric, or failed to."""
 
 
+VGPU = 2
+"""NVML_GPU_VIRTUALIZATION_MODE_VGPU: a virtual GPU in a guest."""
+
+
 class FabricInfo(ctypes.Structure):
     """nvmlGpuFabricInfo_v2_t of nvml.h."""
 
@@ -54,7 +58,7 @@ def find_facts(nvml: Nvml, handle: object, gpu: Gpu, sysfs: Path) -> GpuFacts:
         pci_class=_pci_class(device),
         mig_capable=_mig_capable(nvml, handle),
         fabric=_fabric(nvml, handle),
-        virtual=None if host is None else bool(host),
+        virtual=_virtual(nvml, handle) if host is None else bool(host),
         host_driver=host if isinstance(host, HostDriver) else None,
     )
 
@@ -90,6 +94,15 @@ def _mig_capable(nvml: Nvml, handle: object) -> bool | None:
         return nvml.ask("nvmlDeviceGetMigMode", handle) is not None
     except NvmlError:
         return None  # the next health check decides about the GPU
+
+
+def _virtual(nvml: Nvml, handle: object) -> bool | None:
+    """Return what the driver says; it does not name the host's driver."""
+    try:
+        mode = nvml.ask("nvmlDeviceGetVirtualizationMode", handle)
+    except NvmlError:
+        return None
+    return None if mode is None else mode == VGPU
 
 
 def _fabric(nvml: Nvml, handle: object) -> Fabric | None:

@@ -84,15 +84,20 @@ class Node:
         patient = now - self._opened_at <= self._settings.patience and not all(
             g.answered for g in self.gpus
         )
-        if found.keys() != self._levelled and not self.driver.busy and not patient:
-            self._levelled = frozenset(found)
-            self.driver.give(functools.partial(enumeration.find_levels, handles=found))
-        elif self.opened and not self._cuda_asked and not self.driver.busy:
-            self._cuda_asked = True
-            self.driver.give(find_cuda_version)
+        if self.opened and not self.driver.busy and not patient:
+            self._ask_driver(found)
         if self._cdi:
             complete = self.opened and all(gpu.answered for gpu in self.gpus)
             self._cdi.step(self._enumerated(), now, complete=complete)
+
+    def _ask_driver(self, found: dict[str, object]) -> None:
+        """Give the lane of the whole driver the job that is due; *found* are handles by UUID."""
+        if found.keys() != self._levelled:
+            self._levelled = frozenset(found)
+            self.driver.give(functools.partial(enumeration.find_levels, handles=found))
+        elif not self._cuda_asked:
+            self._cuda_asked = True
+            self.driver.give(find_cuda_version)
 
     def take(self, done: Done, gpu: GpuLanes | None, now: float) -> None:
         """Keep what a lane, that of *gpu* or of the whole node, has found."""

@@ -14,7 +14,16 @@ import zmq.asyncio
 
 from proto.folder import Folder
 from proto.host import Identity
-from proto.messages import NodeState, State, UsageState, WorkerState, decode, encode, topic
+from proto.messages import (
+    MpsState,
+    NodeState,
+    State,
+    UsageState,
+    WorkerState,
+    decode,
+    encode,
+    topic,
+)
 
 RECONNECT = 10
 RECONNECT_MAX = 1000
@@ -133,8 +142,29 @@ async def monitor_states(socket: zmq.asyncio.Socket) -> AsyncIterator[NodeState 
     newest: dict[type[State], tuple[int, int]] = {}
     while True:
         state = await receive(socket)
-        if isinstance(state, WorkerState):
+        if not isinstance(state, NodeState | UsageState):
             continue
         if state.age > newest.get(type(state), (0, 0)):
             newest[type(state)] = state.age
+            yield state
+
+
+def mps_subscriber(context: zmq.asyncio.Context, path: str) -> zmq.asyncio.Socket:
+    """Return a socket that receives the MpsStates of the node."""
+    socket = context.socket(zmq.SUB)
+    _prepare(socket)
+    socket.subscribe(topic(MpsState))
+    socket.connect(_endpoint(path))
+    return socket
+
+
+async def mps_states(socket: zmq.asyncio.Socket) -> AsyncIterator[MpsState]:
+    """Yield each MpsState.
+
+    Also one with a lower epoch: the tree of the MPS daemons is started again by others than this
+    service, and then counts anew.
+    """
+    while True:
+        state = await receive(socket)
+        if isinstance(state, MpsState):
             yield state

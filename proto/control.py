@@ -6,6 +6,7 @@ import msgspec
 
 from proto.advertising import Advertising
 from proto.messages import Inventory
+from proto.mps import MpsShare
 from proto.reasons import Reason, ReasonKind
 from proto.worker import Handout, ResourcePlan
 
@@ -54,6 +55,12 @@ class ProblemKind(enum.StrEnum):
     """The CDI specification lacks devices; they are Unhealthy with the reason `cdi-spec`."""
     SLOW_DRIVER = "slow-driver"
     """Health checks of a GPU take long; its devices are advertised and keep their health."""
+    MPS_UNSUPPORTED = "mps-unsupported"
+    """MPS cannot share a device as configured; it is not advertised."""
+    MPS_ROOT = "mps-root"
+    """Clients cannot reach the folder of the MPS daemons; devices of MPS are Unhealthy."""
+    MPS_THREADS = "mps-threads"
+    """The shares of the replicas leave more than a tenth of the multiprocessors unused."""
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -70,6 +77,9 @@ class Problem(msgspec.Struct, frozen=True):
             ProblemKind.MIG_EMPTY,
             ProblemKind.NOT_SHARED,
             ProblemKind.MEMORY_UNKNOWN,
+            ProblemKind.MPS_UNSUPPORTED,
+            ProblemKind.MPS_ROOT,
+            ProblemKind.MPS_THREADS,
             ProblemKind.SLOW_DRIVER,
         }
 
@@ -176,6 +186,8 @@ class ServiceState(msgspec.Struct, frozen=True, tag=True):
     """Why the service exits soon: only a new container can use the GPUs; empty: it does not."""
     hangs: int = 0
     """How many driver calls did not return in time."""
+    mps: dict[str, MpsShare] = {}
+    """The devices that are shared by MPS, by UUID."""
     configuration: ConfigurationState = ConfigurationState()
     labels: NodeLabels | None = None
     """Whether the node's labels are written; None: not known yet, or they are switched off."""

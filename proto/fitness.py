@@ -5,12 +5,14 @@ the Kubernetes API. Their reports about a device must never contradict each othe
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 import msgspec
 
 from proto.control import Unknown
-from proto.messages import DeviceHealth, DeviceState, Gpu, NodeState
+from proto.messages import DeviceHealth, DeviceState, Gpu, MpsState, NodeState
+from proto.mps import MpsDaemon, MpsShare, Phase
 from proto.reasons import Reason, ReasonKind
 
 SILENT = Reason(ReasonKind.MONITOR_SILENT)
@@ -33,9 +35,15 @@ class Fitness:
     """By UUID, as the monitor last reported; a GPU advertised whole includes its instances."""
     blind: Reason | None
     """Why the health of all devices is unknown now; None: *devices* is current."""
+    mps: Mapping[str, Reason] = field(default_factory=dict)
+    """By UUID: why the MPS daemon of a device does not let it be allocated."""
 
     def reasons(self, uuid: str) -> tuple[Reason, ...]:
         """Return why a device must not be allocated; empty: it may be allocated."""
+        own = self._own_reasons(uuid)
+        return (*own, self.mps[uuid]) if uuid in self.mps else own
+
+    def _own_reasons(self, uuid: str) -> tuple[Reason, ...]:
         device = self.devices.get(uuid)
         if self.blind is None:
             return device.reasons if device else (NOT_FOUND,)
@@ -46,13 +54,22 @@ class Fitness:
     def state(self, uuid: str) -> DeviceState | None:
         """Return the health state of a device; None: unknown."""
         device = self.devices.get(uuid)
-        return device.state if device and not self.blind else None
+        if device is None or self.blind:
+            return None
+        held_back = uuid in self.mps and WORST_LAST.index(device.state) < WORST_LAST.index(
+            DeviceState.UNHEALTHY
+        )
+        return DeviceState.UNHEALTHY if held_back else device.state
 
 
 def fitness(
-    state: NodeState | None, *, unknown: Unknown | None = None, silent: bool = False
+    state: NodeState | None,
+    *,
+    unknown: Unknown | None = None,
+    silent: bool = False,
+    mps: Mapping[str, Reason] = MappingProxyType({}),
 ) -> Fitness:
-    """Return the health of all devices from the monitor's newest *state*.
+    """Return the health of all devices from the monitor's newest *state*, and from *mps*.
 
     The state does not count while the monitor is *silent*, or while the supervisor has declared
     the health of devices unknown, unless a later monitor than that has published it.
@@ -65,7 +82,7 @@ def fitness(
     blind = SILENT if silent or state is None else None
     if unknown and (state is None or state.epoch <= unknown.epoch):
         blind = unknown.reason
-    return Fitness(devices, blind)
+    return Fitness(devices, blind, mps)
 
 
 def _whole(gpu: Gpu, devices: Mapping[str, DeviceHealth]) -> DeviceHealth:
@@ -105,3 +122,51 @@ class LastWord:
         """Return the health of all devices at *now*."""
         silent = self.silent(now, stale_after)
         return fitness(self.state, unknown=self.unknown, silent=silent)
+
+
+NO_WORD = "no word of its MPS daemon; is gpu-sharing-plugin mps running?"
+OTHER_LIMITS = "its MPS daemon has other limits than the configuration here"
+
+
+@dataclass(frozen=True, slots=True)
+class LastMpsWord:
+    """The newest state of the MPS daemons that a process received, and when."""
+
+    at: float
+    """When the state arrived; before the first state: when the process subscribed."""
+    state: MpsState | None = None
+
+    def after(self, state: MpsState, now: float) -> "LastMpsWord":
+        """Return the last word after *state* arrived.
+
+        Its epoch does not count: the tree of the daemons may be started again, and counts anew.
+        """
+        return LastMpsWord(now, state)
+
+    def reasons(
+        self, wanted: Mapping[str, MpsShare], now: float, stale_after: float
+    ) -> dict[str, Reason]:
+        """Return why MPS does not let devices be allocated, by UUID.
+
+        *wanted* are the devices that the plan shares by MPS. A device that it no longer shares so
+        is held back too, as long as its daemon is left.
+        """
+        silent = self.state is None or now - self.at > stale_after
+        daemons = {d.uuid: d for d in self.state.daemons} if self.state else {}
+        found = {}
+        for uuid in wanted.keys() | daemons.keys():
+            detail = _held_back(daemons.get(uuid), wanted.get(uuid), silent=silent)
+            if detail:
+                found[uuid] = Reason(ReasonKind.MPS, detail)
+        return found
+
+
+def _held_back(daemon: MpsDaemon | None, share: MpsShare | None, *, silent: bool) -> str:
+    """Return why a device must not be allocated; empty: MPS is no reason."""
+    if share is None:  # without a word, nobody knows whether that daemon is left
+        return "" if silent or daemon is None else daemon.detail or "its MPS daemon still runs"
+    if silent or daemon is None:
+        return NO_WORD
+    if daemon.phase is Phase.READY:
+        return "" if daemon.share == share else OTHER_LIMITS
+    return f"{daemon.phase}: {daemon.detail}" if daemon.detail else str(daemon.phase)

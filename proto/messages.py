@@ -10,6 +10,7 @@ import enum
 import msgspec
 
 from proto.facts import GpuFacts, MigAttributes
+from proto.mps import MpsDaemon
 from proto.reasons import Reason
 from proto.usage import DeviceUsage
 
@@ -261,7 +262,13 @@ class UsageState(SenderState, frozen=True, tag=True, kw_only=True):
     """The newest sample of each GPU that can be sampled, and of its MIG instances."""
 
 
-State = NodeState | WorkerState | UsageState
+class MpsState(SenderState, frozen=True, tag=True, kw_only=True):
+    """The MPS daemons of the node, or in a keeper's own message the one that it keeps."""
+
+    daemons: tuple[MpsDaemon, ...] = ()
+
+
+State = NodeState | WorkerState | UsageState | MpsState
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(State)

@@ -11,3 +11,5 @@ class Paths(msgspec.Struct, frozen=True):
     kubelet_socket: str
     """The kubelet's registration socket; empty: serve without registering."""
     plugin_folder: str
+    mps_bus: str = ""
+    """Where the tree of the MPS daemons publishes their state."""

@@ -59,6 +59,9 @@ class ReasonKind(enum.StrEnum):
     OCCUPIED = "occupied"
     """Something uses the device though no container holds it, with `health.occupied: unhealthy`."""
 
+    MPS = "mps"
+    """The device is shared by MPS, and its daemon is not ready; the detail says why."""
+
 
 class Reason(msgspec.Struct, frozen=True, order=True):
     """One reason why a device is unhealthy."""

@@ -4,6 +4,7 @@ import enum
 
 import msgspec
 
+from proto.mps import MpsShare
 from proto.paths import Paths
 
 
@@ -59,6 +60,8 @@ class Handout(msgspec.Struct, frozen=True):
     single_replica: bool = False
     """Whether to refuse a container more than one replica."""
     policy: AllocationPolicy = AllocationPolicy.DISTRIBUTED
+    mps_root: str = ""
+    """Folder on the host that contains the folders of the MPS daemons, and their shm."""
 
 
 class PlannedDevice(msgspec.Struct, frozen=True):
@@ -73,6 +76,8 @@ class PlannedDevice(msgspec.Struct, frozen=True):
     numa_node: int | None = None
     nodes: tuple[str, ...] = ()
     """Paths of its device nodes, below *dev_root*."""
+    mps: MpsShare | None = None
+    """None: it is not shared by MPS."""
 
 
 class ResourcePlan(msgspec.Struct, frozen=True):

@@ -11,6 +11,9 @@ from simulator.nvml_handles import NOT_SUPPORTED, GpuHandle, MigHandle, NVMLErro
 JOINED = 3
 """NVML_GPU_FABRIC_STATE_COMPLETED."""
 
+VGPU = 2
+"""NVML_GPU_VIRTUALIZATION_MODE_VGPU."""
+
 SLICES = 7
 """Slices of a whole GPU."""
 
@@ -32,6 +35,10 @@ class FactCalls(Calls):
             raise NVMLError(NOT_SUPPORTED)
         mode = int(gpu.mig is not None)
         return [mode, mode]
+
+    @on_gpus
+    def nvmlDeviceGetVirtualizationMode(self, handle: GpuHandle) -> int:
+        return VGPU if self.physical(handle).vgpu else 0
 
     @on_gpus
     def nvmlDeviceGetGpuFabricInfoV(self, handle: GpuHandle, info: Any) -> None:

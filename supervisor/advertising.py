@@ -25,7 +25,9 @@ def advertising(rules: Rules, inventory: Inventory, plan: Plan) -> Advertising:
 
 
 def _strategy(device: PlannedDevice) -> SharingStrategy:
-    return SharingStrategy.TIME_SLICING if device.replicas > 1 else SharingStrategy.NONE
+    if device.replicas == 1:
+        return SharingStrategy.NONE
+    return SharingStrategy.TIME_SLICING if device.mps is None else SharingStrategy.MPS
 
 
 def _names(rules: Rules, inventory: Inventory) -> dict[str, str]:

@@ -557,7 +557,9 @@ API(nvmlDeviceGetComputeInstanceId, (device *d, unsigned *n), on_instance(d), *n
 API(nvmlDeviceGetAttributes_v2, (device *d, attributes *a), on_instance(d),
     *a = ((attributes){16, 1, 1, 0, 1, 0, 1, 1, d->mib}), SUCCESS)
 
-/* ---- fabric ---- */
+/* ---- fabric and virtualization ---- */
+
+API(nvmlDeviceGetVirtualizationMode, (device *d, int *mode), optional_on_gpu(d), *mode = 0, SUCCESS)
 
 static const unsigned char cluster[16] = {0x5A, 0x2F, 0x1C, 0x30, 0x7B, 0x1E, 0x4C, 0x55,
                                           0x9A, 0x44, 0x0D, 0x3F, 0x6E, 0x8B, 0x1F, 0x00};

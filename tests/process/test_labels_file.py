@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
+from tests.fakes import nvml_library
 from tests.fakes.figures import within
 from tests.fakes.service import Service, kubelet, service, until
 
@@ -176,6 +177,31 @@ def test_the_number_of_healthy_gpus(folder: Path) -> None:
             await shows(folder, "gpu.healthy-count", "3")
             running.node.xid(0, 79)
             await shows(folder, "gpu.healthy-count", "2")
+
+    asyncio.run(story())
+
+
+def test_a_driver_that_comes_later(folder: Path, library: Path) -> None:
+    """Without a driver no file is written, and an earlier one stays; the labels appear when the
+    driver does, without a restart of the process that writes them.
+    """
+
+    async def story() -> None:
+        root = folder / "root"
+        options = ("--fail-on-init-error=false", f"--driver-root-ctr-path={root}")
+        labelled = ("--node-labels=file", f"--node-labels-file={file_in(folder)}")
+        environment = {"STANDIN_NVML_DIR": str(folder)}
+        file_in(folder).parent.mkdir()
+        file_in(folder).write_text("nvidia.com/gpu.count=8\n")
+        async with service(folder, *options, *labelled, environment=environment) as running:
+            await running.logged("process is not ready")
+            old = running.pids()["labels"]
+            assert labels(folder) == {"gpu.count": "8"}
+            place = root / "usr/lib/x86_64-linux-gnu"
+            place.mkdir(parents=True)
+            os.link(library, place / library.name)
+            await shows(folder, "gpu.count", str(len(nvml_library.GPU_UUIDS)))
+            assert running.pids()["labels"] == old
 
     asyncio.run(story())
 

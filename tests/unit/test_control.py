@@ -158,6 +158,9 @@ def test_the_names_of_problems() -> None:
         "not-shared": False,
         "memory-unknown": False,
         "imex-missing": True,
+        "mps-unsupported": False,
+        "mps-root": False,
+        "mps-threads": False,
         "slow-driver": False,
         "cdi-spec": False,
     }

@@ -80,12 +80,21 @@ def test_a_query_that_fails_costs_one_fact(
     assert ask(live, binding) == expected
 
 
-def test_files_that_cannot_be_read(tmp_path: Path) -> None:
-    """Without the kernel's files the driver's facts are left; a short space tells nothing."""
+WITHOUT_SPACE = {"answers": (0, True), "is too old": (NOT_SUPPORTED, None), "fails": (LOST, None)}
+
+
+@pytest.mark.parametrize(("code", "virtual"), WITHOUT_SPACE.values(), ids=WITHOUT_SPACE)
+def test_a_configuration_space_that_cannot_be_read(
+    tmp_path: Path,
+    code: int,
+    virtual: bool | None,  # noqa: FBT001 - by pytest
+) -> None:
+    """Without it, the driver tells whether the GPU is virtual, but not on which host."""
     live, binding = started(tmp_path)
+    live.fail(0, "nvmlDeviceGetVirtualizationMode", code)
     device = live.sysfs / "bus/pci/devices" / gpu().pci_bus_id
+    unknown = replace(KNOWN, virtual=virtual, host_driver=None)
     (device / "config").write_bytes(space(GPU)[:64])
-    unknown = replace(KNOWN, virtual=None, host_driver=None)
     assert ask(live, binding) == unknown
     (device / "config").unlink()
     (device / "class").write_text("none\n")

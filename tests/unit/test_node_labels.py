@@ -8,12 +8,16 @@ from msgspec import structs
 from proto.advertising import Advertised, Advertising, MigStrategy, SharingStrategy
 from proto.facts import Fabric, GpuFacts, HostDriver
 from proto.messages import Gpu, Inventory
+from proto.mps import MpsShare
+from proto.worker import PlannedDevice, ResourcePlan
+from supervisor.advertising import advertising
 from supervisor.config.sharing import from_flag
+from supervisor.labels.catalogue import CATALOGUE, known
 from supervisor.labels.gpu_instances import gpu_instances
 from supervisor.labels.legal import value
 from supervisor.labels.machine_labels import MachineFacts
 from supervisor.labels.node_labels import labels
-from supervisor.plan import Rules
+from supervisor.plan import Plan, Rules
 from tests.unit.builders import gpu, gpu_uuid, mig_gpu, mig_uuid
 from tests.unit.labelled import labels_of, part, rules, told, twice, uuids
 
@@ -244,6 +248,19 @@ def test_resource_config_by_memory() -> None:
     assert not told([gpu()], Rules(shares=from_flag("gpu:gpu:2"))).resources[0].renamed
 
 
+def test_the_plan_tells_how_a_device_is_shared() -> None:
+    """A device that MPS shares is told apart from one with time-slicing, and from one alone."""
+    node = Inventory("", tuple(map(gpu, range(3))))
+    devices = (
+        PlannedDevice(gpu_uuid(0), gpu_uuid(0), 2, mps=MpsShare()),
+        PlannedDevice(gpu_uuid(1), gpu_uuid(1), 2),
+        PlannedDevice(gpu_uuid(2), gpu_uuid(2), 1, mps=MpsShare()),
+    )
+    made = advertising(Rules(), node, Plan((ResourcePlan("nvidia.com/gpu", devices),)))
+    assert [shared.strategy for shared in made.resources] == ["mps", "time-slicing", "none"]
+    assert labels(node, made)["nvidia.com/mps.capable"] == "true"
+
+
 def test_healthy_count() -> None:
     """If asked for, a label tells how many of the counted devices are Healthy."""
     assert "gpu.healthy-count" not in labels_of([gpu()])
@@ -277,3 +294,21 @@ def test_no_timestamp_by_default() -> None:
     found = labels_of([gpu()], facts=MachineFacts())
     assert found["gpu.machine"] == "unknown"
     assert "gfd.timestamp" not in found
+
+
+def test_every_label_of_the_catalogue_exists() -> None:
+    """Each documented label is one that some node has."""
+    told_all = GpuFacts(
+        pci_class=0x030200,
+        mig_capable=True,
+        fabric=Fabric("c", 1),
+        virtual=True,
+        host_driver=HostDriver("460.16", "r460_00"),
+    )
+    sliced = gpu(0, facts=told_all, mig_enabled=True, instances=(part(0, 0, (1, 1), 10),))
+    when = MachineFacts("DGX", 1)
+    found = set(labels_of([sliced], rules(MigStrategy.SINGLE), when, healthy=()))
+    found |= set(labels_of([sliced, *several()], rules(MigStrategy.MIXED), when))
+    assert {label.key for key in found for label in known(key)} == {
+        label.key for label in CATALOGUE
+    }

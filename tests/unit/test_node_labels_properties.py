@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from proto.advertising import MigStrategy
 from proto.facts import Fabric, GpuFacts, HostDriver, MigAttributes
 from proto.messages import Gpu, Inventory, MigInstance
+from supervisor.labels.catalogue import known
 from supervisor.labels.machine_labels import MachineFacts
 from supervisor.labels.node_labels import labels
 from tests.unit.builders import gpu, gpu_uuid, mig_uuid
@@ -93,6 +94,7 @@ def test_any_node_has_legal_labels(gpus: list[Gpu], around: Around, random: Any)
     for key, text in first.items():
         assert KEY.fullmatch(key), key
         assert VALUE.fullmatch(text), (key, text)
+        assert any(known(key.removeprefix("nvidia.com/"))), f"{key} is not in the catalogue"
     assert list(first) == sorted(first)
     random.shuffle(gpus)
     assert list(found().items()) == list(first.items())
