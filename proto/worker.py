@@ -16,7 +16,8 @@ class AllocationPolicy(enum.StrEnum):
     PACKED = "packed"
     """Fill one GPU after the other, the fullest first."""
     SPREAD = "spread"
-    """Different GPUs only: a request for more devices than there are GPUs is refused."""
+    """Different GPUs only: a request for more devices than there are GPUs is refused. Replicas of \
+MPS: as `distributed`."""
 
 
 class DeviceListStrategy(enum.StrEnum):
@@ -90,6 +91,11 @@ class ResourcePlan(msgspec.Struct, frozen=True):
     def replicas(self) -> int:
         """The number of devices that the kubelet sees: the replicas of all *devices*."""
         return sum(device.replicas for device in self.devices)
+
+    @property
+    def mps(self) -> dict[str, MpsShare]:
+        """The devices that are shared by MPS, by UUID."""
+        return {device.uuid: device.mps for device in self.devices if device.mps}
 
 
 class WorkerSettings(msgspec.Struct, frozen=True):

@@ -23,7 +23,7 @@ from supervisor.labels.resource_labels import (
 
 DOMAIN = "nvidia.com/"
 
-LONGEST = ".engines.decoder"
+LONGEST = ".sharing-strategy"
 """The longest end of a MIG profile's key."""
 
 Labels = Iterator[tuple[str, str]]

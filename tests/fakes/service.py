@@ -24,6 +24,7 @@ from simulator.kubelet_habits import NEWEST, Habits
 from simulator.live_node import LiveNode
 from supervisor.reading import NAME as READER
 from tests.conftest import children
+from tests.fakes.forked import Forked, fork
 from tests.fakes.local_http import Local
 
 PATIENCE = 60.0
@@ -38,7 +39,7 @@ Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 class Service:
     """A running service, its folder and its log."""
 
-    def __init__(self, folder: Path, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, folder: Path, process: asyncio.subprocess.Process | Forked) -> None:
         self.folder = folder
         self.process = process
         self.node = LiveNode(folder)
@@ -241,10 +242,13 @@ async def service(
     node: Mapping[str, object] | None = None,
     environment: Mapping[str, str] | None = None,
     within: Sequence[str] = (),
+    exec_because: str = "",
 ) -> AsyncIterator[Service]:
     """Run the service in *folder*, with the simulated *node* if it is given; kill it at the end.
 
-    The command *within* starts the service in its own process, with exec.
+    In process tests it is forked from a process that has imported it (tests/fakes/zygote.py). It
+    is executed as users do it where *exec_because* says why this matters, where its *environment*
+    asks for it, and by the command *within*, which starts the service in its own process.
     """
     arguments = [
         f"--runtime-dir={folder}",
@@ -257,14 +261,11 @@ async def service(
     if node is not None:
         (folder / "node.json").write_text(json.dumps(node))
         arguments.append(f"--simulated-node={folder}/node.json")
-    process = await asyncio.create_subprocess_exec(
-        *within,
-        *COMMAND,
-        "run",
-        *arguments,
-        *options,
-        stderr=asyncio.subprocess.PIPE,
-        env={**os.environ, **(environment or {})},
+    words = ("run", *arguments, *options)
+    whole = {**os.environ, **(environment or {})}
+    forked = None if within or exec_because else await fork(words, whole)
+    process = forked or await asyncio.create_subprocess_exec(
+        *within, *COMMAND, *words, stderr=asyncio.subprocess.PIPE, env=whole
     )
     running = Service(folder, process)
     reader = asyncio.create_task(running.read_log())

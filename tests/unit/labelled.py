@@ -6,7 +6,14 @@ from proto.advertising import Advertising, MigStrategy
 from proto.facts import MigAttributes
 from proto.messages import Gpu, Inventory, MigInstance
 from supervisor.advertising import advertising
-from supervisor.config.file_schema import SharedResource, TimeSlicing
+from supervisor.config.file_schema import (
+    Limit,
+    Mps,
+    MpsResource,
+    SharedResource,
+    Sharing,
+    TimeSlicing,
+)
 from supervisor.config.sharing import from_file
 from supervisor.labels.machine_labels import MachineFacts
 from supervisor.labels.node_labels import labels
@@ -30,7 +37,14 @@ def rules(
 ) -> Rules:
     """Return the rules of a configuration with this strategy and `sharing.timeSlicing`."""
     slicing = TimeSlicing(tuple(shared.values())) if shared else None
-    return Rules(mig, shares=from_file(slicing))
+    return Rules(mig, shares=from_file(Sharing(time_slicing=slicing)))
+
+
+def by_mps(replicas: int = 2, rename: str | None = None) -> Rules:
+    """Return the rules of a configuration that shares GPUs by MPS."""
+    threads: Limit | int = Limit.SHARE if replicas > 1 else 50
+    gpus = MpsResource("nvidia.com/gpu", replicas, rename, threads=threads)
+    return Rules(shares=from_file(Sharing(mps=Mps((gpus,)))))
 
 
 def told(gpus: Sequence[Gpu], by: Rules) -> Advertising:

@@ -7,19 +7,19 @@ from collections.abc import Sequence
 
 import pytest
 
-from proto.advertising import Advertised, Advertising, MigStrategy, SharingStrategy
+from proto.advertising import MigStrategy
 from proto.facts import GpuFacts
 from proto.messages import Gpu
 from supervisor.labels.legal import value
 from supervisor.plan import Rules
 from tests.unit.labelled import (
+    by_mps,
     in_mig_mode,
     labels_of,
     of_resources,
     part,
     rules,
     twice,
-    uuids,
     whole,
 )
 
@@ -107,14 +107,8 @@ def test_mig_strategy_single(gpus: Sequence[Gpu], expected: dict[str, str]) -> N
     assert of_resources(labels_of(gpus, rules(MigStrategy.SINGLE))) == expected
 
 
-def by_mps(*, renamed: bool = False) -> Advertising:
-    """Return that the first GPU is shared by MPS."""
-    shared = Advertised("nvidia.com/gpu", uuids(1), 2, SharingStrategy.MPS, renamed)
-    return Advertising(resources=(shared,))
-
-
 RENAMED = rules(shared=twice("nvidia.com/gpu", rename="nvidia.com/gpu.shared"))
-OF_GPU: dict[str, tuple[Sequence[Gpu], Rules | Advertising, dict[str, str]]] = {
+OF_GPU: dict[str, tuple[Sequence[Gpu], Rules, dict[str, str]]] = {
     "none": ((), SHARED, {}),
     "not shared": ((whole(),), Rules(), counted(1, 1)),
     "another resource is shared": (
@@ -125,13 +119,13 @@ OF_GPU: dict[str, tuple[Sequence[Gpu], Rules | Advertising, dict[str, str]]] = {
     "shared": ((whole(),), SHARED, TWICE),
     "shared and renamed": ((whole(),), RENAMED, counted(1, 2, "time-slicing")),
     "by MPS": ((whole(),), by_mps(), counted(1, 2, "mps", product="MOCKMODEL-SHARED")),
-    "by MPS and renamed": ((whole(),), by_mps(renamed=True), counted(1, 2, "mps")),
+    "by MPS and renamed": ((whole(),), by_mps(rename="gpu.shared"), counted(1, 2, "mps")),
     "without memory": ((whole(memory_mib=None),), Rules(), counted(1, 1, memory=None)),
 }
 
 
 @pytest.mark.parametrize(("gpus", "by", "expected"), OF_GPU.values(), ids=OF_GPU)
-def test_a_gpu(gpus: Sequence[Gpu], by: Rules | Advertising, expected: dict[str, str]) -> None:
+def test_a_gpu(gpus: Sequence[Gpu], by: Rules, expected: dict[str, str]) -> None:
     """A shared GPU has the number of its replicas, and a suffix unless the resource is renamed."""
     family = AMPERE if gpus else {}
     assert of_resources(labels_of(gpus, by)) == family | expected
@@ -213,21 +207,18 @@ def test_mig_capable(gpus: Sequence[Gpu], expected: str | None) -> None:
     assert labels_of(gpus).get("mig.capable") == expected
 
 
-UNSHARED = Advertising(resources=(Advertised("nvidia.com/gpu", uuids(1)),))
-"""One replica shares nothing, whatever the section of the configuration."""
-
-OF_MPS: dict[str, tuple[Gpu, Rules | Advertising, str]] = {
+OF_MPS: dict[str, tuple[Gpu, Rules, str]] = {
     "no configuration": (whole(), Rules(), "false"),
     "nothing is shared": (whole(), rules(), "false"),
     "time-slicing": (whole(), SHARED, "false"),
-    "MPS with one replica": (whole(), UNSHARED, "false"),
+    "MPS with one replica": (whole(), by_mps(1), "false"),
     "MPS": (whole(), by_mps(), "true"),
     "MPS on a GPU in MIG mode": (in_mig_mode(0), by_mps(), "false"),
 }
 
 
 @pytest.mark.parametrize(("gpu", "by", "expected"), OF_MPS.values(), ids=OF_MPS)
-def test_mps_capable(gpu: Gpu, by: Rules | Advertising, expected: str) -> None:
+def test_mps_capable(gpu: Gpu, by: Rules, expected: str) -> None:
     """A node is MPS-capable if a GPU that is not in MIG mode is shared by MPS."""
     assert labels_of((gpu,), by)["mps.capable"] == expected
 

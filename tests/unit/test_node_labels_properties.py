@@ -22,8 +22,13 @@ VALUE = re.compile(rf"({NAME})?")
 """Kubernetes' grammar: 63 characters, letters or digits at both ends; a value may be empty."""
 
 FEW = 4
-words = st.text(max_size=90) | st.sampled_from(["NVIDIA A100", "Tesla T4", "O.E.M.", "unknown"])
-profiles = st.sampled_from(["1g.10gb", "1g.10gb+me", "1c.3g.40gb", ""]) | st.text(max_size=90)
+long = st.text(alphabet="Aa0-._ ", min_size=40, max_size=90)
+words = (
+    st.text(max_size=90) | long | st.sampled_from(["NVIDIA A100", "Tesla T4", "O.E.M.", "unknown"])
+)
+profiles = (
+    st.sampled_from(["1g.10gb", "1g.10gb+me", "1c.3g.40gb", ""]) | st.text(max_size=90) | long
+)
 numbers = st.none() | st.integers(0, 1 << 40)
 attributes = st.none() | st.builds(MigAttributes, *[st.integers(0, 200)] * 8)
 facts = st.builds(
