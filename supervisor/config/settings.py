@@ -102,8 +102,7 @@ def _load(
     with _naming(path, sources):
         check_values.check(configuration)
         check_paths.check_flags(configuration.flags)
-        if service.node_labels is not LabelOutput.OFF:
-            _check_gfd(configuration.flags.gfd)
+        _check_gfd(configuration.flags.gfd, service)
         shares = _shares(configuration, service, path)
         if configuration.sharing.mps:
             check_paths.check_mps_root(configuration.flags.mps_root)
@@ -215,7 +214,9 @@ def _check_service(service: ServiceSettings) -> None:
     check_paths.check(service)
 
 
-def _check_gfd(section: Mapping[str, Any] | None) -> None:
+def _check_gfd(section: Mapping[str, Any] | None, service: ServiceSettings) -> None:
+    if service.node_labels is LabelOutput.OFF:
+        return
     path = gfd.read(section).output_file
     if path and (problem := check_paths.of_labels(path)):
         raise ValueError(f'flags.gfd.outputFile "{path}": {problem}')
