@@ -42,6 +42,8 @@ class Keeper:
         self._tell = tell
         self._order: LabelNode | None = None
         self._word: LastWord | None = None
+        self._basis: tuple[LabelNode, frozenset[str] | None] | None = None
+        """What *wanted* was made of."""
         self._wanted: Content | None = None
         self._progress = Progress()
         self._reason = ""
@@ -113,7 +115,11 @@ class Keeper:
             return
         if not self._is_told_of_health(order):
             return
-        wanted = self._content(order)
+        basis = (order, self._healthy())
+        if basis == self._basis:
+            return
+        self._basis = basis
+        wanted = self._content(*basis)
         if wanted != self._wanted:
             self._wanted = wanted
             self._news.set()
@@ -130,13 +136,13 @@ class Keeper:
         known = {device.uuid for device in self._word.state.health}
         return {gpu.uuid for gpu in order.inventory.gpus} <= known
 
-    def _content(self, order: LabelNode) -> Content:
+    def _content(self, order: LabelNode, healthy: frozenset[str] | None) -> Content:
         settings = self._settings
         facts = MachineFacts(
             machine_type(settings.machine_type_file),
             int(order.loaded) if settings.timestamp else None,
         )
-        found = labels(order.inventory, order.advertising, facts, self._healthy())
+        found = labels(order.inventory, order.advertising, facts, healthy)
         featured = settings.output is LabelOutput.NODEFEATURE
         return Content(found, gpu_instances(order.inventory) if featured else ())
 
