@@ -49,7 +49,7 @@ NOT_KNOWN = CudaVersion(None)
 
 
 @dataclass(slots=True)
-class _Found:
+class _Seen:
     """What the threads have found so far."""
 
     slots: dict[Lane, Slot]
@@ -80,7 +80,7 @@ def _inventory(
 ) -> Inventory:
     roots = SystemRoots(*map(Path, (settings.sysfs, settings.procfs, settings.dev_root)))
     lanes = [Lane(f"gpu {n}", driver.nvml.for_thread(), mailbox) for n in range(opened.count)]
-    found = _Found({lane: Slot(index) for index, lane in enumerate(lanes)})
+    found = _Seen({lane: Slot(index) for index, lane in enumerate(lanes)})
     found.waiting |= {driver, *lanes}
     driver.give(find_cuda_version)
     for index, lane in enumerate(lanes):
@@ -110,7 +110,7 @@ def _results(mailbox: Mailbox, deadline: float) -> Iterator[Done]:
                 yield report
 
 
-def _take(found: _Found, done: Done, sysfs: Path) -> None:
+def _take(found: _Seen, done: Done, sysfs: Path) -> None:
     """Keep what a lane has found; a GPU that was enumerated is then asked for its facts."""
     lane = done.lane
     found.waiting.discard(lane)
