@@ -62,6 +62,11 @@ class ApiServer:
             self._made = connect()
         return self._made
 
+    async def close(self) -> None:
+        """Close the connections, for a command that ends; the service keeps them."""
+        if self._made is not None:
+            await self._made.close()
+
     async def send(self, name: str, event: NodeEvent) -> None:
         """Create the Event *name* from *event*, or update it and increase its count."""
         async with within(TIMEOUT):

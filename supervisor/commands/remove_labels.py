@@ -32,8 +32,16 @@ def main(settings: LabelSettings, node: str) -> tuple[str, ExitCode]:
 def _remove(settings: LabelSettings, node: str) -> tuple[str, bool]:
     if settings.output is LabelOutput.FILE:
         return f'the file "{settings.file}"', _remove_file(Path(settings.file))
-    place = output(ApiServer(node), settings, node)
-    return place.name, asyncio.run(place.remove())
+    return asyncio.run(_remove_from_server(settings, node))
+
+
+async def _remove_from_server(settings: LabelSettings, node: str) -> tuple[str, bool]:
+    api = ApiServer(node)
+    place = output(api, settings, node)
+    try:
+        return place.name, await place.remove()
+    finally:
+        await api.close()
 
 
 def _remove_file(path: Path) -> bool:

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from supervisor.cluster import label_objects
+from supervisor.cluster.apiserver import ApiServer as Requests
+from supervisor.cluster.connection import TroubleError
 from supervisor.cluster.label_objects import MANAGER
 from tests.e2e.apiserver import ApiServer
 from tests.fakes.service import COMMAND, Service, service, short_folder, until
@@ -94,4 +97,36 @@ def test_a_node_that_is_gone_is_not_created(server: ApiServer, folder: Path) -> 
             assert told["reason"] == f'there is no node "{NAME}"; check --node-name'
 
     asyncio.run(story())
+    assert server.get("nodes") == []
+
+
+def test_what_the_server_says_of_a_conflict(
+    server: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A conflict names the label that somebody else has set, and costs the other labels nothing; a
+    node that was deleted after it was read is not created.
+    """
+    monkeypatch.setenv("KUBECONFIG", str(server.kubeconfig))
+
+    async def apply(uid: str, **ours: str) -> None:
+        found = {"metadata": {"name": NAME, "uid": uid}}
+        wanted = label_objects.node(found, {f"{GPU}.{key}": value for key, value in ours.items()})
+        requests = Requests(NAME)
+        try:
+            await requests.apply(wanted, MANAGER)
+        finally:
+            await requests.close()
+
+    with server.node(NAME, {}) as shown:
+        uid = shown()["metadata"]["uid"]
+        server.kubectl("label", "node", NAME, f"{PRODUCT}=mine")
+        with pytest.raises(TroubleError) as caught:
+            asyncio.run(apply(uid, product="ours", count="2"))
+        assert caught.value.code == 409
+        ours = {PRODUCT: "ours", COUNT: "2"}
+        assert label_objects.contested(caught.value.conflicts, ours) == {PRODUCT}
+        asyncio.run(apply(uid, count="2"))
+        assert labels(server)[COUNT] == "2"
+    with pytest.raises(TroubleError):
+        asyncio.run(apply(uid, count="2"))
     assert server.get("nodes") == []

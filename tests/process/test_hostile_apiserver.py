@@ -62,7 +62,7 @@ async def client(
         monkeypatch.setenv("KUBECONFIG", server.kubeconfig(folder)["KUBECONFIG"])
         api = ApiServer("node-1")
         yield api
-        await api._client().close()  # noqa: SLF001 - the service itself never closes it
+        await api.close()
 
 
 async def read_all(api: ApiServer) -> None:
