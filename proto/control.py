@@ -56,6 +56,8 @@ with MPS no memory limit."""
     """The CDI specification lacks devices; they are Unhealthy with the reason `cdi-spec`."""
     SLOW_DRIVER = "slow-driver"
     """Health checks of a GPU take long; its devices are advertised and keep their health."""
+    NODE_LABELS = "node-labels"
+    """The labels of the node cannot be written; everything is advertised."""
     MPS_UNSUPPORTED = "mps-unsupported"
     """MPS cannot share a device as configured; it is not advertised."""
     MPS_ROOT = "mps-root"
@@ -82,6 +84,7 @@ class Problem(msgspec.Struct, frozen=True):
             ProblemKind.MPS_ROOT,
             ProblemKind.MPS_THREADS,
             ProblemKind.SLOW_DRIVER,
+            ProblemKind.NODE_LABELS,
         }
 
 

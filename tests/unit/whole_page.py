@@ -204,6 +204,7 @@ EXPECTED: Samples = {
     key("look_duration_seconds", uuid="A"): 0.25,
     key("look_duration_seconds", uuid="B"): 0.75,
     key("node_problem", problem="slow-driver"): 1.0,
+    key("node_problem", problem="node-labels"): 1.0,
     key("nvml_hangs_total"): 3.0,
     key("health_state_persisted"): 0.0,
     key("health_monitor_up"): 1.0,
