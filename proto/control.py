@@ -149,6 +149,19 @@ class NodeLabels(msgspec.Struct, frozen=True, tag=True):
     """Empty: they are written."""
 
 
+class Limit(msgspec.Struct, frozen=True, tag=True):
+    """Order to the keeper of an MPS daemon: the daemon shall have the limits of this *share*.
+
+    The keeper replaces the daemon as soon as it has no clients.
+    """
+
+    share: MpsShare
+
+
+class ApplyNow(msgspec.Struct, frozen=True, tag=True):
+    """Order to the keeper of an MPS daemon: what waits for the end of clients is done at once."""
+
+
 class ProcessState(msgspec.Struct, frozen=True):
     """The state of one child process."""
 
@@ -255,7 +268,18 @@ class Settled(msgspec.Struct, frozen=True, tag=True):
     registered: bool
 
 
-Order = Stop | Register | Unknown | MarkHealthy | Occupied | Configure | LabelNode | ServiceState
+Order = (
+    Stop
+    | Register
+    | Unknown
+    | MarkHealthy
+    | Occupied
+    | Configure
+    | LabelNode
+    | Limit
+    | ApplyNow
+    | ServiceState
+)
 Report = (
     Ready
     | Beat

@@ -11,8 +11,8 @@ from proto.labels import LabelOutput, LabelSettings
 from supervisor.cluster import label_objects
 from supervisor.cluster.apiserver import ApiServer, Json
 from supervisor.cluster.connection import FORBIDDEN, NOT_FOUND, TroubleError
-from supervisor.labels.keeper import OutputError
 from supervisor.labels.schedule import Content
+from supervisor.labels.writer import OutputError
 
 
 class Output(Protocol):

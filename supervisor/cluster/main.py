@@ -26,8 +26,8 @@ from supervisor.cluster.backoff import Backoff
 from supervisor.cluster.connection import TroubleError
 from supervisor.cluster.node_condition import NodeCondition
 from supervisor.cluster.node_events import NodeEvent, NodeView, Outbox
-from supervisor.labels.keeper import Keeper
 from supervisor.labels.schedule import API
+from supervisor.labels.writer import LabelWriter
 
 HEARTBEAT = 300.0
 """Seconds after which an unchanged condition is sent again."""
@@ -64,15 +64,15 @@ class Cluster:
         """Set while Events wait to be sent."""
         self._spoken = asyncio.Event()
         """Set when a state of the node arrives, changed or not."""
-        self._keeper = self._make_keeper(settings.labels) if settings.labels else None
+        self._label_writer = self._make_label_writer(settings.labels) if settings.labels else None
         orders: Orders = {Unknown: self._on_unknown}
-        if self._keeper:
-            orders = {**orders, LabelNode: self._keeper.on_order}
+        if self._label_writer:
+            orders = {**orders, LabelNode: self._label_writer.on_order}
         self._life = ChildLoop(channel, orders, self._on_beat)
 
-    def _make_keeper(self, settings: LabelSettings) -> Keeper:
+    def _make_label_writer(self, settings: LabelSettings) -> LabelWriter:
         put = label_outputs.output(self._api, settings, self._settings.node).put
-        return Keeper(settings, API, put, self._channel.send)
+        return LabelWriter(settings, API, put, self._channel.send)
 
     async def run(self) -> int:
         """Run until the order to stop, or until the supervisor dies; return the exit code."""
@@ -86,8 +86,8 @@ class Cluster:
             endless.append(self._keep_condition)
         if self._settings.label:
             endless.append(self._follow_label)
-        if self._keeper:
-            endless.append(self._keeper.run)
+        if self._label_writer:
+            endless.append(self._label_writer.run)
         return (await self._life.run(*endless)).code
 
     def _on_unknown(self, order: Unknown) -> None:
@@ -110,8 +110,8 @@ class Cluster:
 
     def _refresh(self) -> None:
         """Make a view from the newest state, and queue Events for what changed."""
-        if self._keeper:
-            self._keeper.on_word(self._word)
+        if self._label_writer:
+            self._label_writer.on_word(self._word)
         if self._word.state is None:
             return
         fitness = self._word.fitness(time.monotonic(), self._settings.stale_after)

@@ -9,7 +9,7 @@ from supervisor.cluster.apiserver import ApiServer
 from supervisor.cluster.label_outputs import output
 from supervisor.config.refusal import SettingsError
 from supervisor.labels import feature_file
-from supervisor.labels.keeper import OutputError
+from supervisor.labels.writer import OutputError
 
 
 def main(settings: LabelSettings, node: str) -> tuple[str, ExitCode]:

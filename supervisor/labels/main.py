@@ -17,8 +17,8 @@ from proto.control import LabelNode, Unknown
 from proto.fitness import LastWord
 from proto.labels import LabelSettings
 from supervisor.labels import feature_file
-from supervisor.labels.keeper import Keeper, OutputError
 from supervisor.labels.schedule import FILE_GAP, Content, Pace, expiry
+from supervisor.labels.writer import LabelWriter, OutputError
 
 
 def main(settings: LabelSettings, channel: Channel, epoch: int) -> int:
@@ -32,23 +32,23 @@ async def _live(settings: LabelSettings, channel: Channel) -> int:
 
 
 class Labeller:
-    """Passes on orders and states to the keeper, which writes the file."""
+    """Passes on orders and states to the writer, which writes the file."""
 
     def __init__(self, settings: LabelSettings, channel: Channel) -> None:
         self._settings = settings
         self._word = LastWord(time.monotonic())
         pace = Pace(FILE_GAP, settings.interval)
-        self._keeper = Keeper(settings, pace, self._put, channel.send)
-        orders: Orders = {LabelNode: self._keeper.on_order, Unknown: self._on_unknown}
+        self._writer = LabelWriter(settings, pace, self._put, channel.send)
+        orders: Orders = {LabelNode: self._writer.on_order, Unknown: self._on_unknown}
         self._life = ChildLoop(channel, orders, self._on_beat)
 
     async def run(self) -> int:
         """Run until the order to stop, or until the supervisor dies; return the exit code."""
-        endless: list[Task] = [self._keeper.run]
+        endless: list[Task] = [self._writer.run]
         if self._settings.health:
             endless.append(self._listen)
         ending = await self._life.run(*endless)
-        await self._keeper.write_again()
+        await self._writer.write_again()
         return ending.code
 
     async def _put(self, content: Content) -> bool:
@@ -73,4 +73,4 @@ class Labeller:
 
     def _tell(self, word: LastWord) -> None:
         self._word = word
-        self._keeper.on_word(word)
+        self._writer.on_word(word)

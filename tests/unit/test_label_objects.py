@@ -11,8 +11,8 @@ from supervisor.cluster import label_objects
 from supervisor.cluster.apiserver import ApiServer
 from supervisor.cluster.connection import TroubleError
 from supervisor.cluster.label_outputs import NodeOutput
-from supervisor.labels.keeper import OutputError
 from supervisor.labels.schedule import Content
+from supervisor.labels.writer import OutputError
 from tests.fakes import nodefeature
 from tests.fakes.managed_labels import ManagedLabels
 

@@ -29,7 +29,7 @@ class OutputError(Exception):
     """Labels that cannot be written; the message is one line."""
 
 
-class Keeper:
+class LabelWriter:
     """Holds what the node's labels should be, and writes it when it is due."""
 
     def __init__(

@@ -13,8 +13,8 @@ from proto.fitness import LastWord
 from proto.labels import LabelOutput, LabelSettings
 from proto.messages import DeviceHealth, Inventory, NodeState
 from proto.reasons import Reason, ReasonKind
-from supervisor.labels.keeper import Keeper, OutputError
 from supervisor.labels.schedule import Content, Pace
+from supervisor.labels.writer import LabelWriter, OutputError
 from tests.unit.builders import gpu, inventory
 
 SETTINGS = LabelSettings("bus", 10.0, LabelOutput.FILE)
@@ -38,12 +38,12 @@ class Put:
         return True
 
 
-def run(act: Callable[[Keeper, Put], None], settings: LabelSettings = SETTINGS) -> Put:
+def run(act: Callable[[LabelWriter, Put], None], settings: LabelSettings = SETTINGS) -> Put:
     """Let *act* tell a keeper what there is, and return the output after the keeper's turn."""
     put = Put()
 
     async def story() -> None:
-        keeper = Keeper(settings, OFTEN, put, lambda _: None)
+        keeper = LabelWriter(settings, OFTEN, put, lambda _: None)
         act(keeper, put)
         task = asyncio.create_task(keeper.run())
         for _ in range(5):
@@ -75,7 +75,7 @@ def test_nothing_is_written_before_the_driver_answers() -> None:
 def test_only_the_newest_order_counts() -> None:
     """Several orders before the keeper's turn are one write."""
 
-    def act(keeper: Keeper, _: Put) -> None:
+    def act(keeper: LabelWriter, _: Put) -> None:
         keeper.on_order(order(inventory(gpu(0))))
         keeper.on_order(order(TWO))
 
@@ -96,11 +96,11 @@ def test_health_is_told_when_it_is_known() -> None:
     """With the option nothing is written before the health of each GPU is known."""
     settings = replace(SETTINGS, health=True)
 
-    def before(keeper: Keeper, _: Put) -> None:
+    def before(keeper: LabelWriter, _: Put) -> None:
         keeper.on_order(order(TWO))
         keeper.on_word(state(inventory(gpu(0))))
 
-    def after(keeper: Keeper, put: Put) -> None:
+    def after(keeper: LabelWriter, put: Put) -> None:
         before(keeper, put)
         keeper.on_word(state(TWO, TWO.gpus[1].uuid))
 
@@ -135,7 +135,7 @@ def test_the_supervisor_is_told_of_each_attempt() -> None:
     async def story() -> None:
         put = Put()
         put.problem = "no right"
-        keeper = Keeper(SETTINGS, OFTEN, put, told.append)
+        keeper = LabelWriter(SETTINGS, OFTEN, put, told.append)
         keeper.on_order(order(TWO))
         task = asyncio.create_task(keeper.run())
         await asyncio.sleep(0)
