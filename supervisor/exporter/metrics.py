@@ -16,7 +16,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from proto.messages import RPC_BUCKETS
-from supervisor.exporter import usage_metrics
+from supervisor.exporter import mps_metrics, usage_metrics
 from supervisor.exporter.family import PREFIX, Family, Sample
 
 FAMILIES = (
@@ -193,6 +193,7 @@ FAMILIES = (
         "Unix time when the configuration in use was loaded.",
     ),
     *usage_metrics.FAMILIES,
+    *mps_metrics.FAMILIES,
 )
 
 
