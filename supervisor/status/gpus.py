@@ -17,7 +17,7 @@ from supervisor.status.usage_report import DeviceUse
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class Facts:
     """What is known of the devices, by UUID."""
 
     fitness: Fitness
@@ -25,14 +25,14 @@ class Known:
     mps: Mapping[str, MpsStatus]
 
 
-def gpus(snapshot: Snapshot, known: Known) -> tuple[report.GpuStatus, ...] | None:
+def gpus(snapshot: Snapshot, known: Facts) -> tuple[report.GpuStatus, ...] | None:
     """Return the status of each GPU, with its health, its usage and its sharing from *known*."""
     if snapshot.node is None:
         return None
     return tuple(_gpu(gpu, snapshot, known) for gpu in snapshot.node.inventory.gpus)
 
 
-def _device(uuid: str, devices: Known) -> report.DeviceStatus:
+def _device(uuid: str, devices: Facts) -> report.DeviceStatus:
     """Return the fields that GPUs and MIG instances share."""
     fitness = devices.fitness
     reasons, state, known = fitness.reasons(uuid), fitness.state(uuid), fitness.devices.get(uuid)
@@ -48,7 +48,7 @@ def _device(uuid: str, devices: Known) -> report.DeviceStatus:
     )
 
 
-def _gpu(gpu: Gpu, snapshot: Snapshot, devices: Known) -> report.GpuStatus:
+def _gpu(gpu: Gpu, snapshot: Snapshot, devices: Facts) -> report.GpuStatus:
     known = devices.fitness.devices.get(gpu.uuid)
     return report.GpuStatus(
         **msgspec.structs.asdict(_device(gpu.uuid, devices)),
@@ -72,7 +72,7 @@ def _look_seconds(uuid: str, snapshot: Snapshot) -> float | None:
     return next((look.seconds for look in looks if look.uuid == uuid), None)
 
 
-def _instances(gpu: Gpu, devices: Known) -> Iterator[report.InstanceStatus]:
+def _instances(gpu: Gpu, devices: Facts) -> Iterator[report.InstanceStatus]:
     for instance in gpu.instances:
         yield report.InstanceStatus(
             **msgspec.structs.asdict(_device(instance.uuid, devices)),

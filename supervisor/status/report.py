@@ -198,7 +198,7 @@ class GpuStatus(DeviceStatus, frozen=True, kw_only=True):
     """Containers that hold its devices, an entry per device; null: the kubelet does not answer."""
 
 
-class Sharing(enum.StrEnum):
+class SharingKind(enum.StrEnum):
     """How the devices of a resource are shared."""
 
     NONE = "none"
@@ -227,7 +227,7 @@ class ResourceStatus(Struct, frozen=True, kw_only=True):
     """Open ListAndWatch streams; 0 while registered: the kubelet does not read the list."""
     answering: bool | None = None
     """Whether its worker answered the last call on its own socket."""
-    sharing: Sharing | None = None
+    sharing: SharingKind | None = None
     """How its devices are shared."""
 
 

@@ -30,7 +30,7 @@ def status(snapshot: Snapshot, about: About, now: float, wall: float) -> report.
     heard_from = now - about.stale_after
     dead = tuple(not_live(snapshot, now, about.stale_after))
     unready = tuple(not_ready(snapshot, now, about.stale_after))
-    known = gpu_status.Known(
+    known = gpu_status.Facts(
         snapshot.fitness(now, about.stale_after),
         device_uses(snapshot, now, about.stale_after),
         mps.statuses(snapshot, now, about.stale_after),
@@ -135,11 +135,11 @@ def _resource(
     )
 
 
-def _sharing(worker: WorkerState, snapshot: Snapshot) -> report.Sharing:
+def _sharing(worker: WorkerState, snapshot: Snapshot) -> report.SharingKind:
     if worker.replicas.keys() & snapshot.mps_shares().keys():
-        return report.Sharing.MPS
+        return report.SharingKind.MPS
     shared = any(count > 1 for count in worker.replicas.values())
-    return report.Sharing.TIME_SLICING if shared else report.Sharing.NONE
+    return report.SharingKind.TIME_SLICING if shared else report.SharingKind.NONE
 
 
 def _processes(service: ServiceState | None) -> tuple[report.ProcessStatus, ...] | None:

@@ -21,7 +21,7 @@ from supervisor.exporter.samples import samples
 from supervisor.status.allocations import Allocation
 from supervisor.status.mps_report import MpsClientStatus, MpsStatus
 from supervisor.status.page import page
-from supervisor.status.report import Sharing, Status
+from supervisor.status.report import SharingKind, Status
 from supervisor.status.snapshot import KnownUsage, Snapshot
 from supervisor.status.status import About, status
 from supervisor.status.usage import device_uses
@@ -189,7 +189,7 @@ def test_the_kinds_of_sharing() -> None:
     plain = ServiceState(processes=(), planned=(GPU,))
     shown = [known(), known(service=plain), known(service=plain, replicas=1)]
     kinds = [(told(snapshot).resources or ())[0].sharing for snapshot in shown]
-    assert kinds == [Sharing.MPS, Sharing.TIME_SLICING, Sharing.NONE]
+    assert kinds == [SharingKind.MPS, SharingKind.TIME_SLICING, SharingKind.NONE]
 
 
 @pytest.mark.parametrize("owner", [KEEPER, HOST], ids=["in a pod", "on the host"])
