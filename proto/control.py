@@ -126,6 +126,19 @@ class Configure(msgspec.Struct, frozen=True, tag=True):
     stale_after: float = 10.0
 
 
+class Limit(msgspec.Struct, frozen=True, tag=True):
+    """Order to the keeper of an MPS daemon: the daemon shall have the limits of this *share*.
+
+    The keeper replaces the daemon as soon as it has no clients.
+    """
+
+    share: MpsShare
+
+
+class ApplyNow(msgspec.Struct, frozen=True, tag=True):
+    """Order to the keeper of an MPS daemon: what waits for the end of clients is done at once."""
+
+
 class ProcessState(msgspec.Struct, frozen=True):
     """The state of one child process."""
 
@@ -230,7 +243,9 @@ class Settled(msgspec.Struct, frozen=True, tag=True):
     registered: bool
 
 
-Order = Stop | Register | Unknown | MarkHealthy | Occupied | Configure | ServiceState
+Order = (
+    Stop | Register | Unknown | MarkHealthy | Occupied | Configure | Limit | ApplyNow | ServiceState
+)
 Report = (
     Ready
     | Beat

@@ -4,6 +4,24 @@ import enum
 
 import msgspec
 
+PIPE_PATH_LIMIT = 87
+"""Most bytes of the path of a pipe folder; with more the daemon exits without a word."""
+
+
+def pipe_folder(root: str, uuid: str) -> str:
+    """Return the folder for the sockets of the daemon of a device."""
+    return f"{root.rstrip('/')}/{uuid}/pipe"
+
+
+def log_folder(root: str, uuid: str) -> str:
+    """Return the folder for what the daemon of a device writes."""
+    return f"{root.rstrip('/')}/{uuid}/log"
+
+
+def shm_folder(root: str) -> str:
+    """Return the folder that is /dev/shm for all daemons and clients."""
+    return f"{root.rstrip('/')}/shm"
+
 
 class MpsShare(msgspec.Struct, frozen=True):
     """What one replica of a device that MPS shares comes to."""

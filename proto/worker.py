@@ -91,6 +91,11 @@ class ResourcePlan(msgspec.Struct, frozen=True):
         """The number of devices that the kubelet sees: the replicas of all *devices*."""
         return sum(device.replicas for device in self.devices)
 
+    @property
+    def mps(self) -> dict[str, MpsShare]:
+        """The devices that are shared by MPS, by UUID."""
+        return {device.uuid: device.mps for device in self.devices if device.mps}
+
 
 class WorkerSettings(msgspec.Struct, frozen=True):
     """The settings of a worker at its start."""

@@ -30,7 +30,7 @@ from supervisor.config.settings import Settings, load
 from supervisor.maintenance import MONITOR
 from supervisor.plan import Rules, plan
 from supervisor.restart_policy import Limits
-from supervisor.runtime_folder import LOCAL_SOCKET, URL_FILE
+from supervisor.runtime_folder import LOCAL_SOCKET, MPS_BUS, URL_FILE
 from supervisor.state import Service, ServiceSource
 from supervisor.version import VERSION
 
@@ -145,6 +145,7 @@ def _paths(settings: Settings) -> Paths:
         telemetry_bus=f"{settings.service.runtime_dir}/telemetry.ipc",
         kubelet_socket=settings.service.registration_socket,
         plugin_folder=settings.service.device_plugin_path,
+        mps_bus=f"{settings.service.runtime_dir}/{MPS_BUS}",
     )
 
 
@@ -163,13 +164,14 @@ def _cluster(settings: Settings, paths: Paths) -> Iterator[Spec]:
     if service.uses_api_server:
         cluster = ClusterSettings(
             health_bus=paths.health_bus,
+            mps_bus=paths.mps_bus,
             node=service.node_name,
             events=service.node_events,
             condition=service.node_condition,
             label=service.config_label if service.follows_label else "",
             stale_after=float(settings.configuration.health.stale_after),
         )
-        yield Spec("cluster", "supervisor.cluster.main", cluster, takes=(Unknown,))
+        yield Spec("cluster", "supervisor.cluster.main", cluster, takes=(Unknown, ServiceState))
 
 
 def _monitor(settings: Settings, paths: Paths) -> Spec:

@@ -12,6 +12,7 @@ from proto.folder import Folder
 
 URL_FILE = "exporter.url"
 LOCAL_SOCKET = "exporter.sock"
+MPS_BUS = "mps.ipc"
 EXPORTER_FILES = (URL_FILE, LOCAL_SOCKET)
 
 

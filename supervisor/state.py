@@ -118,6 +118,7 @@ class Served:
             unknown=self.unknown,
             exits=self.lost.reason if self.lost and self.lost.exits_since is not None else "",
             hangs=self.hangs,
+            mps={u: s for p in (self.plans or {}).values() for u, s in p.mps.items()},
             configuration=self.configuration,
         )
 

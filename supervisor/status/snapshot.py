@@ -53,7 +53,7 @@ class Snapshot:
 
     def mps_daemons(self, now: float, stale_after: float) -> dict[str, MpsDaemon] | None:
         """Return the MPS daemons by the UUID of their device; None: their tree is silent."""
-        if self.mps is None or self.mps.state is None or now - self.mps.at > stale_after:
+        if self.mps is None or self.mps.state is None or self.mps.silent(now, stale_after):
             return None
         return {daemon.uuid: daemon for daemon in self.mps.state.daemons}
 
