@@ -47,7 +47,8 @@ class ProblemKind(enum.StrEnum):
     NOT_SHARED = "not-shared"
     """A device to share is not on this node; everything else is advertised."""
     MEMORY_UNKNOWN = "memory-unknown"
-    """With `-1` replicas: the driver does not report a device's memory, so it has one replica."""
+    """The driver does not report a device's memory, so with `-1` replicas it has one replica, and \
+with MPS no memory limit."""
     IMEX_MISSING = "imex-missing"
     """The required IMEX channel is missing; nothing is advertised."""
     CDI_SPEC = "cdi-spec"

@@ -274,6 +274,7 @@ def _handout(settings: Settings) -> Handout:
         imex_channels=configuration.imex.channel_ids,
         single_replica=bool(slicing and slicing.fail_requests_greater_than_one),
         policy=flags.plugin.shared_devices_allocation_policy,
+        mps_root=flags.mps_root if configuration.sharing.mps else "",
     )
 
 

@@ -1,11 +1,9 @@
 """Plan what the node advertises: from rules and inventory to resources and problems."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-
-from msgspec.structs import replace
 
 from health.device_nodes import IMEX
 from proto.control import Problem, ProblemKind
@@ -15,7 +13,8 @@ from proto.texts import few
 from proto.worker import PlannedDevice, ResourcePlan
 from supervisor.config import naming
 from supervisor.config.file_schema import MigStrategy, Pattern
-from supervisor.config.sharing import BY_MEMORY, MEMORY_UNIT, Among, Share, Shares, choose
+from supervisor.config.sharing import Shares
+from supervisor.plan_sharing import UnsharedDevice, share
 
 DISPLAYS = frozenset({"DGX Display", "NVIDIA DGX Display"})
 """Display adapters: NVML lists them as GPUs, but they cannot compute."""
@@ -50,16 +49,6 @@ class Plan:
     """What in the configuration has no effect on this node, without being a problem."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Device:
-    """A device before it is shared."""
-
-    resource: str
-    planned: PlannedDevice
-    memory_mib: int | None
-    names: frozenset[str]
-
-
 def plan(rules: Rules, inventory: Inventory) -> Plan:
     """Return what a node with this *inventory* advertises under these *rules*."""
     gpus = [gpu for gpu in inventory.gpus if gpu.name not in DISPLAYS]
@@ -72,7 +61,8 @@ def plan(rules: Rules, inventory: Inventory) -> Plan:
             groups[device.resource].append(device)
     shared: dict[str, list[PlannedDevice]] = defaultdict(list)
     for resource, devices in groups.items():
-        problems += _share(rules.shares.get(resource, ()), devices, shared)
+        mine = rules.shares.get(resource, ())
+        problems += share(mine, devices, inventory.driver_version, shared)
     resources = [ResourcePlan(name, tuple(shared[name])) for name in sorted(shared)]
     long = [problem for resource in resources for problem in _too_long(resource)]
     kept = [resource for resource in resources if list_bytes(resource) <= LIST_LIMIT]
@@ -114,7 +104,7 @@ def _imex_problems(rules: Rules, inventory: Inventory) -> Iterator[Problem]:
         yield Problem(ProblemKind.IMEX_MISSING, text)
 
 
-def _devices(rules: Rules, gpu: Gpu) -> Iterator[_Device]:
+def _devices(rules: Rules, gpu: Gpu) -> Iterator[UnsharedDevice]:
     """Yield the devices to advertise for *gpu*: the whole GPU, or its MIG instances."""
     if gpu.mig_enabled and rules.mig is not MigStrategy.NONE:
         for instance in gpu.instances:
@@ -124,10 +114,12 @@ def _devices(rules: Rules, gpu: Gpu) -> Iterator[_Device]:
     nodes = () if gpu.minor is None else (f"/dev/nvidia{gpu.minor}",)
     planned = PlannedDevice(gpu.uuid, gpu.uuid, 1, index_of(gpu), gpu.numa_node, nodes)
     names = frozenset({gpu.uuid, str(gpu.index)})
-    yield _Device(naming.full(name), planned, gpu.memory_mib, names)
+    yield UnsharedDevice(
+        naming.full(name), planned, gpu.memory_mib, names, gpu.compute_capability, gpu.mig_enabled
+    )
 
 
-def _instance(rules: Rules, gpu: Gpu, instance: MigInstance) -> _Device:
+def _instance(rules: Rules, gpu: Gpu, instance: MigInstance) -> UnsharedDevice:
     default = WHOLE_GPU if rules.mig is MigStrategy.SINGLE else naming.of_profile(instance.profile)
     name = naming.by_pattern(rules.profiles, instance.profile) or default
     index = index_of(gpu, instance)
@@ -136,42 +128,14 @@ def _instance(rules: Rules, gpu: Gpu, instance: MigInstance) -> _Device:
     planned = PlannedDevice(instance.uuid, gpu.uuid, 1, index, gpu.numa_node, nodes + caps)
     old_name = f"MIG-{gpu.uuid}/{instance.gi}/{instance.ci}"
     names = frozenset({instance.uuid, index, old_name})
-    return _Device(naming.full(name), planned, instance.memory_mib, names)
-
-
-def _share(
-    shares: Iterable[Share], devices: list[_Device], shared: dict[str, list[PlannedDevice]]
-) -> Iterator[Problem]:
-    """Add each of *devices* to *shared* under its name after sharing; yield problems."""
-    left, missing, unknown = devices, list[str](), list[str]()
-    among = Among.of(devices)
-    for share in shares:
-        chosen, absent = choose(share, left, among)
-        missing += absent
-        for device in chosen:
-            shared[share.name].append(replace(device.planned, replicas=_replicas(share, device)))
-            if share.replicas == BY_MEMORY and not device.memory_mib:
-                unknown.append(device.planned.index)
-        if chosen:
-            left = [device for device in left if device not in chosen]
-    for device in left:
-        shared[device.resource].append(device.planned)
-    name = devices[0].resource
-    if missing:
-        text = f"cannot share all configured devices of {name}; missing on this node: "
-        yield Problem(ProblemKind.NOT_SHARED, text + few(missing))
-    if unknown:
-        text = (
-            f"cannot share {name} by memory: the driver does not report the memory of device "
-            f"{few(unknown)}; each has one replica; write a number of replicas instead of -1"
-        )
-        yield Problem(ProblemKind.MEMORY_UNKNOWN, text)
-
-
-def _replicas(share: Share, device: _Device) -> int:
-    if share.replicas != BY_MEMORY:
-        return share.replicas
-    return max(1, (device.memory_mib or 0) // MEMORY_UNIT)
+    return UnsharedDevice(
+        naming.full(name),
+        planned,
+        instance.memory_mib,
+        names,
+        gpu.compute_capability,
+        gpu.mig_enabled,
+    )
 
 
 def _too_long(resource: ResourcePlan) -> Iterator[Problem]:

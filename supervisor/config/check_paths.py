@@ -1,5 +1,6 @@
 """Refuse paths that no file or socket can have, before anything is opened by them."""
 
+from proto.mps import PIPE_PATH_LIMIT, pipe_folder
 from supervisor.config.file_schema import Flags
 from supervisor.config.refusal import SettingsError
 from supervisor.config.service_settings import ServiceSettings
@@ -12,6 +13,9 @@ NAME_LIMIT = 255
 
 SOCKET_PATH_LIMIT = 107
 """Most bytes of a unix socket's path on Linux, without the final NUL."""
+
+LONGEST_UUID = "GPU-00000000-0000-0000-0000-000000000000"
+"""The UUID of a GPU or MIG instance has this length."""
 
 LONGEST_ENDPOINT = "nvidia-0123456789ab.sock"
 """A worker's socket name with a hash, which replaces a name that is too long."""
@@ -30,6 +34,18 @@ def check_flags(flags: Flags) -> None:
             raise ValueError(f'{key} "{path}": {problem}')
 
 
+def check_mps_root(root: str) -> None:
+    """Raise ValueError, which begins with the key, for a folder that no MPS daemon can use."""
+    if not root.startswith("/"):
+        raise ValueError(f'flags.mpsRoot "{root}": write an absolute path for sharing.mps')
+    room = PIPE_PATH_LIMIT - len(pipe_folder("", LONGEST_UUID))
+    if (size := len(root.rstrip("/").encode())) > room:
+        raise ValueError(
+            f'flags.mpsRoot "{root}": it has {size} bytes, too many for the sockets of MPS '
+            f"below it; write at most {room}"
+        )
+
+
 def check(service: ServiceSettings) -> None:
     """Raise SettingsError for a path that cannot exist, or is too long for a socket in it."""
     folders = {
@@ -41,6 +57,7 @@ def check(service: ServiceSettings) -> None:
     others = {
         "--kubelet-socket": service.registration_socket,
         "--pod-resources-socket": service.pod_resources_socket,
+        "--mps-control-path": service.mps_control_path,
         "--metrics-tls-cert": service.metrics_tls_cert,
         "--metrics-tls-key": service.metrics_tls_key,
         "--metrics-client-ca": service.metrics_client_ca,

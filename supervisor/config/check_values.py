@@ -15,10 +15,6 @@ LONGEST_PATTERN = 255
 
 def check(configuration: Configuration) -> None:
     """Raise ValueError, which begins with a key, for values that cannot work together."""
-    if configuration.sharing.mps is not None:
-        both = configuration.sharing.time_slicing is not None
-        what_to_do = "remove it and keep" if both else "use"
-        raise ValueError(f"sharing.mps: MPS is not supported; {what_to_do} sharing.timeSlicing")
     if configuration.imex.channel_ids not in {(), (0,)}:
         given = list(configuration.imex.channel_ids)
         raise ValueError(f"imex.channelIDs {given}: write [] or [0]")

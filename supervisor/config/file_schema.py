@@ -90,8 +90,7 @@ class Flags(_Section, frozen=True):
 
     mig_strategy: MigStrategy = MigStrategy.NONE
     fail_on_init_error: bool = True
-    mps_root: str = ""
-    """Ignored, because MPS is not supported; accepted because charts always set it."""
+    mps_root: str = "/run/nvidia/mps"
     nvidia_driver_root: str = "/"
     nvidia_dev_root: str = ""
     """Folder on the host that contains dev/ with the device nodes; by default the driver root."""
@@ -136,6 +135,26 @@ class SharedResource(_Section, frozen=True):
 indices and UUIDs."""
 
 
+class Limit(enum.StrEnum):
+    """How much of a device a replica may use, if no number says it."""
+
+    SHARE = "share"
+    """The device divided by the number of its replicas."""
+    NONE = "none"
+    """All of the device."""
+
+
+class MpsResource(SharedResource, frozen=True):
+    """An entry of `sharing.mps.resources`."""
+
+    replicas: Annotated[int, msgspec.Meta(ge=1)]
+    """Replicas per device; one only with a number as `memoryLimit` or `threads`."""
+    memory_limit: Limit | Annotated[int, msgspec.Meta(ge=1)] = Limit.SHARE
+    """Most memory of the device for a replica, in MiB."""
+    threads: Limit | Annotated[int, msgspec.Meta(ge=1)] = Limit.SHARE
+    """Most of the device's multiprocessors for a replica, in percent."""
+
+
 class TimeSlicing(_Section, frozen=True):
     """`sharing.timeSlicing`."""
 
@@ -146,12 +165,24 @@ class TimeSlicing(_Section, frozen=True):
     """Refuse a container more than one replica."""
 
 
+class Mps(_Section, frozen=True):
+    """`sharing.mps`."""
+
+    resources: Annotated[tuple[MpsResource, ...], msgspec.Meta(min_length=1)]
+    rename_by_default: bool = False
+    """Name replicas `<name>.shared`, unless the entry has a `rename`."""
+    fail_requests_greater_than_one: bool = True
+    """Refuse a container more than one replica."""
+    on_mig: bool = False
+    """Also share MIG instances by MPS, each with a daemon of its own."""
+
+
 class Sharing(_Section, frozen=True):
     """`sharing`."""
 
+    # First: of a key of both that is in a wrong place, the last section is proposed.
+    mps: Mps | None = None
     time_slicing: TimeSlicing | None = None
-    mps: dict[str, Any] | None = None
-    """Always refused, because MPS is not supported."""
 
 
 class Imex(_Section, frozen=True):

@@ -245,8 +245,16 @@ OPTIONS = (
     Option(
         ("--mps-root",),
         "flags.mpsRoot",
-        "ignored, because MPS is not supported; accepted because charts always set it",
+        "folder on the host for the sockets of the MPS daemons, which `mps` and `run` share; the "
+        "service needs it at the same path",
         ("MPS_ROOT",),
+    ),
+    Option(
+        ("--mps-control-path",),
+        "service.mpsControlPath",
+        "path of nvidia-cuda-mps-control for `mps`; by default it is searched on the PATH, then "
+        "below --driver-root-ctr-path",
+        ("MPS_CONTROL_PATH",),
     ),
     Option(
         ("--device-plugin-path",),

@@ -36,6 +36,7 @@ class ServiceSettings(msgspec.Struct, frozen=True, rename="camel", forbid_unknow
     cdi_kind: str = "k8s.device-plugin.nvidia.com/gpu"
     cdi_feature_flags: tuple[str, ...] = ()
     cdi_disable_hooks: tuple[str, ...] = ()
+    mps_control_path: str = ""
     simulated_node: str = ""
     log_format: Format = Format.TEXT
     log_level: Level = Level.INFO

@@ -102,6 +102,8 @@ def _load(
         check_values.check(configuration)
         check_paths.check_flags(configuration.flags)
         shares = _shares(configuration, service, path)
+        if configuration.sharing.mps:
+            check_paths.check_mps_root(configuration.flags.mps_root)
     xids, malformed = _xids(configuration, environment)
     return Settings(
         configuration=configuration,
@@ -233,12 +235,14 @@ def _shares(configuration: Configuration, service: ServiceSettings, path: str) -
         by_flag = sharing.from_flag(service.resource_config)
     except ValueError as error:
         raise ValueError(f"--resource-config {error}") from error
-    by_file = sharing.from_file(configuration.sharing.time_slicing)
+    by_file = sharing.from_file(configuration.sharing)
     if both := by_flag.keys() & by_file.keys():
+        section = "mps" if by_file[min(both)][0].mps else "timeSlicing"
         raise SettingsError(
-            f"cannot share {min(both)} twice, by --resource-config and by sharing.timeSlicing in "
+            f"cannot share {min(both)} twice, by --resource-config and by sharing.{section} in "
             f'"{path}": use only one of them'
         )
+    sharing.require_one_kind(by_flag | by_file)
     return by_flag | by_file
 
 

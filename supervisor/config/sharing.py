@@ -6,7 +6,14 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from supervisor.config import naming
-from supervisor.config.file_schema import SharedResource, TimeSlicing
+from supervisor.config.file_schema import (
+    Limit,
+    Mps,
+    MpsResource,
+    SharedResource,
+    Sharing,
+    TimeSlicing,
+)
 
 BY_MEMORY = -1
 """In place of a number of replicas: one replica per MEMORY_UNIT of the device's memory."""
@@ -16,11 +23,31 @@ MEMORY_UNIT = 1000
 MOST_REPLICAS = (4 << 20) // 60
 """Replicas of one device, of 60 bytes each, that fit into the kubelet's limit of 4 MiB a list."""
 
+MOST_MEMORY = 1 << 24
+"""MiB of the largest memory limit, which the MPS daemon can read as bytes."""
+
+ALL_THREADS = 100
+"""Percent."""
+
 _HEX = "[0-9a-fA-F]"
 _ID = rf"{_HEX}{{8}}(?:-{_HEX}{{4}}){{3}}-{_HEX}{{12}}"
 _N = "[0-9]{1,9}"
 REFERENCE = re.compile(rf"{_N}|{_N}:{_N}|GPU-{_ID}|MIG-{_ID}|MIG-GPU-{_ID}/{_N}/{_N}")
 """The name of one device: index, index:place, UUID, or the old form of a MIG device's name."""
+
+
+@dataclass(frozen=True, slots=True)
+class MpsLimits:
+    """How MPS shares the devices of a resource."""
+
+    memory: Limit | int = Limit.SHARE
+    """Most memory for a replica; a number is in MiB."""
+    threads: Limit | int = Limit.SHARE
+    """Most of the multiprocessors for a replica; a number is in percent."""
+    single: bool = True
+    """Whether a container may have one replica only."""
+    on_mig: bool = False
+    """Whether MIG instances may be shared so too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +60,8 @@ class Share:
     """Replicas per device, from 1; or BY_MEMORY."""
     devices: int | tuple[str, ...] | None = None
     """How many devices to share, or their names; None: all."""
+    mps: MpsLimits | None = None
+    """None: by time-slicing."""
 
 
 Shares = Mapping[str, tuple[Share, ...]]
@@ -100,11 +129,33 @@ def from_flag(text: str) -> dict[str, tuple[Share, ...]]:
     return shares
 
 
-def from_file(time_slicing: TimeSlicing | None) -> dict[str, tuple[Share, ...]]:
-    """Return the shares in `sharing.timeSlicing`; ValueError begins with the key that is wrong."""
+def from_file(section: Sharing) -> dict[str, tuple[Share, ...]]:
+    """Return the shares in `sharing`; ValueError begins with the key that is wrong."""
+    by_time = _entries("sharing.timeSlicing", section.time_slicing)
+    by_mps = _entries("sharing.mps", section.mps)
+    if both := by_time.keys() & by_mps.keys():
+        raise ValueError(
+            f"sharing.mps: sharing.timeSlicing shares {min(both)} too; keep one of the entries"
+        )
+    return by_time | by_mps
+
+
+def require_one_kind(shares: Shares) -> None:
+    """Raise ValueError if devices with and without MPS would have one name after sharing."""
+    every = [share for several in shares.values() for share in several]
+    others = {share.name for share in every if share.mps is None}
+    for share in every:
+        if share.mps and share.name in others:
+            raise ValueError(
+                f"sharing.mps: resources that are shared without MPS are named {share.name} too; "
+                "write another rename"
+            )
+
+
+def _entries(section: str, given: TimeSlicing | Mps | None) -> dict[str, tuple[Share, ...]]:
     shares: dict[str, tuple[Share, ...]] = {}
-    for place, entry in enumerate(time_slicing.resources if time_slicing else ()):
-        key = f"sharing.timeSlicing.resources[{place}]"
+    for place, entry in enumerate(given.resources if given else ()):
+        key = f"{section}.resources[{place}]"
         if entry.replicas > MOST_REPLICAS:
             raise ValueError(
                 f"{key}.replicas: the kubelet accepts lists of 4 MiB, too small for "
@@ -112,9 +163,10 @@ def from_file(time_slicing: TimeSlicing | None) -> dict[str, tuple[Share, ...]]:
             )
         original = _name(f"{key}.name", entry.name)
         share = Share(
-            _new_name(key, entry, suffix=bool(time_slicing and time_slicing.rename_by_default)),
+            _new_name(key, entry, suffix=bool(given and given.rename_by_default)),
             entry.replicas,
             _devices(f"{key}.devices", entry.devices),
+            _limits(key, given, entry),
         )
         earlier = shares.get(original, ())
         if any(before.devices is None for before in earlier):
@@ -124,6 +176,26 @@ def from_file(time_slicing: TimeSlicing | None) -> dict[str, tuple[Share, ...]]:
             )
         shares[original] = (*earlier, share)
     return shares
+
+
+def _limits(key: str, given: TimeSlicing | Mps | None, entry: SharedResource) -> MpsLimits | None:
+    if not isinstance(given, Mps) or not isinstance(entry, MpsResource):
+        return None
+    memory, threads = entry.memory_limit, entry.threads
+    if entry.replicas == 1 and isinstance(memory, Limit) and isinstance(threads, Limit):
+        raise ValueError(
+            f"{key}.replicas: one replica shares nothing; leave the entry out, or write a number "
+            "as memoryLimit or threads"
+        )
+    if not isinstance(memory, Limit) and memory > MOST_MEMORY:
+        raise ValueError(
+            f"{key}.memoryLimit: {memory} MiB is too much; write at most {MOST_MEMORY}"
+        )
+    if not isinstance(threads, Limit) and threads > ALL_THREADS:
+        raise ValueError(
+            f"{key}.threads: {threads} percent is too much; write at most {ALL_THREADS}"
+        )
+    return MpsLimits(memory, threads, given.fail_requests_greater_than_one, given.on_mig)
 
 
 def _new_name(key: str, entry: SharedResource, *, suffix: bool) -> str:

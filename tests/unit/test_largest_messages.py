@@ -117,6 +117,8 @@ def configurations(draw: st.DrawFn) -> dict[str, Any]:
     }
     if shares := draw(entries) + draw(absent):
         content["sharing"] = {"timeSlicing": {"resources": shares}}
+        if draw(st.booleans()):
+            content["sharing"] = {"mps": {"onMig": True, "resources": shares}}
     return content
 
 
@@ -125,7 +127,7 @@ def _settings(content: dict[str, Any]) -> Settings:
     wanted = msgspec.convert(content, Configuration, dec_hook=file_schema.decode)
     check_values.check(wanted)
     check_paths.check_flags(wanted.flags)
-    shares = sharing.from_file(wanted.sharing.time_slicing)
+    shares = sharing.from_file(wanted.sharing)
     return replace(load({}, {}), configuration=wanted, shares=shares)
 
 

@@ -74,6 +74,7 @@ NAMES = """
 --cdi-disable-hooks CDI_DISABLE_HOOKS
 --device-discovery-strategy DEVICE_DISCOVERY_STRATEGY
 --mps-root MPS_ROOT
+--mps-control-path MPS_CONTROL_PATH
 --device-plugin-path DEVICE_PLUGIN_PATH
 --kubelet-socket KUBELET_SOCKET
 --runtime-dir GPU_SHARING_RUNTIME_DIR

@@ -22,7 +22,7 @@ CONFIGURATION: dict[str, Any] = {
     "flags": {
         "migStrategy": "none",
         "failOnInitError": True,
-        "mpsRoot": "",
+        "mpsRoot": "/run/nvidia/mps",
         "nvidiaDriverRoot": "/",
         "nvidiaDevRoot": "",
         "gdrcopyEnabled": False,
@@ -42,7 +42,7 @@ CONFIGURATION: dict[str, Any] = {
         "gfd": None,
     },
     "resources": {"gpus": (), "mig": ()},
-    "sharing": {"timeSlicing": None, "mps": None},
+    "sharing": {"mps": None, "timeSlicing": None},
     "imex": {"channelIDs": (), "required": False},
     "health": {
         "staleAfter": 10.0,
@@ -83,6 +83,7 @@ SERVICE: dict[str, Any] = {
     "cdiKind": "k8s.device-plugin.nvidia.com/gpu",
     "cdiFeatureFlags": (),
     "cdiDisableHooks": (),
+    "mpsControlPath": "",
     "simulatedNode": "",
     "logFormat": "text",
     "logLevel": "info",

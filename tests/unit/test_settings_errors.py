@@ -57,7 +57,7 @@ UNKNOWN = {
         "sharing: {timeslicing: {}}",
         (
             'sharing: unknown key "timeslicing" (did you mean "timeSlicing"?); '
-            "allowed keys: timeSlicing, mps"
+            "allowed keys: mps, timeSlicing"
         ),
     ),
     "in imex": (

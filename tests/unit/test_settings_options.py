@@ -40,6 +40,7 @@ GIVEN: dict[str, tuple[str, object]] = {
     "service.cdiKind": ("example.com/gpu", "example.com/gpu"),
     "service.cdiFeatureFlags": ("a-flag, another", ("a-flag", "another")),
     "service.cdiDisableHooks": ("all", ("all",)),
+    "service.mpsControlPath": ("/usr/bin/control", "/usr/bin/control"),
     "service.simulatedNode": ("", ""),
     "service.logFormat": ("json", "json"),
     "service.logLevel": ("debug", "debug"),

@@ -50,11 +50,6 @@ TYPES = {
             '"nonsense"; allowed keys: name, replicas, rename, devices'
         ),
     ),
-    "mps": ("sharing: {mps: {}}", "sharing.mps: MPS is not supported; use sharing.timeSlicing"),
-    "both kinds": (
-        "sharing: {mps: {resources: []}, timeSlicing: {resources: [{name: gpu, replicas: 2}]}}",
-        "sharing.mps: MPS is not supported; remove it and keep sharing.timeSlicing",
-    ),
 }
 ENTRIES = {
     "no name": ("{replicas: 2}", ": Object missing required field `name`"),
