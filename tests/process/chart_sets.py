@@ -70,10 +70,28 @@ SETTINGS = {
     },
 }
 FILES = {"config": {"map": {"default": "version: v1\n", "other": "version: v1\n"}}}
+MPS = {
+    "sharing": {"mps": {"resources": [{"name": "gpu", "replicas": 4}]}},
+    "migStrategy": "single",
+    "nvidiaDriverRoot": "/run/nvidia/driver",
+    "nodeSelector": {"gpu": "yes"},
+    "mps": {
+        "root": "/run/mps/",
+        "enableHostNetwork": True,
+        "metricsPort": 9999,
+        "controlPath": "/usr/bin/nvidia-cuda-mps-control",
+        "stateDir": "/var/lib/mps",
+        "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1}},
+        "nodeSelector": {"mps": "yes"},
+        "resources": {"limits": {"memory": "1Gi"}},
+    },
+}
 SETS: dict[str, dict[str, Any]] = {
     "nothing": {},
     "everything, own settings": EVERYTHING | SETTINGS,
     "everything, settings by node": EVERYTHING | FILES,
     "simulated": {"simulatedNode": {"gpus": [{"mig": ["1g.10gb"]}, {}]}},
     "volume-mounts": {"deviceListStrategy": "volume-mounts"},
+    "mps": MPS,
+    "mps, settings by node": FILES | {"mps": {"enabled": True}},
 }

@@ -90,6 +90,7 @@ IKTOS: dict[str, Any] = {
 """The values of the iktos fork's chart, without `namespace`."""
 
 FILES = {"a": "{}", "b": "{}"}
+SHARED = {"mps": {"resources": [{"name": "gpu", "replicas": 4}]}}
 
 REASONS = [
     ({"namespace": "kube-system"}, "cannot use namespace: give Helm's --namespace"),
@@ -133,8 +134,23 @@ REASONS = [
     ({"health": {"exitWithoutAccess": "never"}}, "5m or 2.5, or 0 for never"),
     ({"health": {"xids": {"79": "bad"}}}, 'health.xids: 79: "bad" is not allowed; write fatal or'),
     ({"sharing": {"timeSlicing": {"resources": []}}}, "the list is empty; leave the section out"),
-    ({"sharing": {"mps": {}}}, "cannot use sharing.mps: MPS is not supported; use sharing.time"),
-    ({"config": {"map": {"a": "sharing: {mps: {}}"}}}, "cannot use config.map.a: sharing.mps: MPS"),
+    (
+        {"sharing": {"mps": {}}},
+        "cannot use sharing.mps: it has no resources to share; leave it out",
+    ),
+    ({"sharing": SHARED, "mps": {"enabled": False}}, "cannot share by MPS with mps.enabled=false"),
+    (
+        {"mps": {"root": "/" + "r" * 41}},
+        "it has 42 bytes, too many for the sockets of MPS below it",
+    ),
+    (
+        {
+            "sharing": SHARED,
+            "devicePlugin": {"enableHostNetwork": True},
+            "mps": {"enableHostNetwork": True, "metricsPort": 9450},
+        },
+        "cannot use port 9450 twice on the host network: set another mps.metricsPort",
+    ),
 ]
 
 SCHEMA: list[tuple[dict[str, Any], str]] = [
@@ -203,6 +219,11 @@ flags:
 resources: {gpus: [{pattern: "*H100*", name: h100}], mig: [{pattern: "1g.*", name: small}]}
 sharing:
   mps:
+    failRequestsGreaterThanOne: false
+    renameByDefault:
+    resources:
+    - {name: h100, replicas: 1, memoryLimit: 16777216, threads: none}
+    - {name: mig-2g.20gb, replicas: 2, rename: other, threads: 100, memoryLimit: share}
   timeSlicing:
     resources:
     - {name: nvidia.com/gpu, replicas: 2, rename: a.b-c, devices: [0, "0:1"]}
@@ -223,7 +244,7 @@ def test_a_good_file_is_accepted(tmp_path: Path) -> None:
     """The chart refuses no file that the program accepts."""
     (tmp_path / "a").write_text(GOOD)
     assert load({"service.configFile": str(tmp_path / "a")}, {})
-    for text in (GOOD, "", "version: v1", "sharing:", "flags: {plugin: {}}"):
+    for text in (GOOD, "", "version: v1", "sharing:", "sharing: {mps: }", "flags: {plugin: {}}"):
         assert newest().objects({"config": {"map": {"a": text}}})
 
 

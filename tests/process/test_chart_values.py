@@ -18,7 +18,7 @@ ELSEWHERE = {
     "allowDefaultNamespace": "test_chart_refusals",
     "gfd": "test_chart_refusals",
     "nfd": "test_chart_refusals",
-    "mps": "test_chart_refusals",
+    "mps": "test_chart_mps",
     "devicePlugin.enabled": "test_chart_refusals",
     "legacyDaemonsetAPI": "test_chart_refusals",
     "namespace": "test_chart_refusals",
