@@ -4,10 +4,12 @@ import functools
 import heapq
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 
 from proto.worker import AllocationPolicy
 from workers.devices import Replica
+from workers.pools import Pools
 from workers.topology import Topology
 
 CACHED = 1024
@@ -27,15 +29,23 @@ class Allocator:
         counts = Counter(replica.gpu for replica in replicas)
         self._spans = [*itertools.pairwise([0, *itertools.accumulate(counts.values())])]
         """For each physical GPU: start and end of its devices in the order of `_ids`."""
+        self._pools = Pools(known, policy)
         self._whole = all(r.id == r.uuid == r.gpu for r in replicas)
         # Only for whole GPUs: with replicas, building the cache key takes longer than the answer.
         self._choose = functools.lru_cache(CACHED)(topology.choose)
 
-    def preferred(self, available: Iterable[str], required: Iterable[str], size: int) -> list[str]:
+    def preferred(
+        self, available: Collection[str], required: Collection[str], size: int
+    ) -> list[str]:
         """Return *size* of the *available* IDs, the *required* first, or fewer if IDs run out.
 
         Whole GPUs are chosen by topology, replicas and MIG instances by the allocation policy.
+        Several devices are of one pool, or else Allocate would refuse them.
         """
+        if self._pools.mps and size > 1 and (pool := self._pools.best(available, required, size)):
+            if pool.device:
+                return self._of_one(pool.ids, {*required}, size)
+            available = pool.ids
         if self._whole:
             # Only known IDs: a caller that sends others would fill the cache with them.
             some, must = (
@@ -51,6 +61,10 @@ class Allocator:
         chosen = sorted(place for place in places if free[place])
         chosen += self._more(free, chosen, size - len(chosen))
         return [self._ids[place] for place in chosen[: max(size, 0)]]
+
+    def _of_one(self, ids: Iterable[str], required: AbstractSet[str], size: int) -> list[str]:
+        """Return *size* of these IDs of one device, the *required* first."""
+        return sorted({*ids}, key=lambda name: (name not in required, self._places[name]))[:size]
 
     def _more(self, free: bytearray, given: Iterable[int], size: int) -> list[int]:
         """Return up to *size* more of the *free* places; mark these and the *given* as taken."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from proto.fitness import Fitness
 from proto.messages import Inventory, Link, NodeState
+from proto.mps import MpsShare
 from proto.reasons import Reason
 from proto.worker import ResourcePlan
 
@@ -24,6 +25,8 @@ class Replica:
     """Index of the GPU, or `index:place` of a MIG instance."""
     nodes: tuple[str, ...] = ()
     """Paths of its device nodes."""
+    mps: MpsShare | None = None
+    """What it comes to; None: its device is not shared by MPS."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,5 +79,6 @@ def replicas(plan: ResourcePlan) -> dict[str, Replica]:
                 device.numa_node,
                 device.index,
                 device.nodes,
+                device.mps,
             )
     return result

@@ -7,6 +7,7 @@ from proto import deviceplugin_pb2 as api
 from proto.messages import IMEX_CHANNEL, Health
 from proto.names import handed_out
 from proto.worker import CDI_STRATEGIES, AllocationPolicy, DeviceListStrategy, Handout
+from workers import mps_access
 from workers.allocation import doubled
 from workers.device_log import MOST_IDS
 from workers.devices import Replica, View
@@ -52,6 +53,7 @@ def allocate(view: View, handout: Handout, ids: Sequence[str]) -> api.ContainerA
     response = api.ContainerAllocateResponse()
     for feature in handout.features:
         response.envs[f"NVIDIA_{feature.upper()}"] = "enabled"
+    mps_access.add(response, view.resource, handout.mps_root, replicas)
     if names and CDI_STRATEGIES & set(handout.list_strategies):
         _name_by_cdi(response, view, handout, names, channels)
     if set(handout.list_strategies) <= CDI_STRATEGIES:
@@ -77,6 +79,10 @@ def _usable(view: View, name: str) -> Replica:
 
 
 def _require_allowed(view: View, handout: Handout, replicas: Sequence[Replica]) -> None:
+    if why := mps_access.refusal(replicas):
+        raise RefusedError(f"cannot allocate {len(replicas)} of {view.resource}: {why}")
+    if any(replica.mps for replica in replicas):
+        return  # all of one device, whatever the policy
     shared = any(replica.id != replica.uuid for replica in replicas)
     if handout.single_replica and shared and len(replicas) > 1:
         raise RefusedError(

@@ -12,10 +12,12 @@ from proto.control import ExitCode
 from supervisor.commands.printing import complain, say
 from supervisor.config import read_file
 from supervisor.config.choose_file import Wish, listing
-from supervisor.config.file_schema import plain
+from supervisor.config.file_schema import Limit, plain
 from supervisor.config.refusal import SettingsError
 from supervisor.config.service_settings import configuration_file
 from supervisor.config.settings import Settings, load
+from supervisor.config.sharing import MpsLimits
+from supervisor.mps_shares import threads_of, unused
 
 STDIN = "-"
 """The name of the configuration file that is read from standard input."""
@@ -74,4 +76,37 @@ def _answer(found: list[Settings], environment: Mapping[str, str]) -> dict[str, 
         "environment": {name: environment[name] for name in variables if environment.get(name)},
         "files": {"inEffect": files[0] or None, "checked": sorted({*files} - {""})},
         "sources": first.sources,
-    }
+    } | _mps(first)
+
+
+def _mps(settings: Settings) -> dict[str, Any]:
+    """Return what a replica of each resource of MPS comes to; nothing without MPS."""
+    shares = [
+        {
+            "resource": resource,
+            "name": share.name,
+            "replicas": share.replicas,
+            "memory": _memory(share.mps, share.replicas),
+            "threads": _percent(threads_of(share.mps, share.replicas)),
+            "threadsUnused": _percent(unused(share.mps, share.replicas)),
+            "limitedBy": "the daemon" if share.mps.single else "the container's variables",
+        }
+        for resource, several in settings.shares.items()
+        for share in several
+        if share.mps
+    ]
+    return {"mps": shares} if shares else {}
+
+
+def _memory(limits: MpsLimits, replicas: int) -> str:
+    match limits.memory:
+        case Limit.SHARE:
+            return f"1/{replicas} of the device"
+        case Limit.NONE:
+            return "no limit"
+        case mib:
+            return f"{mib} MiB"
+
+
+def _percent(number: int | None) -> str:
+    return "no limit" if number is None else f"{number} %"

@@ -8,6 +8,7 @@ import pytest
 
 from supervisor.config.settings import load
 from tests.fakes.helm import BINARIES, named, newest
+from tests.unit.test_mps_settings import READ, REFUSED
 from tests.unit.test_settings_errors import MEANT, UNKNOWN, VALUES
 from tests.unit.test_sharing import entries
 from tests.unit.test_sharing_errors import ENTRIES, TYPES
@@ -194,6 +195,7 @@ BAD_FILES: dict[str, tuple[str, str]] = {
         for name, (entry, problem) in ENTRIES.items()
         if name not in SELECTED
     },
+    **{f"{name}: {text}": (f"sharing: {{{text}}}", why) for name, (text, why) in REFUSED.items()},
 }
 
 
@@ -244,7 +246,8 @@ def test_a_good_file_is_accepted(tmp_path: Path) -> None:
     """The chart refuses no file that the program accepts."""
     (tmp_path / "a").write_text(GOOD)
     assert load({"service.configFile": str(tmp_path / "a")}, {})
-    for text in (GOOD, "", "version: v1", "sharing:", "sharing: {mps: }", "flags: {plugin: {}}"):
+    mps = [f"sharing: {{{text}}}" for text, _ in READ.values()]
+    for text in (GOOD, "", "version: v1", "sharing:", "flags: {plugin: {}}", *mps):
         assert newest().objects({"config": {"map": {"a": text}}})
 
 

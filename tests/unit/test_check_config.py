@@ -181,3 +181,59 @@ def test_a_bad_setting_is_a_line_and_exit_2(capsys: pytest.CaptureFixture[str]) 
     assert main(["check-config", "--mig-strategy=both"]) == 2
     line = 'cannot use --mig-strategy="both": write none or single or mixed\n'
     assert capsys.readouterr() == ("", line)
+
+
+MPS = """
+sharing:
+  mps:
+    resources: [{name: gpu, replicas: 34}]
+  timeSlicing:
+    resources: [{name: mig-1g.10gb, replicas: 2}]
+"""
+LIMITED = """
+sharing:
+  mps:
+    failRequestsGreaterThanOne: false
+    renameByDefault: true
+    resources:
+      - {name: gpu, replicas: 4, memoryLimit: 1500, threads: none, devices: [0]}
+      - {name: gpu, replicas: 2, memoryLimit: none}
+"""
+
+
+def test_what_a_replica_of_mps_comes_to(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """The output has what each replica of MPS comes to, and what rounding leaves unused."""
+    path = tmp_path / "config.yaml"
+    path.write_text(MPS)
+    assert printed(capsys, f"--config-file={path}")["mps"] == [
+        {
+            "resource": "nvidia.com/gpu",
+            "name": "nvidia.com/gpu",
+            "replicas": 34,
+            "memory": "1/34 of the device",
+            "threads": "2 %",
+            "threadsUnused": "32 %",
+            "limitedBy": "the daemon",
+        }
+    ]
+    path.write_text(LIMITED)
+    first, second = printed(capsys, f"--config-file={path}")["mps"]
+    assert (first["memory"], first["threads"], first["threadsUnused"]) == (
+        "1500 MiB",
+        "no limit",
+        "0 %",
+    )
+    assert (second["memory"], second["threads"]) == ("no limit", "50 %")
+    assert second["name"] == "nvidia.com/gpu.shared"
+    assert second["limitedBy"] == "the container's variables"
+
+
+def test_a_printed_configuration_of_mps_is_a_configuration_file(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """The printed configuration of MPS, used as a file, gives the same configuration again."""
+    path, again = tmp_path / "config.yaml", tmp_path / "again.json"
+    path.write_text(LIMITED)
+    first = printed(capsys, f"--config-file={path}")["config"]
+    again.write_text(json.dumps(first))
+    assert printed(capsys, f"--config-file={again}")["config"] == first

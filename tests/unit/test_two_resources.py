@@ -2,8 +2,9 @@
 
 import pytest
 
-from proto.worker import DeviceListStrategy
-from supervisor.two_resources import clashing
+from proto.mps import MpsShare
+from proto.worker import DeviceListStrategy, PlannedDevice, ResourcePlan
+from supervisor.two_resources import alone, clashing
 
 TWO = ("nvidia.com/mig-1g.10gb", "nvidia.com/gpu")
 
@@ -26,3 +27,27 @@ def test_which_strategies_combine(
     """Two resources clash where only the variable names the devices of a container."""
     found = clashing(names, map(DeviceListStrategy, strategies))
     assert found == (tuple(sorted(names)) if clash else ())
+
+
+def plan(name: str, *, mps: bool) -> ResourcePlan:
+    """Return the plan of a resource with a device of MPS and one without, or with none of MPS."""
+    shared = PlannedDevice("A", "A", 2, mps=MpsShare() if mps else None)
+    return ResourcePlan(name, (shared, PlannedDevice("B", "B", 1)))
+
+
+@pytest.mark.parametrize(
+    ("shared", "expected"),
+    [
+        ({}, ()),
+        ({"a": True}, ()),
+        ({"b": True, "a": False}, ("b",)),
+        ({"b": True, "a": True, "c": False}, ("a", "b")),
+        ({"b": False, "a": False}, ()),
+    ],
+    ids=["no resource", "one alone", "one beside another", "two", "none of MPS"],
+)
+def test_which_resources_of_mps_stand_alone(
+    shared: dict[str, bool], expected: tuple[str, ...]
+) -> None:
+    """A container can use a resource of MPS beside no other resource, of MPS or not."""
+    assert alone([plan(name, mps=mps) for name, mps in shared.items()]) == expected

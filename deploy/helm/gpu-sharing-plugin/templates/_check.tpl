@@ -16,6 +16,7 @@ dict "rule" RULE "value" VALUE "place" PATH "places" PATHS-BY-KEY; the rules are
 {{- end }}
 {{- if eq $rule.kind "none" }}{{ $problem = printf "%s: %s, got `%s`%s" .place (first .rule.says) $type (last .rule.says) }}
 {{- else }}{{ $problem = include "gpu-sharing-plugin.problem" (merge (dict "rule" $rule) .) }}
+{{- if $problem | and (not (contains "; allowed: " $problem)) }}{{ $problem = printf "%s%s" $problem (last .rule.says) }}{{ end }}
 {{- end }}
 {{- else if ne $kind "anything" }}
 {{- with include (printf "gpu-sharing-plugin.%s" (camelcase (replace " " "_" $kind))) . }}{{ $problem = printf "%s: %s" $.place . }}{{ end }}
@@ -177,8 +178,6 @@ one replica shares nothing; leave the entry out
 {{- $sharing := .value.sharing | default dict }}
 {{- if $problem }}
 {{- else if not (has (.value.version | default "v1") (list "v1")) }}{{ $problem = printf "version: %q; allowed: v1" .value.version }}
-{{- else if hasKey $sharing "mps" | and (not (kindIs "invalid" $sharing.mps)) }}
-{{- $problem = printf "sharing.mps: MPS is not supported; %s sharing.timeSlicing" (ternary "remove it and keep" "use" (hasKey $sharing "timeSlicing")) }}
 {{- else }}
 {{- $health := .value.health | default dict }}
 {{- $stale := toString ($health.staleAfter | default "10s") }}
@@ -187,10 +186,23 @@ one replica shares nothing; leave the entry out
 {{- if lt (include "gpu-sharing-plugin.seconds" $stale | float64) (mulf 2.0 $seconds) }}
 {{- $problem = printf "health.staleAfter %vs with health.pollInterval %vs: write a staleAfter of at least two poll intervals, %vs, or a shorter pollInterval" (include "gpu-sharing-plugin.seconds" $stale) $seconds (mulf 2.0 $seconds) }}
 {{- end }}
+{{- $slicing := ($sharing.timeSlicing | default dict) }}
+{{- $mps := ($sharing.mps | default dict) }}
+{{- if not $problem }}{{ $problem = include "gpu-sharing-plugin.problemOfShares" (dict "section" "sharing.timeSlicing" "given" $slicing) }}{{ end }}
+{{- if not $problem }}{{ $problem = include "gpu-sharing-plugin.problemOfShares" (dict "section" "sharing.mps" "given" $mps) }}{{ end }}
+{{- if not $problem }}{{ $problem = include "gpu-sharing-plugin.problemOfBoth" (dict "slicing" $slicing "mps" $mps) }}{{ end }}
+{{- end }}
+{{- $problem }}
+{{- end }}
+
+{{/* The first problem of the entries of one kind of sharing; dict "section" PATH "given" SECTION. */}}
+{{- define "gpu-sharing-plugin.problemOfShares" -}}
+{{- $problem := "" }}
 {{- $whole := dict }}
-{{- range $number, $entry := ($sharing.timeSlicing | default dict).resources }}
+{{- $section := .section }}
+{{- range $number, $entry := .given.resources }}
 {{- $name := ternary $entry.name (printf "nvidia.com/%s" $entry.name) (hasPrefix "nvidia.com/" $entry.name) }}
-{{- $key := printf "sharing.timeSlicing.resources[%d]" $number }}
+{{- $key := printf "%s.resources[%d]" $section $number }}
 {{- range $field := list "name" "rename" }}
 {{- with get $entry $field }}
 {{- with include "gpu-sharing-plugin.problemOfName" . }}
@@ -198,14 +210,44 @@ one replica shares nothing; leave the entry out
 {{- end }}
 {{- end }}
 {{- end }}
+{{- $memory := dig "memoryLimit" "share" $entry | default "share" }}
+{{- $threads := dig "threads" "share" $entry | default "share" }}
 {{- if $problem }}
 {{- else if gt (float64 $entry.replicas) 69905.0 }}
 {{- $problem = printf "%s.replicas: the kubelet accepts lists of 4 MiB, too small for %d replicas; write at most 69905" $key (int $entry.replicas) }}
+{{- else if and (eq (int $entry.replicas) 1) (kindIs "string" $memory) (kindIs "string" $threads) }}
+{{- $problem = printf "%s.replicas: one replica shares nothing; leave the entry out, or write a number as memoryLimit or threads" $key }}
+{{- else if not (or (kindIs "string" $memory) (le (float64 $memory) 16777216.0)) }}
+{{- $problem = printf "%s.memoryLimit: %d MiB is too much; write at most 16777216" $key (int64 $memory) }}
+{{- else if not (or (kindIs "string" $threads) (le (float64 $threads) 100.0)) }}
+{{- $problem = printf "%s.threads: %d percent is too much; write at most 100" $key (int64 $threads) }}
 {{- else if hasKey $whole $name }}
 {{- $problem = printf "%s: an earlier entry shares all devices of %s; remove one of the entries, or name the devices of each" $key $name }}
 {{- end }}
 {{- if eq (toString ($entry.devices | default "all")) "all" }}{{ $_ := set $whole $name true }}{{ end }}
 {{- end }}
+{{- $problem }}
+{{- end }}
+
+{{/* Why both kinds of sharing do not go together; dict "slicing" SECTION "mps" SECTION. */}}
+{{- define "gpu-sharing-plugin.problemOfBoth" -}}
+{{- $in := . }}
+{{- $names := dict "slicing" dict "mps" dict }}
+{{- $shown := dict "slicing" dict "mps" dict }}
+{{- range $kind := list "slicing" "mps" }}
+{{- $given := get $in $kind }}
+{{- range $entry := $given.resources }}
+{{- $_ := set (get $names $kind) (printf "nvidia.com/%s" (trimPrefix "nvidia.com/" $entry.name)) true }}
+{{- $new := $entry.rename | default (printf "%s%s" $entry.name (ternary ".shared" "" ($given.renameByDefault | default false))) }}
+{{- $_ := set (get $shown $kind) (printf "nvidia.com/%s" (trimPrefix "nvidia.com/" $new)) true }}
+{{- end }}
+{{- end }}
+{{- $problem := "" }}
+{{- range $name := keys $names.mps | sortAlpha }}
+{{- if and (not $problem) (hasKey $names.slicing $name) }}{{ $problem = printf "sharing.mps: sharing.timeSlicing shares %s too; keep one of the entries" $name }}{{ end }}
+{{- end }}
+{{- range $name := keys $shown.mps | sortAlpha }}
+{{- if and (not $problem) (hasKey $shown.slicing $name) }}{{ $problem = printf "sharing.mps: resources that are shared without MPS are named %s too; write another rename" $name }}{{ end }}
 {{- end }}
 {{- $problem }}
 {{- end }}
