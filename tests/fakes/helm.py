@@ -102,7 +102,8 @@ def the(objects: list[Object], kind: str) -> Object:
 
 def is_for_mps(rendered: Object) -> bool:
     """Return whether the object is of the service that keeps the MPS daemons."""
-    return bool(rendered["metadata"]["labels"].get("app.kubernetes.io/component") == "mps")
+    labels = rendered["metadata"].get("labels", {})
+    return bool(labels.get("app.kubernetes.io/component") == "mps")
 
 
 def for_mps(objects: list[Object]) -> list[Object]:
