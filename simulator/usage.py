@@ -32,8 +32,13 @@ RESERVED_MIB = 605
 NAME = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
 POD = re.compile(rf"{NAME.pattern}/[a-z0-9](?:[-a-z0-9.]{{0,251}}[a-z0-9])?")
 
+LONGEST_NAME = 255
+"""Bytes of a file's name on Linux."""
+
 PERIOD = 90.0
 """Seconds in which the utilization of a lively process rises and falls once."""
+
+UID_LENGTH = 36
 
 NAMESPACE = uuid.UUID("6f1c0f5e-8b0c-4b52-9c39-1f6f6e2f7a11")
 """UIDs of pods are made from their names."""
@@ -114,7 +119,9 @@ def _show_pod(logs: Path, use: Use) -> None:
     namespace, _, name = use.pod.partition("/")
     folder = logs / "pods" / f"{namespace}_{name}_{_uid(use)}" / use.container
     folder.mkdir(parents=True, exist_ok=True)
-    link = logs / "containers" / f"{name}_{namespace}_{use.container}-{_container_id(use)}.log"
+    # The kubelet cuts what is longer than a file's name may be.
+    text = f"{name}_{namespace}_{use.container}-{_container_id(use)}"[: LONGEST_NAME - len(".log")]
+    link = logs / "containers" / f"{text}.log"
     if not link.is_symlink():
         link.symlink_to(folder / "0.log")
 
@@ -131,6 +138,11 @@ def _show_process(procfs: Path, use: Use) -> None:
     pod = f"/kubepods/pod{_uid(use)}/{_container_id(use)}"
     (new / "cgroup").write_text(f"0::{pod if use.pod else '/system.slice/simulated.service'}\n")
     new.replace(procfs / str(use.pid))
+
+
+def fits(pod: str) -> bool:
+    """Return whether the kubelet can make the log folder of a pod, NAMESPACE/NAME."""
+    return len(pod) + len("_") + UID_LENGTH <= LONGEST_NAME
 
 
 def _uid(use: Use) -> str:

@@ -3,7 +3,17 @@
 from msgspec.structs import replace
 
 from simulator.node import Live, NodeError, SimulatedGpu, instance_mib
-from simulator.usage import FIRST_PID, KINDS, NAME, POD, RESERVED_MIB, Use, after_use, used_mib
+from simulator.usage import (
+    FIRST_PID,
+    KINDS,
+    NAME,
+    POD,
+    RESERVED_MIB,
+    Use,
+    after_use,
+    fits,
+    used_mib,
+)
 
 
 def using(live: Live, gpu: SimulatedGpu, place: int, use: Use) -> Live:
@@ -45,6 +55,8 @@ def _owner(use: Use) -> str:
 def _mistake(use: Use) -> str:
     if use.pod and not POD.fullmatch(use.pod):
         return f'pod "{use.pod}" must look like NAMESPACE/NAME'
+    if not fits(use.pod):
+        return f'the log folder of pod "{use.pod}" would have a name that is too long for a file'
     if not NAME.fullmatch(use.container):
         return f'container "{use.container}" is no name that Kubernetes allows'
     if use.memory_mib < 0:

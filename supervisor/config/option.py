@@ -21,7 +21,7 @@ LONGEST_ADDRESS = LONGEST_NAME + len("[]:65535")
 LONGEST_SHARES = 32 << 10
 """Most bytes of --resource-config, with room for hundreds of resources."""
 
-_HOST_NAME = re.compile(r"(\*\.)?[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_.])?")
+_HOST_NAME = re.compile(r"(?=.{1,255}$)(\*\.)?([A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.|$))+")
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,9 @@ def _matches(name: str, allowed: str) -> bool:
 
 
 def _is_address(name: str) -> bool:
+    # A scope is no part of a URL's host, and Python takes any text for one: fe80::1%evil.example.
+    if "%" in name:
+        return False
     try:
         ipaddress.ip_address(name.removeprefix("[").removesuffix("]"))
     except ValueError:

@@ -25,6 +25,7 @@ from health.ledger import FILE, Ledger
 from proto import deviceplugin_pb2 as api
 from proto import messages, requests
 from proto.channel import SEALS, Channel, ClosedError
+from proto.mps import MpsShare
 from proto.texts import printable
 from proto.worker import AllocationPolicy, DeviceListStrategy, Handout
 from simulator.live_node import LiveNode
@@ -47,6 +48,7 @@ M = TypeVar("M", bound=Message)
 NODE = inventory(gpu(0), gpu(1), mig_gpu(2, "1g.10gb", "3g.40gb"))
 SHARED = view({gpu_uuid(0): 4, gpu_uuid(1): 4})
 WHOLE = view({gpu_uuid(place): 1 for place in range(8)})
+MPS = view({gpu_uuid(0): 4, gpu_uuid(1): 1}, mps=MpsShare(1024, 10, single=False))
 SETTABLE = [option for option in OPTIONS if option.path != "service.configFile"]
 
 
@@ -225,7 +227,8 @@ def preferred(data: bytes) -> None:
     for.
     """
     request = _parsed(api.ContainerPreferredAllocationRequest(), data)
-    for seen, policy in ((SHARED, AllocationPolicy.DISTRIBUTED), (WHOLE, AllocationPolicy.PACKED)):
+    distributed, packed, spread = AllocationPolicy
+    for seen, policy in ((SHARED, distributed), (WHOLE, packed), (MPS, spread), (MPS, packed)):
         allocator = Allocator(seen.replicas, policy, Topology.of(()))
         ids = allocator.preferred(
             request.available_deviceIDs, request.must_include_deviceIDs, request.allocation_size
@@ -238,7 +241,7 @@ def allocate(data: bytes) -> None:
     """Answer an Allocate request for known devices, or refuse it in one line."""
     request = _parsed(api.ContainerAllocateRequest(), data)
     handouts = (Handout(), Handout(tuple(DeviceListStrategy), pass_device_specs=True))
-    for seen in (SHARED, WHOLE):
+    for seen in (SHARED, WHOLE, MPS):
         for handout in handouts:
             unknown = set(request.devices_ids) - seen.replicas.keys()
             with contextlib.suppress(response.RefusedError):

@@ -19,6 +19,7 @@ from proto.messages import (
     WorkerState,
 )
 from proto.monitor import Recovery
+from proto.mps import MpsShare
 from proto.reasons import Reason
 from proto.worker import PlannedDevice, ResourcePlan
 from simulator.nvml_handles import NVMLError
@@ -147,10 +148,13 @@ def worker_state(resource: str = "nvidia.com/gpu", **fields: Any) -> WorkerState
 
 
 def plan(
-    counts: dict[str, int], numa: int | None = None, resource: str = "nvidia.com/gpu"
+    counts: dict[str, int],
+    numa: int | None = None,
+    resource: str = "nvidia.com/gpu",
+    mps: MpsShare | None = None,
 ) -> ResourcePlan:
     """Return a resource of whole GPUs; *counts* has the number of replicas by UUID."""
-    devices = (PlannedDevice(uuid, uuid, n, numa_node=numa) for uuid, n in counts.items())
+    devices = (PlannedDevice(uuid, uuid, n, numa_node=numa, mps=mps) for uuid, n in counts.items())
     return ResourcePlan(resource, tuple(devices))
 
 
@@ -158,9 +162,10 @@ def view(
     counts: dict[str, int],
     unhealthy: dict[str, tuple[Reason, ...]] | None = None,
     numa: int | None = None,
+    mps: MpsShare | None = None,
 ) -> View:
     """Return the view of a worker that advertises these GPUs."""
-    return View("nvidia.com/gpu", replicas(plan(counts, numa)), unhealthy or {})
+    return View("nvidia.com/gpu", replicas(plan(counts, numa, mps=mps)), unhealthy or {})
 
 
 def known(counts: dict[str, int]) -> dict[str, Replica]:

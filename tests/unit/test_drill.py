@@ -142,6 +142,7 @@ def test_only_a_function_of_the_simulated_nvml_fails(
 
 
 WHOSE = "cannot tell whose the process is: give one of --pod, --host and --pid"
+LONG, TOO_LONG = f"a/{'b' * 217}", "would have a name that is too long for a file"
 NO_POD = "cannot use --container without --pod: the process is in no simulated pod"
 
 
@@ -158,6 +159,10 @@ NO_POD = "cannot use --container without --pod: the process is in no simulated p
         (
             "usage --gpu 0 --memory 9 --pod ../b",
             'cannot use GPU 0: pod "../b" must look like NAMESPACE/NAME',
+        ),
+        (
+            f"usage --gpu 0 --memory 9 --pod {LONG}",
+            f'cannot use GPU 0: the log folder of pod "{LONG}" {TOO_LONG}',
         ),
         (
             "usage --gpu 0 --memory 9 --pod a/b --container ..",

@@ -16,6 +16,11 @@ sharing: {timeSlicing: {resources: [
   {name: gpu, replicas: 2, devices: [0, "1:0"]}, {name: gpu, replicas: 3, rename: big, devices: 4},
 ]}}
 """,
+    "MPS": """
+sharing: {mps: {onMig: true, failRequestsGreaterThanOne: false, resources: [
+  {name: gpu, replicas: 2, memoryLimit: 4096, threads: none}, {name: mig-1g.10gb, replicas: 3},
+]}}
+""",
     "times": "health: {pollInterval: 1.2345678901s, hangAfter: 168h}",
     "Xids": "health: {xids: {79: ignore, 31: fatal}, exitWithoutAccess: 0}",
     "strategies": "flags: {plugin: {deviceListStrategy: [envvar, cdi-annotations]}}",

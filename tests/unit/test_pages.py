@@ -65,6 +65,8 @@ def test_our_hosts(host: str) -> None:
         "1.2.3",
         "a b",
         "[::1].evil.example",
+        "[fe80::1%evil.example]",
+        "[fe80::1%eth0]:9450",
         ":9450x",
     ],
 )
@@ -75,14 +77,15 @@ def test_hosts_of_others(host: str) -> None:
     assert is_ours(host, (*names, "*"))
 
 
-@pytest.mark.parametrize("text", ["*", "*.a.b", "a", "A-1.b_c.d", "a." + "b" * 200])
+@pytest.mark.parametrize("text", ["*", "*.a.b", "a", "A-1.b_c.d", "a." + "b" * 200, "a.b."])
 def test_allowed_host_names(text: str) -> None:
     """Names, domains and `*` can be allowed."""
     assert host_name(text) == text
 
 
 @pytest.mark.parametrize(
-    "text", ["a:80", "http://a", "a/b", "*a", "a.*", "*.", "-a", "a-", "[::1]", "a b"]
+    "text",
+    ["a:80", "http://a", "a/b", "*a", "a.*", "*.", "-a", "a-", "[::1]", "a b", "a..b", "a.-b", "."],
 )
 def test_no_host_names(text: str) -> None:
     """A text that can be no name of a host is refused."""

@@ -77,6 +77,20 @@ def test_an_idle_node(live: LiveNode) -> None:
     assert owners(live, state) == {}
 
 
+def test_the_longest_names(live: LiveNode) -> None:
+    """As the kubelet does, the simulation cuts a link's name; the container is found all the same.
+
+    Its ID is told by the digits that are left; with none left, the container has no name.
+    """
+    live.use(0, Use(9, pod=f"a/{'b' * 120}", container="c" * 63))
+    live.use(0, Use(9, pod=f"a/{'d' * 216}", container="e" * 63))
+    found = owners(live, usage(live))
+    assert {(owner.pod, owner.container) for owner in found.values()} == {
+        ("b" * 120, "c" * 63),
+        ("d" * 216, ""),
+    }
+
+
 def test_processes(live: LiveNode) -> None:
     """Processes of pods and of the host have their figures and their owners."""
     live.use(0, Use(4096, 30, pod="ml/train-0"))
