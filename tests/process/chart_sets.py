@@ -83,6 +83,8 @@ MPS = {
         "stateDir": "/var/lib/mps",
         "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1}},
         "nodeSelector": {"mps": "yes"},
+        "extraArgs": ["--log-level=debug"],
+        "extraEnv": [{"name": "LOG_FORMAT", "value": "json"}],
         "resources": {"limits": {"memory": "1Gi"}},
     },
 }

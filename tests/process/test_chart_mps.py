@@ -86,6 +86,14 @@ def test_its_rights() -> None:
     assert propagation == {"/run/nvidia/mps": "Bidirectional", "/dev/shm": "HostToContainer"}
 
 
+def test_what_is_added_to_the_plugin_is_not_added_here() -> None:
+    """A flag for a file that only the plugin's pod mounts, such as a certificate, would keep this
+    service from answering its probes, so that it would be restarted again and again.
+    """
+    added = {"extraArgs": ["--metrics-tls-cert=/v"], "extraEnv": [{"name": "A", "value": "b"}]}
+    assert made(BY_VALUES | added) == made(BY_VALUES)
+
+
 def test_an_upgrade_leaves_it_alone() -> None:
     """A new pod would end all clients: by default nothing but its deletion replaces it, and it is
     not there again for a changed configuration.
@@ -105,6 +113,8 @@ def test_every_value() -> None:
         "requests": {"cpu": "20m", "memory": "128Mi"},
         "limits": {"memory": "1Gi"},
     }
+    assert container(mps)["args"] == ["--log-level=debug"]
+    assert environment(mps)["LOG_FORMAT"] == "json"
     assert container(mps)["ports"] == [{"name": "mps-metrics", "containerPort": 9999}]
     assert found["/var/lib/gpu-sharing-plugin"][1]["path"] == "/var/lib/mps"
     assert found["/run/mps"][1]["path"] == "/run/mps"

@@ -84,7 +84,7 @@ The variables that both services get, as YAML: with different ones they would pl
     fieldRef:
       fieldPath: spec.nodeName
 {{- end }}
-{{- with .Values.extraEnv }}
+{{- with .Values.mps.extraEnv }}
 {{ toYaml . }}
 {{- end }}
 {{- end }}
