@@ -2,7 +2,6 @@
 
 import dataclasses
 import io
-from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -10,82 +9,18 @@ from rich.console import Console
 
 from proto.control import ServiceState
 from proto.fitness import NO_WORD, LastMpsWord
-from proto.messages import MpsState, NodeState, UsageState
-from proto.mps import MpsClient, MpsDaemon, MpsShare, Phase, ServerStatus
+from proto.messages import NodeState
+from proto.mps import MpsClient, MpsShare, Phase, ServerStatus
 from proto.reasons import ReasonKind
-from proto.usage import DeviceUsage, GpuProcess, ProcessKind
 from supervisor.cluster.node_events import UNHEALTHY, decide, view
 from supervisor.commands.show_status import show
-from supervisor.exporter import mps_metrics, occupied
-from supervisor.exporter.samples import samples
-from supervisor.status.allocations import Allocation
+from supervisor.exporter import mps_metrics
 from supervisor.status.mps_report import MpsClientStatus, MpsStatus
 from supervisor.status.page import page
-from supervisor.status.report import SharingKind, Status
-from supervisor.status.snapshot import KnownUsage, Snapshot
-from supervisor.status.status import About, status
-from supervisor.status.usage import device_uses
-from supervisor.status.usage_owner import HOST, Owner, OwnerKind, Owners
-from supervisor.status.usage_report import HolderKind
-from tests.unit.builders import gpu, inventory, node_state, worker_state
-
-NOW, WALL, STALE = 1000.0, 1_800_000_000.0, 10.0
-GPU = "nvidia.com/gpu"
-ABOUT = About("1.2.3", STALE)
-SHARE = MpsShare(20480, 25)
-DAEMON = MpsDaemon(
-    "A",
-    Phase.READY,
-    since=5.0,
-    pid=40,
-    server=41,
-    status=ServerStatus.ACTIVE,
-    clients=(MpsClient(7, "python3"), MpsClient(8)),
-    share=SHARE,
-    restarts=1,
-)
-ANNA = Owner(OwnerKind.CONTAINER, "team", "anna", "main")
-KEEPER = Owner(OwnerKind.CONTAINER, "kube-system", "plugin-mps", "main")
-NODE = replace(node_state({"A": ()}), inventory=inventory(gpu(0, uuid="A")))
-HELD = (Allocation(GPU, "A::0", "team", "anna", "main"),)
-
-
-def process(pid: int, kind: ProcessKind = ProcessKind.MPS, memory: int = 100) -> GpuProcess:
-    """Return a process on the GPU."""
-    return GpuProcess(pid, kind, memory, None)
-
-
-SERVER = process(41, ProcessKind.COMPUTE, 30)
-
-
-def known(
-    *daemons: MpsDaemon,
-    processes: tuple[GpuProcess, ...] = (SERVER, process(7)),
-    owners: dict[int, Owner] | None = None,
-    replicas: int = 4,
-    held: tuple[Allocation, ...] = HELD,
-    **fields: Any,
-) -> Snapshot:
-    """Return what the exporter knows of GPU A, which the plan shares by MPS."""
-    of = {("A", pid): owner for pid, owner in (owners or {7: ANNA, 41: KEEPER}).items()}
-    sample = DeviceUsage("A", 1.0, memory_used=4000, memory_total=8000, processes=processes)
-    usage = UsageState(epoch=1, sequence=1, interval=5.0, devices=(sample,))
-    usual = Snapshot(
-        service=ServiceState(processes=(), planned=(GPU,), mps={"A": SHARE}),
-        service_at=NOW,
-        node=NODE,
-        node_at=NOW,
-        workers={GPU: (worker_state(GPU, healthy=4, replicas={"A": replicas}), NOW)},
-        allocations=held,
-        usage=KnownUsage(usage, NOW, Owners(of)),
-        mps=LastMpsWord(NOW, MpsState(epoch=1, sequence=1, daemons=daemons or (DAEMON,))),
-    )
-    return dataclasses.replace(usual, **fields)
-
-
-def told(snapshot: Snapshot) -> Status:
-    """Return the status."""
-    return status(snapshot, ABOUT, NOW, WALL)
+from supervisor.status.report import SharingKind
+from supervisor.status.snapshot import Snapshot
+from supervisor.status.usage_owner import Owner, OwnerKind
+from tests.unit.mps_node import DAEMON, GPU, NODE, NOW, STALE, WALL, known, told
 
 
 def of_gpu(snapshot: Snapshot) -> MpsStatus:
@@ -192,64 +127,6 @@ def test_the_kinds_of_sharing() -> None:
     assert kinds == [SharingKind.MPS, SharingKind.TIME_SLICING, SharingKind.NONE]
 
 
-@pytest.mark.parametrize("owner", [KEEPER, HOST], ids=["in a pod", "on the host"])
-def test_the_server_is_no_stray(owner: Owner) -> None:
-    """The MPS server is neither a process of the host nor a container without a device; its
-    memory has a series of its own.
-    """
-    snapshot = known(owners={7: ANNA, 41: owner})
-    holders = device_uses(snapshot, NOW, STALE)["A"].holders or ()
-    kinds = {holder.kind: holder.memory_used_bytes for holder in holders}
-    assert kinds == {HolderKind.CONTAINER: 100, HolderKind.MPS: 30}
-    found = {s.name: s.value for s in samples(snapshot, ABOUT, {}, NOW, WALL)}
-    assert found["mps_server_memory_used_bytes"] == 30
-    assert found["host_memory_used_bytes"] == 0
-    assert "unallocated_memory_used_bytes" not in found
-
-
-def test_the_server_stays_known_while_the_tree_is_silent() -> None:
-    """A restart of the tree makes the server no stray."""
-    word = dataclasses.replace(known().mps or LastMpsWord(0.0), at=NOW - 60)
-    holders = device_uses(known(mps=word), NOW, STALE)["A"].holders or ()
-    assert HolderKind.UNALLOCATED not in {holder.kind for holder in holders}
-
-
-def test_a_process_with_the_servers_pid_on_another_gpu_is_a_stray() -> None:
-    """A daemon's server uses the daemon's device only."""
-    elsewhere = known(replace(DAEMON, uuid="B"))
-    holders = device_uses(elsewhere, NOW, STALE)["A"].holders or ()
-    assert HolderKind.UNALLOCATED in {holder.kind for holder in holders}
-
-
-@pytest.mark.parametrize(
-    ("processes", "daemon", "leaked"),
-    [
-        ((SERVER,), DAEMON, 0),
-        ((SERVER, process(9)), DAEMON, 100),
-        ((), replace(DAEMON, server=0, status=None), 0),
-        ((process(9),), replace(DAEMON, server=0, status=None), 100),
-        ((process(9),), DAEMON, None),
-        ((SERVER,), replace(DAEMON, uuid="B"), None),
-    ],
-    ids=[
-        "the server alone",
-        "somebody beside it",
-        "nobody",
-        "somebody without a server",
-        "the server has another PID here",
-        "no word of the daemon",
-    ],
-)
-def test_a_server_without_clients_makes_its_device_neither_dirty_nor_occupied(
-    processes: tuple[GpuProcess, ...], daemon: MpsDaemon, leaked: int | None
-) -> None:
-    """With one replica a device can be dirty; what its MPS server keeps does not count."""
-    free = known(daemon, processes=processes, replicas=1, held=())
-    assert device_uses(free, NOW, STALE)["A"].leaked_bytes == leaked
-    sight = occupied.sights(free, NOW, STALE)["A"]
-    assert sight.leaking == (None if leaked is None else leaked > 0)
-
-
 def test_the_page() -> None:
     """The card of a GPU says what its daemon does, what a replica comes to, and who uses it."""
     text = page(told(known(replace(DAEMON, phase=Phase.FAULT, detail="PID 7 is left"))), {})
@@ -288,6 +165,21 @@ def test_the_terminal() -> None:
     assert f"its MPS daemon is not ready: {NO_WORD}" in silent
     free = printed(known(replace(DAEMON, clients=(), server=0, status=None, share=MpsShare())))
     assert "0 ✓ ready none no limit" in free
+
+
+HOSTILE = '<script>alert("1")</script>\x1b[2J'
+
+
+def test_texts_of_daemons_and_clients_are_text() -> None:
+    """A program may have any name, also one that looks like a part of the page or a command to the
+    terminal.
+    """
+    daemon = replace(DAEMON, detail=HOSTILE, clients=(MpsClient(7, HOSTILE),))
+    shown = known(daemon, owners={7: Owner(OwnerKind.CONTAINER, HOSTILE, HOSTILE, HOSTILE)})
+    text = page(told(shown), {})
+    assert HOSTILE not in text
+    assert "&lt;script&gt;alert" in text
+    assert "\x1b" not in printed(shown)
 
 
 def test_an_event_names_mps() -> None:
