@@ -16,7 +16,8 @@ class AllocationPolicy(enum.StrEnum):
     PACKED = "packed"
     """Fill one GPU after the other, the fullest first."""
     SPREAD = "spread"
-    """Different GPUs only: a request for more devices than there are GPUs is refused."""
+    """Different GPUs only: a request for more devices than there are GPUs is refused. Replicas of \
+MPS: as `distributed`."""
 
 
 class DeviceListStrategy(enum.StrEnum):
