@@ -57,10 +57,8 @@ def _do(known: argparse.Namespace, rest: Sequence[str]) -> int:
             return _status(known)
         case "drill":
             return _tell(drill.run(known))
-        case "quiesce":
-            return _quiesce(known)
         case _:
-            return _tell(ask(Path(known.runtime_dir), _request(known)))
+            return _operate(known)
 
 
 def _say(error: Exception, code: ExitCode) -> ExitCode:
@@ -95,15 +93,18 @@ def _status(known: argparse.Namespace) -> int:
     return code
 
 
-def _quiesce(known: argparse.Namespace) -> int:
-    folder = Path(known.runtime_dir)
-    code = _tell(ask(folder, Quiesce()))
-    importlib.import_module("supervisor.commands.held_by_mps").main(folder)
+def _operate(known: argparse.Namespace) -> int:
+    folder, request = Path(known.runtime_dir), _request(known)
+    code = _tell(ask(folder, request))
+    if isinstance(request, Quiesce):
+        importlib.import_module("supervisor.commands.held_by_mps").main(folder)
     return code
 
 
 def _request(known: argparse.Namespace) -> Request:
     match known.command:
+        case "quiesce":
+            return Quiesce()
         case "resume":
             return Resume()
         case _:
