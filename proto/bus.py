@@ -2,6 +2,8 @@
 
 The monitor binds the health socket; workers, exporter and cluster process connect to it.
 The exporter binds the telemetry socket; workers connect to it.
+In the tree of the MPS daemons, its bus process binds both: keepers connect to the one, the plugin's
+processes to the other.
 The single process binds and the many connect, so either side may restart.
 A process that binds a socket exits when the socket file is gone; its successor binds a new one.
 """
@@ -147,6 +149,31 @@ async def monitor_states(socket: zmq.asyncio.Socket) -> AsyncIterator[NodeState 
         if state.age > newest.get(type(state), (0, 0)):
             newest[type(state)] = state.age
             yield state
+
+
+class MpsPublisher:
+    """The end of the MPS daemons' tree: publishes MpsStates, and notices new subscribers."""
+
+    def __init__(self, context: zmq.asyncio.Context, path: str) -> None:
+        self._socket = context.socket(zmq.XPUB)
+        _prepare(self._socket)
+        _announce_all(self._socket)
+        self._socket.bind(_endpoint(path))
+        self._path = path
+        self._identity = Identity.of(path)
+
+    def reachable(self) -> bool:
+        """Return whether the socket file still exists, so that new subscribers can connect."""
+        return Identity.of(self._path) == self._identity
+
+    def publish(self, state: MpsState) -> None:
+        """Send *state* to all subscribers; never wait for one."""
+        self._socket.send(encode(state), zmq.NOBLOCK)
+
+    async def joined(self) -> None:
+        """Wait until a subscriber joins."""
+        while not (await self._socket.recv()).startswith(JOINED):
+            pass
 
 
 class MpsSubscriber:

@@ -162,7 +162,7 @@ class ConfigurationState(msgspec.Struct, frozen=True):
 
 
 class ServiceState(msgspec.Struct, frozen=True, tag=True):
-    """Order to the exporter: show this state; sent every second as the supervisor's heartbeat."""
+    """Order: this is the state of the service; sent every second as the supervisor's heartbeat."""
 
     processes: tuple[ProcessState, ...]
     planned: tuple[str, ...] | None
@@ -198,6 +198,12 @@ class Inventoried(msgspec.Struct, frozen=True, tag=True):
     """Report: the GPUs that the monitor found (without links, which are too large to send)."""
 
     inventory: Inventory
+
+
+class Left(msgspec.Struct, frozen=True, tag=True):
+    """Report: the devices that may have an MPS daemon, or its compute mode, from an earlier run."""
+
+    uuids: tuple[str, ...]
 
 
 class NotReady(msgspec.Struct, frozen=True, tag=True):
@@ -251,6 +257,7 @@ Report = (
     Ready
     | Beat
     | Inventoried
+    | Left
     | NotReady
     | Hung
     | Marked

@@ -100,6 +100,9 @@ class Worker:
         self._learn()
 
     def _on_configuration(self, order: Configure) -> None:
+        if order.plan != self._plan:
+            count = len(order.plan.devices)
+            logger.info("resource changed", devices=count, replicas=order.plan.replicas)
         self._plan = order.plan
         self._replicas = devices.replicas(order.plan)
         self._stale_after = order.stale_after

@@ -241,10 +241,11 @@ async def service(
     node: Mapping[str, object] | None = None,
     environment: Mapping[str, str] | None = None,
     within: Sequence[str] = (),
+    command: str = "run",
 ) -> AsyncIterator[Service]:
     """Run the service in *folder*, with the simulated *node* if it is given; kill it at the end.
 
-    The command *within* starts the service in its own process, with exec.
+    The command *within* starts the service in its own process, with exec. *command*: of the tree.
     """
     arguments = [
         f"--runtime-dir={folder}",
@@ -260,7 +261,7 @@ async def service(
     process = await asyncio.create_subprocess_exec(
         *within,
         *COMMAND,
-        "run",
+        command,
         *arguments,
         *options,
         stderr=asyncio.subprocess.PIPE,
