@@ -9,7 +9,7 @@ from dataclasses import replace
 from proto.mps import MpsShare, Phase
 from supervisor import restart_policy
 from supervisor.mps.commands import ClientLimits, difference
-from supervisor.mps.kept import Decision, Do, Kept, Leaving, Sight, Timing
+from supervisor.mps.kept import DaemonSeen, Decision, Do, Kept, Leaving, Timing
 from supervisor.mps.serving import GRACE, with_server
 from supervisor.mps.steps import (
     RESTARTS,
@@ -69,7 +69,7 @@ def reads_limits(kept: Kept, server: int, now: float) -> bool:
     return not known or kept.read_at is None or now - kept.read_at >= LIMITS_EVERY
 
 
-def decide(kept: Kept, seen: Sight, now: float, timing: Timing) -> Decision:
+def decide(kept: Kept, seen: DaemonSeen, now: float, timing: Timing) -> Decision:
     """Return what to do after a look at the daemon."""
     if kept.ending is not Leaving.NONE and kept.phase is Phase.READY:
         kept = replace(kept, phase=Phase.DRAINING)
@@ -84,7 +84,7 @@ def decide(kept: Kept, seen: Sight, now: float, timing: Timing) -> Decision:
     return _with_answers(kept, seen, now, timing)
 
 
-def _with_answers(kept: Kept, seen: Sight, now: float, timing: Timing) -> Decision:
+def _with_answers(kept: Kept, seen: DaemonSeen, now: float, timing: Timing) -> Decision:
     kept = _with_limits(replace(kept, heard=now, clients=seen.clients), seen, now)
     if kept.has is None:
         sent = replace(kept, has=kept.wanted, wrong="", read_at=None, checked=None)
@@ -114,7 +114,7 @@ def _of(kept: Kept, pid: int, now: float) -> Kept:
     )
 
 
-def _ended(kept: Kept, seen: Sight, now: float) -> Kept:
+def _ended(kept: Kept, seen: DaemonSeen, now: float) -> Kept:
     """Return what is known after the daemon's end."""
     after = replace(kept, pid=0, server=0, status=None, clients=(), hurried=False)
     if kept.quitting is not None and kept.phase is Phase.FAILED:
@@ -140,7 +140,7 @@ def _failures(kept: Kept) -> str:
     return f"{kept.error}, again and again" if kept.failures >= AGAIN else kept.error
 
 
-def _while_it_quits(kept: Kept, seen: Sight, now: float, timing: Timing) -> Decision:
+def _while_it_quits(kept: Kept, seen: DaemonSeen, now: float, timing: Timing) -> Decision:
     kept = replace(kept, clients=seen.clients)
     hurry = kept.hurried or kept.ending is Leaving.NOW
     if hurry and not kept.forced:
@@ -151,7 +151,7 @@ def _while_it_quits(kept: Kept, seen: Sight, now: float, timing: Timing) -> Deci
     return Decision(kept, SOON if since < SLOWLY else SLOWLY)
 
 
-def _without_answer(kept: Kept, seen: Sight, now: float, timing: Timing) -> Decision:
+def _without_answer(kept: Kept, seen: DaemonSeen, now: float, timing: Timing) -> Decision:
     kept = replace(kept, clients=seen.clients, status=None)
     expected = now - max(kept.heard, kept.asked) < timing.hang
     hurry = kept.hurried and kept.phase is not Phase.STARTING
@@ -165,7 +165,7 @@ def _without_answer(kept: Kept, seen: Sight, now: float, timing: Timing) -> Deci
     return Decision(replace(kept, phase=Phase.FAILED, detail=detail), min(timing.poll, SLOWLY))
 
 
-def _with_limits(kept: Kept, seen: Sight, now: float) -> Kept:
+def _with_limits(kept: Kept, seen: DaemonSeen, now: float) -> Kept:
     """Return what is known after the limits were read, if they were."""
     if seen.defaults is None or kept.has is None:
         return kept

@@ -15,7 +15,7 @@ from supervisor.mps import commands, daemon, decide, folders, program
 from supervisor.mps.compute_mode import MIG, ComputeModeError, change
 from supervisor.mps.daemon import DEVICES, MARK, OPTIONS, Daemon, Found
 from supervisor.mps.folders import FolderError
-from supervisor.mps.kept import Kept, Leaving, Sight
+from supervisor.mps.kept import DaemonSeen, Kept, Leaving
 from supervisor.mps.log_tail import LogTail
 from supervisor.mps.program import ProgramError
 from supervisor.mps.running import Runner
@@ -169,24 +169,24 @@ class Effects:
             self._read_log()
             self._tail.each_second()
 
-    async def look(self, kept: Kept, now: float) -> Sight:
+    async def look(self, kept: Kept, now: float) -> DaemonSeen:
         """Return what is seen of the daemon."""
         if self._daemon is None or self._daemon.ended():
             return self._without_daemon()
         if kept.quitting is not None and (kept.forced or kept.ending is Leaving.NOW):
-            return Sight(pid=kept.pid, trouble="it ends", clients=running(kept.clients))
+            return DaemonSeen(pid=kept.pid, trouble="it ends", clients=running(kept.clients))
         departed = self._tail.told.departed if self._tail else frozenset()
         seen = await self._shell.look(kept, departed, now)
         return self._without_daemon() if self._daemon.ended() else seen
 
-    def _without_daemon(self) -> Sight:
+    def _without_daemon(self) -> DaemonSeen:
         if self._daemon is None:
-            return Sight()
+            return DaemonSeen()
         ended, self._daemon = self._daemon, None
         asyncio.get_running_loop().remove_reader(ended.ended_at)
         words = self._tail.last_words() if self._tail else ""
         code, how = ended.end()
-        return Sight(end=f"{how}: {words}" if code and words else how)
+        return DaemonSeen(end=f"{how}: {words}" if code and words else how)
 
     async def send_limits(self, kept: Kept) -> None:
         """Send the limits; the next look reads them back."""

@@ -24,7 +24,7 @@ from proto.messages import MpsState
 from proto.mps import MpsDaemon, Phase
 from supervisor.mps import decide
 from supervisor.mps.effects import Effects
-from supervisor.mps.kept import Decision, Do, Kept, Leaving, Sight, Timing
+from supervisor.mps.kept import DaemonSeen, Decision, Do, Kept, Leaving, Timing
 from supervisor.mps.steps import WAITING
 
 SETTLE = 0.05
@@ -114,7 +114,7 @@ class Keeper:
                     await self._unless_hurried(self._do(decision.do))
                 await self._rest(decision.wait)
 
-    def _decide(self, seen: Sight) -> Decision:
+    def _decide(self, seen: DaemonSeen) -> Decision:
         decision = decide.decide(self._kept, seen, time.monotonic(), self._timing)
         self._become(decision.kept)
         return decision

@@ -35,7 +35,7 @@ class Do(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class DaemonSeen:
     """What one look at the daemon has found."""
 
     pid: int = 0

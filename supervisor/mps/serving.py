@@ -5,7 +5,7 @@ from dataclasses import replace
 from proto.mps import Phase, ServerStatus
 from supervisor import restart_policy
 from supervisor.mps.commands import difference
-from supervisor.mps.kept import Decision, Do, Kept, Sight, Timing
+from supervisor.mps.kept import DaemonSeen, Decision, Do, Kept, Timing
 from supervisor.mps.steps import RESTARTS, SLOWLY, SOON, end_daemon, kill, waiting
 
 GRACE = 2.0
@@ -15,7 +15,7 @@ MANY = 3
 """Servers that did not start in a row, until the device is failed."""
 
 
-def with_server(kept: Kept, seen: Sight, now: float, timing: Timing) -> Decision:
+def with_server(kept: Kept, seen: DaemonSeen, now: float, timing: Timing) -> Decision:
     """Return what to do with a daemon that answers and has the right limits."""
     kept = replace(kept, status=seen.status)
     if seen.server != kept.server:
@@ -80,7 +80,7 @@ def _in_fault(kept: Kept, now: float, timing: Timing) -> Decision:
     return replace(decision, kept=replace(decision.kept, phase=Phase.FAULT, detail=why))
 
 
-def _active(kept: Kept, seen: Sight, now: float, timing: Timing) -> Decision:
+def _active(kept: Kept, seen: DaemonSeen, now: float, timing: Timing) -> Decision:
     if kept.closing:
         why = "its server makes room for a new one"
         return _shutting(kept, why, now, timing)
@@ -103,7 +103,7 @@ def _active(kept: Kept, seen: Sight, now: float, timing: Timing) -> Decision:
     return Decision(ready, timing.poll)
 
 
-def _unchecked(kept: Kept, seen: Sight, now: float, timing: Timing) -> Decision:
+def _unchecked(kept: Kept, seen: DaemonSeen, now: float, timing: Timing) -> Decision:
     """Return what to do with a server whose limits are wrong, or not read yet."""
     if seen.of_server is None:
         return _patient(replace(kept, checked=None), "its limits are not read yet", now)

@@ -5,7 +5,7 @@ import os
 from proto.mps import MpsClient, ServerStatus
 from supervisor.mps import commands, decide
 from supervisor.mps.commands import Readings
-from supervisor.mps.kept import Kept, Sight
+from supervisor.mps.kept import DaemonSeen, Kept
 from supervisor.mps.running import Runner
 
 
@@ -43,7 +43,7 @@ class Shell:
             raise SilentError(f"{name} failed with exit code {done.code}: {why}")
         return done.output
 
-    async def look(self, kept: Kept, departed: frozenset[int], now: float) -> Sight:
+    async def look(self, kept: Kept, departed: frozenset[int], now: float) -> DaemonSeen:
         """Return what is seen of a daemon that runs; it does not raise SilentError."""
         try:
             server = await self._server()
@@ -54,8 +54,8 @@ class Shell:
                 defaults = await self._defaults()
                 of_server = await self._of_server(server) if status else None
         except SilentError as error:
-            return Sight(pid=kept.pid, trouble=str(error), clients=running(kept.clients))
-        return Sight(
+            return DaemonSeen(pid=kept.pid, trouble=str(error), clients=running(kept.clients))
+        return DaemonSeen(
             pid=kept.pid,
             server=server,
             status=status,

@@ -259,11 +259,7 @@ async def service(
         (folder / "node.json").write_text(json.dumps(node))
         arguments.append(f"--simulated-node={folder}/node.json")
     process = await asyncio.create_subprocess_exec(
-        *within,
-        *COMMAND,
-        command,
-        *arguments,
-        *options,
+        *(*within, *COMMAND, command, *arguments, *options),
         stderr=asyncio.subprocess.PIPE,
         env={**os.environ, **(environment or {})},
     )

@@ -209,8 +209,7 @@ def test_apply_now_does_not_wait_for_clients(host: Host) -> None:
             await asyncio.to_thread(client.line)
             before = await daemons(host.folder, Phase.READY, 2)
             host.configure({"mps": {"resources": [{"name": GPU, "replicas": 2}]}})
-            await node.until(lambda k: k.healthy(GPU) == 2)
-            assert unhealthy(node, host.uuids[0]) == 2
+            await node.until(lambda k: unhealthy(k, host.uuids[0]) == k.healthy(GPU) == 2)
             code, said = await host.command("mps", "apply", "--now")
             assert (code, said[:12]) == (0, "asked for it")
             await node.until(lambda k: k.healthy(GPU) == 4)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from proto.mps import MpsClient, MpsShare, Phase, ServerStatus
 from supervisor.mps.commands import ClientLimits, Readings
 from supervisor.mps.decide import adopted, decide, limited, not_started, reads_limits, started
-from supervisor.mps.kept import Decision, Do, Kept, Leaving, Sight, Timing
+from supervisor.mps.kept import DaemonSeen, Decision, Do, Kept, Leaving, Timing
 from supervisor.mps.serving import GRACE
 from supervisor.mps.steps import RESTARTS
 
@@ -35,17 +35,17 @@ READY = Kept(
     phase=Phase.READY,
 )
 QUITTING = replace(READY, phase=Phase.DRAINING, quitting=999.0)
-WELL = Sight(pid=PID, server=SERVER, status=ServerStatus.ACTIVE)
+WELL = DaemonSeen(pid=PID, server=SERVER, status=ServerStatus.ACTIVE)
 BUSY = replace(WELL, clients=CLIENTS)
-DEAF = Sight(pid=PID, trouble="ps was not answered within 5 s")
+DEAF = DaemonSeen(pid=PID, trouble="ps was not answered within 5 s")
 
 
-def after(kept: Kept, seen: Sight, now: float = NOW) -> Decision:
+def after(kept: Kept, seen: DaemonSeen, now: float = NOW) -> Decision:
     """Return the decision."""
     return decide(kept, seen, now, TIMING)
 
 
-def go_on(kept: Kept, *looks: Sight, every: float = 1.0) -> list[Decision]:
+def go_on(kept: Kept, *looks: DaemonSeen, every: float = 1.0) -> list[Decision]:
     """Return the decisions after looks at regular times."""
     found = []
     for number, seen in enumerate(looks):
@@ -57,14 +57,14 @@ def go_on(kept: Kept, *looks: Sight, every: float = 1.0) -> list[Decision]:
 def test_from_nothing_to_ready() -> None:
     """A daemon gets its limits before a server, and its device is ready when both are right."""
     kept = Kept(SHARE)
-    first = after(kept, Sight())
+    first = after(kept, DaemonSeen())
     assert first.do is Do.START
     kept = started(first.kept, PID, NOW)
     answers = [
-        Sight(pid=PID, trouble="Cannot find MPS control daemon process"),
-        Sight(pid=PID),
-        Sight(pid=PID, defaults=RIGHT),
-        Sight(pid=PID, server=SERVER, status=ServerStatus.INITIALIZING, defaults=RIGHT),
+        DaemonSeen(pid=PID, trouble="Cannot find MPS control daemon process"),
+        DaemonSeen(pid=PID),
+        DaemonSeen(pid=PID, defaults=RIGHT),
+        DaemonSeen(pid=PID, server=SERVER, status=ServerStatus.INITIALIZING, defaults=RIGHT),
         replace(WELL, defaults=RIGHT, of_server=RIGHT),
     ]
     found = go_on(kept, *answers, every=0.1)
@@ -77,7 +77,7 @@ def test_from_nothing_to_ready() -> None:
 CASES = {
     "well": (READY, WELL, Phase.READY, None, ""),
     "busy": (READY, BUSY, Phase.READY, None, ""),
-    "no server, for the first time": (READY, Sight(pid=PID), Phase.READY, Do.START_SERVER, ""),
+    "no server, for the first time": (READY, DaemonSeen(pid=PID), Phase.READY, Do.START_SERVER, ""),
     "a client has ended, another works": (
         READY,
         replace(BUSY, departed=True),
@@ -101,7 +101,7 @@ CASES = {
     ),
     "the daemon died": (
         READY,
-        Sight(end="the daemon was killed by SIGKILL"),
+        DaemonSeen(end="the daemon was killed by SIGKILL"),
         Phase.STARTING,
         Do.START,
         "the daemon was killed by SIGKILL",
@@ -209,7 +209,13 @@ CASES = {
         "300 (python)",
     ),
     "stop": (replace(READY, ending=Leaving.NOW), BUSY, Phase.DRAINING, Do.QUIT_NOW, ""),
-    "stop without a daemon": (replace(Kept(SHARE), ending=Leaving.NOW), Sight(), None, Do.END, ""),
+    "stop without a daemon": (
+        replace(Kept(SHARE), ending=Leaving.NOW),
+        DaemonSeen(),
+        None,
+        Do.END,
+        "",
+    ),
     "stop while it quits": (
         replace(QUITTING, ending=Leaving.NOW),
         BUSY,
@@ -234,14 +240,14 @@ CASES = {
     "it hangs while it quits": (replace(QUITTING, quitting=900.0), DEAF, None, Do.KILL, ""),
     "it has quit": (
         limited(QUITTING, OTHER),
-        Sight(end="the daemon ended with exit code 0"),
+        DaemonSeen(end="the daemon ended with exit code 0"),
         Phase.STARTING,
         Do.START,
         "",
     ),
     "it has quit for good": (
         replace(QUITTING, ending=Leaving.DRAIN),
-        Sight(end="the daemon ended with exit code 0"),
+        DaemonSeen(end="the daemon ended with exit code 0"),
         None,
         Do.END,
         "",
@@ -261,7 +267,7 @@ def test_what_is_done(case: str) -> None:
 
 def test_a_missing_server_is_excused_for_a_moment() -> None:
     """A device stays ready while its server is replaced, but not for long."""
-    gone = Sight(pid=PID)
+    gone = DaemonSeen(pid=PID)
     found = go_on(READY, *4 * [gone], every=GRACE / 2)
     phases = [step.kept.phase for step in found]
     assert phases == [Phase.READY, Phase.READY, Phase.STARTING, Phase.FAILED]
@@ -271,8 +277,8 @@ def test_only_the_first_failures_are_answered_at_once() -> None:
     """A daemon that ends again and again is started with growing pauses, and is failed."""
     kept, waits, phases = Kept(SHARE), [], []
     for number in range(5):
-        kept = started(after(kept, Sight(), NOW + 100 * number).kept, PID, NOW + 100 * number)
-        decision = after(kept, Sight(end="exit code 1"), NOW + 100 * number)
+        kept = started(after(kept, DaemonSeen(), NOW + 100 * number).kept, PID, NOW + 100 * number)
+        decision = after(kept, DaemonSeen(end="exit code 1"), NOW + 100 * number)
         kept = decision.kept
         waits.append(decision.wait)
         phases.append(kept.phase)
@@ -285,18 +291,18 @@ def test_only_the_first_failures_are_answered_at_once() -> None:
 def test_a_stable_run_ends_the_count() -> None:
     """A daemon that was ready for a minute fails for the first time."""
     kept = replace(READY, failures=7, ready_since=NOW - RESTARTS.stable)
-    assert after(kept, Sight(end="x")).kept.failures == 1
+    assert after(kept, DaemonSeen(end="x")).kept.failures == 1
     kept = replace(READY, failures=7, ready_since=NOW - RESTARTS.stable + 1)
-    assert after(kept, Sight(end="x")).kept.failures == 8
+    assert after(kept, DaemonSeen(end="x")).kept.failures == 8
 
 
 def test_a_refusal_is_a_failure() -> None:
     """What prevents a start is told at once, and tried again."""
     kept = not_started(Kept(SHARE), "cannot find it", NOW)
     assert (kept.phase, kept.detail) == (Phase.FAILED, "cannot find it")
-    assert after(kept, Sight()).do is Do.START
+    assert after(kept, DaemonSeen()).do is Do.START
     again = not_started(kept, "cannot find it", NOW)
-    found = after(again, Sight())
+    found = after(again, DaemonSeen())
     assert found.do is None
     assert found.wait == pytest.approx(0.1)
     assert found.kept.phase is Phase.FAILED
@@ -329,7 +335,7 @@ statuses = st.none() | st.sampled_from(ServerStatus)
 some_clients = st.sampled_from([(), CLIENTS])
 readings = st.sampled_from([None, RIGHT, WRONG])
 seens = st.builds(
-    Sight,
+    DaemonSeen,
     pid=st.sampled_from([0, PID]),
     trouble=st.sampled_from(["", "trouble"]),
     server=st.sampled_from([0, SERVER]),
@@ -368,7 +374,7 @@ kepts = st.builds(
 
 
 @given(kepts, seens)
-def test_clients_are_left_alone(kept: Kept, seen: Sight) -> None:
+def test_clients_are_left_alone(kept: Kept, seen: DaemonSeen) -> None:
     """Only an order, or a daemon that already ends by force, costs clients their server."""
     ending = Leaving.DRAIN if kept.ending is Leaving.NOW else kept.ending
     found = after(replace(kept, hurried=False, forced=False, ending=ending), seen)
@@ -377,7 +383,7 @@ def test_clients_are_left_alone(kept: Kept, seen: Sight) -> None:
 
 
 @given(kepts, seens)
-def test_ready_means_verified(kept: Kept, seen: Sight) -> None:
+def test_ready_means_verified(kept: Kept, seen: DaemonSeen) -> None:
     """A device is ready with an active server whose limits were read, or a moment after that."""
     found = after(kept, seen)
     if found.kept.phase is Phase.READY and kept.phase is not Phase.READY:
@@ -390,14 +396,14 @@ def test_ready_means_verified(kept: Kept, seen: Sight) -> None:
 
 
 @given(kepts, seens)
-def test_time_goes_on(kept: Kept, seen: Sight) -> None:
+def test_time_goes_on(kept: Kept, seen: DaemonSeen) -> None:
     """A decision without an action waits, so that the keeper does not spin."""
     found = after(kept, seen)
     assert found.wait > 0 or found.do is not None
 
 
 @given(kepts, seens)
-def test_there_is_one_daemon(kept: Kept, seen: Sight) -> None:
+def test_there_is_one_daemon(kept: Kept, seen: DaemonSeen) -> None:
     """A daemon is started only when there is none, and never by a keeper that ends."""
     found = after(kept, seen)
     if found.do is Do.START:
