@@ -52,3 +52,4 @@ generate: .venv/installed
 # Remove all that was installed, and what tools remember.
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -exec rm -rf {} +

@@ -31,7 +31,7 @@ from tests.chaos.stage import (
     toolkit,
 )
 from tests.chaos.troubled import TroubledKubelet
-from tests.conftest import PR_SET_CHILD_SUBREAPER
+from tests.conftest import PR_SET_CHILD_SUBREAPER, children
 from tests.fakes.apiserver import ApiServer
 from tests.fakes.service import Service, service
 
@@ -54,7 +54,7 @@ class World:
         self.absent: set[str] = set()
         """Children that do not run during a fault."""
         self.gpus = Gpus()
-        self.strangers: set[int] = set()
+        self.strangers = children(os.getpid())
         """Processes of the run that are neither the service nor of it."""
         self.violations: list[str] = []
         self.deaths: dict[str, list[float]] = {}

@@ -66,8 +66,8 @@ class Host:
     @contextlib.asynccontextmanager
     async def tree(self, within: Sequence[str] = ()) -> AsyncIterator[Service]:
         """Run `gpu-sharing-plugin mps`."""
-        options = [*self._options(), f"--state-dir={self.folder}/mps-state"]
-        async with service(self.folder, *options, command="mps", within=within) as running:
+        options = ["mps", *self._options(), f"--state-dir={self.folder}/mps-state"]
+        async with service(self.folder, *options, within=within) as running:
             running.folder = self.folder / "mps"
             yield running
 

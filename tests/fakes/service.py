@@ -24,6 +24,7 @@ from simulator.kubelet_habits import NEWEST, Habits
 from simulator.live_node import LiveNode
 from supervisor.reading import NAME as READER
 from tests.conftest import children
+from tests.fakes.forked import Forked, fork
 from tests.fakes.local_http import Local
 
 PATIENCE = 60.0
@@ -38,7 +39,7 @@ Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 class Service:
     """A running service, its folder and its log."""
 
-    def __init__(self, folder: Path, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, folder: Path, process: asyncio.subprocess.Process | Forked) -> None:
         self.folder = folder
         self.process = process
         self.node = LiveNode(folder)
@@ -234,6 +235,21 @@ def short_folder() -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
+def _words(folder: Path, options: tuple[str, ...]) -> list[str]:
+    """Return the command line after the program's name."""
+    command, given = ("mps", options[1:]) if options[:1] == ("mps",) else ("run", options)
+    return [
+        command,
+        f"--runtime-dir={folder}",
+        f"--state-dir={folder}/state",
+        f"--device-plugin-path={folder}/kubelet",
+        f"--pod-resources-socket={folder}/pod-resources.sock",
+        "--metrics-address=127.0.0.1:0",
+        "--log-format=json",
+        *given,
+    ]
+
+
 @contextlib.asynccontextmanager
 async def service(
     folder: Path,
@@ -241,27 +257,23 @@ async def service(
     node: Mapping[str, object] | None = None,
     environment: Mapping[str, str] | None = None,
     within: Sequence[str] = (),
-    command: str = "run",
+    exec_because: str = "",
 ) -> AsyncIterator[Service]:
     """Run the service in *folder*, with the simulated *node* if it is given; kill it at the end.
 
-    The command *within* starts the service in its own process, with exec. *command*: of the tree.
+    In process tests it is forked from a process that has imported it (tests/fakes/zygote.py). It
+    is executed as users do it where *exec_because* says why this matters, where its *environment*
+    asks for it, and by the command *within*, which starts the service in its own process.
+    *options* may begin with the other tree's command, `mps`.
     """
-    arguments = [
-        f"--runtime-dir={folder}",
-        f"--state-dir={folder}/state",
-        f"--device-plugin-path={folder}/kubelet",
-        f"--pod-resources-socket={folder}/pod-resources.sock",
-        "--metrics-address=127.0.0.1:0",
-        "--log-format=json",
-    ]
+    words = _words(folder, options)
     if node is not None:
         (folder / "node.json").write_text(json.dumps(node))
-        arguments.append(f"--simulated-node={folder}/node.json")
-    process = await asyncio.create_subprocess_exec(
-        *(*within, *COMMAND, command, *arguments, *options),
-        stderr=asyncio.subprocess.PIPE,
-        env={**os.environ, **(environment or {})},
+        words.append(f"--simulated-node={folder}/node.json")
+    whole = {**os.environ, **(environment or {})}
+    forked = None if within or exec_because else await fork(words, whole)
+    process = forked or await asyncio.create_subprocess_exec(
+        *within, *COMMAND, *words, stderr=asyncio.subprocess.PIPE, env=whole
     )
     running = Service(folder, process)
     reader = asyncio.create_task(running.read_log())

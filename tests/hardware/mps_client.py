@@ -4,26 +4,16 @@ It needs only libcuda.so.1: `python -m tests.hardware.mps_client --help`. It pri
 has its memory, and each CUDA error. It ends when its stdin is closed.
 """
 
-import argparse
 import ctypes
 import select
 import sys
 import time
 
+from tests.fakes.mps import client_options
 from tests.hardware.cuda import MANY_BLOCKS, ONE_KERNEL, Cuda, CudaError
 
 MULTIPROCESSOR_COUNT = 16
 """CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT."""
-
-
-def arguments() -> argparse.Namespace:
-    """Return what the command line says."""
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    parser.add_argument("--memory", type=int, default=64, metavar="MIB", help="memory to hold")
-    parser.add_argument("--seconds", type=float, default=60, help="how long to use the GPU")
-    parser.add_argument("--fault", action="store_true", help="fault once a line comes on stdin")
-    parser.add_argument("--stay", action="store_true", help="after an error, stay until stdin ends")
-    return parser.parse_args()
 
 
 def multiprocessors(cuda: Cuda) -> int:
@@ -36,7 +26,7 @@ def multiprocessors(cuda: Cuda) -> int:
 
 def main() -> int:
     """Do what the command line says."""
-    given = arguments()
+    given = client_options.parsed(__doc__)
     try:
         cuda = Cuda(0)
         cuda.allocate(given.memory)

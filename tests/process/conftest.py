@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes import nvml_library
+from tests.fakes import forked, nvml_library
 from tests.fakes.service import short_folder
 from tests.fakes.toolkit import Host
 
@@ -37,3 +37,9 @@ def hung(host: Host) -> Iterator[int]:
     descriptor = os.open(host.fifo, os.O_RDONLY | os.O_NONBLOCK)
     yield descriptor
     os.close(descriptor)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _zygote() -> Iterator[None]:
+    with forked.zygote():
+        yield

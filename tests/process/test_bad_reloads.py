@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from simulator.live_node import LIVE_FILE
+from tests.fakes.configured import configured
 from tests.fakes.service import COMMAND, PATIENCE, kubelet, service
 
 GPU = "nvidia.com/gpu"
@@ -38,13 +39,7 @@ def test_a_file_that_cannot_be_used_is_told_and_changes_nothing(
     """The log, the metric and the status tell of it; the devices stay listed, also later."""
 
     async def story() -> None:
-        path = folder / "config.yaml"
-        path.write_text("version: v1\n")
-        async with (
-            kubelet(folder) as node,
-            service(folder, f"--config-file={path}", node={"gpus": [{}]}) as running,
-        ):
-            await running.ready()
+        async with configured(folder) as (path, node, running):
             pids = running.pids()
             path.write_bytes(text.encode(errors="surrogateescape"))
             told = await running.logged(KEPT)
@@ -84,13 +79,7 @@ def test_thousands_of_resources_that_the_node_does_not_have_end_nothing(folder: 
     """What the supervisor tells the exporter stays small, however long the configuration is."""
 
     async def story() -> None:
-        path = folder / "config.yaml"
-        path.write_text("version: v1\n")
-        async with (
-            kubelet(folder) as node,
-            service(folder, f"--config-file={path}", node={"gpus": [{}]}) as running,
-        ):
-            await running.ready()
+        async with configured(folder) as (path, node, _):
             gone = ", ".join(f'"{place}:0"' for place in range(9000))
             entry = f"{{name: gpu, replicas: 3, devices: [0, {gone}]}}"
             path.write_text(f"sharing: {{timeSlicing: {{resources: [{entry}, {MANY}]}}}}")

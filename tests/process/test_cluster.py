@@ -25,7 +25,7 @@ QUICK = "health: {recovery: {quietPeriod: 200ms, probes: 1}, pollInterval: 100ms
 
 @contextlib.asynccontextmanager
 async def started(
-    folder: Path, api: ApiServer, *options: str
+    folder: Path, api: ApiServer, *options: str, exec_because: str = ""
 ) -> AsyncIterator[tuple[Kubelet, Service]]:
     """Run the service on a node of two GPUs, with a stand-in for the API server."""
     (folder / "config.yaml").write_text(f"version: v1\n{QUICK}\n")
@@ -33,7 +33,9 @@ async def started(
     environment = api.kubeconfig(folder)
     async with (
         kubelet(folder) as node,
-        service(folder, *arguments, node=NODE, environment=environment) as running,
+        service(
+            folder, *arguments, node=NODE, environment=environment, exec_because=exec_because
+        ) as running,
     ):
         await running.logged("watching GPUs for Xid events")
         await node.until(lambda k: k.healthy(GPU) == 2)
@@ -162,7 +164,8 @@ def test_without_the_flags_no_cluster_process_runs(folder: Path) -> None:
                 assert set(running.pids()) == {"monitor", "exporter", f"worker {GPU}"}
                 assert await running.stop() == 0
             assert not api.requests
-            async with started(folder, api, "--node-condition") as (_, running):
+            why = "its memory is measured"
+            async with started(folder, api, "--node-condition", exec_because=why) as (_, running):
                 await api.until("a condition", lambda: api.patches)
                 await until(lambda: "cluster" in running.pids(), "a process for the cluster")
                 pss = _pss(running.pids()["cluster"])

@@ -24,10 +24,13 @@ NODE: dict[str, object] = {"gpus": [{}, {}]}
 
 @contextlib.asynccontextmanager
 async def started(
-    folder: Path, *options: str, node: dict[str, object] = NODE
+    folder: Path, *options: str, node: dict[str, object] = NODE, exec_because: str = ""
 ) -> AsyncIterator[tuple[Kubelet, Service]]:
     """Run the service until it is ready and devices are Healthy."""
-    async with kubelet(folder) as stand_in, service(folder, *options, node=node) as running:
+    async with (
+        kubelet(folder) as stand_in,
+        service(folder, *options, node=node, exec_because=exec_because) as running,
+    ):
         await running.ready()
         await stand_in.until(lambda k: k.healthy(GPU) > 0)
         yield stand_in, running
@@ -290,8 +293,11 @@ def test_scrapes_do_not_increase_memory(folder: Path) -> None:
         return int(fields[1]) * 4
 
     async def story() -> tuple[int, float]:
-        options = "--resource-config=gpu:gpu:100"
-        async with started(folder, options, node={"gpus": [{}] * 8}) as (node, running):
+        options, why = "--resource-config=gpu:gpu:100", "its memory is measured"
+        async with started(folder, options, node={"gpus": [{}] * 8}, exec_because=why) as (
+            node,
+            running,
+        ):
             for pod in range(100):
                 await node.admit(f"pod-{pod}", GPU, 8)
             await running.shows("gpu_sharing_devices_allocated", 100.0, resource=GPU, uuid=UUIDS[0])

@@ -56,7 +56,12 @@ def test_a_hostile_list_costs_the_exporter_little(folder: Path) -> None:
         async with (
             pod_lists(path, HOSTILE["pods"](8 * MIB)) as lists,
             kubelet(folder) as node,
-            service(folder, f"--pod-resources-socket={path}", node={"gpus": [{}]}) as running,
+            service(
+                folder,
+                f"--pod-resources-socket={path}",
+                node={"gpus": [{}]},
+                exec_because="its memory is measured",
+            ) as running,
         ):
             await node.until(lambda k: k.healthy(GPU) == 1)
             said = "cannot read pod resources from the kubelet: holders are unknown"

@@ -219,6 +219,7 @@ def test_apply_now_does_not_wait_for_clients(host: Host) -> None:
                 await asyncio.to_thread(client.line)
                 == "cannot call cuCtxSynchronize: CUDA error 806"
             )
+            await asyncio.to_thread(client.end)
 
     asyncio.run(story())
 

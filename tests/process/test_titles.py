@@ -69,7 +69,9 @@ def test_titles_leave_the_environment_alone(
     async def story() -> None:
         async with (
             kubelet(folder) as node,
-            service(folder, node={"gpus": [{}]}, environment=given) as running,
+            service(
+                folder, node={"gpus": [{}]}, environment=given, exec_because="/proc shows it"
+            ) as running,
         ):
             await node.until(lambda k: k.healthy("nvidia.com/gpu") == 1)
             await running.ready()

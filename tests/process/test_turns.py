@@ -17,6 +17,7 @@ from supervisor.commands.ask import ask
 from supervisor.maintenance import NOTHING_TO_RESUME
 from supervisor.reload_schedule import EVERY
 from tests.fakes.apiserver import ApiServer, apiserver
+from tests.fakes.configured import configured
 from tests.fakes.service import Service, kubelet, service
 
 GPU, LABEL = "nvidia.com/gpu", "nvidia.com/device-plugin.config"
@@ -80,13 +81,7 @@ def test_a_storm_of_signals_reads_the_file_once_a_second(folder: Path) -> None:
     """However many SIGHUPs arrive, the file is read at most once a second, and not in vain."""
 
     async def story() -> None:
-        path = folder / "config.yaml"
-        path.write_text("version: v1\n")
-        async with (
-            kubelet(folder) as node,
-            service(folder, f"--config-file={path}", node={"gpus": [{}]}) as running,
-        ):
-            await running.ready()
+        async with configured(folder) as (path, node, running):
             with INotify() as watch:
                 watch.add_watch(str(path), flags.OPEN)
                 reads, began = 0, time.monotonic()
@@ -110,13 +105,7 @@ def test_a_slow_file_system_delays_nothing_but_the_reading(folder: Path) -> None
     """While the process that reads the configuration stands still, everything else goes on."""
 
     async def story() -> None:
-        path = folder / "config.yaml"
-        path.write_text("version: v1\n")
-        async with (
-            kubelet(folder) as node,
-            service(folder, f"--config-file={path}", node={"gpus": [{}]}) as running,
-        ):
-            await running.ready()
+        async with configured(folder) as (path, node, running):
             path.write_text(slow(2))
             reader = await running.reader()
             os.kill(reader, signal.SIGSTOP)
@@ -133,13 +122,7 @@ def test_a_reader_that_is_killed_changes_nothing(folder: Path) -> None:
     """If the process that reads the configuration dies, the log says so and the old one stays."""
 
     async def story() -> None:
-        path = folder / "config.yaml"
-        path.write_text("version: v1\n")
-        async with (
-            kubelet(folder) as node,
-            service(folder, f"--config-file={path}", node={"gpus": [{}]}) as running,
-        ):
-            await running.ready()
+        async with configured(folder) as (path, node, running):
             path.write_text(slow(2))
             os.kill(await running.reader(), signal.SIGKILL)
             told = await running.logged("cannot use the new configuration, keeping the old one")

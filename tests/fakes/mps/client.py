@@ -1,10 +1,9 @@
-"""A stand-in for a CUDA program under MPS, with the options of tests/hardware/mps_client.py.
+"""A stand-in for a CUDA program under MPS, in place of tests/hardware/mps_client.py.
 
 Run it as `python -S -m tests.fakes.mps.client`. It holds its connection to the server, as a real
 client does, and prints the CUDA errors that the server tells it.
 """
 
-import argparse
 import json
 import os
 import select
@@ -14,7 +13,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from tests.fakes.mps import texts
+from tests.fakes.mps import client_options, texts
 
 SERVER_GONE, OUT_OF_MEMORY = 806, 2
 """CUDA errors."""
@@ -85,12 +84,7 @@ class Client:
 
 def main() -> int:
     """Do what the command line says."""
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    parser.add_argument("--memory", type=int, default=64, metavar="MIB", help="memory to hold")
-    parser.add_argument("--seconds", type=float, default=60, help="how long to use the GPU")
-    parser.add_argument("--fault", action="store_true", help="fault once a line comes on stdin")
-    parser.add_argument("--stay", action="store_true", help="after an error, stay until stdin ends")
-    given = parser.parse_args()
+    given = client_options.parsed(__doc__)
     pipe = os.environ.get("CUDA_MPS_PIPE_DIRECTORY", "/tmp/nvidia-mps")
     try:
         client = Client(pipe)

@@ -1,0 +1,130 @@
+"""Processes of the service that a zygote forks, which costs a tenth of a start with its imports."""
+
+import asyncio
+import contextlib
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from tests.fakes.zygote import Start
+
+ROOT = Path(__file__).parents[2]
+LIMITS = (resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE, resource.RLIMIT_AS)
+READ_BY_EXEC = ("LD_", "PYTHON", "MALLOC_", "GLIBC_")
+"""Beginnings of variables that loader, C library and interpreter read only when they start."""
+
+
+def _read_by_exec(environment: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environment.items() if name.startswith(READ_BY_EXEC)}
+
+
+class Zygote:
+    """A running zygote."""
+
+    def __init__(self) -> None:
+        self._fixed = _read_by_exec(os.environ)
+        self._ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with its:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "tests.fakes.zygote", str(its.fileno())],
+                cwd=ROOT,
+                pass_fds=[its.fileno()],
+                stdin=subprocess.DEVNULL,
+            )
+
+    def can_fork(self, environment: Mapping[str, str]) -> bool:
+        """Return whether a forked process can have this environment."""
+        return _read_by_exec(environment) == self._fixed
+
+    def fork(self, arguments: Sequence[str], environment: Mapping[str, str], stderr: int) -> int:
+        """Fork a service with our stdin and stdout; return its pid, which is a child of ours."""
+        umask = os.umask(0o022)
+        os.umask(umask)
+        limits = {number: resource.getrlimit(number) for number in LIMITS}
+        start = Start(tuple(arguments), dict(environment), str(Path.cwd()), umask, limits)
+        socket.send_fds(self._ours, [msgspec.json.encode(start)], [0, 1, stderr])
+        answer = self._ours.recv(100)
+        if not answer:
+            raise RuntimeError("cannot fork a service: the zygote ended; its error is above")
+        return int(answer)
+
+    def close(self) -> None:
+        """End the zygote; what it forked lives on."""
+        self._ours.close()
+        self._process.wait()
+
+
+class Forked:
+    """A forked process, with what tests use of asyncio.subprocess.Process."""
+
+    def __init__(self, pid: int, stderr: asyncio.StreamReader) -> None:
+        self.pid = pid
+        self.stderr = stderr
+        self.returncode: int | None = None
+        self._pidfd = os.pidfd_open(pid)
+        loop = asyncio.get_running_loop()
+        self._ended: asyncio.Future[int] = loop.create_future()
+        loop.add_reader(self._pidfd, self._reap)
+
+    def _reap(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._pidfd)
+        os.close(self._pidfd)
+        self.returncode = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        self._ended.set_result(self.returncode)
+
+    async def wait(self) -> int:
+        """Wait until the process ends, and return its exit code, or -N after signal N."""
+        return await asyncio.shield(self._ended)
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal; ProcessLookupError if the process has ended."""
+        if self.returncode is not None:
+            raise ProcessLookupError
+        os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+        self.send_signal(signal.SIGKILL)
+
+
+_running: list[Zygote] = []
+
+
+@contextlib.contextmanager
+def zygote() -> Iterator[None]:
+    """Run a zygote, which forks the services that tests start meanwhile."""
+    running = Zygote()
+    _running.append(running)
+    try:
+        yield
+    finally:
+        _running.remove(running)
+        running.close()
+
+
+async def fork(arguments: Sequence[str], environment: Mapping[str, str]) -> Forked | None:
+    """Fork a service whose stderr is a pipe; return None if only exec can start it."""
+    parent = next((running for running in _running if running.can_fork(environment)), None)
+    if parent is None:
+        return None
+    reader, writer = os.pipe()
+    try:
+        pid = parent.fork(arguments, environment, writer)
+    finally:
+        os.close(writer)
+    stream = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(stream), os.fdopen(reader, "rb", buffering=0)
+    )
+    return Forked(pid, stream)

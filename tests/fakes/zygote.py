@@ -1,0 +1,109 @@
+"""A process that has imported the service, and forks a new service from itself at each request.
+
+Run it as `python -m tests.fakes.zygote DESCRIPTOR`; tests/fakes/forked.py asks it. What it forks
+runs `python -m supervisor` as the interpreter would: the same module as `__main__`, with the
+arguments, environment, folder, umask, limits and descriptors of the request, and none of its own.
+"""
+
+import contextlib
+import gc
+import importlib
+import os
+import resource
+import runpy
+import socket
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+
+LIBRARIES = (
+    "prometheus_client.core",
+    "prometheus_client.openmetrics.exposition",
+    "uvicorn.protocols.http.h11_impl",
+    "xml.etree.ElementTree",
+)
+"""Libraries of the exporter. It still imports our own modules itself, after the fork: so a test
+sees what they lack there, such as a capability.
+"""
+
+LONGEST = 1 << 17
+"""Bytes of a request."""
+
+
+class Start(msgspec.Struct, frozen=True):
+    """What a new process gets from the one that asks for it, beside stdin, stdout and stderr."""
+
+    arguments: tuple[str, ...]
+    environment: dict[str, str]
+    folder: str
+    umask: int
+    limits: dict[int, tuple[int, int]]
+    """Soft and hard limits by the numbers in the module resource."""
+
+
+def prepare() -> None:
+    """Import what each service imports, as its supervisor does, without a thread or a socket."""
+    importlib.import_module("supervisor.main")
+    for library in (*importlib.import_module("supervisor.preload").MODULES, *LIBRARIES):
+        importlib.import_module(library)
+    if len(list(Path("/proc/self/task").iterdir())) != 1:
+        raise RuntimeError("cannot fork services: an import started a thread")
+    gc.collect()
+    gc.freeze()
+
+
+def serve(asked: socket.socket) -> Start | None:
+    """Fork a process for each request; return its request in it, and None when nobody asks more."""
+    with contextlib.suppress(KeyboardInterrupt):
+        while True:
+            request, descriptors, *_ = socket.recv_fds(asked, LONGEST, 3)
+            if not request:
+                break
+            pid = _fork()
+            if not pid:
+                start = msgspec.json.decode(request, type=Start)
+                _become(start, descriptors)
+                return start
+            for descriptor in descriptors:
+                os.close(descriptor)
+            asked.send(str(pid).encode())
+    return None
+
+
+def _fork() -> int:
+    """Fork; return 0 in the new process, which is a child of the process that adopts orphans."""
+    reader, writer = os.pipe()
+    if between := os.fork():
+        os.close(writer)
+        os.waitpid(between, 0)
+        pid = int(os.read(reader, 20))
+        os.close(reader)
+        return pid
+    if pid := os.fork():
+        os.write(writer, str(pid).encode())
+        os._exit(0)
+    return 0
+
+
+def _become(start: Start, descriptors: list[int]) -> None:
+    for target, descriptor in enumerate(descriptors):
+        os.dup2(descriptor, target)
+    os.closerange(len(descriptors), os.sysconf("SC_OPEN_MAX"))
+    for number, limits in start.limits.items():
+        resource.setrlimit(number, limits)
+    os.chdir(start.folder)
+    os.umask(start.umask)
+    os.environ.clear()
+    os.environ.update(start.environment)
+    time.tzset()
+    sys.path[0] = start.folder
+    sys.orig_argv[:] = [sys.executable, "-m", "supervisor", *start.arguments]
+    sys.argv[:] = ["supervisor", *start.arguments]
+
+
+if __name__ == "__main__":
+    prepare()
+    if serve(socket.socket(fileno=int(sys.argv[1]))):
+        runpy.run_module("supervisor", run_name="__main__", alter_sys=True)
