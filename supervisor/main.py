@@ -72,7 +72,7 @@ def _do(known: argparse.Namespace, rest: Sequence[str]) -> int:
         case "drill":
             return _tell(drill.run(known))
         case _:
-            return _tell(ask(Path(known.runtime_dir), _request(known)))
+            return _operate(known)
 
 
 def _say(error: Exception, code: ExitCode) -> ExitCode:
@@ -125,6 +125,14 @@ def _status(known: argparse.Namespace) -> int:
     else:
         show = importlib.import_module("supervisor.commands.show_status")
         code = show.main(folder, as_json=known.json, judge=known.exit_code)
+    return code
+
+
+def _operate(known: argparse.Namespace) -> int:
+    folder, request = Path(known.runtime_dir), _request(known)
+    code = _tell(ask(folder, request))
+    if isinstance(request, Quiesce):
+        importlib.import_module("supervisor.commands.held_by_mps").main(folder)
     return code
 
 

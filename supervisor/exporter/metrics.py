@@ -16,7 +16,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from proto.messages import RPC_BUCKETS
-from supervisor.exporter import usage_metrics
+from supervisor.exporter import mps_metrics, usage_metrics
 from supervisor.exporter.family import PREFIX, Family, Sample
 
 FAMILIES = (
@@ -198,6 +198,7 @@ FAMILIES = (
         "1 if the node's labels are written, 0 if the last attempt failed.",
     ),
     *usage_metrics.FAMILIES,
+    *mps_metrics.FAMILIES,
 )
 
 

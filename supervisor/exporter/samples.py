@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from proto.control import ServiceState
 from proto.fitness import Fitness
 from proto.messages import DeviceState, Gpu, Health, NodeState, WorkerState
-from supervisor.exporter import usage_metrics
+from supervisor.exporter import mps_metrics, usage_metrics
 from supervisor.exporter.family import Sample
 from supervisor.status.allocations import Allocation
 from supervisor.status.snapshot import Snapshot
@@ -51,6 +51,7 @@ def samples(
     if snapshot.allocations is not None:
         yield from _allocations(snapshot.allocations, workers, named=about.pod_labels)
     yield from usage_metrics.samples(snapshot, now, about.stale_after, named=about.pod_labels)
+    yield from mps_metrics.samples(snapshot, now, about.stale_after)
 
 
 def _service(service: ServiceState) -> Iterator[Sample]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from proto.control import NodeLabels, Problem, ProblemKind, ServiceState
 from proto.fitness import Fitness, LastMpsWord, fitness
 from proto.messages import LookTime, NodeState, UsageState, WorkerState
-from proto.mps import MpsShare
+from proto.mps import MpsDaemon, MpsShare
 from proto.reasons import ReasonKind
 from supervisor.status.allocations import Allocation
 from supervisor.status.usage_owner import Owners
@@ -50,6 +50,12 @@ class Snapshot:
     def mps_shares(self) -> Mapping[str, MpsShare]:
         """Return what a replica of each device comes to that the plan shares by MPS, by UUID."""
         return self.service.mps if self.service else {}
+
+    def mps_daemons(self, now: float, stale_after: float) -> dict[str, MpsDaemon] | None:
+        """Return the MPS daemons by the UUID of their device; None: their tree is silent."""
+        if self.mps is None or self.mps.state is None or self.mps.silent(now, stale_after):
+            return None
+        return {daemon.uuid: daemon for daemon in self.mps.state.daemons}
 
     def problems(self) -> tuple[Problem, ...] | None:
         """Return why the node is not served as configured, or served slowly; None: unknown."""
