@@ -7,6 +7,7 @@ version 580.159.04 did on an H100; `tests/hardware/mps-580.159.04.txt` is the co
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
@@ -122,6 +123,21 @@ class MpsHost:
             check=False,
         )
         return done.returncode, done.stdout
+
+    def end_all(self) -> None:
+        """End all daemons; then also the commands end that a killed keeper has left behind."""
+        for program in self.programs():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(program["pid"], signal.SIGKILL)
+        assert until(lambda: not self._left(), PATIENCE), f"left: {self._left()}"
+
+    def _left(self) -> list[str]:
+        found = []
+        for folder in Path("/proc").iterdir():
+            if folder.name.isdecimal():
+                with contextlib.suppress(OSError):  # it has ended
+                    found.append((folder / "cmdline").read_text(errors="replace"))
+        return [line for line in found if str(self.program) in line]
 
     def servers(self, pipe: Path) -> list[int]:
         """Return the PIDs of a daemon's servers."""

@@ -4,8 +4,6 @@ import asyncio
 import contextlib
 import ctypes
 import json
-import os
-import signal
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
@@ -21,7 +19,7 @@ from simulator.live_node import LiveNode
 from tests.fakes.keeper import MNT_DETACH
 from tests.fakes.mps_host import MpsHost
 from tests.fakes.service import COMMAND, PATIENCE, Service, service, short_folder
-from tests.hardware.transcript import alive, until
+from tests.hardware.transcript import alive
 
 GPU = "nvidia.com/gpu"
 REPLICAS = 4
@@ -101,11 +99,7 @@ class Host:
 
     def clean(self) -> None:
         """End all daemons, and unmount what keepers mounted."""
-        pids = [program["pid"] for program in self.mps.programs()]
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        assert until(lambda: not any(map(alive, pids)), PATIENCE)
+        self.mps.end_all()
         ctypes.CDLL(None).umount2(bytes(self.root / "shm"), MNT_DETACH)
 
 
