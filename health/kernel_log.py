@@ -29,7 +29,7 @@ RECOVERY_ACTION, NVLINK, NVLINK_5 = 154, 74, range(144, 151)
 """Xids whose detail is read."""
 
 
-class Xid(msgspec.Struct, frozen=True):
+class LoggedXid(msgspec.Struct, frozen=True):
     """An Xid of a GPU."""
 
     pci: str
@@ -84,7 +84,7 @@ class DriverLoaded(msgspec.Struct, frozen=True):
     version: str
 
 
-Event = Xid | SXid | GpuLost | GpuReset | DriverLoaded
+Event = LoggedXid | SXid | GpuLost | GpuReset | DriverLoaded
 
 _PCI = r"([0-9a-fA-F]{4,8}):([0-9a-fA-F]{2}):([0-9a-fA-F]{2})(?:\.([0-7]))?"
 
@@ -177,7 +177,7 @@ def _address(domain: str, bus: str, device: str, function: str | None) -> str:
     return f"{int(domain, 16):04x}:{bus.lower()}:{device.lower()}.{function or '0'}"
 
 
-def _xid(text: str) -> Xid | None:
+def _xid(text: str) -> LoggedXid | None:
     found = _XID.match(text)
     if found is None:
         return None
@@ -187,7 +187,7 @@ def _xid(text: str) -> Xid | None:
         pid = int(process[1]) if process[1] else None
         name = process[2] or ""
         rest = rest[process.end() :]
-    return Xid(
+    return LoggedXid(
         _address(*place),
         int(code),
         int(gi) if gi else None,

@@ -17,6 +17,8 @@ from loguru import logger
 
 from health.kernel_log import Event, event_of, sequence
 
+KMSG = "/dev/kmsg"
+
 MOST_LINES, MOST_EVENTS = 1000, 100
 """Lines and events of one turn; a turn that reached either is followed by a pause.
 
@@ -76,9 +78,9 @@ class KernelLog:
         return self._due
 
     def read(self, now: float) -> list[Event]:
-        """Return the next events, in order; not all of them, if there are many."""
+        """Return the next events, in order; not all if there are many, none during a pause."""
         events: list[Event] = []
-        if self._fd >= 0:
+        if self._fd >= 0 and (self._due == math.inf or now >= self._due):
             self._guarded(lambda: self._read(events, now))
         return events
 
@@ -92,11 +94,17 @@ class KernelLog:
         try:
             act()
         except OSError as error:
-            logger.warning(
-                "cannot read the kernel log: only NVML tells of faults",
-                file=self._path,
-                error=str(error),
-            )
+            if not self.readable and self._path == KMSG:
+                # Usual in a container that is not privileged.
+                logger.info(
+                    "the kernel log is not there: only NVML tells of faults", error=str(error)
+                )
+            else:
+                logger.warning(
+                    "cannot read the kernel log: only NVML tells of faults",
+                    file=self._path,
+                    error=str(error),
+                )
             self.close()
 
     def _open(self) -> None:

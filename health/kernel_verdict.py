@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from health import verdict
 from health.condition import Condition, after_acquittal, after_return
-from health.kernel_log import DriverLoaded, Event, GpuLost, GpuReset, SXid, Xid
+from health.kernel_log import DriverLoaded, Event, GpuLost, GpuReset, LoggedXid, SXid
 from health.verdict import Conditions
 from proto.messages import Gpu, Inventory
 from proto.monitor import XidPolicy
@@ -21,7 +21,7 @@ from proto.reasons import Reason, ReasonKind
 class Report:
     """An Xid of the log, and what NVML has told of it."""
 
-    xid: Xid
+    xid: LoggedXid
     news: bool = True
     """Whether NVML has not told of it before."""
     others: bool = False
@@ -41,11 +41,11 @@ def gpus(inventory: Inventory, event: Event) -> tuple[Gpu, ...]:
             return tuple(gpu for gpu in inventory.gpus if gpu.nvlinks and event.fatal)
         case DriverLoaded() | GpuLost(pci=""):
             return inventory.gpus
-        case Xid() | GpuLost() | GpuReset():
+        case LoggedXid() | GpuLost() | GpuReset():
             return tuple(gpu for gpu in inventory.gpus if gpu.pci_bus_id == event.pci)
 
 
-def is_fatal(event: Xid, policy: XidPolicy) -> bool:
+def is_fatal(event: LoggedXid, policy: XidPolicy) -> bool:
     """Return whether an Xid makes its device Unhealthy."""
     return policy.is_fatal(event.xid) and event.fatal is not False
 
@@ -56,7 +56,7 @@ def after(
     """Return the conditions after *event*; of an Xid, NVML has told nothing."""
     hit = gpus(inventory, event)
     match event:
-        case Xid():
+        case LoggedXid():
             return after_xid(conditions, inventory, Report(event), policy, now)
         case SXid():
             fault = Reason(ReasonKind.FABRIC, f"SXid {event.sxid}")

@@ -20,7 +20,7 @@ Key = tuple[str, int]
 """A GPU's UUID and an Xid."""
 
 
-class Source(enum.StrEnum):
+class ToldBy(enum.StrEnum):
     """Who told of an Xid."""
 
     NVML = "nvml"
@@ -34,15 +34,15 @@ class Heard:
 
     news: bool
     """Whether it is the first of its Xid."""
-    settled: tuple[tuple[Key, Source], ...] = ()
+    settled: tuple[tuple[Key, ToldBy], ...] = ()
     """Xids for which it is certain by now who told of them."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
+class _Waiting:
     """The reports of one source, which wait for those of the other one."""
 
-    source: Source
+    source: ToldBy
     times: tuple[float, ...]
 
 
@@ -50,23 +50,23 @@ class _Row:
 class Witness:
     """The reports that wait; all times are seconds of the monotonic clock."""
 
-    rows: Mapping[Key, _Row] = field(default_factory=dict)
+    rows: Mapping[Key, _Waiting] = field(default_factory=dict)
     waiting: int = 0
 
-    def after(self, key: Key, source: Source, now: float) -> tuple["Witness", Heard]:
+    def after(self, key: Key, source: ToldBy, now: float) -> tuple["Witness", Heard]:
         """Return the state after a report of NVML or of the kernel, and what the report means."""
         fresh, settled = self.due(now)
         row = fresh.rows.get(key)
         if row and row.source is not source:
             return _with(fresh, key, replace(row, times=row.times[1:])), Heard(
-                news=False, settled=(*settled, (key, Source.BOTH))
+                news=False, settled=(*settled, (key, ToldBy.BOTH))
             )
         if fresh.waiting >= MOST_WAITING:
             return fresh, Heard(news=True, settled=(*settled, (key, source)))
         times = (*row.times, now) if row else (now,)
-        return _with(fresh, key, _Row(source, times)), Heard(news=True, settled=settled)
+        return _with(fresh, key, _Waiting(source, times)), Heard(news=True, settled=settled)
 
-    def waits(self, key: Key, source: Source) -> bool:
+    def waits(self, key: Key, source: ToldBy) -> bool:
         """Return whether a report of *source* still waits for its counterpart."""
         row = self.rows.get(key)
         return row is not None and row.source is source
@@ -75,12 +75,12 @@ class Witness:
         """Return the time to call `due`; infinity if nothing waits."""
         return min((row.times[0] for row in self.rows.values()), default=math.inf) + WINDOW
 
-    def due(self, now: float) -> tuple["Witness", tuple[tuple[Key, Source], ...]]:
+    def due(self, now: float) -> tuple["Witness", tuple[tuple[Key, ToldBy], ...]]:
         """Return the state without the reports that waited long enough, and these reports."""
         if now < self.deadline():
             return self, ()
         after: Witness = self
-        settled = list[tuple[Key, Source]]()
+        settled = list[tuple[Key, ToldBy]]()
         for key, row in self.rows.items():
             late = [at for at in row.times if now >= at + WINDOW]
             if late:
@@ -89,7 +89,7 @@ class Witness:
         return after, tuple(settled)
 
 
-def _with(state: Witness, key: Key, row: _Row) -> Witness:
+def _with(state: Witness, key: Key, row: _Waiting) -> Witness:
     before = state.rows.get(key)
     rows = {**state.rows, key: row}
     if not row.times:

@@ -150,6 +150,9 @@ class XidCount(msgspec.Struct, frozen=True):
     count: int
     last: float = 0.0
     """When the Xid was reported last, as Unix time."""
+    sources: dict[str, int] = {}
+    """How many of them NVML alone, the kernel log alone, and both have told: `nvml`, `kernel` and
+    `both`. The other source has 2 s, so an Xid is not in here before it is certain."""
 
 
 class CallStats(msgspec.Struct, frozen=True):
@@ -225,6 +228,10 @@ class NodeState(SenderState, frozen=True, tag=True, kw_only=True):
     looks: tuple[LookTime, ...] = ()
     persisted: bool = True
     """Whether the health of devices is saved; if not, a restart forgets their faults."""
+    kernel_log: bool = False
+    """Whether the kernel log is read."""
+    kernel_log_lost: int = 0
+    """Records of the kernel log that were overwritten before this monitor read them."""
 
 
 class WorkerState(SenderState, frozen=True, tag=True, kw_only=True):

@@ -229,7 +229,7 @@ def kernel_line(data: bytes) -> None:
     inner = kernel_log.event_of(b"3,1,1,-;" + data)
     assert kernel_log.event_of(b"11,1,1,-;" + data) is None
     for told in (event, inner):
-        assert not isinstance(told, kernel_log.Xid) or len(told.detail + told.name) < 300
+        assert not isinstance(told, kernel_log.LoggedXid) or len(told.detail + told.name) < 300
 
 
 def preferred(data: bytes) -> None:

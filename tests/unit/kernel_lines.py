@@ -4,7 +4,7 @@ They are from bug reports, from the tests of other monitors, and from the driver
 PIDs, names of processes, serial numbers and UUIDs are replaced; the forms are as they were.
 """
 
-from health.kernel_log import DriverLoaded, Event, GpuLost, GpuReset, SXid, Xid
+from health.kernel_log import DriverLoaded, Event, GpuLost, GpuReset, LoggedXid, SXid
 
 A = "0000:01:00.0"
 WARP = "Graphics SM Warp Exception on (GPC 7, TPC 7, SM 0): Illegal Instruction Parameter"
@@ -30,43 +30,43 @@ OFF = "GPU has fallen off the bus."
 CONTAINED = "Contained: CE User Channel (0x9). RST: No, D-RST: No"
 SEVEN = "0x10000000, 0x10000000, 0x00000000, 0x10000000, 0x00000000, 0x00000000, 0x00000000"
 
-XIDS: list[tuple[str, Xid]] = [
+XIDS: list[tuple[str, LoggedXid]] = [
     # Before 2013 there was no "PCI:".
     (
         "NVRM: Xid (0000:03:00): 13, 0003 00000000 00008297 00001098 00000000 00000044",
-        Xid("0000:03:00.0", 13, detail="0003 00000000 00008297 00001098 00000000 00000044"),
+        LoggedXid("0000:03:00.0", 13, detail="0003 00000000 00008297 00001098 00000000 00000044"),
     ),
     (
         "NVRM: Xid (0000:01:00): 16, Head 00000000 Count 00000007",
-        Xid(A, 16, detail="Head 00000000 Count 00000007"),
+        LoggedXid(A, 16, detail="Head 00000000 Count 00000007"),
     ),
-    ("NVRM: Xid (0000:01:00): 8, Channel 00000020", Xid(A, 8, detail="Channel 00000020")),
+    ("NVRM: Xid (0000:01:00): 8, Channel 00000020", LoggedXid(A, 8, detail="Channel 00000020")),
     # Before driver 450 there was no process.
     (
         "NVRM: Xid (PCI:0000:01:00): 32, Channel ID 00000009 intr 00800000",
-        Xid(A, 32, detail="Channel ID 00000009 intr 00800000"),
+        LoggedXid(A, 32, detail="Channel ID 00000009 intr 00800000"),
     ),
     (
         "NVRM: Xid (PCI:0000:01:00): 31, Ch 00000003, engmask 00000101, intr 10000000",
-        Xid(A, 31, detail="Ch 00000003, engmask 00000101, intr 10000000"),
+        LoggedXid(A, 31, detail="Ch 00000003, engmask 00000101, intr 10000000"),
     ),
-    (f"NVRM: Xid (PCI:0000:01:00): 79, {OFF}", Xid(A, 79, detail=OFF)),
-    ("NVRM: Xid (PCI:0000:3f:00): 46", Xid("0000:3f:00.0", 46)),
+    (f"NVRM: Xid (PCI:0000:01:00): 79, {OFF}", LoggedXid(A, 79, detail=OFF)),
+    ("NVRM: Xid (PCI:0000:3f:00): 46", LoggedXid("0000:3f:00.0", 46)),
     (
         "NVRM: Xid (PCI:0000:b9:00): 71, NVLink: fatal error detected on link 6",
-        Xid("0000:b9:00.0", 71, detail="NVLink: fatal error detected on link 6"),
+        LoggedXid("0000:b9:00.0", 71, detail="NVLink: fatal error detected on link 6"),
     ),
     # With a process, known, unknown, or known in part.
     (
         f"NVRM: Xid (PCI:0000:cb:00): 13, pid='<unknown>', name=<unknown>, {WARP}",
-        Xid("0000:cb:00.0", 13, detail=WARP),
+        LoggedXid("0000:cb:00.0", 13, detail=WARP),
     ),
     (
         (
             "NVRM: Xid (PCI:0000:cb:00): 109, pid=1234, name=pt_main_thread, Ch 00000008, "
             "errorString CTX SWITCH TIMEOUT, Info 0x58005"
         ),
-        Xid(
+        LoggedXid(
             "0000:cb:00.0",
             109,
             pid=1234,
@@ -76,51 +76,51 @@ XIDS: list[tuple[str, Xid]] = [
     ),
     (
         "NVRM: Xid (PCI:0000:00:1e): 31, pid=8, name=<unknown>, channel 0x00000004. MMU Fault",
-        Xid("0000:00:1e.0", 31, pid=8, detail="channel 0x00000004. MMU Fault"),
+        LoggedXid("0000:00:1e.0", 31, pid=8, detail="channel 0x00000004. MMU Fault"),
     ),
     (
         f"NVRM: Xid (PCI:0000:97:00): 119, pid=1234, name=nv-hostengine, {TIMEOUT}",
-        Xid("0000:97:00.0", 119, pid=1234, name="nv-hostengine", detail=TIMEOUT),
+        LoggedXid("0000:97:00.0", 119, pid=1234, name="nv-hostengine", detail=TIMEOUT),
     ),
     (
         (
             "NVRM: Xid (PCI:0000:01:00): 95, pid=1234, Uncontained: LTC TAG (0x2,0x0). RST: Yes, "
             "D-RST: No"
         ),
-        Xid(A, 95, pid=1234, detail="Uncontained: LTC TAG (0x2,0x0). RST: Yes, D-RST: No"),
+        LoggedXid(A, 95, pid=1234, detail="Uncontained: LTC TAG (0x2,0x0). RST: Yes, D-RST: No"),
     ),
     (
         "NVRM: Xid (PCI:0000:9b:00): 8, pid=1234, name=idle_timeout",
-        Xid("0000:9b:00.0", 8, pid=1234, name="idle_timeout"),
+        LoggedXid("0000:9b:00.0", 8, pid=1234, name="idle_timeout"),
     ),
     (
         "NVRM: Xid (PCI:0000:B9:00): 74, pid=<unknown>, name=<unknown>, " + LINK_14,
-        Xid("0000:b9:00.0", 74, detail=LINK_14, link=14),
+        LoggedXid("0000:b9:00.0", 74, detail=LINK_14, link=14),
     ),
     (
         (
             "NVRM: Xid (PCI:0000:65:00): 74, pid=<n/a>, name=<unknown>, NVLink: fatal error "
             "detected on link 2"
         ),
-        Xid("0000:65:00.0", 74, detail="NVLink: fatal error detected on link 2", link=2),
+        LoggedXid("0000:65:00.0", 74, detail="NVLink: fatal error detected on link 2", link=2),
     ),
     # On a GPU in MIG mode.
     (
         f"NVRM: Xid (PCI:0000:01:00 GPU-I:05): 94, pid=1234, {CONTAINED}",
-        Xid(A, 94, gi=5, pid=1234, detail=CONTAINED),
+        LoggedXid(A, 94, gi=5, pid=1234, detail=CONTAINED),
     ),
     (
         "NVRM: Xid (PCI:0000:3b:00 GPU-I:01 GPU-CI:02): 13, pid=9, name=python, Graphics Exception",
-        Xid("0000:3b:00.0", 13, 1, 2, 9, "python", "Graphics Exception"),
+        LoggedXid("0000:3b:00.0", 13, 1, 2, 9, "python", "Graphics Exception"),
     ),
     # The Xids 144 to 150 with unit, severity, link and registers.
     (
         f"NVRM: Xid (PCI:0000:01:00): 144, {SAW}",
-        Xid(A, 144, detail=SAW, fatal=False, unit="SAW_MVB", sub_code=0, link=0),
+        LoggedXid(A, 144, detail=SAW, fatal=False, unit="SAW_MVB", sub_code=0, link=0),
     ),
     (
         f"NVRM: Xid (PCI:0018:01:00): 145, pid=1234, name=ray::WorkerDict, {RLW_RX}",
-        Xid(
+        LoggedXid(
             "0018:01:00.0",
             145,
             pid=1234,
@@ -134,7 +134,7 @@ XIDS: list[tuple[str, Xid]] = [
     ),
     (
         f"NVRM: Xid (PCI:0019:01:00): 145, {RLW_SRC}",
-        Xid(
+        LoggedXid(
             "0019:01:00.0",
             145,
             detail=RLW_SRC,
@@ -146,25 +146,27 @@ XIDS: list[tuple[str, Xid]] = [
     ),
     (
         f"NVRM: Xid (PCI:0000:00:1e): 147, {TREX}",
-        Xid("0000:00:1e.0", 147, detail=TREX, fatal=False, unit="TREX_ERR", sub_code=0, link=2),
+        LoggedXid(
+            "0000:00:1e.0", 147, detail=TREX, fatal=False, unit="TREX_ERR", sub_code=0, link=2
+        ),
     ),
     (
         f"NVRM: Xid (PCI:0000:00:1e): 148, {POWER}",
-        Xid("0000:00:1e.0", 148, detail=POWER, fatal=True, unit="NVLPW_CTRL", link=5),
+        LoggedXid("0000:00:1e.0", 148, detail=POWER, fatal=True, unit="NVLPW_CTRL", link=5),
     ),
     (
         f"NVRM: Xid (PCI:0018:01:00): 149, {BER}",
-        Xid(
+        LoggedXid(
             "0018:01:00.0", 149, detail=BER, fatal=False, unit="NETIR_BER_EVENT", sub_code=0, link=3
         ),
     ),
     (
         f"NVRM: Xid (PCI:0019:01:00): 149, {NETIR}",
-        Xid("0019:01:00.0", 149, detail=NETIR, fatal=True, unit="NETIR", sub_code=0, link=-1),
+        LoggedXid("0019:01:00.0", 149, detail=NETIR, fatal=True, unit="NETIR", sub_code=0, link=-1),
     ),
     (
         f"NVRM: Xid (PCI:0000:00:00): 149, {EVENT_0}",
-        Xid(
+        LoggedXid(
             "0000:00:00.0",
             149,
             detail=EVENT_0,
@@ -176,7 +178,7 @@ XIDS: list[tuple[str, Xid]] = [
     ),
     (
         f"NVRM: Xid (PCI:0009:01:00): 149, {EVENT_1}",
-        Xid(
+        LoggedXid(
             "0009:01:00.0",
             149,
             detail=EVENT_1,
@@ -188,7 +190,7 @@ XIDS: list[tuple[str, Xid]] = [
     ),
     (
         f"NVRM: Xid (PCI:0008:01:00): 149, {EVENT_8}",
-        Xid(
+        LoggedXid(
             "0008:01:00.0",
             149,
             detail=EVENT_8,
@@ -200,7 +202,7 @@ XIDS: list[tuple[str, Xid]] = [
     ),
     (
         f"NVRM: Xid (PCI:0000:00:1e): 149, {EVENT_OLD}",
-        Xid(
+        LoggedXid(
             "0000:00:1e.0",
             149,
             detail=EVENT_OLD,
@@ -212,7 +214,7 @@ XIDS: list[tuple[str, Xid]] = [
     ),
     (
         f"NVRM: Xid (PCI:0000:00:1e): 149, {DOWN}",
-        Xid(
+        LoggedXid(
             "0000:00:1e.0",
             149,
             detail=DOWN,
@@ -224,7 +226,7 @@ XIDS: list[tuple[str, Xid]] = [
     ),
     (
         "NVRM: Xid (PCI:0000:00:1e): 145, driver-specific detail",
-        Xid("0000:00:1e.0", 145, detail="driver-specific detail"),
+        LoggedXid("0000:00:1e.0", 145, detail="driver-specific detail"),
     ),
     # What follows from another Xid, and what the driver asks for.
     (
@@ -232,7 +234,7 @@ XIDS: list[tuple[str, Xid]] = [
             "NVRM: Xid (PCI:0000:dc:00): 45, pid=1234, name=python3, Ch 00000001 caused by "
             "previous Xid 149"
         ),
-        Xid(
+        LoggedXid(
             "0000:dc:00.0",
             45,
             pid=1234,
@@ -240,10 +242,13 @@ XIDS: list[tuple[str, Xid]] = [
             detail="Ch 00000001 caused by previous Xid 149",
         ),
     ),
-    (f"NVRM: Xid (PCI:0008:01:00): 154, {RESET}", Xid("0008:01:00.0", 154, detail=RESET, action=1)),
-    (f"NVRM: Xid (PCI:0000:01:00): 154, {REBOOT}", Xid(A, 154, detail=REBOOT, action=2)),
-    (f"NVRM: Xid (PCI:0000:01:00): 154, {SHORT}", Xid(A, 154, detail=SHORT, action=2)),
-    (f"NVRM: Xid (PCI:0000:01:00): 154, {NONE}", Xid(A, 154, detail=NONE, action=0)),
+    (
+        f"NVRM: Xid (PCI:0008:01:00): 154, {RESET}",
+        LoggedXid("0008:01:00.0", 154, detail=RESET, action=1),
+    ),
+    (f"NVRM: Xid (PCI:0000:01:00): 154, {REBOOT}", LoggedXid(A, 154, detail=REBOOT, action=2)),
+    (f"NVRM: Xid (PCI:0000:01:00): 154, {SHORT}", LoggedXid(A, 154, detail=SHORT, action=2)),
+    (f"NVRM: Xid (PCI:0000:01:00): 154, {NONE}", LoggedXid(A, 154, detail=NONE, action=0)),
 ]
 
 OTHERS: list[tuple[str, Event]] = [

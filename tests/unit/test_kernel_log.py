@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from health import kernel_log
-from health.kernel_log import LONGEST, LONGEST_DETAIL, LONGEST_NAME, Event, Xid
+from health.kernel_log import LONGEST, LONGEST_DETAIL, LONGEST_NAME, Event, LoggedXid
 from tests.unit.kernel_lines import NOTHING, OTHERS, XIDS
 
 KNOWN: list[tuple[str, Event]] = [*XIDS, *OTHERS]
@@ -98,7 +98,7 @@ def test_the_name_of_a_process_decides_nothing(name: str) -> None:
     """Whatever a process calls itself, code, place and severity are the driver's."""
     word = "RLW_SRC_TRACK Fatal XC1 i0 Link 03 (0x040868e2 0x00000008)"
     event = kernel_log.parse(f"NVRM: Xid (PCI:0000:01:00): 145, pid=1, name={name}, {word}")
-    assert isinstance(event, Xid)
+    assert isinstance(event, LoggedXid)
     told = (event.pci, event.xid, event.fatal, event.unit, event.link)
     assert told == ("0000:01:00.0", 145, True, "RLW_SRC_TRACK", 3)
 
@@ -106,7 +106,7 @@ def test_the_name_of_a_process_decides_nothing(name: str) -> None:
 def test_texts_are_bounded() -> None:
     """Detail and name of an event are cut."""
     event = kernel_log.parse("NVRM: Xid (PCI:0000:01:00): 13, pid=1, name=a, " + "x" * 9999)
-    assert isinstance(event, Xid)
+    assert isinstance(event, LoggedXid)
     assert event.detail == "x" * LONGEST_DETAIL
     assert len(event.name) <= LONGEST_NAME
 
@@ -119,7 +119,7 @@ def test_nothing_raises(start: str, middle: str, end: str) -> None:
     """Parts of lines in any order tell an event with short texts, or nothing."""
     event = kernel_log.event_of(record(start + middle + end))
     kernel_log.event_of((start + middle + end).encode(errors="surrogatepass"))
-    if isinstance(event, Xid):
+    if isinstance(event, LoggedXid):
         assert 0 < event.xid < 10**9
         assert len(event.detail) <= LONGEST_DETAIL
 

@@ -4,7 +4,7 @@ import pytest
 
 from health import kernel_verdict, verdict
 from health.condition import Condition, Look
-from health.kernel_log import DriverLoaded, Event, GpuLost, GpuReset, SXid, Xid
+from health.kernel_log import DriverLoaded, Event, GpuLost, GpuReset, LoggedXid, SXid
 from health.kernel_verdict import Report
 from health.verdict import Conditions
 from proto.messages import DeviceState, Gpu, Inventory
@@ -21,9 +21,11 @@ HARMLESS_SWITCH = SXid("0000:c3:00.0", 12028, fatal=False, link=32, detail="Link
 NO_QUIET = Recovery(quiet_period=0.0, probes=1)
 
 
-def xid(code: int, of: Gpu = PLAIN, *, fatal: bool | None = None, gi: int | None = None) -> Xid:
+def xid(
+    code: int, of: Gpu = PLAIN, *, fatal: bool | None = None, gi: int | None = None
+) -> LoggedXid:
     """Return an Xid of the kernel log."""
-    return Xid(of.pci_bus_id, code, gi=gi, fatal=fatal)
+    return LoggedXid(of.pci_bus_id, code, gi=gi, fatal=fatal)
 
 
 def reasons(conditions: Conditions) -> dict[str, set[str]]:

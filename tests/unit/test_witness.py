@@ -7,18 +7,18 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from health.witness import MOST_WAITING, WINDOW, Key, Source, Witness
+from health.witness import MOST_WAITING, WINDOW, Key, ToldBy, Witness
 
 KEY, OTHER_GPU, OTHER_XID = ("A", 79), ("B", 79), ("A", 31)
-N, K, B = Source.NVML, Source.KERNEL, Source.BOTH
-Settled = tuple[tuple[Key, Source], ...]
-Report = tuple[float, Key, Source]
+N, K, B = ToldBy.NVML, ToldBy.KERNEL, ToldBy.BOTH
+Settled = tuple[tuple[Key, ToldBy], ...]
+Report = tuple[float, Key, ToldBy]
 
 
 def told(*reports: Report) -> tuple[list[bool], Settled, Witness]:
     """Return which reports are news, who told of each Xid, and the state, after all of them."""
     witness, news = Witness(), []
-    settled: list[tuple[Key, Source]] = []
+    settled: list[tuple[Key, ToldBy]] = []
     for at, key, source in reports:
         witness, heard = witness.after(key, source, at)
         news.append(heard.news)
@@ -29,13 +29,13 @@ def told(*reports: Report) -> tuple[list[bool], Settled, Witness]:
 
 
 @pytest.mark.parametrize(("first", "second"), [(N, K), (K, N)])
-def test_one_xid_of_both(first: Source, second: Source) -> None:
+def test_one_xid_of_both(first: ToldBy, second: ToldBy) -> None:
     """An Xid that both tell within the time is one, whoever is first."""
     assert told((1.0, KEY, first), (2.9, KEY, second))[:2] == ([True, False], ((KEY, B),))
 
 
 @pytest.mark.parametrize("first", [N, K])
-def test_an_xid_that_one_tells(first: Source) -> None:
+def test_an_xid_that_one_tells(first: ToldBy) -> None:
     """An Xid that only one tells is settled after the time, not before."""
     witness, heard = Witness().after(KEY, first, 1.0)
     assert heard.news
