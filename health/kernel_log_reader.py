@@ -69,13 +69,12 @@ class KernelLog:
         """Whether the log is open."""
         return self._fd >= 0
 
-    def fileno(self) -> int | None:
-        """Return the descriptor that is readable when there is more; None: wait for `deadline`."""
-        return None if self._fd < 0 or self._due < math.inf else self._fd
+    def wait(self) -> tuple[int | None, float]:
+        """Return the descriptor to wait for before the next `read`, or None, and the time.
 
-    def deadline(self) -> float:
-        """Return when to read without waiting for the descriptor; infinity: never."""
-        return self._due
+        The time is infinity if only the descriptor counts, or if there will be nothing to read.
+        """
+        return None if self._fd < 0 or self._due < math.inf else self._fd, self._due
 
     def read(self, now: float) -> list[Event]:
         """Return the next events, in order; not all if there are many, none during a pause."""

@@ -130,12 +130,19 @@ class Ledger:
         places: Mapping[str, str],
         conditions: Mapping[str, Condition],
         gpus: Iterable[Gpu] = (),
+        *,
+        log_too: bool = False,
     ) -> None:
-        """Save *conditions* and *gpus*; if the disk fails, log one warning and continue."""
+        """Save *conditions* and *gpus*; if the disk fails, log one warning and continue.
+
+        Where nothing changed except how far the kernel log was read, write only with *log_too*: a
+        storm in the log must not become one on the disk.
+        """
         entries = self._entries(places, conditions, time.monotonic())
         page = Page(VERSION, self._boot_id, entries, tuple(gpus), self.kernel_log)
         # Write again if someone deleted the file: a restart would forget all faults.
-        if page == self._written and self._path.exists():
+        seen = self._written and not log_too and replace(self._written, kernel_log=self.kernel_log)
+        if page in (self._written, seen) and self._path.exists():
             return
         try:
             with Folder.private(self._path.parent) as folder:

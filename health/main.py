@@ -94,14 +94,16 @@ class Monitor:
         poller.register(self._observed.publisher.socket, zmq.POLLIN)
         poller.register(self._orders.fileno(), zmq.POLLIN)
         poller.register(self._mailbox.fileno(), zmq.POLLIN)
-        log, log_at = self._observed.kernel_log.fileno(), self._observed.kernel_log.deadline()
-        if log is not None and self._observed.inventory:
+        # Before there is an inventory, what the log tells waits there.
+        kernel_log = self._observed.kernel_log
+        log, log_at = kernel_log.wait() if self._observed.inventory else (None, math.inf)
+        if log is not None:
             poller.register(log, zmq.POLLIN)
         jobs = self._node.deadline(self._observed.lost())
         hangs = self._hangs.deadline(self._node.lanes(), now, self._settings.hang_after)
         # Before the start is done, nothing else is due: a deadline that passed would spin the loop.
-        later = min(self._rescan_at, self._absent_at, log_at) if self._ready else math.inf
-        soonest = min(self._beat_at, later, jobs, hangs)
+        later = min(self._rescan_at, self._absent_at) if self._ready else math.inf
+        soonest = min(self._beat_at, later, jobs, hangs, log_at)
         ready = dict(poller.poll(math.ceil(max(0.0, soonest - now) * 1000)))
         if self._mailbox.fileno() in ready or log in ready or time.monotonic() >= log_at:
             self._on_reports(time.monotonic())
@@ -227,8 +229,7 @@ class Monitor:
                     self._on_done(report, now)
                 elif isinstance(report, Sighted):
                     self._rescan_at = min(self._rescan_at, self._observed.see(report, now))
-            if self._observed.inventory:
-                self._observed.listen(now)
+            self._observed.listen(now)
         match self._observed.access():
             case verdict.Access.LOST_HERE:
                 logger.warning("restarting the health monitor: it lost access to all GPUs")

@@ -115,7 +115,8 @@ class Observed:
         """Log the Xids that were repeated, and save how far the kernel log was read."""
         self._xids.log_repeated(now)
         if self.inventory and self._ledger.is_behind:
-            self._ledger.write(self._places, self.conditions, self.inventory.gpus)
+            gpus = self.inventory.gpus
+            self._ledger.write(self._places, self.conditions, gpus, log_too=True)
 
     def end(self, now: float) -> None:
         """Log what has not been logged yet."""
@@ -168,6 +169,8 @@ class Observed:
 
     def listen(self, now: float) -> None:
         """Take the next events of the kernel log into account, within a batch."""
+        if self.inventory is None:
+            return
         for event in self.kernel_log.read(now):
             self._hear(event, now)
         self._ledger.kernel_log = self.kernel_log.newest

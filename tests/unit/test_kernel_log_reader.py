@@ -84,14 +84,14 @@ def test_the_real_log_is_read_from_its_end(warnings: list[str]) -> None:
     log = KernelLog(KMSG, None)
     assert not warnings
     log.read(0.0)
-    assert (log.fileno() is not None) == log.readable
+    assert (log.wait()[0] is not None) == log.readable
 
 
 def test_the_real_log_is_read_from_where_a_monitor_was(warnings: list[str]) -> None:
     """After a restart, /dev/kmsg is read from its first record, in turns that end."""
     log = KernelLog(KMSG, 0)
     turns = 0
-    while log.deadline() < float("inf") or not turns:
+    while log.wait()[1] < float("inf") or not turns:
         log.read(float(turns))
         turns += 1
         assert turns < 1000
@@ -102,10 +102,10 @@ def test_a_record_of_the_device_at_a_time(device: Answers) -> None:
     """Each read gives a record; when there is none, the loop waits for the descriptor."""
     log = KernelLog(DEVICE, None)
     device([other(1), xid(2, 79), other(3), xid(4, 31)])
-    assert log.fileno() is not None
+    assert log.wait()[0] is not None
     assert codes(log.read(5.0)) == [79, 31]
     assert log.newest == 4
-    assert log.deadline() == float("inf")
+    assert log.wait()[1] == float("inf")
     assert log.read(5.0) == []
 
 
@@ -134,7 +134,7 @@ def test_a_device_that_fails_is_done_without(
     log = KernelLog(DEVICE, None)
     device([xid(1), answer, xid(2)])
     assert codes(log.read(0.0)) == [79]
-    assert (log.readable, log.fileno(), log.deadline()) == (False, None, float("inf"))
+    assert (log.readable, log.wait()) == (False, (None, float("inf")))
     assert log.read(1.0) == []
     assert warnings == ["cannot read the kernel log: only NVML tells of faults"]
 
@@ -144,7 +144,7 @@ def test_a_log_that_cannot_be_opened(tmp_path: Path, warnings: list[str], path: 
     """A missing file and a folder are told once, and done without."""
     (tmp_path / "folder").mkdir()
     log = KernelLog(f"{tmp_path}/{path}", 7)
-    assert (log.readable, log.fileno(), log.read(0.0), log.newest) == (False, None, [], 7)
+    assert (log.readable, log.wait()[0], log.read(0.0), log.newest) == (False, None, [], 7)
     assert warnings == ["cannot read the kernel log: only NVML tells of faults"]
 
 
@@ -159,13 +159,13 @@ def test_a_flood_takes_turns(device: Answers) -> None:
     log = KernelLog(DEVICE, None)
     device([other(n) for n in range(MOST_LINES)] + [xid(n) for n in range(2 * MOST_EVENTS)])
     assert log.read(5.0) == []
-    assert (log.fileno(), log.deadline()) == (None, 5.0 + PAUSE)
+    assert log.wait() == (None, 5.0 + PAUSE)
     assert log.read(5.0 + PAUSE / 2) == []
     assert len(log.read(6.0)) == MOST_EVENTS
-    assert (log.fileno(), log.deadline()) == (None, 6.0 + PAUSE)
+    assert log.wait() == (None, 6.0 + PAUSE)
     assert len(log.read(7.0)) == MOST_EVENTS
     assert log.read(8.0) == []
-    assert log.fileno() is not None
+    assert log.wait()[0] is not None
 
 
 def test_a_fifo(fifo: tuple[str, Callable[[bytes], object]]) -> None:
@@ -180,7 +180,7 @@ def test_a_fifo(fifo: tuple[str, Callable[[bytes], object]]) -> None:
     write(b"\n")
     assert codes(log.read(0.0)) == [48]
     assert log.newest == 2
-    assert log.fileno() is not None
+    assert log.wait()[0] is not None
 
 
 def test_a_line_that_is_too_long_is_no_line(
@@ -201,9 +201,9 @@ def test_a_text_file_from_its_end(tmp_path: Path) -> None:
     path = tmp_path / "kern.log"
     path.write_bytes(xid(1, 79))
     log = KernelLog(str(path), None)
-    assert log.deadline() == 0.0
+    assert log.wait()[1] == 0.0
     assert log.read(1.0) == []
-    assert (log.fileno(), log.deadline()) == (None, 1.0 + FILE_PERIOD)
+    assert log.wait() == (None, 1.0 + FILE_PERIOD)
     with path.open("ab") as file:
         file.write(b"May  1 10:00:00 host kernel: [ 1.5] NVRM: Xid (PCI:0000:01:00): 31, y\n")
     assert codes(log.read(2.0)) == [31]

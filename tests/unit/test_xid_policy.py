@@ -269,6 +269,16 @@ def test_the_text_of_the_list() -> None:
     }
 
 
+def test_the_table_tells_of_which_xids_the_driver_decides() -> None:
+    """The Xids 144 to 150 are fatal unless the kernel log says otherwise, or they are ignored."""
+    wishes = Wishes({145: False})
+    lines = {line.split()[0]: line for line in listing.as_text(wishes).split("\n")}
+    assert "yes, unless Nonfatal" in lines["144"]
+    assert "Nonfatal" not in lines["145"] + lines["79"] + lines["other"]
+    table = {row["xid"]: row["unlessNonfatal"] for row in json.loads(listing.as_json(wishes))}
+    assert {xid for xid, by_word in table.items() if by_word} == {144, *range(146, 151)}
+
+
 @given(st.text(), st.text())
 def test_any_text_of_the_variables_is_a_table(disabled: str, enabled: str) -> None:
     """Whatever the variables contain, the table can be printed, and the monitor gets a policy."""
