@@ -47,7 +47,9 @@ def gpus(inventory: Inventory, event: Event) -> tuple[Gpu, ...]:
 
 def is_fatal(event: LoggedXid, policy: XidPolicy) -> bool:
     """Return whether an Xid makes its device Unhealthy."""
-    return policy.is_fatal(event.xid) and event.fatal is not False
+    if event.fatal is None:
+        return policy.is_fatal(event.xid)
+    return event.fatal and event.xid not in policy.ignored
 
 
 def after(
@@ -74,7 +76,7 @@ def after_xid(
 ) -> Conditions:
     """Return the conditions after an Xid."""
     event = report.xid
-    if not policy.is_fatal(event.xid):
+    if event.xid in policy.ignored:
         return conditions
     places = ((gpu.uuid, (event.gi, event.ci)) for gpu in gpus(inventory, event))
     uuids = [uuid for place in places for uuid in verdict.hit(inventory, place)]

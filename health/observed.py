@@ -279,8 +279,7 @@ class Observed:
                 hanging=self._hangs.shown(self.gpus, now),
                 looks=tuple(time for time in times if time),
                 persisted=self._ledger.persisted,
-                kernel_log=self.kernel_log.readable,
-                kernel_log_lost=self.kernel_log.lost,
+                kernel_log_lost=self.kernel_log.lost if self.kernel_log.readable else None,
             )
         )
         occupied.log_changes(before, self._published, [device.uuid for device in health])

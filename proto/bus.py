@@ -77,7 +77,7 @@ class HealthPublisher:
 
 
 class TelemetryPublisher:
-    """A worker's end: publishes WorkerStates and notices when the exporter subscribes."""
+    """A worker's or keeper's end: publishes its state and notices when a receiver subscribes."""
 
     def __init__(self, context: zmq.asyncio.Context, path: str) -> None:
         self._socket = context.socket(zmq.XPUB)
@@ -85,13 +85,13 @@ class TelemetryPublisher:
         _announce_all(self._socket)
         self._socket.connect(_endpoint(path))
 
-    def publish(self, state: WorkerState) -> None:
-        """Send *state* to the exporter, if it is connected."""
+    def publish(self, state: WorkerState | MpsState) -> None:
+        """Send *state* to the receiver, if it is connected."""
         # Never wait: ZeroMQ drops a message that it cannot send.
         self._socket.send(encode(state), zmq.NOBLOCK)
 
     async def joined(self) -> None:
-        """Wait until the exporter subscribes."""
+        """Wait until the receiver subscribes."""
         while not (await self._socket.recv()).startswith(JOINED):
             pass
 

@@ -4,6 +4,7 @@ import enum
 
 import msgspec
 
+from proto.advertising import Advertising
 from proto.messages import Inventory
 from proto.mps import MpsShare
 from proto.reasons import Reason, ReasonKind
@@ -55,6 +56,8 @@ with MPS no memory limit."""
     """The CDI specification lacks devices; they are Unhealthy with the reason `cdi-spec`."""
     SLOW_DRIVER = "slow-driver"
     """Health checks of a GPU take long; its devices are advertised and keep their health."""
+    NODE_LABELS = "node-labels"
+    """The labels of the node cannot be written; everything is advertised."""
     MPS_UNSUPPORTED = "mps-unsupported"
     """MPS cannot share a device as configured; it is not advertised."""
     MPS_ROOT = "mps-root"
@@ -81,6 +84,7 @@ class Problem(msgspec.Struct, frozen=True):
             ProblemKind.MPS_ROOT,
             ProblemKind.MPS_THREADS,
             ProblemKind.SLOW_DRIVER,
+            ProblemKind.NODE_LABELS,
         }
 
 
@@ -127,6 +131,37 @@ class Configure(msgspec.Struct, frozen=True, tag=True):
     stale_after: float = 10.0
 
 
+class LabelNode(msgspec.Struct, frozen=True, tag=True):
+    """Order: label the node for this *inventory*, whose devices are advertised like this."""
+
+    inventory: Inventory
+    advertising: Advertising
+    loaded: float = 0.0
+    """When the settings in effect were loaded, as unix time."""
+
+
+class NodeLabels(msgspec.Struct, frozen=True, tag=True):
+    """Report: the node's labels were written to this *output*, or cannot be for this *reason*."""
+
+    output: str
+    """`file`, `nodefeature` or `node`."""
+    reason: str = ""
+    """Empty: they are written."""
+
+
+class Limit(msgspec.Struct, frozen=True, tag=True):
+    """Order to the keeper of an MPS daemon: the daemon shall have the limits of this *share*.
+
+    The keeper replaces the daemon as soon as it has no clients.
+    """
+
+    share: MpsShare
+
+
+class ApplyNow(msgspec.Struct, frozen=True, tag=True):
+    """Order to the keeper of an MPS daemon: what waits for the end of clients is done at once."""
+
+
 class ProcessState(msgspec.Struct, frozen=True):
     """The state of one child process."""
 
@@ -171,6 +206,8 @@ class ServiceState(msgspec.Struct, frozen=True, tag=True):
     mps: dict[str, MpsShare] = {}
     """The devices that are shared by MPS, by UUID."""
     configuration: ConfigurationState = ConfigurationState()
+    labels: NodeLabels | None = None
+    """Whether the node's labels are written; None: not known yet, or they are switched off."""
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):
@@ -231,7 +268,18 @@ class Settled(msgspec.Struct, frozen=True, tag=True):
     registered: bool
 
 
-Order = Stop | Register | Unknown | MarkHealthy | Occupied | Configure | ServiceState
+Order = (
+    Stop
+    | Register
+    | Unknown
+    | MarkHealthy
+    | Occupied
+    | Configure
+    | LabelNode
+    | Limit
+    | ApplyNow
+    | ServiceState
+)
 Report = (
     Ready
     | Beat
@@ -243,4 +291,5 @@ Report = (
     | Settled
     | Labelled
     | Unlabelled
+    | NodeLabels
 )

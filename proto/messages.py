@@ -9,6 +9,7 @@ import enum
 
 import msgspec
 
+from proto.facts import GpuFacts, MigAttributes
 from proto.mps import MpsDaemon
 from proto.reasons import Reason
 from proto.usage import DeviceUsage
@@ -48,6 +49,8 @@ class MigInstance(msgspec.Struct, frozen=True):
     memory_mib: int | None = None
     capabilities: tuple[int, ...] = ()
     """The numbers of the device nodes /dev/nvidia-caps/nvidia-cap<number> for its GI and CI."""
+    attributes: MigAttributes | None = None
+    """None: the driver does not report them."""
 
 
 class Gpu(msgspec.Struct, frozen=True):
@@ -70,6 +73,7 @@ class Gpu(msgspec.Struct, frozen=True):
     """NVLinks that were up when the GPU was enumerated."""
     ecc: bool | None = None
     """Whether the GPU counted memory errors when it was enumerated; False: ECC mode was off."""
+    facts: GpuFacts = GpuFacts()
 
 
 class FailedGpu(msgspec.Struct, frozen=True):
@@ -106,6 +110,8 @@ class Inventory(msgspec.Struct, frozen=True):
     """CDI kinds that have a specification file."""
     links: tuple[Link, ...] = ()
     """Each pair of GPUs once; a missing pair is SYS without NVLink."""
+    cuda_version: int | None = None
+    """The newest CUDA version that the driver supports, as NVML writes it: 13000 is 13.0."""
 
 
 class DeviceState(enum.StrEnum):
@@ -151,8 +157,7 @@ class XidCount(msgspec.Struct, frozen=True):
     last: float = 0.0
     """When the Xid was reported last, as Unix time."""
     sources: dict[str, int] = {}
-    """How many of them NVML alone, the kernel log alone, and both have told: `nvml`, `kernel` and
-    `both`. The other source has 2 s, so an Xid is not in here before it is certain."""
+    """How many `nvml`, the `kernel` log or `both` told; the others are not certain yet."""
 
 
 class CallStats(msgspec.Struct, frozen=True):
@@ -228,10 +233,8 @@ class NodeState(SenderState, frozen=True, tag=True, kw_only=True):
     looks: tuple[LookTime, ...] = ()
     persisted: bool = True
     """Whether the health of devices is saved; if not, a restart forgets their faults."""
-    kernel_log: bool = False
-    """Whether the kernel log is read."""
-    kernel_log_lost: int = 0
-    """Records of the kernel log that were overwritten before this monitor read them."""
+    kernel_log_lost: int | None = None
+    """Records of the kernel log that were overwritten before they were read; None: none is read."""
 
 
 class WorkerState(SenderState, frozen=True, tag=True, kw_only=True):

@@ -41,6 +41,8 @@ class XidPolicy(msgspec.Struct, frozen=True):
     others_fatal: bool = True
     """Whether Xids that are not in *exceptions* are fatal."""
     exceptions: frozenset[int] = frozenset()
+    ignored: frozenset[int] = frozenset()
+    """Xids that a setting ignores though the driver has a word for their severity."""
 
     def is_fatal(self, xid: int) -> bool:
         """Return whether *xid* makes the device unhealthy."""

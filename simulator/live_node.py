@@ -12,6 +12,7 @@ import msgspec
 from msgspec.structs import replace
 
 from proto.folder import Folder
+from simulator import pci
 from simulator.node import (
     APPLICATIONS,
     PROFILE,
@@ -121,6 +122,16 @@ class LiveNode:
     def use(self, place: int, use: Use) -> None:
         """Let a process use a GPU or one of its MIG instances; with 0 MiB, no longer."""
         self._change_gpu(place, lambda live, gpu: using(live, gpu, place, use))
+
+    def set_mode(self, uuid: str, mode: int) -> None:
+        """Give a GPU a compute mode, as NVML's number."""
+
+        def change(live: Live | None) -> Live:
+            there = _there(live)
+            gpu = next(gpu for gpu in there.gpus if gpu.uuid == uuid)
+            return replace(there, modes=_with(there.modes, gpu, mode))
+
+        self._change(change)
 
     def recover(self, place: int) -> None:
         """Make a GPU answer again that was lost, hung or slow, or on which calls failed."""
@@ -235,19 +246,25 @@ class LiveNode:
             for folder in (device, bound):
                 folder.mkdir(parents=True, exist_ok=True)
             number = -1 if gpu.numa_node is None else gpu.numa_node
-            _write(device / "numa_node", f"{number}\n")
+            _write(device / "numa_node", f"{number}\n".encode())
+            _write(device / "class", pci.pci_class(gpu).encode())
+            _write(device / "config", pci.space(gpu))
+        machine = self.sysfs / "class/dmi/id/product_name"
+        machine.parent.mkdir(parents=True, exist_ok=True)
+        _write(machine, f"{live.node.machine}\n".encode())
         minors = self.procfs / "driver/nvidia-caps/mig-minors"
         minors.parent.mkdir(parents=True, exist_ok=True)
         show(self.procfs, self.logs, live.uses)
-        _write(minors, "config 1\nmonitor 2\n" + "".join(capabilities(live.gpus)))
+        text = "config 1\nmonitor 2\n" + "".join(capabilities(live.gpus))
+        _write(minors, text.encode())
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, data: bytes) -> None:
     """Replace a file in one step: a monitor that reads it meanwhile must not find it empty."""
-    if path.exists() and path.read_text() == text:
+    if path.exists() and path.read_bytes() == data:
         return
     new = path.with_suffix(".new")
-    new.write_text(text)
+    new.write_bytes(data)
     new.replace(path)
 
 

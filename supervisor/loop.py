@@ -25,7 +25,9 @@ from proto.control import (
     Hung,
     Inventoried,
     Labelled,
+    LabelNode,
     Marked,
+    NodeLabels,
     NotReady,
     Occupied,
     Ready,
@@ -62,6 +64,8 @@ class Supervisor:
         self._served = Served(configuration=self._reload.state)
         self._children = Children(self._service.fork, self._service.limits, self._changes)
         self._inventory: Inventory | None = None
+        self._label: LabelNode | None = None
+        """The newest order to the process that labels the node, if there is one."""
         self._exit_code = ExitCode.DONE
         self._stop_at: float | None = None
         self._changed = False
@@ -148,7 +152,7 @@ class Supervisor:
                 self._on_found(report)
             case NotReady():
                 self._on_not_ready(name, report)
-            case Hung() | Settled():
+            case Hung() | Settled() | NodeLabels():
                 self._served = self._served.after(name, report)
                 self._changes()
             case Marked():
@@ -180,6 +184,9 @@ class Supervisor:
         plans = dict(zip([spec.name for spec in specs], plan.resources, strict=True))
         self._served = replace(before, plans=plans, problems=plan.problems, notices=plan.notices)
         two_resources.warn(before.plans, plans, specs)
+        advertising = self._service.advertising(inventory, plan)
+        self._label = LabelNode(inventory, advertising, before.configuration.loaded)
+        self._children.tell(self._label)
         if not specs:
             logger.warning("no devices to advertise")
         for name in (before.plans or {}).keys() - plans.keys():
@@ -215,6 +222,8 @@ class Supervisor:
             self._served = replace(self._served, unknown=None, lost=None)
         elif self._served.unknown:
             self._children.tell(self._served.unknown, only=name)
+        if self._label:
+            self._children.tell(self._label, only=name)
         self._children.heard(name, ready=True)
 
     def _exit_if_told_to(self, reason: str) -> None:

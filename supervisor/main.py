@@ -14,7 +14,7 @@ from loguru import logger
 from proto.control import ExitCode, MarkHealthy
 from proto.requests import Quiesce, Request, Resume
 from simulator import drill, node
-from supervisor import logs, privileges
+from supervisor import compose_cluster, logs, privileges
 from supervisor.commands import check_config, command_line, show_xids
 from supervisor.commands.ask import AskError, ask
 from supervisor.commands.printing import complain, printing, say
@@ -51,6 +51,9 @@ def _do(known: argparse.Namespace, rest: Sequence[str]) -> int:
             return check_config.main(command_line.values(known), os.environ, compose)
         case "xids":
             return _xids(settings.load(command_line.values(known), os.environ), as_json=known.json)
+        case "labels":
+            wanted = settings.load(command_line.values(known), os.environ)
+            return _remove_labels(wanted) if known.remove else _labels(wanted)
         case "simulate":
             return _simulate(known, rest)
         case "status":
@@ -77,6 +80,27 @@ def _xids(wanted: settings.Settings, *, as_json: bool) -> int:
     table = show_xids.as_json if as_json else show_xids.as_text
     say(*table(wanted.xids).split("\n"))
     return ExitCode.DONE
+
+
+def _labels(wanted: settings.Settings) -> int:
+    for notice in wanted.notices:
+        complain(notice)
+    # Imported only here: the process that forks needs no labels.
+    show = importlib.import_module("supervisor.commands.show_labels")
+    file = compose_cluster.machine_type_file(wanted)
+    code: int = show.main(compose(wanted), wanted.node, file)
+    return code
+
+
+def _remove_labels(wanted: settings.Settings) -> int:
+    compose(wanted)
+    remove = importlib.import_module("supervisor.commands.remove_labels")
+    done, code = remove.main(compose_cluster.label_settings(wanted), wanted.service.node_name)
+    if code:
+        complain(done)
+    else:
+        say(done)
+    return int(code)
 
 
 def _status(known: argparse.Namespace) -> int:

@@ -3,9 +3,11 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
+from proto.advertising import Advertising
 from proto.control import (
     ConfigurationState,
     Hung,
+    NodeLabels,
     Problem,
     ProcessState,
     ServiceState,
@@ -28,6 +30,8 @@ class Service:
     children: tuple[Spec, ...]
     """The processes that always run; workers come from the inventory."""
     plan: Callable[[Inventory], Plan]
+    advertising: Callable[[Inventory, Plan], Advertising]
+    """Tells of a plan what the node's labels need."""
     worker: Callable[[ResourcePlan], Spec]
     fork: Callable[[Spec, int], Process]
     """Starts a child process with the number of its start; OSError if the fork fails."""
@@ -96,9 +100,13 @@ class Served:
     registered: Mapping[str, bool] = field(default_factory=dict)
     """Whether a worker is registered with the kubelet, by the worker's name."""
     configuration: ConfigurationState = field(default_factory=ConfigurationState)
+    labels: NodeLabels | None = None
+    """Whether the node's labels are written."""
 
-    def after(self, name: str, report: Hung | Settled) -> "Served":
+    def after(self, name: str, report: Hung | Settled | NodeLabels) -> "Served":
         """Return the state after a *report* of the child *name*."""
+        if isinstance(report, NodeLabels):
+            return replace(self, labels=report)
         if isinstance(report, Settled):
             return replace(self, registered={**self.registered, name: report.registered})
         not_ready = dict(self.not_ready)
@@ -120,6 +128,7 @@ class Served:
             hangs=self.hangs,
             mps={u: s for p in (self.plans or {}).values() for u, s in p.mps.items()},
             configuration=self.configuration,
+            labels=self.labels,
         )
 
     def settled(self) -> bool:

@@ -43,6 +43,7 @@ def parser(version: str) -> Parser:
     xids.epilog = "Run this command with the same options and environment variables as `run`."
     xids.add_argument("--json", action="store_true", help="print a JSON list")
     _add_options(xids)
+    _add_labels(commands)
     simulate = _add_command(
         commands, "simulate", "run the service on a simulated node; needs no root and no GPU"
     )
@@ -62,6 +63,24 @@ def parser(version: str) -> Parser:
 
 def _add_command(commands: "argparse._SubParsersAction[Parser]", name: str, text: str) -> Parser:
     return commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+
+
+def _add_labels(commands: "argparse._SubParsersAction[Parser]") -> None:
+    node_labels = _add_command(
+        commands,
+        "labels",
+        "look at the node once and print its labels, as the settings of `run` make them",
+    )
+    node_labels.epilog = (
+        "Run this command with the same options and environment variables as `run`. It needs no "
+        "running service. A driver that hangs ends it after twice health.hangAfter."
+    )
+    node_labels.add_argument(
+        "--remove",
+        action="store_true",
+        help="remove the labels from where --node-labels put them; stop the service first",
+    )
+    _add_options(node_labels)
 
 
 def _add_status(commands: "argparse._SubParsersAction[Parser]") -> None:

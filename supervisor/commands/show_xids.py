@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterator, Sequence
 
 from health import xid_policy
-from health.xid_catalogue import UNDECIDED
 from health.xid_policy import Row, Source, Wishes
 
 HEADER = ("xid", "name", "action", "fatal", "set by")
@@ -19,7 +18,7 @@ def as_json(wishes: Wishes) -> str:
                 "name": row.xid.name,
                 "action": row.xid.action,
                 "fatal": row.fatal,
-                "unlessNonfatal": _by_word(row),
+                "followsDriver": xid_policy.follows_driver(row),
             }
             for row in xid_policy.rows(wishes)
         ],
@@ -37,13 +36,10 @@ def as_text(wishes: Wishes) -> str:
 
 def _cells(xid: str, row: Row) -> tuple[str, ...]:
     source = "" if row.source is Source.DEFAULT else row.source
-    fatal = "yes, unless Nonfatal" if _by_word(row) else "yes" if row.fatal else "no"
+    fatal = "yes" if row.fatal else "no"
+    if xid_policy.follows_driver(row):
+        fatal += ", unless Nonfatal" if row.fatal else ", unless Fatal"
     return (xid, row.xid.name, row.xid.action, fatal, source)
-
-
-def _by_word(row: Row) -> bool:
-    """Return whether the severity word in the kernel log decides about the Xid."""
-    return row.fatal and row.xid.xid in UNDECIDED
 
 
 def _aligned(lines: Sequence[Sequence[str]]) -> Iterator[str]:

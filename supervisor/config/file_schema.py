@@ -9,20 +9,10 @@ from typing import Annotated, Any
 import msgspec
 
 from health.xid_policy import CODE
+from proto.advertising import MigStrategy
 from proto.monitor import OccupiedRule, RecoveryMode
 from proto.worker import AllocationPolicy, DeviceIdStrategy, DeviceListStrategy
 from supervisor.config.durations import Patience, SampleInterval, Seconds, SecondsOrNever
-
-
-class MigStrategy(enum.StrEnum):
-    """How to advertise GPUs in MIG mode."""
-
-    NONE = "none"
-    """As whole GPUs."""
-    SINGLE = "single"
-    """MIG instances as nvidia.com/gpu; all must have the same profile."""
-    MIXED = "mixed"
-    """One resource per MIG profile."""
 
 
 class Discovery(enum.StrEnum):
@@ -98,11 +88,12 @@ class Flags(_Section, frozen=True):
     gds_enabled: bool = False
     mofed_enabled: bool = False
     use_node_feature_api: bool | None = msgspec.field(name="useNodeFeatureAPI", default=None)
-    """Ignored: it belongs to GPU feature discovery."""
+    """Ignored: write --node-labels, which is nodefeature, file or node."""
     device_discovery_strategy: Discovery = Discovery.AUTO
     plugin: Plugin = Plugin()
     gfd: dict[str, Any] | None = None
-    """Ignored: it belongs to GPU feature discovery."""
+    """Takes effect with --node-labels: outputFile, machineTypeFile, sleepInterval, and \
+noTimestamp: false. Other keys are ignored."""
 
 
 class Pattern(_Section, frozen=True):
@@ -135,7 +126,7 @@ class SharedResource(_Section, frozen=True):
 indices and UUIDs."""
 
 
-class Limit(enum.StrEnum):
+class Portion(enum.StrEnum):
     """How much of a device a replica may use, if no number says it."""
 
     SHARE = "share"
@@ -149,9 +140,9 @@ class MpsResource(SharedResource, frozen=True):
 
     replicas: Annotated[int, msgspec.Meta(ge=1)]
     """Replicas per device; one only with a number as `memoryLimit` or `threads`."""
-    memory_limit: Limit | Annotated[int, msgspec.Meta(ge=1)] = Limit.SHARE
+    memory_limit: Portion | Annotated[int, msgspec.Meta(ge=1)] = Portion.SHARE
     """Most memory of the device for a replica, in MiB."""
-    threads: Limit | Annotated[int, msgspec.Meta(ge=1)] = Limit.SHARE
+    threads: Portion | Annotated[int, msgspec.Meta(ge=1)] = Portion.SHARE
     """Most of the device's multiprocessors for a replica, in percent."""
 
 

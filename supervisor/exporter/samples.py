@@ -63,12 +63,14 @@ def _service(service: ServiceState) -> Iterator[Sample]:
     yield Sample("config_info", 1, (configuration.hash,))
     yield Sample("config_last_reload_successful", not configuration.problem)
     yield Sample("config_last_reload_success_timestamp_seconds", configuration.loaded)
+    if service.labels:
+        yield Sample("node_labels_written", not service.labels.reason, (service.labels.output,))
 
 
 def _node(node: NodeState, fitness: Fitness) -> Iterator[Sample]:
     yield Sample("health_state_persisted", node.persisted)
-    yield Sample("kernel_log_readable", node.kernel_log)
-    yield Sample("kernel_log_lost_records", node.kernel_log_lost)
+    yield Sample("kernel_log_readable", node.kernel_log_lost is not None)
+    yield Sample("kernel_log_lost_records", node.kernel_log_lost or 0)
     for gpu in node.inventory.gpus:
         yield from _gpu(gpu)
         for uuid in (gpu.uuid, *(instance.uuid for instance in gpu.instances)):

@@ -42,7 +42,7 @@ def watching(folder: Path, library: Path, log: Path) -> Iterator[Monitor]:
     )
     environment = {"LD_LIBRARY_PATH": str(library.parent), "STANDIN_NVML_DIR": str(folder)}
     with monitor(settings, environment) as running:
-        assert becomes(running, lambda state: len(state.inventory.gpus) == 2).kernel_log
+        assert becomes(running, lambda state: len(state.inventory.gpus) == 2).kernel_log_lost == 0
         yield running
 
 

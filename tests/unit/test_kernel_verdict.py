@@ -16,6 +16,7 @@ PLAIN, MIG = gpu(0), mig_gpu(1, "1g.10gb", "3g.40gb")
 LINKED = tuple(gpu(index, nvlinks=18) for index in (2, 3))
 NODE = inventory(PLAIN, MIG, *LINKED)
 ALL_FATAL, NONE_FATAL = XidPolicy(), XidPolicy(others_fatal=False)
+IGNORED = XidPolicy(others_fatal=False, ignored=frozenset({149}))
 FATAL_SWITCH = SXid("0000:c3:00.0", 24007, fatal=True, link=30, detail="Link 30 sourcetrack")
 HARMLESS_SWITCH = SXid("0000:c3:00.0", 12028, fatal=False, link=32, detail="Link 32")
 NO_QUIET = Recovery(quiet_period=0.0, probes=1)
@@ -65,10 +66,18 @@ def test_an_event_hits_its_devices(event: Event, hit: dict[str, set[str]]) -> No
 def test_an_operator_decides_before_the_driver() -> None:
     """An Xid that the settings ignore is ignored though the driver calls it fatal."""
     event = xid(149, fatal=True)
-    assert kernel_verdict.after({}, NODE, event, NONE_FATAL, 1.0) == {}
-    assert not kernel_verdict.is_fatal(event, NONE_FATAL)
-    assert kernel_verdict.is_fatal(event, ALL_FATAL)
+    assert kernel_verdict.after({}, NODE, event, IGNORED, 1.0) == {}
+    assert not kernel_verdict.is_fatal(event, IGNORED)
+
+
+def test_the_driver_decides_before_the_catalogue() -> None:
+    """The word decides against the catalogue, in both directions; without it, the catalogue."""
+    fatal = kernel_verdict.after({}, NODE, xid(148, fatal=True), NONE_FATAL, 1.0)
+    assert reasons(fatal) == {PLAIN.uuid: {"xid 148"}}
+    assert kernel_verdict.is_fatal(xid(148, fatal=True), NONE_FATAL)
     assert not kernel_verdict.is_fatal(xid(149, fatal=False), ALL_FATAL)
+    assert not kernel_verdict.is_fatal(xid(148), NONE_FATAL)
+    assert kernel_verdict.is_fatal(xid(149), ALL_FATAL)
 
 
 def test_the_gpus_of_an_event() -> None:

@@ -13,6 +13,7 @@ from tests.unit.refusal import message
 NODE = 'cannot use the node file "{path}": '
 
 KNOWN = "uuid, name, memoryMiB, pciBusId, numaNode, computeCapability, mig, events, recoveryAction"
+KNOWN += ", migCapable, outputs, fabric, vgpu"
 ZERO = "GPU-00000000-0000-0000-0000-000000000000"
 NODES = {
     "no gpus": ("{}", "Object missing required field `gpus`"),
@@ -68,6 +69,8 @@ BOOLEANS = {o.path: "write true or false" for o in OPTIONS if o.switch}
 REFUSED = {
     **{path: ("yes", problem) for path, problem in BOOLEANS.items()},
     "service.configFallbackStrategies": ("named,any", "write named or single or empty"),
+    "service.nodeLabels": ("on", "write off or file or nodefeature or node"),
+    "service.nodeLabelsInterval": ("60", "write a time as 60s or 1m30s, or infinite"),
     "service.logFormat": ("xml", "write text or json"),
     "service.logLevel": ("INFO", "write debug or info or warning or error"),
     "flags.migStrategy": ("Single", "write none or single or mixed"),
