@@ -32,7 +32,7 @@ from supervisor.config.check_paths import SOCKET_PATH_LIMIT
 from supervisor.config.choose_file import Wish
 from supervisor.config.file_schema import Flags
 from supervisor.config.refusal import refusing
-from supervisor.config.service_settings import configuration_file
+from supervisor.config.service_settings import KERNEL_LOG, configuration_file
 from supervisor.config.settings import Settings, load
 from supervisor.maintenance import MONITOR
 from supervisor.plan import Rules, plan
@@ -146,7 +146,7 @@ def _usage_roots(settings: Settings) -> tuple[UsageRoots, ...]:
 def _monitor(settings: Settings, paths: Paths) -> Spec:
     driver = _driver(settings, paths)
     takes = (MarkHealthy, Occupied) if _holds_occupied(settings) else (MarkHealthy,)
-    return Spec(MONITOR, "health.main", driver, takes, essential=True, keeps=privileges.DRIVER)
+    return Spec(MONITOR, "health.main", driver, takes, essential=True, keeps=privileges.MONITOR)
 
 
 def _holds_occupied(settings: Settings) -> bool:
@@ -172,6 +172,7 @@ def _driver(settings: Settings, paths: Paths) -> MonitorSettings:
         patience=min(LONGEST_PATIENCE, health.stale_after / 2),
         rescan_interval=health.rescan_interval,
         recovery=recovery,
+        kernel_log=settings.service.kernel_log,
         state_folder=settings.service.state_dir,
         cdi=_cdi(settings),
         xids=xid_policy.policy(settings.xids),
@@ -185,6 +186,8 @@ def _driver(settings: Settings, paths: Paths) -> MonitorSettings:
         binding="simulator.nvml",
         binding_argument=settings.service.runtime_dir,
         sysfs=str(live.sysfs),
+        # The log of this machine says nothing about simulated GPUs.
+        kernel_log="" if real.kernel_log == KERNEL_LOG else real.kernel_log,
         procfs=str(live.procfs),
     )
 

@@ -33,6 +33,7 @@ class Capability(IntEnum):
     SYS_MODULE = 16
     SYS_ADMIN = 21
     MKNOD = 27
+    SYSLOG = 34
 
 
 DRIVER = (Capability.SYS_ADMIN, Capability.SYS_MODULE, Capability.MKNOD, Capability.CHOWN)
@@ -44,7 +45,10 @@ gives access to all MIG instances where the device node for that is missing, as 
 and shows the PCI configuration of a virtual GPU, which names its host's driver.
 """
 
-HANDED_ON = (*DRIVER, Capability.SETPCAP)
+MONITOR = (*DRIVER, Capability.SYSLOG)
+"""For the health monitor; without SYSLOG, many kernels refuse to show their log."""
+
+HANDED_ON = (*MONITOR, Capability.SETPCAP)
 """For the supervisor: what any child needs, and what a child needs to give up the rest."""
 
 

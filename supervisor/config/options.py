@@ -331,6 +331,13 @@ OPTIONS = (
         ("GPU_SHARING_STATE_DIR",),
     ),
     Option(
+        ("--kernel-log",),
+        "service.kernelLog",
+        "kernel log that the health monitor reads beside NVML's events, or a fifo or text file "
+        "with its lines; --kernel-log= (empty): none",
+        ("GPU_SHARING_KERNEL_LOG",),
+    ),
+    Option(
         ("--metrics-address",),
         "service.metricsAddress",
         "HOST:PORT for metrics, probes and status; port 0: a free port, which the log shows",

@@ -73,6 +73,19 @@ FAMILIES = (
         "counter",
     ),
     Family(
+        "xid_reports",
+        ("uuid", "xid", "source"),
+        "The same Xids by who told of them: nvml, kernel (the kernel log) or both; 2 s later.",
+        "counter",
+    ),
+    Family("kernel_log_readable", (), "1 if the health monitor reads the kernel log, else 0."),
+    Family(
+        "kernel_log_lost_records",
+        (),
+        "Records of the kernel log that were overwritten before they were read.",
+        "counter",
+    ),
+    Family(
         "xid_last_timestamp_seconds", ("uuid", "xid"), "Unix time of the last Xid of this kind."
     ),
     Family(

@@ -81,7 +81,11 @@ NODE = NodeState(
             DeviceState.UNHEALTHY,
         ),
     ),
-    xids=(XidCount("B", 79, 2, last=99.0), XidCount("", 31, 1, last=98.0)),
+    xids=(
+        XidCount("B", 79, 2, last=99.0, sources={"both": 1, "kernel": 1}),
+        XidCount("", 31, 1, last=98.0),
+    ),
+    kernel_log_lost=7,
     calls=(CallStats("nvmlInit", 2, 0.5, {999: 1}),),
     hanging=(
         HangingCall("nvmlDeviceGetName", 7, "", 17.5),
@@ -210,6 +214,10 @@ EXPECTED: Samples = {
     key("gpu_recovery_action", uuid="A"): 0.0,
     key("xid_errors_total", uuid="B", xid="79"): 2.0,
     key("xid_errors_total", uuid="", xid="31"): 1.0,
+    key("xid_reports_total", uuid="B", xid="79", source="both"): 1.0,
+    key("xid_reports_total", uuid="B", xid="79", source="kernel"): 1.0,
+    key("kernel_log_readable"): 1.0,
+    key("kernel_log_lost_records_total"): 7.0,
     key("xid_last_timestamp_seconds", uuid="B", xid="79"): 99.0,
     key("xid_last_timestamp_seconds", uuid="", xid="31"): 98.0,
     key("nvml_call_duration_seconds_count", call="nvmlInit"): 2.0,
