@@ -10,12 +10,12 @@ import struct
 import time
 from typing import NoReturn
 
-from tests.fakes.mps import texts
-from tests.fakes.mps.roster import Roster
-from tests.fakes.mps.server import LONGEST
-from tests.fakes.mps.shell import Shell
-from tests.fakes.mps.state import Client, Server
-from tests.fakes.mps.steering import Steering
+from simulator.mps import texts
+from simulator.mps.roster import Roster
+from simulator.mps.server import LONGEST
+from simulator.mps.shell import Shell
+from simulator.mps.state import Client, Server
+from simulator.mps.steering import Steering
 
 SOCKETS = {"control": 0o666, "control_privileged": 0o755}
 NAME = "nvidia-cuda-mps-control"

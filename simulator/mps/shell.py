@@ -4,9 +4,9 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from tests.fakes.mps import texts
-from tests.fakes.mps.state import Client, Server, Settings
-from tests.fakes.mps.steering import Steering
+from simulator.mps import texts
+from simulator.mps.state import Client, Server, Settings
+from simulator.mps.steering import Steering
 
 CONTEXT = 1
 """A client has the contexts 0 and 1 at a server; 1 is the one that uses the GPU."""
@@ -81,7 +81,7 @@ class Shell:
 
     def _get_server_status(self, pid: str = "") -> str:
         server = self._server(pid)
-        return f"{self._steering.fault('status') or server.status}\n"
+        return f"{self._steering.status or server.status}\n"
 
     def _start_server(self, option: str = "", uid: str = "") -> str:
         if option != "-uid" or not uid.isdigit():

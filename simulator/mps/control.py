@@ -14,11 +14,11 @@ NO_GPU = 100
 
 
 def main(folder: str = "", node: str = "", gpus: str = "") -> int:
-    """Do what the command line says; see `tests/fakes/mps_host.py` for the arguments."""
+    """Do what the command line says; see `Steering` for the arguments."""
     options = sys.argv[1:]
-    pipe = os.environ.get(PIPE, "/tmp/nvidia-mps")
+    pipe = os.environ.get(PIPE, "/tmp/nvidia-mps")  # noqa: S108 - where the real one looks
     if "-v" in options:
-        from tests.fakes.mps import texts
+        from simulator.mps import texts
 
         sys.stdout.write(texts.VERSION)
         return 0
@@ -33,7 +33,7 @@ def shell(pipe: str) -> int:
     try:
         connection.connect(f"{pipe}/control")
     except OSError:
-        from tests.fakes.mps import texts
+        from simulator.mps import texts
 
         sys.stderr.write(texts.NO_DAEMON)
         return 1
@@ -55,9 +55,9 @@ def shell(pipe: str) -> int:
 
 def daemon(options: list[str], pipe: str, steered: tuple[str, str, str]) -> int:
     """Run the daemon, here or in the background; return only if it does not start."""
-    from tests.fakes.mps import titles
-    from tests.fakes.mps.daemon import Daemon, StartError
-    from tests.fakes.mps.steering import Steering
+    from simulator.mps import titles
+    from simulator.mps.daemon import Daemon, StartError
+    from simulator.mps.steering import Steering
 
     steering = Steering(*steered)
     titles.take(sys.argv[0], *options)

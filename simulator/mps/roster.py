@@ -9,10 +9,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from tests.fakes.mps import server as server_process
-from tests.fakes.mps import titles
-from tests.fakes.mps.state import ACTIVE, FAULT, INITIALIZING, Client, Server, Settings
-from tests.fakes.mps.steering import Steering
+from simulator.mps import server as server_process
+from simulator.mps import titles
+from simulator.mps.state import ACTIVE, FAULT, INITIALIZING, Client, Server, Settings
+from simulator.mps.steering import Steering
 
 CONTEXTS = 2
 """Of a client at its server; each has a thread there."""
@@ -93,7 +93,7 @@ class Roster:
             return
         server = next(iter(self.servers.values()), None)
         if server and self._takes(server, client):
-            if self._steering.fault("status") == FAULT:  # the server itself does not know
+            if self._steering.status == FAULT:  # the server itself does not know
                 self._refuse(client, NOT_READY)
                 return
             self._hand_over(server, client)
@@ -106,7 +106,7 @@ class Roster:
             self._shut_idle(server)
 
     def _takes(self, server: Server, client: Client) -> bool:
-        forced = self._steering.fault("status")
+        forced = self._steering.status
         if INITIALIZING in (server.status, forced) or server.closing:
             return False
         return self._multi_user or server.uid == client.uid

@@ -8,9 +8,9 @@ import signal
 import socket
 from typing import Any, NoReturn
 
-from tests.fakes.mps import texts
-from tests.fakes.mps.state import ACTIVE, FAULT
-from tests.fakes.mps.steering import Steering
+from simulator.mps import texts
+from simulator.mps.state import ACTIVE, FAULT
+from simulator.mps.steering import Steering
 
 NAME = "nvidia-cuda-mps-server"
 START = (0.1, 0.05)
