@@ -123,7 +123,7 @@ class LiveNode:
         self._change_gpu(place, lambda live, gpu: using(live, gpu, place, use))
 
     def recover(self, place: int) -> None:
-        """Make a GPU answer again that was lost, hung or slow, or on which calls failed."""
+        """Make a GPU answer again that was lost, hung or slow, or on which calls or MPS failed."""
         self._change_gpu(place, _answering)
 
     def ask_for(self, place: int, action: int) -> None:
@@ -133,6 +133,10 @@ class LiveNode:
     def fail_row(self, place: int) -> None:
         """Make the remapping of a memory row fail, until a reset."""
         self._change_gpu(place, lambda v, g: replace(v, rows=v.rows | {g.uuid}))
+
+    def fail_mps(self, place: int) -> None:
+        """Put the MPS server of a GPU in FAULT."""
+        self._change_gpu(place, lambda v, g: replace(v, mps_faults=v.mps_faults | {g.uuid}))
 
     def fail_memory(self, place: int) -> None:
         """Report an uncorrectable memory error."""
@@ -267,6 +271,7 @@ def _answering(live: Live, gpu: SimulatedGpu) -> Live:
         hung=live.hung - {gpu.uuid},
         slow=_with(live.slow, gpu, 0),
         failing=_with(live.failing, gpu, {}),
+        mps_faults=live.mps_faults - {gpu.uuid},
     )
 
 

@@ -123,6 +123,25 @@ def test_faults_of_one_gpu_leave_the_others(mps: MpsHost, folder: Path) -> None:
     assert asked == ["50.0\n", "100.0\n"]
 
 
+def test_a_drill_puts_the_server_of_one_gpu_in_fault(mps: MpsHost, folder: Path) -> None:
+    """A drilled fault shows in the server of that GPU alone, until the GPU recovers."""
+    drilled = LiveNode(folder)
+    pipes = {FIRST: folder / "1", SECOND: folder / "2"}
+    with mps.daemon(pipes[FIRST], FIRST), mps.daemon(pipes[SECOND], SECOND):
+        for pipe in pipes.values():
+            mps.ask(pipe, "start_server -uid 0")
+
+        def states() -> list[str]:
+            ask = "get_server_status"
+            return [mps.ask(pipe, f"{ask} {mps.servers(pipe)[0]}")[1] for pipe in pipes.values()]
+
+        drilled.fail_mps(0)
+        assert states() == ["FAULT\n", "ACTIVE\n"]
+        assert ends(mps.client(pipes[FIRST])).endswith("CUDA error 807")
+        drilled.recover(0)
+        assert states() == ["ACTIVE\n", "ACTIVE\n"]
+
+
 def test_an_answer_can_be_held_back(mps: MpsHost, pipe: Path) -> None:
     """A command that shall never be answered hangs alone, and is answered when that is over."""
     mps.order(commands={"ps": {"never": True}, "get_server_list": {"exit": 1}})
