@@ -13,7 +13,7 @@ from proto.channel import Channel, ClosedError
 from proto.control import Beat, ExitCode, Order, Ready, Report, Stop, until_beat
 
 Orders = Mapping[type[msgspec.Struct], Callable[[Any], None]]
-"""The handler of each order except Stop, by the order's type."""
+"""The handler of each order, by the order's type; without one, Stop ends the child."""
 
 Task = Callable[[], Coroutine[Any, Any, None]]
 """A task that a child runs until it ends."""
@@ -63,10 +63,10 @@ class ChildLoop:
             self.end(Ending())
 
     def _on_order(self, order: Order | Report) -> None:
-        if isinstance(order, Stop):
-            self.end(Ending(withdraw=order.withdraw))
-        elif take := self._orders.get(type(order)):
+        if take := self._orders.get(type(order)):
             take(order)
+        elif isinstance(order, Stop):
+            self.end(Ending(withdraw=order.withdraw))
         else:
             logger.error(
                 "ignored an order that this process does not know", order=type(order).__name__

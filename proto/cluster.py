@@ -7,6 +7,8 @@ class ClusterSettings(msgspec.Struct, frozen=True):
     """The settings of the cluster process, fixed at its start."""
 
     health_bus: str
+    mps_bus: str
+    """Where the tree of the MPS daemons publishes their state."""
     node: str
     """The node's name."""
     events: bool

@@ -127,6 +127,19 @@ class Configure(msgspec.Struct, frozen=True, tag=True):
     stale_after: float = 10.0
 
 
+class Limit(msgspec.Struct, frozen=True, tag=True):
+    """Order to the keeper of an MPS daemon: the daemon shall have the limits of this *share*.
+
+    The keeper replaces the daemon as soon as it has no clients.
+    """
+
+    share: MpsShare
+
+
+class ApplyNow(msgspec.Struct, frozen=True, tag=True):
+    """Order to the keeper of an MPS daemon: what waits for the end of clients is done at once."""
+
+
 class ProcessState(msgspec.Struct, frozen=True):
     """The state of one child process."""
 
@@ -149,7 +162,7 @@ class ConfigurationState(msgspec.Struct, frozen=True):
 
 
 class ServiceState(msgspec.Struct, frozen=True, tag=True):
-    """Order to the exporter: show this state; sent every second as the supervisor's heartbeat."""
+    """Order: this is the state of the service; sent every second as the supervisor's heartbeat."""
 
     processes: tuple[ProcessState, ...]
     planned: tuple[str, ...] | None
@@ -185,6 +198,12 @@ class Inventoried(msgspec.Struct, frozen=True, tag=True):
     """Report: the GPUs that the monitor found (without links, which are too large to send)."""
 
     inventory: Inventory
+
+
+class Left(msgspec.Struct, frozen=True, tag=True):
+    """Report: the devices that may have an MPS daemon, or its compute mode, from an earlier run."""
+
+    uuids: tuple[str, ...]
 
 
 class NotReady(msgspec.Struct, frozen=True, tag=True):
@@ -231,11 +250,14 @@ class Settled(msgspec.Struct, frozen=True, tag=True):
     registered: bool
 
 
-Order = Stop | Register | Unknown | MarkHealthy | Occupied | Configure | ServiceState
+Order = (
+    Stop | Register | Unknown | MarkHealthy | Occupied | Configure | Limit | ApplyNow | ServiceState
+)
 Report = (
     Ready
     | Beat
     | Inventoried
+    | Left
     | NotReady
     | Hung
     | Marked

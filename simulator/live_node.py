@@ -122,6 +122,16 @@ class LiveNode:
         """Let a process use a GPU or one of its MIG instances; with 0 MiB, no longer."""
         self._change_gpu(place, lambda live, gpu: using(live, gpu, place, use))
 
+    def set_mode(self, uuid: str, mode: int) -> None:
+        """Give a GPU a compute mode, as NVML's number."""
+
+        def change(live: Live | None) -> Live:
+            there = _there(live)
+            gpu = next(gpu for gpu in there.gpus if gpu.uuid == uuid)
+            return replace(there, modes=_with(there.modes, gpu, mode))
+
+        self._change(change)
+
     def recover(self, place: int) -> None:
         """Make a GPU answer again that was lost, hung or slow, or on which calls or MPS failed."""
         self._change_gpu(place, _answering)

@@ -138,6 +138,8 @@ class Live(msgspec.Struct, frozen=True):
     """Uncorrectable memory errors since the last reset, by UUID."""
     resets: dict[str, int] = {}
     """Number of resets of each GPU, by UUID."""
+    modes: dict[str, int] = {}
+    """Compute modes that are not DEFAULT, as NVML's numbers, by UUID."""
     uses: dict[str, tuple[Use, ...]] = {}
     """The processes that use each GPU, by UUID."""
     denied: bool = False

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 from proto.messages import LinkLevel
 from simulator.node import FIRST_GI, NVLINKS, PROFILE, Live, SimulatedGpu, instance_mib, nvlinks
-from simulator.nvml_calls import BY_INDEX, EVENT_WAIT, failure, on_gpus
+from simulator.nvml_calls import BY_INDEX, BY_UUID, EVENT_WAIT, failure, on_gpus
 from simulator.nvml_handles import (
     INVALID_ARGUMENT,
     NO_PERMISSION,
@@ -35,6 +35,7 @@ LEVELS = {
 MIG_PLACES = 7
 XID_EVENT, MIG_EVENT = 0x8, 0x100
 RECOVERY_ACTION = 230
+COMPUTE_MODES = range(4)
 MILLIJOULES = 1_000_000_000
 """Energy of a GPU before its first reset; each reset lowers it, as on a real GPU."""
 ANY_INSTANCE = 0xFFFFFFFF
@@ -78,6 +79,22 @@ class Binding(UsageCalls):
         handle = GpuHandle(self._gpus[index])
         self.enter(BY_INDEX, handle.uuid)
         return handle
+
+    def nvmlDeviceGetHandleByUUID(self, uuid: str) -> GpuHandle:
+        if uuid not in self._gpus:
+            raise NVMLError(NOT_FOUND)
+        self.enter(BY_UUID, uuid)
+        return GpuHandle(uuid)
+
+    @on_gpus
+    def nvmlDeviceGetComputeMode(self, handle: GpuHandle) -> int:
+        return self.live().modes.get(self.physical(handle).uuid, 0)
+
+    @on_gpus
+    def nvmlDeviceSetComputeMode(self, handle: GpuHandle, mode: int) -> None:
+        if mode not in COMPUTE_MODES:
+            raise NVMLError(INVALID_ARGUMENT)
+        self.set_mode(self.physical(handle).uuid, mode)
 
     @on_gpus
     def nvmlDeviceGetUUID(self, handle: GpuHandle | MigHandle) -> str:

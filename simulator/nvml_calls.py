@@ -27,7 +27,8 @@ from simulator.nvml_handles import (
     NVMLError,
 )
 
-BY_INDEX, EVENT_WAIT = "nvmlDeviceGetHandleByIndex", "nvmlEventSetWait"
+BY_INDEX, BY_UUID = "nvmlDeviceGetHandleByIndex", "nvmlDeviceGetHandleByUUID"
+EVENT_WAIT = "nvmlEventSetWait"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ class NodeReader:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._store = LiveNode(folder)
+        self.store = LiveNode(folder)
         self._newest: Seen | None = None
         self._notice: INotify | None = None
         self._told = threading.Condition()
@@ -59,7 +60,7 @@ class NodeReader:
         """Return the present node; each thread uses its own copy."""
         version, seen = self._version(), self._newest
         if seen is None or version != seen.version:
-            live = self._store.read()
+            live = self.store.read()
             self._newest = seen = Seen(version, live, live.gpus, live.node.peers())
         return seen
 
@@ -84,12 +85,12 @@ class NodeReader:
         # Kept between waits: closing it may take 20 ms and would delay the next Xid.
         if self._notice is None:
             self._notice = INotify()
-            self._notice.add_watch(self._store.path.parent, flags.MOVED_TO)
+            self._notice.add_watch(self.store.path.parent, flags.MOVED_TO)
             weakref.finalize(self, self._notice.close)
         return self._notice
 
     def _version(self) -> tuple[int, int]:
-        found = self._store.path.stat()
+        found = self.store.path.stat()
         return found.st_ino, found.st_mtime_ns
 
 
@@ -128,6 +129,10 @@ class Calls:
     def live(self) -> Live:
         """Return the node as it is now."""
         return self._node.seen().live
+
+    def set_mode(self, uuid: str, mode: int) -> None:
+        """Give a GPU a compute mode."""
+        self._node.store.set_mode(uuid, mode)
 
     def gpu(self, handle: GpuHandle | MigHandle) -> SimulatedGpu:
         """Return the GPU of a handle."""

@@ -18,9 +18,9 @@ from proto.paths import Paths
 from proto.worker import CDI_STRATEGIES, Handout, ResourcePlan, WorkerSettings
 from simulator.live_node import LiveNode
 from simulator.node import SimulatedNode
-from supervisor import privileges
+from supervisor import privileges, problem_log
 from supervisor.child import Logging, Process, Spec
-from supervisor.config import encoded, naming
+from supervisor.config import naming
 from supervisor.config.check_paths import SOCKET_PATH_LIMIT
 from supervisor.config.choose_file import Wish
 from supervisor.config.file_schema import Flags, MigStrategy
@@ -30,8 +30,8 @@ from supervisor.config.settings import Settings, load
 from supervisor.maintenance import MONITOR
 from supervisor.plan import Rules, plan
 from supervisor.restart_policy import Limits
-from supervisor.runtime_folder import LOCAL_SOCKET, URL_FILE
-from supervisor.state import Service, ServiceSource
+from supervisor.runtime_folder import LOCAL_SOCKET, MPS_BUS, URL_FILE
+from supervisor.state import Service
 from supervisor.version import VERSION
 
 LABEL_WAIT = 10.0
@@ -48,21 +48,6 @@ def load_service(
 ) -> Service:
     """Return the service that flags, environment and files describe; SettingsError if none."""
     return compose(load(flags, environment, wish))
-
-
-def source(flags: Mapping[str, str], environment: Mapping[str, str]) -> ServiceSource:
-    """Return the source of the service that flags, environment and files describe."""
-
-    def read(wish: Wish) -> bytes:
-        settings = load(flags, environment, wish)
-        compose(settings)  # to refuse here what cannot be composed
-        return encoded.encode(settings)
-
-    def composed(data: bytes) -> Service:
-        with refusing("these settings"):
-            return compose(encoded.decode(data))
-
-    return ServiceSource(read, composed)
 
 
 def require_api_client(settings: Settings) -> None:
@@ -106,6 +91,7 @@ def _compose(settings: Settings) -> Service:
         configuration_folder=settings.service.config_dir,
         configuration_hash=settings.fingerprint(),
         configuration_problem=settings.choice.problem,
+        log=problem_log.tell_resources,
         chosen=settings.choice.name,
         label_wait=LABEL_WAIT if settings.service.follows_label else 0.0,
         prepare=functools.partial(_prepare, settings.service.runtime_dir, settings.node),
@@ -145,6 +131,7 @@ def _paths(settings: Settings) -> Paths:
         telemetry_bus=f"{settings.service.runtime_dir}/telemetry.ipc",
         kubelet_socket=settings.service.registration_socket,
         plugin_folder=settings.service.device_plugin_path,
+        mps_bus=f"{settings.service.runtime_dir}/{MPS_BUS}",
     )
 
 
@@ -163,13 +150,14 @@ def _cluster(settings: Settings, paths: Paths) -> Iterator[Spec]:
     if service.uses_api_server:
         cluster = ClusterSettings(
             health_bus=paths.health_bus,
+            mps_bus=paths.mps_bus,
             node=service.node_name,
             events=service.node_events,
             condition=service.node_condition,
             label=service.config_label if service.follows_label else "",
             stale_after=float(settings.configuration.health.stale_after),
         )
-        yield Spec("cluster", "supervisor.cluster.main", cluster, takes=(Unknown,))
+        yield Spec("cluster", "supervisor.cluster.main", cluster, takes=(Unknown, ServiceState))
 
 
 def _monitor(settings: Settings, paths: Paths) -> Spec:
@@ -280,7 +268,11 @@ def _worker(paths: Paths, stale_after: float, handout: Handout, resource: Resour
     name = endpoint(resource.resource, paths.plugin_folder)
     settings = WorkerSettings(paths, name, stale_after, resource, handout)
     return Spec(
-        f"worker {resource.resource}", "workers.main", settings, (Register, Unknown, Configure)
+        f"worker {resource.resource}",
+        "workers.main",
+        settings,
+        takes=(Register, Unknown, Configure),
+        change=Configure(resource, handout, stale_after),
     )
 
 

@@ -47,6 +47,10 @@ HANDED_ON = (*DRIVER, Capability.SETPCAP)
 """For the supervisor: what any child needs, and what a child needs to give up the rest."""
 
 
+EVERYTHING = tuple(range(HIGHEST + 1))
+"""For NVIDIA's MPS daemons, which look into /proc for clients of all users; as far as given."""
+
+
 class _Header(ctypes.Structure):
     """struct __user_cap_header_struct of linux/capability.h; pid 0 is the calling thread."""
 
@@ -66,7 +70,7 @@ class _Half(ctypes.Structure):
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def keep(capabilities: Iterable[Capability], *, dormant: bool = False) -> str:
+def keep(capabilities: Iterable[int], *, dormant: bool = False) -> str:
     """Give up all other capabilities for good, while this process has one thread only.
 
     With *dormant*, the process does not use those that it keeps: it only hands them on to its
@@ -90,7 +94,7 @@ def _keep(wanted: int, *, dormant: bool) -> None:
     _set(effective=0 if dormant else held & wanted, permitted=held & wanted)
 
 
-def _bits(capabilities: Iterable[Capability]) -> int:
+def _bits(capabilities: Iterable[int]) -> int:
     return sum(1 << capability for capability in set(capabilities))
 
 

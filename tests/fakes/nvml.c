@@ -20,6 +20,8 @@
  *   STANDIN_NVML_GPUS=<count>        so many H100 (up to 16) in place of the two, none in MIG mode
  *   STANDIN_NVML_PROCESSES=<count>   so many compute processes, PIDs from 1, use each GPU, 1 GiB each
  *   STANDIN_NVML_HANG_INIT=1         nvmlInit never returns
+ *   STANDIN_NVML_MODES=<folder>      keeps each GPU's compute mode in the file mode-<gpu> there, for
+ *                                    all processes; without it, a mode ends with its process
  * and those that give a command below before the process's first nvmlInit; a comma separates more:
  *   STANDIN_NVML_LOST=<gpu>          lost
  *   STANDIN_NVML_HANG=<gpu>[:<call>] hang
@@ -494,6 +496,34 @@ static memory_info_v2 memory_v2_of(const device *d) {
     return (memory_info_v2){0x02000028, bytes, reserved, bytes - reserved - used, used};
 }
 
+static int modes[MOST_GPUS];
+enum { HIGHEST_MODE = 3 }; /* NVML_COMPUTEMODE_EXCLUSIVE_PROCESS */
+
+static FILE *mode_file(const device *d, const char *how) {
+    const char *folder = getenv("STANDIN_NVML_MODES");
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s/mode-%u", folder ? folder : "", d->gpu);
+    return folder ? fopen(path, how) : NULL;
+}
+
+static int mode_of(const device *d) {
+    FILE *file = mode_file(d, "r");
+    if (!file) return modes[d->gpu];
+    if (fscanf(file, "%d", &modes[d->gpu]) != 1) abort();
+    fclose(file);
+    return modes[d->gpu];
+}
+
+static int set_mode(const device *d, int mode) {
+    if (mode < 0 || mode > HIGHEST_MODE) return INVALID_ARGUMENT;
+    LOCKED(modes[d->gpu] = mode);
+    FILE *file = mode_file(d, "w");
+    if (!file) return SUCCESS;
+    fprintf(file, "%d\n", mode);
+    fclose(file);
+    return SUCCESS;
+}
+
 int nvmlDeviceGetHandleByIndex_v2(unsigned index, device **d) {
     calling = __func__;
     CHECK(enter(index < (unsigned)gpus ? &devices[index] : NULL));
@@ -644,6 +674,10 @@ API(nvmlDeviceGetEnforcedPowerLimit, (device *d, unsigned *milliwatts), optional
     *milliwatts = 700000, SUCCESS)
 API(nvmlDeviceGetClockInfo, (device *d, unsigned kind, unsigned *mhz), optional_on_gpu(d),
     *mhz = kind == 2 ? 2619 : 1980, SUCCESS)
+API(nvmlDeviceGetComputeMode, (device *d, int *mode), optional_on_gpu(d),
+    LOCKED(*mode = mode_of(d)), SUCCESS)
+API(nvmlDeviceSetComputeMode, (device *d, int mode), optional_on_gpu(d), ,
+    set_mode(d, mode))
 FINDS(nvmlDeviceGetComputeRunningProcesses_v3, (device *d, unsigned *count, process_info *to),
       optional_on_device(d), list(d, "compute", count, to))
 FINDS(nvmlDeviceGetGraphicsRunningProcesses_v3, (device *d, unsigned *count, process_info *to),

@@ -236,19 +236,21 @@ def short_folder() -> Iterator[Path]:
 
 
 @contextlib.asynccontextmanager
-async def service(
+async def service(  # noqa: PLR0913 - each is of few callers
     folder: Path,
     *options: str,
     node: Mapping[str, object] | None = None,
     environment: Mapping[str, str] | None = None,
     within: Sequence[str] = (),
     exec_because: str = "",
+    command: str = "run",
 ) -> AsyncIterator[Service]:
     """Run the service in *folder*, with the simulated *node* if it is given; kill it at the end.
 
     In process tests it is forked from a process that has imported it (tests/fakes/zygote.py). It
     is executed as users do it where *exec_because* says why this matters, where its *environment*
-    asks for it, and by the command *within*, which starts the service in its own process.
+    asks for it, by the command *within*, which starts the service in its own process, and for
+    another *command* than `run`, as the zygote has imported what that one needs.
     """
     arguments = [
         f"--runtime-dir={folder}",
@@ -261,9 +263,10 @@ async def service(
     if node is not None:
         (folder / "node.json").write_text(json.dumps(node))
         arguments.append(f"--simulated-node={folder}/node.json")
-    words = ("run", *arguments, *options)
+    words = (command, *arguments, *options)
     whole = {**os.environ, **(environment or {})}
-    forked = None if within or exec_because else await fork(words, whole)
+    executed = within or exec_because or command != "run"
+    forked = None if executed else await fork(words, whole)
     process = forked or await asyncio.create_subprocess_exec(
         *within, *COMMAND, *words, stderr=asyncio.subprocess.PIPE, env=whole
     )

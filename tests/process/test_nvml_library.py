@@ -230,3 +230,20 @@ sys.stdin.readline()
     assert hear(child) == nvml_library.GPU_NAME
     steering.answer_driver()
     assert hear(child) == 2
+
+
+def test_a_compute_mode_is_kept_for_all_processes(start: Start, tmp_path: Path) -> None:
+    """A mode is DEFAULT until it is set; with a folder for modes it outlives its process."""
+    script = (
+        INITIALISED
+        + """
+say([nvmlDeviceGetComputeMode(gpu(0)), nvmlDeviceGetComputeMode(gpu(1))])
+say([ask(nvmlDeviceSetComputeMode, gpu(0), 3), ask(nvmlDeviceSetComputeMode, gpu(1), 4)])
+say([nvmlDeviceGetComputeMode(gpu(0)), nvmlDeviceGetComputeMode(gpu(1))])
+"""
+    )
+    for number, before in enumerate((0, 3)):
+        child = start(script, MODES=str(tmp_path))
+        assert hear(child) == [before, 0], number
+        assert hear(child) == [None, "error 2"]
+        assert hear(child) == [3, 0]

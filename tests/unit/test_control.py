@@ -6,10 +6,13 @@ import pytest
 
 from proto.channel import Channel, ClosedError, Sent
 from proto.control import (
+    ApplyNow,
     Beat,
     Configure,
     ExitCode,
     Inventoried,
+    Left,
+    Limit,
     NotReady,
     Occupied,
     Order,
@@ -24,6 +27,7 @@ from proto.control import (
     until_beat,
 )
 from proto.messages import FailedGpu, Link, LinkLevel
+from proto.mps import MpsShare
 from tests.unit.builders import gpu, gpu_uuid, instance, inventory, plan
 
 Ends = tuple[Channel, Channel]
@@ -38,6 +42,9 @@ MESSAGES: tuple[Order | Report, ...] = (
     Stop(),
     Stop(withdraw=True),
     Register(),
+    Limit(MpsShare(20000, 25)),
+    ApplyNow(),
+    Left(("GPU-1",)),
     Configure(plan=plan({"A": 2, "B": 1}, numa=0)),
     ServiceState(processes=(ProcessState("monitor", "running", 3),), planned=None, problem="x"),
     ServiceState(processes=(), planned=("nvidia.com/gpu",)),

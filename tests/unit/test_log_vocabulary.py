@@ -121,9 +121,10 @@ def test_other_loggers_are_ignored() -> None:
     ("file", "processes"),
     [
         ("supervisor/loop.py", {"supervisor"}),
-        ("supervisor/child.py", {"monitor", "worker", "exporter", "cluster"}),
+        ("supervisor/child.py", {"monitor", "worker", "exporter", "cluster", "mps"}),
         ("supervisor/exporter/main.py", {"exporter"}),
-        ("proto/child_loop.py", {"worker", "exporter", "cluster"}),
+        ("supervisor/mps/keeper.py", {"mps"}),
+        ("proto/child_loop.py", {"worker", "exporter", "cluster", "mps"}),
     ],
 )
 def test_the_processes_of_a_file(file: str, processes: set[str]) -> None:

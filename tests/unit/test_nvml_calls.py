@@ -85,6 +85,8 @@ def calls(nvml: Binding) -> dict[str, Callable[[], Any]]:
     """Return a call of each function of a GPU, on the bad GPU; call this while it answers."""
     own: dict[str, tuple[object, ...]] = {
         "nvmlDeviceGetHandleByIndex": (1,),
+        "nvmlDeviceGetHandleByUUID": (BAD.uuid,),
+        "nvmlDeviceSetComputeMode": (BAD, 3),
         "nvmlDeviceGetMigDeviceHandleByIndex": (BAD, 0),
         "nvmlDeviceGetTopologyCommonAncestor": (GOOD, BAD),
         "nvmlDeviceGetFieldValues": (BAD, [230]),

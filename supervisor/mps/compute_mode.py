@@ -1,0 +1,70 @@
+"""Start the program that changes compute modes, one run for each GPU, and never wait too long."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Collection
+from pathlib import Path
+
+from health import compute_mode
+from health.compute_mode import Verb
+from proto import host
+from supervisor.mps.running import Runner
+
+WITHIN = 3.0
+"""Seconds for one GPU; opening the driver takes 20 ms, on a machine at rest."""
+
+PROGRAM = (
+    "import sys; sys.path.insert(0, sys.argv[1]); "
+    "from proto.host import die_with; die_with(int(sys.argv[2])); "
+    "from health.compute_mode import main; sys.exit(main(sys.argv[3:]))"
+)
+"""It ends with its caller: another keeper may change the mode then."""
+
+MIG = "MIG-"
+"""How the UUID of a MIG instance begins: it has no compute mode, and its GPU is others' too."""
+
+
+class ComputeModeError(Exception):
+    """The driver refuses a compute mode, or does not answer; the message says it."""
+
+
+async def change(
+    runner: Runner, verb: Verb, folder: str, uuid: str, binding: tuple[str, str]
+) -> bool:
+    """Change the compute mode of a GPU, as *verb* says; ComputeModeError if that fails.
+
+    Return False if the GPU has no compute modes.
+    """
+    own = str(Path(host.__file__).parents[1])
+    said = [sys.executable, "-I", "-c", PROGRAM, own, str(os.getpid())]
+    done = await runner.run([*said, verb, folder, uuid, *binding], None, WITHIN)
+    if done.code is None:
+        why = done.output.strip() or f"the driver did not answer within {WITHIN:g} s"
+        raise ComputeModeError(f"cannot change the compute mode: {why}")
+    if done.code:
+        last = done.output.strip().splitlines()
+        raise ComputeModeError(f"cannot change the compute mode: {last[-1] if last else done.code}")
+    return compute_mode.UNSUPPORTED not in done.output
+
+
+def put_back_left(folder: str, wanted: Collection[str], binding: tuple[str, str]) -> dict[str, str]:
+    """Put back the modes of GPUs that are not *wanted*; return why not, by UUID, where that fails.
+
+    It takes a few seconds at most, so call it in a process that nobody waits for. *binding* is the
+    module of the NVML binding and its argument. OSError if the state folder cannot be used.
+    """
+    left = [uuid for uuid in compute_mode.remembered(Path(folder)) if uuid not in wanted]
+
+    async def put_all() -> list[str]:
+        return await asyncio.gather(*map(put, left))
+
+    async def put(uuid: str) -> str:
+        try:
+            await change(Runner(), Verb.PUT_BACK, folder, uuid, binding)
+        except ComputeModeError as error:
+            return str(error)
+        return ""
+
+    errors = asyncio.run(put_all())
+    return {uuid: error for uuid, error in zip(left, errors, strict=True) if error}

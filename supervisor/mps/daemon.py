@@ -1,0 +1,144 @@
+"""The process of an MPS daemon: started so that it outlives its keeper, or found and adopted."""
+
+import contextlib
+import os
+import select
+import signal
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from supervisor.mps.commands import ClientLimits
+from supervisor.mps.running import readable
+
+NAME = "nvidia-cuda-mps-control"
+
+OPTIONS = ("-f", "-multiuser-server")
+"""In the foreground, and one server for the clients of all users."""
+
+MARK = "GPU_SHARING_PLUGIN_LIMITS"
+"""The variable in the environment of a daemon that says for which limits it was started.
+
+A daemon rounds the limits that it answers. The environment stays with its process, unlike a file.
+"""
+
+PIPE, LOGS, DEVICES = "CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY", "CUDA_VISIBLE_DEVICES"
+
+PROCFS = Path("/proc")
+
+KILL_LIMIT = 1.0
+"""Seconds to wait for the end of a killed daemon."""
+
+
+def mark(limits: ClientLimits) -> str:
+    """Return the text of limits for the environment."""
+    return f"{limits.memory_mib},{limits.threads}"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A daemon that runs."""
+
+    pid: int
+    environment: dict[str, str]
+    options: tuple[str, ...]
+
+
+class Daemon:
+    """A running daemon."""
+
+    def __init__(self, pid: int, process: "subprocess.Popen[bytes] | None" = None) -> None:
+        """Hold on to the process *pid*; *process*: it is a child of this process.
+
+        ProcessLookupError if it has ended.
+        """
+        self.pid = pid
+        self._process = process
+        self.ended_at = os.pidfd_open(pid)
+
+    def ended(self) -> bool:
+        """Return whether it has ended."""
+        return bool(select.select([self.ended_at], [], [], 0)[0])
+
+    def end(self) -> tuple[int, str]:
+        """Return its exit code, 0 for a signal, and in words how it ended.
+
+        Call it once, after its end. Nobody but its parent gets to know the exit code.
+        """
+        os.close(self.ended_at)
+        if self._process is None:
+            return 0, "the daemon ended"
+        code = self._process.wait()
+        if code >= 0:
+            return code, f"the daemon ended with exit code {code}"
+        names = {known.value: known.name for known in signal.Signals}
+        return 0, f"the daemon was killed by {names.get(-code, f'signal {-code}')}"
+
+    async def kill(self) -> None:
+        """Kill it, and wait a moment for its end."""
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.ended_at, signal.SIGKILL)
+        await readable(self.ended_at, KILL_LIMIT)
+
+
+def start(program: str, environment: dict[str, str], output: int) -> Daemon:
+    """Start a daemon that writes to the descriptor *output*; OSError if that fails.
+
+    It is in a session of its own, and no signal tells it of our end.
+    """
+    process = subprocess.Popen(
+        [program, *OPTIONS],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        cwd="/",
+        start_new_session=True,
+    )
+    return Daemon(process.pid, process)
+
+
+def running(pipe: str) -> tuple[Daemon, Found] | None:
+    """Return the daemon of a pipe folder that runs, whoever started it; None: there is none."""
+    for folder in PROCFS.iterdir():
+        if folder.name.isdecimal() and _read(folder, pipe):
+            with contextlib.suppress(OSError):  # it has ended meanwhile
+                daemon = Daemon(int(folder.name))
+                # Again: now that we hold on to it, the PID cannot be another process's.
+                if (found := _read(folder, pipe)) and not daemon.ended():
+                    return daemon, found
+                os.close(daemon.ended_at)
+    return None
+
+
+def _beside_us(folder: Path) -> bool:
+    """Return whether a process is in our PID namespace, as all are that we started."""
+    return (folder / "ns/pid").stat().st_ino == (PROCFS / "self/ns/pid").stat().st_ino
+
+
+def exists(pipe: str) -> bool:
+    """Return whether a daemon of a pipe folder runs."""
+    found = running(pipe)
+    if found:
+        os.close(found[0].ended_at)
+    return found is not None
+
+
+def _read(folder: Path, pipe: str) -> Found | None:
+    """Return a daemon of the pipe folder by its environment; None: the process is none.
+
+    Not by the file with the PID: it may be gone, and another process may have that PID by now.
+    """
+    try:
+        name, *options = (folder / "cmdline").read_text(errors="replace").rstrip("\0").split("\0")
+        if Path(name).name != NAME or "-f" not in options:
+            return None  # such as a server or a shell, which have the same environment
+        if not _beside_us(folder):
+            return None  # in a container, whoever may call itself so
+        words = (folder / "environ").read_text(errors="replace").split("\0")
+    except OSError:
+        return None
+    environment = dict(word.partition("=")[::2] for word in words)
+    if environment.get(PIPE) != pipe:
+        return None
+    return Found(int(folder.name), environment, tuple(options))

@@ -1,0 +1,186 @@
+"""Follow the log of an MPS daemon, and pass it on to our log, line by line and not too fast."""
+
+import contextlib
+import os
+import shutil
+from pathlib import Path
+
+from inotify_simple import INotify, flags
+from loguru import logger
+
+from proto.folder import Folder
+from supervisor.mps import log_lines
+from supervisor.mps.log_lines import Line, Told
+
+OUTPUT = "output.log"
+"""What the daemon writes to its output, which is everything with `-f`."""
+
+NAMES = (OUTPUT, "control.log", "server.log")
+"""The others are the daemon's own, if a version of it writes them with `-f` too."""
+
+AT_FIRST, A_SECOND = 200, 20
+"""Lines that are passed on at once, as at a start, and then in a second.
+
+A server with a fault writes many lines for each client, and a client can write what it wants.
+"""
+
+AT_ONCE = 256 << 10
+"""Bytes that are read of a file at a time."""
+
+LARGEST = 4 << 20
+"""Bytes from which on a file is moved to `.1`."""
+
+TOO_LARGE = 4 * LARGEST
+"""Bytes from which on it is only emptied: somebody floods it."""
+
+NEWS = flags.MODIFY | flags.CREATE | flags.MOVED_TO
+
+
+class Follower:
+    """Reads what is new in a file, whatever becomes of the file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = -1
+        self._at = 0
+        self._begun = b""
+
+    def lines(self) -> list[str]:
+        """Return the lines that are new, at most so many at a time."""
+        if self._file < 0 and not self._open():
+            return []
+        found = os.fstat(self._file)
+        if found.st_size < self._at:  # somebody has emptied it
+            self._at, self._begun = 0, b""
+        data = os.pread(self._file, AT_ONCE, self._at)
+        self._at += len(data)
+        if not data and self._replaced(found):
+            self.close()
+            return self.lines() if self._open() else []
+        *whole, self._begun = (self._begun + data).split(b"\n")
+        if len(self._begun) > AT_ONCE:
+            self._begun = b""
+        return [line.decode(errors="replace") for line in whole]
+
+    def skip(self) -> None:
+        """Begin near the end of a long file."""
+        if self._open():
+            self._at = max(0, os.fstat(self._file).st_size - AT_ONCE)
+
+    def bound(self) -> None:
+        """Keep a long file as `.1`, and empty it: the daemon goes on writing at its end."""
+        size = os.fstat(self._file).st_size if self._file >= 0 else 0
+        if LARGEST < size <= TOO_LARGE:
+            shutil.copyfile(self.path, f"{self.path}.1", follow_symlinks=False)
+        if size > LARGEST:
+            os.truncate(self.path, 0)
+
+    def close(self) -> None:
+        """Close the file; a later read begins at the start of the file that is there then."""
+        if self._file >= 0:
+            os.close(self._file)
+        self._file, self._at, self._begun = -1, 0, b""
+
+    def _open(self) -> bool:
+        with contextlib.suppress(OSError):
+            mode = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            self._file = os.open(self.path, mode)
+        return self._file >= 0
+
+    def _replaced(self, found: os.stat_result) -> bool:
+        try:
+            now = self.path.stat()
+        except OSError:
+            return False
+        return (now.st_dev, now.st_ino) != (found.st_dev, found.st_ino)
+
+
+class LogTail:
+    """The log of the daemon of one device."""
+
+    def __init__(self, folder: str, uuid: str) -> None:
+        """Follow the files in *folder*, which exists."""
+        self.told = Told()
+        self._uuid = uuid
+        self._folder = Path(folder)
+        self._files = [Follower(self._folder / name) for name in NAMES]
+        self._left = AT_FIRST
+        self._left_out = 0
+        self._notice = INotify(nonblocking=True)
+        self._notice.add_watch(folder, NEWS)
+
+    def fileno(self) -> int:
+        """Return the descriptor that can be read when there is something new."""
+        return int(self._notice.fileno())
+
+    def close(self) -> None:
+        """Stop following."""
+        for file in self._files:
+            file.close()
+        self._notice.close()
+
+    def fresh(self) -> int:
+        """Keep the files of the last daemon as `.1`; return a descriptor for a new one's output."""
+        for file in self._files:
+            file.close()
+        self.told = Told()
+        with Folder.existing(self._folder) as folder:
+            for name in NAMES:
+                with contextlib.suppress(FileNotFoundError):
+                    folder.rename(name, f"{name}.1")
+            mode = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+            return os.open(folder.at(OUTPUT), mode, 0o640)
+
+    def catch_up(self) -> None:
+        """Read what an adopted daemon has logged, without passing it on again."""
+        for file in self._files:
+            file.skip()
+            for text in file.lines():
+                self.told = log_lines.after(self.told, log_lines.parsed(text))
+
+    def read(self) -> bool:
+        """Pass on what is new; return whether it calls for a look at the daemon."""
+        with contextlib.suppress(BlockingIOError):
+            self._notice.read(timeout=0)
+        # No more than this at a time: a client that writes on and on must not hold up the keeper.
+        lines = [line for file in self._files for line in file.lines()]
+        calling = False
+        for text in lines:
+            line = log_lines.parsed(text)
+            if log_lines.shown(self.told, line):
+                self._pass_on(line)
+            self.told = log_lines.after(self.told, line)
+            calling |= log_lines.calls(line)
+        return calling
+
+    def each_second(self) -> None:
+        """Let the next lines through, and keep the files short."""
+        if self._left_out:
+            logger.warning(
+                "left out lines of an MPS daemon's log", uuid=self._uuid, lines=self._left_out
+            )
+        self._left, self._left_out = min(self._left + A_SECOND, AT_FIRST), 0
+        for file in self._files:
+            with contextlib.suppress(OSError):  # a full disk, for example
+                file.bound()
+
+    def last_words(self) -> str:
+        """Return the last line that a daemon wrote which did not start; empty: none."""
+        with contextlib.suppress(OSError):
+            lines = (self._folder / OUTPUT).read_bytes()[-AT_ONCE:].decode(errors="replace")
+            texts = [log_lines.parsed(line).text.strip() for line in lines.splitlines()]
+            return next((text for text in reversed(texts) if text), "")
+        return ""
+
+    def _pass_on(self, line: Line) -> None:
+        if self._left <= 0:
+            self._left_out += 1
+            return
+        self._left -= 1
+        logger.info(
+            "an MPS daemon logged a line",
+            uuid=self._uuid,
+            by=line.who,
+            pid=line.pid,
+            text=line.text,
+        )

@@ -1,0 +1,104 @@
+"""Run a program that must end within a time limit, without a thread and without a pipe."""
+
+import asyncio
+import contextlib
+import os
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from proto.memory_file import memory_file
+
+MOST_BYTES = 1 << 20
+"""Bytes of the output that are read."""
+
+KILL_LIMIT = 1.0
+"""Seconds to wait for a killed program to end; one that hangs in the driver may not."""
+
+MOST_STUCK = 4
+"""Programs that cannot be killed at a time; no other is started meanwhile."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a program ended."""
+
+    code: int | None
+    """Its exit code; None: it was killed at the time limit, or could not be started."""
+    output: str
+    """Both streams; or why it could not be started."""
+
+
+async def readable(descriptor: int, limit: float | None = None) -> bool:
+    """Wait until *descriptor* can be read, at most *limit* seconds; return whether it can."""
+    loop = asyncio.get_running_loop()
+    event = asyncio.Event()
+    loop.add_reader(descriptor, event.set)
+    try:
+        async with asyncio.timeout(limit):
+            await event.wait()
+    except TimeoutError:
+        return False
+    finally:
+        loop.remove_reader(descriptor)
+    return True
+
+
+class Runner:
+    """Runs programs, and remembers those that cannot be killed."""
+
+    def __init__(self) -> None:
+        self._stuck: list[subprocess.Popen[bytes]] = []
+
+    async def run(
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str] | None,
+        limit: float,
+        said: str = "",
+    ) -> Result:
+        """Run *command* with *said* as its input; it is killed after *limit* seconds."""
+        self._stuck = [process for process in self._stuck if process.poll() is None]
+        if len(self._stuck) >= MOST_STUCK:
+            return Result(None, f"{MOST_STUCK} earlier runs cannot be killed")
+        # In memory files: a pipe would have to be read meanwhile, and another process may hold it.
+        with _memory(said) as told, _memory() as output:
+            try:
+                process = _started(command, environment, told, output)
+            except OSError as error:
+                return Result(None, error.strerror or str(error))
+            code = await self._end_of(process, limit)
+            return Result(code, os.pread(output, MOST_BYTES, 0).decode(errors="replace"))
+
+    async def _end_of(self, process: "subprocess.Popen[bytes]", limit: float) -> int | None:
+        ended = os.pidfd_open(process.pid)
+        try:
+            if await readable(ended, limit):
+                return process.wait()
+            process.kill()
+            await readable(ended, KILL_LIMIT)
+            return None
+        finally:
+            process.kill()  # if this run was cancelled
+            if process.poll() is None:
+                self._stuck.append(process)
+            os.close(ended)
+
+
+def _started(
+    command: Sequence[str], environment: Mapping[str, str] | None, told: int, output: int
+) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        command, env=environment, stdin=told, stdout=output, stderr=output, cwd="/"
+    )
+
+
+@contextlib.contextmanager
+def _memory(content: str = "") -> Iterator[int]:
+    descriptor = memory_file("run")
+    try:
+        os.write(descriptor, content.encode())
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        yield descriptor
+    finally:
+        os.close(descriptor)

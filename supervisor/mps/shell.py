@@ -1,0 +1,95 @@
+"""Ask an MPS daemon: each command is a run of nvidia-cuda-mps-control with a time limit."""
+
+import os
+
+from proto.mps import MpsClient, ServerStatus
+from supervisor.mps import commands, decide
+from supervisor.mps.commands import Readings
+from supervisor.mps.kept import DaemonSeen, Kept
+from supervisor.mps.running import Runner
+
+
+class SilentError(Exception):
+    """The daemon did not answer, or answered what nobody understands; the message says it."""
+
+
+class Shell:
+    """Asks the daemon of one device."""
+
+    def __init__(self, runner: Runner, uuid: str, limit: float) -> None:
+        """Give each command *limit* seconds."""
+        self._runner = runner
+        self._uuid = uuid
+        self._limit = limit
+        self._program = ""
+        self._environment: dict[str, str] = {}
+
+    def use(self, program: str, environment: dict[str, str]) -> None:
+        """Use *program* from now on."""
+        self._program, self._environment = program, environment
+
+    async def say(self, command: str, limit: float | None = None) -> str:
+        """Return the daemon's answer to a command; SilentError if there is none in time."""
+        within = self._limit if limit is None else limit
+        done = await self._runner.run(
+            [self._program], self._environment, within, said=f"{command}\n"
+        )
+        name = command.split(" ", 1)[0]
+        if done.code is None:
+            why = done.output.strip() if not done.output.isspace() else ""
+            raise SilentError(why or f"{name} was not answered within {within:g} s")
+        if done.code:
+            why = done.output.strip() or "no output"
+            raise SilentError(f"{name} failed with exit code {done.code}: {why}")
+        return done.output
+
+    async def look(self, kept: Kept, departed: frozenset[int], now: float) -> DaemonSeen:
+        """Return what is seen of a daemon that runs; it does not raise SilentError."""
+        try:
+            server = await self._server()
+            status = await self._status(server) if server else None
+            clients = commands.clients(await self.say("ps")) if server else ()
+            defaults, of_server = None, None
+            if decide.reads_limits(kept, server, now):
+                defaults = await self._defaults()
+                of_server = await self._of_server(server) if status else None
+        except SilentError as error:
+            return DaemonSeen(pid=kept.pid, trouble=str(error), clients=running(kept.clients))
+        return DaemonSeen(
+            pid=kept.pid,
+            server=server,
+            status=status,
+            clients=clients,
+            defaults=defaults,
+            of_server=of_server,
+            departed=server in departed,
+        )
+
+    async def _server(self) -> int:
+        answer = await self.say("get_server_list")
+        server = commands.server(answer)
+        if server is None:
+            raise SilentError(f'get_server_list was answered with "{answer.strip()}"')
+        return server
+
+    async def _status(self, server: int) -> ServerStatus | None:
+        answer = await self.say(f"get_server_status {server}")
+        status = commands.status(answer)
+        if status is None and "not found" not in answer:
+            raise SilentError(f'get_server_status was answered with "{answer.strip()}"')
+        return status
+
+    async def _defaults(self) -> Readings:
+        threads = await self.say("get_default_active_thread_percentage")
+        memory = await self.say(f"get_default_device_pinned_mem_limit {self._uuid}")
+        return Readings(threads.strip(), memory.strip())
+
+    async def _of_server(self, server: int) -> Readings:
+        threads = await self.say(f"get_active_thread_percentage {server}")
+        memory = await self.say(f"get_device_pinned_mem_limit {server} {self._uuid}")
+        return Readings(threads.strip(), memory.strip())
+
+
+def running(clients: tuple[MpsClient, ...]) -> tuple[MpsClient, ...]:
+    """Return the clients whose processes are there, as far as this PID namespace shows."""
+    return tuple(client for client in clients if os.path.exists(f"/proc/{client.pid}"))  # noqa: PTH110

@@ -1,0 +1,117 @@
+"""A keeper whose MPS daemon or server does not start, or must not be started."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from health.compute_mode import EXCLUSIVE_PROCESS
+from proto.control import Stop
+from proto.mps import Phase
+from tests.fakes.keeper import FIRST, SECOND, Node
+from tests.fakes.service import PATIENCE
+
+COMMANDS = ("get_server_list", "get_server_status", "ps")
+HASTY = 1.5
+"""Seconds until something hangs, for tests in which something does."""
+
+
+@pytest.fixture
+def node(folder: Path) -> Iterator[Node]:
+    """Make a node, and end all of its daemons after the test."""
+    made = Node(folder)
+    yield made
+    made.clean()
+
+
+def test_a_daemon_that_crashes_at_its_start(node: Node) -> None:
+    """It is tried again with pauses, and the detail says how it ended."""
+    node.mps.crash(4)
+    with node.keeper() as keeper:
+        keeper.phase(Phase.FAILED, "the daemon ended with exit code 1, again and again")
+        assert keeper.ready().restarts == 4
+    assert len(keeper.logged("an MPS device cannot be used")) <= 3
+
+
+def test_a_server_that_crashes_at_its_start(node: Node) -> None:
+    """After some tries the device is failed; it is tried on and on."""
+    node.mps.crash(5, server=True)
+    with node.keeper() as keeper:
+        keeper.phase(Phase.FAILED, "its server does not start")
+        keeper.ready()
+        texts = [entry["text"] for entry in keeper.logged("an MPS daemon logged a line")]
+        assert "MPS server failed to start" in texts
+
+
+def test_a_server_that_stays_initializing(node: Node) -> None:
+    """A server that does not become ready makes the device failed, and is replaced."""
+    with node.keeper(node.settings(hang_after=HASTY)) as keeper:
+        before = keeper.ready()
+        node.mps.order(status="INITIALIZING")
+        keeper.phase(Phase.STARTING, "its server is INITIALIZING")
+        keeper.phase(Phase.FAILED, "its server is INITIALIZING, for more than 1.5 s")
+        node.mps.order()
+        assert keeper.ready().pid != before.pid
+
+
+def test_a_daemon_that_does_not_start_to_listen(node: Node) -> None:
+    """A daemon that hangs at its start is killed and tried again."""
+    node.mps.order(start="hangs")
+    with node.keeper(node.settings(hang_after=HASTY)) as keeper:
+        keeper.phase(Phase.FAILED, "Cannot find MPS control daemon process")
+        keeper.until(lambda daemon: daemon.restarts)
+        node.mps.order()
+        keeper.ready()
+
+
+def test_the_compute_mode_is_refused(node: Node) -> None:
+    """No daemon is started while programs could go without its limits."""
+    node.live.fail(0, "nvmlDeviceSetComputeMode", 4)
+    with node.keeper() as keeper:
+        keeper.phase(Phase.FAILED, "cannot change the compute mode: cannot call nvmlDeviceSet")
+        assert node.mps.programs() == []
+        node.live.recover(0)
+        keeper.ready()
+        assert node.mode() == EXCLUSIVE_PROCESS
+
+
+def test_a_gpu_without_compute_modes_is_used(node: Node) -> None:
+    """The log tells that limits can be evaded then."""
+    node.live.fail(0, "nvmlDeviceSetComputeMode", 3)
+    with node.keeper() as keeper:
+        keeper.ready()
+        assert len(keeper.logged("the GPU has no compute modes, limits can be evaded")) == 1
+
+
+def test_the_driver_hangs(node: Node) -> None:
+    """A driver call that hangs is this device's fault alone, and does not hold up the end."""
+    node.live.hang(0)
+    with node.keeper() as keeper, node.keeper(node.settings(SECOND)) as other:
+        other.ready()
+        keeper.phase(Phase.FAILED, "the driver did not answer within 3 s")
+        keeper.beats()
+        keeper.order(Stop())
+        assert keeper.process.wait(PATIENCE) == 0
+    assert node.mps.commands(FIRST) == []
+
+
+@pytest.mark.parametrize("what", ["program", "root", "unreachable"])
+def test_unsafe_paths(node: Node, what: str) -> None:
+    """Nothing runs as root that others can change, and clients of all users reach the sockets."""
+    path = {"program": node.mps.program, "root": node.root, "unreachable": node.folder}[what]
+    node.root.mkdir()
+    path.chmod(0o700 if what == "unreachable" else 0o777)
+    with node.keeper() as keeper:
+        failed = keeper.phase(Phase.FAILED)
+        assert str(path) in failed.detail
+        assert ("mps-root" in failed.detail) == (what == "unreachable")
+        assert node.mps.programs() == []
+        assert node.mode() == 0
+        path.chmod(0o755)
+        keeper.ready()
+
+
+def test_a_missing_program(node: Node) -> None:
+    """The detail says what is missing and what to do."""
+    with node.keeper(node.settings(program="/nowhere/mps")) as keeper:
+        keeper.phase(Phase.FAILED, "cannot find nvidia-cuda-mps-control: it is not /nowhere/mps")
