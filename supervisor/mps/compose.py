@@ -137,6 +137,7 @@ def _keeper_settings(settings: Settings, monitor: MonitorSettings) -> KeeperSett
         driver_root=monitor.dev_root,
         binding=monitor.binding,
         binding_argument=monitor.binding_argument,
+        mounts=settings.node is None,
         poll_interval=health.poll_interval,
         hang_after=health.hang_after,
     )
