@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from health import device_nodes
 from health.ecc import counts_errors
+from health.label_facts import attributes_of
 from health.nvml import Nvml, NvmlError, bus_id
 from proto.messages import FailedGpu, Gpu, LinkLevel, MigInstance
 
@@ -197,6 +198,7 @@ def _instances(nvml: Nvml, gpu: object, gpu_memory: int) -> Iterator[MigInstance
             ci=nvml.call("nvmlDeviceGetComputeInstanceId", handle),
             profile=profile,
             memory_mib=None if attributes is None else int(attributes.memorySizeMB),
+            attributes=attributes_of(attributes),
         )
 
 

@@ -17,11 +17,13 @@ from health.condition import Look
 from health.enumeration import Details, Enumerated, NotEnumerated, Rescanned, SystemRoots
 from health.inventory import Slot
 from health.known_good import with_known_good
+from health.label_facts import find_facts, with_facts
 from health.lane import Lane, Mailbox
 from health.looks import look, of_absent
 from health.nvml import Nvml
 from health.sampling import Sampling
 from health.usage import Sampled
+from proto.facts import GpuFacts
 from proto.messages import FailedGpu, Gpu, LookTime
 
 SLOW = 0.5
@@ -72,7 +74,8 @@ class GpuLanes:
         self.watch = watch.Watch()
         self.registered = False
         """Whether the GPU is registered for events now."""
-        self._scan_due = True
+        self._scan_due = self._facts_due = True
+        self._facts_known = False
         self._roots = roots
         self._mailbox = mailbox
 
@@ -84,7 +87,7 @@ class GpuLanes:
     @property
     def settled(self) -> bool:
         """Whether everything that a start asks about the GPU is known."""
-        known = self.details is not None and self.looked is not None
+        known = self.details is not None and self.looked is not None and self._facts_known
         return self.failed is not None if self.gpu is None else known
 
     @property
@@ -114,8 +117,10 @@ class GpuLanes:
         return Slot(self.index, self.gpu, self.failed)
 
     def rescan(self) -> None:
-        """Enumerate the GPU or its MIG instances again soon."""
+        """Enumerate the GPU or its MIG instances again soon, and ask whether it joined a fabric."""
         self._scan_due = True
+        fabric = self.gpu.facts.fabric if self.gpu else None
+        self._facts_due |= fabric is not None and not fabric.complete
 
     def step(self, now: float, poll_interval: float, *, lost: bool) -> None:
         """Give each idle lane the job that is due."""
@@ -148,6 +153,11 @@ class GpuLanes:
         elif now >= self.look_at:
             self.look_at, self._looking_since = now + poll_interval, now
             self.calls.give(functools.partial(_timed_look, handle=self.handle, gpu=self.gpu))
+        elif self._facts_due:
+            self._facts_due = False
+            sysfs = self._roots.sysfs
+            find = functools.partial(find_facts, handle=self.handle, gpu=self.gpu, sysfs=sysfs)
+            self.calls.give(find)
         elif now >= self.sampling.due_at and self._is_well:
             self.calls.give(self.sampling.job(self.handle, self.gpu, now))
 
@@ -177,17 +187,22 @@ class GpuLanes:
                 self.gpu = with_known_good(
                     replace(self.gpu, nvlinks=result.peers.total(), ecc=result.ecc), [self.gpu]
                 )
+            case GpuFacts() if self.gpu:
+                self.gpu, self._facts_known = with_facts(self.gpu, result), True
             case Rescanned() if self.gpu:
                 self.gpu = result.of(self.gpu)
             case Looked():
-                self.looked, self._looking_since = result, None
-                self._slow_looks = self._slow_looks + 1 if result.seconds > SLOW else 0
-                if not self._is_well:
-                    self.sampling.forget()
+                self._take_look(result)
             case Sampled():
                 self.sampling.take(result)
             case _:
                 raise AssertionError(f"cannot happen: a lane reports {result}")
+
+    def _take_look(self, looked: Looked) -> None:
+        self.looked, self._looking_since = looked, None
+        self._slow_looks = self._slow_looks + 1 if looked.seconds > SLOW else 0
+        if not self._is_well:
+            self.sampling.forget()
 
     @property
     def slow(self) -> bool:

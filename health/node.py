@@ -14,6 +14,7 @@ from health.enumeration import Enumerated, Levelled, Levels, Opened, SystemRoots
 from health.gpu_lanes import GpuLanes
 from health.inventory import Slot
 from health.known_good import with_known_good
+from health.label_facts import CudaVersion, find_cuda_version
 from health.lane import Done, Lane, Mailbox
 from health.looks import of_absent
 from health.nvml import Nvml, key_of
@@ -39,6 +40,8 @@ class Node:
         """The PCI addresses bound to the driver, read before it is opened."""
         self._opened: Opened | None = None
         self._opened_at = 0.0
+        self._cuda_asked = False
+        self._cuda = CudaVersion(None)
         self._levels: Levels = {}
         self._levelled: frozenset[str] = frozenset()
         self.gpus: tuple[GpuLanes, ...] = ()
@@ -81,12 +84,20 @@ class Node:
         patient = now - self._opened_at <= self._settings.patience and not all(
             g.answered for g in self.gpus
         )
-        if found.keys() != self._levelled and not self.driver.busy and not patient:
-            self._levelled = frozenset(found)
-            self.driver.give(functools.partial(enumeration.find_levels, handles=found))
+        if self.opened and not self.driver.busy and not patient:
+            self._ask_driver(found)
         if self._cdi:
             complete = self.opened and all(gpu.answered for gpu in self.gpus)
             self._cdi.step(self._enumerated(), now, complete=complete)
+
+    def _ask_driver(self, found: dict[str, object]) -> None:
+        """Give the lane of the whole driver the job that is due; *found* are handles by UUID."""
+        if found.keys() != self._levelled:
+            self._levelled = frozenset(found)
+            self.driver.give(functools.partial(enumeration.find_levels, handles=found))
+        elif not self._cuda_asked:
+            self._cuda_asked = True
+            self.driver.give(find_cuda_version)
 
     def take(self, done: Done, gpu: GpuLanes | None, now: float) -> None:
         """Keep what a lane, that of *gpu* or of the whole node, has found."""
@@ -107,6 +118,8 @@ class Node:
                     self._cdi.open()
             case Levelled():
                 self._levels = done.result.levels
+            case CudaVersion():
+                self._cuda = done.result
             case CdiWritten() if self._cdi:
                 self._cdi.take(done.result, now)
             case Enumerated() as found if gpu:
@@ -161,7 +174,8 @@ class Node:
         # Devices that are known have specifications already, perhaps old ones.
         if not self.is_written() and not (self._known and age > patience):
             return False
-        settled = all(gpu.settled for gpu in self.gpus) and not self.driver.busy
+        asked = self._cuda_asked and not self.driver.busy
+        settled = asked and all(gpu.settled for gpu in self.gpus)
         return age > patience or settled
 
     def _is_known(self, gpu: GpuLanes) -> bool:
@@ -204,6 +218,7 @@ class Node:
             nodes=device_nodes.existing(self._roots.dev),
             cdi_kinds=self._cdi.kinds if self._cdi else (),
             links=tuple(inventory.links(gpus, peers, self._levels)),
+            cuda_version=self._cuda.number,
         )
 
     def pending(self, gpus: Iterable[Gpu], now: float) -> dict[str, Reason]:

@@ -5,11 +5,12 @@ Each thread has an `Nvml` of its own, which shows the call that the thread is in
 Codes and levels are those of nvml.h.
 """
 
+import contextlib
 import ctypes
 import enum
 import importlib
 import time
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,9 +122,15 @@ class Nvml:
 
     def load(self, module: str, argument: str) -> None:
         """Load the binding that `load(argument)` of *module* returns."""
-        self.running = Running("dlopen", time.monotonic())
-        try:
+        with self.doing("dlopen"):
             self._binding = importlib.import_module(module).load(argument)
+
+    @contextlib.contextmanager
+    def doing(self, what: str) -> Iterator[None]:
+        """Show that the thread is in *what*, which may hang like a call."""
+        self.running = Running(what, time.monotonic())
+        try:
+            yield
         finally:
             self.running = None
 

@@ -9,6 +9,7 @@ import enum
 
 import msgspec
 
+from proto.facts import GpuFacts, MigAttributes
 from proto.mps import MpsDaemon
 from proto.reasons import Reason
 from proto.usage import DeviceUsage
@@ -48,6 +49,8 @@ class MigInstance(msgspec.Struct, frozen=True):
     memory_mib: int | None = None
     capabilities: tuple[int, ...] = ()
     """The numbers of the device nodes /dev/nvidia-caps/nvidia-cap<number> for its GI and CI."""
+    attributes: MigAttributes | None = None
+    """None: the driver does not report them."""
 
 
 class Gpu(msgspec.Struct, frozen=True):
@@ -70,6 +73,7 @@ class Gpu(msgspec.Struct, frozen=True):
     """NVLinks that were up when the GPU was enumerated."""
     ecc: bool | None = None
     """Whether the GPU counted memory errors when it was enumerated; False: ECC mode was off."""
+    facts: GpuFacts = GpuFacts()
 
 
 class FailedGpu(msgspec.Struct, frozen=True):
@@ -106,6 +110,8 @@ class Inventory(msgspec.Struct, frozen=True):
     """CDI kinds that have a specification file."""
     links: tuple[Link, ...] = ()
     """Each pair of GPUs once; a missing pair is SYS without NVLink."""
+    cuda_version: int | None = None
+    """The newest CUDA version that the driver supports, as NVML writes it: 13000 is 13.0."""
 
 
 class DeviceState(enum.StrEnum):

@@ -1,10 +1,18 @@
-"""The names by which containers and CDI specifications know a device.
+"""The names by which containers and CDI specifications know a device, and what has none.
 
 The workers hand these names out, and the monitor looks for them in the CDI specification.
 """
 
 from proto.messages import Gpu, MigInstance
 from proto.worker import DeviceIdStrategy
+
+DISPLAYS = frozenset({"DGX Display", "NVIDIA DGX Display"})
+"""Display adapters: NVML lists them as GPUs, but they cannot compute."""
+
+
+def is_display(gpu: Gpu) -> bool:
+    """Return whether *gpu* is a display adapter, which is never advertised."""
+    return gpu.name in DISPLAYS
 
 
 def index_of(gpu: Gpu, instance: MigInstance | None = None) -> str:

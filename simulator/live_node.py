@@ -12,6 +12,7 @@ import msgspec
 from msgspec.structs import replace
 
 from proto.folder import Folder
+from simulator import pci
 from simulator.node import (
     APPLICATIONS,
     PROFILE,
@@ -249,19 +250,25 @@ class LiveNode:
             for folder in (device, bound):
                 folder.mkdir(parents=True, exist_ok=True)
             number = -1 if gpu.numa_node is None else gpu.numa_node
-            _write(device / "numa_node", f"{number}\n")
+            _write(device / "numa_node", f"{number}\n".encode())
+            _write(device / "class", pci.pci_class(gpu).encode())
+            _write(device / "config", pci.space(gpu))
+        machine = self.sysfs / "class/dmi/id/product_name"
+        machine.parent.mkdir(parents=True, exist_ok=True)
+        _write(machine, f"{live.node.machine}\n".encode())
         minors = self.procfs / "driver/nvidia-caps/mig-minors"
         minors.parent.mkdir(parents=True, exist_ok=True)
         show(self.procfs, self.logs, live.uses)
-        _write(minors, "config 1\nmonitor 2\n" + "".join(capabilities(live.gpus)))
+        text = "config 1\nmonitor 2\n" + "".join(capabilities(live.gpus))
+        _write(minors, text.encode())
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, data: bytes) -> None:
     """Replace a file in one step: a monitor that reads it meanwhile must not find it empty."""
-    if path.exists() and path.read_text() == text:
+    if path.exists() and path.read_bytes() == data:
         return
     new = path.with_suffix(".new")
-    new.write_text(text)
+    new.write_bytes(data)
     new.replace(path)
 
 

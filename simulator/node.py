@@ -18,6 +18,7 @@ from proto.messages import LinkLevel
 from simulator.usage import Use
 
 UUID = re.compile(r"GPU-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+FABRIC_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 PCI_BUS_ID = re.compile(r"[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 PROFILE = re.compile(r"(?:(\d)c\.)?(\d)g\.(\d+)gb(?:[+-][a-z]+(?:\.[a-z]+)*)*")
 """A MIG profile as NVML names it, such as 1g.10gb, 1g.10gb+me and 1c.3g.40gb."""
@@ -33,6 +34,9 @@ RESET = 1
 
 APPLICATIONS = frozenset({8, 11, 13, 31, 32, 43, 44, 45, 63, 68, 69, 92, 94, 147, 148})
 """Xids after which a driver does not ask for a recovery action."""
+
+MIG_CAPABLE = frozenset({"8.0", "9.0", "10.0", "10.3", "12.0"})
+"""Compute capabilities of GPUs that have MIG mode, such as A100, H100, B200, B300."""
 
 MOST_TEXT = 255
 """Characters of a text of the driver; NVML allows 96 in the name of a GPU."""
@@ -51,6 +55,21 @@ class NodeError(Exception):
     """The node or a change to it is invalid; the message is one line."""
 
 
+class SimulatedFabric(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A GPU's place in an NVLink fabric over several nodes."""
+
+    cluster: str
+    """UUID of the cluster."""
+    clique: Annotated[int, msgspec.Meta(ge=0, le=0xFFFFFFFF)] = 0
+
+
+class SimulatedHost(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """The driver of the host of a virtual GPU; empty: the GPU does not tell."""
+
+    driver_version: Annotated[str, msgspec.Meta(max_length=10)] = ""
+    driver_branch: Annotated[str, msgspec.Meta(max_length=10)] = ""
+
+
 class SimulatedGpu(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     """A GPU in the node file."""
 
@@ -67,6 +86,20 @@ class SimulatedGpu(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_f
     events: bool = True
     recovery_action: bool = True
     """False: the driver is too old to report recovery actions."""
+    mig_capable: bool | None = None
+    """None: it is, if it is in MIG mode or has the compute capability of such a GPU."""
+    outputs: bool = False
+    """Whether it has outputs for displays, by its PCI class."""
+    fabric: SimulatedFabric | None = None
+    vgpu: SimulatedHost | None = None
+    """None: it is no virtual GPU."""
+
+    @property
+    def knows_mig(self) -> bool:
+        """Whether the driver knows MIG mode of this GPU."""
+        if self.mig is not None or self.mig_capable is not None:
+            return self.mig is not None or bool(self.mig_capable)
+        return self.compute_capability in MIG_CAPABLE
 
     def mig_uuid(self, place: int) -> str:
         """Return the UUID of the MIG instance at *place*."""
@@ -86,6 +119,10 @@ class SimulatedNode(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_
 
     gpus: tuple[SimulatedGpu, ...]
     driver_version: Annotated[str, msgspec.Meta(max_length=MOST_TEXT)] = "580.95.05"
+    cuda_version: Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,3}\.[0-9]$")] = "13.0"
+    """The newest CUDA version that the driver supports."""
+    machine: Annotated[str, msgspec.Meta(max_length=MOST_TEXT)] = "Simulated Node"
+    """The product name of the machine."""
     links: tuple[SimulatedLink, ...] = ()
 
     def peers(self) -> dict[str, list[tuple[SimulatedGpu, SimulatedLink]]]:
@@ -222,6 +259,11 @@ def _complete(place: int, gpu: SimulatedGpu) -> SimulatedGpu:
     if not re.fullmatch(r"\d+\.\d+", gpu.compute_capability):
         raise NodeError(
             f'gpus[{place}]: computeCapability "{gpu.compute_capability}" must look like 9.0'
+        )
+    if gpu.fabric and not FABRIC_UUID.fullmatch(gpu.fabric.cluster):
+        raise NodeError(
+            f'gpus[{place}]: fabric: cluster "{gpu.fabric.cluster}" must look like '
+            "00000000-0000-0000-0000-000000000001"
         )
     for profile in gpu.mig or ():
         if len(profile) > MOST_TEXT or not PROFILE.fullmatch(profile):

@@ -10,8 +10,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from proto.messages import LinkLevel
-from simulator.node import FIRST_GI, NVLINKS, PROFILE, Live, SimulatedGpu, instance_mib, nvlinks
+from simulator.node import FIRST_GI, NVLINKS, Live, SimulatedGpu, nvlinks
 from simulator.nvml_calls import BY_INDEX, BY_UUID, EVENT_WAIT, failure, on_gpus
+from simulator.nvml_facts import FactCalls
 from simulator.nvml_handles import (
     INVALID_ARGUMENT,
     NO_PERMISSION,
@@ -54,7 +55,7 @@ def load(folder: str) -> "Binding":
     return Binding(Path(folder))
 
 
-class Binding(UsageCalls):
+class Binding(FactCalls, UsageCalls):
     """Replaces the module pynvml."""
 
     NVMLError = NVMLError
@@ -123,11 +124,6 @@ class Binding(UsageCalls):
         return int(major), int(minor)
 
     @on_gpus
-    def nvmlDeviceGetMigMode(self, handle: GpuHandle) -> list[int]:
-        mode = int(self.physical(handle).mig is not None)
-        return [mode, mode]
-
-    @on_gpus
     def nvmlDeviceGetMaxMigDeviceCount(self, handle: GpuHandle) -> int:
         return max(MIG_PLACES, len(self.physical(handle).mig or ()))
 
@@ -146,17 +142,6 @@ class Binding(UsageCalls):
     def nvmlDeviceGetComputeInstanceId(self, handle: MigHandle) -> int:
         self.profile(handle)
         return 0
-
-    @on_gpus
-    def nvmlDeviceGetAttributes(self, handle: MigHandle) -> SimpleNamespace:
-        profile = self.profile(handle)
-        match = PROFILE.match(profile)
-        compute, slices = match.groups()[:2] if match else (None, "1")
-        return SimpleNamespace(
-            gpuInstanceSliceCount=int(slices),
-            computeInstanceSliceCount=int(compute or slices),
-            memorySizeMB=instance_mib(self.gpu(handle), profile),
-        )
 
     @on_gpus
     def nvmlDeviceGetTopologyCommonAncestor(self, first: GpuHandle, second: GpuHandle) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from health import xid_policy
+from proto.advertising import MigStrategy
 from proto.cluster import ClusterSettings
 from proto.control import Configure, MarkHealthy, Occupied, Register, ServiceState, Unknown
 from proto.exporter import ExporterSettings, UsageRoots
@@ -19,11 +20,12 @@ from proto.worker import CDI_STRATEGIES, Handout, ResourcePlan, WorkerSettings
 from simulator.live_node import LiveNode
 from simulator.node import SimulatedNode
 from supervisor import privileges, problem_log
+from supervisor.advertising import advertising
 from supervisor.child import Logging, Process, Spec
 from supervisor.config import naming
 from supervisor.config.check_paths import SOCKET_PATH_LIMIT
 from supervisor.config.choose_file import Wish
-from supervisor.config.file_schema import Flags, MigStrategy
+from supervisor.config.file_schema import Flags
 from supervisor.config.refusal import SettingsError, refusing
 from supervisor.config.service_settings import configuration_file
 from supervisor.config.settings import Settings, load
@@ -80,6 +82,7 @@ def _compose(settings: Settings) -> Service:
             *_cluster(settings, paths),
         ),
         plan=functools.partial(plan, _rules(settings)),
+        advertising=functools.partial(advertising, _rules(settings)),
         worker=functools.partial(_worker, paths, float(health.stale_after), _handout(settings)),
         fork=functools.partial(Process, logging=logging),
         runtime_dir=settings.service.runtime_dir,

@@ -64,14 +64,14 @@ def _parsed(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[s
 
 def _do(known: argparse.Namespace, rest: Sequence[str]) -> int:
     match known.command:
-        case "run":
-            return _run(PLUGIN, command_line.values(known))
-        case "mps":
-            return _mps(known)
+        case "run" | "mps":
+            return _serve(known)
         case "check-config":
             return check_config.main(command_line.values(known), os.environ, compose)
         case "xids":
             return _xids(settings.load(command_line.values(known), os.environ), as_json=known.json)
+        case "labels":
+            return _labels(settings.load(command_line.values(known), os.environ))
         case "simulate":
             return _simulate(known, rest)
         case "status":
@@ -100,6 +100,15 @@ def _xids(wanted: settings.Settings, *, as_json: bool) -> int:
     return ExitCode.DONE
 
 
+def _labels(wanted: settings.Settings) -> int:
+    for notice in wanted.notices:
+        complain(notice)
+    # Imported only here: the process that forks needs no labels.
+    show = importlib.import_module("supervisor.commands.show_labels")
+    code: int = show.main(compose(wanted), wanted.node)
+    return code
+
+
 def _status(known: argparse.Namespace) -> int:
     # Imported only here: the process that forks needs no HTTP client and no tables.
     folder = Path(known.runtime_dir)
@@ -114,8 +123,10 @@ def _status(known: argparse.Namespace) -> int:
     return code
 
 
-def _mps(known: argparse.Namespace) -> int:
+def _serve(known: argparse.Namespace) -> int:
     flags = command_line.values(known)
+    if known.command == "run":
+        return _run(PLUGIN, flags)
     if known.action is None and not known.now:
         return _run(MPS, flags)
     if not (known.action and known.now):

@@ -6,18 +6,16 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from health.device_nodes import IMEX
+from proto.advertising import MigStrategy
 from proto.control import Problem, ProblemKind
 from proto.messages import Gpu, Inventory, MigInstance
-from proto.names import index_of
+from proto.names import index_of, is_display
 from proto.texts import few
 from proto.worker import PlannedDevice, ResourcePlan
 from supervisor.config import naming
-from supervisor.config.file_schema import MigStrategy, Pattern
+from supervisor.config.file_schema import Pattern
 from supervisor.config.sharing import Shares
 from supervisor.plan_sharing import UnsharedDevice, share
-
-DISPLAYS = frozenset({"DGX Display", "NVIDIA DGX Display"})
-"""Display adapters: NVML lists them as GPUs, but they cannot compute."""
 
 WHOLE_GPU = "gpu"
 """Resource name of whole GPUs, without the domain."""
@@ -51,7 +49,7 @@ class Plan:
 
 def plan(rules: Rules, inventory: Inventory) -> Plan:
     """Return what a node with this *inventory* advertises under these *rules*."""
-    gpus = [gpu for gpu in inventory.gpus if gpu.name not in DISPLAYS]
+    gpus = [gpu for gpu in inventory.gpus if not is_display(gpu)]
     problems = [*_mig_problems(rules.mig, gpus), *_imex_problems(rules, inventory)]
     if any(problem.fatal for problem in problems):
         return Plan((), tuple(problems))
@@ -104,24 +102,37 @@ def _imex_problems(rules: Rules, inventory: Inventory) -> Iterator[Problem]:
         yield Problem(ProblemKind.IMEX_MISSING, text)
 
 
+def name_of_gpu(rules: Rules, gpu: Gpu) -> str:
+    """Return the name of a whole GPU's resource before sharing."""
+    return naming.full(naming.by_pattern(rules.gpus, gpu.name) or WHOLE_GPU)
+
+
+def name_of_instance(rules: Rules, instance: MigInstance) -> str:
+    """Return the name of a MIG instance's resource before sharing."""
+    default = WHOLE_GPU if rules.mig is MigStrategy.SINGLE else naming.of_profile(instance.profile)
+    return naming.full(naming.by_pattern(rules.profiles, instance.profile) or default)
+
+
 def _devices(rules: Rules, gpu: Gpu) -> Iterator[UnsharedDevice]:
     """Yield the devices to advertise for *gpu*: the whole GPU, or its MIG instances."""
     if gpu.mig_enabled and rules.mig is not MigStrategy.NONE:
         for instance in gpu.instances:
             yield _instance(rules, gpu, instance)
         return
-    name = naming.by_pattern(rules.gpus, gpu.name) or WHOLE_GPU
     nodes = () if gpu.minor is None else (f"/dev/nvidia{gpu.minor}",)
     planned = PlannedDevice(gpu.uuid, gpu.uuid, 1, index_of(gpu), gpu.numa_node, nodes)
     names = frozenset({gpu.uuid, str(gpu.index)})
     yield UnsharedDevice(
-        naming.full(name), planned, gpu.memory_mib, names, gpu.compute_capability, gpu.mig_enabled
+        name_of_gpu(rules, gpu),
+        planned,
+        gpu.memory_mib,
+        names,
+        gpu.compute_capability,
+        gpu.mig_enabled,
     )
 
 
 def _instance(rules: Rules, gpu: Gpu, instance: MigInstance) -> UnsharedDevice:
-    default = WHOLE_GPU if rules.mig is MigStrategy.SINGLE else naming.of_profile(instance.profile)
-    name = naming.by_pattern(rules.profiles, instance.profile) or default
     index = index_of(gpu, instance)
     nodes = () if gpu.minor is None else (f"/dev/nvidia{gpu.minor}",)
     caps = tuple(f"/dev/nvidia-caps/nvidia-cap{number}" for number in instance.capabilities)
@@ -129,7 +140,7 @@ def _instance(rules: Rules, gpu: Gpu, instance: MigInstance) -> UnsharedDevice:
     old_name = f"MIG-{gpu.uuid}/{instance.gi}/{instance.ci}"
     names = frozenset({instance.uuid, index, old_name})
     return UnsharedDevice(
-        naming.full(name),
+        name_of_instance(rules, instance),
         planned,
         instance.memory_mib,
         names,

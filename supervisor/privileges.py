@@ -40,7 +40,8 @@ DRIVER = (Capability.SYS_ADMIN, Capability.SYS_MODULE, Capability.MKNOD, Capabil
 
 NVML starts nvidia-modprobe if the driver's module is not loaded or device nodes are missing. That
 loads the module, and creates the nodes for the group that the driver's settings name. SYS_ADMIN
-gives access to all MIG instances where the device node for that is missing, as in some containers.
+gives access to all MIG instances where the device node for that is missing, as in some containers,
+and shows the PCI configuration of a virtual GPU, which names its host's driver.
 """
 
 HANDED_ON = (*DRIVER, Capability.SETPCAP)

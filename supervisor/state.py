@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from proto.advertising import Advertising
 from proto.control import (
     ConfigurationState,
     Hung,
@@ -116,6 +117,8 @@ class Service:
     children: tuple[Spec, ...]
     """The processes that always run; workers come from the inventory."""
     plan: Callable[[Inventory], Plan]
+    advertising: Callable[[Inventory, Plan], Advertising]
+    """Tells of a plan what the node's labels need."""
     worker: Callable[[ResourcePlan], Spec]
     """Returns the child that serves a part of the plan."""
     fork: Callable[[Spec, int], Process]

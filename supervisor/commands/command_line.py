@@ -44,6 +44,7 @@ def parser(version: str) -> Parser:
     xids.epilog = "Run this command with the same options and environment variables as `run`."
     xids.add_argument("--json", action="store_true", help="print a JSON list")
     _add_options(xids)
+    _add_labels(commands)
     simulate = _add_command(
         commands, "simulate", "run the service on a simulated node; needs no root and no GPU"
     )
@@ -79,6 +80,19 @@ def _add_mps(commands: "argparse._SubParsersAction[Parser]") -> None:
     mps.add_argument("action", nargs="?", choices=["apply"], help="see below")
     mps.add_argument("--now", action="store_true", help="with `apply`: do not wait for clients")
     _add_options(mps)
+
+
+def _add_labels(commands: "argparse._SubParsersAction[Parser]") -> None:
+    node_labels = _add_command(
+        commands,
+        "labels",
+        "look at the node once and print its labels, as the settings of `run` make them",
+    )
+    node_labels.epilog = (
+        "Run this command with the same options and environment variables as `run`. It needs no "
+        "running service. A driver that hangs ends it after twice health.hangAfter."
+    )
+    _add_options(node_labels)
 
 
 def _add_status(commands: "argparse._SubParsersAction[Parser]") -> None:

@@ -9,20 +9,10 @@ from typing import Annotated, Any
 import msgspec
 
 from health.xid_policy import CODE
+from proto.advertising import MigStrategy
 from proto.monitor import OccupiedRule, RecoveryMode
 from proto.worker import AllocationPolicy, DeviceIdStrategy, DeviceListStrategy
 from supervisor.config.durations import Patience, SampleInterval, Seconds, SecondsOrNever
-
-
-class MigStrategy(enum.StrEnum):
-    """How to advertise GPUs in MIG mode."""
-
-    NONE = "none"
-    """As whole GPUs."""
-    SINGLE = "single"
-    """MIG instances as nvidia.com/gpu; all must have the same profile."""
-    MIXED = "mixed"
-    """One resource per MIG profile."""
 
 
 class Discovery(enum.StrEnum):

@@ -1,9 +1,10 @@
 """The options of `run`."""
 
+from proto.advertising import MigStrategy
 from proto.worker import AllocationPolicy, DeviceIdStrategy, DeviceListStrategy
 from supervisor import logs
 from supervisor.config.choose_file import Fallback
-from supervisor.config.file_schema import Discovery, MigStrategy
+from supervisor.config.file_schema import Discovery
 from supervisor.config.option import (
     LONGEST_ADDRESS,
     LONGEST_FILE_NAME,

@@ -59,15 +59,18 @@ class Host:
             f"--mps-control-path={self.mps.program}",
         ]
 
-    def plugin(self) -> contextlib.AbstractAsyncContextManager[Service]:
-        """Run `gpu-sharing-plugin run`."""
-        return service(self.folder, *self._options())
+    def plugin(self, exec_because: str = "") -> contextlib.AbstractAsyncContextManager[Service]:
+        """Run `gpu-sharing-plugin run`; *exec_because* as for `service`."""
+        return service(self.folder, *self._options(), exec_because=exec_because)
 
     @contextlib.asynccontextmanager
-    async def tree(self, within: Sequence[str] = ()) -> AsyncIterator[Service]:
-        """Run `gpu-sharing-plugin mps`."""
-        options = [*self._options(), f"--state-dir={self.folder}/mps-state"]
-        async with service(self.folder, *options, command="mps", within=within) as running:
+    async def tree(
+        self, within: Sequence[str] = (), exec_because: str = ""
+    ) -> AsyncIterator[Service]:
+        """Run `gpu-sharing-plugin mps`; the arguments are those of `service`."""
+        options = ["mps", *self._options(), f"--state-dir={self.folder}/mps-state"]
+        started = service(self.folder, *options, within=within, exec_because=exec_because)
+        async with started as running:
             running.folder = self.folder / "mps"
             yield running
 

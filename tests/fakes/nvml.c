@@ -1,7 +1,7 @@
 /*
  * A stand-in for NVIDIA's management library, libnvidia-ml.so.1, for tests where there is no GPU.
- * It exports what nvidia-ml-py calls for enumeration, MIG, topology, NVLink, usage and events; any
- * other symbol is missing, which the binding reports as NVML_ERROR_FUNCTION_NOT_FOUND.
+ * It exports what nvidia-ml-py calls for enumeration, MIG, topology, NVLink, fabric, usage and
+ * events; any other symbol is missing: the binding reports NVML_ERROR_FUNCTION_NOT_FOUND.
  *
  * The node: two H100 of 81559 MiB, minors 3 and 5, on one PCIe switch (NVML_TOPOLOGY_SINGLE, which
  * nvidia-smi topo prints as PIX), joined by their NVLinks 0 and 1 of 18. MIG is off on GPU 0 and on
@@ -17,6 +17,8 @@
  *                                    answers NOT_SUPPORTED: all but handle, UUID, name and PCI
  *   STANDIN_NVML_GARBLED=<gpu>       the name of that GPU is no UTF-8
  *   STANDIN_NVML_LINKS=<count>       so many NVLinks of each GPU are active, not 2
+ *   STANDIN_NVML_FABRIC=<state>      nvmlGpuFabricState_t of each GPU, not 3 (it has joined); 0: the
+ *                                    GPUs are in no fabric
  *   STANDIN_NVML_GPUS=<count>        so many H100 (up to 16) in place of the two, none in MIG mode
  *   STANDIN_NVML_PROCESSES=<count>   so many compute processes, PIDs from 1, use each GPU, 1 GiB each
  *   STANDIN_NVML_HANG_INIT=1         nvmlInit never returns
@@ -54,6 +56,7 @@
  *   denied [<code>]                  every call on a device and every wait answers this code (999,
  *                                    UNKNOWN), as to a process that has lost its device nodes
  *   allowed                          undoes denied
+ *   fabric <state>                   as STANDIN_NVML_FABRIC
  * Each call obeys the written commands before it answers, so a command is in force once its write
  * has returned; a call that hangs, is slow or waits obeys them at once. A wait meets them in the
  * order of writing. An event goes to every set that has its GPU registered at that moment, and is
@@ -77,6 +80,7 @@ enum { SUCCESS, UNINITIALIZED, INVALID_ARGUMENT, NOT_SUPPORTED, NOT_FOUND = 6, I
        HANG = -1 };
 enum { MOST_GPUS = 16, PLACES = 7, LINKS = 18, ACTIVE_LINKS = 2, SETS = 64, FAILURES = 64 };
 enum { INTERNAL = 0, SINGLE = 10, FIELD_LINK_COUNT = 91, VALUE_UNSIGNED_INT = 1 };
+enum { FABRIC_INFO_V2 = 0x02000024, JOINED = 3 };
 enum { XID_EVENT = 0x08, USUAL_EVENTS = 0x1F, EVENTS_WITHOUT_XID = 0x14 };
 #define NO_INSTANCE 0xFFFFFFFFu
 #define SECOND 1000000000ll /* in nanoseconds, as all times below */
@@ -102,6 +106,8 @@ typedef struct { unsigned version, count; u64 since; process_use *uses; } proces
 typedef struct { unsigned pid; u64 time; unsigned sm, mem, enc, dec; } process_sample;
 typedef struct { unsigned sms, copy, dec, enc, jpeg, ofa, gi_size, ci_size; u64 mib; } attributes;
 typedef struct { device *device; u64 type, data; unsigned gi, ci; } event_data;
+typedef struct { unsigned version; unsigned char cluster[16]; int status; unsigned clique;
+                 unsigned char state; unsigned health; } fabric_info;
 typedef struct { unsigned id, scope; u64 times[2]; unsigned type; int result; u64 value; } field;
 typedef struct entry { struct entry *next; unsigned order; event_data event; } entry;
 typedef struct { int used; u64 types[MOST_GPUS]; entry *first, *last; } event_set;
@@ -129,7 +135,7 @@ static unsigned order, lost_at[MOST_GPUS], hung_at[MOST_GPUS + 1], hang_at, deni
 enum { DRIVER = MOST_GPUS }; /* what is about no GPU */
 static char hung_call[MOST_GPUS + 1][64]; /* the only function that hangs; empty: each does */
 static unsigned slow_by[MOST_GPUS]; /* milliseconds */
-static int denied_code;
+static int denied_code, fabric_state;
 static struct { unsigned gpu, order; char call[64]; int code; } failures[FAILURES]; /* 0: free */
 enum { PROCESSES = 4096, RESERVED_MIB = 605 };
 static struct { unsigned gpu, gi, pid, mib, sm; char kind[16]; } processes[PROCESSES]; /* 0: free */
@@ -233,6 +239,8 @@ static void obey(const char *line) {
     } else if (strcmp(line, "denied") == 0 || sscanf(line, "denied %d", &number) == 1) {
         denied_code = number;
         if (!denied_at) denied_at = order;
+    } else if (sscanf(line, "fabric %d", &number) == 1) {
+        fabric_state = number;
     } else if (strcmp(line, "allowed") == 0) {
         denied_at = 0;
     } else {
@@ -418,6 +426,7 @@ static void obey_environment(const char *name, const char *command) {
 static void begin_as_the_environment_says(void) {
     for (int gpu = 0; gpu < MOST_GPUS; gpu++)
         links_up[gpu] = number("STANDIN_NVML_LINKS", ACTIVE_LINKS);
+    fabric_state = number("STANDIN_NVML_FABRIC", JOINED);
     for (int pid = 1; pid <= number("STANDIN_NVML_PROCESSES", 0); pid++)
         for (int gpu = 0; gpu < gpus; gpu++) use(gpu, 0, pid, 1024, 2, "compute");
     obey_environment("STANDIN_NVML_LOST", "lost");
@@ -464,6 +473,7 @@ static int copy(char *to, unsigned size, const char *text) {
 
 API(nvmlShutdown, (void), enter(NULL), LOCKED(users--), SUCCESS)
 API(nvmlSystemGetDriverVersion, (char *to, unsigned n), enter(NULL), , copy(to, n, "580.95.05"))
+API(nvmlSystemGetCudaDriverVersion, (int *version), enter(NULL), *version = 13000, SUCCESS)
 API(nvmlSystemGetNVMLVersion, (char *to, unsigned n), enter(NULL), , copy(to, n, "13.580.95.05"))
 
 /* ---- devices ---- */
@@ -576,6 +586,28 @@ API(nvmlDeviceGetGpuInstanceId, (device *d, unsigned *n), on_instance(d), *n = d
 API(nvmlDeviceGetComputeInstanceId, (device *d, unsigned *n), on_instance(d), *n = 0, SUCCESS)
 API(nvmlDeviceGetAttributes_v2, (device *d, attributes *a), on_instance(d),
     *a = ((attributes){16, 1, 1, 0, 1, 0, 1, 1, d->mib}), SUCCESS)
+
+/* ---- fabric and virtualization ---- */
+
+API(nvmlDeviceGetVirtualizationMode, (device *d, int *mode), optional_on_gpu(d), *mode = 0, SUCCESS)
+
+static const unsigned char cluster[16] = {0x5A, 0x2F, 0x1C, 0x30, 0x7B, 0x1E, 0x4C, 0x55,
+                                          0x9A, 0x44, 0x0D, 0x3F, 0x6E, 0x8B, 0x1F, 0x00};
+
+static int on_fabric(const device *d, const fabric_info *info) {
+    CHECK(optional_on_gpu(d));
+    if (old || !fabric_state) return NOT_SUPPORTED;
+    return info->version == FABRIC_INFO_V2 ? SUCCESS : INVALID_ARGUMENT;
+}
+
+static fabric_info fabric_now(void) {
+    fabric_info info = {.version = FABRIC_INFO_V2, .clique = 7, .state = fabric_state};
+    memcpy(info.cluster, cluster, sizeof cluster);
+    return info;
+}
+
+API(nvmlDeviceGetGpuFabricInfoV, (device *d, fabric_info *info), on_fabric(d, info),
+    LOCKED(*info = fabric_now()), SUCCESS)
 
 /* ---- topology and NVLink ---- */
 

@@ -121,6 +121,10 @@ class Steering:
         """Undo hang, slow and fail of the GPU; hung calls return."""
         self._write(f"answer {gpu}")
 
+    def fabric(self, state: int) -> None:
+        """Let the GPUs be in this nvmlGpuFabricState_t; 3: they have joined the fabric."""
+        self._write(f"fabric {state}")
+
     def denied(self, code: int = UNKNOWN) -> None:
         """Make every call on a device and every wait answer this code."""
         self._write(f"denied {code}")

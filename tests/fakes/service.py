@@ -235,38 +235,43 @@ def short_folder() -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
-@contextlib.asynccontextmanager
-async def service(  # noqa: PLR0913 - each is of few callers
-    folder: Path,
-    *options: str,
-    node: Mapping[str, object] | None = None,
-    environment: Mapping[str, str] | None = None,
-    within: Sequence[str] = (),
-    exec_because: str = "",
-    command: str = "run",
-) -> AsyncIterator[Service]:
-    """Run the service in *folder*, with the simulated *node* if it is given; kill it at the end.
-
-    In process tests it is forked from a process that has imported it (tests/fakes/zygote.py). It
-    is executed as users do it where *exec_because* says why this matters, where its *environment*
-    asks for it, by the command *within*, which starts the service in its own process, and for
-    another *command* than `run`, as the zygote has imported what that one needs.
-    """
-    arguments = [
+def _words(folder: Path, options: tuple[str, ...]) -> list[str]:
+    """Return the command line after the program's name."""
+    command, given = ("mps", options[1:]) if options[:1] == ("mps",) else ("run", options)
+    return [
+        command,
         f"--runtime-dir={folder}",
         f"--state-dir={folder}/state",
         f"--device-plugin-path={folder}/kubelet",
         f"--pod-resources-socket={folder}/pod-resources.sock",
         "--metrics-address=127.0.0.1:0",
         "--log-format=json",
+        *given,
     ]
+
+
+@contextlib.asynccontextmanager
+async def service(
+    folder: Path,
+    *options: str,
+    node: Mapping[str, object] | None = None,
+    environment: Mapping[str, str] | None = None,
+    within: Sequence[str] = (),
+    exec_because: str = "",
+) -> AsyncIterator[Service]:
+    """Run the service in *folder*, with the simulated *node* if it is given; kill it at the end.
+
+    In process tests it is forked from a process that has imported it (tests/fakes/zygote.py). It
+    is executed as users do it where *exec_because* says why this matters, where its *environment*
+    asks for it, and by the command *within*, which starts the service in its own process.
+    *options* may begin with the other tree's command, `mps`.
+    """
+    words = _words(folder, options)
     if node is not None:
         (folder / "node.json").write_text(json.dumps(node))
-        arguments.append(f"--simulated-node={folder}/node.json")
-    words = (command, *arguments, *options)
+        words.append(f"--simulated-node={folder}/node.json")
     whole = {**os.environ, **(environment or {})}
-    executed = within or exec_because or command != "run"
-    forked = None if executed else await fork(words, whole)
+    forked = None if within or exec_because else await fork(words, whole)
     process = forked or await asyncio.create_subprocess_exec(
         *within, *COMMAND, *words, stderr=asyncio.subprocess.PIPE, env=whole
     )

@@ -173,7 +173,7 @@ def test_a_killed_tree(host: Host) -> None:
 
 def test_a_killed_tree_is_silent(host: Host) -> None:
     """Without a new tree, the devices become Unhealthy after health.staleAfter."""
-    host.configure({"mps": {"resources": [{"name": GPU, "replicas": 2}]}}, staleAfter="2s")
+    host.configure({"mps": {"resources": [{"name": GPU, "replicas": 2}]}}, staleAfter="3s")
 
     async def story() -> None:
         async with kubelet(host.folder) as node, host.plugin(), host.tree() as tree:

@@ -49,8 +49,13 @@ def test_both_trees_start_together(host: Host) -> None:
     """The resource is listed Healthy soon after both trees were started, without any label."""
 
     async def story() -> None:
+        why = "the time of a start is measured"
         began = time.monotonic()
-        async with kubelet(host.folder) as node, host.plugin(), host.tree() as tree:
+        async with (
+            kubelet(host.folder) as node,
+            host.plugin(exec_because=why),
+            host.tree(exec_because=why) as tree,
+        ):
             await node.until(lambda k: k.healthy(GPU) == ALL)
             took = time.monotonic() - began
             FIGURES.append(
@@ -219,6 +224,7 @@ def test_apply_now_does_not_wait_for_clients(host: Host) -> None:
                 await asyncio.to_thread(client.line)
                 == "cannot call cuCtxSynchronize: CUDA error 806"
             )
+            await asyncio.to_thread(client.end)
 
     asyncio.run(story())
 

@@ -2,7 +2,7 @@
 
 from msgspec.structs import replace
 
-from health import device_nodes, enumeration, inventory
+from health import device_nodes, enumeration, inventory, label_facts
 from health.enumeration import Enumerated, SystemRoots
 from health.inventory import Slot
 from health.nvml import Nvml
@@ -16,7 +16,8 @@ def take(nvml: Nvml, roots: SystemRoots) -> Inventory:
         found = enumeration.enumerate_gpu(nvml, index, roots)
         if isinstance(found, Enumerated):
             details = enumeration.find_details(nvml, found.handle)
-            slots.append(Slot(index, gpu=replace(found.gpu, ecc=details.ecc)))
+            facts = label_facts.find_facts(nvml, found.handle, found.gpu, roots.sysfs)
+            slots.append(Slot(index, gpu=replace(found.gpu, ecc=details.ecc, facts=facts)))
             handles[found.gpu.uuid], peers[found.gpu.uuid] = found.handle, details.peers
         else:
             slots.append(Slot(index, failed=found.failed))
@@ -28,4 +29,5 @@ def take(nvml: Nvml, roots: SystemRoots) -> Inventory:
         failed=tuple(inventory.failures(slots, gpus, {})),
         nodes=device_nodes.existing(roots.dev),
         links=tuple(inventory.links(gpus, peers, levels)),
+        cuda_version=label_facts.find_cuda_version(nvml).number,
     )

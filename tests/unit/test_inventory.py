@@ -8,6 +8,7 @@ import pytest
 from health.enumeration import SystemRoots, numa_node, profile_in, profile_of
 from health.nvml import Nvml
 from proto import messages
+from proto.facts import GpuFacts, MigAttributes
 from proto.messages import FailedGpu, Inventory, Link, LinkLevel, MigInstance
 from simulator import node as simulated
 from simulator.live_node import LiveNode
@@ -69,6 +70,7 @@ def test_a_gpu_has_the_drivers_answers(tmp_path: Path) -> None:
         compute_capability="7.5",
         events=False,
         ecc=True,
+        facts=GpuFacts(pci_class=0x030200, mig_capable=False, virtual=False),
     )
 
 
@@ -112,9 +114,15 @@ def test_mig_instances(tmp_path: Path, name: Callable[[Binding, object], str]) -
     uuids = [complete(SimulatedNode((gpu,))).gpus[0].mig_uuid(place) for place in range(3)]
     assert shown.mig_enabled is True
     assert shown.instances == (
-        MigInstance(uuids[0], 0, 7, 0, "1g.10gb", 10240, (3, 4)),
-        MigInstance(uuids[1], 1, 8, 0, "3g.40gb", 40960, (5, 6)),
-        MigInstance(uuids[2], 2, 9, 0, "1c.3g.40gb", 40960, (7, 8)),
+        MigInstance(
+            uuids[0], 0, 7, 0, "1g.10gb", 10240, (3, 4), MigAttributes(16, 1, 1, 1, 1, 0, 1, 0)
+        ),
+        MigInstance(
+            uuids[1], 1, 8, 0, "3g.40gb", 40960, (5, 6), MigAttributes(48, 3, 3, 3, 3, 0, 3, 0)
+        ),
+        MigInstance(
+            uuids[2], 2, 9, 0, "1c.3g.40gb", 40960, (7, 8), MigAttributes(16, 3, 1, 3, 3, 0, 3, 0)
+        ),
     )
 
 
@@ -183,7 +191,7 @@ def test_a_gpu_that_is_lost_while_it_is_described(tmp_path: Path) -> None:
 
 def test_a_node_without_gpus(tmp_path: Path) -> None:
     """A node without GPUs has an empty inventory and no error."""
-    assert found(tmp_path) == Inventory("580.95.05", ())
+    assert found(tmp_path) == Inventory("580.95.05", (), cuda_version=13000)
 
 
 def link(first: int, second: int, level: LinkLevel, nvlinks: int) -> Link:

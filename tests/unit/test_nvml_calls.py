@@ -1,5 +1,6 @@
 """Calls on the simulated NVML from several threads, while GPUs hang, are slow or fail."""
 
+import ctypes
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -8,15 +9,17 @@ from typing import Any
 
 import pytest
 
+from health.label_facts import FabricInfo
 from simulator.live_node import LiveNode
-from simulator.node import SimulatedGpu, SimulatedLink, SimulatedNode, complete
+from simulator.node import SimulatedFabric, SimulatedGpu, SimulatedLink, SimulatedNode, complete
 from simulator.nvml import FUNCTIONS, XID_EVENT, Binding, EventSet
 from simulator.nvml_handles import GpuHandle, MigHandle, NVMLError
 from tests.unit.builders import gpu_uuid
 
+FABRIC = SimulatedFabric("00000000-0000-0000-0000-000000000001", 2)
 NODE = complete(
     SimulatedNode(
-        (SimulatedGpu(), SimulatedGpu(mig=("1g.10gb",))),
+        (SimulatedGpu(), SimulatedGpu(mig=("1g.10gb",), fabric=FABRIC)),
         links=(SimulatedLink((0, 1), nvlinks=4),),
     )
 )
@@ -96,6 +99,7 @@ def calls(nvml: Binding) -> dict[str, Callable[[], Any]]:
         "nvmlDeviceGetTemperature": (BAD, 0),
         "nvmlDeviceGetClockInfo": (BAD, 1),
         "nvmlDeviceGetProcessesUtilizationInfo": (BAD, 0),
+        "nvmlDeviceGetGpuFabricInfoV": (BAD, ctypes.pointer(FabricInfo())),
         **dict.fromkeys(OF_A_LINK, (BAD, 0)),
         **dict.fromkeys(OF_AN_INSTANCE, (MigHandle(BAD.uuid, 0),)),
     }

@@ -5,10 +5,11 @@ import itertools
 import pytest
 
 from health.device_nodes import IMEX
+from proto.advertising import MigStrategy
 from proto.control import Problem, ProblemKind
 from proto.messages import FailedGpu, Gpu
 from proto.worker import PlannedDevice, ResourcePlan
-from supervisor.config.file_schema import MigStrategy, Pattern
+from supervisor.config.file_schema import Pattern
 from supervisor.plan import Plan, Rules, plan
 from tests.unit.builders import gpu, gpu_uuid, inventory, mig_gpu, mig_uuid
 

@@ -2,9 +2,10 @@
 
 import pytest
 
+from proto.advertising import MigStrategy
 from proto.control import Problem, ProblemKind
 from proto.messages import Gpu
-from supervisor.config.file_schema import MigStrategy, Pattern
+from supervisor.config.file_schema import Pattern
 from supervisor.plan import Plan, Rules, plan
 from tests.unit.builders import gpu, inventory, mig_gpu
 

@@ -5,11 +5,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from proto.advertising import MigStrategy
 from proto.control import ProblemKind
 from proto.messages import Gpu, Inventory
 from proto.mps import MpsShare
 from supervisor import mps_shares
-from supervisor.config.file_schema import Limit, MigStrategy
+from supervisor.config.file_schema import Limit
 from supervisor.config.sharing import MpsLimits, Share
 from supervisor.plan import Plan, Rules, plan
 from supervisor.state import Served

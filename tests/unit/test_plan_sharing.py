@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from proto.advertising import MigStrategy
 from proto.control import Problem, ProblemKind
 from proto.messages import Gpu
-from supervisor.config.file_schema import MigStrategy
 from supervisor.config.sharing import BY_MEMORY, Share, Shares
 from supervisor.plan import Plan, Rules, plan
 from tests.unit.builders import gpu, gpu_uuid, inventory, mig_gpu, mig_uuid

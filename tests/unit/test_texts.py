@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from health.access import refusal
 from health.nvml import Code
 from proto import requests
+from proto.advertising import MigStrategy
 from proto.control import Labelled, MarkHealthy, Problem, Unlabelled
 from proto.requests import Answer
 from proto.texts import GAP, MOST_NAMES, NAME_LIMIT, TEXT_LIMIT, few, printable, shortened
 from supervisor.cluster.main import told
 from supervisor.commands.ask import AskError, ask
 from supervisor.config.choose_file import Wish, choose
-from supervisor.config.file_schema import MigStrategy
 from supervisor.config.refusal import SettingsError
 from supervisor.maintenance import MARKED
 from supervisor.plan import Rules, plan

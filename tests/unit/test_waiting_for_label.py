@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 from loguru import logger
 
+from proto.advertising import Advertising
 from supervisor.child import Process, Spec
 from supervisor.config.choose_file import Wish
 from supervisor.plan import Plan
@@ -41,6 +42,7 @@ def compose(label: bytes) -> Service:
     return Service(
         children=(),
         plan=lambda _: Plan(()),
+        advertising=lambda _, __: Advertising(),
         worker=lambda plan: Spec(plan.resource, "none", None),
         fork=fork,
         runtime_dir="",

@@ -1,0 +1,127 @@
+"""A process that looks at the node once, for a command: no events, no health, nothing is stored.
+
+As in the monitor, each GPU has a thread of its own, so that a GPU whose calls hang costs its own
+facts only.
+"""
+
+import functools
+import select
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from health import inventory
+from health.access import hang, refusal
+from health.enumeration import (
+    Enumerated,
+    NotEnumerated,
+    Opened,
+    Refused,
+    SystemRoots,
+    enumerate_gpu,
+    open_driver,
+)
+from health.inventory import Slot
+from health.label_facts import CudaVersion, find_cuda_version, find_facts, with_facts
+from health.lane import Done, Lane, Mailbox
+from health.nvml import Nvml
+from proto.channel import Channel
+from proto.control import ExitCode, Inventoried, NotReady
+from proto.facts import GpuFacts
+from proto.messages import Inventory
+from proto.monitor import MonitorSettings
+
+
+def main(settings: MonitorSettings, channel: Channel, epoch: int) -> int:
+    """Report the inventory without links, or why there is none; return the exit code.
+
+    It takes at most `health.hangAfter` to open the driver, and as long again for all GPUs. A GPU
+    that has not answered by then is among the failed ones.
+    """
+    del epoch  # this process publishes nothing on the bus
+    report = look_once(settings)
+    channel.send(report)
+    return ExitCode.NOT_READY if isinstance(report, NotReady) else ExitCode.DONE
+
+
+NOT_KNOWN = CudaVersion(None)
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What the threads have found so far."""
+
+    slots: dict[Lane, Slot]
+    cuda: CudaVersion = NOT_KNOWN
+    waiting: set[Lane] = field(default_factory=set)
+    """Lanes with a job."""
+
+
+def look_once(settings: MonitorSettings) -> Inventoried | NotReady:
+    """Return what the driver shows of the node, or why it cannot be used."""
+    mailbox = Mailbox()
+    driver = Lane("driver", Nvml(), mailbox)
+    module, argument = settings.binding, settings.binding_argument
+    driver.give(functools.partial(open_driver, module=module, argument=argument))
+    done = next(_results(mailbox, time.monotonic() + settings.hang_after), None)
+    match done.result if done else None:
+        case Opened() as opened:
+            return Inventoried(_inventory(opened, driver, mailbox, settings))
+        case Refused(error, code):
+            return refusal(error, code, Path(settings.procfs))
+        case _:
+            running = driver.nvml.running
+            return hang(running.call if running else "nvmlInit")
+
+
+def _inventory(
+    opened: Opened, driver: Lane, mailbox: Mailbox, settings: MonitorSettings
+) -> Inventory:
+    roots = SystemRoots(*map(Path, (settings.sysfs, settings.procfs, settings.dev_root)))
+    lanes = [Lane(f"gpu {n}", driver.nvml.for_thread(), mailbox) for n in range(opened.count)]
+    found = _Seen({lane: Slot(index) for index, lane in enumerate(lanes)})
+    found.waiting |= {driver, *lanes}
+    driver.give(find_cuda_version)
+    for index, lane in enumerate(lanes):
+        lane.give(functools.partial(enumerate_gpu, index=index, roots=roots))
+    for done in _results(mailbox, time.monotonic() + settings.hang_after):
+        _take(found, done, roots.sysfs)
+        if not found.waiting:
+            break
+    slots = list(found.slots.values())
+    calls = {n: running.call for n, lane in enumerate(lanes) if (running := lane.nvml.running)}
+    return Inventory(
+        driver_version=opened.driver_version,
+        gpus=inventory.with_absent(slots, (), frozenset()),
+        failed=tuple(inventory.failures(slots, (), calls)),
+        cuda_version=found.cuda.number,
+    )
+
+
+def _results(mailbox: Mailbox, deadline: float) -> Iterator[Done]:
+    """Yield the result of each job until *deadline*; raise what a job raised."""
+    while (left := deadline - time.monotonic()) > 0:
+        select.select([mailbox], [], [], left)
+        for report in mailbox.take():
+            if isinstance(report, Done):
+                if isinstance(report.result, BaseException):
+                    raise report.result
+                yield report
+
+
+def _take(found: _Seen, done: Done, sysfs: Path) -> None:
+    """Keep what a lane has found; a GPU that was enumerated is then asked for its facts."""
+    lane = done.lane
+    found.waiting.discard(lane)
+    match done.result:
+        case CudaVersion() as version:
+            found.cuda = version
+        case Enumerated(handle, gpu):
+            found.slots[lane] = Slot(gpu.index, gpu=gpu)
+            found.waiting.add(lane)
+            lane.give(functools.partial(find_facts, handle=handle, gpu=gpu, sysfs=sysfs))
+        case NotEnumerated(failed):
+            found.slots[lane] = Slot(failed.index, failed=failed)
+        case GpuFacts() as facts if known := found.slots[lane].gpu:
+            found.slots[lane] = Slot(known.index, gpu=with_facts(known, facts))

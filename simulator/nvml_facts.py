@@ -1,0 +1,68 @@
+"""The part of the simulated NVML that only labels need, and what a MIG instance has of its GPU."""
+
+import uuid
+from types import SimpleNamespace
+from typing import Any
+
+from simulator.node import PROFILE, instance_mib
+from simulator.nvml_calls import Calls, on_gpus
+from simulator.nvml_handles import NOT_SUPPORTED, GpuHandle, MigHandle, NVMLError
+
+JOINED = 3
+"""NVML_GPU_FABRIC_STATE_COMPLETED."""
+
+VGPU = 2
+"""NVML_GPU_VIRTUALIZATION_MODE_VGPU."""
+
+SLICES = 7
+"""Slices of a whole GPU."""
+
+MULTIPROCESSORS = 16
+"""Multiprocessors of a slice, as on an H100."""
+
+
+class FactCalls(Calls):
+    """The functions about what only labels tell."""
+
+    def nvmlSystemGetCudaDriverVersion(self) -> int:
+        major, minor = self.live().node.cuda_version.split(".")
+        return int(major) * 1000 + int(minor) * 10
+
+    @on_gpus
+    def nvmlDeviceGetMigMode(self, handle: GpuHandle) -> list[int]:
+        gpu = self.physical(handle)
+        if not gpu.knows_mig:
+            raise NVMLError(NOT_SUPPORTED)
+        mode = int(gpu.mig is not None)
+        return [mode, mode]
+
+    @on_gpus
+    def nvmlDeviceGetVirtualizationMode(self, handle: GpuHandle) -> int:
+        return VGPU if self.physical(handle).vgpu else 0
+
+    @on_gpus
+    def nvmlDeviceGetGpuFabricInfoV(self, handle: GpuHandle, info: Any) -> None:
+        fabric = self.physical(handle).fabric
+        if fabric is None:
+            raise NVMLError(NOT_SUPPORTED)
+        info.contents.cluster[:] = uuid.UUID(fabric.cluster).bytes
+        info.contents.status, info.contents.clique = 0, fabric.clique
+        info.contents.state = JOINED
+
+    @on_gpus
+    def nvmlDeviceGetAttributes(self, handle: MigHandle) -> SimpleNamespace:
+        profile = self.profile(handle)
+        match = PROFILE.match(profile)
+        compute, slices = match.groups()[:2] if match else (None, "1")
+        gi, ci = int(slices), int(compute or slices)
+        return SimpleNamespace(
+            multiprocessorCount=MULTIPROCESSORS * ci,
+            sharedCopyEngineCount=gi,
+            sharedDecoderCount=gi,
+            sharedEncoderCount=0,
+            sharedJpegCount=gi,
+            sharedOfaCount=int(gi >= SLICES or "+me" in profile),
+            gpuInstanceSliceCount=gi,
+            computeInstanceSliceCount=ci,
+            memorySizeMB=instance_mib(self.gpu(handle), profile),
+        )
