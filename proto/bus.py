@@ -177,13 +177,16 @@ class MpsPublisher:
 
 
 class MpsSubscriber:
-    """Receives the MpsStates of the node while it is switched on; it starts switched off."""
+    """Receives the MpsStates of the node while it is switched on; it starts switched off.
+
+    With an empty path it cannot be switched on.
+    """
 
     def __init__(self, context: zmq.asyncio.Context, path: str) -> None:
         self._socket = context.socket(zmq.SUB)
         _prepare(self._socket)
         self._socket.subscribe(topic(MpsState))
-        self._endpoint = _endpoint(path)
+        self._endpoint = _endpoint(path) if path else ""
 
     def switch(self, *, on: bool) -> None:
         """Connect to the socket, also one that is created later; or else disconnect from it."""

@@ -8,7 +8,7 @@ class ClusterSettings(msgspec.Struct, frozen=True):
 
     health_bus: str
     mps_bus: str
-    """Where the tree of the MPS daemons publishes their state."""
+    """Where the tree of the MPS daemons publishes their state; empty: it does not matter."""
     node: str
     """The node's name."""
     events: bool

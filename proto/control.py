@@ -130,10 +130,13 @@ class Configure(msgspec.Struct, frozen=True, tag=True):
 class Limit(msgspec.Struct, frozen=True, tag=True):
     """Order to the keeper of an MPS daemon: the daemon shall have the limits of this *share*.
 
-    The keeper replaces the daemon as soon as it has no clients.
+    The keeper replaces the daemon as soon as it has no clients. It looks at the daemon every
+    *poll_interval* seconds from now on, and waits *hang_after* for it; 0: as before.
     """
 
     share: MpsShare
+    poll_interval: float = 0.0
+    hang_after: float = 0.0
 
 
 class ApplyNow(msgspec.Struct, frozen=True, tag=True):

@@ -25,7 +25,7 @@ class MpsListener:
     def __init__(
         self, context: zmq.asyncio.Context, path: str, on_word: Callable[[], None]
     ) -> None:
-        """Call *on_word* after each word of the tree, whose socket is at *path*."""
+        """Call *on_word* after each word of the tree, whose socket is at *path*; empty: never."""
         self._subscriber = MpsSubscriber(context, path)
         self._path = path
         self._on_word = on_word
@@ -42,7 +42,8 @@ class MpsListener:
 
     def look(self) -> None:
         """Begin or stop to listen, as it is needed now; call it once a second."""
-        needed = bool(self._wanted) or Identity.of(self._path) is not None
+        wanted = bool(self._wanted) or Identity.of(self._path) is not None
+        needed = wanted and bool(self._path)
         if needed is not (self.word is not None):
             self._subscriber.switch(on=needed)
             self.word = LastMpsWord(time.monotonic()) if needed else None

@@ -153,7 +153,8 @@ def _cluster(settings: Settings, paths: Paths) -> Iterator[Spec]:
     if service.uses_api_server:
         cluster = ClusterSettings(
             health_bus=paths.health_bus,
-            mps_bus=paths.mps_bus,
+            # Only Events and the condition tell of devices.
+            mps_bus=paths.mps_bus if service.node_events or service.node_condition else "",
             node=service.node_name,
             events=service.node_events,
             condition=service.node_condition,

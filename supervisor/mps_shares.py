@@ -3,7 +3,7 @@
 import re
 
 from proto.mps import MpsShare
-from supervisor.config.file_schema import Limit
+from supervisor.config.file_schema import Portion
 from supervisor.config.sharing import ALL_THREADS, MpsLimits
 
 LEAST_CAPABILITY = (7, 0)
@@ -55,7 +55,7 @@ def refused_replicas(limits: MpsLimits, replicas: int, memory_mib: int | None, m
     """
     if replicas > most:
         return f"with this driver a device may have at most {most} replicas; write fewer"
-    if limits.memory is Limit.SHARE and 0 < (memory_mib or 0) < replicas:
+    if limits.memory is Portion.SHARE and 0 < (memory_mib or 0) < replicas:
         return "a replica would get less than 1 MiB; write fewer replicas"
     return ""
 
@@ -64,9 +64,9 @@ def share_of(limits: MpsLimits, replicas: int, memory_mib: int | None) -> MpsSha
     """Return what one of *replicas* comes to; without a known memory, there is no share of it."""
     memory: int | None
     match limits.memory:
-        case Limit.SHARE:
+        case Portion.SHARE:
             memory = (memory_mib or 0) // replicas or None
-        case Limit.NONE:
+        case Portion.NONE:
             memory = None
         case memory:
             pass
@@ -76,9 +76,9 @@ def share_of(limits: MpsLimits, replicas: int, memory_mib: int | None) -> MpsSha
 def threads_of(limits: MpsLimits, replicas: int) -> int | None:
     """Return the percent of the multiprocessors for one of *replicas*; None: no limit."""
     match limits.threads:
-        case Limit.SHARE:
+        case Portion.SHARE:
             return max(1, ALL_THREADS // replicas)
-        case Limit.NONE:
+        case Portion.NONE:
             return None
         case percent:
             return percent
@@ -86,6 +86,6 @@ def threads_of(limits: MpsLimits, replicas: int) -> int | None:
 
 def unused(limits: MpsLimits, replicas: int) -> int:
     """Return the percent of the multiprocessors that equal shares leave unused by rounding."""
-    if limits.threads is not Limit.SHARE:
+    if limits.threads is not Portion.SHARE:
         return 0
     return max(0, ALL_THREADS - replicas * (threads_of(limits, replicas) or 0))

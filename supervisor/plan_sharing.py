@@ -10,7 +10,7 @@ from proto.control import Problem, ProblemKind
 from proto.texts import few
 from proto.worker import PlannedDevice
 from supervisor import mps_shares
-from supervisor.config.file_schema import Limit
+from supervisor.config.file_schema import Portion
 from supervisor.config.sharing import BY_MEMORY, MEMORY_UNIT, Among, MpsLimits, Share, choose
 
 
@@ -96,7 +96,7 @@ def _by_mps(
     if why:
         found.refused[why].append(device.planned.index)
         return None
-    if limits.memory is Limit.SHARE and not device.memory_mib:
+    if limits.memory is Portion.SHARE and not device.memory_mib:
         found.unlimited.append(device.planned.index)
     if (percent := mps_shares.unused(limits, entry.replicas)) > mps_shares.TOLERATED:
         found.rounded.add((percent, entry.replicas))

@@ -1,6 +1,7 @@
-"""The log lines about devices: what changed in the device list, and what a container was given."""
+"""The log lines about devices: what changed in the device list, and what containers were given."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from loguru import logger
 
@@ -10,13 +11,45 @@ MOST_IDS = 8
 """Device IDs in one log line; where there are more, the line has only their numbers."""
 
 
-def log_allocated(known: Mapping[str, Replica], ids: Collection[str]) -> None:
-    """Log how many devices on how many GPUs a container got, and their IDs if they are few."""
-    gpus = len({known[name].gpu for name in ids if name in known})
-    if len(ids) > MOST_IDS:
+@dataclass(frozen=True, slots=True)
+class Container:
+    """What one container was given."""
+
+    known: Mapping[str, Replica]
+    """All devices of the resource at that time, by ID."""
+    ids: Collection[str]
+
+
+def grouped(containers: Iterable[Container]) -> Iterator[list[Container]]:
+    """Yield the *containers* of each log line, in their order: as many as have few IDs together."""
+    line: list[Container] = []
+    count = 0
+    for container in containers:
+        count += len(container.ids)
+        if line and count > MOST_IDS:
+            yield line
+            line, count = [], len(container.ids)
+        line.append(container)
+    if line:
+        yield line
+
+
+def log_allocated(containers: Sequence[Container]) -> None:
+    """Log how many devices on how many GPUs the *containers* of a line got, and few IDs."""
+    ids = [name for container in containers for name in container.ids]
+    gpus = len({c.known[name].gpu for c in containers for name in c.ids if name in c.known})
+    if len(containers) > 1:
+        logger.info(
+            "allocated devices to several containers",
+            containers=len(containers),
+            devices=len(ids),
+            gpus=gpus,
+            ids=ids,
+        )
+    elif len(ids) > MOST_IDS:
         logger.info("allocated devices to a container", devices=len(ids), gpus=gpus)
     else:
-        logger.info("allocated devices to a container", devices=len(ids), gpus=gpus, ids=[*ids])
+        logger.info("allocated devices to a container", devices=len(ids), gpus=gpus, ids=ids)
 
 
 def log_changes(before: View, after: View, replicas: Mapping[str, int]) -> None:

@@ -90,6 +90,7 @@ class Worker:
             self._shelf.put(self._view())
         self._shelf.close()
         await self._endpoint.stop()
+        self._servicer.burst.finish()
         return ending.code
 
     def _on_new_kubelet(self, _: Register) -> None:

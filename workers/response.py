@@ -89,8 +89,9 @@ def _require_allowed(view: View, handout: Handout, replicas: Sequence[Replica]) 
             f"cannot allocate {len(replicas)} of {view.resource}: it is shared, and "
             "failRequestsGreaterThanOne allows 1 per container; request 1"
         )
-    twice = doubled(view.replicas, [replica.id for replica in replicas])
-    if twice and handout.policy is AllocationPolicy.SPREAD:
+    if handout.policy is not AllocationPolicy.SPREAD:
+        return
+    if twice := doubled(view.replicas, [replica.id for replica in replicas]):
         raise RefusedError(
             f"cannot allocate {len(replicas)} of {view.resource}: several are on "
             f"{_named(twice)}, and policy spread allows 1 per GPU; request fewer"

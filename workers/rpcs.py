@@ -4,7 +4,7 @@ import asyncio
 import bisect
 import contextlib
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import Any
 
@@ -35,12 +35,12 @@ class Rpcs:
     """Counts calls since the worker's start."""
 
     def __init__(self) -> None:
-        self._methods: dict[str, _Method] = {}
+        self._methods: defaultdict[str, _Method] = defaultdict(_Method)
 
     @contextlib.contextmanager
     def counted(self, name: str, context: object) -> Iterator[None]:
         """Count and time the block as one call of method *name*."""
-        method = self._methods.setdefault(name, _Method())
+        method = self._methods[name]
         began = time.perf_counter()
         try:
             yield

@@ -1,6 +1,5 @@
 """The five calls of the device plugin API: decodes requests, calls pure code, encodes answers."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -12,7 +11,8 @@ from proto.deviceplugin_pb2_grpc import DevicePluginServicer
 from proto.worker import Handout
 from workers import response
 from workers.allocation import Allocator
-from workers.device_log import log_allocated
+from workers.burst import Burst
+from workers.device_log import Container
 from workers.devices import View
 from workers.listing import Shelf
 from workers.rpcs import Rpcs
@@ -22,9 +22,6 @@ PreferredContext = grpc.aio.ServicerContext[
     api.PreferredAllocationRequest, api.PreferredAllocationResponse
 ]
 AllocateContext = grpc.aio.ServicerContext[api.AllocateRequest, api.AllocateResponse]
-
-ANSWERED = 0.01
-"""Seconds to wait before logging an allocation, so that the kubelet gets its answer first."""
 
 MOST_CONTAINERS = 100
 """Containers allowed in one request; a kubelet asks for one.
@@ -43,6 +40,7 @@ class Servicer(DevicePluginServicer):
         self._handout = handout
         self._allocator = self._allocator_of(shelf.view)
         self._on_change = on_change
+        self.burst = Burst(on_change)
         self.streams = 0
         """Open ListAndWatch streams."""
         self.rpcs = Rpcs()
@@ -124,13 +122,9 @@ class Servicer(DevicePluginServicer):
             except response.RefusedError as error:
                 logger.warning("refused to allocate devices to a container", error=str(error))
                 await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
-            asyncio.get_running_loop().call_later(ANSWERED, self._on_allocated, request, view)
+            known = view.replicas
+            self.burst.add(Container(known, r.devices_ids) for r in request.container_requests)
             return api.AllocateResponse(container_responses=answers)
-
-    def _on_allocated(self, request: api.AllocateRequest, view: View) -> None:
-        self._on_change()
-        for container in request.container_requests:
-            log_allocated(view.replicas, container.devices_ids)
 
     def _allocate(
         self, view: View, request: api.ContainerAllocateRequest

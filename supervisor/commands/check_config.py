@@ -12,7 +12,7 @@ from proto.control import ExitCode
 from supervisor.commands.printing import complain, say
 from supervisor.config import read_file
 from supervisor.config.choose_file import Wish, listing
-from supervisor.config.file_schema import Limit, plain
+from supervisor.config.file_schema import Portion, plain
 from supervisor.config.refusal import SettingsError
 from supervisor.config.service_settings import configuration_file
 from supervisor.config.settings import Settings, load
@@ -100,9 +100,9 @@ def _mps(settings: Settings) -> dict[str, Any]:
 
 def _memory(limits: MpsLimits, replicas: int) -> str:
     match limits.memory:
-        case Limit.SHARE:
+        case Portion.SHARE:
             return f"1/{replicas} of the device"
-        case Limit.NONE:
+        case Portion.NONE:
             return "no limit"
         case mib:
             return f"{mib} MiB"

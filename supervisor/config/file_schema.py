@@ -125,7 +125,7 @@ class SharedResource(_Section, frozen=True):
 indices and UUIDs."""
 
 
-class Limit(enum.StrEnum):
+class Portion(enum.StrEnum):
     """How much of a device a replica may use, if no number says it."""
 
     SHARE = "share"
@@ -139,9 +139,9 @@ class MpsResource(SharedResource, frozen=True):
 
     replicas: Annotated[int, msgspec.Meta(ge=1)]
     """Replicas per device; one only with a number as `memoryLimit` or `threads`."""
-    memory_limit: Limit | Annotated[int, msgspec.Meta(ge=1)] = Limit.SHARE
+    memory_limit: Portion | Annotated[int, msgspec.Meta(ge=1)] = Portion.SHARE
     """Most memory of the device for a replica, in MiB."""
-    threads: Limit | Annotated[int, msgspec.Meta(ge=1)] = Limit.SHARE
+    threads: Portion | Annotated[int, msgspec.Meta(ge=1)] = Portion.SHARE
     """Most of the device's multiprocessors for a replica, in percent."""
 
 

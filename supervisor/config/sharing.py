@@ -7,9 +7,9 @@ from typing import Generic, Protocol, TypeVar
 
 from supervisor.config import naming
 from supervisor.config.file_schema import (
-    Limit,
     Mps,
     MpsResource,
+    Portion,
     SharedResource,
     Sharing,
     TimeSlicing,
@@ -40,9 +40,9 @@ REFERENCE = re.compile(rf"{_N}|{_N}:{_N}|GPU-{_ID}|MIG-{_ID}|MIG-GPU-{_ID}/{_N}/
 class MpsLimits:
     """How MPS shares the devices of a resource."""
 
-    memory: Limit | int = Limit.SHARE
+    memory: Portion | int = Portion.SHARE
     """Most memory for a replica; a number is in MiB."""
-    threads: Limit | int = Limit.SHARE
+    threads: Portion | int = Portion.SHARE
     """Most of the multiprocessors for a replica; a number is in percent."""
     single: bool = True
     """Whether a container may have one replica only."""
@@ -182,16 +182,16 @@ def _limits(key: str, given: TimeSlicing | Mps | None, entry: SharedResource) ->
     if not isinstance(given, Mps) or not isinstance(entry, MpsResource):
         return None
     memory, threads = entry.memory_limit, entry.threads
-    if entry.replicas == 1 and isinstance(memory, Limit) and isinstance(threads, Limit):
+    if entry.replicas == 1 and isinstance(memory, Portion) and isinstance(threads, Portion):
         raise ValueError(
             f"{key}.replicas: one replica shares nothing; leave the entry out, or write a number "
             "as memoryLimit or threads"
         )
-    if not isinstance(memory, Limit) and memory > MOST_MEMORY:
+    if not isinstance(memory, Portion) and memory > MOST_MEMORY:
         raise ValueError(
             f"{key}.memoryLimit: {memory} MiB is too much; write at most {MOST_MEMORY}"
         )
-    if not isinstance(threads, Limit) and threads > ALL_THREADS:
+    if not isinstance(threads, Portion) and threads > ALL_THREADS:
         raise ValueError(
             f"{key}.threads: {threads} percent is too much; write at most {ALL_THREADS}"
         )

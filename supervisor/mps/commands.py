@@ -14,6 +14,9 @@ MEBIBYTES_OF_A_GIBIBYTE = 1024
 COLUMNS = 6
 """PID, ID, SERVER, DEVICE, NAMESPACE, COMMAND; the command may contain spaces."""
 
+TITLE, NO_SERVER = "PID", "Server not found"
+"""What `ps` prints besides a line for each client."""
+
 SHOWN_CLIENTS = 8
 """Most clients that are named in a detail."""
 
@@ -86,14 +89,20 @@ def status(answer: str) -> ServerStatus | None:
         return None
 
 
-def clients(answer: str) -> tuple[MpsClient, ...]:
-    """Return the clients in the answer of `ps`, each process once, by PID."""
+def clients(answer: str) -> tuple[MpsClient, ...] | None:
+    """Return the clients in the answer of `ps`, each process once, by PID; None: it is no such.
+
+    A client counts whatever else its line says: a daemon with few rights knows only its PID.
+    """
     found: dict[int, MpsClient] = {}
     for line in answer.splitlines():
         words = line.split(maxsplit=COLUMNS - 1)
-        if len(words) == COLUMNS and words[0].isdecimal():
-            pid = int(words[0])
-            found[pid] = MpsClient(pid, words[-1].strip())
+        if not words or words[0] == TITLE or line.strip() == NO_SERVER:
+            continue
+        if not words[0].isdecimal():
+            return None
+        pid = int(words[0])
+        found[pid] = MpsClient(pid, words[-1].strip() if len(words) == COLUMNS else "")
     return tuple(found[pid] for pid in sorted(found))
 
 

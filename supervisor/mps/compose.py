@@ -119,9 +119,8 @@ def _exporter(plugin: Spec, mine: Path) -> Spec:
 def _label(plugin: Spec) -> Spec:
     """Return the process that reads the node's label, and does nothing else."""
     settings = _settings(plugin, ClusterSettings)
-    return replace(
-        plugin, settings=msgspec.structs.replace(settings, events=False, condition=False)
-    )
+    own = msgspec.structs.replace(settings, events=False, condition=False, mps_bus="")
+    return replace(plugin, settings=own)
 
 
 def _keeper_settings(settings: Settings, monitor: MonitorSettings) -> KeeperSettings:
@@ -159,7 +158,7 @@ def _keeper_of(kept: KeeperSettings, uuid: str, share: MpsShare) -> Spec:
         msgspec.structs.replace(kept, uuid=uuid, share=share),
         takes=(Limit, ApplyNow),
         keeps=privileges.EVERYTHING,
-        change=Limit(share),
+        change=Limit(share, kept.poll_interval, kept.hang_after),
         # The daemon's folder and its program: a running daemon cannot be moved.
         fixed=(kept.root, kept.program, kept.driver_root),
         lingers=True,

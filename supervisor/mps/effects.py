@@ -173,7 +173,8 @@ class Effects:
         """Return what is seen of the daemon."""
         if self._daemon is None or self._daemon.ended():
             return self._without_daemon()
-        if kept.quitting is not None and (kept.forced or kept.ending is Leaving.NOW):
+        forced = kept.quitting is not None and kept.forced
+        if forced or kept.ending is Leaving.NOW:  # no time for one that does not answer
             return DaemonSeen(pid=kept.pid, trouble="it ends", clients=running(kept.clients))
         departed = self._tail.told.departed if self._tail else frozenset()
         seen = await self._shell.look(kept, departed, now)

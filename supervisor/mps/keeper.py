@@ -75,6 +75,8 @@ class Keeper:
         self._news.set()
 
     def _on_limit(self, order: Limit) -> None:
+        before = self._timing
+        self._timing = Timing(order.poll_interval or before.poll, order.hang_after or before.hang)
         # A device that is shared again stays, even if its clients were to be the last ones.
         drained = self._kept.ending is Leaving.DRAIN
         kept = replace(self._kept, ending=Leaving.NONE) if drained else self._kept

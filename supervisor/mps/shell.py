@@ -1,6 +1,8 @@
 """Ask an MPS daemon: each command is a run of nvidia-cuda-mps-control with a time limit."""
 
+import contextlib
 import os
+from pathlib import Path
 
 from proto.mps import MpsClient, ServerStatus
 from supervisor.mps import commands, decide
@@ -48,7 +50,7 @@ class Shell:
         try:
             server = await self._server()
             status = await self._status(server) if server else None
-            clients = commands.clients(await self.say("ps")) if server else ()
+            clients = await self._clients() if server else ()
             defaults, of_server = None, None
             if decide.reads_limits(kept, server, now):
                 defaults = await self._defaults()
@@ -79,6 +81,13 @@ class Shell:
             raise SilentError(f'get_server_status was answered with "{answer.strip()}"')
         return status
 
+    async def _clients(self) -> tuple[MpsClient, ...]:
+        answer = await self.say("ps")
+        clients = commands.clients(answer)
+        if clients is None:
+            raise SilentError(f'ps was answered with "{answer.strip()}"')
+        return tuple(map(_with_command, clients))
+
     async def _defaults(self) -> Readings:
         threads = await self.say("get_default_active_thread_percentage")
         memory = await self.say(f"get_default_device_pinned_mem_limit {self._uuid}")
@@ -88,6 +97,16 @@ class Shell:
         threads = await self.say(f"get_active_thread_percentage {server}")
         memory = await self.say(f"get_device_pinned_mem_limit {server} {self._uuid}")
         return Readings(threads.strip(), memory.strip())
+
+
+def _with_command(client: MpsClient) -> MpsClient:
+    """Return the client with the name of its process, if the daemon may not look at it."""
+    if client.command:
+        return client
+    with contextlib.suppress(OSError):
+        name = Path(f"/proc/{client.pid}/comm").read_text(errors="replace").strip()
+        return MpsClient(client.pid, name)
+    return client
 
 
 def running(clients: tuple[MpsClient, ...]) -> tuple[MpsClient, ...]:

@@ -68,13 +68,14 @@ def of_whole_gpus(plugin: Plugin, rounds: int) -> Figures:
             turns = [
                 (
                     milliseconds(calls.empty),
+                    milliseconds(lambda: calls.preferred(1)),
                     milliseconds(lambda: calls.admit(4)),
                     milliseconds(lambda: calls.allocate(calls.ids[:4])),
                 )
                 for _ in range(rounds)
             ]
-    empty, admission, allocate = map(list, zip(*turns, strict=True))
-    return {"empty": empty, "admission": admission, "allocate": allocate}
+    keys = ("empty", "preferred-1", "admission", "allocate")
+    return dict(zip(keys, map(list, zip(*turns, strict=True)), strict=True))
 
 
 def of_replicas(plugin: Plugin, rounds: int, replicas: int = 1000) -> Figures:

@@ -42,7 +42,7 @@ def table(report: Report, earlier: Report | None) -> Iterator[str]:
     for row in ROWS:
         if values := report.figures.get(row.key):
             cells = [row.title, str(len(values)), *_statistics(values), _budget(row)]
-            cells.append(row.missed(values))
+            cells.append(row.missed(report.figures))
             cells += [_median(report.other, row)] if report.other else []
             cells += [_median(earlier.figures, row)] if earlier else []
             yield _line(cells)
@@ -57,7 +57,8 @@ def _statistics(values: list[float]) -> list[str]:
 
 
 def _budget(row: Row) -> str:
-    return ", ".join(f"{name} {most:g}" for name, most in row.budget.items())
+    unit = " x the row above" if row.against else ""
+    return ", ".join(f"{name} {most:g}{unit}" for name, most in row.budget.items())
 
 
 def _median(figures: Figures, row: Row) -> str:

@@ -40,9 +40,10 @@ import os, socket, sys, msgspec
 from proto.channel import Channel
 from proto.host import die_with
 from proto.keeper import KeeperSettings
-from supervisor import logs
+from supervisor import logs, privileges
 from supervisor.mps.keeper import main
 die_with(int(sys.argv[3]))
+privileges.keep(privileges.DRIVER)
 logs.set_up("mps", logs.Format.JSON, logs.Level.DEBUG)
 channel = Channel(socket.socket(fileno=int(sys.argv[2])))
 os._exit(main(msgspec.json.decode(sys.argv[1], type=KeeperSettings), channel, 1))

@@ -18,7 +18,7 @@ from tests.fakes.figures import FIGURES
 BOUNDS = {
     "prefer 8 of 8000 replicas": 8_000_000,
     "prefer 8 of 16 GPUs": 460_000_000,
-    "answer Allocate of 4 GPUs": 130_000,
+    "answer Allocate of 4 GPUs": 107_000,
     "encode a list of 800 devices": 12_000_000,
     "health of 8 GPUs with 56 instances": 3_000_000,
     "samples of 800 held replicas": 24_000_000,

@@ -14,7 +14,7 @@ from tests.fakes.service import PATIENCE
 from tests.hardware.transcript import alive, until
 
 COMMANDS = ("get_server_list", "get_server_status", "ps")
-HASTY = 1.5
+HASTY = 3.0
 """Seconds until something hangs, for tests in which something does."""
 
 
@@ -119,7 +119,7 @@ def test_a_command_hangs(node: Node, command: str) -> None:
     with node.keeper(node.settings(hang_after=HASTY)) as keeper:
         before = keeper.ready()
         node.mps.order(commands={command: {"never": True}})
-        keeper.phase(Phase.FAILED, f"{command} was not answered within 0.5 s")
+        keeper.phase(Phase.FAILED, f"{command} was not answered within 1 s")
         keeper.beats()
         assert until(lambda: not alive(before.pid), PATIENCE)
         node.mps.order()
@@ -131,7 +131,7 @@ def test_a_command_hangs(node: Node, command: str) -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_fails(node: Node, command: str) -> None:
     """The device is failed while a command fails; with clients the daemon stays."""
-    with node.keeper(node.settings(hang_after=HASTY)) as keeper:
+    with node.keeper() as keeper:
         before = keeper.ready()
         client = node.mps.client(node.pipe())
         client.line()

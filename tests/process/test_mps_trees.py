@@ -266,3 +266,26 @@ def test_orphans_are_reaped(host: Host) -> None:
             await until(lambda: not Path(f"/proc/{daemon.pid}").exists(), "end of the zombie")
 
     asyncio.run(story())
+
+
+def test_the_tree_takes_its_daemons_along(host: Host) -> None:
+    """At SIGTERM all daemons end, with a client or without an answer; the compute modes return."""
+
+    async def story() -> None:
+        async with kubelet(host.folder) as node, host.plugin(), host.tree() as tree:
+            await node.until(lambda k: k.healthy(GPU) == ALL)
+            client = host.mps.client(host.pipe(0))
+            await asyncio.to_thread(client.line)
+            host.mps.order(host.uuids[1], commands={"*": {"never": True}})
+            await node.until(lambda k: unhealthy(k, host.uuids[1]) == REPLICAS)
+            began = time.monotonic()
+            assert await tree.stop() == 0
+            FIGURES.append(
+                f"MPS: SIGTERM with a client and with a daemon that hangs: "
+                f"{time.monotonic() - began:.2f} s"
+            )
+            assert (host.running(), host.modes()) == ([], [0, 0])
+            assert "806" in str(await asyncio.to_thread(client.line))
+            await asyncio.to_thread(client.end)
+
+    asyncio.run(story())

@@ -7,9 +7,9 @@ from proto.facts import MigAttributes
 from proto.messages import Gpu, Inventory, MigInstance
 from supervisor.advertising import advertising
 from supervisor.config.file_schema import (
-    Limit,
     Mps,
     MpsResource,
+    Portion,
     SharedResource,
     Sharing,
     TimeSlicing,
@@ -42,7 +42,7 @@ def rules(
 
 def by_mps(replicas: int = 2, rename: str | None = None) -> Rules:
     """Return the rules of a configuration that shares GPUs by MPS."""
-    threads: Limit | int = Limit.SHARE if replicas > 1 else 50
+    threads: Portion | int = Portion.SHARE if replicas > 1 else 50
     gpus = MpsResource("nvidia.com/gpu", replicas, rename, threads=threads)
     return Rules(shares=from_file(Sharing(mps=Mps((gpus,)))))
 

@@ -9,6 +9,7 @@ from tests.bench.report import Report, table
 from tests.bench.rows import ROWS, Row, p99
 
 BUDGET = Row("key", "title", {"median": 2, "worst": 10})
+MULTIPLE = Row("key", "title", {"median": 2}, against="other")
 
 
 def test_p99_of_few_is_the_worst() -> None:
@@ -23,7 +24,13 @@ def test_p99_of_few_is_the_worst() -> None:
 )
 def test_a_row_names_the_budgets_that_it_exceeds(values: list[float], missed: str) -> None:
     """A row names each statistic that exceeds its budget, and the factor."""
-    assert BUDGET.missed(values) == missed
+    assert BUDGET.missed({"key": values}) == missed
+
+
+@pytest.mark.parametrize(("value", "missed"), [(6.0, ""), (9.0, "median 1.50 x")])
+def test_a_budget_may_be_a_multiple_of_another_row(value: float, missed: str) -> None:
+    """A budget against another row is a multiple of that row's median."""
+    assert MULTIPLE.missed({"key": [value], "other": [1.0, 3.0, 8.0]}) == missed
 
 
 def test_the_table_shows_all_that_was_measured() -> None:

@@ -80,6 +80,15 @@ def test_clients_are_processes() -> None:
     assert commands.clients("Server not found\n") == commands.clients("") == ()
 
 
+def test_a_client_counts_whatever_is_known_of_it() -> None:
+    """A daemon that may not look at a client still tells its PID; other answers are none."""
+    title, first = PS.splitlines()[:2]
+    for line in (first.rpartition(" ")[0], "4711", "4711      1         4700"):
+        assert commands.clients(f"{title}\n{line}\n") == (MpsClient(4711),)
+    assert commands.clients('Unknown command "ps"\n') is None
+    assert commands.clients(f"{PS}oh\n") is None
+
+
 def test_many_clients_are_not_all_named() -> None:
     """A detail names eight of them."""
     many = [MpsClient(pid) for pid in range(1, 12)]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.config.file_schema import Limit
+from supervisor.config.file_schema import Portion
 from supervisor.config.settings import load
 from supervisor.config.sharing import MpsLimits, Share
 from tests.unit.refusal import message
@@ -50,7 +50,7 @@ READ = {
     ),
     "no limits": (
         "mps: {resources: [{name: gpu, replicas: 2, memoryLimit: none, threads: none}]}",
-        Share(GPU, 2, None, MpsLimits(Limit.NONE, Limit.NONE)),
+        Share(GPU, 2, None, MpsLimits(Portion.NONE, Portion.NONE)),
     ),
     "shares, in words": (
         "mps: {resources: [{name: gpu, replicas: 2, memoryLimit: share, threads: share}]}",
@@ -62,7 +62,7 @@ READ = {
     ),
     "one replica with limited threads": (
         "mps: {resources: [{name: gpu, replicas: 1, memoryLimit: none, threads: 100}]}",
-        Share(GPU, 1, None, MpsLimits(Limit.NONE, 100)),
+        Share(GPU, 1, None, MpsLimits(Portion.NONE, 100)),
     ),
     "MIG instances": (
         "mps: {onMig: true, resources: [{name: gpu, replicas: 2}]}",

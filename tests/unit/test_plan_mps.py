@@ -10,14 +10,14 @@ from proto.control import ProblemKind
 from proto.messages import Gpu, Inventory
 from proto.mps import MpsShare
 from supervisor import mps_shares
-from supervisor.config.file_schema import Limit
+from supervisor.config.file_schema import Portion
 from supervisor.config.sharing import MpsLimits, Share
 from supervisor.plan import Plan, Rules, plan
 from supervisor.state import Served
 from tests.unit.builders import gpu, gpu_uuid, inventory, mig_gpu, mig_uuid
 
 GPU, SHARED, SLICE = "nvidia.com/gpu", "nvidia.com/gpu.shared", "nvidia.com/mig-1g.10gb"
-NONE, SHARE = Limit.NONE, Limit.SHARE
+NONE, SHARE = Portion.NONE, Portion.SHARE
 SUPPORTED, THREADS = ProblemKind.MPS_UNSUPPORTED, ProblemKind.MPS_THREADS
 
 
@@ -194,8 +194,8 @@ def test_the_state_tells_which_devices_are_shared() -> None:
 
 limits_drawn = st.builds(
     MpsLimits,
-    st.sampled_from(Limit) | st.integers(1, 100_000),
-    st.sampled_from(Limit) | st.integers(1, 100),
+    st.sampled_from(Portion) | st.integers(1, 100_000),
+    st.sampled_from(Portion) | st.integers(1, 100),
     st.booleans(),
     st.booleans(),
 )
