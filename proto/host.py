@@ -58,9 +58,9 @@ PR_SET_PDEATHSIG = 1
 """From linux/prctl.h."""
 
 
-def die_with(parent: int, number: signal.Signals = signal.SIGKILL) -> None:
-    """Make the kernel signal this process when its parent, the process *parent*, ends."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
+def die_with(parent: int) -> None:
+    """Make the kernel kill this process when its parent, the process *parent*, ends."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)  # the parent ended before prctl took effect
 

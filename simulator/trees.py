@@ -43,16 +43,16 @@ class Trees:
         """Start `run`, and `mps` if something is shared by MPS."""
         if simulation.mps_root:
             program = simulation.folder / NAME
-            write_program(program, node=str(simulation.folder / LIVE_FILE))
-            # Not SIGKILL: its daemons would go on.
-            await self._start([*_mps(simulation)], signal.SIGTERM)
-        await self._start([*_run(simulation)], signal.SIGKILL)
+            # A tree that is killed leaves its daemons: these end with this process.
+            write_program(program, node=str(simulation.folder / LIVE_FILE), owner=os.getpid())
+            await self._start([*_mps(simulation)])
+        await self._start([*_run(simulation)])
 
-    async def _start(self, command: Sequence[str], at_our_end: signal.Signals) -> None:
+    async def _start(self, command: Sequence[str]) -> None:
         parent = os.getpid()
         started = await asyncio.create_subprocess_exec(
             *command,
-            preexec_fn=lambda: die_with(parent, at_our_end),
+            preexec_fn=lambda: die_with(parent),
             start_new_session=True,  # Ctrl-C must reach only this process, which stops the service
         )
         self._processes.append(started)

@@ -12,12 +12,17 @@ TEXT = """#!{python} -ES
 import sys
 sys.path.insert(0, {root!r})
 from simulator.mps.control import main
-sys.exit(main({folder!r}, {node!r}, {gpus!r}))
+sys.exit(main({folder!r}, {node!r}, {gpus!r}, {owner}))
 """
 
 
-def write_program(program: Path, folder: str = "", node: str = "", gpus: str = "") -> None:
-    """Create the program; `Steering` says what the other arguments are."""
-    text = TEXT.format(python=sys.executable, root=str(ROOT), folder=folder, node=node, gpus=gpus)
-    program.write_text(text)
+def write_program(
+    program: Path, folder: str = "", node: str = "", gpus: str = "", owner: int = 0
+) -> None:
+    """Create the program, whose daemons end with the process *owner*, if one is given.
+
+    `Steering` says what the other arguments are.
+    """
+    steered = {"folder": folder, "node": node, "gpus": gpus, "owner": owner}
+    program.write_text(TEXT.format(python=sys.executable, root=str(ROOT), **steered))
     program.chmod(0o755)

@@ -26,7 +26,7 @@ LONGEST = 65536
 """Bytes of a message."""
 
 
-class Server:
+class ServerProcess:
     """The process, from its fork to its end."""
 
     def __init__(self, daemon: socket.socket, steering: Steering, pipe: str) -> None:

@@ -33,8 +33,7 @@ class MpsHost:
         self.folder.mkdir()
         self.program = folder / "bin" / NAME
         self.program.parent.mkdir(exist_ok=True)
-        steered = {"folder": str(self.folder), "node": str(node or ""), "gpus": ",".join(gpus)}
-        write_program(self.program, **steered)
+        write_program(self.program, str(self.folder), str(node or ""), ",".join(gpus))
 
     def order(self, gpu: str = "all", **faults: object) -> None:
         """Replace the faults of the daemons of all GPUs, or of the daemon of one.
