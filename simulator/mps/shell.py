@@ -115,6 +115,9 @@ class CommandShell:
             for number, client in server.clients.items():
                 cells = (str(client.pid), str(number), str(server.pid), gpus[0][0][:22])
                 rows.append((*cells, *_process(client.pid)))
+            for number, (user, name) in enumerate(self._steering.users(), len(rows) + 1):
+                cells = (str(user), str(number), str(server.pid), gpus[0][0][:22])
+                rows.append((*cells, "0", name))
         if not rows:
             return ""
         return "".join(f"{texts.row(r, texts.WIDTHS)}\n" for r in [texts.PROCESSES, *rows])

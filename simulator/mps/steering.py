@@ -47,6 +47,15 @@ class Steering:
             found = self._read(f"{self.folder}/{key}.json").get(name, found)
         return found
 
+    def users(self) -> list[tuple[int, str]]:
+        """Return PID and name of the live node's processes that use the GPU by MPS.
+
+        They exist only in the simulation, and are no clients of a server.
+        """
+        uses = self._live().get("uses", {})
+        found = [use for gpu in self.gpus() for use in uses.get(gpu[0], ())]
+        return [(use["pid"], "simulated") for use in found if use["kind"] == "mps"]
+
     @property
     def status(self) -> str:
         """The status that the servers have to tell; empty: their own."""

@@ -8,6 +8,7 @@ import pytest
 
 from simulator.live_node import LiveNode
 from simulator.node import default_node
+from simulator.usage import FIRST_PID, Use
 from tests.fakes.mps_host import MpsHost
 from tests.fakes.service import PATIENCE
 from tests.hardware.programs import Program
@@ -140,6 +141,18 @@ def test_a_drill_puts_the_server_of_one_gpu_in_fault(mps: MpsHost, folder: Path)
         assert ends(mps.client(pipes[FIRST])).endswith("CUDA error 807")
         drilled.recover(0)
         assert states() == ["ACTIVE\n", "ACTIVE\n"]
+
+
+def test_simulated_processes_are_listed(mps: MpsHost, pipe: Path, folder: Path) -> None:
+    """The daemon lists the processes of the simulated node that use its GPU by MPS."""
+    drilled = LiveNode(folder)
+    drilled.use(0, Use(1000, pod="team/a", kind="mps"))
+    drilled.use(0, Use(1000, pod="team/b"))
+    drilled.use(1, Use(1000, pod="team/c", kind="mps"))
+    with mps.daemon(pipe, FIRST):
+        mps.ask(pipe, "start_server -uid 0")
+        rows = mps.ask(pipe, "ps")[1].splitlines()[1:]
+    assert [row.split()[0] for row in rows] == [str(FIRST_PID)]
 
 
 def test_an_answer_can_be_held_back(mps: MpsHost, pipe: Path) -> None:
