@@ -109,6 +109,7 @@ class Keeper:
         """Look, decide and act, again and again."""
         while True:
             self._news.clear()
+            self._hurry.clear()  # the order that set it is known by now
             seen = await self._unless_hurried(self._effects.look(self._kept, time.monotonic()))
             if seen is not None:
                 decision = self._decide(seen)

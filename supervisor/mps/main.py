@@ -15,13 +15,16 @@ from loguru import logger
 from proto import bus
 from proto.channel import Channel
 from proto.child_loop import ChildLoop, Ending
-from proto.control import ExitCode, Inventoried, Left, ServiceState
+from proto.control import ExitCode, Inventoried, Left, ServiceState, Stop
 from proto.host import Identity
 from proto.messages import Inventory, MpsState, NodeState
 from proto.mps import MpsDaemon
 from proto.mps_bus import MpsBusSettings
 from supervisor.mps import leftovers, merged
 from supervisor.mps.merged import Word
+
+FAREWELL = 500
+"""Most milliseconds for the last message to reach the subscribers."""
 
 
 def main(settings: MpsBusSettings, channel: Channel, epoch: int) -> int:
@@ -47,8 +50,12 @@ class MpsBus:
         self._began = time.monotonic()
         self._published: tuple[MpsDaemon, ...] | None = None
         self._inventory: Inventory | None = None
-        self._life = ChildLoop(channel, {ServiceState: self._on_service}, self._on_beat)
-        context = zmq.asyncio.Context()
+        self._ends = False
+        """Whether the keepers are ending all daemons."""
+        self._life = ChildLoop(
+            channel, {ServiceState: self._on_service, Stop: self._on_stop}, self._on_beat
+        )
+        self._context = context = zmq.asyncio.Context()
         self._health = bus.health_subscriber(context, settings.health_bus)
         self._keepers = bus.telemetry_subscriber(context, settings.keepers_bus)
         self._keepers_file = Identity.of(settings.keepers_bus)
@@ -59,6 +66,8 @@ class MpsBus:
         ending = await self._life.run(
             self._follow_monitor, self._follow_keepers, self._greet, self._look_for_leftovers
         )
+        if self._ends:
+            self._context.destroy(FAREWELL)
         return ending.code
 
     def _on_service(self, state: ServiceState) -> None:
@@ -66,6 +75,15 @@ class MpsBus:
         # A keeper that starts again later has to be heard again.
         self._words = {uuid: word for uuid, word in self._words.items() if uuid in self._kept}
         self._tell_changes()
+
+    def _on_stop(self, _: Stop) -> None:
+        """Tell at once that no daemon can be used: it would be known as ready until it is stale.
+
+        If the supervisor was killed, nothing is told: its successor adopts the daemons.
+        """
+        self._ends = True
+        self._publish()
+        self._life.end(Ending())
 
     async def _follow_keepers(self) -> None:
         while True:
@@ -120,7 +138,8 @@ class MpsBus:
         now, kept = time.monotonic(), self._kept
         if kept is None or not merged.complete(self._words, kept, self._began, now):
             return None
-        return merged.merged(self._words, kept, now, self._settings.stale_after)
+        daemons = merged.merged(self._words, kept, now, self._settings.stale_after)
+        return merged.ending(daemons, time.time()) if self._ends else daemons
 
     def _publish(self) -> None:
         daemons = self._known()

@@ -46,6 +46,12 @@ def merged(
     return tuple(_daemon(uuid, words.get(uuid), now, stale_after) for uuid in sorted(kept))
 
 
+def ending(daemons: tuple[MpsDaemon, ...], wall: float) -> tuple[MpsDaemon, ...]:
+    """Return *daemons* as they are when the tree ends at *wall*, in Unix time."""
+    end = {"phase": Phase.DRAINING, "detail": "gpu-sharing-plugin mps ends", "since": wall}
+    return tuple(replace(daemon, **end) for daemon in daemons)
+
+
 def _daemon(uuid: str, word: Word | None, now: float, stale_after: float) -> MpsDaemon:
     if word is None:
         return MpsDaemon(uuid, detail="its keeper starts")

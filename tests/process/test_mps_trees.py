@@ -53,7 +53,7 @@ def test_both_trees_start_together(host: Host) -> None:
         began = time.monotonic()
         async with (
             kubelet(host.folder) as node,
-            host.plugin(exec_because=why),
+            host.plugin(exec_because=why) as plugin,
             host.tree(exec_because=why) as tree,
         ):
             await node.until(lambda k: k.healthy(GPU) == ALL)
@@ -72,6 +72,10 @@ def test_both_trees_start_together(host: Host) -> None:
             assert (await tree.get("/livez"))[0] == 200
             assert await tree.stop() == 0
             await node.until(lambda k: k.healthy(GPU) == 0)
+            told = ["mps draining: gpu-sharing-plugin mps ends"]
+            for uuid in host.uuids:
+                message = "device listed as Unhealthy"
+                await plugin.logged(message, uuid=uuid, devices=REPLICAS, reasons=told)
         assert host.running() == []
         assert host.modes() == [0, 0]
         assert not (host.folder / "mps.ipc").exists()

@@ -14,7 +14,7 @@ from supervisor.config.refusal import SettingsError
 from supervisor.config.settings import load
 from supervisor.mps import leftovers, planned
 from supervisor.mps.compose import compose_tree
-from supervisor.mps.merged import FIRST_WORDS, Word, complete, kept, merged
+from supervisor.mps.merged import FIRST_WORDS, Word, complete, ending, kept, merged
 from supervisor.plan import Plan
 from supervisor.state import Served
 
@@ -165,3 +165,9 @@ def test_a_long_runtime_folder_is_refused() -> None:
     assert compose.compose(load(flags, {}))
     with pytest.raises(SettingsError, match="use a shorter folder"):
         compose_tree(load(flags, {}))
+
+
+def test_a_tree_that_ends_says_so() -> None:
+    """No daemon counts as ready any more when the tree begins to end."""
+    (told,) = ending((word("GPU-1").daemon,), 5.0)
+    assert (told.phase, told.since) == (Phase.DRAINING, 5.0)
