@@ -24,5 +24,7 @@ def write_program(
     `Steering` says what the other arguments are.
     """
     steered = {"folder": folder, "node": node, "gpus": gpus, "owner": owner}
-    program.write_text(TEXT.format(python=sys.executable, root=str(ROOT), **steered))
-    program.chmod(0o755)
+    new = program.with_suffix(".new")  # a shell may just be starting
+    new.write_text(TEXT.format(python=sys.executable, root=str(ROOT), **steered))
+    new.chmod(0o755)
+    new.replace(program)

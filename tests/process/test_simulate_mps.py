@@ -8,8 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from simulator.live_node import LiveNode
 from tests.fakes.onlooker import Onlooker, drill, simulate
-from tests.fakes.service import COMMAND, PATIENCE
+from tests.fakes.service import COMMAND, PATIENCE, kubelet, service
 from tests.hardware.transcript import alive, until
 
 FIRST = "GPU-00000000-0000-0000-0000-000000000000"
@@ -22,11 +23,16 @@ CONFIGURATION = {
 }
 
 
-def simulated(folder: Path) -> AbstractAsyncContextManager[Onlooker]:
-    """Run `simulate` with two GPUs that MPS shares; its temporary folders are in *folder*."""
+def configuration(folder: Path) -> None:
+    """Write a node file with two GPUs, and a configuration that shares them by MPS."""
     (folder / "node.json").write_text(json.dumps({"gpus": [{}, {}]}))
     (folder / "config.json").write_text(json.dumps(CONFIGURATION))
     folder.chmod(0o755)  # as /tmp: clients of other users reach the sockets
+
+
+def simulated(folder: Path) -> AbstractAsyncContextManager[Onlooker]:
+    """Run `simulate` with two GPUs that MPS shares; its temporary folders are in *folder*."""
+    configuration(folder)
     options = (f"--node={folder}/node.json", f"--config-file={folder}/config.json")
     return simulate(*options, environment={"TMPDIR": str(folder)})
 
@@ -81,6 +87,26 @@ def test_a_fault_of_mps_is_of_one_gpu(folder: Path) -> None:
 
     asyncio.run(story())
     assert list(folder.glob("gpu-sharing-*")) == []
+
+
+def test_both_trees_share_a_simulated_node(folder: Path) -> None:
+    """With --simulated-node, `mps` keeps simulated daemons, without another option."""
+    configuration(folder)
+    options = [f"--config-file={folder}/config.json", f"--mps-root={folder}/root"]
+    options.append(f"--simulated-node={folder}/node.json")
+
+    async def story() -> None:
+        async with (
+            kubelet(folder) as node,
+            service(folder, *options),
+            service(folder, "mps", *options, f"--state-dir={folder}/mps-state") as tree,
+        ):
+            await node.until(lambda k: k.healthy("nvidia.com/gpu") == 8)
+            modes = await asyncio.to_thread(LiveNode(folder).read)
+            assert modes.modes == {FIRST: 3, SECOND: 3}  # EXCLUSIVE_PROCESS
+            assert await tree.stop() == 0
+
+    asyncio.run(story())
 
 
 def test_nothing_goes_on_after_a_killed_simulation(folder: Path) -> None:
