@@ -137,8 +137,8 @@ def _keeper_settings(settings: Settings, monitor: MonitorSettings) -> KeeperSett
         binding=monitor.binding,
         binding_argument=monitor.binding_argument,
         mounts=settings.node is None,
-        poll_interval=health.poll_interval,
-        hang_after=health.hang_after,
+        poll_interval=float(health.poll_interval),
+        hang_after=float(health.hang_after),
     )
 
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from proto.control import Problem, ProblemKind, ProcessState
+from proto.channel import Channel, Sent
+from proto.control import Limit, Problem, ProblemKind, ProcessState
 from proto.mps import MpsDaemon, MpsShare, Phase, pipe_folder
 from proto.mps_bus import MpsBusSettings
 from proto.worker import PlannedDevice, ResourcePlan
@@ -157,6 +158,12 @@ def test_a_keeper_has_what_its_device_needs() -> None:
     assert before.name == "mps GPU-1"
     assert before.change == after.change
     assert before.fixed != after.fixed
+    here, there = Channel.pair()
+    assert before.change is not None
+    assert here.send(before.change) is Sent.TAKEN
+    assert there.receive() == before.change == Limit(SHARE, 5.0, 15.0)
+    here.close()
+    there.close()
 
 
 def test_a_long_runtime_folder_is_refused() -> None:
