@@ -2,6 +2,8 @@
 
 import msgspec
 
+from proto.labels import LabelSettings
+
 
 class ClusterSettings(msgspec.Struct, frozen=True):
     """The settings of the cluster process, fixed at its start."""
@@ -19,3 +21,5 @@ class ClusterSettings(msgspec.Struct, frozen=True):
     """The node label whose value to report; empty: none."""
     stale_after: float
     """Seconds without a message from the monitor after which the health of devices is unknown."""
+    labels: LabelSettings | None = None
+    """How to label the node; None: not through the API server."""

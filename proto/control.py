@@ -4,6 +4,7 @@ import enum
 
 import msgspec
 
+from proto.advertising import Advertising
 from proto.messages import Inventory
 from proto.mps import MpsShare
 from proto.reasons import Reason, ReasonKind
@@ -55,6 +56,8 @@ with MPS no memory limit."""
     """The CDI specification lacks devices; they are Unhealthy with the reason `cdi-spec`."""
     SLOW_DRIVER = "slow-driver"
     """Health checks of a GPU take long; its devices are advertised and keep their health."""
+    NODE_LABELS = "node-labels"
+    """The labels of the node cannot be written; everything is advertised."""
     MPS_UNSUPPORTED = "mps-unsupported"
     """MPS cannot share a device as configured; it is not advertised."""
     MPS_ROOT = "mps-root"
@@ -81,6 +84,7 @@ class Problem(msgspec.Struct, frozen=True):
             ProblemKind.MPS_ROOT,
             ProblemKind.MPS_THREADS,
             ProblemKind.SLOW_DRIVER,
+            ProblemKind.NODE_LABELS,
         }
 
 
@@ -125,6 +129,24 @@ class Configure(msgspec.Struct, frozen=True, tag=True):
     plan: ResourcePlan
     handout: Handout = Handout()
     stale_after: float = 10.0
+
+
+class LabelNode(msgspec.Struct, frozen=True, tag=True):
+    """Order: label the node for this *inventory*, whose devices are advertised like this."""
+
+    inventory: Inventory
+    advertising: Advertising
+    loaded: float = 0.0
+    """When the settings in effect were loaded, as unix time."""
+
+
+class NodeLabels(msgspec.Struct, frozen=True, tag=True):
+    """Report: the node's labels were written to this *output*, or cannot be for this *reason*."""
+
+    output: str
+    """`file`, `nodefeature` or `node`."""
+    reason: str = ""
+    """Empty: they are written."""
 
 
 class Limit(msgspec.Struct, frozen=True, tag=True):
@@ -187,6 +209,8 @@ class ServiceState(msgspec.Struct, frozen=True, tag=True):
     mps: dict[str, MpsShare] = {}
     """The devices that are shared by MPS, by UUID."""
     configuration: ConfigurationState = ConfigurationState()
+    labels: NodeLabels | None = None
+    """Whether the node's labels are written; None: not known yet, or they are switched off."""
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):
@@ -254,7 +278,16 @@ class Settled(msgspec.Struct, frozen=True, tag=True):
 
 
 Order = (
-    Stop | Register | Unknown | MarkHealthy | Occupied | Configure | Limit | ApplyNow | ServiceState
+    Stop
+    | Register
+    | Unknown
+    | MarkHealthy
+    | Occupied
+    | Configure
+    | LabelNode
+    | Limit
+    | ApplyNow
+    | ServiceState
 )
 Report = (
     Ready
@@ -268,4 +301,5 @@ Report = (
     | Settled
     | Labelled
     | Unlabelled
+    | NodeLabels
 )

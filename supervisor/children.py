@@ -4,7 +4,7 @@ Only `_become` stores a child's state; restart_policy.py decides the next state.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from loguru import logger
 
@@ -71,10 +71,6 @@ class Children:
     def _limits_of(self, name: str) -> Limits:
         return self.limits.for_urgent() if self._specs[name].essential else self.limits
 
-    def knows(self, name: str) -> bool:
-        """Return whether there is, or was, a child *name*."""
-        return name in self._children
-
     def spec(self, name: str) -> Spec:
         """Return the specification of the child *name*."""
         return self._specs[name]
@@ -140,6 +136,13 @@ class Children:
             if child.state in restart_policy.ATTENTIVE:
                 self.processes[name].channel.send(Stop(withdraw=True))
             self._become(name, restart_policy.leaving(child, time.monotonic()))
+
+    def dismiss(self, specs: Iterable[Spec]) -> None:
+        """Start the children of *specs* that never were here, only to withdraw what they find."""
+        for spec in specs:
+            if spec.name not in self._children:
+                self.want(spec)
+                self.withdraw(spec.name)
 
     def renew(self, spec: Spec) -> None:
         """Restart the child of that name with *spec* if its settings changed."""

@@ -2,31 +2,36 @@
 
 import functools
 import hashlib
-import importlib.util
 import os.path
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from msgspec.structs import replace
 
 from health import xid_policy
 from proto.advertising import MigStrategy
-from proto.cluster import ClusterSettings
-from proto.control import Configure, MarkHealthy, Occupied, Register, ServiceState, Unknown
+from proto.control import (
+    Configure,
+    MarkHealthy,
+    Occupied,
+    Register,
+    ServiceState,
+    Unknown,
+)
 from proto.exporter import ExporterSettings, UsageRoots
 from proto.monitor import CdiSettings, MonitorSettings, OccupiedRule, Recovery
 from proto.paths import Paths
 from proto.worker import CDI_STRATEGIES, Handout, ResourcePlan, WorkerSettings
 from simulator.live_node import LiveNode
 from simulator.node import SimulatedNode
-from supervisor import privileges, problem_log
+from supervisor import compose_cluster, privileges, problem_log
 from supervisor.advertising import advertising
 from supervisor.child import Logging, Process, Spec
 from supervisor.config import naming
 from supervisor.config.check_paths import SOCKET_PATH_LIMIT
 from supervisor.config.choose_file import Wish
 from supervisor.config.file_schema import Flags
-from supervisor.config.refusal import SettingsError, refusing
+from supervisor.config.refusal import refusing
 from supervisor.config.service_settings import configuration_file
 from supervisor.config.settings import Settings, load
 from supervisor.maintenance import MONITOR
@@ -52,22 +57,13 @@ def load_service(
     return compose(load(flags, environment, wish))
 
 
-def require_api_client(settings: Settings) -> None:
-    """Raise SettingsError if the settings need the API server, but its library is missing."""
-    if settings.service.uses_api_server and importlib.util.find_spec("lightkube") is None:
-        raise SettingsError(
-            "cannot use the Kubernetes API for --node-events, --node-condition or --config-dir "
-            "with --node-name: install gpu-sharing-plugin[cluster], or lightkube"
-        )
-
-
 def compose(settings: Settings) -> Service:
     """Return the service that *settings* describe, without a change to the disk.
 
     Raises SettingsError.
     """
     with refusing("these settings"):
-        require_api_client(settings)
+        compose_cluster.require_api_client(settings)
         return _compose(settings)
 
 
@@ -79,7 +75,7 @@ def _compose(settings: Settings) -> Service:
         children=(
             _monitor(settings, paths),
             _exporter(settings, paths),
-            *_cluster(settings, paths),
+            *compose_cluster.children(settings, paths),
         ),
         plan=functools.partial(plan, _rules(settings)),
         advertising=functools.partial(advertising, _rules(settings)),
@@ -145,23 +141,6 @@ def _usage_roots(settings: Settings) -> tuple[UsageRoots, ...]:
     live = LiveNode(Path(settings.service.runtime_dir))
     logs = (f"{live.logs}/pods", f"{live.logs}/containers")
     return UsageRoots(str(live.procfs), *logs), real
-
-
-def _cluster(settings: Settings, paths: Paths) -> Iterator[Spec]:
-    """Yield the process that uses the Kubernetes API, if any setting needs it."""
-    service = settings.service
-    if service.uses_api_server:
-        cluster = ClusterSettings(
-            health_bus=paths.health_bus,
-            # Only Events and the condition tell of devices.
-            mps_bus=paths.mps_bus if service.node_events or service.node_condition else "",
-            node=service.node_name,
-            events=service.node_events,
-            condition=service.node_condition,
-            label=service.config_label if service.follows_label else "",
-            stale_after=float(settings.configuration.health.stale_after),
-        )
-        yield Spec("cluster", "supervisor.cluster.main", cluster, takes=(Unknown, ServiceState))
 
 
 def _monitor(settings: Settings, paths: Paths) -> Spec:

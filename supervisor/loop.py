@@ -25,8 +25,10 @@ from proto.control import (
     Hung,
     Inventoried,
     Labelled,
+    LabelNode,
     Left,
     Marked,
+    NodeLabels,
     NotReady,
     Occupied,
     Ready,
@@ -53,17 +55,15 @@ class Supervisor:
     """Starts the child processes, keeps them running, and stops them."""
 
     def __init__(self, source: ServiceSource, operators: Operators) -> None:
-        """Get the service from *source*, now and after each change of the configuration.
-
-        *operators* handles what operators request.
-        """
+        """Run what *source* describes; *operators* handles what operators request."""
         self._reload = Reload(source)
         self._service = self._reload.service
         self._served = Served(configuration=self._reload.state)
         self._children = Children(self._service.fork, self._service.limits, self._changes)
         self._inventory: Inventory | None = None
-        self._left: tuple[str, ...] = ()
-        """Devices of an earlier run, which nobody has looked after yet."""
+        self._left: tuple[str, ...] = ()  # devices of an earlier run, not looked after yet
+        self._label: LabelNode | None = None
+        """The newest order to the process that labels the node, if there is one."""
         self._exit_code = ExitCode.DONE
         self._stop_at: float | None = None
         self._changed = False
@@ -150,7 +150,7 @@ class Supervisor:
                 self._on_found(report)
             case NotReady():
                 self._on_not_ready(name, report)
-            case Hung() | Settled():
+            case Hung() | Settled() | NodeLabels():
                 self._served = self._served.after(name, report)
                 self._changes()
             case Marked():
@@ -185,6 +185,9 @@ class Supervisor:
         plans = dict(zip([spec.name for spec in specs], plan.resources, strict=True))
         self._served = replace(before, plans=plans, problems=plan.problems, notices=plan.notices)
         self._service.log(before, self._served, specs)
+        shown = self._service.advertising(inventory, plan)
+        self._label = LabelNode(inventory, shown, before.configuration.loaded)
+        self._children.tell(self._label)
         for name in (before.plans or {}).keys() - plans.keys():
             self._children.withdraw(name)
         for spec in specs:
@@ -193,13 +196,9 @@ class Supervisor:
 
     def _end_leftovers(self) -> None:
         """End what an earlier run left of devices that are not in the plan."""
-        if self._served.plans is None or self._stop_at is not None or not self._service.leftover:
-            return
-        for spec in map(self._service.leftover, self._left):
-            if not self._children.knows(spec.name):
-                self._children.want(spec)
-                self._children.withdraw(spec.name)
-        self._left = ()
+        if self._served.plans is not None and self._stop_at is None and self._service.leftover:
+            self._children.dismiss(map(self._service.leftover, self._left))
+            self._left = ()
 
     def _on_not_ready(self, name: str, report: NotReady) -> None:
         not_ready = self._served.not_ready
@@ -228,6 +227,8 @@ class Supervisor:
             self._served = replace(self._served, unknown=None, lost=None)
         elif self._served.unknown:
             self._children.tell(self._served.unknown, only=name)
+        if self._label:
+            self._children.tell(self._label, only=name)
         self._children.heard(name, ready=True)
 
     def _exit_if_told_to(self, reason: str) -> None:

@@ -17,7 +17,7 @@ from proto.control import ExitCode, MarkHealthy
 from proto.requests import Apply, Quiesce, Request, Resume
 from simulator import drill, node
 from simulator.trees import Simulation
-from supervisor import logs, preload, privileges
+from supervisor import compose_cluster, logs, preload, privileges
 from supervisor.commands import check_config, command_line, show_xids
 from supervisor.commands.ask import AskError, ask
 from supervisor.commands.printing import complain, printing, say
@@ -71,7 +71,8 @@ def _do(known: argparse.Namespace, rest: Sequence[str]) -> int:
         case "xids":
             return _xids(settings.load(command_line.values(known), os.environ), as_json=known.json)
         case "labels":
-            return _labels(settings.load(command_line.values(known), os.environ))
+            wanted = settings.load(command_line.values(known), os.environ)
+            return _remove_labels(wanted) if known.remove else _labels(wanted)
         case "simulate":
             return _simulate(known, rest)
         case "status":
@@ -105,8 +106,20 @@ def _labels(wanted: settings.Settings) -> int:
         complain(notice)
     # Imported only here: the process that forks needs no labels.
     show = importlib.import_module("supervisor.commands.show_labels")
-    code: int = show.main(compose(wanted), wanted.node)
+    file = compose_cluster.machine_type_file(wanted)
+    code: int = show.main(compose(wanted), wanted.node, file)
     return code
+
+
+def _remove_labels(wanted: settings.Settings) -> int:
+    compose(wanted)
+    remove = importlib.import_module("supervisor.commands.remove_labels")
+    done, code = remove.main(compose_cluster.label_settings(wanted), wanted.service.node_name)
+    if code:
+        complain(done)
+    else:
+        say(done)
+    return int(code)
 
 
 def _status(known: argparse.Namespace) -> int:

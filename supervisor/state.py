@@ -7,6 +7,7 @@ from proto.advertising import Advertising
 from proto.control import (
     ConfigurationState,
     Hung,
+    NodeLabels,
     Problem,
     ProcessState,
     ServiceState,
@@ -57,9 +58,13 @@ class Served:
     registered: Mapping[str, bool] = field(default_factory=dict)
     """Whether a worker is registered with the kubelet, by the worker's name."""
     configuration: ConfigurationState = field(default_factory=ConfigurationState)
+    labels: NodeLabels | None = None
+    """Whether the node's labels are written."""
 
-    def after(self, name: str, report: Hung | Settled) -> "Served":
+    def after(self, name: str, report: Hung | Settled | NodeLabels) -> "Served":
         """Return the state after a *report* of the child *name*."""
+        if isinstance(report, NodeLabels):
+            return replace(self, labels=report)
         if isinstance(report, Settled):
             return replace(self, registered={**self.registered, name: report.registered})
         not_ready = dict(self.not_ready)
@@ -81,6 +86,7 @@ class Served:
             hangs=self.hangs,
             mps={u: s for p in (self.plans or {}).values() for u, s in p.mps.items()},
             configuration=self.configuration,
+            labels=self.labels,
         )
 
     def settled(self) -> bool:

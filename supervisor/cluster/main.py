@@ -1,4 +1,4 @@
-"""The process that uses the Kubernetes API: for Events, the node's condition and its label.
+"""The process that uses the Kubernetes API: for Events, the node's condition, and its labels.
 
 It receives the node's state on the health bus and orders from the supervisor. No other process
 waits for it, whatever the API server does. It may be killed at any time, as everything that it
@@ -16,15 +16,19 @@ from proto import bus
 from proto.channel import Channel
 from proto.child_loop import ChildLoop, Orders, Task
 from proto.cluster import ClusterSettings
-from proto.control import Labelled, ServiceState, Unknown, Unlabelled
+from proto.control import Labelled, LabelNode, ServiceState, Unknown, Unlabelled
 from proto.fitness import LastWord
+from proto.labels import LabelSettings
 from proto.mps_listener import MpsListener
 from proto.texts import NAME_LIMIT, shortened
-from supervisor.cluster import node_condition, node_events
-from supervisor.cluster.apiserver import ApiServer, TroubleError, stamp
+from supervisor.cluster import label_outputs, node_condition, node_events
+from supervisor.cluster.apiserver import ApiServer, stamp
 from supervisor.cluster.backoff import Backoff
+from supervisor.cluster.connection import TroubleError
 from supervisor.cluster.node_condition import NodeCondition
 from supervisor.cluster.node_events import NodeEvent, NodeView, Outbox
+from supervisor.labels.schedule import API
+from supervisor.labels.writer import LabelWriter
 
 HEARTBEAT = 300.0
 """Seconds after which an unchanged condition is sent again."""
@@ -63,13 +67,21 @@ class Cluster:
         """Set when a state of the node arrives, changed or not."""
         self._context = zmq.asyncio.Context()
         self._mps = MpsListener(self._context, settings.mps_bus, self._refresh)
+        self._label_writer = self._make_label_writer(settings.labels) if settings.labels else None
         orders: Orders = {Unknown: self._on_unknown, ServiceState: self._on_service}
+        if self._label_writer:
+            orders = {**orders, LabelNode: self._label_writer.on_order}
         self._life = ChildLoop(channel, orders, self._on_beat)
+
+    def _make_label_writer(self, settings: LabelSettings) -> LabelWriter:
+        put = label_outputs.output(self._api, settings, self._settings.node).put
+        return LabelWriter(settings, API, put, self._channel.send)
 
     async def run(self) -> int:
         """Run until the order to stop, or until the supervisor dies; return the exit code."""
         endless: list[Task] = []
-        if self._settings.events or self._settings.condition:
+        labels = self._settings.labels
+        if self._settings.events or self._settings.condition or (labels and labels.health):
             endless += [self._listen, self._mps.follow]
         if self._settings.events:
             endless.append(self._send_events)
@@ -77,6 +89,8 @@ class Cluster:
             endless.append(self._keep_condition)
         if self._settings.label:
             endless.append(self._follow_label)
+        if self._label_writer:
+            endless.append(self._label_writer.run)
         return (await self._life.run(*endless)).code
 
     def _on_unknown(self, order: Unknown) -> None:
@@ -103,6 +117,8 @@ class Cluster:
 
     def _refresh(self) -> None:
         """Make a view from the newest state, and queue Events for what changed."""
+        if self._label_writer:
+            self._label_writer.on_word(self._word)
         now, stale_after = time.monotonic(), self._settings.stale_after
         # Else there would be an Event for each device of MPS whenever this process starts.
         if self._word.state is None or not self._mps.settled(now):

@@ -92,6 +92,11 @@ def _add_labels(commands: "argparse._SubParsersAction[Parser]") -> None:
         "Run this command with the same options and environment variables as `run`. It needs no "
         "running service. A driver that hangs ends it after twice health.hangAfter."
     )
+    node_labels.add_argument(
+        "--remove",
+        action="store_true",
+        help="remove the labels from where --node-labels put them; stop the service first",
+    )
     _add_options(node_labels)
 
 

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from proto.channel import ClosedError
 from proto.control import ExitCode, Inventoried, NotReady
+from proto.labels import PRODUCT_NAME
 from proto.messages import Inventory
 from proto.monitor import MonitorSettings
 from simulator.live_node import LiveNode
@@ -18,7 +19,7 @@ from supervisor import privileges
 from supervisor.child import Process, Spec
 from supervisor.commands.printing import complain, say
 from supervisor.labels.machine_labels import MachineFacts
-from supervisor.labels.machine_type import PRODUCT_NAME, machine_type
+from supervisor.labels.machine_type import machine_type
 from supervisor.labels.node_labels import labels
 from supervisor.maintenance import MONITOR
 from supervisor.state import Service
@@ -33,10 +34,11 @@ ENDS_WITHIN = 1.0
 """Seconds for the process to end after its report."""
 
 
-def main(service: Service, node: SimulatedNode | None) -> int:
+def main(service: Service, node: SimulatedNode | None, machine_file: str | None) -> int:
     """Print the labels of the node under the settings of *service*; return the exit code.
 
-    *node*: the simulated node in place of this machine. A driver that hangs holds up another
+    *node*: the simulated node in place of this machine. *machine_file*: the file with the kind of
+    machine; None: the kernel's. A driver that hangs holds up another
     process only, which is then left behind.
     """
     monitor = next(spec.settings for spec in service.children if spec.name == MONITOR)
@@ -46,7 +48,9 @@ def main(service: Service, node: SimulatedNode | None) -> int:
             settings = monitor if node is None else _simulated(monitor, node, Path(folder))
             process = service.fork(_spec(settings), 1)
             report = _report(process, 2 * settings.hang_after + MARGIN)
-            machine = machine_type(f"{settings.sysfs}/{PRODUCT_NAME}")
+            machine = machine_type(
+                f"{settings.sysfs}/{PRODUCT_NAME}" if machine_file is None else machine_file
+            )
             ended = _ends(process)
     except KeyboardInterrupt:
         os._exit(INTERRUPTED)

@@ -62,6 +62,8 @@ def check(service: ServiceSettings) -> None:
         "--metrics-tls-key": service.metrics_tls_key,
         "--metrics-client-ca": service.metrics_client_ca,
         "--metrics-token-file": service.metrics_token_file,
+        "--machine-type-file": service.machine_type_file or "",
+        "--node-labels-file": service.node_labels_file or "",
     }
     for setting, path in folders.items():
         if not path:
@@ -69,7 +71,21 @@ def check(service: ServiceSettings) -> None:
     for setting, path in (folders | others).items():
         if problem := _problem(path):
             raise SettingsError(f'cannot use {setting} "{path}": {problem}')
+    if service.node_labels_file is not None and (wrong := of_labels(service.node_labels_file)):
+        raise SettingsError(f'cannot use --node-labels-file "{service.node_labels_file}": {wrong}')
     _check_sockets(service)
+
+
+def of_labels(path: str) -> str:
+    """Return why the file for labels cannot have this *path*; empty: it can."""
+    if problem := _problem(path):
+        return problem
+    name = path.rpartition("/")[2]
+    if not path.startswith("/") or not name.strip("."):
+        return "write the whole path of a file"
+    if name.startswith("."):
+        return "node feature discovery ignores a file whose name begins with a dot"
+    return ""
 
 
 def _problem(path: str) -> str:

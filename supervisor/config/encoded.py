@@ -4,17 +4,21 @@ from dataclasses import replace
 
 import msgspec
 
+from proto.labels import LabelOutput
+from supervisor.config import gfd
 from supervisor.config.durations import Seconds
 from supervisor.config.file_schema import XidRules
 from supervisor.config.settings import Settings
 
 
 def encode(settings: Settings) -> bytes:
-    """Return *settings* as bytes, without what has no effect: `flags.gfd` and the sources."""
+    """Return *settings* as bytes, without what has no effect: most of `flags.gfd`, the sources."""
     configuration = settings.configuration
     # It belongs to another program, and may be anything that YAML can say.
-    gfd = None if configuration.flags.gfd is None else dict[str, object]()
-    flags = msgspec.structs.replace(configuration.flags, gfd=gfd)
+    used = settings.service.node_labels is not LabelOutput.OFF
+    given = configuration.flags.gfd
+    kept = gfd.plain(given) if used else None if given is None else {}
+    flags = msgspec.structs.replace(configuration.flags, gfd=kept)
     configuration = msgspec.structs.replace(configuration, flags=flags)
     return msgspec.msgpack.encode(
         replace(settings, configuration=configuration, sources={}), enc_hook=_plain

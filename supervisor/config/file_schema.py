@@ -88,11 +88,12 @@ class Flags(_Section, frozen=True):
     gds_enabled: bool = False
     mofed_enabled: bool = False
     use_node_feature_api: bool | None = msgspec.field(name="useNodeFeatureAPI", default=None)
-    """Ignored: it belongs to GPU feature discovery."""
+    """Ignored: write --node-labels, which is nodefeature, file or node."""
     device_discovery_strategy: Discovery = Discovery.AUTO
     plugin: Plugin = Plugin()
     gfd: dict[str, Any] | None = None
-    """Ignored: it belongs to GPU feature discovery."""
+    """Takes effect with --node-labels: outputFile, machineTypeFile, sleepInterval, and \
+noTimestamp: false. Other keys are ignored."""
 
 
 class Pattern(_Section, frozen=True):

@@ -1,8 +1,10 @@
 """The options of `run`."""
 
 from proto.advertising import MigStrategy
+from proto.labels import FEATURE_FILE, PRODUCT_NAME, SYSFS, LabelOutput
 from proto.worker import AllocationPolicy, DeviceIdStrategy, DeviceListStrategy
 from supervisor import logs
+from supervisor.config import gfd
 from supervisor.config.choose_file import Fallback
 from supervisor.config.file_schema import Discovery
 from supervisor.config.option import (
@@ -78,6 +80,52 @@ OPTIONS = (
         ("NODE_CONDITION",),
         boolean,
         switch=True,
+    ),
+    Option(
+        ("--node-labels",),
+        "service.nodeLabels",
+        "label the node with what its GPUs are: off, file (a file that node feature discovery "
+        "reads), nodefeature (an object that it reads) or node (without node feature discovery); "
+        "nodefeature and node need --node-name",
+        ("NODE_LABELS",),
+        one_of(*LabelOutput),
+    ),
+    Option(
+        ("--node-labels-file",),
+        "service.nodeLabelsFile",
+        "the file of --node-labels=file; by default the one in flags.gfd.outputFile, or else "
+        f"{FEATURE_FILE}",
+        ("NODE_LABELS_FILE", "GFD_OUTPUT_FILE"),
+    ),
+    Option(
+        ("--node-labels-health",),
+        "service.nodeLabelsHealth",
+        "label the node also with how many of its GPUs are Healthy",
+        ("NODE_LABELS_HEALTH",),
+        boolean,
+        switch=True,
+    ),
+    Option(
+        ("--node-labels-interval",),
+        "service.nodeLabelsInterval",
+        "time after which the file is written again, such as 60s; it expires after three times "
+        "that; infinite: it never expires; by default flags.gfd.sleepInterval, or else 60s",
+        ("NODE_LABELS_INTERVAL", "GFD_SLEEP_INTERVAL"),
+        gfd.interval,
+    ),
+    Option(
+        ("--machine-type-file",),
+        "service.machineTypeFile",
+        "file with the kind of machine for the node's labels; by default the one in "
+        f"flags.gfd.machineTypeFile, or else {SYSFS}/{PRODUCT_NAME}",
+        ("MACHINE_TYPE_FILE", "GFD_MACHINE_TYPE_FILE"),
+    ),
+    Option(
+        ("--pod-name",),
+        "service.podName",
+        "name of this pod, whose owner then owns the object of --node-labels=nodefeature",
+        ("POD_NAME",),
+        most=LONGEST_NAME,
     ),
     Option(
         ("--resource-config",),

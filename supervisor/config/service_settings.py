@@ -3,6 +3,7 @@
 import msgspec
 
 from proto.exporter import HttpGuard
+from proto.labels import LabelOutput
 from supervisor.config.choose_file import Choice, Fallback, Wish, choose, listing
 from supervisor.logs import Format, Level
 
@@ -18,6 +19,12 @@ class ServiceSettings(msgspec.Struct, frozen=True, rename="camel", forbid_unknow
     node_name: str = ""
     node_events: bool = False
     node_condition: bool = False
+    node_labels: LabelOutput = LabelOutput.OFF
+    node_labels_file: str | None = None
+    node_labels_health: bool = False
+    node_labels_interval: float | None = None
+    machine_type_file: str | None = None
+    pod_name: str = ""
     resource_config: str = ""
     device_plugin_path: str = "/var/lib/kubelet/device-plugins"
     kubelet_socket: str | None = None
@@ -56,7 +63,8 @@ class ServiceSettings(msgspec.Struct, frozen=True, rename="camel", forbid_unknow
     @property
     def uses_api_server(self) -> bool:
         """Whether the service uses the Kubernetes API."""
-        return self.node_events or self.node_condition or self.follows_label
+        labels = self.node_labels.uses_api_server
+        return self.node_events or self.node_condition or self.follows_label or labels
 
     @property
     def guard(self) -> HttpGuard:
@@ -74,6 +82,9 @@ def choose_file(service: ServiceSettings, wish: Wish) -> Choice:
     for flag, wanted in (("events", service.node_events), ("condition", service.node_condition)):
         if wanted and not service.node_name:
             raise ValueError(f"--node-{flag} without --node-name: set --node-name too")
+    if service.node_labels.uses_api_server and not service.node_name:
+        given = f"--node-labels={service.node_labels}"
+        raise ValueError(f"{given} without --node-name: set --node-name too")
     if not service.config_dir:
         return Choice("")
     if service.config_file:

@@ -14,9 +14,10 @@ from typing import Any
 import msgspec
 
 from health import xid_policy
+from proto.labels import LabelOutput
 from proto.texts import NAME_LIMIT, shortened
 from simulator.node import NodeError, SimulatedNode, complete
-from supervisor.config import check_paths, check_values, read_file, sharing
+from supervisor.config import check_paths, check_values, gfd, read_file, sharing
 from supervisor.config.choose_file import Choice, Wish
 from supervisor.config.explain import explain
 from supervisor.config.file_schema import Configuration, XidRule, decode, plain
@@ -101,6 +102,7 @@ def _load(
     with _naming(path, sources):
         check_values.check(configuration)
         check_paths.check_flags(configuration.flags)
+        _check_gfd(configuration.flags.gfd, service)
         shares = _shares(configuration, service, path)
         if configuration.sharing.mps:
             check_paths.check_mps_root(configuration.flags.mps_root)
@@ -114,7 +116,7 @@ def _load(
         xids=xids,
         choice=chosen,
         sources=_all_sources(configuration, service, sources),
-        notices=(*_notices(configuration), *malformed),
+        notices=(*_notices(configuration, service), *malformed),
     )
 
 
@@ -212,9 +214,17 @@ def _check_service(service: ServiceSettings) -> None:
     check_paths.check(service)
 
 
-def _notices(configuration: Configuration) -> Iterator[str]:
-    if configuration.flags.gfd is not None:
-        yield "flags.gfd has no effect here: it belongs to GPU feature discovery"
+def _check_gfd(section: Mapping[str, Any] | None, service: ServiceSettings) -> None:
+    if service.node_labels is LabelOutput.OFF:
+        return
+    path = gfd.read(section).output_file
+    if path and (problem := check_paths.of_labels(path)):
+        raise ValueError(f'flags.gfd.outputFile "{path}": {problem}')
+
+
+def _notices(configuration: Configuration, service: ServiceSettings) -> Iterator[str]:
+    used = service.node_labels is not LabelOutput.OFF
+    yield from gfd.notices(configuration.flags.gfd, used=used)
 
 
 def _xids(

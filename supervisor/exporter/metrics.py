@@ -192,6 +192,11 @@ FAMILIES = (
         (),
         "Unix time when the configuration in use was loaded.",
     ),
+    Family(
+        "node_labels_written",
+        ("output",),
+        "1 if the node's labels are written, 0 if the last attempt failed.",
+    ),
     *usage_metrics.FAMILIES,
 )
 

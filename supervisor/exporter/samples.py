@@ -63,6 +63,8 @@ def _service(service: ServiceState) -> Iterator[Sample]:
     yield Sample("config_info", 1, (configuration.hash,))
     yield Sample("config_last_reload_successful", not configuration.problem)
     yield Sample("config_last_reload_success_timestamp_seconds", configuration.loaded)
+    if service.labels:
+        yield Sample("node_labels_written", not service.labels.reason, (service.labels.output,))
 
 
 def _node(node: NodeState, fitness: Fitness) -> Iterator[Sample]:

@@ -2,9 +2,6 @@
 
 from pathlib import Path
 
-PRODUCT_NAME = "class/dmi/id/product_name"
-"""Where the kernel shows below /sys the product name that the machine's firmware tells."""
-
 MOST = 4096
 """Bytes read of the file."""
 

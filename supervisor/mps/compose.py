@@ -119,7 +119,7 @@ def _exporter(plugin: Spec, mine: Path) -> Spec:
 def _label(plugin: Spec) -> Spec:
     """Return the process that reads the node's label, and does nothing else."""
     settings = _settings(plugin, ClusterSettings)
-    own = msgspec.structs.replace(settings, events=False, condition=False, mps_bus="")
+    own = msgspec.structs.replace(settings, events=False, condition=False, labels=None, mps_bus="")
     return replace(plugin, settings=own)
 
 

@@ -87,7 +87,7 @@ def _active(kept: Kept, seen: DaemonSeen, now: float, timing: Timing) -> Decisio
     if kept.checked != (seen.pid, seen.server):
         return _unchecked(kept, seen, now, timing)
     if not seen.clients and seen.departed:
-        # Hardware has shown that the next client would often fail; see docs/decisions/0013-mps.md.
+        # Hardware has shown that the next client would often fail; see docs/decisions/0014-mps.md.
         closing = replace(kept, closing=seen.server, odd=None)
         return _patient(closing, "its server is replaced", now, Do.SHUT_SERVER)
     ready = replace(

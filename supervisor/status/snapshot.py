@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from proto.control import Problem, ProblemKind, ServiceState
+from proto.control import NodeLabels, Problem, ProblemKind, ServiceState
 from proto.fitness import Fitness, LastMpsWord, fitness
 from proto.messages import LookTime, NodeState, UsageState, WorkerState
 from proto.mps import MpsShare
@@ -56,7 +56,12 @@ class Snapshot:
         if self.service is None:
             return None
         looks = [look for look in self.node.looks if look.slow] if self.node else []
-        return (*self.service.problems, *map(_slow, looks), *_without_cdi_name(self.node))
+        return (
+            *self.service.problems,
+            *map(_slow, looks),
+            *_without_cdi_name(self.node),
+            *_unlabelled(self.service.labels),
+        )
 
     def planned_workers(self) -> dict[str, tuple[WorkerState, float] | None]:
         """Return the planned resources, each with the newest state of its worker."""
@@ -78,6 +83,12 @@ def _without_cdi_name(node: NodeState | None) -> Iterator[Problem]:
             f"them: {reasons[0]}"
         )
         yield Problem(ProblemKind.CDI_SPEC, text)
+
+
+def _unlabelled(labels: NodeLabels | None) -> Iterator[Problem]:
+    if labels and labels.reason:
+        text = f"cannot write the node's labels ({labels.output}): {labels.reason}"
+        yield Problem(ProblemKind.NODE_LABELS, text)
 
 
 def _slow(look: LookTime) -> Problem:

@@ -117,6 +117,9 @@ def test_the_selector_cannot_be_changed(cluster: Cluster) -> None:
         ("events.enabled=true", {"get nodes", "create events", "patch events"}),
         ("nodeCondition.enabled=true", {"get nodes", "patch nodes/status"}),
         ("config.name=configs", {"get nodes", "watch nodes"}),
+        ("nodeLabels.output=node", {"get nodes", "patch nodes"}),
+        ("nodeLabels.output=nodefeature", set()),
+        ("nodeLabels.output=file", set()),
         ("logLevel=debug", set()),
     ],
 )

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from tests.fakes import nodefeature
+from tests.fakes.managed_labels import ManagedLabels
 from tests.fakes.service import PATIENCE
 
 Json = dict[str, Any]
@@ -31,6 +33,13 @@ class ApiServer:
     """Method and path of each request, in order."""
     patches: list[Json] = field(default_factory=list)
     """The patches of the node's status, in order."""
+    applied: list[Json] = field(default_factory=list)
+    """What was applied to objects, in order, also in vain."""
+    features: dict[str, Json] = field(default_factory=dict)
+    """The NodeFeature objects of our namespace, by name."""
+    pods: dict[str, Json] = field(default_factory=dict)
+    forbidden: str = ""
+    """Answer 403 to requests whose path has this part; empty: to none."""
     status: int = 0
     """Answer each request with this HTTP status; 0: answer normally."""
     hang: bool = False
@@ -43,6 +52,7 @@ class ApiServer:
     port: int = 0
 
     def __post_init__(self) -> None:
+        self.managed = ManagedLabels(self.labels)
         self._news = asyncio.Condition()
         self._server: asyncio.Server | None = None
         self._clients: set[asyncio.StreamWriter] = set()
@@ -78,9 +88,7 @@ class ApiServer:
 
     async def label(self, key: str, value: str | None) -> None:
         """Set or remove a label of the node, like `kubectl label`."""
-        self.labels.pop(key, None)
-        if value is not None:
-            self.labels[key] = value
+        self.managed.set(key, value)
         self.labelled = self.version + 1
         await self._changed()
 
@@ -107,6 +115,8 @@ class ApiServer:
             "kind": "Node",
             "metadata": {
                 "name": self.node,
+                "uid": "uid-of-the-node",
+                "managedFields": self.managed.fields(),
                 "labels": dict(self.labels),
                 "resourceVersion": str(self.version),
             },
@@ -135,12 +145,19 @@ class ApiServer:
         if self.hang:
             await self._changed()
             await asyncio.Event().wait()
-        if self.status:
-            _send(writer, self.status, _failure(self.status))
+        status = 403 if self.forbidden and self.forbidden in url.path else self.status
+        if status:
+            _send(writer, status, _failure(status))
         elif "watch" in parse_qs(url.query):
             await self._watch(writer, int(parse_qs(url.query)["resourceVersion"][0]))
         else:
-            _send(writer, *self._do(method, url.path, json.loads(body) if body else {}))
+            content = json.loads(body) if body else {}
+            query = {key: values[0] for key, values in parse_qs(url.query).items()}
+            if "nodefeatures" in url.path or "pods" in url.path or "fieldManager" in query:
+                answer = self._do_objects(method, url.path, content, query)
+            else:
+                answer = None
+            _send(writer, *(answer or self._do(method, url.path, content)))
         await writer.drain()
         await self._changed()
 
@@ -165,6 +182,42 @@ class ApiServer:
                 return 200, self.events[name]
             case _:
                 return 404, _failure(404)
+
+    def _do_objects(
+        self, method: str, path: str, body: Json, query: dict[str, str]
+    ) -> tuple[int, Json] | None:
+        """Answer about NodeFeatures, pods and the node's labels; None: about something else."""
+        force = query.get("force") == "true"
+        match method, path.split("/")[1:]:
+            case "PATCH", ["api", "v1", "nodes", _]:
+                self.applied.append(body)
+                causes = self.managed.apply(
+                    query["fieldManager"], body["metadata"]["labels"], force=force
+                )
+                if causes:
+                    return 409, _failure(409) | {"details": {"causes": causes}}
+                self.labelled = self.version + 1
+                return 200, self._node()
+            case "GET", ["api", "v1", "namespaces", _, "pods", name] if name in self.pods:
+                return 200, self.pods[name]
+            case _, ["apis", "nfd.k8s-sigs.io", "v1alpha1", "namespaces", _, _, name]:
+                return self._do_feature(method, name, body)
+            case _:
+                return None
+
+    def _do_feature(self, method: str, name: str, body: Json) -> tuple[int, Json]:
+        if method == "PATCH":
+            self.applied.append(body)
+            if wrong := nodefeature.problem(body):
+                return 422, _failure(422) | {"message": wrong}
+            self.features[name] = body
+            return 200, body
+        if name not in self.features:
+            return 404, _failure(404)
+        found = self.features[name]
+        if method == "DELETE":
+            del self.features[name]
+        return 200, found
 
     async def _watch(self, writer: asyncio.StreamWriter, version: int) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n")

@@ -2,11 +2,14 @@
 there.
 """
 
+from typing import Any
+
 from tests.fakes.helm import pod
 from tests.process.chart_looks import (
     Case,
     annotations,
     at,
+    field_of,
     file,
     health,
     kinds,
@@ -37,6 +40,23 @@ HOSTS = ",".join(
         ),
     )
 )
+
+FEATURES = "/etc/kubernetes/node-feature-discovery/features.d"
+OWN_FEATURES = {
+    "extraVolumes": [{"name": "nfd", "hostPath": {"path": FEATURES}}],
+    "extraVolumeMounts": [{"name": "nfd", "mountPath": f"{FEATURES}/"}],
+}
+"""NFD's folder, mounted by the user."""
+GFD = {"gfd": {"enabled": True}}
+LABELS: list[tuple[dict[str, Any], str]] = [
+    (GFD, "nodefeature"),
+    (GFD | {"nfd": {"enableNodeFeatureApi": True}}, "nodefeature"),
+    (GFD | {"nfd": {"enableNodeFeatureApi": False}}, "file"),
+    (GFD | OWN_FEATURES, "file"),
+    (GFD | {"nodeLabels": {"output": "node"}}, "node"),
+    ({"nodeLabels": {"output": "file"}}, "file"),
+]
+"""Values, and how the labels then get to the node."""
 
 ENVIRONMENT: list[Case] = [
     ({"resourceConfig": "gpu:a:4"}, variable("NVIDIA_DRIVER_RESOURCE_CONFIG"), "gpu:a:4"),
@@ -86,6 +106,16 @@ ENVIRONMENT: list[Case] = [
     ),
     ({"events": {"enabled": True}}, variable("NODE_EVENTS"), "true"),
     ({"nodeCondition": {"enabled": True}}, variable("NODE_CONDITION"), "true"),
+    ({}, variable("NODE_LABELS"), None),
+    *((values, variable("NODE_LABELS"), output) for values, output in LABELS),
+    ({"nodeLabels": {"output": "node"}}, field_of("NODE_NAME"), "spec.nodeName"),
+    ({"nodeLabels": {"output": "nodefeature"}}, field_of("POD_NAME"), "metadata.name"),
+    ({"nodeLabels": {"output": "file", "health": True}}, variable("NODE_LABELS_HEALTH"), "true"),
+    (
+        {"gfd": {"enabled": True, "sleepInterval": "30s"}},
+        variable("NODE_LABELS_INTERVAL"),
+        "30s",
+    ),
     ({"config": FILES}, variable("CONFIG_DIR"), "/config"),
     ({"config": FILES}, variable("CONFIG_DEFAULT"), "a"),
     ({"config": FILES | {"label": "a.com/b"}}, variable("CONFIG_LABEL"), "a.com/b"),
@@ -213,6 +243,18 @@ MOUNTS: list[Case] = [
             ("hostPath", {"path": path, "type": "DirectoryOrCreate", "readOnly": True}),
         )
         for path in ("/var/log/pods", "/var/log/containers")
+    ),
+    ({}, mounted(FEATURES), None),
+    (GFD, mounted(FEATURES), None),
+    (
+        {"nodeLabels": {"output": "file"}},
+        mounted(FEATURES),
+        ("hostPath", {"path": FEATURES, "type": "DirectoryOrCreate", "readOnly": False}),
+    ),
+    (
+        GFD | OWN_FEATURES,
+        mounted(f"{FEATURES}/"),
+        ("hostPath", {"path": FEATURES, "readOnly": False}),
     ),
     ({}, mounted("/var/run/cdi"), None),
     (

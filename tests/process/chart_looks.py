@@ -17,6 +17,17 @@ def variable(name: str) -> Look:
     return lambda objects: environment(objects).get(name)
 
 
+def field_of(name: str) -> Look:
+    """Find the field of the pod that an environment variable shows; None if it is not set."""
+
+    def look(objects: list[Object]) -> Any:
+        given = container(objects).get("env", [])
+        found = [variable for variable in given if variable["name"] == name]
+        return found[0]["valueFrom"]["fieldRef"]["fieldPath"] if found else None
+
+    return look
+
+
 def at(kind: str, *path: str | int) -> Look:
     """Find a field of the only object of a kind."""
 

@@ -26,6 +26,8 @@ EVERYTHING: dict[str, Any] = {
     "imex": {"channelIDs": [0], "required": True},
     "events": {"enabled": True},
     "nodeCondition": {"enabled": True},
+    "nodeLabels": {"health": True},
+    "gfd": {"enabled": True, "sleepInterval": "1m30s"},
     "logFormat": "json",
     "logLevel": "debug",
     "metrics": {
@@ -76,4 +78,6 @@ SETS: dict[str, dict[str, Any]] = {
     "everything, settings by node": EVERYTHING | FILES,
     "simulated": {"simulatedNode": {"gpus": [{"mig": ["1g.10gb"]}, {}]}},
     "volume-mounts": {"deviceListStrategy": "volume-mounts"},
+    "labels, file": {"nodeLabels": {"output": "file"}},
+    "labels, node": {"nodeLabels": {"output": "node"}},
 }

@@ -33,12 +33,18 @@ def test_the_pods_are_the_same(folder: str, values: dict[str, Any]) -> None:
     assert _comparable(pod(newest().objects(values))) == _comparable(_made(KUSTOMIZE / folder))
 
 
-def test_the_component_for_usage(tmp_path: Path) -> None:
-    """The component pod-usage changes the pod as the chart's value usage.perContainer does."""
+COMPONENTS: dict[str, dict[str, Any]] = {
+    "pod-usage": {"usage": {"perContainer": True}},
+    "node-labels": {"gfd": {"enabled": True}},
+}
+
+
+@pytest.mark.parametrize(("component", "values"), COMPONENTS.items(), ids=COMPONENTS)
+def test_a_component(tmp_path: Path, component: str, values: dict[str, Any]) -> None:
+    """A component changes the pod as the chart's value does."""
     (tmp_path / "kustomize").symlink_to(KUSTOMIZE)  # kustomize accepts only relative paths
-    ours = {"resources": ["kustomize/base"], "components": ["kustomize/components/pod-usage"]}
+    ours = {"resources": ["kustomize/base"], "components": [f"kustomize/components/{component}"]}
     (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(ours))
-    values = {"usage": {"perContainer": True}}
     assert _comparable(pod(newest().objects(values))) == _comparable(_made(tmp_path))
 
 

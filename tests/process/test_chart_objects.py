@@ -113,6 +113,7 @@ def test_by_default_there_is_no_access_to_the_api_server() -> None:
             {"nodeCondition": {"enabled": True}},
             {"nodes": "get list watch", "nodes/status": "get patch"},
         ),
+        ({"nodeLabels": {"output": "node"}}, {"nodes": "get list watch patch"}),
     ],
 )
 def test_rights_are_those_of_the_enabled_features(
@@ -132,6 +133,28 @@ def test_rights_are_those_of_the_enabled_features(
     assert pod(objects)["automountServiceAccountToken"]
     names = {variable["name"]: variable for variable in container(objects)["env"]}
     assert names["NODE_NAME"]["valueFrom"] == {"fieldRef": {"fieldPath": "spec.nodeName"}}
+
+
+def test_nodefeature_objects_need_rights_in_our_namespace_only() -> None:
+    """For NodeFeature objects there is a role in the pod's namespace, and none for the cluster."""
+    objects = newest().objects({"gfd": {"enabled": True}})
+    assert not [item for item in objects if item["kind"].startswith("Cluster")]
+    rules = the(objects, "Role")["rules"]
+    assert {rule["resources"][0]: rule["verbs"] for rule in rules} == {
+        "nodefeatures": ["get", "create", "patch", "delete"],
+        "pods": ["get"],
+    }
+    account = the(objects, "ServiceAccount")["metadata"]
+    (subject,) = the(objects, "RoleBinding")["subjects"]
+    assert (subject["name"], subject["namespace"]) == (account["name"], account["namespace"])
+    assert pod(objects)["automountServiceAccountToken"]
+
+
+def test_a_file_needs_no_right() -> None:
+    """For labels in a file the pod has no token and no role."""
+    objects = newest().objects({"nodeLabels": {"output": "file"}})
+    assert not pod(objects)["automountServiceAccountToken"]
+    assert not [item for item in objects if "Role" in item["kind"]]
 
 
 def test_a_new_configuration_restarts_no_pod() -> None:

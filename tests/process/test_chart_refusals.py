@@ -96,7 +96,15 @@ REASONS = [
     ({"namespace": "kube-system"}, "cannot use namespace: give Helm's --namespace"),
     ({"legacyDaemonsetAPI": True}, "extensions/v1beta1 was removed in Kubernetes 1.16"),
     ({"devicePlugin": {"enabled": False}}, "cannot disable devicePlugin"),
-    ({"gfd": {"enabled": True}}, "helm install gfd nvidia-device-plugin --repo https://"),
+    (
+        {"gfd": {"enabled": True, "sleepInterval": 60}},
+        'gfd.sleepInterval "60": write a time as 60s or 1m30s, or infinite',
+    ),
+    ({"nodeLabels": {"output": "node"}, "gfd": {"sleepInterval": "1d"}}, 'sleepInterval "1d"'),
+    (
+        {"serviceAccount": {"create": False}, "nodeLabels": {"output": "node"}},
+        "cannot grant RBAC rights without a ServiceAccount: set serviceAccount.name",
+    ),
     ({"nfd": {"enabled": True}}, "helm install nfd oci://registry.k8s.io/nfd/charts/"),
     ({"deviceDiscoveryStrategy": "tegra"}, 'cannot use deviceDiscoveryStrategy "tegra"'),
     (
@@ -264,6 +272,7 @@ def test_the_values_of_earlier_charts_are_accepted(values: dict[str, Any], binar
     [
         {"mps": {"root": "/a", "enableHostPID": False, "enableHostNetwork": True}},
         {"gfd": {"noTimestamp": True, "sleepInterval": "5s", "enableHostNetwork": True}},
+        {"nodeLabels": {"output": "off", "health": True}, "gfd": {"enabled": True}},
         {"nfd": {"enableNodeFeatureApi": True, "master": {"a": 1}}},
         {"global": {"a": 1}},
     ],

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.cluster import answers, apiserver
-from supervisor.cluster.apiserver import ApiServer, TroubleError
+from supervisor.cluster import answers, connection
+from supervisor.cluster.apiserver import ApiServer
+from supervisor.cluster.connection import TroubleError
 from tests.fakes.hostile_apiserver import Hostile, endless, hostile_apiserver, whole
 from tests.fakes.memory import forget_peak, peak
 from tests.fakes.service import PATIENCE
@@ -61,7 +62,7 @@ async def client(
         monkeypatch.setenv("KUBECONFIG", server.kubeconfig(folder)["KUBECONFIG"])
         api = ApiServer("node-1")
         yield api
-        await api._client().close()  # noqa: SLF001 - the service itself never closes it
+        await api.close()
 
 
 async def read_all(api: ApiServer) -> None:
@@ -141,4 +142,4 @@ def test_a_watch_takes_no_core(folder: Path, monkeypatch: pytest.MonkeyPatch, pi
                 await read_all(api)
 
     asyncio.run(story())
-    assert set(pauses) == {apiserver.PAUSE}
+    assert set(pauses) == {connection.PAUSE}

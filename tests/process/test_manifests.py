@@ -88,7 +88,7 @@ def test_an_overlay_can_change_the_namespace(tmp_path: Path) -> None:
     """A user's overlay with every component moves all namespaced objects to its namespace."""
     # A link, because kustomize accepts only relative paths.
     (tmp_path / "kustomize").symlink_to(KUSTOMIZE)
-    components = ("gpu-nodes", "node-access", "pod-monitor", "pod-usage")
+    components = ("gpu-nodes", "node-access", "node-labels", "pod-monitor", "pod-usage")
     ours = {
         "resources": ["kustomize/overlays/simulated"],
         "components": [f"kustomize/components/{name}" for name in components],
@@ -104,6 +104,7 @@ def test_an_overlay_can_change_the_namespace(tmp_path: Path) -> None:
     assert pod["serviceAccountName"] == objects["ServiceAccount"]["metadata"]["name"]
     assert "affinity" in pod
     assert pod["hostPID"] is True
-    assert objects["ClusterRoleBinding"]["subjects"][0]["namespace"] == "gpu"
+    for kind in ("ClusterRoleBinding", "RoleBinding"):
+        assert objects[kind]["subjects"][0]["namespace"] == "gpu"
     namespaced = objects.keys() - {"ClusterRole", "ClusterRoleBinding"}
     assert {objects[kind]["metadata"]["namespace"] for kind in namespaced} == {"gpu"}

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from loguru import logger
 
-from supervisor.cluster.backoff import FIRST, LAST, Backoff, delay
+from proto.backoff import FIRST, LAST, delay
+from supervisor.cluster.backoff import Backoff
 
 
 @given(st.integers(1, 10_000), st.floats(0.0, 1.0))

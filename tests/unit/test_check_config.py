@@ -70,7 +70,7 @@ def test_each_layer(
     assert sources["flags.mofedEnabled"] == "default"
 
 
-GFD = "ignored: flags.gfd has no effect here: it belongs to GPU feature discovery\n"
+GFD = "ignored: flags.gfd has no effect while --node-labels is off\n"
 
 CONTENT = """
 flags: {plugin: {deviceListStrategy: cdi-cri}, gfd: {oneshot: true}}

@@ -169,6 +169,7 @@ def test_the_names_of_problems() -> None:
         "mps-root": False,
         "mps-threads": False,
         "slow-driver": False,
+        "node-labels": False,
         "cdi-spec": False,
     }
 

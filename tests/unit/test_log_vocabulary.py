@@ -121,10 +121,11 @@ def test_other_loggers_are_ignored() -> None:
     ("file", "processes"),
     [
         ("supervisor/loop.py", {"supervisor"}),
-        ("supervisor/child.py", {"monitor", "worker", "exporter", "cluster", "mps"}),
+        ("supervisor/child.py", {"monitor", "worker", "exporter", "cluster", "labels", "mps"}),
+        ("supervisor/labels/writer.py", {"cluster", "labels"}),
         ("supervisor/exporter/main.py", {"exporter"}),
         ("supervisor/mps/keeper.py", {"mps"}),
-        ("proto/child_loop.py", {"worker", "exporter", "cluster", "mps"}),
+        ("proto/child_loop.py", {"worker", "exporter", "cluster", "labels", "mps"}),
     ],
 )
 def test_the_processes_of_a_file(file: str, processes: set[str]) -> None:

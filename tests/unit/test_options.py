@@ -47,6 +47,12 @@ NAMES = """
 --node-name NODE_NAME
 --node-events NODE_EVENTS
 --node-condition NODE_CONDITION
+--node-labels NODE_LABELS
+--node-labels-file NODE_LABELS_FILE GFD_OUTPUT_FILE
+--node-labels-health NODE_LABELS_HEALTH
+--node-labels-interval NODE_LABELS_INTERVAL GFD_SLEEP_INTERVAL
+--machine-type-file MACHINE_TYPE_FILE GFD_MACHINE_TYPE_FILE
+--pod-name POD_NAME
 --resource-config NVIDIA_DRIVER_RESOURCE_CONFIG
 --fail-on-init-error FAIL_ON_INIT_ERROR
 --driver-root-ctr-path DRIVER_ROOT_CTR_PATH CONTAINER_DRIVER_ROOT

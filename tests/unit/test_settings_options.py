@@ -22,6 +22,12 @@ GIVEN: dict[str, tuple[str, object]] = {
     "service.nodeName": ("node-1", "node-1"),
     "service.nodeEvents": ("false", False),
     "service.nodeCondition": ("f", False),
+    "service.nodeLabels": ("file", "file"),
+    "service.nodeLabelsFile": ("/features/gpus", "/features/gpus"),
+    "service.nodeLabelsHealth": ("T", True),
+    "service.nodeLabelsInterval": ("1m30s", 90.0),
+    "service.machineTypeFile": ("/machine", "/machine"),
+    "service.podName": ("pod-1", "pod-1"),
     "service.resourceConfig": ("gpu:shared:2", "gpu:shared:2"),
     "service.devicePluginPath": ("/plugins", "/plugins"),
     "service.kubeletSocket": ("/kubelet.sock", "/kubelet.sock"),
@@ -171,11 +177,11 @@ def test_the_list_strategy_in_a_file(
     ids=["settings", "none"],
 )
 def test_settings_of_gpu_feature_discovery_are_ignored(tmp_path: Path, content: str) -> None:
-    """`flags.gfd` belongs to GPU feature discovery, and is ignored with a notice."""
+    """`flags.gfd` is ignored with a notice while the node is not labelled."""
     path = tmp_path / "config.yaml"
     path.write_text(content)
     (notice,) = load({"service.configFile": str(path)}, {}).notices
-    assert notice == "flags.gfd has no effect here: it belongs to GPU feature discovery"
+    assert notice == "flags.gfd has no effect while --node-labels is off"
 
 
 def test_keys_that_charts_always_set_are_accepted(tmp_path: Path) -> None:

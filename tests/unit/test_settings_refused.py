@@ -69,6 +69,8 @@ BOOLEANS = {o.path: "write true or false" for o in OPTIONS if o.switch}
 REFUSED = {
     **{path: ("yes", problem) for path, problem in BOOLEANS.items()},
     "service.configFallbackStrategies": ("named,any", "write named or single or empty"),
+    "service.nodeLabels": ("on", "write off or file or nodefeature or node"),
+    "service.nodeLabelsInterval": ("60", "write a time as 60s or 1m30s, or infinite"),
     "service.logFormat": ("xml", "write text or json"),
     "service.logLevel": ("INFO", "write debug or info or warning or error"),
     "flags.migStrategy": ("Single", "write none or single or mixed"),

@@ -4,6 +4,7 @@ import platform
 
 from proto.control import (
     ConfigurationState,
+    NodeLabels,
     Problem,
     ProblemKind,
     ProcessState,
@@ -50,6 +51,7 @@ SERVICE = ServiceState(
     problems=PROBLEMS,
     hangs=3,
     configuration=ConfigurationState("0123456789ab", loaded=123.0, problem="no good"),
+    labels=NodeLabels("node", "no right"),
 )
 NODE = NodeState(
     epoch=1,
@@ -202,6 +204,7 @@ EXPECTED: Samples = {
     key("look_duration_seconds", uuid="A"): 0.25,
     key("look_duration_seconds", uuid="B"): 0.75,
     key("node_problem", problem="slow-driver"): 1.0,
+    key("node_problem", problem="node-labels"): 1.0,
     key("nvml_hangs_total"): 3.0,
     key("health_state_persisted"): 0.0,
     key("health_monitor_up"): 1.0,
@@ -245,6 +248,7 @@ EXPECTED: Samples = {
     key("config_info", hash="0123456789ab"): 1.0,
     key("config_last_reload_successful"): 0.0,
     key("config_last_reload_success_timestamp_seconds"): 123.0,
+    key("node_labels_written", output="node"): 0.0,
     key("usage_attributed"): 1.0,
     key("device_utilization_ratio", uuid="A"): 0.5,
     key("device_memory_utilization_ratio", uuid="A"): 0.25,

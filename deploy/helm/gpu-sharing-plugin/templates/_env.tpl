@@ -36,6 +36,12 @@
 {{- if not .Values.metrics.podLabels }}{{ $_ := set $given "POD_LABELS" "false" }}{{ end }}
 {{- if .Values.events.enabled }}{{ $_ := set $given "NODE_EVENTS" "true" }}{{ end }}
 {{- if .Values.nodeCondition.enabled }}{{ $_ := set $given "NODE_CONDITION" "true" }}{{ end }}
+{{- $labels := include "gpu-sharing-plugin.nodeLabels" . }}
+{{- if $labels }}
+{{- $_ := set $given "NODE_LABELS" $labels }}
+{{- if .Values.nodeLabels.health }}{{ $_ := set $given "NODE_LABELS_HEALTH" "true" }}{{ end }}
+{{- $_ := set $given "NODE_LABELS_INTERVAL" .Values.gfd.sleepInterval }}
+{{- end }}
 {{- if .Values.simulatedNode }}{{ $_ := set $given "NVIDIA_VISIBLE_DEVICES" "void" }}{{ end }}
 {{- if has "mig" (splitList " " (include "gpu-sharing-plugin.needs" .)) }}{{ $_ := set $given "NVIDIA_MIG_MONITOR_DEVICES" "all" }}{{ end }}
 {{- if include "gpu-sharing-plugin.configMapName" . }}
@@ -63,6 +69,12 @@
   valueFrom:
     fieldRef:
       fieldPath: spec.nodeName
+{{- end }}
+{{- if eq (include "gpu-sharing-plugin.nodeLabels" .) "nodefeature" }}
+- name: POD_NAME
+  valueFrom:
+    fieldRef:
+      fieldPath: metadata.name
 {{- end }}
 {{- with .Values.extraEnv }}
 {{ toYaml . }}

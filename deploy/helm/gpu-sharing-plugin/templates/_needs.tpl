@@ -12,12 +12,40 @@
 {{- end }}
 {{- end }}
 
-{{/* What the service needs the API server for: config, events, condition; empty: it needs no token. */}}
+{{/* NFD's folder, from which its worker reads labels. */}}
+{{- define "gpu-sharing-plugin.featuresFolder" -}}
+/etc/kubernetes/node-feature-discovery/features.d
+{{- end }}
+
+{{/* Whether NFD's folder is among the additional mounts; empty: it is not. */}}
+{{- define "gpu-sharing-plugin.mountsFeatures" -}}
+{{- $folder := include "gpu-sharing-plugin.featuresFolder" . }}
+{{- range .Values.extraVolumeMounts }}
+{{- if eq (.mountPath | default "" | trimSuffix "/") $folder }}true{{ end }}
+{{- end }}
+{{- end }}
+
+{{/* How labels get to the node: file, nodefeature, node; empty: not at all. */}}
+{{- define "gpu-sharing-plugin.nodeLabels" -}}
+{{- $output := .Values.nodeLabels.output }}
+{{- if kindIs "invalid" $output }}
+{{- $output = "off" }}
+{{- if .Values.gfd.enabled }}
+{{- $api := ne (toString .Values.nfd.enableNodeFeatureApi) "false" }}
+{{- $output = ternary "nodefeature" "file" (and $api (not (include "gpu-sharing-plugin.mountsFeatures" .))) }}
+{{- end }}
+{{- end }}
+{{- if ne $output "off" }}{{ $output }}{{ end }}
+{{- end }}
+
+{{/* What the service needs the API server for: config, events, condition, node, nodefeature; empty: no token. */}}
 {{- define "gpu-sharing-plugin.apiUses" -}}
 {{- $uses := list }}
 {{- if include "gpu-sharing-plugin.configMapName" . }}{{ $uses = append $uses "config" }}{{ end }}
 {{- if .Values.events.enabled }}{{ $uses = append $uses "events" }}{{ end }}
 {{- if .Values.nodeCondition.enabled }}{{ $uses = append $uses "condition" }}{{ end }}
+{{- $labels := include "gpu-sharing-plugin.nodeLabels" . }}
+{{- if has $labels (list "node" "nodefeature") }}{{ $uses = append $uses $labels }}{{ end }}
 {{- join " " $uses }}
 {{- end }}
 

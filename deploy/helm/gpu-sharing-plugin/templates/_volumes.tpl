@@ -45,6 +45,10 @@ A list of {volume, mount}, so that no volume lacks its mount.
 - volume: {name: container-logs, hostPath: {path: /var/log/containers, type: DirectoryOrCreate}}
   mount: {mountPath: /var/log/containers, readOnly: true}
 {{- end }}
+{{- if and (eq (include "gpu-sharing-plugin.nodeLabels" .) "file") (not (include "gpu-sharing-plugin.mountsFeatures" .)) }}
+- volume: {name: features, hostPath: {path: {{ include "gpu-sharing-plugin.featuresFolder" . }}, type: DirectoryOrCreate}}
+  mount: {mountPath: {{ include "gpu-sharing-plugin.featuresFolder" . }}}
+{{- end }}
 {{- if .Values.simulatedNode }}
 - volume: {name: node, configMap: {name: {{ printf "%s-node" (include "gpu-sharing-plugin.fullname" .) | quote }}}}
   mount: {mountPath: /node, readOnly: true}
