@@ -2,11 +2,15 @@
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from simulator.live_node import LiveNode
+from simulator.mps import texts
+from simulator.mps.program import NAME, write_program
 from simulator.node import default_node
 from simulator.usage import FIRST_PID, Use
 from tests.fakes.mps_host import MpsHost
@@ -54,6 +58,17 @@ def test_a_client_has_the_limits_of_its_daemon(mps: MpsHost, pipe: Path) -> None
         client.end()
     assert mps.commands(FIRST)[0] == "set_default_active_thread_percentage 50"
     assert [program["gpu"] for program in mps.programs()] == [FIRST]
+
+
+def test_python_can_be_in_any_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The program starts, too, where the path of Python has a blank."""
+    python = folder / "my environment" / "python"
+    python.parent.mkdir()
+    python.symlink_to(sys.executable)
+    monkeypatch.setattr(sys, "executable", str(python))
+    program = folder / NAME
+    write_program(program)
+    assert subprocess.check_output([program, "-v"], text=True) == texts.VERSION
 
 
 def test_processes_have_their_names(mps: MpsHost, pipe: Path) -> None:
