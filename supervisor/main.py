@@ -233,7 +233,7 @@ def _simulate(known: argparse.Namespace, rest: Sequence[str]) -> int:
         options += ["--log-level=warning", *rest]
         root = None
         if _shares_by_mps(options):
-            made = tempfile.TemporaryDirectory(prefix="gpu-sharing-mps-")
+            made = tempfile.TemporaryDirectory(prefix="gpu-mps-")
             root = Path(folders.enter_context(made))
             root.chmod(0o755)
         program = [sys.executable, "-m", "supervisor"]

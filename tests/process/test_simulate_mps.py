@@ -49,7 +49,7 @@ async def status(folder: str) -> dict[str, Any]:
 
 def daemons(folder: Path) -> list[int]:
     """Return the PIDs of the MPS daemons that were started below a folder."""
-    return [int(file.read_text()) for file in folder.glob("gpu-sharing-mps-*/*/pipe/*.pid")]
+    return [int(file.read_text()) for file in folder.glob("gpu-mps-*/*/pipe/*.pid")]
 
 
 def test_a_fault_of_mps_is_of_one_gpu(folder: Path) -> None:
@@ -86,7 +86,7 @@ def test_a_fault_of_mps_is_of_one_gpu(folder: Path) -> None:
         assert not any(map(alive, started))
 
     asyncio.run(story())
-    assert list(folder.glob("gpu-sharing-*")) == []
+    assert list(folder.glob("gpu-*")) == []
 
 
 def test_both_trees_share_a_simulated_node(folder: Path) -> None:
