@@ -1,6 +1,7 @@
 """The entry point: parse the command line, read the settings, run the command, exit."""
 
 import argparse
+import contextlib
 import importlib
 import os
 import sys
@@ -15,6 +16,7 @@ from loguru import logger
 from proto.control import ExitCode, MarkHealthy
 from proto.requests import Apply, Quiesce, Request, Resume
 from simulator import drill, node
+from simulator.trees import Simulation
 from supervisor import compose_cluster, logs, preload, privileges
 from supervisor.commands import check_config, command_line, show_xids
 from supervisor.commands.ask import AskError, ask
@@ -41,17 +43,23 @@ from supervisor.version import VERSION
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command on the command line and return its exit code."""
-    parser = command_line.parser(VERSION)
-    with printing():  # the help and the version
-        known, rest = parser.parse_known_args(arguments)
-    if rest and known.command != "simulate":
-        parser.error(f"unrecognized arguments: {command_line.unknown(rest)}")
+    known, rest = _parsed(arguments)
     try:
         return _do(known, rest)
     except SettingsError as error:
         return _say(error, ExitCode.USAGE)
     except (AskError, BusyError, node.NodeError) as error:
         return _say(error, ExitCode.FAILED)
+
+
+def _parsed(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
+    """Return what the command line says, and the options of `run` that `simulate` hands on."""
+    parser = command_line.parser(VERSION)
+    with printing():  # the help and the version
+        known, rest = parser.parse_known_args(arguments)
+    if rest and known.command != "simulate":
+        parser.error(f"unrecognized arguments: {command_line.unknown(rest)}")
+    return known, rest
 
 
 def _do(known: argparse.Namespace, rest: Sequence[str]) -> int:
@@ -223,15 +231,29 @@ def _run(tree: Tree, flags: Mapping[str, str]) -> int:
 
 
 def _simulate(known: argparse.Namespace, rest: Sequence[str]) -> int:
-    with tempfile.TemporaryDirectory(prefix="gpu-sharing-") as folder:
+    with contextlib.ExitStack() as folders:
+        folder = folders.enter_context(tempfile.TemporaryDirectory(prefix="gpu-sharing-"))
         path = known.node
         if path is None:
             path = f"{folder}/node.json"
             Path(path).write_bytes(msgspec.json.encode(node.default_node()))
-        command = [sys.executable, "-m", "supervisor", "run", f"--simulated-node={path}"]
-        command += ["--metrics-address=127.0.0.1:0", "--log-level=warning", *rest]
+        options = [f"--simulated-node={path}", "--metrics-address=127.0.0.1:0"]
+        options += ["--log-level=warning", *rest]
+        root = None
+        if _shares_by_mps(options):
+            made = tempfile.TemporaryDirectory(prefix="gpu-mps-")
+            root = Path(folders.enter_context(made))
+            root.chmod(0o755)
+        program = [sys.executable, "-m", "supervisor"]
+        simulation = Simulation(program, options, Path(folder), root, known.duration)
         # Imported only here: it is a gRPC server, which the process that forks must never load.
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-        simulate = importlib.import_module("simulator.simulate")
-        code: int = simulate.main(command, Path(folder), known.duration)
+        code: int = importlib.import_module("simulator.simulate").main(simulation)
         return code
+
+
+def _shares_by_mps(options: Sequence[str]) -> bool:
+    """Return whether `run` with these options would share something by MPS."""
+    known = _parsed(["run", *options])[0]
+    wanted = settings.load(command_line.values(known), os.environ)
+    return wanted.configuration.sharing.mps is not None

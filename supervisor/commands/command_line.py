@@ -49,8 +49,10 @@ def parser(version: str) -> Parser:
         commands, "simulate", "run the service on a simulated node; needs no root and no GPU"
     )
     simulate.epilog = (
-        "`simulate` also takes the options of `run`, except --runtime-dir, --state-dir and "
-        "--device-plugin-path: it creates its own folders. The line `try` shows the runtime folder."
+        "`simulate` also takes the options of `run`, except --runtime-dir, --state-dir, "
+        "--device-plugin-path and --mps-root: it creates its own folders. The line `try` shows the "
+        "runtime folder. If the configuration shares devices by MPS, `simulate` also runs `mps`, "
+        "with a simulated MPS control daemon."
     )
     simulate.add_argument("--node", metavar="FILE", help="node file; default: 8 x H100 80GB")
     simulate.add_argument(

@@ -302,7 +302,7 @@ OPTIONS = (
         ("--mps-control-path",),
         "service.mpsControlPath",
         "path of nvidia-cuda-mps-control for `mps`; by default it is searched on the PATH, then "
-        "below --driver-root-ctr-path",
+        "below --driver-root-ctr-path; on a simulated node, a simulated one",
         ("MPS_CONTROL_PATH",),
     ),
     Option(

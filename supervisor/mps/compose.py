@@ -23,7 +23,7 @@ from supervisor.config.check_paths import SOCKET_PATH_LIMIT
 from supervisor.config.refusal import SettingsError
 from supervisor.config.settings import Settings
 from supervisor.maintenance import MONITOR
-from supervisor.mps import planned
+from supervisor.mps import planned, simulated
 from supervisor.plan import Plan
 from supervisor.runtime_folder import KEEPERS_BUS, LOCAL_SOCKET, MPS_FOLDER, URL_FILE
 from supervisor.state import Service
@@ -72,7 +72,7 @@ def compose_tree(settings: Settings) -> Service:
         state=planned.state,
         status=planned.status,
         settled=planned.settled,
-        prepare=lambda: None,
+        prepare=functools.partial(simulated.prepare, settings),
     )
 
 
@@ -132,10 +132,11 @@ def _keeper_settings(settings: Settings, monitor: MonitorSettings) -> KeeperSett
         root=flags.mps_root,
         state_folder=settings.service.state_dir,
         bus=f"{folder(settings)}/{KEEPERS_BUS}",
-        program=settings.service.mps_control_path,
+        program=simulated.program(settings),
         driver_root=monitor.dev_root,
         binding=monitor.binding,
         binding_argument=monitor.binding_argument,
+        mounts=settings.node is None,
         poll_interval=float(health.poll_interval),
         hang_after=float(health.hang_after),
     )

@@ -85,7 +85,7 @@ class Effects:
                 log_folder(self._settings.root, self._settings.uuid), self._settings.uuid
             )
             self._follow()
-        refused = folders.share_memory(self._settings.root)
+        refused = folders.share_memory(self._settings.root, mounts=self._settings.mounts)
         if refused and refused != self._without_shm:
             logger.warning("cannot mount the shared memory of MPS clients", reason=refused)
         self._without_shm = refused

@@ -8,7 +8,7 @@ ROOT = Path(__file__).parents[2]
 SHARED = {"supervisor.logs"}
 """Modules that the parent process and its children both use."""
 
-OTHER_TREE = {f"supervisor.mps.{name}" for name in ("applying", "compose", "planned")}
+OTHER_TREE = {f"supervisor.mps.{name}" for name in ("applying", "compose", "planned", "simulated")}
 """Modules that only the parent process of the MPS daemons' tree uses."""
 
 
