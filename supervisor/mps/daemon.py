@@ -111,8 +111,13 @@ def running(pipe: str) -> tuple[Daemon, Found] | None:
     return None
 
 
-def _beside_us(folder: Path) -> bool:
-    """Return whether a process is in our PID namespace, as all are that we started."""
+def _ours(folder: Path) -> bool:
+    """Return whether a process is of our user or root, and in our PID namespace.
+
+    As all are that we started. Any user, and any container, may call a process as it likes.
+    """
+    if folder.stat().st_uid not in {0, os.geteuid()}:
+        return False
     return (folder / "ns/pid").stat().st_ino == (PROCFS / "self/ns/pid").stat().st_ino
 
 
@@ -124,6 +129,13 @@ def exists(pipe: str) -> bool:
     return found is not None
 
 
+def _same_folder(one: str, other: str) -> bool:
+    """Return whether two paths are of one folder; the root may be written in another way now."""
+    return one == other or (
+        one.startswith("/") and os.path.realpath(one) == os.path.realpath(other)
+    )
+
+
 def _read(folder: Path, pipe: str) -> Found | None:
     """Return a daemon of the pipe folder by its environment; None: the process is none.
 
@@ -133,12 +145,12 @@ def _read(folder: Path, pipe: str) -> Found | None:
         name, *options = (folder / "cmdline").read_text(errors="replace").rstrip("\0").split("\0")
         if Path(name).name != NAME or "-f" not in options:
             return None  # such as a server or a shell, which have the same environment
-        if not _beside_us(folder):
-            return None  # in a container, whoever may call itself so
+        if not _ours(folder):
+            return None
         words = (folder / "environ").read_text(errors="replace").split("\0")
     except OSError:
         return None
     environment = dict(word.partition("=")[::2] for word in words)
-    if environment.get(PIPE) != pipe:
+    if not _same_folder(environment.get(PIPE, ""), pipe):
         return None
     return Found(int(folder.name), environment, tuple(options))

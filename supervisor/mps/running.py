@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,8 +10,8 @@ from dataclasses import dataclass
 
 from proto.memory_file import memory_file
 
-MOST_BYTES = 1 << 20
-"""Bytes of the output that are read."""
+MOST_BYTES = 1 << 18
+"""Bytes of the output; a program that prints without end gets an error after them."""
 
 KILL_LIMIT = 1.0
 """Seconds to wait for a killed program to end; one that hangs in the driver may not."""
@@ -63,12 +64,15 @@ class Runner:
             return Result(None, f"{MOST_STUCK} earlier runs cannot be killed")
         # In memory files: a pipe would have to be read meanwhile, and another process may hold it.
         with _memory(said) as told, _memory() as output:
+            os.ftruncate(output, MOST_BYTES)
+            fcntl.fcntl(output, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW)
             try:
                 process = _started(command, environment, told, output)
             except OSError as error:
                 return Result(None, error.strerror or str(error))
             code = await self._end_of(process, limit)
-            return Result(code, os.pread(output, MOST_BYTES, 0).decode(errors="replace"))
+            printed = os.pread(output, MOST_BYTES, 0).rstrip(b"\0")
+            return Result(code, printed.decode(errors="replace"))
 
     async def _end_of(self, process: "subprocess.Popen[bytes]", limit: float) -> int | None:
         ended = os.pidfd_open(process.pid)

@@ -5,14 +5,21 @@ import os
 from pathlib import Path
 
 from proto.mps import MpsClient, ServerStatus
+from proto.texts import NAME_LIMIT, shortened
 from supervisor.mps import commands, decide
 from supervisor.mps.commands import Readings
 from supervisor.mps.kept import DaemonSeen, Kept
 from supervisor.mps.running import Runner
 
+DETAIL = 300
+"""Most characters of what is told of an answer: it goes into messages and events."""
+
 
 class SilentError(Exception):
     """The daemon did not answer, or answered what nobody understands; the message says it."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(shortened(message, DETAIL))
 
 
 class Shell:
@@ -91,12 +98,16 @@ class Shell:
     async def _defaults(self) -> Readings:
         threads = await self.say("get_default_active_thread_percentage")
         memory = await self.say(f"get_default_device_pinned_mem_limit {self._uuid}")
-        return Readings(threads.strip(), memory.strip())
+        return _readings(threads, memory)
 
     async def _of_server(self, server: int) -> Readings:
         threads = await self.say(f"get_active_thread_percentage {server}")
         memory = await self.say(f"get_device_pinned_mem_limit {server} {self._uuid}")
-        return Readings(threads.strip(), memory.strip())
+        return _readings(threads, memory)
+
+
+def _readings(threads: str, memory: str) -> Readings:
+    return Readings(*(shortened(text.strip(), NAME_LIMIT) for text in (threads, memory)))
 
 
 def _with_command(client: MpsClient) -> MpsClient:
