@@ -11,6 +11,8 @@ from health import compute_mode
 from health.compute_mode import Verb
 from proto.keeper import ComputeMode, KeeperSettings
 from proto.mps import log_folder, pipe_folder
+from proto.safe_paths import UnsafeError
+from proto.texts import shortened
 from supervisor.mps import commands, daemon, decide, folders, program
 from supervisor.mps.compute_mode import MIG, ComputeModeError, change
 from supervisor.mps.daemon import DEVICES, MARK, OPTIONS, Daemon, Found
@@ -73,7 +75,7 @@ class Effects:
                 return self._adopt(kept, tail, *found, now)
             return self._start(kept, tail, now)
         except REFUSALS as error:
-            return decide.not_started(kept, str(error), now)
+            return decide.not_started(kept, _words(error), now)
 
     async def _prepare(self) -> LogTail:
         """Make everything that a daemon needs; return its log."""
@@ -231,3 +233,10 @@ class Effects:
             await self._shell.say(command, limit)
         except SilentError as error:
             logger.debug("an MPS daemon did not answer", uuid=self._settings.uuid, error=str(error))
+
+
+def _words(error: Exception) -> str:
+    """Return a refusal in words; an error of the system has a number in its own."""
+    if isinstance(error, OSError) and error.filename and not isinstance(error, UnsafeError):
+        return f'cannot use "{error.filename}": {error.strerror}'
+    return shortened(str(error))

@@ -36,6 +36,10 @@ def find(settings: KeeperSettings) -> str:
             return path
     if unsafe:
         raise ProgramError(str(unsafe))
+    if os.path.isfile(settings.program):  # noqa: PTH113 - a folder may not be readable
+        raise ProgramError(
+            f'cannot run "{settings.program}": it is not executable; run chmod +x on it'
+        )
     where = settings.program or f"on the PATH or below {settings.driver_root}"
     raise ProgramError(
         f"cannot find {NAME}: it is not {where}; "

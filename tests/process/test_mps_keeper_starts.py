@@ -114,3 +114,22 @@ def test_a_missing_program(node: Node) -> None:
     """The detail says what is missing and what to do."""
     with node.keeper(node.settings(program="/nowhere/mps")) as keeper:
         keeper.phase(Phase.FAILED, "cannot find nvidia-cuda-mps-control: it is not /nowhere/mps")
+
+
+def test_a_program_that_is_not_executable(node: Node) -> None:
+    """It is not called missing, since it is there."""
+    node.mps.program.chmod(0o644)
+    with node.keeper() as keeper:
+        words = f'cannot run "{node.mps.program}": it is not executable; run chmod +x on it'
+        keeper.phase(Phase.FAILED, words)
+
+
+@pytest.mark.parametrize(
+    ("what", "cause"), [("root", "Not a directory"), ("program", "Exec format error")]
+)
+def test_what_the_system_refuses_is_told_in_words(node: Node, what: str, cause: str) -> None:
+    """The detail names the path and the cause, and has no number of an error."""
+    path = {"root": node.root, "program": node.mps.program}[what]
+    path.write_bytes(b"\x7fELF")
+    with node.keeper() as keeper:
+        keeper.phase(Phase.FAILED, f'cannot use "{path}": {cause}')
