@@ -51,7 +51,8 @@ def _places(settings: KeeperSettings) -> Iterator[str]:
     root = settings.driver_root
     below = [os.path.join(root, folder, NAME) for folder in FOLDERS]  # noqa: PTH118
     names = [settings.program] if settings.program else [NAME, *below]
-    yield from filter(None, map(shutil.which, names))
+    for found in filter(None, map(shutil.which, names)):
+        yield os.path.abspath(found)  # noqa: PTH100 - programs are run in the root folder
 
 
 def environment(settings: KeeperSettings, program: str) -> dict[str, str]:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from proto.keeper import KeeperSettings
 from proto.mps import MpsShare
-from supervisor.mps import daemon
+from supervisor.mps import daemon, program
 from supervisor.mps.kept import Kept
 from supervisor.mps.running import MOST_BYTES, Runner
 from supervisor.mps.shell import Shell
@@ -78,3 +79,21 @@ def test_a_daemon_is_known_by_any_path_of_its_folder(mps: MpsHost) -> None:
             assert found is not None, path
             os.close(found[0].ended_at)
             assert found[0].pid == process.pid
+
+
+def test_the_program_that_was_checked_is_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A path from the current folder stays that path: programs are run in the root folder."""
+    (tmp_path / "control").write_text("#!/bin/sh\n")
+    (tmp_path / "control").chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    settings = KeeperSettings(
+        uuid=UUID,
+        share=MpsShare(),
+        root="/mps",
+        state_folder="/state",
+        bus="/bus",
+        program="./control",
+    )
+    assert program.find(settings) == str(tmp_path / "control")
