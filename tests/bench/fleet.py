@@ -14,7 +14,7 @@ from pathlib import Path
 from proto.advertising import Advertised, Advertising, SharingStrategy
 from proto.channel import Channel
 from proto.cluster import ClusterSettings
-from proto.control import LabelNode
+from proto.control import LabelNode, ServiceState
 from proto.labels import LabelOutput, LabelSettings
 from proto.messages import DeviceHealth, DeviceState, NodeState
 from proto.reasons import Reason, ReasonKind
@@ -45,6 +45,7 @@ class SimulatedNode(Cluster):
         labels = LabelSettings("", 10.0, output, health=True, machine_type_file="")
         settings = ClusterSettings(
             health_bus="",
+            mps_bus="",
             node=name,
             events=True,
             condition=True,
@@ -72,12 +73,14 @@ class SimulatedNode(Cluster):
 
     async def live(self) -> None:
         """Run until it is cancelled."""
+        self.supervisor.send(ServiceState(processes=(), planned=()))
         self.supervisor.send(LabelNode(INVENTORY, Advertising(resources=(SHARED,))))
         try:
             await self.run()
         finally:
             # Else the loop takes the next socket with this number for one that it watches.
             asyncio.get_running_loop().remove_reader(self._end.fileno())
+            self._context.destroy(linger=0)
             await self._api.close()
             self.supervisor.close()
             self._end.close()
