@@ -49,7 +49,7 @@ SETTINGS = (
     Setting("`sharing.mps` instead of time-slicing", strategy="mps"),
     Setting("`--pod-labels=false`", pod_labels=False),
     Setting("`usage.interval: 0`", usage=False),
-    Setting("both", usage=False, pod_labels=False),
+    Setting("`--pod-labels=false`, `usage.interval: 0`", usage=False, pod_labels=False),
 )
 
 
