@@ -53,7 +53,7 @@ def of_gpus(gpus: Sequence[Gpu], advertising: Advertising) -> Iterator[tuple[str
     if capable:
         yield "mig.capable", _bool(yes=True in capable)
     yield "mps.capable", _bool(yes=_uses_mps(gpus, advertising))
-    fabrics = {gpu.facts.fabric for gpu in gpus if gpu.facts.fabric and gpu.facts.fabric.complete}
+    fabrics = {fabric for gpu in gpus if (fabric := gpu.facts.fabric) and fabric.cluster}
     if len(fabrics) == 1:
         fabric = fabrics.pop()
         yield "gpu.clique", legal.value(f"{fabric.cluster}.{fabric.clique}")

@@ -140,7 +140,10 @@ def test_a_fabric_that_differs_has_no_label() -> None:
     late = GpuFacts(fabric=Fabric("", 0, complete=False))
     assert labels_of([gpu(0, facts=near), gpu(1, facts=late)])["gpu.clique"] == "c.0"
     assert "gpu.clique" not in labels_of([gpu(0, facts=near), gpu(1, facts=far)])
-    assert "gpu.clique" not in labels_of([gpu(0, facts=late)])
+    outside = GpuFacts(fabric=Fabric("", 0))
+    assert labels_of([gpu(0, facts=near), gpu(1, facts=outside)])["gpu.clique"] == "c.0"
+    for none in (late, outside):
+        assert "gpu.clique" not in labels_of([gpu(0, facts=none)])
 
 
 def test_a_virtual_gpu() -> None:
