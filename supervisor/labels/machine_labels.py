@@ -68,7 +68,7 @@ def _uses_mps(gpus: Sequence[Gpu], advertising: Advertising) -> bool:
 def of_vgpu(gpus: Sequence[Gpu], inventory: Inventory) -> Iterator[tuple[str, str]]:
     """Yield whether the node has virtual GPUs, and which driver their host has."""
     known = {gpu.facts.virtual for gpu in gpus} - {None}
-    if known or (inventory.driver_version and not gpus):
+    if known or (inventory.driver_version and not gpus and not inventory.failed):
         yield "vgpu.present", _bool(yes=True in known)
     hosts = (gpu.facts.host_driver for gpu in gpus if gpu.facts.host_driver)
     if host := next(hosts, None):

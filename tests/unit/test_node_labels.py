@@ -7,7 +7,7 @@ from msgspec import structs
 
 from proto.advertising import Advertised, Advertising, MigStrategy, SharingStrategy
 from proto.facts import Fabric, GpuFacts, HostDriver
-from proto.messages import Gpu, Inventory
+from proto.messages import FailedGpu, Gpu, Inventory
 from proto.mps import MpsShare
 from proto.worker import PlannedDevice, ResourcePlan
 from supervisor.advertising import advertising
@@ -155,6 +155,13 @@ def test_a_virtual_gpu() -> None:
     assert found["vgpu.host-driver-version"] == "460.16"
     assert found["vgpu.host-driver-branch"] == "r460_00"
     assert "vgpu.host-driver-version" not in labels_of([gpu(facts=silent)])
+
+
+def test_gpus_that_cannot_be_asked_are_not_said_to_be_whole() -> None:
+    """Nobody knows whether a GPU is virtual that cannot be enumerated; no GPU at all is not."""
+    lost = Inventory("580.95.05", (), failed=(FailedGpu(0, "GPU is lost"),))
+    assert labels(lost, Advertising()) == {}
+    assert labels(Inventory("580.95.05", ()), Advertising()) == {"nvidia.com/vgpu.present": "false"}
 
 
 def test_profiles_have_keys_of_their_own() -> None:
