@@ -11,7 +11,7 @@ from typing import cast
 
 import httpx2
 from lightkube import AsyncClient
-from lightkube.core.exceptions import ApiError
+from lightkube.core.exceptions import ApiError, ConfigError
 
 from proto.texts import shortened
 from supervisor.cluster import answers
@@ -31,6 +31,8 @@ LONGEST_REASON = 300
 FORBIDDEN, NOT_FOUND, CONFLICT = 403, 404, 409
 
 NO_RIGHT = "; give the service account this right by RBAC, see docs/cluster.md#permissions"
+
+NO_CREDENTIALS = "; run this in a pod with a service account, or name a file in KUBECONFIG"
 
 
 class TroubleError(Exception):
@@ -65,6 +67,8 @@ def _trouble(error: Exception) -> TroubleError:
         case httpx2.HTTPStatusError():
             code = error.response.status_code
             return TroubleError(f"{code} {error.response.reason_phrase}", code)
+        case ConfigError():
+            return TroubleError(f"{error}{NO_CREDENTIALS}")
         case TimeoutError() | httpx2.TimeoutException():
             return TroubleError("no answer in time")
         case _:

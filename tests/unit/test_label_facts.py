@@ -146,7 +146,8 @@ def test_a_gpu_that_is_no_longer_in_its_fabric(tmp_path: Path) -> None:
     """The clique of a GPU goes when the driver says so, and stays while it says nothing."""
     known = gpu(facts=KNOWN)
     failed = Driver(nvmlDeviceGetGpuFabricInfoV=answering(3, status=999))
-    assert with_facts(known, find_facts(Nvml(failed), None, known, tmp_path)).facts.fabric == OUTSIDE
+    found = find_facts(Nvml(failed), None, known, tmp_path)
+    assert with_facts(known, found).facts.fabric == OUTSIDE
     lost = Driver(nvmlDeviceGetGpuFabricInfoV=refusal(LOST))
     found = find_facts(Nvml(lost), None, known, tmp_path)
     assert with_facts(known, found).facts.fabric == KNOWN.fabric

@@ -110,10 +110,14 @@ def test_the_most_numerous_model_wins() -> None:
     assert found["gpu.Tesla-T4.count"] == "1"
 
 
-def test_of_equally_many_the_lower_index_wins() -> None:
-    """Of two models with as many GPUs, the one with the lowest index counts."""
+def test_of_equally_many_the_lower_place_wins() -> None:
+    """Of two models with as many GPUs, the one with the lowest PCI bus ID counts, also when the
+    driver numbers them otherwise.
+    """
     both = several()[:2]
-    assert labels_of(both)["gpu.product"] == labels_of(both[::-1])["gpu.product"] == "Tesla-T4"
+    card, other = (structs.replace(gpu, index=1 - gpu.index) for gpu in both)
+    for order in (both, both[::-1], [other, card]):
+        assert labels_of(order)["gpu.product"] == "Tesla-T4"
 
 
 def test_the_order_of_the_gpus_changes_nothing() -> None:
