@@ -117,7 +117,7 @@ class GpuLanes:
         return Slot(self.index, self.gpu, self.failed)
 
     def rescan(self) -> None:
-        """Enumerate the GPU or its MIG instances again soon, and ask for its fabric if it has one."""
+        """Enumerate the GPU or its MIG instances again soon, and ask whether its fabric changed."""
         self._scan_due = True
         fabric = self.gpu.facts.fabric if self.gpu else None
         self._facts_due |= fabric is not None and fabric.may_change
