@@ -13,7 +13,7 @@ from typing import cast
 
 import httpx2
 from lightkube import AsyncClient
-from lightkube.core.exceptions import ApiError
+from lightkube.core.exceptions import ApiError, ConfigError
 
 from proto.backoff import rejoin
 from proto.texts import shortened
@@ -34,6 +34,8 @@ LONGEST_REASON = 300
 FORBIDDEN, NOT_FOUND, CONFLICT = 403, 404, 409
 
 NO_RIGHT = "; give the service account this right by RBAC, see docs/cluster.md#permissions"
+
+NO_CREDENTIALS = "; run this in a pod with a service account, or name a file in KUBECONFIG"
 
 
 class TroubleError(Exception):
@@ -68,6 +70,8 @@ def _trouble(error: Exception) -> TroubleError:
         case httpx2.HTTPStatusError():
             code = error.response.status_code
             return TroubleError(f"{code} {error.response.reason_phrase}", code)
+        case ConfigError():
+            return TroubleError(f"{error}{NO_CREDENTIALS}")
         case TimeoutError() | httpx2.TimeoutException():
             return TroubleError("no answer in time")
         case _:
