@@ -29,13 +29,13 @@ from proto.control import (
     Marked,
     NodeLabels,
     NotReady,
-    Occupied,
     Ready,
     Register,
     Settled,
     Stop,
     Unknown,
     Unlabelled,
+    Withhold,
     until_beat,
 )
 from proto.messages import Inventory
@@ -157,7 +157,7 @@ class Supervisor:
                 self._changes()
             case Marked():
                 self._maintenance.marked(report.error)
-            case Occupied():
+            case Withhold():
                 self._children.tell(report)
             case _:
                 logger.error("ignored a child's order", child=name, order=type(report).__name__)

@@ -10,6 +10,8 @@ from proto.messages import DeviceState, Gpu
 from proto.reasons import Reason
 from supervisor.status import report
 from supervisor.status.allocations import Allocation
+from supervisor.status.dra import DynamicHold
+from supervisor.status.dra_report import DraHolder
 from supervisor.status.snapshot import Snapshot
 from supervisor.status.usage_report import DeviceUse
 
@@ -55,6 +57,7 @@ def _gpu(
         instances=tuple(_instances(gpu, fitness, uses)),
         resources=_shares(gpu, snapshot, fitness),
         holders=_holders(snapshot.allocations, set(_uuids(gpu))),
+        dra_holders=dra_holders(gpu, snapshot),
     )
 
 
@@ -124,6 +127,32 @@ def _holders(
     if allocations is None:
         return None
     return tuple(sorted(_holder(held) for held in allocations if held.uuid in uuids))
+
+
+def dra_holders(gpu: Gpu, snapshot: Snapshot) -> tuple[DraHolder, ...] | None:
+    """Return who holds the GPU or its MIG instances through DRA; None: unknown."""
+    if snapshot.allocations is None:
+        return None
+    booked = {hold for holds in snapshot.booked_twice().values() for hold in holds}
+    mine, holds = set(_uuids(gpu)), snapshot.through_dra()
+    found = {_dra_holder(h, advertised=h in booked) for h in holds if not mine.isdisjoint(h.uuids)}
+    return tuple(sorted(found))
+
+
+def _dra_holder(hold: DynamicHold, *, advertised: bool) -> DraHolder:
+    device = hold.device
+    return DraHolder(
+        namespace=device.namespace,
+        pod=device.pod,
+        container=device.container,
+        claim=device.claim,
+        driver=device.driver,
+        pool=device.pool,
+        device=device.device,
+        uuids=hold.uuids,
+        match=hold.match,
+        advertised=advertised,
+    )
 
 
 def _holder(held: Allocation) -> report.Holder:

@@ -6,7 +6,7 @@ import pytest
 
 from proto import channel
 from proto.channel import Channel, Sent
-from proto.control import Configure, Occupied, Order, Register, ServiceState, Unknown
+from proto.control import Configure, Order, Register, ServiceState, Unknown, Withhold
 from proto.reasons import Reason, ReasonKind
 from supervisor.child import Process, Spec
 from supervisor.children import Children
@@ -16,7 +16,7 @@ from tests.unit.builders import plan
 STATE = ServiceState(processes=(), planned=())
 WORKER = Spec("worker", "workers.main", None, (Register, Unknown, Configure))
 EXPORTER = Spec("exporter", "supervisor.exporter.main", None, (ServiceState,))
-MONITOR = Spec("monitor", "health.main", None, (Occupied,), essential=True)
+MONITOR = Spec("monitor", "health.main", None, (Withhold,), essential=True)
 LONG = Configure(plan({f"GPU-{place}": 1 for place in range(2000)}))
 
 
@@ -104,11 +104,11 @@ def test_a_monitor_may_miss_what_is_occupied(world: World) -> None:
     world.children.want(MONITOR)
     world.children.start("monitor")
     world.children.heard("monitor", ready=True)
-    world.children.tell(Occupied({"A": "in use"}))
-    assert world.forked["monitor"].end.receive() == Occupied({"A": "in use"})
+    world.children.tell(Withhold({"A": "in use"}))
+    assert world.forked["monitor"].end.receive() == Withhold({"A": "in use"})
     assert world.forked["exporter"].end.receive() is None
     world.forked["monitor"].fill()
-    world.children.tell(Occupied({}))
+    world.children.tell(Withhold({}))
     assert world.children.state("monitor") is State.RUNNING
 
 

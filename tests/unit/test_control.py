@@ -13,7 +13,6 @@ from proto.control import (
     Inventoried,
     Limit,
     NotReady,
-    Occupied,
     Order,
     Problem,
     ProblemKind,
@@ -23,6 +22,7 @@ from proto.control import (
     Report,
     ServiceState,
     Stop,
+    Withhold,
     until_beat,
 )
 from proto.messages import FailedGpu, Link, LinkLevel
@@ -51,7 +51,7 @@ MESSAGES: tuple[Order | Report, ...] = (
     Beat(),
     Inventoried(inventory=NODE),
     NotReady(reason="no driver"),
-    Occupied({"A": "in use"}),
+    Withhold({"A": "in use"}),
 )
 
 
@@ -169,6 +169,7 @@ def test_the_names_of_problems() -> None:
         "slow-driver": False,
         "node-labels": False,
         "cdi-spec": False,
+        "also-served-by-dra": False,
     }
 
 

@@ -74,6 +74,7 @@ def test_a_healthy_gpu() -> None:
         instances=(),
         resources=(),
         holders=(),
+        dra_holders=(),
     )
 
 
