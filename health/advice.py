@@ -53,6 +53,11 @@ ADVICE: Mapping[ReasonKind, Advice] = MappingProxyType(
             "Reset all GPUs of the NVLink fabric. "
             "If links stay down, check Fabric Manager, bridges and cables.",
         ),
+        ReasonKind.FABRIC: Advice(
+            "an NVSwitch has a fatal error",
+            "Look up the SXid in NVIDIA's Fabric Manager User Guide. Stop the pods that use GPUs "
+            "of the NVLink fabric, then reset all of them together with the switches.",
+        ),
         ReasonKind.THERMAL: Advice("at its shutdown temperature", "Check the cooling."),
         ReasonKind.DRIVER_HANG: Advice(
             "a driver call does not return",

@@ -112,7 +112,7 @@ def after_fault(
     after = replace(
         before,
         faults=before.faults | {reason},
-        undecided=before.undecided | {reason} if waits else before.undecided,
+        undecided=before.undecided | {reason} if waits else before.undecided - {reason},
         fault_at=now,
         proven_at=None,
         clean=0,
@@ -121,6 +121,17 @@ def after_fault(
     )
     after = _counted(before, after)
     return _in(after, DeviceState.LOST if reason == LOST else _unless_lost(before), now)
+
+
+def after_acquittal(before: Condition, reason: Reason, now: float) -> Condition:
+    """Return the condition after the driver has said that an undecided fault was none."""
+    if reason not in before.undecided:
+        return before
+    if before.faults == {reason}:
+        well = DeviceState.UNHEALTHY if before.ailments else DeviceState.HEALTHY
+        return _in(_without_faults(before), well, now)
+    undecided = before.undecided - {reason}
+    return replace(before, faults=before.faults - {reason}, undecided=undecided)
 
 
 def after_look(before: Condition, look: Look, recovery: Recovery, now: float) -> Condition:

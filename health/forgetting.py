@@ -65,8 +65,18 @@ def counted(counts: XidCounts, uuid: str, xid: int, at: float) -> XidCounts:
     If there are too many, the count of the Xid that has not been seen for the longest time goes.
     """
     known = counts.get((uuid, xid))
-    count = XidCount(uuid, xid, known.count + 1 if known else 1, last=at)
+    sources = known.sources if known else {}
+    count = XidCount(uuid, xid, known.count + 1 if known else 1, at, sources)
     after = {**counts, (uuid, xid): count}
     if len(after) > MOST_XIDS:
         del after[min(counts, key=lambda key: counts[key].last)]
     return after
+
+
+def sourced(counts: XidCounts, uuid: str, xid: int, source: str) -> XidCounts:
+    """Return the counts after it is certain who told of an Xid."""
+    known = counts.get((uuid, xid))
+    if known is None:
+        return counts  # it has been forgotten
+    sources = {**known.sources, source: known.sources.get(source, 0) + 1}
+    return {**counts, (uuid, xid): msgspec.structs.replace(known, sources=sources)}

@@ -10,7 +10,7 @@ from health.condition import Look
 from health.gpu_lanes import GpuLanes
 from health.lane import Lane
 from health.nvml import Running
-from proto.messages import Inventory
+from proto.messages import HangingCall, Inventory
 
 STANDSTILL = 2.0
 """Seconds without a search after which the process stood still: the monitor searches each second.
@@ -73,6 +73,18 @@ class Hangs:
     def now(self) -> tuple[Hang, ...]:
         """Return the calls that hung at the last search."""
         return tuple(self._known.values())
+
+    def shown(self, node: Inventory, now: float) -> tuple[HangingCall, ...]:
+        """Return the calls that hang for the state of the *node*."""
+        return tuple(
+            HangingCall(
+                call=hang.running.call,
+                index=hang.gpu.index if hang.gpu else None,
+                uuid=hang.uuid(node),
+                seconds=round(now - hang.running.due, 3),
+            )
+            for hang in self.now()
+        )
 
     def looks(self, node: Inventory) -> dict[str, Look]:
         """Return the check of each GPU of *node* whose check or enumeration hangs, by UUID."""

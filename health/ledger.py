@@ -32,6 +32,8 @@ class Page(msgspec.Struct, frozen=True):
     """By the UUID of a GPU or a MIG instance."""
     gpus: tuple[Gpu, ...] = ()
     """The GPUs of the node, including those that could not be reached any more."""
+    kernel_log: int | None = None
+    """The number of the newest record of the kernel log that gave an event, as it was seen."""
 
 
 class Ledger:
@@ -45,6 +47,8 @@ class Ledger:
         self._read = self._page()
         self._elsewhere: dict[str, Entry] = dict(self._read.devices) if self._read else {}
         """Devices that are not on the node now, or have not been found yet."""
+        self.kernel_log = self._read.kernel_log if self._read else None
+        """How far the kernel log was read; None: not yet in this boot."""
         self._here: dict[str, Entry] = {}
         """Devices that are on the node, even if they could not be written."""
 
@@ -52,6 +56,11 @@ class Ledger:
     def persisted(self) -> bool:
         """Whether the last write to the disk succeeded."""
         return not self._problem
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether more of the kernel log was read than is written."""
+        return self._written is not None and self._written.kernel_log != self.kernel_log
 
     def gpus(self) -> tuple[Gpu, ...]:
         """Return the GPUs that an earlier monitor saved in this boot."""
@@ -121,12 +130,19 @@ class Ledger:
         places: Mapping[str, str],
         conditions: Mapping[str, Condition],
         gpus: Iterable[Gpu] = (),
+        *,
+        log_too: bool = False,
     ) -> None:
-        """Save *conditions* and *gpus*; if the disk fails, log one warning and continue."""
+        """Save *conditions* and *gpus*; if the disk fails, log one warning and continue.
+
+        Where nothing changed except how far the kernel log was read, write only with *log_too*: a
+        storm in the log must not become one on the disk.
+        """
         entries = self._entries(places, conditions, time.monotonic())
-        page = Page(VERSION, self._boot_id, entries, tuple(gpus))
+        page = Page(VERSION, self._boot_id, entries, tuple(gpus), self.kernel_log)
         # Write again if someone deleted the file: a restart would forget all faults.
-        if page == self._written and self._path.exists():
+        seen = self._written and not log_too and replace(self._written, kernel_log=self.kernel_log)
+        if page in (self._written, seen) and self._path.exists():
             return
         try:
             with Folder.private(self._path.parent) as folder:

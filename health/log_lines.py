@@ -10,6 +10,7 @@ from health.cdi import NOT_INSTALLED, Outcome
 from health.cdi_spec import GPUS
 from health.condition import Condition
 from health.inventory import UNANSWERED
+from health.kernel_log import DriverLoaded, GpuReset, LoggedXid, SXid
 from health.nvml import XidEvent
 from health.verdict import Conditions
 from health.watch import Ended
@@ -20,7 +21,7 @@ MOST_NAMED = 8
 """GPUs that one line names."""
 
 
-def xid(event: XidEvent, uuid: str | None, *, fatal: bool) -> None:
+def xid(event: XidEvent | LoggedXid, uuid: str | None, *, fatal: bool) -> None:
     """Log an Xid on the GPU *uuid* (None: unknown GPU) and whether the Xid is fatal."""
     if fatal:
         logger.warning("the driver reported a fatal Xid", **_of_xid(event, uuid, fatal=fatal))
@@ -30,7 +31,23 @@ def xid(event: XidEvent, uuid: str | None, *, fatal: bool) -> None:
         )
 
 
-def _of_xid(event: XidEvent, uuid: str | None, *, fatal: bool) -> dict[str, object]:
+def xid_detail(event: LoggedXid, uuid: str, *, fatal: bool) -> None:
+    """Log what only the kernel log says of an Xid."""
+    logger.info(
+        "the kernel log has more about an Xid",
+        uuid=uuid,
+        xid=event.xid,
+        fatal=fatal,
+        detail=event.detail,
+        process=event.name,
+        pid=event.pid,
+        link=event.link,
+        unit=event.unit,
+        sub_code=event.sub_code,
+    )
+
+
+def _of_xid(event: XidEvent | LoggedXid, uuid: str | None, *, fatal: bool) -> dict[str, object]:
     known = xid_catalogue.lookup(event.xid)
     return {
         "uuid": uuid or "unknown",
@@ -41,6 +58,37 @@ def _of_xid(event: XidEvent, uuid: str | None, *, fatal: bool) -> dict[str, obje
         "action": known.action,
         "fatal": fatal,
     }
+
+
+def sxid(event: SXid) -> None:
+    """Log an error of an NVSwitch."""
+    if event.fatal:
+        logger.warning("an NVSwitch reported a fatal error", **_of_sxid(event))
+    else:
+        logger.info("an NVSwitch reported an error that is not fatal", **_of_sxid(event))
+
+
+def _of_sxid(event: SXid) -> dict[str, object]:
+    return {"switch": event.pci, "sxid": event.sxid, "detail": event.detail}
+
+
+def sxid_repeated(repeated: Repeated) -> None:
+    """Log how often an NVSwitch repeated an error since the last line about it."""
+    logger.warning(
+        "an NVSwitch repeated an error",
+        switch=repeated.uuid,
+        sxid=repeated.xid,
+        count=repeated.count,
+        seconds=repeated.seconds,
+    )
+
+
+def reset(event: GpuReset | DriverLoaded) -> None:
+    """Log that the kernel log tells of a reset."""
+    if isinstance(event, GpuReset):
+        logger.info("the kernel log tells of a reset of a GPU", pci=event.pci)
+    else:
+        logger.info("the kernel log tells that the driver was loaded", version=event.version)
 
 
 def pace(index: int, uuid: str, seconds: float, *, slow: bool) -> None:

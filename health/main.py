@@ -1,6 +1,7 @@
 """The monitor process: find the GPUs, then watch them for faults and publish the node's state.
 
     lanes ────────┐                     ┌── jobs for the lanes (node.py)
+    kernel log ───┤                     │
     orders ───────┼── wait ── decide ───┼── NodeStates on the bus
     subscribers ──┤      (verdict.py)   ├── reports to the supervisor
     deadlines ────┘                     └── the ledger
@@ -93,13 +94,18 @@ class Monitor:
         poller.register(self._observed.publisher.socket, zmq.POLLIN)
         poller.register(self._orders.fileno(), zmq.POLLIN)
         poller.register(self._mailbox.fileno(), zmq.POLLIN)
+        # Before there is an inventory, what the log tells waits there.
+        kernel_log = self._observed.kernel_log
+        log, log_at = kernel_log.wait() if self._observed.inventory else (None, math.inf)
+        if log is not None:
+            poller.register(log, zmq.POLLIN)
         jobs = self._node.deadline(self._observed.lost())
         hangs = self._hangs.deadline(self._node.lanes(), now, self._settings.hang_after)
         # Before the start is done, nothing else is due: a deadline that passed would spin the loop.
         later = min(self._rescan_at, self._absent_at) if self._ready else math.inf
-        soonest = min(self._beat_at, later, jobs, hangs)
+        soonest = min(self._beat_at, later, jobs, hangs, log_at)
         ready = dict(poller.poll(math.ceil(max(0.0, soonest - now) * 1000)))
-        if self._mailbox.fileno() in ready:
+        if self._mailbox.fileno() in ready or log in ready or time.monotonic() >= log_at:
             self._on_reports(time.monotonic())
         if self._observed.publisher.socket in ready and self._observed.publisher.joined():
             self._observed.publish()
@@ -216,13 +222,14 @@ class Monitor:
             self._observed.look(self._hangs.looks(self._observed.gpus), now)
 
     def _on_reports(self, now: float) -> None:
-        """Take all reports of the lanes, publish the result in one message, and only then log."""
+        """Take all reports and the kernel log, publish the result at once, and only then log."""
         with self._observed.batch():
             for report in self._mailbox.take():
                 if isinstance(report, Done):
                     self._on_done(report, now)
                 elif isinstance(report, Sighted):
                     self._rescan_at = min(self._rescan_at, self._observed.see(report, now))
+            self._observed.listen(now)
         match self._observed.access():
             case verdict.Access.LOST_HERE:
                 logger.warning("restarting the health monitor: it lost access to all GPUs")

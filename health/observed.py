@@ -8,21 +8,22 @@ from collections.abc import Iterable, Iterator, Mapping
 import zmq
 from loguru import logger
 
-from health import log_lines, verdict, watch, withheld
+from health import kernel_verdict, log_lines, verdict, watch, withheld
 from health.condition import Look
-from health.forgetting import XidCounts, counted
 from health.gpu_lanes import GpuLanes, Looked, Sighted
 from health.hangs import Hangs
 from health.inventory import places
+from health.kernel_log import DriverLoaded, Event, GpuReset, LoggedXid, SXid
+from health.kernel_log_reader import KernelLog
 from health.ledger import Ledger
 from health.node import Node
 from health.nvml import Hint, XidEvent
 from health.watch import UNSUPPORTED, Ended, Registered, Watching
 from health.withheld import WithheldDevices
-from health.xid_log import Repeated, XidLog
+from health.xid_reports import XidReports
 from proto.bus import HealthPublisher
 from proto.control import Withhold
-from proto.messages import DeviceState, HangingCall, Inventory, NodeState
+from proto.messages import DeviceState, Inventory, NodeState
 from proto.monitor import MonitorSettings
 from proto.reasons import Reason, ReasonKind
 
@@ -49,6 +50,7 @@ class Observed:
         self._node = node
         self._hangs = hangs
         self.publisher = HealthPublisher(zmq.Context(), settings.paths.health_bus)
+        self.kernel_log = KernelLog(settings.kernel_log, ledger.kernel_log)
         self._epoch = epoch
         self._sequence = 0
         # Computed once, so that published times do not change from message to message.
@@ -57,12 +59,10 @@ class Observed:
         """The inventory in effect; None: nothing is known about the node, nothing is published."""
         self.conditions: verdict.Conditions = {}
         self._places: dict[str, str] = {}
-        self._xids: XidCounts = {}
+        self._xids = XidReports(settings.xids)
         self._actions: dict[str, int | None] = {}
         self._next: verdict.Conditions = {}
         """The conditions after the batch that is being taken into account."""
-        self._unlogged: list[tuple[XidEvent, str]] = []
-        self._xid_log = XidLog()
         self._early: list[Sighted] = []
         """Events of GPUs that are not in the inventory yet."""
         self._withheld = WithheldDevices()
@@ -108,27 +108,20 @@ class Observed:
         before = self._next = self.conditions
         yield
         self.store(self._next)
-        now = time.monotonic()
-        for event, uuid in self._unlogged:
-            self._xid_log, alone = self._xid_log.after(uuid, event.xid, now)
-            if alone:
-                log_lines.xid(event, uuid, fatal=self._settings.xids.is_fatal(event.xid))
-        self._unlogged.clear()
+        self._xids.log(time.monotonic())
         log_lines.changes(before, self._next)
         self._log_watched()
 
     def log_repeated(self, now: float) -> None:
-        """Log the Xids that were repeated, where that is due."""
-        self._xid_log, counts = self._xid_log.due(now)
-        self._log_counts(counts)
+        """Log the Xids that were repeated, and save how far the kernel log was read."""
+        self._xids.log_repeated(now)
+        if self.inventory and self._ledger.is_behind:
+            gpus = self.inventory.gpus
+            self._ledger.write(self._places, self.conditions, gpus, log_too=True)
 
     def end(self, now: float) -> None:
         """Log what has not been logged yet."""
-        self._log_counts(self._xid_log.rest(now))
-
-    def _log_counts(self, counts: Iterable[Repeated]) -> None:
-        for count in counts:
-            log_lines.xid_repeated(count, fatal=self._settings.xids.is_fatal(count.xid))
+        self._xids.end(now)
 
     def after_look(self, gpu: GpuLanes, looked: Looked, now: float) -> None:
         """Take a check of a GPU into account, within a batch."""
@@ -169,12 +162,35 @@ class Observed:
                 # Check soon: for the recovery action, and for the energy before a reset.
                 gpu.look_at = min(gpu.look_at, now + SOON)
                 uuid = self._node.uuid_of(sight.gpu) or gpu.uuid
-                self._xids = counted(self._xids, uuid, sight.xid, time.time())
-                self._unlogged.append((sight, uuid))
-                uuids = verdict.hit(self.gpus, (uuid, (sight.gi, sight.ci)))
-                policy = self._settings.xids
-                self._next = verdict.after_xid(self._next, uuids, policy, sight.xid, now)
+                if self._xids.nvml(uuid, sight, now, time.time()):
+                    uuids = verdict.hit(self.gpus, (uuid, (sight.gi, sight.ci)))
+                    policy = self._settings.xids
+                    self._next = verdict.after_xid(self._next, uuids, policy, sight.xid, now)
         return now + SOON if isinstance(sight, Hint) and sight.of_mig else math.inf
+
+    def listen(self, now: float) -> None:
+        """Take the next events of the kernel log into account, within a batch."""
+        if self.inventory is None:
+            return
+        for event in self.kernel_log.read(now):
+            self._hear(event, now)
+        self._ledger.kernel_log = self.kernel_log.newest
+
+    def _hear(self, event: Event, now: float) -> None:
+        policy, hit = self._settings.xids, kernel_verdict.gpus(self.gpus, event)
+        match event:
+            case LoggedXid() if hit:
+                report = self._xids.kernel(hit[0].uuid, event, now, time.time())
+                self._next = kernel_verdict.after_xid(self._next, self.gpus, report, policy, now)
+            case _:
+                if isinstance(event, SXid):
+                    self._xids.switch(event)
+                elif hit and isinstance(event, GpuReset | DriverLoaded):
+                    log_lines.reset(event)
+                self._next = kernel_verdict.after(self._next, self.gpus, event, policy, now)
+        for uuid in (gpu.uuid for gpu in hit):
+            if lanes := self._node.holding(uuid):
+                lanes.look_at = min(lanes.look_at, now + SOON)
 
     def mark(self, uuids: Iterable[str], now: float) -> None:
         """Clear the faults of devices for an operator; what the newest check shows stays."""
@@ -259,25 +275,15 @@ class Observed:
                 inventory=self.inventory,
                 health=health,
                 whole_gpus=self._settings.whole_gpus,
-                xids=tuple(self._xids.values()),
+                xids=self._xids.counts(),
                 calls=self._node.stats(),
-                hanging=self._hanging(now),
+                hanging=self._hangs.shown(self.gpus, now),
                 looks=tuple(time for time in times if time),
                 persisted=self._ledger.persisted,
+                kernel_log_lost=self.kernel_log.lost if self.kernel_log.readable else None,
             )
         )
         withheld.log_changes(before, self._published, [device.uuid for device in health])
-
-    def _hanging(self, now: float) -> tuple[HangingCall, ...]:
-        return tuple(
-            HangingCall(
-                call=hang.running.call,
-                index=hang.gpu.index if hang.gpu else None,
-                uuid=hang.uuid(self.gpus),
-                seconds=round(now - hang.running.due, 3),
-            )
-            for hang in self._hangs.now()
-        )
 
     def _unwatched(self) -> dict[str, Reason]:
         """Return why GPUs are not watched for events, by UUID."""

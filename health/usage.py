@@ -190,9 +190,9 @@ class _Sampler:
                 most = max((m for m in (before, memory) if m is not None), default=None)
                 found[pid] = GpuProcess(pid, kind, most)
         shares = self._utilizations(uuid, handle) if busy and found else None
-        if shares is not None:  # a process without a sample has done nothing
+        if shares is not None:
             found = {
-                pid: GpuProcess(pid, process.kind, process.memory, shares.get(pid, 0))
+                pid: GpuProcess(pid, process.kind, process.memory, _share(process, shares))
                 for pid, process in found.items()
             }
         return tuple(found[pid] for pid in sorted(found))
@@ -231,6 +231,15 @@ class _Sampler:
             if error.code in LACKING:
                 self._lacking.add(question)
             return empty if error.code in EMPTY else None
+
+
+def _share(process: GpuProcess, shares: Mapping[int, int]) -> int | None:
+    """Return the utilization of a *process*; a process without a sample has done nothing.
+
+    The driver counts the utilization of MPS clients for their server: theirs is unknown.
+    """
+    idle = None if process.kind is ProcessKind.MPS else 0
+    return shares.get(process.pid, idle)
 
 
 def _watts(milliwatts: int | None) -> float | None:

@@ -55,15 +55,15 @@ def after_xid(
     if not policy.is_fatal(xid):
         return conditions
     fault, undecided = Reason(ReasonKind.XID, str(xid)), xid in xid_catalogue.UNDECIDED
-    return _after(conditions, uuids, fault, now, undecided=undecided)
+    return after_faults(conditions, uuids, fault, now, undecided=undecided)
 
 
 def after_loss(conditions: Conditions, uuids: Iterable[str], now: float) -> Conditions:
     """Return the conditions after the GPUs *uuids* were lost."""
-    return _after(conditions, uuids, LOST, now)
+    return after_faults(conditions, uuids, LOST, now)
 
 
-def _after(
+def after_faults(
     conditions: Conditions,
     uuids: Iterable[str],
     fault: Reason,
@@ -71,6 +71,7 @@ def _after(
     *,
     undecided: bool = False,
 ) -> Conditions:
+    """Return the conditions after the *fault* hit the devices *uuids*."""
     hurt = {
         uuid: after_fault(conditions.get(uuid, Condition()), fault, now, undecided=undecided)
         for uuid in uuids

@@ -72,6 +72,11 @@ class XidLog:
         since = row.since if row.counted else now
         return self._with(key, _Row(row.logged, now, row.counted + 1, since)), False
 
+    def is_told(self, uuid: str | None, xid: int) -> bool:
+        """Return whether the last Xid of this kind got its own line."""
+        row = self.rows.get((uuid, xid))
+        return row is None or not row.counted
+
     def deadline(self) -> float:
         """Return the time to call `due`; infinity if there is nothing to wait for."""
         return min((row.deadline for row in self.rows.values()), default=math.inf)

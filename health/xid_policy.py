@@ -92,6 +92,11 @@ def judge(wishes: Wishes, xid: int) -> Row:
     return Row(entry, fatal=entry.fatal, source=Source.DEFAULT)
 
 
+def follows_driver(row: Row) -> bool:
+    """Return whether the driver's word for the severity, if it gives one, decides about an Xid."""
+    return row.xid.xid in xid_catalogue.UNDECIDED and (row.fatal or row.source is Source.DEFAULT)
+
+
 def rows(wishes: Wishes) -> tuple[Row, ...]:
     """Return the row of every Xid that the catalogue or *wishes* name, sorted by number."""
     named = (
@@ -107,4 +112,5 @@ def policy(wishes: Wishes) -> XidPolicy:
     """Return the policy for the monitor."""
     others_fatal = judge(wishes, UNNAMED).fatal
     exceptions = (row.xid.xid for row in rows(wishes) if row.fatal != others_fatal)
-    return XidPolicy(others_fatal, frozenset(exceptions))
+    ignored = (xid for xid in xid_catalogue.UNDECIDED if not follows_driver(judge(wishes, xid)))
+    return XidPolicy(others_fatal, frozenset(exceptions), frozenset(ignored))

@@ -2,6 +2,8 @@
 
 The monitor binds the health socket; workers, exporter and cluster process connect to it.
 The exporter binds the telemetry socket; workers connect to it.
+In the tree of the MPS daemons, its bus process binds both: keepers connect to the one, the plugin's
+processes to the other.
 The single process binds and the many connect, so either side may restart.
 A process that binds a socket exits when the socket file is gone; its successor binds a new one.
 """
@@ -149,22 +151,57 @@ async def monitor_states(socket: zmq.asyncio.Socket) -> AsyncIterator[NodeState 
             yield state
 
 
-def mps_subscriber(context: zmq.asyncio.Context, path: str) -> zmq.asyncio.Socket:
-    """Return a socket that receives the MpsStates of the node."""
-    socket = context.socket(zmq.SUB)
-    _prepare(socket)
-    socket.subscribe(topic(MpsState))
-    socket.connect(_endpoint(path))
-    return socket
+class MpsPublisher:
+    """The end of the MPS daemons' tree: publishes MpsStates, and notices new subscribers."""
+
+    def __init__(self, context: zmq.asyncio.Context, path: str) -> None:
+        self._socket = context.socket(zmq.XPUB)
+        _prepare(self._socket)
+        _announce_all(self._socket)
+        self._socket.bind(_endpoint(path))
+        self._path = path
+        self._identity = Identity.of(path)
+
+    def reachable(self) -> bool:
+        """Return whether the socket file still exists, so that new subscribers can connect."""
+        return Identity.of(self._path) == self._identity
+
+    def publish(self, state: MpsState) -> None:
+        """Send *state* to all subscribers; never wait for one."""
+        self._socket.send(encode(state), zmq.NOBLOCK)
+
+    async def joined(self) -> None:
+        """Wait until a subscriber joins."""
+        while not (await self._socket.recv()).startswith(JOINED):
+            pass
 
 
-async def mps_states(socket: zmq.asyncio.Socket) -> AsyncIterator[MpsState]:
-    """Yield each MpsState.
+class MpsSubscriber:
+    """Receives the MpsStates of the node while it is switched on; it starts switched off.
 
-    Also one with a lower epoch: the tree of the MPS daemons is started again by others than this
-    service, and then counts anew.
+    With an empty path it cannot be switched on.
     """
-    while True:
-        state = await receive(socket)
-        if isinstance(state, MpsState):
-            yield state
+
+    def __init__(self, context: zmq.asyncio.Context, path: str) -> None:
+        self._socket = context.socket(zmq.SUB)
+        _prepare(self._socket)
+        self._socket.subscribe(topic(MpsState))
+        self._endpoint = _endpoint(path) if path else ""
+
+    def switch(self, *, on: bool) -> None:
+        """Connect to the socket, also one that is created later; or else disconnect from it."""
+        if on:
+            self._socket.connect(self._endpoint)
+        else:
+            self._socket.disconnect(self._endpoint)
+
+    async def states(self) -> AsyncIterator[MpsState]:
+        """Yield each MpsState.
+
+        Also one with a lower epoch: the tree of the MPS daemons is started again by others than
+        this service, and then counts anew.
+        """
+        while True:
+            state = await receive(self._socket)
+            if isinstance(state, MpsState):
+                yield state

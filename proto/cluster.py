@@ -9,6 +9,8 @@ class ClusterSettings(msgspec.Struct, frozen=True):
     """The settings of the cluster process, fixed at its start."""
 
     health_bus: str
+    mps_bus: str
+    """Where the tree of the MPS daemons publishes their state; empty: it does not matter."""
     node: str
     """The node's name."""
     events: bool

@@ -157,10 +157,13 @@ class NodeLabels(msgspec.Struct, frozen=True, tag=True):
 class Limit(msgspec.Struct, frozen=True, tag=True):
     """Order to the keeper of an MPS daemon: the daemon shall have the limits of this *share*.
 
-    The keeper replaces the daemon as soon as it has no clients.
+    The keeper replaces the daemon as soon as it has no clients. It looks at the daemon every
+    *poll_interval* seconds from now on, and waits *hang_after* for it; 0: as before.
     """
 
     share: MpsShare
+    poll_interval: float = 0.0
+    hang_after: float = 0.0
 
 
 class ApplyNow(msgspec.Struct, frozen=True, tag=True):
@@ -189,7 +192,7 @@ class ConfigurationState(msgspec.Struct, frozen=True):
 
 
 class ServiceState(msgspec.Struct, frozen=True, tag=True):
-    """Order to the exporter: show this state; sent every second as the supervisor's heartbeat."""
+    """Order: this is the state of the service; sent every second as the supervisor's heartbeat."""
 
     processes: tuple[ProcessState, ...]
     planned: tuple[str, ...] | None
@@ -227,6 +230,12 @@ class Inventoried(msgspec.Struct, frozen=True, tag=True):
     """Report: the GPUs that the monitor found (without links, which are too large to send)."""
 
     inventory: Inventory
+
+
+class Left(msgspec.Struct, frozen=True, tag=True):
+    """Report: the devices that may have an MPS daemon, or its compute mode, from an earlier run."""
+
+    uuids: tuple[str, ...]
 
 
 class NotReady(msgspec.Struct, frozen=True, tag=True):
@@ -289,6 +298,7 @@ Report = (
     Ready
     | Beat
     | Inventoried
+    | Left
     | NotReady
     | Hung
     | Marked

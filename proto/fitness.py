@@ -118,10 +118,12 @@ class LastWord:
         """Return whether the state is older than *stale_after* seconds."""
         return now - self.at > stale_after
 
-    def fitness(self, now: float, stale_after: float) -> Fitness:
-        """Return the health of all devices at *now*."""
+    def fitness(
+        self, now: float, stale_after: float, mps: Mapping[str, Reason] = MappingProxyType({})
+    ) -> Fitness:
+        """Return the health of all devices at *now*; *mps* as for `fitness`."""
         silent = self.silent(now, stale_after)
-        return fitness(self.state, unknown=self.unknown, silent=silent)
+        return fitness(self.state, unknown=self.unknown, silent=silent, mps=mps)
 
 
 NO_WORD = "no word of its MPS daemon; is gpu-sharing-plugin mps running?"
@@ -143,6 +145,10 @@ class LastMpsWord:
         """
         return LastMpsWord(now, state)
 
+    def silent(self, now: float, stale_after: float) -> bool:
+        """Return whether no state arrived, or none for *stale_after* seconds."""
+        return self.state is None or now - self.at > stale_after
+
     def reasons(
         self, wanted: Mapping[str, MpsShare], now: float, stale_after: float
     ) -> dict[str, Reason]:
@@ -151,7 +157,7 @@ class LastMpsWord:
         *wanted* are the devices that the plan shares by MPS. A device that it no longer shares so
         is held back too, as long as its daemon is left.
         """
-        silent = self.state is None or now - self.at > stale_after
+        silent = self.silent(now, stale_after)
         daemons = {d.uuid: d for d in self.state.daemons} if self.state else {}
         found = {}
         for uuid in wanted.keys() | daemons.keys():

@@ -37,6 +37,8 @@ class KeeperSettings(msgspec.Struct, frozen=True):
     """Module of the NVML binding, for the compute mode."""
     binding_argument: str = "/"
     """Where the binding finds the driver: the driver root, or the simulated node's folder."""
+    mounts: bool = True
+    """Whether the memory that clients share is a mount; on a simulated node it is a folder."""
     poll_interval: float = 5.0
     """Seconds between two looks at the daemon."""
     hang_after: float = 15.0

@@ -156,6 +156,8 @@ class XidCount(msgspec.Struct, frozen=True):
     count: int
     last: float = 0.0
     """When the Xid was reported last, as Unix time."""
+    sources: dict[str, int] = {}
+    """How many `nvml`, the `kernel` log or `both` told; the others are not certain yet."""
 
 
 class CallStats(msgspec.Struct, frozen=True):
@@ -231,6 +233,8 @@ class NodeState(SenderState, frozen=True, tag=True, kw_only=True):
     looks: tuple[LookTime, ...] = ()
     persisted: bool = True
     """Whether the health of devices is saved; if not, a restart forgets their faults."""
+    kernel_log_lost: int | None = None
+    """Records of the kernel log that were overwritten before they were read; None: none is read."""
 
 
 class WorkerState(SenderState, frozen=True, tag=True, kw_only=True):

@@ -50,6 +50,8 @@ class XidPolicy(msgspec.Struct, frozen=True):
     others_fatal: bool = True
     """Whether Xids that are not in *exceptions* are fatal."""
     exceptions: frozenset[int] = frozenset()
+    ignored: frozenset[int] = frozenset()
+    """Xids that a setting ignores though the driver has a word for their severity."""
 
     def is_fatal(self, xid: int) -> bool:
         """Return whether *xid* makes the device unhealthy."""
@@ -103,6 +105,8 @@ class MonitorSettings(msgspec.Struct, frozen=True):
     patience: float = 5.0
     """Seconds that a start waits for GPUs and details that the driver is slow to describe."""
     recovery: Recovery = Recovery()
+    kernel_log: str = ""
+    """The kernel log to read, or a fifo or text file with its lines; empty: none."""
     state_folder: str = "/var/lib/gpu-sharing-plugin"
     cdi: CdiSettings | None = None
     """None: write no CDI specifications."""

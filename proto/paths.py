@@ -12,4 +12,4 @@ class Paths(msgspec.Struct, frozen=True):
     """The kubelet's registration socket; empty: serve without registering."""
     plugin_folder: str
     mps_bus: str = ""
-    """Where the tree of the MPS daemons publishes their state."""
+    """Where the tree of the MPS daemons publishes their state; empty: nowhere."""

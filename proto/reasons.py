@@ -32,6 +32,9 @@ class ReasonKind(enum.StrEnum):
     NVLINK_DOWN = "nvlink-down"
     """Fewer NVLinks are up than before in this boot of the node."""
 
+    FABRIC = "fabric"
+    """An NVSwitch reported a fatal error (SXid); the detail is its code."""
+
     THERMAL = "thermal"
     """The GPU is at its shutdown temperature."""
 

@@ -30,7 +30,11 @@ class Answer(msgspec.Struct, frozen=True, tag=True):
     """What was done, in one line."""
 
 
-Request = Quiesce | Resume | MarkHealthy
+class Apply(msgspec.Struct, frozen=True, tag=True):
+    """Do at once what waits for the clients of MPS daemons to end; this ends those clients."""
+
+
+Request = Quiesce | Resume | MarkHealthy | Apply
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)

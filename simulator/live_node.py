@@ -2,7 +2,6 @@
 
 import fcntl
 import os
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,7 @@ import msgspec
 from msgspec.structs import replace
 
 from proto.folder import Folder
-from simulator import pci
+from simulator import kernel_files, usage
 from simulator.node import (
     APPLICATIONS,
     PROFILE,
@@ -21,10 +20,9 @@ from simulator.node import (
     NodeError,
     SimulatedGpu,
     SimulatedNode,
-    capabilities,
     nvlinks,
 )
-from simulator.usage import Use, show
+from simulator.usage import Use
 from simulator.usage_change import using
 
 LIVE_FILE = "simulated-node.json"
@@ -134,7 +132,7 @@ class LiveNode:
         self._change(change)
 
     def recover(self, place: int) -> None:
-        """Make a GPU answer again that was lost, hung or slow, or on which calls failed."""
+        """Make a GPU answer again that was lost, hung or slow, or on which calls or MPS failed."""
         self._change_gpu(place, _answering)
 
     def ask_for(self, place: int, action: int) -> None:
@@ -144,6 +142,10 @@ class LiveNode:
     def fail_row(self, place: int) -> None:
         """Make the remapping of a memory row fail, until a reset."""
         self._change_gpu(place, lambda v, g: replace(v, rows=v.rows | {g.uuid}))
+
+    def fail_mps(self, place: int) -> None:
+        """Put the MPS server of a GPU in FAULT."""
+        self._change_gpu(place, lambda v, g: replace(v, mps_faults=v.mps_faults | {g.uuid}))
 
     def fail_memory(self, place: int) -> None:
         """Report an uncorrectable memory error."""
@@ -227,45 +229,13 @@ class LiveNode:
             if after is before:
                 return  # so that a reload also works on a full disk
             # First the sysfs and procfs files, so that a reader of the new node finds them.
-            self._show(after)
+            kernel_files.show(after, self.sysfs, self.procfs)
+            usage.show(self.procfs, self.logs, after.uses)
             new = self.path.with_suffix(".new")
             new.write_bytes(msgspec.json.encode(after))
             # The kernel's timestamps are coarse: two changes in a row could get the same one.
             os.utime(new, ns=(time.time_ns(),) * 2)
             new.replace(self.path)
-
-    def _show(self, live: Live) -> None:
-        """Write the simulated sysfs and procfs files."""
-        for gpu in live.gpus:
-            device = self.sysfs / "bus/pci/devices" / gpu.pci_bus_id
-            bound = self.sysfs / "bus/pci/drivers/nvidia" / gpu.pci_bus_id
-            if gpu.uuid in live.removed:
-                for folder in (device, bound):
-                    shutil.rmtree(folder, ignore_errors=True)
-                continue
-            for folder in (device, bound):
-                folder.mkdir(parents=True, exist_ok=True)
-            number = -1 if gpu.numa_node is None else gpu.numa_node
-            _write(device / "numa_node", f"{number}\n".encode())
-            _write(device / "class", pci.pci_class(gpu).encode())
-            _write(device / "config", pci.space(gpu))
-        machine = self.sysfs / "class/dmi/id/product_name"
-        machine.parent.mkdir(parents=True, exist_ok=True)
-        _write(machine, f"{live.node.machine}\n".encode())
-        minors = self.procfs / "driver/nvidia-caps/mig-minors"
-        minors.parent.mkdir(parents=True, exist_ok=True)
-        show(self.procfs, self.logs, live.uses)
-        text = "config 1\nmonitor 2\n" + "".join(capabilities(live.gpus))
-        _write(minors, text.encode())
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Replace a file in one step: a monitor that reads it meanwhile must not find it empty."""
-    if path.exists() and path.read_bytes() == data:
-        return
-    new = path.with_suffix(".new")
-    new.write_bytes(data)
-    new.replace(path)
 
 
 Value = TypeVar("Value")
@@ -284,6 +254,7 @@ def _answering(live: Live, gpu: SimulatedGpu) -> Live:
         hung=live.hung - {gpu.uuid},
         slow=_with(live.slow, gpu, 0),
         failing=_with(live.failing, gpu, {}),
+        mps_faults=live.mps_faults - {gpu.uuid},
     )
 
 

@@ -169,6 +169,8 @@ class Live(msgspec.Struct, frozen=True):
     """NVLinks that are down, by UUID."""
     rows: frozenset[str] = frozenset()
     """GPUs with a memory row whose remapping failed."""
+    mps_faults: frozenset[str] = frozenset()
+    """GPUs whose MPS server is in FAULT; the stand-in for MPS reads it by this name."""
     errors: dict[str, int] = {}
     """Uncorrectable memory errors since the last reset, by UUID."""
     resets: dict[str, int] = {}

@@ -11,7 +11,9 @@ from simulator.pods import NAMESPACE, pod_name
 from simulator.usage import CONTAINER, RESERVED_MIB, Use
 
 
-def use_devices(node: LiveNode, pod: str, held: Iterable[str], devices: Collection[str]) -> None:
+def use_devices(
+    node: LiveNode, pod: str, held: Iterable[str], devices: Collection[str], kind: str = "compute"
+) -> None:
     """Let a pod use the devices that it holds; *devices* are all of the resource.
 
     It uses a part of its share of the memory, and rises and falls in utilization.
@@ -28,6 +30,7 @@ def use_devices(node: LiveNode, pod: str, held: Iterable[str], devices: Collecti
                 max(1, int(90 * share * part)),
                 pod=name,
                 container=CONTAINER,
+                kind=kind,
                 mig=mig,
                 lively=True,
             )

@@ -12,14 +12,13 @@ import stat
 import sys
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from proto.host import die_with
 from simulator.kubelet import AdmissionError, Kubelet
 from simulator.live_node import LiveNode
 from simulator.pod_usage import use_devices
 from simulator.pods import NAMESPACE, pod_name
+from simulator.trees import Simulation, Trees
 
 READY_WITHIN = 30.0
 """Seconds to wait for the first resource to register."""
@@ -27,7 +26,16 @@ READY_WITHIN = 30.0
 EXPORTER_WITHIN = 5.0
 """Seconds to wait for the exporter after the first resource."""
 
+DAEMONS_WITHIN = 10.0
+"""Seconds to wait for the MPS daemons before pods come; a GPU of the node may be faulty."""
+
 COMMAND = "gpu-sharing-plugin"
+
+CUDA_MPS = "CUDA_MPS_PIPE_DIRECTORY"
+"""A container with this variable is a client of an MPS daemon."""
+
+COUNTS, COUNTS_BY_MPS = (1, 2), (1, 1)
+"""Devices that each pod requests; by default MPS allows one in a container."""
 
 MOST = 8
 """The most GPUs and MIG instances that a line names."""
@@ -36,26 +44,9 @@ SETTLED = 0.3
 """Seconds without a new resource after which all resources count as registered."""
 
 
-@dataclass(frozen=True, slots=True)
-class Simulation:
-    """The command to run, and its folders."""
-
-    command: Sequence[str]
-    """The command line of the service, without the options for folders."""
-    folder: Path
-    """The runtime folder of the service; also contains the kubelet's plugin folder."""
-    duration: float | None
-    """Seconds to run; None: until a signal."""
-
-    @property
-    def plugins(self) -> Path:
-        """The stand-in kubelet's plugin folder."""
-        return self.folder / "device-plugins"
-
-
-def main(command: Sequence[str], folder: Path, duration: float | None) -> int:
-    """Run the service given by *command* and print what happens; see `Simulation`."""
-    return asyncio.run(simulate(Simulation(command, folder, duration)))
+def main(simulation: Simulation) -> int:
+    """Run the service and print what happens."""
+    return asyncio.run(simulate(simulation))
 
 
 async def simulate(simulation: Simulation) -> int:
@@ -63,25 +54,22 @@ async def simulate(simulation: Simulation) -> int:
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    service = await _start(simulation)
+    trees = Trees()
+    await trees.start(simulation)
     kubelet = Kubelet(simulation.plugins)
     await kubelet.start()
     _stop_when_unread(stopped)
-    story = asyncio.create_task(_story(kubelet, simulation.folder))
-    ends = [asyncio.create_task(stopped.wait()), asyncio.create_task(service.wait()), story]
-    await asyncio.wait(ends, timeout=simulation.duration, return_when=asyncio.FIRST_COMPLETED)
-    for task in (story, ends[0]):
+    story = asyncio.create_task(_story(kubelet, simulation))
+    ends = [asyncio.create_task(stopped.wait()), asyncio.create_task(trees.one_ends())]
+    await asyncio.wait(
+        [*ends, story], timeout=simulation.duration, return_when=asyncio.FIRST_COMPLETED
+    )
+    for task in (story, *ends):
         task.cancel()
-    failed = service.returncode
-    if failed is None:
-        service.terminate()
-    code = await service.wait()
+    code = await trees.stop()
     await kubelet.stop()
     await _end_of(story)
-    if failed is not None:
-        return failed
-    # Before it listens to signals, it dies of the one that asks it to stop.
-    return 0 if code == -signal.SIGTERM else code
+    return code
 
 
 def _stop_when_unread(stopped: asyncio.Event) -> None:
@@ -108,36 +96,28 @@ async def _end_of(story: asyncio.Task[None]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
-async def _start(simulation: Simulation) -> asyncio.subprocess.Process:
-    parent = os.getpid()
-    return await asyncio.create_subprocess_exec(
-        *simulation.command,
-        f"--runtime-dir={simulation.folder}",
-        f"--state-dir={simulation.folder}/state",
-        f"--device-plugin-path={simulation.plugins}",
-        f"--pod-resources-socket={simulation.folder}/pod-resources.sock",
-        preexec_fn=lambda: die_with(parent),
-        start_new_session=True,  # Ctrl-C must reach only this process, which stops the service
-    )
-
-
-async def _story(kubelet: Kubelet, folder: Path) -> None:
+async def _story(kubelet: Kubelet, simulation: Simulation) -> None:
     """Print what happens at the kubelet."""
     await kubelet.until(lambda k: bool(k.resources), READY_WITHIN)
     with contextlib.suppress(TimeoutError):
         while True:  # resources register one after the other
             await asyncio.wait_for(kubelet.changed(), SETTLED)
+    if simulation.mps_root:
+        with contextlib.suppress(TimeoutError):
+            await kubelet.until(_all_healthy, DAEMONS_WITHIN)
     for resource in kubelet.resources.values():
         count, healthy = len(resource.devices), len(resource.healthy())
         say(
             "registered",
             f"{resource.name}: {_devices(count)}, {healthy} healthy ({resource.endpoint})",
         )
-    await _admit_pods(kubelet, LiveNode(folder))
+    folder = simulation.folder
+    await _admit_pods(kubelet, LiveNode(folder), COUNTS_BY_MPS if simulation.mps_root else COUNTS)
     url = await _url(folder / "exporter.url")
     say("metrics", f"{url}/metrics" if url else "not served; see the log")
     say("status", f"{url}/" if url else "not served; see the log")
-    say("try", f"{_command()} drill xid 79 --gpu 0 --runtime-dir {folder}")
+    fault = "mps-fault" if simulation.mps_root else "xid 79"
+    say("try", f"{_command()} drill {fault} --gpu 0 --runtime-dir {folder}")
     say("following", "printing every change from now on; press Ctrl-C to stop")
     shown = _health(kubelet)
     while True:
@@ -146,6 +126,11 @@ async def _story(kubelet: Kubelet, folder: Path) -> None:
             if unhealthy != shown.get(name):
                 say("changed", f"{name}: {change(kubelet.resources[name].devices, unhealthy)}")
         shown = now
+
+
+def _all_healthy(kubelet: Kubelet) -> bool:
+    known = kubelet.resources.values()
+    return all(len(resource.healthy()) == len(resource.devices) for resource in known)
 
 
 def _devices(count: int) -> str:
@@ -174,9 +159,9 @@ def _content(file: Path) -> str:
     return file.read_text() if file.exists() else ""
 
 
-async def _admit_pods(kubelet: Kubelet, live: LiveNode) -> None:
+async def _admit_pods(kubelet: Kubelet, live: LiveNode, counts: Sequence[int]) -> None:
     for name in list(kubelet.resources):
-        for number, count in enumerate((1, 2), start=1):
+        for number, count in enumerate(counts, start=1):
             pod = f"{name}/pod-{number}"
             # As metrics, status and `drill usage --pod` name it.
             full_name = f"{NAMESPACE}/{pod_name(pod)}"
@@ -186,7 +171,8 @@ async def _admit_pods(kubelet: Kubelet, live: LiveNode) -> None:
                 say("rejected", f"{full_name} {name}={count}: {error}")
                 continue
             say("admitted", f"{full_name} {name}={count}: {', '.join(got.ids)}")
-            use_devices(live, pod, got.ids, kubelet.resources[name].devices)
+            kind = "mps" if CUDA_MPS in got.envs else "compute"
+            use_devices(live, pod, got.ids, kubelet.resources[name].devices, kind)
             for variable, value in got.envs.items():
                 say("", f"{variable}={value}")
 

@@ -32,8 +32,14 @@ class Spec:
     """Whether the service can serve nothing without this process; true for the monitor."""
     descriptors: frozenset[int] = frozenset()
     """Descriptors of the supervisor that the process keeps open."""
-    keeps: tuple[privileges.Capability, ...] = ()
+    keeps: tuple[int, ...] = ()
     """The capabilities that the process does not give up."""
+    change: Order | None = None
+    """The order that gives these settings to a running process; None: only a new one gets them."""
+    fixed: object = None
+    """What of these settings only a new process can take."""
+    lingers: bool = False
+    """Whether the process may need any time to withdraw; it then exits with DONE by itself."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,13 +4,12 @@ Only `_become` stores a child's state; restart_policy.py decides the next state.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from loguru import logger
 
 from proto.channel import Sent
-from proto.control import Configure, ExitCode, Order, ProcessState, ServiceState, Stop, Withhold
-from proto.worker import WorkerSettings
+from proto.control import ExitCode, Order, ProcessState, ServiceState, Stop, Withhold
 from supervisor import restart_policy
 from supervisor.child import Process, Spec, describe
 from supervisor.restart_policy import Child, Limits, State
@@ -128,6 +127,23 @@ class Children:
             self.processes[name].channel.send(order)
         self._become(name, restart_policy.unwanted(child, time.monotonic()))
 
+    def withdraw(self, name: str) -> None:
+        """Order the child *name* to withdraw what it serves, and to end; do not restart it then."""
+        spec, child = self._specs[name], self._children[name]
+        if not spec.lingers:
+            self.unwant(name, Stop(withdraw=True))
+        elif not child.leaving:
+            if child.state in restart_policy.ATTENTIVE:
+                self.processes[name].channel.send(Stop(withdraw=True))
+            self._become(name, restart_policy.leaving(child, time.monotonic()))
+
+    def dismiss(self, specs: Iterable[Spec]) -> None:
+        """Start the children of *specs* that never were here, only to withdraw what they find."""
+        for spec in specs:
+            if spec.name not in self._children:
+                self.want(spec)
+                self.withdraw(spec.name)
+
     def renew(self, spec: Spec) -> None:
         """Restart the child of that name with *spec* if its settings changed."""
         if self._specs[spec.name].settings != spec.settings and self._children[spec.name].wanted:
@@ -136,15 +152,14 @@ class Children:
         self._specs[spec.name] = spec
 
     def follow(self, spec: Spec) -> None:
-        """Keep a worker of *spec* running; send the new plan to the worker that runs."""
-        before = self._specs.get(spec.name)
-        changed = before is not None and before.settings != spec.settings
+        """Keep a child of *spec* running; send the change to the process that runs."""
+        before, child = self._specs.get(spec.name), self._children.get(spec.name)
+        if before is not None and before.fixed != spec.fixed:
+            self.unwant(spec.name, Stop())
+        changed = before is not None and before.change != spec.change
         self.want(spec)
-        if changed and isinstance(settings := spec.settings, WorkerSettings):
-            devices, replicas = len(settings.plan.devices), settings.plan.replicas
-            logger.info("resource changed", child=spec.name, devices=devices, replicas=replicas)
-            order = Configure(settings.plan, settings.handout, settings.stale_after)
-            self.tell(order, only=spec.name)
+        if spec.change and (changed or (child and child.leaving)):
+            self.tell(spec.change, only=spec.name)
 
     def unwant_all(self) -> None:
         """Order all children to stop."""
@@ -166,6 +181,8 @@ class Children:
             logger.error("cannot fork a process, retrying", child=name, error=str(error))
             child = restart_policy.exited(child, now, self.limits)
         self._become(name, child)
+        if child.leaving and name in self.processes:
+            self.processes[name].channel.send(Stop(withdraw=True))
 
     def kill(self, name: str, why: str) -> None:
         """Send SIGKILL to the child *name*, once."""
@@ -194,7 +211,8 @@ class Children:
     def reap(self, name: str) -> None:
         """Reap the child *name*, which has ended, and schedule its restart if it is wanted."""
         code = self.processes.pop(name).reap()
-        well = code == ExitCode.AGAIN
+        done = code == ExitCode.DONE and self._children[name].leaving
+        well = code == ExitCode.AGAIN or done
         child = restart_policy.exited(
             self._children[name], time.monotonic(), self.limits, well=well
         )
@@ -225,6 +243,10 @@ class Children:
                 passing = sent is Sent.FULL and isinstance(order, ServiceState | Withhold)
                 if sent in {Sent.FULL, Sent.UNFIT} and not passing:
                     self.kill(name, f"cannot send it the order {type(order).__name__}")
+
+    def pids(self) -> frozenset[int]:
+        """Return the PIDs of all processes that are not reaped yet."""
+        return frozenset(process.pid for process in (*self.processes.values(), *self._abandoned))
 
     def shown(self) -> tuple[ProcessState, ...]:
         """Return the states of the children, for the exporter."""

@@ -24,21 +24,21 @@ from proto.paths import Paths
 from proto.worker import CDI_STRATEGIES, Handout, ResourcePlan, WorkerSettings
 from simulator.live_node import LiveNode
 from simulator.node import SimulatedNode
-from supervisor import compose_cluster, privileges
+from supervisor import compose_cluster, privileges, problem_log
 from supervisor.advertising import advertising
 from supervisor.child import Logging, Process, Spec
-from supervisor.config import encoded, naming
+from supervisor.config import naming
 from supervisor.config.check_paths import SOCKET_PATH_LIMIT
 from supervisor.config.choose_file import Wish
 from supervisor.config.file_schema import Flags
 from supervisor.config.refusal import refusing
-from supervisor.config.service_settings import configuration_file
+from supervisor.config.service_settings import KERNEL_LOG, configuration_file
 from supervisor.config.settings import Settings, load
 from supervisor.maintenance import MONITOR
 from supervisor.plan import Rules, plan
 from supervisor.restart_policy import Limits
-from supervisor.runtime_folder import LOCAL_SOCKET, URL_FILE
-from supervisor.state import Service, ServiceSource
+from supervisor.runtime_folder import LOCAL_SOCKET, MPS_BUS, URL_FILE
+from supervisor.state import Service
 from supervisor.version import VERSION
 
 LABEL_WAIT = 10.0
@@ -55,21 +55,6 @@ def load_service(
 ) -> Service:
     """Return the service that flags, environment and files describe; SettingsError if none."""
     return compose(load(flags, environment, wish))
-
-
-def source(flags: Mapping[str, str], environment: Mapping[str, str]) -> ServiceSource:
-    """Return the source of the service that flags, environment and files describe."""
-
-    def read(wish: Wish) -> bytes:
-        settings = load(flags, environment, wish)
-        compose(settings)  # to refuse here what cannot be composed
-        return encoded.encode(settings)
-
-    def composed(data: bytes) -> Service:
-        with refusing("these settings"):
-            return compose(encoded.decode(data))
-
-    return ServiceSource(read, composed)
 
 
 def compose(settings: Settings) -> Service:
@@ -105,6 +90,7 @@ def _compose(settings: Settings) -> Service:
         configuration_folder=settings.service.config_dir,
         configuration_hash=settings.fingerprint(),
         configuration_problem=settings.choice.problem,
+        log=problem_log.tell_resources,
         chosen=settings.choice.name,
         label_wait=LABEL_WAIT if settings.service.follows_label else 0.0,
         prepare=functools.partial(_prepare, settings.service.runtime_dir, settings.node),
@@ -145,6 +131,7 @@ def _paths(settings: Settings) -> Paths:
         telemetry_bus=f"{settings.service.runtime_dir}/telemetry.ipc",
         kubelet_socket=settings.service.registration_socket,
         plugin_folder=settings.service.device_plugin_path,
+        mps_bus=f"{settings.service.runtime_dir}/{MPS_BUS}",
     )
 
 
@@ -161,7 +148,7 @@ def _monitor(settings: Settings, paths: Paths) -> Spec:
     driver = _driver(settings, paths)
     withholds = _holds_occupied(settings) or _holds_dra(settings)
     takes = (MarkHealthy, Withhold) if withholds else (MarkHealthy,)
-    return Spec(MONITOR, "health.main", driver, takes, essential=True, keeps=privileges.DRIVER)
+    return Spec(MONITOR, "health.main", driver, takes, essential=True, keeps=privileges.MONITOR)
 
 
 def _holds_occupied(settings: Settings) -> bool:
@@ -191,6 +178,7 @@ def _driver(settings: Settings, paths: Paths) -> MonitorSettings:
         patience=min(LONGEST_PATIENCE, health.stale_after / 2),
         rescan_interval=health.rescan_interval,
         recovery=recovery,
+        kernel_log=settings.service.kernel_log,
         state_folder=settings.service.state_dir,
         cdi=_cdi(settings),
         xids=xid_policy.policy(settings.xids),
@@ -204,6 +192,8 @@ def _driver(settings: Settings, paths: Paths) -> MonitorSettings:
         binding="simulator.nvml",
         binding_argument=settings.service.runtime_dir,
         sysfs=str(live.sysfs),
+        # The log of this machine says nothing about simulated GPUs.
+        kernel_log="" if real.kernel_log == KERNEL_LOG else real.kernel_log,
         procfs=str(live.procfs),
     )
 
@@ -270,7 +260,11 @@ def _worker(paths: Paths, stale_after: float, handout: Handout, resource: Resour
     name = endpoint(resource.resource, paths.plugin_folder)
     settings = WorkerSettings(paths, name, stale_after, resource, handout)
     return Spec(
-        f"worker {resource.resource}", "workers.main", settings, (Register, Unknown, Configure)
+        f"worker {resource.resource}",
+        "workers.main",
+        settings,
+        takes=(Register, Unknown, Configure),
+        change=Configure(resource, handout, stale_after),
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from proto.cluster import ClusterSettings
-from proto.control import LabelNode, Unknown
+from proto.control import LabelNode, Order, ServiceState, Unknown
 from proto.labels import FEATURE_FILE, PRODUCT_NAME, SYSFS, LabelOutput, LabelSettings
 from proto.paths import Paths
 from simulator.live_node import LiveNode
@@ -37,6 +37,8 @@ def _cluster(settings: Settings, paths: Paths) -> Iterator[Spec]:
     if service.uses_api_server:
         cluster = ClusterSettings(
             health_bus=paths.health_bus,
+            # Only Events and the condition tell of MPS.
+            mps_bus=paths.mps_bus if service.node_events or service.node_condition else "",
             node=service.node_name,
             events=service.node_events,
             condition=service.node_condition,
@@ -44,7 +46,8 @@ def _cluster(settings: Settings, paths: Paths) -> Iterator[Spec]:
             stale_after=float(settings.configuration.health.stale_after),
             labels=label_settings(settings, paths.health_bus) if through_api else None,
         )
-        takes = (Unknown, LabelNode) if cluster.labels else (Unknown,)
+        told: tuple[type[Order], ...] = (Unknown, ServiceState)
+        takes = (*told, LabelNode) if cluster.labels else told
         yield Spec("cluster", "supervisor.cluster.main", cluster, takes)
 
 

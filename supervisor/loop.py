@@ -26,13 +26,13 @@ from proto.control import (
     Inventoried,
     Labelled,
     LabelNode,
+    Left,
     Marked,
     NodeLabels,
     NotReady,
     Ready,
     Register,
     Settled,
-    Stop,
     Unknown,
     Unlabelled,
     Withhold,
@@ -40,30 +40,28 @@ from proto.control import (
 )
 from proto.messages import Inventory
 from proto.reasons import Reason
-from supervisor import give_up, problem_log, turns, two_resources
+from supervisor import give_up, problem_log, strangers, turns
 from supervisor.children import Children
 from supervisor.control_socket import ControlSocket
 from supervisor.kubelet_watch import KubeletWatch
-from supervisor.maintenance import Maintenance
+from supervisor.maintenance import Operators
 from supervisor.reload import Reload
 from supervisor.signals import SignalPipe
 from supervisor.state import Served, ServiceSource
 from supervisor.systemd import Notifier
 
-STOP_WITHIN = 4.5
-"""Seconds until the service exits, even if a child process still runs."""
-
 
 class Supervisor:
     """Starts the child processes, keeps them running, and stops them."""
 
-    def __init__(self, source: ServiceSource) -> None:
-        """Get the service from *source*, now and after each change of the configuration."""
+    def __init__(self, source: ServiceSource, operators: Operators) -> None:
+        """Run what *source* describes; *operators* handles what operators request."""
         self._reload = Reload(source)
         self._service = self._reload.service
         self._served = Served(configuration=self._reload.state)
         self._children = Children(self._service.fork, self._service.limits, self._changes)
         self._inventory: Inventory | None = None
+        self._left: tuple[str, ...] = ()  # devices of an earlier run, not looked after yet
         self._label: LabelNode | None = None
         """The newest order to the process that labels the node, if there is one."""
         self._exit_code = ExitCode.DONE
@@ -75,7 +73,7 @@ class Supervisor:
         self._kubelet = KubeletWatch(self._service.kubelet_socket)
         self._signals = SignalPipe()
         self._control_socket = ControlSocket(Path(self._service.runtime_dir))
-        self._maintenance = Maintenance()
+        self._operators = operators
         self._systemd = Notifier()
 
     def run(self) -> int:
@@ -122,8 +120,8 @@ class Supervisor:
                 self._children.reap(name)
         self._children.reap_abandoned(ready)
         for client, request in self._control_socket.take(ready):
-            self._served = self._maintenance.take(client, request, self._served, self._children)
-        self._maintenance.go_on(self._children, time.monotonic())
+            self._served = self._operators.take(client, request, self._served, self._children)
+        self._operators.go_on(self._children, time.monotonic())
 
     def _on_signals(self) -> None:
         for number in self._signals.take():
@@ -148,7 +146,7 @@ class Supervisor:
                 self._on_ready(name)
             case Beat():
                 self._children.heard(name)
-            case Inventoried() | Labelled() | Unlabelled():
+            case Inventoried() | Labelled() | Left() | Unlabelled():
                 self._on_found(report)
             case NotReady():
                 self._on_not_ready(name, report)
@@ -156,23 +154,26 @@ class Supervisor:
                 self._served = self._served.after(name, report)
                 self._changes()
             case Marked():
-                self._maintenance.marked(report.error)
+                self._operators.marked(report.error)
             case Withhold():
                 self._children.tell(report)
             case _:
                 logger.error("ignored a child's order", child=name, order=type(report).__name__)
 
-    def _on_found(self, report: Inventoried | Labelled | Unlabelled) -> None:
+    def _on_found(self, report: Inventoried | Labelled | Left | Unlabelled) -> None:
         if isinstance(report, Labelled):
             self._reload.labelled(report.value)
         elif isinstance(report, Unlabelled):
             self._reload.unlabelled(report.reason)
+        elif isinstance(report, Left):
+            self._left = report.uuids
+            self._end_leftovers()
         else:
             self._inventory = report.inventory
             self._on_inventory(report.inventory)
 
     def _on_inventory(self, inventory: Inventory) -> None:
-        """Start workers of new resources, stop those of removed ones, update the others."""
+        """Start children for what is new in the plan, stop those of what is gone."""
         before, plan = self._served, self._service.plan(inventory)
         problem_log.tell(before, plan)
         fatal = [problem.text for problem in plan.problems if problem.fatal]
@@ -183,17 +184,21 @@ class Supervisor:
         specs = [self._service.worker(resource) for resource in plan.resources]
         plans = dict(zip([spec.name for spec in specs], plan.resources, strict=True))
         self._served = replace(before, plans=plans, problems=plan.problems, notices=plan.notices)
-        two_resources.warn(before.plans, plans, specs)
-        advertising = self._service.advertising(inventory, plan)
-        self._label = LabelNode(inventory, advertising, before.configuration.loaded)
+        self._service.log(before, self._served, specs)
+        shown = self._service.advertising(inventory, plan)
+        self._label = LabelNode(inventory, shown, before.configuration.loaded)
         self._children.tell(self._label)
-        if not specs:
-            logger.warning("no devices to advertise")
         for name in (before.plans or {}).keys() - plans.keys():
-            logger.info("resource removed, stopping its worker", child=name)
-            self._children.unwant(name, Stop(withdraw=True))
+            self._children.withdraw(name)
         for spec in specs:
             self._children.follow(spec)
+        self._end_leftovers()
+
+    def _end_leftovers(self) -> None:
+        """End what an earlier run left of devices that are not in the plan."""
+        if self._served.plans is not None and self._stop_at is None and self._service.leftover:
+            self._children.dismiss(map(self._service.leftover, self._left))
+            self._left = ()
 
     def _on_not_ready(self, name: str, report: NotReady) -> None:
         not_ready = self._served.not_ready
@@ -256,6 +261,7 @@ class Supervisor:
         self._children.on_deadlines(now)
         if now >= self._tick_at:
             self._tick_at, self._worked = now + until_beat(now), time.process_time()
+            strangers.reap(self._children.pids() | self._reload.pids())
             self._look_at_kubelet()
             self._control_socket.tend()
             self._reload.warn(now)
@@ -273,10 +279,10 @@ class Supervisor:
             self._children.kill_all("second signal to stop")
             return
         self._systemd.stopping()
-        self._maintenance.end()
+        self._operators.end()
         self._reload.end()
         self._exit_code = code
-        self._stop_at = time.monotonic() + STOP_WITHIN
+        self._stop_at = time.monotonic() + self._service.limits.end
         self._children.unwant_all()
 
     def _changes(self) -> None:
@@ -287,6 +293,8 @@ class Supervisor:
         if not self._changed:
             return
         self._changed = False
-        self._children.tell(self._served.state(self._children.shown()))
+        self._children.tell(self._service.state(self._served, self._children.shown()))
         if self._stop_at is None:
-            self._systemd.tell(self._served.status(), ready=self._served.settled())
+            self._systemd.tell(
+                self._service.status(self._served), ready=self._service.settled(self._served)
+            )

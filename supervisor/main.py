@@ -1,40 +1,49 @@
 """The entry point: parse the command line, read the settings, run the command, exit."""
 
 import argparse
+import contextlib
 import importlib
 import os
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 from loguru import logger
 
 from proto.control import ExitCode, MarkHealthy
-from proto.requests import Quiesce, Request, Resume
+from proto.requests import Apply, Quiesce, Request, Resume
 from simulator import drill, node
-from supervisor import compose_cluster, logs, privileges
+from simulator.trees import Simulation
+from supervisor import compose_cluster, logs, preload, privileges
 from supervisor.commands import check_config, command_line, show_xids
 from supervisor.commands.ask import AskError, ask
 from supervisor.commands.printing import complain, printing, say
-from supervisor.compose import compose, source
+from supervisor.compose import compose
 from supervisor.config import settings
 from supervisor.config.refusal import SettingsError
 from supervisor.loop import Supervisor
-from supervisor.preload import preload
-from supervisor.runtime_folder import BusyError, remove_dead_sockets, runtime_folder
+from supervisor.maintenance import Maintenance, Operators
+from supervisor.mps import compose as mps
+from supervisor.mps.applying import Applying
+from supervisor.runtime_folder import (
+    MPS_FOLDER,
+    BusyError,
+    remove_dead_sockets,
+    remove_mps_bus,
+    runtime_folder,
+)
+from supervisor.source import source
+from supervisor.state import Service
 from supervisor.title import set_title
 from supervisor.version import VERSION
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command on the command line and return its exit code."""
-    parser = command_line.parser(VERSION)
-    with printing():  # the help and the version
-        known, rest = parser.parse_known_args(arguments)
-    if rest and known.command != "simulate":
-        parser.error(f"unrecognized arguments: {command_line.unknown(rest)}")
+    known, rest = _parsed(arguments)
     try:
         return _do(known, rest)
     except SettingsError as error:
@@ -43,10 +52,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _say(error, ExitCode.FAILED)
 
 
+def _parsed(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
+    """Return what the command line says, and the options of `run` that `simulate` hands on."""
+    parser = command_line.parser(VERSION)
+    with printing():  # the help and the version
+        known, rest = parser.parse_known_args(arguments)
+    if rest and known.command != "simulate":
+        parser.error(f"unrecognized arguments: {command_line.unknown(rest)}")
+    return known, rest
+
+
 def _do(known: argparse.Namespace, rest: Sequence[str]) -> int:
     match known.command:
-        case "run":
-            return _run(command_line.values(known))
+        case "run" | "mps":
+            return _serve(known)
         case "check-config":
             return check_config.main(command_line.values(known), os.environ, compose)
         case "xids":
@@ -61,7 +80,7 @@ def _do(known: argparse.Namespace, rest: Sequence[str]) -> int:
         case "drill":
             return _tell(drill.run(known))
         case _:
-            return _tell(ask(Path(known.runtime_dir), _request(known)))
+            return _operate(known)
 
 
 def _say(error: Exception, code: ExitCode) -> ExitCode:
@@ -117,6 +136,29 @@ def _status(known: argparse.Namespace) -> int:
     return code
 
 
+def _operate(known: argparse.Namespace) -> int:
+    folder, request = Path(known.runtime_dir), _request(known)
+    code = _tell(ask(folder, request))
+    if isinstance(request, Quiesce):
+        importlib.import_module("supervisor.commands.held_by_mps").main(folder)
+    return code
+
+
+def _serve(known: argparse.Namespace) -> int:
+    flags = command_line.values(known)
+    if known.command == "run":
+        return _run(PLUGIN, flags)
+    if known.action is None and not known.now:
+        return _run(MPS, flags)
+    if not (known.action and known.now):
+        raise SettingsError(
+            "cannot use one of `apply` and --now: write `gpu-sharing-plugin mps apply --now`; "
+            "without it, new limits apply as soon as a daemon has no clients"
+        )
+    plugin = flags.get("service.runtimeDir", command_line.RUNTIME_DIR)
+    return _tell(ask(Path(plugin, MPS_FOLDER), Apply()))
+
+
 def _request(known: argparse.Namespace) -> Request:
     match known.command:
         case "quiesce":
@@ -127,37 +169,91 @@ def _request(known: argparse.Namespace) -> Request:
             return MarkHealthy(known.device)
 
 
-def _run(flags: Mapping[str, str]) -> int:
-    set_title("supervisor")
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """One of the two service trees."""
+
+    name: str
+    """In the title and in the log."""
+    modules: Sequence[str]
+    """What its children import."""
+    compose: Callable[[settings.Settings], Service]
+    capabilities: Sequence[int]
+    """What its children may keep."""
+    operators: Callable[[], Operators]
+    folder: Callable[[settings.Settings], Path]
+    """Returns its runtime folder."""
+    tidy: Callable[[settings.Settings], None]
+    """Removes what it may leave outside of its runtime folder."""
+
+
+PLUGIN = Tree(
+    "supervisor",
+    preload.PLUGIN,
+    compose,
+    privileges.HANDED_ON,
+    Maintenance,
+    lambda wanted: Path(wanted.service.runtime_dir),
+    lambda wanted: remove_dead_sockets(Path(wanted.service.device_plugin_path)),
+)
+
+MPS = Tree(
+    "mps",
+    preload.MPS,
+    mps.compose_tree,
+    privileges.EVERYTHING,
+    Applying,
+    mps.folder,
+    lambda wanted: remove_mps_bus(Path(wanted.service.runtime_dir)),
+)
+
+
+def _run(tree: Tree, flags: Mapping[str, str]) -> int:
+    set_title(tree.name)
     # All files created from here on, the workers' sockets too, are for this user and root only.
     os.umask(0o077)
     environment = dict(os.environ)
     wanted = settings.load(flags, environment)
-    compose(wanted)  # before a folder or a process is created for settings that cannot work
-    logs.set_up("supervisor", wanted.service.log_format, wanted.service.log_level)
-    if refused := privileges.keep(privileges.HANDED_ON, dormant=True):
+    tree.compose(wanted)  # before a folder or a process is created for settings that cannot work
+    logs.set_up(tree.name, wanted.service.log_format, wanted.service.log_level)
+    if refused := privileges.keep(tree.capabilities, dormant=True):
         logger.warning("cannot give up capabilities", reason=refused)
     for notice in wanted.notices:
         logger.warning("ignored a setting", setting=notice)
-    with runtime_folder(Path(wanted.service.runtime_dir)):
-        preload(api_client=wanted.service.uses_api_server)
+    with runtime_folder(tree.folder(wanted)):
+        preload.preload(tree.modules, api_client=wanted.service.uses_api_server)
         # Reads the settings again, now without capabilities, as at each reload.
-        code = Supervisor(source(flags, environment)).run()
-        remove_dead_sockets(Path(wanted.service.device_plugin_path))
+        read = source(flags, environment, tree.compose)
+        code = Supervisor(read, tree.operators()).run()
+        tree.tidy(wanted)
     # Not return: the interpreter would wait for ever for a child that the kernel cannot kill.
     os._exit(code)
 
 
 def _simulate(known: argparse.Namespace, rest: Sequence[str]) -> int:
-    with tempfile.TemporaryDirectory(prefix="gpu-sharing-") as folder:
+    with contextlib.ExitStack() as folders:
+        folder = folders.enter_context(tempfile.TemporaryDirectory(prefix="gpu-sharing-"))
         path = known.node
         if path is None:
             path = f"{folder}/node.json"
             Path(path).write_bytes(msgspec.json.encode(node.default_node()))
-        command = [sys.executable, "-m", "supervisor", "run", f"--simulated-node={path}"]
-        command += ["--metrics-address=127.0.0.1:0", "--log-level=warning", *rest]
+        options = [f"--simulated-node={path}", "--metrics-address=127.0.0.1:0"]
+        options += ["--log-level=warning", *rest]
+        root = None
+        if _shares_by_mps(options):
+            made = tempfile.TemporaryDirectory(prefix="gpu-mps-")
+            root = Path(folders.enter_context(made))
+            root.chmod(0o755)
+        program = [sys.executable, "-m", "supervisor"]
+        simulation = Simulation(program, options, Path(folder), root, known.duration)
         # Imported only here: it is a gRPC server, which the process that forks must never load.
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-        simulate = importlib.import_module("simulator.simulate")
-        code: int = simulate.main(command, Path(folder), known.duration)
+        code: int = importlib.import_module("simulator.simulate").main(simulation)
         return code
+
+
+def _shares_by_mps(options: Sequence[str]) -> bool:
+    """Return whether `run` with these options would share something by MPS."""
+    known = _parsed(["run", *options])[0]
+    wanted = settings.load(command_line.values(known), os.environ)
+    return wanted.configuration.sharing.mps is not None

@@ -3,12 +3,13 @@
 import time
 from collections import deque
 from dataclasses import replace
+from typing import Protocol
 
 from loguru import logger
 
 from proto.control import MarkHealthy, Stop, Unknown
 from proto.reasons import Reason, ReasonKind
-from proto.requests import Answer, Quiesce, Request, Resume
+from proto.requests import Answer, Apply, Quiesce, Request, Resume
 from proto.texts import NAME_LIMIT, shortened
 from supervisor.children import Children
 from supervisor.control_socket import Client
@@ -33,11 +34,28 @@ QUIESCED = (
 )
 RESUMED = "starting the health monitor: devices are Healthy again as soon as it finds them healthy"
 NOTHING_TO_RESUME = "nothing to do: the health monitor is not stopped"
+ELSEWHERE = "cannot apply limits of MPS: only `gpu-sharing-plugin mps` keeps MPS daemons"
 MARKED = "cleared the faults of {}: it is Healthy unless the next health check finds a fault"
 
 
+class Operators(Protocol):
+    """Handles the requests of operators for the supervisor's loop."""
+
+    def end(self) -> None:
+        """Refuse new requests, because the service is stopping."""
+
+    def take(self, client: Client, request: Request, served: Served, children: Children) -> Served:
+        """Start to handle *request*; return the new state of the service."""
+
+    def marked(self, error: str) -> None:
+        """Note that the monitor is done with MarkHealthy, or reports an *error*."""
+
+    def go_on(self, children: Children, now: float) -> None:
+        """Answer the clients whose request is done or has timed out."""
+
+
 class Maintenance:
-    """Holds the requests that are not answered yet."""
+    """Holds the requests to the plugin that are not answered yet."""
 
     def __init__(self) -> None:
         self._quiescing: list[tuple[Client, float]] = []
@@ -74,6 +92,9 @@ class Maintenance:
                 return replace(served, quiesced=False)
             case MarkHealthy():
                 self._mark(client, request, children)
+                return served
+            case Apply():
+                client.answer(Answer(ELSEWHERE))
                 return served
 
     def _mark(self, client: Client, request: MarkHealthy, children: Children) -> None:

@@ -8,8 +8,9 @@ is initialised here: no gRPC object, no ZeroMQ context, no driver, no thread.
 import gc
 import importlib
 import os
+from collections.abc import Iterable
 
-MODULES = (
+PLUGIN = (
     "grpc.aio",
     "health.main",
     "pynvml",
@@ -17,12 +18,13 @@ MODULES = (
     "zmq.asyncio",
 )
 
+MPS = ("supervisor.mps.keeper", "supervisor.mps.main", "zmq.asyncio")
 
 API_CLIENT = ("supervisor.cluster.main",)
 """Modules that only the cluster process needs, which uses the Kubernetes API."""
 
 
-def preload(*, api_client: bool) -> None:
+def preload(modules: Iterable[str], *, api_client: bool) -> None:
     """Import the children's modules; freeze the collector, which would write to shared pages.
 
     Nothing is collected: imports leave little garbage, a search of all objects takes as long as
@@ -31,7 +33,7 @@ def preload(*, api_client: bool) -> None:
     # gRPC would log every closed connection to stderr, between our lines.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     gc.disable()
-    for module in MODULES + (API_CLIENT if api_client else ()):
+    for module in (*modules, *(API_CLIENT if api_client else ())):
         importlib.import_module(module)
     gc.freeze()
     gc.enable()

@@ -33,6 +33,7 @@ class Capability(IntEnum):
     SYS_MODULE = 16
     SYS_ADMIN = 21
     MKNOD = 27
+    SYSLOG = 34
 
 
 DRIVER = (Capability.SYS_ADMIN, Capability.SYS_MODULE, Capability.MKNOD, Capability.CHOWN)
@@ -44,8 +45,15 @@ gives access to all MIG instances where the device node for that is missing, as 
 and shows the PCI configuration of a virtual GPU, which names its host's driver.
 """
 
-HANDED_ON = (*DRIVER, Capability.SETPCAP)
+MONITOR = (*DRIVER, Capability.SYSLOG)
+"""For the health monitor; without SYSLOG, many kernels refuse to show their log."""
+
+HANDED_ON = (*MONITOR, Capability.SETPCAP)
 """For the supervisor: what any child needs, and what a child needs to give up the rest."""
+
+
+EVERYTHING = tuple(range(HIGHEST + 1))
+"""For NVIDIA's MPS daemons, which look into /proc for clients of all users; as far as given."""
 
 
 class _Header(ctypes.Structure):
@@ -67,7 +75,7 @@ class _Half(ctypes.Structure):
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def keep(capabilities: Iterable[Capability], *, dormant: bool = False) -> str:
+def keep(capabilities: Iterable[int], *, dormant: bool = False) -> str:
     """Give up all other capabilities for good, while this process has one thread only.
 
     With *dormant*, the process does not use those that it keeps: it only hands them on to its
@@ -91,7 +99,7 @@ def _keep(wanted: int, *, dormant: bool) -> None:
     _set(effective=0 if dormant else held & wanted, permitted=held & wanted)
 
 
-def _bits(capabilities: Iterable[Capability]) -> int:
+def _bits(capabilities: Iterable[int]) -> int:
     return sum(1 << capability for capability in set(capabilities))
 
 

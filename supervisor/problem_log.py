@@ -1,9 +1,23 @@
-"""Log what the node cannot be served with, once until it changes."""
+"""Log what a new plan changes, and what the node cannot be served with, once until it changes."""
+
+from collections.abc import Sequence
 
 from loguru import logger
 
+from supervisor import two_resources
+from supervisor.child import Spec
 from supervisor.plan import Plan
 from supervisor.state import Served
+
+
+def tell_resources(before: Served, after: Served, workers: Sequence[Spec]) -> None:
+    """Log which resources are gone, and what is odd about those that are left."""
+    plans = after.plans or {}
+    two_resources.warn(before.plans, plans, workers)
+    if not plans:
+        logger.warning("no devices to advertise")
+    for name in (before.plans or {}).keys() - plans.keys():
+        logger.info("resource removed, stopping its worker", child=name)
 
 
 def tell(before: Served, plan: Plan) -> None:

@@ -74,6 +74,11 @@ class Reading:
             raise
 
     @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    @property
     def sentinel(self) -> int:
         """A descriptor that becomes readable when the process has ended."""
         return self._process.sentinel

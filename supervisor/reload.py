@@ -111,6 +111,10 @@ class Reload:
             self._reading.kill()
         return None
 
+    def pids(self) -> frozenset[int]:
+        """Return the PID of the process that reads, if there is one."""
+        return frozenset({self._reading.pid}) if self._reading else frozenset()
+
     def end(self) -> None:
         """Stop reading, because the service is stopping."""
         if self._reading:

@@ -30,7 +30,7 @@ class Limits:
     silence: float = 15.0
     """Between two heartbeats."""
     stop: float = 3.0
-    """From the order to stop until the process ends."""
+    """From the order to stop until the process ends; the service itself ends a little later."""
     reap: float = 5.0
     """From SIGKILL until the process counts as one that cannot be killed."""
     first_delay: float = 0.1
@@ -41,6 +41,11 @@ class Limits:
     """The longest delay before a restart of an essential child."""
     stable: float = 60.0
     """A process that ran this long resets the count of failures."""
+
+    @property
+    def end(self) -> float:
+        """From the service's order to stop until it exits, even if a process still runs."""
+        return self.stop + 1.5
 
     def for_urgent(self) -> "Limits":
         """Return the limits of a child that must restart before devices become Unhealthy."""
@@ -64,6 +69,8 @@ class Child:
     """How often the process was started."""
     excused: bool = False
     """Whether its silence was excused once, since it was last heard."""
+    leaving: bool = False
+    """Whether the process is to withdraw; until it is done, one that fails is restarted."""
 
 
 ALIVE = frozenset({State.STARTING, State.RUNNING, State.STOPPING, State.KILLED})
@@ -123,7 +130,12 @@ def wanted(child: Child, now: float) -> Child:
     """Return *child* after it is needed again; a process that is stopping restarts when it ends."""
     if child.state is State.DOWN:
         return replace(new(now), starts=child.starts)
-    return replace(child, wanted=True)
+    return replace(child, wanted=True, leaving=False)
+
+
+def leaving(child: Child, now: float) -> Child:
+    """Return *child* after the order to withdraw, for which it has any time it needs."""
+    return replace(wanted(child, now), leaving=True)
 
 
 def killed(child: Child, now: float, limits: Limits) -> Child:
@@ -146,8 +158,8 @@ def exited(child: Child, now: float, limits: Limits, *, well: bool = False) -> C
 
     Call it too when a fork failed, or when a process that cannot be killed is abandoned.
     """
-    if not child.wanted:
-        return replace(child, state=State.DOWN, since=now, failures=0)
+    if not child.wanted or (well and child.leaving):
+        return replace(child, state=State.DOWN, since=now, wanted=False, failures=0)
     failures = 0 if _stable(child, now, limits) else child.failures
     failures = 0 if well or child.state is State.STOPPING else failures + 1
     return replace(child, state=State.BACKOFF, since=now, failures=failures)

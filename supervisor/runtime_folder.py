@@ -12,6 +12,11 @@ from proto.folder import Folder
 
 URL_FILE = "exporter.url"
 LOCAL_SOCKET = "exporter.sock"
+MPS_BUS = "mps.ipc"
+"""In the plugin's runtime folder: the tree of the MPS daemons publishes there."""
+MPS_FOLDER = "mps"
+"""In the plugin's runtime folder: the runtime folder of the tree of the MPS daemons."""
+KEEPERS_BUS = "keepers.ipc"
 EXPORTER_FILES = (URL_FILE, LOCAL_SOCKET)
 
 
@@ -38,8 +43,15 @@ def runtime_folder(path: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            for name in ("health.ipc", "telemetry.ipc", requests.SOCKET, *EXPORTER_FILES):
+            buses = ("health.ipc", "telemetry.ipc", KEEPERS_BUS)
+            for name in (*buses, requests.SOCKET, *EXPORTER_FILES):
                 folder.remove(name)
+
+
+def remove_mps_bus(runtime_dir: Path) -> None:
+    """Remove the socket of the MPS daemons' tree: nobody needs to listen to it any more."""
+    with contextlib.suppress(OSError), Folder.existing(runtime_dir) as folder:
+        folder.remove(MPS_BUS)
 
 
 def remove_dead_sockets(path: Path) -> None:

@@ -1,6 +1,6 @@
 """What the supervisor runs, and the state of the service: resources, problems, maintenance."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from proto.advertising import Advertising
@@ -21,48 +21,6 @@ from supervisor.child import Process, Spec
 from supervisor.config.choose_file import Wish
 from supervisor.plan import Plan
 from supervisor.restart_policy import Limits
-
-
-@dataclass(frozen=True, slots=True)
-class Service:
-    """What the loop runs; a changed configuration replaces it."""
-
-    children: tuple[Spec, ...]
-    """The processes that always run; workers come from the inventory."""
-    plan: Callable[[Inventory], Plan]
-    advertising: Callable[[Inventory, Plan], Advertising]
-    """Tells of a plan what the node's labels need."""
-    worker: Callable[[ResourcePlan], Spec]
-    fork: Callable[[Spec, int], Process]
-    """Starts a child process with the number of its start; OSError if the fork fails."""
-    runtime_dir: str
-    kubelet_socket: str
-    fail_on_init_error: bool
-    exit_without_access: float
-    """Seconds without access to the GPUs before the service exits; 0: it never does."""
-    limits: Limits
-    configuration_file: str = ""
-    configuration_folder: str = ""
-    """The folder in which the node's label, or else a default, chooses the file."""
-    configuration_hash: str = ""
-    configuration_problem: str = ""
-    """Why the file is not the one that the node's label names."""
-    chosen: str = ""
-    """Name of the chosen file in the folder."""
-    label_wait: float = 0.0
-    """Seconds by which the first start of the monitor waits for the node's label."""
-    prepare: Callable[[], None] = lambda: None
-    """Writes what the processes need on disk; NodeError if that fails."""
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceSource:
-    """Where a service comes from."""
-
-    read: Callable[[Wish], bytes]
-    """Reads and checks the files, which may take seconds; SettingsError if they cannot be used."""
-    compose: Callable[[bytes], Service]
-    """Returns at once the service that was read; SettingsError if it cannot be used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,3 +110,60 @@ class Served:
         if waiting:
             return f"waiting to register with the kubelet: {few(waiting)}"
         return f"registered: {few([p.resource for p in self.plans.values()]) or 'no resources'}"
+
+
+def _log_nothing(before: Served, after: Served, children: Sequence[Spec]) -> None:
+    del before, after, children
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What the loop runs; a changed configuration replaces it."""
+
+    children: tuple[Spec, ...]
+    """The processes that always run; workers come from the inventory."""
+    plan: Callable[[Inventory], Plan]
+    advertising: Callable[[Inventory, Plan], Advertising]
+    """Tells of a plan what the node's labels need."""
+    worker: Callable[[ResourcePlan], Spec]
+    """Returns the child that serves a part of the plan."""
+    fork: Callable[[Spec, int], Process]
+    """Starts a child process with the number of its start; OSError if the fork fails."""
+    runtime_dir: str
+    kubelet_socket: str
+    fail_on_init_error: bool
+    exit_without_access: float
+    """Seconds without access to the GPUs before the service exits; 0: it never does."""
+    limits: Limits
+    configuration_file: str = ""
+    configuration_folder: str = ""
+    """The folder in which the node's label, or else a default, chooses the file."""
+    configuration_hash: str = ""
+    configuration_problem: str = ""
+    """Why the file is not the one that the node's label names."""
+    log: Callable[[Served, Served, Sequence[Spec]], None] = _log_nothing
+    """Logs what a new plan changes: the state before and after it, and the children it needs."""
+    state: Callable[[Served, tuple[ProcessState, ...]], ServiceState] = Served.state
+    """Returns the state to send to the exporter."""
+    status: Callable[[Served], str] = Served.status
+    """Returns the state in one line, for systemd."""
+    settled: Callable[[Served], bool] = Served.settled
+    """Returns whether the start is done, for systemd."""
+    leftover: Callable[[str], Spec] | None = None
+    """Returns the child that ends what an earlier run left of a device, by its UUID."""
+    chosen: str = ""
+    """Name of the chosen file in the folder."""
+    label_wait: float = 0.0
+    """Seconds by which the first start of the monitor waits for the node's label."""
+    prepare: Callable[[], None] = lambda: None
+    """Writes what the processes need on disk; NodeError if that fails."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceSource:
+    """Where a service comes from."""
+
+    read: Callable[[Wish], bytes]
+    """Reads and checks the files, which may take seconds; SettingsError if they cannot be used."""
+    compose: Callable[[bytes], Service]
+    """Returns at once the service that was read; SettingsError if it cannot be used."""

@@ -17,6 +17,7 @@ from proto.child_loop import ChildLoop
 from proto.control import Configure, Register, Settled, Unknown
 from proto.fitness import LastWord
 from proto.messages import WorkerState
+from proto.mps_listener import MpsListener
 from proto.worker import WorkerSettings
 from workers import devices
 from workers.device_log import log_changes
@@ -51,6 +52,9 @@ class Worker:
         self._stale_after = settings.stale_after
         self._replicas = devices.replicas(settings.plan)
         self._word = LastWord(time.monotonic())
+        context = zmq.asyncio.Context()
+        self._mps = MpsListener(context, settings.paths.mps_bus, self._learn)
+        self._mps.want(settings.plan.mps)
         self._shelf = Shelf(self._view())
         self._servicer = Servicer(self._shelf, settings.handout, self._publish)
         self._endpoint = Endpoint(
@@ -69,14 +73,17 @@ class Worker:
             },
             self._on_beat,
         )
-        context = zmq.asyncio.Context()
         self._health = bus.health_subscriber(context, settings.paths.health_bus)
         self._telemetry = bus.TelemetryPublisher(context, settings.paths.telemetry_bus)
 
     async def run(self) -> int:
         """Serve until the order to stop, or until the supervisor dies; return the exit code."""
         ending = await self._life.run(
-            self._follow_health, self._keep_registered, self._greet, self._check_ourselves
+            self._follow_health,
+            self._mps.follow,
+            self._keep_registered,
+            self._greet,
+            self._check_ourselves,
         )
         if ending.withdraw:
             self._plan, self._replicas = msgspec.structs.replace(self._plan, devices=()), {}
@@ -91,13 +98,16 @@ class Worker:
 
     def _on_unknown(self, order: Unknown) -> None:
         self._word = self._word.denied(order)
-        self._refresh()
-        self._known.set()
+        self._learn()
 
     def _on_configuration(self, order: Configure) -> None:
+        if order.plan != self._plan:
+            count = len(order.plan.devices)
+            logger.info("resource changed", devices=count, replicas=order.plan.replicas)
         self._plan = order.plan
         self._replicas = devices.replicas(order.plan)
         self._stale_after = order.stale_after
+        self._mps.want(order.plan.mps)
         self._servicer.hand_out(order.handout)
         self._refresh()
 
@@ -105,15 +115,29 @@ class Worker:
         """Receive each new state of the node."""
         async for state in bus.node_states(self._health):
             self._word = self._word.after(state, time.monotonic())
-            self._refresh()
-            self._known.set()
+            self._learn()
 
     def _on_beat(self) -> None:
-        """Once a second: check whether the monitor is silent, and publish our state."""
-        if self._word.silent(time.monotonic(), self._stale_after):
-            self._refresh()
-            self._known.set()
+        """Once a second: check whether the others are silent, and publish our state."""
+        now = time.monotonic()
+        self._mps.look()
+        silent = self._word.silent(now, self._stale_after)
+        if silent or self._mps.silent(now, self._stale_after) or not self._known.is_set():
+            self._learn()
         self._publish()
+
+    def _learn(self) -> None:
+        """Use what the others said last; before the first list, wait for a word of each of them.
+
+        Else the kubelet would see healthy devices as Unhealthy for a moment after each restart.
+        """
+        if not self._known.is_set():
+            now, word = time.monotonic(), self._word
+            told = word.state or word.unknown or word.silent(now, self._stale_after)
+            if not (told and self._mps.settled(now)):
+                return
+        self._refresh()
+        self._known.set()
 
     async def _greet(self) -> None:
         """Send our whole state to each exporter that connects, at once."""
@@ -128,7 +152,9 @@ class Worker:
             await self._endpoint.check()
 
     def _view(self) -> View:
-        fitness = self._word.fitness(time.monotonic(), self._stale_after)
+        now = time.monotonic()
+        held_back = self._mps.reasons(now, self._stale_after)
+        fitness = self._word.fitness(now, self._stale_after, held_back)
         return devices.view(self._plan, self._replicas, self._word.state, fitness)
 
     def _refresh(self) -> None:

@@ -16,9 +16,10 @@ from proto import bus
 from proto.channel import Channel
 from proto.child_loop import ChildLoop, Orders, Task
 from proto.cluster import ClusterSettings
-from proto.control import Labelled, LabelNode, Unknown, Unlabelled
+from proto.control import Labelled, LabelNode, ServiceState, Unknown, Unlabelled
 from proto.fitness import LastWord
 from proto.labels import LabelSettings
+from proto.mps_listener import MpsListener
 from proto.texts import NAME_LIMIT, shortened
 from supervisor.cluster import label_outputs, node_condition, node_events
 from supervisor.cluster.apiserver import ApiServer, stamp
@@ -64,8 +65,10 @@ class Cluster:
         """Set while Events wait to be sent."""
         self._spoken = asyncio.Event()
         """Set when a state of the node arrives, changed or not."""
+        self._context = zmq.asyncio.Context()
+        self._mps = MpsListener(self._context, settings.mps_bus, self._refresh)
         self._label_writer = self._make_label_writer(settings.labels) if settings.labels else None
-        orders: Orders = {Unknown: self._on_unknown}
+        orders: Orders = {Unknown: self._on_unknown, ServiceState: self._on_service}
         if self._label_writer:
             orders = {**orders, LabelNode: self._label_writer.on_order}
         self._life = ChildLoop(channel, orders, self._on_beat)
@@ -79,7 +82,7 @@ class Cluster:
         endless: list[Task] = []
         labels = self._settings.labels
         if self._settings.events or self._settings.condition or (labels and labels.health):
-            endless.append(self._listen)
+            endless += [self._listen, self._mps.follow]
         if self._settings.events:
             endless.append(self._send_events)
         if self._settings.condition:
@@ -95,14 +98,18 @@ class Cluster:
         self._refresh()
         self._spoken.set()
 
+    def _on_service(self, state: ServiceState) -> None:
+        self._mps.want(state.mps)
+
     def _on_beat(self) -> None:
-        if self._word.silent(time.monotonic(), self._settings.stale_after):
+        now, stale_after = time.monotonic(), self._settings.stale_after
+        if self._word.silent(now, stale_after) or self._mps.silent(now, stale_after):
             self._refresh()
         if self._outbox.left_out:
             self._sum_up()
 
     async def _listen(self) -> None:
-        socket = bus.health_subscriber(zmq.asyncio.Context(), self._settings.health_bus)
+        socket = bus.health_subscriber(self._context, self._settings.health_bus)
         async for state in bus.node_states(socket):
             self._word = self._word.after(state, time.monotonic())
             self._refresh()
@@ -112,9 +119,11 @@ class Cluster:
         """Make a view from the newest state, and queue Events for what changed."""
         if self._label_writer:
             self._label_writer.on_word(self._word)
-        if self._word.state is None:
+        now, stale_after = time.monotonic(), self._settings.stale_after
+        # Else there would be an Event for each device of MPS whenever this process starts.
+        if self._word.state is None or not self._mps.settled(now):
             return
-        fitness = self._word.fitness(time.monotonic(), self._settings.stale_after)
+        fitness = self._word.fitness(now, stale_after, self._mps.reasons(now, stale_after))
         view = node_events.view(self._word.state, fitness)
         before, self._view = self._view, view
         if self._settings.events and view != before:

@@ -39,6 +39,7 @@ def parser(version: str) -> Parser:
             "check all settings of `run`; print the settings of the configuration file as JSON",
         )
     )
+    _add_mps(commands)
     xids = _add_command(commands, "xids", "print which Xids are fatal with the settings of `run`")
     xids.epilog = "Run this command with the same options and environment variables as `run`."
     xids.add_argument("--json", action="store_true", help="print a JSON list")
@@ -48,8 +49,10 @@ def parser(version: str) -> Parser:
         commands, "simulate", "run the service on a simulated node; needs no root and no GPU"
     )
     simulate.epilog = (
-        "`simulate` also takes the options of `run`, except --runtime-dir, --state-dir and "
-        "--device-plugin-path: it creates its own folders. The line `try` shows the runtime folder."
+        "`simulate` also takes the options of `run`, except --runtime-dir, --state-dir, "
+        "--device-plugin-path and --mps-root: it creates its own folders. The line `try` shows the "
+        "runtime folder. If the configuration shares devices by MPS, `simulate` also runs `mps`, "
+        "with a simulated MPS control daemon."
     )
     simulate.add_argument("--node", metavar="FILE", help="node file; default: 8 x H100 80GB")
     simulate.add_argument(
@@ -63,6 +66,20 @@ def parser(version: str) -> Parser:
 
 def _add_command(commands: "argparse._SubParsersAction[Parser]", name: str, text: str) -> Parser:
     return commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+
+
+def _add_mps(commands: "argparse._SubParsersAction[Parser]") -> None:
+    mps = _add_command(
+        commands, "mps", "run the service that keeps the MPS daemons, beside `run` on each node"
+    )
+    mps.epilog = (
+        "Run this command with the same options and environment variables as `run`, but another "
+        "--state-dir and --metrics-address. `mps apply --now` asks this service to replace or end "
+        "at once each MPS daemon that waits for its clients to end: the clients get an error."
+    )
+    mps.add_argument("action", nargs="?", choices=["apply"], help="see below")
+    mps.add_argument("--now", action="store_true", help="with `apply`: do not wait for clients")
+    _add_options(mps)
 
 
 def _add_labels(commands: "argparse._SubParsersAction[Parser]") -> None:

@@ -13,6 +13,7 @@ from proto.control import ExitCode
 from supervisor.commands.ask import AskError
 from supervisor.commands.fetch import fetch
 from supervisor.commands.printing import printing, say
+from supervisor.commands.show_mps import mps
 from supervisor.commands.show_usage import usage
 from supervisor.commands.tables import table, text
 from supervisor.status import usage_wording, wording
@@ -72,15 +73,21 @@ def show(status: Status, console: Console) -> None:
         console.print(text(f"✗ GPU {', '.join(names)}: {line}", "red"))
     for notice in node.notices or ():
         console.print(text(f"- {notice}"))
-    if status.gpus:
-        console.print()
-        console.print(_gpus(status.gpus, status.time, wide=console.width >= WIDE))
-    if tables := list(usage(status)):
+    for tables in _tables(status, wide=console.width >= WIDE):
         console.print()
         console.print(*tables, sep="\n")
+
+
+def _tables(status: Status, *, wide: bool) -> Iterator[list[Table | Text]]:
+    """Yield the tables in groups, with an empty line above each group."""
+    if status.gpus:
+        yield [_gpus(status.gpus, status.time, wide=wide)]
+    if daemons := list(mps(status)):
+        yield [*daemons]
+    if users := list(usage(status)):
+        yield users
     if status.resources:
-        console.print()
-        console.print(_resources(status.resources))
+        yield [_resources(status.resources)]
 
 
 def _reasons(status: Status) -> dict[str, list[str]]:
@@ -139,10 +146,11 @@ def _names(claims: Iterable[wording.Claim]) -> list[str]:
 
 
 def _resources(resources: Iterable[ResourceStatus]) -> Table:
-    made = table(("resource", "healthy", "used", "kubelet"))
+    made = table(("resource", "sharing", "healthy", "used", "kubelet"))
     for resource in resources:
         healthy = f"{wording.number(resource.healthy)} of {wording.number(resource.devices)}"
         used = wording.number(resource.allocated)
-        cells = (resource.name, healthy, used, wording.kubelet(resource))
+        sharing = resource.sharing or wording.UNKNOWN
+        cells = (resource.name, sharing, healthy, used, wording.kubelet(resource))
         made.add_row(*map(text, cells))
     return made

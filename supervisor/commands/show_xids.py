@@ -18,6 +18,7 @@ def as_json(wishes: Wishes) -> str:
                 "name": row.xid.name,
                 "action": row.xid.action,
                 "fatal": row.fatal,
+                "followsDriver": xid_policy.follows_driver(row),
             }
             for row in xid_policy.rows(wishes)
         ],
@@ -35,7 +36,10 @@ def as_text(wishes: Wishes) -> str:
 
 def _cells(xid: str, row: Row) -> tuple[str, ...]:
     source = "" if row.source is Source.DEFAULT else row.source
-    return (xid, row.xid.name, row.xid.action, "yes" if row.fatal else "no", source)
+    fatal = "yes" if row.fatal else "no"
+    if xid_policy.follows_driver(row):
+        fatal += ", unless Nonfatal" if row.fatal else ", unless Fatal"
+    return (xid, row.xid.name, row.xid.action, fatal, source)
 
 
 def _aligned(lines: Sequence[Sequence[str]]) -> Iterator[str]:

@@ -56,6 +56,7 @@ def check(service: ServiceSettings) -> None:
     }
     others = {
         "--kubelet-socket": service.registration_socket,
+        "--kernel-log": service.kernel_log,
         "--pod-resources-socket": service.pod_resources_socket,
         "--mps-control-path": service.mps_control_path,
         "--metrics-tls-cert": service.metrics_tls_cert,

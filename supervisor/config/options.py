@@ -302,7 +302,7 @@ OPTIONS = (
         ("--mps-control-path",),
         "service.mpsControlPath",
         "path of nvidia-cuda-mps-control for `mps`; by default it is searched on the PATH, then "
-        "below --driver-root-ctr-path",
+        "below --driver-root-ctr-path; on a simulated node, a simulated one",
         ("MPS_CONTROL_PATH",),
     ),
     Option(
@@ -329,6 +329,13 @@ OPTIONS = (
         "service.stateDir",
         "folder that keeps the faults of devices across restarts",
         ("GPU_SHARING_STATE_DIR",),
+    ),
+    Option(
+        ("--kernel-log",),
+        "service.kernelLog",
+        "kernel log that the health monitor reads beside NVML's events, or a fifo or text file "
+        "with its lines; --kernel-log= (empty): none",
+        ("GPU_SHARING_KERNEL_LOG",),
     ),
     Option(
         ("--metrics-address",),

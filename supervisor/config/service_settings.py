@@ -7,6 +7,9 @@ from proto.labels import LabelOutput
 from supervisor.config.choose_file import Choice, Fallback, Wish, choose, listing
 from supervisor.logs import Format, Level
 
+KERNEL_LOG = "/dev/kmsg"
+"""The kernel log of the machine."""
+
 
 class ServiceSettings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     """Settings by flag or environment only: paths, addresses, logging, the node's name."""
@@ -30,6 +33,7 @@ class ServiceSettings(msgspec.Struct, frozen=True, rename="camel", forbid_unknow
     kubelet_socket: str | None = None
     runtime_dir: str = "/run/gpu-sharing-plugin"
     state_dir: str = "/var/lib/gpu-sharing-plugin"
+    kernel_log: str = KERNEL_LOG
     metrics_address: str = ":9450"
     metrics_tls_cert: str = ""
     metrics_tls_key: str = ""

@@ -23,6 +23,7 @@ from proto.exporter import ExporterSettings
 from proto.folder import Folder
 from proto.host import Identity
 from proto.messages import NodeState, WorkerState
+from proto.mps_listener import MpsListener
 from proto.texts import shortened
 from supervisor.exporter import dra_log, http_auth, http_server
 from supervisor.exporter.door import Door
@@ -106,6 +107,7 @@ class Exporter:
         self._life = ChildLoop(channel, {ServiceState: self._on_service}, self._on_beat)
         context = zmq.asyncio.Context()
         self._health = bus.health_subscriber(context, settings.paths.health_bus, usage=True)
+        self._mps = MpsListener(context, settings.paths.mps_bus, self._on_mps)
         self._usage = UsageLookup(settings.usage_roots, wanted=settings.pod_usage)
         self._telemetry = bus.telemetry_subscriber(context, settings.paths.telemetry_bus)
         self._telemetry_file = Identity.of(settings.paths.telemetry_bus)
@@ -114,7 +116,11 @@ class Exporter:
     async def run(self) -> int:
         """Receive states until told to stop, or until the supervisor dies; return the exit code."""
         ending = await self._life.run(
-            self._follow_monitor, self._follow_workers, self._follow_pods, self._follow_usage
+            self._follow_monitor,
+            self._follow_workers,
+            self._follow_pods,
+            self._follow_usage,
+            self._mps.follow,
         )
         return ending.code
 
@@ -191,6 +197,11 @@ class Exporter:
 
     def _on_service(self, state: ServiceState) -> None:
         self._snapshot = replace(self._snapshot, service=state, service_at=time.monotonic())
+        self._mps.want(state.mps)
+        self._on_mps()
+
+    def _on_mps(self) -> None:
+        self._snapshot = replace(self._snapshot, mps=self._mps.word)
 
     def _on_beat(self) -> None:
         if self._withheld:

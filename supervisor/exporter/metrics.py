@@ -16,7 +16,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from proto.messages import RPC_BUCKETS
-from supervisor.exporter import usage_metrics
+from supervisor.exporter import mps_metrics, usage_metrics
 from supervisor.exporter.family import PREFIX, Family, Sample
 
 FAMILIES = (
@@ -70,6 +70,19 @@ FAMILIES = (
         "xid_errors",
         ("uuid", "xid"),
         "Xids since the health monitor started, harmless ones too; empty uuid: GPU unknown.",
+        "counter",
+    ),
+    Family(
+        "xid_reports",
+        ("uuid", "xid", "source"),
+        "The same Xids by who told of them: nvml, kernel (the kernel log) or both; 2 s later.",
+        "counter",
+    ),
+    Family("kernel_log_readable", (), "1 if the health monitor reads the kernel log, else 0."),
+    Family(
+        "kernel_log_lost_records",
+        (),
+        "Records of the kernel log that were overwritten before they were read.",
         "counter",
     ),
     Family(
@@ -203,6 +216,7 @@ FAMILIES = (
         "1 if the node's labels are written, 0 if the last attempt failed.",
     ),
     *usage_metrics.FAMILIES,
+    *mps_metrics.FAMILIES,
 )
 
 

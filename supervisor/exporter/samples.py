@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from proto.control import ServiceState
 from proto.fitness import Fitness
-from proto.messages import DeviceState, Gpu, Health, NodeState, WorkerState
-from supervisor.exporter import usage_metrics
+from proto.messages import DeviceState, Gpu, Health, NodeState, WorkerState, XidCount
+from supervisor.exporter import mps_metrics, usage_metrics
 from supervisor.exporter.family import Sample
 from supervisor.status.allocations import Allocation
 from supervisor.status.snapshot import Snapshot
@@ -52,6 +52,7 @@ def samples(
         yield from _allocations(snapshot.allocations, workers, named=about.pod_labels)
     yield from _through_dra(snapshot)
     yield from usage_metrics.samples(snapshot, now, about.stale_after, named=about.pod_labels)
+    yield from mps_metrics.samples(snapshot, now, about.stale_after)
 
 
 def _service(service: ServiceState) -> Iterator[Sample]:
@@ -70,6 +71,8 @@ def _service(service: ServiceState) -> Iterator[Sample]:
 
 def _node(node: NodeState, fitness: Fitness) -> Iterator[Sample]:
     yield Sample("health_state_persisted", node.persisted)
+    yield Sample("kernel_log_readable", node.kernel_log_lost is not None)
+    yield Sample("kernel_log_lost_records", node.kernel_log_lost or 0)
     for gpu in node.inventory.gpus:
         yield from _gpu(gpu)
         for uuid in (gpu.uuid, *(instance.uuid for instance in gpu.instances)):
@@ -80,13 +83,19 @@ def _node(node: NodeState, fitness: Fitness) -> Iterator[Sample]:
         place = "" if hang.index is None else str(hang.index)
         yield Sample("nvml_hanging_call_seconds", hang.seconds, (hang.uuid, place, hang.call))
     for xid in node.xids:
-        labels = (xid.uuid, str(xid.xid))
-        yield Sample("xid_errors", xid.count, labels)
-        yield Sample("xid_last_timestamp_seconds", xid.last, labels)
+        yield from _xid(xid)
     for call in node.calls:
         yield Sample("nvml_call_duration_seconds", call.seconds, (call.call,), count=call.count)
         for code, count in call.errors.items():
             yield Sample("nvml_errors", count, (call.call, str(code)))
+
+
+def _xid(xid: XidCount) -> Iterator[Sample]:
+    labels = (xid.uuid, str(xid.xid))
+    yield Sample("xid_errors", xid.count, labels)
+    yield Sample("xid_last_timestamp_seconds", xid.last, labels)
+    for source, count in sorted(xid.sources.items()):
+        yield Sample("xid_reports", count, (*labels, source))
 
 
 def _gpu(gpu: Gpu) -> Iterator[Sample]:

@@ -62,6 +62,11 @@ FAMILIES = (
         "Memory of a GPU or MIG instance that processes use whose container is unknown.",
     ),
     Family(
+        "mps_server_memory_used_bytes",
+        ("uuid",),
+        "Memory of a GPU or MIG instance that its MPS server uses itself, beside its clients.",
+    ),
+    Family(
         "unallocated_memory_used_bytes",
         ("uuid", "namespace", "pod", "container"),
         "Memory of a GPU or MIG instance that a container uses without holding it.",
@@ -89,6 +94,7 @@ def samples(snapshot: Snapshot, now: float, stale_after: float, *, named: bool) 
         yield from _device(uuid, use)
         if sampling.problem is None:
             yield from _together(uuid, use.holders or ())
+            yield from _mps_server(uuid, use.holders or ())
             yield from _unallocated(uuid, use.holders or (), named=named)
         if named:
             yield from _containers(uuid, use.holders or ())
@@ -116,6 +122,12 @@ def _together(uuid: str, holders: tuple[HolderUse, ...]) -> Iterator[Sample]:
         used = [holder.memory_used_bytes for holder in holders if holder.kind is kind]
         if None not in used:
             yield Sample(f"{kind}_memory_used_bytes", sum(b or 0 for b in used), (uuid,))
+
+
+def _mps_server(uuid: str, holders: tuple[HolderUse, ...]) -> Iterator[Sample]:
+    for holder in holders:
+        if holder.kind is HolderKind.MPS and holder.memory_used_bytes is not None:
+            yield Sample("mps_server_memory_used_bytes", holder.memory_used_bytes, (uuid,))
 
 
 def _containers(uuid: str, holders: tuple[HolderUse, ...]) -> Iterator[Sample]:

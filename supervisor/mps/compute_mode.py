@@ -1,9 +1,7 @@
 """Start the program that changes compute modes, one run for each GPU, and never wait too long."""
 
-import asyncio
 import os
 import sys
-from collections.abc import Collection
 from pathlib import Path
 
 from health import compute_mode
@@ -46,25 +44,3 @@ async def change(
         last = done.output.strip().splitlines()
         raise ComputeModeError(f"cannot change the compute mode: {last[-1] if last else done.code}")
     return compute_mode.UNSUPPORTED not in done.output
-
-
-def put_back_left(folder: str, wanted: Collection[str], binding: tuple[str, str]) -> dict[str, str]:
-    """Put back the modes of GPUs that are not *wanted*; return why not, by UUID, where that fails.
-
-    It takes a few seconds at most, so call it in a process that nobody waits for. *binding* is the
-    module of the NVML binding and its argument. OSError if the state folder cannot be used.
-    """
-    left = [uuid for uuid in compute_mode.remembered(Path(folder)) if uuid not in wanted]
-
-    async def put_all() -> list[str]:
-        return await asyncio.gather(*map(put, left))
-
-    async def put(uuid: str) -> str:
-        try:
-            await change(Runner(), Verb.PUT_BACK, folder, uuid, binding)
-        except ComputeModeError as error:
-            return str(error)
-        return ""
-
-    errors = asyncio.run(put_all())
-    return {uuid: error for uuid, error in zip(left, errors, strict=True) if error}

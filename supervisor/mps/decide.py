@@ -25,6 +25,8 @@ from supervisor.mps.steps import (
 QUIT_LIMIT = 3.0
 """Seconds until a daemon that was told to end at once is killed."""
 
+OTHER_LIMITS = "its limits change"
+
 AGAIN = 3
 """Failures in a row that are told as such; a number in the detail would change all the time."""
 
@@ -34,7 +36,11 @@ LIMITS_EVERY = 60.0
 
 def limited(kept: Kept, share: MpsShare) -> Kept:
     """Return what is known after the order to have the limits of *share*."""
-    return replace(kept, share=share)
+    after = replace(kept, share=share)
+    if kept.phase is Phase.READY and kept.has != after.wanted:
+        # At once: it would be told as ready with the new share, until the next look.
+        return replace(after, phase=Phase.DRAINING, detail=OTHER_LIMITS)
+    return after
 
 
 def started(kept: Kept, pid: int, now: float) -> Kept:
@@ -86,7 +92,7 @@ def _with_answers(kept: Kept, seen: DaemonSeen, now: float, timing: Timing) -> D
     if kept.ending is Leaving.DRAIN:
         return replace_daemon(kept, Phase.DRAINING, "MPS no longer shares it", now, timing)
     if kept.has != kept.wanted:
-        return replace_daemon(kept, Phase.DRAINING, "its limits change", now, timing)
+        return replace_daemon(kept, Phase.DRAINING, OTHER_LIMITS, now, timing)
     if kept.wrong:
         return replace_daemon(kept, Phase.FAILED, kept.wrong, now, timing)
     return with_server(kept, seen, now, timing)

@@ -56,9 +56,16 @@ class Effects:
         self._tail: LogTail | None = None
         self._has_mode = False
         self._without_shm = ""
+        self._sought = False
+
+    async def find(self, kept: Kept, now: float) -> Kept:
+        """Adopt the daemon that runs, if nobody looked for it yet; return what is known then."""
+        sought = self._sought or not daemon.exists(self._pipe)
+        return kept if sought else await self.start(kept, now)
 
     async def start(self, kept: Kept, now: float) -> Kept:
         """Adopt the daemon that runs, or start one; return what is known then."""
+        self._sought = True
         try:
             tail = await self._prepare()
             found = daemon.running(self._pipe)
@@ -78,7 +85,7 @@ class Effects:
                 log_folder(self._settings.root, self._settings.uuid), self._settings.uuid
             )
             self._follow()
-        refused = folders.share_memory(self._settings.root)
+        refused = folders.share_memory(self._settings.root, mounts=self._settings.mounts)
         if refused and refused != self._without_shm:
             logger.warning("cannot mount the shared memory of MPS clients", reason=refused)
         self._without_shm = refused
@@ -166,7 +173,8 @@ class Effects:
         """Return what is seen of the daemon."""
         if self._daemon is None or self._daemon.ended():
             return self._without_daemon()
-        if kept.quitting is not None and (kept.forced or kept.ending is Leaving.NOW):
+        forced = kept.quitting is not None and kept.forced
+        if forced or kept.ending is Leaving.NOW:  # no time for one that does not answer
             return DaemonSeen(pid=kept.pid, trouble="it ends", clients=running(kept.clients))
         departed = self._tail.told.departed if self._tail else frozenset()
         seen = await self._shell.look(kept, departed, now)

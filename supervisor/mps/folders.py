@@ -56,11 +56,12 @@ def require_reachable(path: str) -> None:
             )
 
 
-def share_memory(root: str) -> str:
+def share_memory(root: str, *, mounts: bool) -> str:
     """Mount the folder that is /dev/shm for all clients, unless it is mounted already.
 
     Return why it cannot be mounted; empty: it is mounted, or another keeper mounts it now. Without
-    the mount it is a plain folder, which is as good but for the limit of its size.
+    the mount, as on a simulated node, it is a plain folder, which is as good but for the limit of
+    its size.
     """
     with Folder.made(Path(root), OPEN) as above, above.own("shm.lock") as lock:
         try:
@@ -75,8 +76,8 @@ def share_memory(root: str) -> str:
             return "it is not a folder of ours; remove it"
         if found.st_dev != above.status(".").st_dev:
             return ""  # never mounted anew: clients that run would keep the former one
-        refused = _mount(path)
-        if refused:
+        refused = _mount(path) if mounts else ""
+        if refused or not mounts:
             path.chmod(SHARED)
         return refused
 

@@ -30,6 +30,9 @@ from supervisor.mps.steps import WAITING
 SETTLE = 0.05
 """Seconds from a line of the log until the daemon's answers agree with it."""
 
+VERIFY_WITHIN = 2.0
+"""Seconds for a new keeper to find out how the daemon of the former one is."""
+
 T = TypeVar("T")
 
 
@@ -51,7 +54,7 @@ class Keeper:
         self._epoch = epoch
         self._sequence = 0
         self._kept = Kept(settings.share)
-        self._since = time.time()
+        self._born = self._since = time.time()
         self._effects = Effects(settings, self._on_news)
         self._news = asyncio.Event()
         """Set when a look should come soon."""
@@ -72,7 +75,12 @@ class Keeper:
         self._news.set()
 
     def _on_limit(self, order: Limit) -> None:
-        self._become(decide.limited(self._kept, order.share))
+        before = self._timing
+        self._timing = Timing(order.poll_interval or before.poll, order.hang_after or before.hang)
+        # A device that is shared again stays, even if its clients were to be the last ones.
+        drained = self._kept.ending is Leaving.DRAIN
+        kept = replace(self._kept, ending=Leaving.NONE) if drained else self._kept
+        self._become(decide.limited(kept, order.share))
         self._news.set()
 
     def _on_apply_now(self, _: ApplyNow) -> None:
@@ -101,6 +109,7 @@ class Keeper:
         """Look, decide and act, again and again."""
         while True:
             self._news.clear()
+            self._hurry.clear()  # the order that set it is known by now
             seen = await self._unless_hurried(self._effects.look(self._kept, time.monotonic()))
             if seen is not None:
                 decision = self._decide(seen)
@@ -150,8 +159,14 @@ class Keeper:
             case Do.KILL:
                 await self._effects.kill(self._kept)
             case Do.END:
-                await self._effects.put_back()
-                self._life.end(Ending())
+                await self._end()
+
+    async def _end(self) -> None:
+        """End, unless there is a daemon that nobody has looked for yet: the order came early."""
+        self._become(await self._effects.find(self._kept, time.monotonic()))
+        if not self._kept.pid:
+            await self._effects.put_back()
+            self._life.end(Ending())
 
     def _become(self, kept: Kept) -> None:
         """Take what is known now; publish and log what changed."""
@@ -178,7 +193,18 @@ class Keeper:
         elif kept.phase is Phase.DRAINING:
             logger.info("an MPS device is draining", uuid=self._uuid, reason=kept.detail)
 
+    def _verifies(self) -> bool:
+        """Return whether a daemon is being looked for, or one of a former keeper verified.
+
+        Nobody is told of it for a moment: with a new keeper, the daemon is as ready as before.
+        """
+        kept = self._kept
+        new = kept.phase is Phase.STARTING and (kept.adopted or not kept.pid)
+        return new and not kept.failures and time.time() - self._born < VERIFY_WITHIN
+
     def _publish(self) -> None:
+        if self._verifies():
+            return
         self._sequence += 1
         kept = self._kept
         daemon = MpsDaemon(

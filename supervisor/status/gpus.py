@@ -1,6 +1,7 @@
 """The GPUs in the status: their health, their resources, and which containers hold them."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
 import msgspec
 
@@ -12,21 +13,30 @@ from supervisor.status import report
 from supervisor.status.allocations import Allocation
 from supervisor.status.dra import DynamicHold
 from supervisor.status.dra_report import DraHolder
+from supervisor.status.mps_report import MpsStatus
 from supervisor.status.snapshot import Snapshot
 from supervisor.status.usage_report import DeviceUse
 
 
-def gpus(
-    snapshot: Snapshot, fitness: Fitness, uses: Mapping[str, DeviceUse]
-) -> tuple[report.GpuStatus, ...] | None:
-    """Return the status of each GPU, with its health from *fitness* and its usage from *uses*."""
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of the devices, by UUID."""
+
+    fitness: Fitness
+    uses: Mapping[str, DeviceUse]
+    mps: Mapping[str, MpsStatus]
+
+
+def gpus(snapshot: Snapshot, known: Facts) -> tuple[report.GpuStatus, ...] | None:
+    """Return the status of each GPU, with its health, its usage and its sharing from *known*."""
     if snapshot.node is None:
         return None
-    return tuple(_gpu(gpu, snapshot, fitness, uses) for gpu in snapshot.node.inventory.gpus)
+    return tuple(_gpu(gpu, snapshot, known) for gpu in snapshot.node.inventory.gpus)
 
 
-def _device(uuid: str, fitness: Fitness, uses: Mapping[str, DeviceUse]) -> report.DeviceStatus:
+def _device(uuid: str, devices: Facts) -> report.DeviceStatus:
     """Return the fields that GPUs and MIG instances share."""
+    fitness = devices.fitness
     reasons, state, known = fitness.reasons(uuid), fitness.state(uuid), fitness.devices.get(uuid)
     return report.DeviceStatus(
         uuid=uuid,
@@ -35,16 +45,15 @@ def _device(uuid: str, fitness: Fitness, uses: Mapping[str, DeviceUse]) -> repor
         reasons=tuple(_explained(reasons, state)),
         since=known.since or None if known and state else None,
         transitions=known.transitions if known else None,
-        usage=uses.get(uuid),
+        usage=devices.uses.get(uuid),
+        mps=devices.mps.get(uuid),
     )
 
 
-def _gpu(
-    gpu: Gpu, snapshot: Snapshot, fitness: Fitness, uses: Mapping[str, DeviceUse]
-) -> report.GpuStatus:
-    known = fitness.devices.get(gpu.uuid)
+def _gpu(gpu: Gpu, snapshot: Snapshot, devices: Facts) -> report.GpuStatus:
+    known = devices.fitness.devices.get(gpu.uuid)
     return report.GpuStatus(
-        **msgspec.structs.asdict(_device(gpu.uuid, fitness, uses)),
+        **msgspec.structs.asdict(_device(gpu.uuid, devices)),
         index=gpu.index,
         model=gpu.name,
         pci_bus_id=gpu.pci_bus_id,
@@ -54,8 +63,8 @@ def _gpu(
         check_seconds=_look_seconds(gpu.uuid, snapshot),
         monitoring=report.Monitoring.EVENTS if gpu.events else report.Monitoring.POLLING,
         mig=gpu.mig_enabled,
-        instances=tuple(_instances(gpu, fitness, uses)),
-        resources=_shares(gpu, snapshot, fitness),
+        instances=tuple(_instances(gpu, devices)),
+        resources=_shares(gpu, snapshot, devices.fitness),
         holders=_holders(snapshot.allocations, set(_uuids(gpu))),
         dra_holders=dra_holders(gpu, snapshot),
     )
@@ -66,12 +75,10 @@ def _look_seconds(uuid: str, snapshot: Snapshot) -> float | None:
     return next((look.seconds for look in looks if look.uuid == uuid), None)
 
 
-def _instances(
-    gpu: Gpu, fitness: Fitness, uses: Mapping[str, DeviceUse]
-) -> Iterator[report.InstanceStatus]:
+def _instances(gpu: Gpu, devices: Facts) -> Iterator[report.InstanceStatus]:
     for instance in gpu.instances:
         yield report.InstanceStatus(
-            **msgspec.structs.asdict(_device(instance.uuid, fitness, uses)),
+            **msgspec.structs.asdict(_device(instance.uuid, devices)),
             place=instance.place,
             gpu_instance=instance.gi,
             compute_instance=instance.ci,

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
-from supervisor.status import page_dra, page_usage, usage_wording, wording
+from supervisor.status import page_dra, page_mps, page_usage, usage_wording, wording
 from supervisor.status.markup import Content, document, element, table
 from supervisor.status.page_usage import Uses
 from supervisor.status.report import (
@@ -147,6 +147,7 @@ def _card(gpu: GpuStatus, now: float, hour: Hour | None) -> Element:
         _reasons(gpu.reasons),
         *page_usage.card(gpu, hour),
         *_shares(gpu),
+        *page_mps.card(gpu),
         *page_dra.holders(gpu),
         _instances(gpu.instances, now),
         class_=f"gpu {_tone(gpu)}",
@@ -261,13 +262,14 @@ def _resources(resources: Iterable[ResourceStatus]) -> Element:
     rows = (
         (
             resource.name,
+            resource.sharing or wording.UNKNOWN,
             f"{wording.number(resource.healthy)} of {wording.number(resource.devices)}",
             wording.number(resource.allocated),
             wording.kubelet(resource),
         )
         for resource in resources
     )
-    return table(("resource", "healthy", "used", "kubelet"), rows)
+    return table(("resource", "sharing", "healthy", "used", "kubelet"), rows)
 
 
 def _xids(status: Status) -> Element:

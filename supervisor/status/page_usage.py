@@ -83,7 +83,7 @@ def _others(gpu: GpuStatus) -> Element | None:
 def _who(use: HolderUse) -> Element:
     """Return who it is, and what stands for something else than a container with a device."""
     if use.kind not in SIGNS:
-        return element("span", wording.name(use))
+        return element("span", wording.described(use))
     tone = TONES.get(use.kind, "suspect")
     badge = element("span", f"{SIGNS[use.kind]} {use.kind}", class_=f"badge {tone}")
     note = element("span", wording.NOTES[use.kind], class_="quiet")

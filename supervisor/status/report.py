@@ -11,6 +11,7 @@ from proto.control import ProblemKind
 from proto.messages import DeviceState
 from proto.reasons import ReasonKind
 from supervisor.status.dra_report import DraHolder
+from supervisor.status.mps_report import MpsStatus
 from supervisor.status.usage_report import DeviceUse, NodeUse
 
 
@@ -150,6 +151,8 @@ class DeviceStatus(Struct, frozen=True, kw_only=True):
     """How often its state changed since the node booted."""
     usage: DeviceUse | None = None
     """How much of it is in use; null: unknown, or sampling is switched off."""
+    mps: MpsStatus | None = None
+    """How MPS shares it; null: it does not."""
 
 
 class InstanceStatus(DeviceStatus, frozen=True, kw_only=True):
@@ -198,6 +201,14 @@ class GpuStatus(DeviceStatus, frozen=True, kw_only=True):
     """Containers that hold its devices through DRA; null: the kubelet does not answer."""
 
 
+class SharingKind(enum.StrEnum):
+    """How the devices of a resource are shared."""
+
+    NONE = "none"
+    TIME_SLICING = "time-slicing"
+    MPS = "mps"
+
+
 class ResourceStatus(Struct, frozen=True, kw_only=True):
     """A resource of the node; values from its worker are null while the worker is silent."""
 
@@ -219,6 +230,8 @@ class ResourceStatus(Struct, frozen=True, kw_only=True):
     """Open ListAndWatch streams; 0 while registered: the kubelet does not read the list."""
     answering: bool | None = None
     """Whether its worker answered the last call on its own socket."""
+    sharing: SharingKind | None = None
+    """How its devices are shared."""
 
 
 class ProcessStatus(Struct, frozen=True):

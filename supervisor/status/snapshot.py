@@ -4,8 +4,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from proto.control import NodeLabels, Problem, ProblemKind, ServiceState
-from proto.fitness import Fitness, fitness
+from proto.fitness import Fitness, LastMpsWord, fitness
 from proto.messages import LookTime, NodeState, UsageState, WorkerState
+from proto.mps import MpsDaemon, MpsShare
 from proto.reasons import ReasonKind
 from supervisor.status import dra
 from supervisor.status.allocations import Allocation, DynamicDevice
@@ -38,13 +39,27 @@ class Snapshot:
     """None: the monitor does not sample, or has not sent samples yet."""
     foreign: tuple[Allocation, ...] = ()
     """Devices that containers hold by resources which this service does not advertise now."""
+    mps: LastMpsWord | None = None
+    """The last word of the MPS daemons; None: nobody listens for it."""
     dynamic: tuple[DynamicDevice, ...] = ()
     """Devices that containers hold through DRA, in the newest list of the kubelet."""
 
     def fitness(self, now: float, stale_after: float) -> Fitness:
         """Return the health of the devices at *now*."""
         unknown = self.service.unknown if self.service else None
-        return fitness(self.node, unknown=unknown, silent=now - self.node_at > stale_after)
+        silent = now - self.node_at > stale_after
+        held_back = self.mps.reasons(self.mps_shares(), now, stale_after) if self.mps else {}
+        return fitness(self.node, unknown=unknown, silent=silent, mps=held_back)
+
+    def mps_shares(self) -> Mapping[str, MpsShare]:
+        """Return what a replica of each device comes to that the plan shares by MPS, by UUID."""
+        return self.service.mps if self.service else {}
+
+    def mps_daemons(self, now: float, stale_after: float) -> dict[str, MpsDaemon] | None:
+        """Return the MPS daemons by the UUID of their device; None: their tree is silent."""
+        if self.mps is None or self.mps.state is None or self.mps.silent(now, stale_after):
+            return None
+        return {daemon.uuid: daemon for daemon in self.mps.state.daemons}
 
     def problems(self) -> tuple[Problem, ...] | None:
         """Return why the node is not served as configured, or served slowly; None: unknown."""

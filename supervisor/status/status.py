@@ -6,7 +6,7 @@ from health import xid_catalogue
 from proto.control import ServiceState
 from proto.messages import NodeState, WorkerState, XidCount
 from supervisor.status import gpus as gpu_status
-from supervisor.status import report
+from supervisor.status import mps, report
 from supervisor.status.probes import not_live, not_ready
 from supervisor.status.snapshot import Snapshot
 from supervisor.status.usage import device_uses, node_use
@@ -30,11 +30,12 @@ def status(snapshot: Snapshot, about: About, now: float, wall: float) -> report.
     heard_from = now - about.stale_after
     dead = tuple(not_live(snapshot, now, about.stale_after))
     unready = tuple(not_ready(snapshot, now, about.stale_after))
-    gpus = gpu_status.gpus(
-        snapshot,
+    known = gpu_status.Facts(
         snapshot.fitness(now, about.stale_after),
         device_uses(snapshot, now, about.stale_after),
+        mps.statuses(snapshot, now, about.stale_after),
     )
+    gpus = gpu_status.gpus(snapshot, known)
     resources = _resources(snapshot, heard_from)
     failed = snapshot.node.inventory.failed if snapshot.node else None
     well = not (dead or unready or failed) and _all_healthy(gpus, resources)
@@ -130,7 +131,15 @@ def _resource(
         registrations=worker.registrations,
         streams=worker.streams,
         answering=worker.answering,
+        sharing=_sharing(worker, snapshot),
     )
+
+
+def _sharing(worker: WorkerState, snapshot: Snapshot) -> report.SharingKind:
+    if worker.replicas.keys() & snapshot.mps_shares().keys():
+        return report.SharingKind.MPS
+    shared = any(count > 1 for count in worker.replicas.values())
+    return report.SharingKind.TIME_SLICING if shared else report.SharingKind.NONE
 
 
 def _processes(service: ServiceState | None) -> tuple[report.ProcessStatus, ...] | None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from proto.messages import Gpu, UsageState
+from proto.mps import MpsDaemon
 from proto.usage import DeviceUsage, GpuProcess
 from supervisor.status.allocations import Allocation
 from supervisor.status.snapshot import KnownUsage, Snapshot
@@ -76,6 +77,10 @@ class _Join:
         self._samples = _by_uuid(usage.state)
         self._held: defaultdict[str, list[Allocation]] = defaultdict(list)
         self._kubelet_answers = snapshot.allocations is not None
+        # Of the last word, also an old one: else its server would count as a stray for a while.
+        word = snapshot.mps.state if snapshot.mps else None
+        self._daemons = {daemon.uuid: daemon for daemon in word.daemons} if word else {}
+        self._by_mps = snapshot.mps_shares().keys() | self._daemons.keys()
         for held in (*(snapshot.allocations or ()), *snapshot.foreign, *_through_dra(snapshot)):
             self._held[held.uuid].append(held)
         workers = [word[0] for word in snapshot.planned_workers().values() if word]
@@ -121,6 +126,8 @@ class _Join:
             return 0
         if sample.memory_used is None and sample.processes is None:
             return None
+        if sample.uuid in self._by_mps:
+            return _leaked_beside(self._daemons.get(sample.uuid), sample.processes)
         by_processes = sum(process.memory or 0 for process in sample.processes or ())
         used = max(sample.memory_used or 0, by_processes)
         return used if sample.processes or used > CLEAN else 0
@@ -160,6 +167,8 @@ class _Join:
         return dict(found)
 
     def _who(self, uuid: str, pid: int, holders: Holders) -> Who:
+        if uuid in self._daemons and pid == self._daemons[uuid].server:
+            return Who(HolderKind.MPS)
         owner = self._owners.of.get((uuid, pid), UNKNOWN)
         if owner.kind is not OwnerKind.CONTAINER:
             host = owner.kind is OwnerKind.HOST
@@ -199,6 +208,20 @@ def _through_dra(snapshot: Snapshot) -> Iterator[Allocation]:
         for uuid in hold.uuids
     }
     yield from found
+
+
+def _leaked_beside(
+    daemon: MpsDaemon | None, processes: tuple[GpuProcess, ...] | None
+) -> int | None:
+    """Return the memory of processes beside the MPS server, which keeps memory without a client.
+
+    None: unknown, as the driver does not list the server under the PID that its daemon has told.
+    """
+    if daemon is None or processes is None:
+        return None
+    if daemon.server and daemon.server not in {process.pid for process in processes}:
+        return None
+    return sum(process.memory or 0 for process in processes if process.pid != daemon.server)
 
 
 def _figures(

@@ -19,6 +19,8 @@ class HolderKind(enum.StrEnum):
     """All processes that are in no container, together."""
     UNKNOWN = "unknown"
     """All processes whose container is unknown, together."""
+    MPS = "mps"
+    """The MPS server of the device, which keeps some memory for itself."""
 
 
 class HolderUse(Struct, frozen=True, kw_only=True):

@@ -13,6 +13,7 @@ NOTES = {
     HolderKind.HOST: "processes outside containers",
     HolderKind.UNKNOWN: "processes whose container is unknown",
     HolderKind.UNALLOCATED: "uses the GPU, but holds no device of it",
+    HolderKind.MPS: "the MPS server, with what it keeps for itself",
 }
 """What an entry stands for that is no container which holds the device."""
 

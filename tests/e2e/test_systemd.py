@@ -164,9 +164,9 @@ def test_an_upgrade_and_an_uninstall_keep_the_settings(tmp_path: Path) -> None:
     settings = tmp_path / f"etc/{NAME}.env"
     settings.write_text("MIG_STRATEGY=mixed\n")
     install(tmp_path)
-    unit = tmp_path / f"config/systemd/user/{NAME}.service"
+    units = [tmp_path / f"config/systemd/user/{name}.service" for name in (NAME, f"{NAME}-mps")]
     verified = subprocess.run(
-        ["/usr/bin/systemd-analyze", "verify", unit], check=False, capture_output=True, text=True
+        ["/usr/bin/systemd-analyze", "verify", *units], check=False, capture_output=True, text=True
     )
 
     assert (verified.returncode, verified.stderr) == (0, "")
@@ -175,5 +175,5 @@ def test_an_upgrade_and_an_uninstall_keep_the_settings(tmp_path: Path) -> None:
 
     install(tmp_path, "--uninstall")
     assert settings.exists()
-    assert not unit.exists()
+    assert not [unit for unit in units if unit.exists()]
     assert not (tmp_path / "opt").exists()

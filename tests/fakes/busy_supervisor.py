@@ -10,10 +10,11 @@ from dataclasses import replace
 from proto.messages import Inventory
 from supervisor import logs, loop, turns
 from supervisor.child import Spec
-from supervisor.compose import source
-from supervisor.maintenance import MONITOR
+from supervisor.compose import compose as composer
+from supervisor.maintenance import MONITOR, Maintenance
 from supervisor.plan import Plan
 from supervisor.restart_policy import Limits
+from supervisor.source import source
 from supervisor.state import Service, ServiceSource
 
 SILENCE = 6.0
@@ -24,7 +25,8 @@ def main(folder: str, work: float, *children: str) -> int:
     """Run until SIGTERM."""
     logs.set_up("supervisor", logs.Format.JSON, logs.Level.INFO)
     paths = ("runtimeDir", "stateDir", "devicePluginPath")
-    real = source({f"service.{path}": folder for path in paths} | {"service.logFormat": "json"}, {})
+    flags = {f"service.{path}": folder for path in paths} | {"service.logFormat": "json"}
+    real = source(flags, {}, composer)
     turns.STALL = 0.2  # so that a plan makes a turn as long as one that looks like a standstill
     specs = tuple(_spec(*child.split("=")) for child in children)
 
@@ -38,7 +40,7 @@ def main(folder: str, work: float, *children: str) -> int:
         service = replace(real.compose(data), children=specs, plan=plan, fail_on_init_error=False)
         return replace(service, limits=Limits(silence=SILENCE))
 
-    return loop.Supervisor(ServiceSource(real.read, compose)).run()
+    return loop.Supervisor(ServiceSource(real.read, compose), Maintenance()).run()
 
 
 def _spec(name: str, habit: str) -> Spec:

@@ -94,9 +94,21 @@ def named(binary: str) -> Helm:
 
 
 def the(objects: list[Object], kind: str) -> Object:
-    """Return the only object of its *kind*."""
-    (found,) = [rendered for rendered in objects if rendered["kind"] == kind]
-    return found
+    """Return the only object of its *kind*; of two DaemonSets, the plugin's."""
+    found = [rendered for rendered in objects if rendered["kind"] == kind]
+    (only,) = [rendered for rendered in found if not is_for_mps(rendered)] or found
+    return only
+
+
+def is_for_mps(rendered: Object) -> bool:
+    """Return whether the object is of the service that keeps the MPS daemons."""
+    labels = rendered["metadata"].get("labels", {})
+    return bool(labels.get("app.kubernetes.io/component") == "mps")
+
+
+def for_mps(objects: list[Object]) -> list[Object]:
+    """Return the objects of the service that keeps the MPS daemons."""
+    return [rendered for rendered in objects if is_for_mps(rendered)]
 
 
 def pod(objects: list[Object]) -> Object:

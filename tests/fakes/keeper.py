@@ -4,7 +4,6 @@ import contextlib
 import ctypes
 import os
 import select
-import signal
 import socket
 import subprocess
 import sys
@@ -26,7 +25,6 @@ from simulator.live_node import LiveNode
 from simulator.node import default_node
 from tests.fakes.mps_host import MpsHost
 from tests.fakes.service import PATIENCE
-from tests.hardware.transcript import alive, until
 
 NODE = default_node()
 FIRST, SECOND = (gpu.uuid for gpu in NODE.gpus[:2])
@@ -170,9 +168,5 @@ class Node:
 
     def clean(self) -> None:
         """End all daemons, and unmount what keepers mounted."""
-        pids = [program["pid"] for program in self.mps.programs()]
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        assert until(lambda: not any(map(alive, pids)), PATIENCE)
+        self.mps.end_all()
         ctypes.CDLL(None).umount2(bytes(self.root / "shm"), MNT_DETACH)

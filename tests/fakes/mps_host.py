@@ -1,12 +1,13 @@
 """A host with a stand-in for nvidia-cuda-mps-control: its installation, faults and clients.
 
-The program is `tests/fakes/mps`: real daemons, sockets and servers, without a GPU. It answers as
+The program is `simulator/mps`: real daemons, sockets and servers, without a GPU. It answers as
 version 580.159.04 did on an H100; `tests/hardware/mps-580.159.04.txt` is the comparison.
 """
 
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
@@ -14,18 +15,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from simulator.mps.program import NAME, write_program
 from tests.hardware.programs import PATIENCE, Program
 from tests.hardware.transcript import until
-
-ROOT = Path(__file__).parents[2]
-NAME = "nvidia-cuda-mps-control"
-
-PROGRAM = """#!{python} -ES
-import sys
-sys.path.insert(0, {root!r})
-from tests.fakes.mps.control import main
-sys.exit(main({folder!r}, {node!r}, {gpus!r}))
-"""
 
 CLIENT = (sys.executable, "-ES", "-m", "tests.fakes.mps.client")
 
@@ -42,10 +34,7 @@ class MpsHost:
         self.folder.mkdir()
         self.program = folder / "bin" / NAME
         self.program.parent.mkdir(exist_ok=True)
-        steered = {"folder": str(self.folder), "node": str(node or ""), "gpus": ",".join(gpus)}
-        text = PROGRAM.format(python=sys.executable, root=str(ROOT), **steered)
-        self.program.write_text(text)
-        self.program.chmod(0o755)
+        write_program(self.program, str(self.folder), str(node or ""), ",".join(gpus))
 
     def order(self, gpu: str = "all", **faults: object) -> None:
         """Replace the faults of the daemons of all GPUs, or of the daemon of one.
@@ -122,6 +111,21 @@ class MpsHost:
             check=False,
         )
         return done.returncode, done.stdout
+
+    def end_all(self) -> None:
+        """End all daemons; then also the commands end that a killed keeper has left behind."""
+        for program in self.programs():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(program["pid"], signal.SIGKILL)
+        assert until(lambda: not self._left(), PATIENCE), f"left: {self._left()}"
+
+    def _left(self) -> list[str]:
+        found = []
+        for folder in Path("/proc").iterdir():
+            if folder.name.isdecimal():
+                with contextlib.suppress(OSError):  # it has ended
+                    found.append((folder / "cmdline").read_text(errors="replace"))
+        return [line for line in found if str(self.program) in line]
 
     def servers(self, pipe: Path) -> list[int]:
         """Return the PIDs of a daemon's servers."""

@@ -235,6 +235,21 @@ def short_folder() -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
+def _words(folder: Path, options: tuple[str, ...]) -> list[str]:
+    """Return the command line after the program's name."""
+    command, given = ("mps", options[1:]) if options[:1] == ("mps",) else ("run", options)
+    return [
+        command,
+        f"--runtime-dir={folder}",
+        f"--state-dir={folder}/state",
+        f"--device-plugin-path={folder}/kubelet",
+        f"--pod-resources-socket={folder}/pod-resources.sock",
+        "--metrics-address=127.0.0.1:0",
+        "--log-format=json",
+        *given,
+    ]
+
+
 @contextlib.asynccontextmanager
 async def service(
     folder: Path,
@@ -249,19 +264,12 @@ async def service(
     In process tests it is forked from a process that has imported it (tests/fakes/zygote.py). It
     is executed as users do it where *exec_because* says why this matters, where its *environment*
     asks for it, and by the command *within*, which starts the service in its own process.
+    *options* may begin with the other tree's command, `mps`.
     """
-    arguments = [
-        f"--runtime-dir={folder}",
-        f"--state-dir={folder}/state",
-        f"--device-plugin-path={folder}/kubelet",
-        f"--pod-resources-socket={folder}/pod-resources.sock",
-        "--metrics-address=127.0.0.1:0",
-        "--log-format=json",
-    ]
+    words = _words(folder, options)
     if node is not None:
         (folder / "node.json").write_text(json.dumps(node))
-        arguments.append(f"--simulated-node={folder}/node.json")
-    words = ("run", *arguments, *options)
+        words.append(f"--simulated-node={folder}/node.json")
     whole = {**os.environ, **(environment or {})}
     forked = None if within or exec_because else await fork(words, whole)
     process = forked or await asyncio.create_subprocess_exec(

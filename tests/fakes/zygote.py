@@ -46,7 +46,8 @@ class Start(msgspec.Struct, frozen=True):
 def prepare() -> None:
     """Import what each service imports, as its supervisor does, without a thread or a socket."""
     importlib.import_module("supervisor.main")
-    for library in (*importlib.import_module("supervisor.preload").MODULES, *LIBRARIES):
+    preload = importlib.import_module("supervisor.preload")
+    for library in (*preload.PLUGIN, *preload.MPS, *LIBRARIES):
         importlib.import_module(library)
     if len(list(Path("/proc/self/task").iterdir())) != 1:
         raise RuntimeError("cannot fork services: an import started a thread")

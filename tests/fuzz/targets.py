@@ -19,7 +19,7 @@ from typing import TypeVar
 import msgspec
 from google.protobuf.message import DecodeError, Message
 
-from health import cdi_spec, device_nodes, xid_policy
+from health import cdi_spec, device_nodes, kernel_log, xid_policy
 from health.condition import Condition
 from health.ledger import FILE, Ledger
 from proto import deviceplugin_pb2 as api
@@ -222,6 +222,16 @@ def log_line(data: bytes) -> None:
     text.encode()
 
 
+def kernel_line(data: bytes) -> None:
+    """Read any line of a kernel log; what an event says is short."""
+    event = kernel_log.event_of(data)
+    kernel_log.sequence(data)
+    inner = kernel_log.event_of(b"3,1,1,-;" + data)
+    assert kernel_log.event_of(b"11,1,1,-;" + data) is None
+    for told in (event, inner):
+        assert not isinstance(told, kernel_log.LoggedXid) or len(told.detail + told.name) < 300
+
+
 def preferred(data: bytes) -> None:
     """Answer any request for a preferred allocation with available devices, not more than asked
     for.
@@ -269,6 +279,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
         control_socket,
         holders,
         host,
+        kernel_line,
         ledger,
         live_node,
         log_line,

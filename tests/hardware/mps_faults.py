@@ -191,8 +191,9 @@ def background(check: Check) -> None:
             path.unlink()
         environment = {**daemon.environment, "CUDA_VISIBLE_DEVICES": check.uuid}
         check.run("in the background", "-d", environment)
-        until(daemon.socket.exists, check.out.patience)
-        pid = int((daemon.pipe / "nvidia-cuda-mps-control.pid").read_text() or 0)
+        written = daemon.pipe / "nvidia-cuda-mps-control.pid"  # after the sockets
+        until(lambda: written.exists() and written.read_text() != "", check.out.patience)
+        pid = int(written.read_text())
         try:
             _in_background(check, daemon, pid)
         finally:

@@ -73,6 +73,24 @@ SETTINGS = {
     },
 }
 FILES = {"config": {"map": {"default": "version: v1\n", "other": "version: v1\n"}}}
+MPS = {
+    "sharing": {"mps": {"resources": [{"name": "gpu", "replicas": 4}]}},
+    "migStrategy": "single",
+    "nvidiaDriverRoot": "/run/nvidia/driver",
+    "nodeSelector": {"gpu": "yes"},
+    "mps": {
+        "root": "/run/mps/",
+        "enableHostNetwork": True,
+        "metricsPort": 9999,
+        "controlPath": "/usr/bin/nvidia-cuda-mps-control",
+        "stateDir": "/var/lib/mps",
+        "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1}},
+        "nodeSelector": {"mps": "yes"},
+        "extraArgs": ["--log-level=debug"],
+        "extraEnv": [{"name": "LOG_FORMAT", "value": "json"}],
+        "resources": {"limits": {"memory": "1Gi"}},
+    },
+}
 SETS: dict[str, dict[str, Any]] = {
     "nothing": {},
     "everything, own settings": EVERYTHING | SETTINGS,
@@ -81,4 +99,6 @@ SETS: dict[str, dict[str, Any]] = {
     "volume-mounts": {"deviceListStrategy": "volume-mounts"},
     "labels, file": {"nodeLabels": {"output": "file"}},
     "labels, node": {"nodeLabels": {"output": "node"}},
+    "mps": MPS,
+    "mps, settings by node": FILES | {"mps": {"enabled": True}},
 }

@@ -17,6 +17,7 @@ from supervisor.child import Process
 from supervisor.plan import Plan
 from supervisor.restart_policy import Limits
 from supervisor.compose import compose
+from supervisor.maintenance import Maintenance
 from supervisor.config.choose_file import Wish
 from supervisor.config.settings import load
 from supervisor.state import ServiceSource
@@ -41,7 +42,7 @@ def service(wish):
     nothing = lambda inventory: Plan(())
     return replace(made, children=children, fork=fork, limits=limits, plan=nothing)
 
-loop.Supervisor(ServiceSource(lambda wish: b"", lambda data: service(Wish()))).run()
+loop.Supervisor(ServiceSource(lambda wish: b"", lambda data: service(Wish())), Maintenance()).run()
 """
 
 

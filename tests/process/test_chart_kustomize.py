@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.fakes.helm import CACHE, CHART, Object, newest, pod
+from tests.fakes.helm import CACHE, CHART, Object, for_mps, newest, pod, the
 
 KUSTOMIZE = CHART.parents[1] / "kustomize"
 KUBECTL = CACHE / "kubectl-1.37.1"
@@ -48,13 +48,29 @@ def test_a_component(tmp_path: Path, component: str, values: dict[str, Any]) -> 
     assert _comparable(pod(newest().objects(values))) == _comparable(_made(tmp_path))
 
 
+def test_the_service_for_mps() -> None:
+    """The chart and the overlay shared-mps render the same two pods."""
+    sharing = {"mps": {"resources": [{"name": "nvidia.com/gpu", "replicas": 4}]}}
+    ours = newest().objects({"sharing": sharing})
+    theirs = _objects(KUSTOMIZE / "overlays/shared-mps")
+    assert _comparable(pod(ours)) == _comparable(pod(theirs))
+    assert _comparable(pod(for_mps(ours))) == _comparable(pod(for_mps(theirs)))
+    strategies = [the(for_mps(o), "DaemonSet")["spec"]["updateStrategy"] for o in (ours, theirs)]
+    assert strategies[0] == strategies[1]
+
+
 def _made(folder: Path) -> Object:
     """Return the pod that a kustomization renders."""
+    return pod(_objects(folder))
+
+
+def _objects(folder: Path) -> list[Object]:
+    """Return the objects that a kustomization renders."""
     if not KUBECTL.exists():
         pytest.skip("no kubectl: run scripts/fetch-helm")
     command = [str(KUBECTL), "kustomize", str(folder)]
     result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
-    return pod(list(yaml.safe_load_all(result.stdout)))
+    return list(yaml.safe_load_all(result.stdout))
 
 
 def _comparable(spec: Object) -> Object:

@@ -10,7 +10,7 @@ import pytest
 from proto.worker import DeviceListStrategy
 from supervisor.config.options import OPTIONS
 from supervisor.config.settings import Settings, load
-from tests.fakes.helm import Object, container, environment, helms, newest, pod, the
+from tests.fakes.helm import Object, container, environment, for_mps, helms, newest, pod, the
 from tests.process.chart_sets import EVERYTHING, FILES, SETS, SETTINGS
 
 LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
@@ -86,12 +86,22 @@ def test_no_value_changes_the_selector(values: dict[str, Any]) -> None:
 
 @SETS_OF_VALUES
 def test_every_selector_selects_the_pods_of_the_daemon_set(values: dict[str, Any]) -> None:
-    """The DaemonSet, the Service and the PodMonitor select the DaemonSet's pods."""
+    """The DaemonSet, the Service and the PodMonitor select the DaemonSet's pods, and the DaemonSet
+    for MPS selects only its own.
+    """
     objects = newest().objects(values)
     labels = the(objects, "DaemonSet")["spec"]["template"]["metadata"]["labels"]
+    others = [the([item], "DaemonSet") for item in for_mps(objects)]
+    theirs = [other["spec"]["template"]["metadata"]["labels"].items() for other in others]
     for item in objects:
-        selector = item.get("spec", {}).get("selector", {})
-        assert selector.get("matchLabels", selector).items() <= labels.items()
+        found = item.get("spec", {}).get("selector", {})
+        selector = found.get("matchLabels", found).items()
+        if item in others:
+            assert [selector <= other for other in theirs] == [True]
+            assert not selector <= labels.items()
+        elif "selector" in item.get("spec", {}):
+            assert selector <= labels.items()
+            assert not [other for other in theirs if selector <= other]
 
 
 def test_by_default_there_is_no_access_to_the_api_server() -> None:

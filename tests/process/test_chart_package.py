@@ -49,7 +49,12 @@ def test_chart_and_project_have_one_version() -> None:
         ({"config": {"name": "a"}}, "The pods are privileged"),
         ({"simulatedNode": {"gpus": [{}]}}, "The GPUs are simulated"),
         ({}, "set usage.perContainer=true for that"),
-        ({"mps": {"root": "/mps"}}, "mps.root is ignored"),
+        (
+            {"mps": {"enabled": True}},
+            "The DaemonSet gpus-gpu-sharing-plugin-mps keeps the MPS daemons",
+        ),
+        ({"mps": {"enabled": True}}, "delete its pod to get the new version"),
+        ({"config": {"name": "a"}}, "If a file of the ConfigMap a shares by MPS, set mps.enabled"),
     ],
 )
 def test_the_notes_name_the_objects_of_the_release(values: dict[str, Any], words: str) -> None:

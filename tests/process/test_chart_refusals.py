@@ -91,6 +91,7 @@ IKTOS: dict[str, Any] = {
 """The values of the iktos fork's chart, without `namespace`."""
 
 FILES = {"a": "{}", "b": "{}"}
+SHARED = {"mps": {"resources": [{"name": "gpu", "replicas": 4}]}}
 
 REASONS = [
     ({"namespace": "kube-system"}, "cannot use namespace: give Helm's --namespace"),
@@ -145,6 +146,19 @@ REASONS = [
     (
         {"sharing": {"mps": {}}},
         "cannot use sharing.mps: it has no resources to share; leave it out",
+    ),
+    ({"sharing": SHARED, "mps": {"enabled": False}}, "cannot share by MPS with mps.enabled=false"),
+    (
+        {"mps": {"root": "/" + "r" * 41}},
+        "it has 42 bytes, too many for the sockets of MPS below it",
+    ),
+    (
+        {
+            "sharing": SHARED,
+            "devicePlugin": {"enableHostNetwork": True},
+            "mps": {"enableHostNetwork": True, "metricsPort": 9450},
+        },
+        "cannot use port 9450 twice on the host network: set another mps.metricsPort",
     ),
 ]
 
@@ -215,6 +229,11 @@ flags:
 resources: {gpus: [{pattern: "*H100*", name: h100}], mig: [{pattern: "1g.*", name: small}]}
 sharing:
   mps:
+    failRequestsGreaterThanOne: false
+    renameByDefault:
+    resources:
+    - {name: h100, replicas: 1, memoryLimit: 16777216, threads: none}
+    - {name: mig-2g.20gb, replicas: 2, rename: other, threads: 100, memoryLimit: share}
   timeSlicing:
     resources:
     - {name: nvidia.com/gpu, replicas: 2, rename: a.b-c, devices: [0, "0:1"]}

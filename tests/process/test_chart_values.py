@@ -22,7 +22,7 @@ ELSEWHERE = {
     "gfd.securityContext": "test_chart_refusals",
     "gfd.enableHostNetwork": "test_chart_refusals",
     "nfd": "test_chart_refusals",
-    "mps": "test_chart_refusals",
+    "mps": "test_chart_mps",
     "devicePlugin.enabled": "test_chart_refusals",
     "legacyDaemonsetAPI": "test_chart_refusals",
     "namespace": "test_chart_refusals",

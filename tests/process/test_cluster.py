@@ -179,7 +179,7 @@ def test_the_client_is_loaded_only_where_it_is_wanted(wanted: bool) -> None:  # 
     """The supervisor imports lightkube only if a setting needs the Kubernetes API."""
     code = (
         "import sys; from supervisor.preload import preload; "
-        f"preload(api_client={wanted}); sys.exit(('lightkube' in sys.modules) is not {wanted})"
+        f"preload((), api_client={wanted}); sys.exit(('lightkube' in sys.modules) is not {wanted})"
     )
     assert (
         subprocess.run([sys.executable, "-c", code], check=False, timeout=PATIENCE).returncode == 0

@@ -84,6 +84,30 @@ def test_an_overlay_changes_what_it_should(
     assert mounted == {volume["name"] for volume in pod["volumes"]}
 
 
+def test_the_service_for_mps_is_a_daemon_set_of_its_own() -> None:
+    """The overlay for MPS adds a DaemonSet whose selector does not overlap with the plugin's, and
+    gives both the same configuration.
+    """
+    done = subprocess.run(
+        [KUBECTL, "kustomize", KUSTOMIZE / "overlays/shared-mps"], check=True, capture_output=True
+    )
+    found = [item for item in yaml.safe_load_all(done.stdout) if item["kind"] == "DaemonSet"]
+    for item in found:
+        kubernetes_validate.validate(item, "1.31", strict=True)
+    pods = [item["spec"]["template"] for item in found]
+    for one, other in ((0, 1), (1, 0)):
+        wanted = found[one]["spec"]["selector"]["matchLabels"].items()
+        assert wanted <= pods[one]["metadata"]["labels"].items()
+        assert not wanted <= pods[other]["metadata"]["labels"].items()
+    configurations = {
+        volume["configMap"]["name"]
+        for pod in pods
+        for volume in pod["spec"]["volumes"]
+        if "configMap" in volume
+    }
+    assert len(configurations) == 1
+
+
 def test_an_overlay_can_change_the_namespace(tmp_path: Path) -> None:
     """A user's overlay with every component moves all namespaced objects to its namespace."""
     # A link, because kustomize accepts only relative paths.

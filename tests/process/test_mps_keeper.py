@@ -12,11 +12,10 @@ from health.compute_mode import EXCLUSIVE_PROCESS
 from proto.control import ApplyNow, Limit, Stop
 from proto.keeper import ComputeMode
 from proto.mps import MpsShare, Phase
-from supervisor.mps.compute_mode import put_back_left
 from tests.fakes.keeper import FIRST, SECOND, SHARE, Node
 from tests.fakes.mps_host import cuda
 from tests.fakes.service import PATIENCE
-from tests.hardware.transcript import alive
+from tests.hardware.transcript import alive, until
 
 OTHER = MpsShare(memory_mib=30000, threads=50)
 
@@ -200,21 +199,6 @@ def test_the_compute_mode_can_stay(node: Node) -> None:
         assert node.mode() == 0
 
 
-def test_modes_that_a_crash_has_left(node: Node) -> None:
-    """The modes of GPUs that are no longer wanted are put back, whatever happens on others."""
-    for uuid in (FIRST, SECOND):
-        with node.keeper(node.settings(uuid)) as keeper:
-            keeper.ready()
-    binding = ("simulator.nvml", str(node.folder))
-    assert put_back_left(str(node.state), {FIRST, SECOND}, binding) == {}
-    assert (node.mode(), node.mode(SECOND)) == (EXCLUSIVE_PROCESS, EXCLUSIVE_PROCESS)
-    node.live.fail(0, "nvmlDeviceSetComputeMode", 4)
-    errors = put_back_left(str(node.state), (), binding)
-    assert errors.keys() == {FIRST}
-    assert errors[FIRST].endswith("Insufficient Permissions (NVML error 4)")
-    assert (node.mode(), node.mode(SECOND)) == (EXCLUSIVE_PROCESS, 0)
-
-
 def test_the_folders_are_for_all_users(node: Node) -> None:
     """Clients of other users reach the sockets, and nobody else can write to the folders."""
     with node.keeper() as keeper:
@@ -259,3 +243,13 @@ def test_the_last_runs_log_is_kept(node: Node) -> None:
     logs = node.pipe().parent / "log"
     assert f"Control {before.pid:5}]" in (logs / "output.log.1").read_text()
     assert f"Control {before.pid:5}]" not in (logs / "output.log").read_text()
+
+
+def test_new_periods_need_no_new_keeper(node: Node) -> None:
+    """A keeper that looks rarely looks often after an order, and the daemon stays."""
+    with node.keeper(node.settings(poll_interval=3600.0)) as keeper:
+        daemon = keeper.ready()
+        asked = len(node.mps.commands(FIRST))
+        keeper.order(Limit(SHARE, 0.05, 15.0))
+        assert until(lambda: len(node.mps.commands(FIRST)) > asked + 20, PATIENCE)
+        assert keeper.ready().pid == daemon.pid

@@ -2,12 +2,17 @@
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from simulator.live_node import LiveNode
+from simulator.mps import texts
+from simulator.mps.program import NAME, write_program
 from simulator.node import default_node
+from simulator.usage import FIRST_PID, Use
 from tests.fakes.mps_host import MpsHost
 from tests.fakes.service import PATIENCE
 from tests.hardware.programs import Program
@@ -53,6 +58,17 @@ def test_a_client_has_the_limits_of_its_daemon(mps: MpsHost, pipe: Path) -> None
         client.end()
     assert mps.commands(FIRST)[0] == "set_default_active_thread_percentage 50"
     assert [program["gpu"] for program in mps.programs()] == [FIRST]
+
+
+def test_python_can_be_in_any_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The program starts, too, where the path of Python has a blank."""
+    python = folder / "my environment" / "python"
+    python.parent.mkdir()
+    python.symlink_to(sys.executable)
+    monkeypatch.setattr(sys, "executable", str(python))
+    program = folder / NAME
+    write_program(program)
+    assert subprocess.check_output([program, "-v"], text=True) == texts.VERSION
 
 
 def test_processes_have_their_names(mps: MpsHost, pipe: Path) -> None:
@@ -121,6 +137,37 @@ def test_faults_of_one_gpu_leave_the_others(mps: MpsHost, folder: Path) -> None:
     with mps.daemon(folder / "1", FIRST), mps.daemon(folder / "2", SECOND):
         asked = [mps.ask(folder / name, "get_default_active_thread_percentage")[1] for name in "12"]
     assert asked == ["50.0\n", "100.0\n"]
+
+
+def test_a_drill_puts_the_server_of_one_gpu_in_fault(mps: MpsHost, folder: Path) -> None:
+    """A drilled fault shows in the server of that GPU alone, until the GPU recovers."""
+    drilled = LiveNode(folder)
+    pipes = {FIRST: folder / "1", SECOND: folder / "2"}
+    with mps.daemon(pipes[FIRST], FIRST), mps.daemon(pipes[SECOND], SECOND):
+        for pipe in pipes.values():
+            mps.ask(pipe, "start_server -uid 0")
+
+        def states() -> list[str]:
+            ask = "get_server_status"
+            return [mps.ask(pipe, f"{ask} {mps.servers(pipe)[0]}")[1] for pipe in pipes.values()]
+
+        drilled.fail_mps(0)
+        assert states() == ["FAULT\n", "ACTIVE\n"]
+        assert ends(mps.client(pipes[FIRST])).endswith("CUDA error 807")
+        drilled.recover(0)
+        assert states() == ["ACTIVE\n", "ACTIVE\n"]
+
+
+def test_simulated_processes_are_listed(mps: MpsHost, pipe: Path, folder: Path) -> None:
+    """The daemon lists the processes of the simulated node that use its GPU by MPS."""
+    drilled = LiveNode(folder)
+    drilled.use(0, Use(1000, pod="team/a", kind="mps"))
+    drilled.use(0, Use(1000, pod="team/b"))
+    drilled.use(1, Use(1000, pod="team/c", kind="mps"))
+    with mps.daemon(pipe, FIRST):
+        mps.ask(pipe, "start_server -uid 0")
+        rows = mps.ask(pipe, "ps")[1].splitlines()[1:]
+    assert [row.split()[0] for row in rows] == [str(FIRST_PID)]
 
 
 def test_an_answer_can_be_held_back(mps: MpsHost, pipe: Path) -> None:

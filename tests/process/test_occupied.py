@@ -6,10 +6,11 @@ from pathlib import Path
 from proto.messages import NodeState, UsageState
 from proto.reasons import Reason, ReasonKind
 from supervisor.exporter.occupied import NEEDED
+from tests.fakes.onlooker import drill
 from tests.fakes.service import Service, kubelet, service
-from tests.process.test_simulate import FIRST, drill
 
 GPU = "nvidia.com/gpu"
+FIRST = "GPU-00000000-0000-0000-0000-000000000000"
 NODE: dict[str, object] = {"gpus": [{}, {}, {}]}
 QUICK = "health: {pollInterval: 200ms, occupied: unhealthy}\nusage: {interval: 1s}\n"
 WHY = Reason(ReasonKind.OCCUPIED, "3.0 GiB in use by processes outside containers")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.privileges import DRIVER, HANDED_ON, Capability
+from supervisor.privileges import HANDED_ON, MONITOR, Capability
 from tests.fakes.apiserver import apiserver
 from tests.fakes.service import PATIENCE, kubelet, service
 
@@ -78,12 +78,12 @@ def test_each_process_has_only_the_capabilities_that_it_needs(folder: Path) -> N
             await node.until(lambda k: k.healthy(GPU) == 1)
             await running.ready()
             for name in ("monitor", "exporter", "cluster", f"worker {GPU}"):
-                expected = only(DRIVER if name == "monitor" else ())
+                expected = only(MONITOR if name == "monitor" else ())
                 assert rights(running.pids()[name]) == expected, name
                 await running.restarted(name, running.kill(name))
             await running.ready()
             for name, pid in running.pids().items():
-                assert rights(pid) == only(DRIVER if name == "monitor" else ()), name
+                assert rights(pid) == only(MONITOR if name == "monitor" else ()), name
             assert rights(running.process.pid) == only(HANDED_ON, dormant=True)
 
     asyncio.run(story())

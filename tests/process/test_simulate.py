@@ -1,64 +1,20 @@
 """`simulate` and `drill`, used as a newcomer types them."""
 
 import asyncio
-import signal
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from simulator.simulate import change
-from tests.fakes.service import COMMAND, PATIENCE
+from tests.fakes.onlooker import drill, simulate
+from tests.fakes.service import PATIENCE
 
 FIRST = "GPU-00000000-0000-0000-0000-000000000000"
-
-
-class Onlooker:
-    """The reader of what `simulate` prints."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self.process = process
-
-    async def line(self, start: str) -> str:
-        """Return the rest of the next line that begins with *start*."""
-        assert self.process.stdout is not None
-        async with asyncio.timeout(PATIENCE):
-            async for raw in self.process.stdout:
-                line = raw.decode().rstrip()
-                if line.startswith(start):
-                    return line.removeprefix(start).strip()
-        raise AssertionError(f"simulate ended without a line that begins with {start}")
-
-    async def interrupt(self) -> int:
-        """Press Ctrl-C and return the exit code."""
-        self.process.send_signal(signal.SIGINT)
-        return await asyncio.wait_for(self.process.wait(), PATIENCE)
-
-
-@asynccontextmanager
-async def simulate(*options: str) -> AsyncIterator[Onlooker]:
-    """Run `simulate`; end it afterwards."""
-    process = await asyncio.create_subprocess_exec(
-        *COMMAND, "simulate", *options, stdout=asyncio.subprocess.PIPE
-    )
-    try:
-        yield Onlooker(process)
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
 
 
 def gpu_sharing_folders() -> set[str]:
     """Return the folders of running simulations."""
     return {str(path) for path in Path("/tmp").glob("gpu-sharing-*")}
-
-
-async def drill(*words: str) -> int:
-    """Run `drill` and return its exit code."""
-    process = await asyncio.create_subprocess_exec(*COMMAND, "drill", *words)
-    return await asyncio.wait_for(process.wait(), PATIENCE)
 
 
 def test_simulate_with_the_default_node() -> None:

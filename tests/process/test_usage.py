@@ -13,9 +13,9 @@ from supervisor.exporter.usage_processes import find
 from supervisor.status.usage_owner import HOST, Owner, OwnerKind
 from tests.fakes import nvml_library
 from tests.fakes.nvml_library import GPU_UUIDS, MIG_INSTANCES, MIG_UUIDS
+from tests.fakes.onlooker import drill, simulate
 from tests.fakes.service import Service, kubelet, service
 from tests.process.test_one_bad_gpu import BAD, UUIDS, all_watched, reasons, started, unhealthy
-from tests.process.test_simulate import drill, simulate
 
 GPU = "nvidia.com/gpu"
 MIB = 1 << 20

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from supervisor.exporter.usage_lookup import SWITCHED_OFF
+from tests.fakes.onlooker import drill, simulate
 from tests.fakes.service import Samples, Service, until
-from tests.process.test_simulate import drill, simulate
 
 MIB = 1 << 20
 QUICK = "health: {pollInterval: 200ms}\nusage: {interval: 1s}\n"

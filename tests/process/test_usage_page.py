@@ -4,8 +4,8 @@ import asyncio
 import re
 from pathlib import Path
 
+from tests.fakes.onlooker import simulate
 from tests.fakes.service import Service, until
-from tests.process.test_simulate import simulate
 from tests.process.test_usage_metrics import option
 
 

@@ -38,12 +38,13 @@ def test_the_json_table() -> None:
 
     assert (code, err) == (0, "")
     assert [row["xid"] for row in table] == list(range(1, 173))
-    assert all(list(row) == ["xid", "name", "action", "fatal"] for row in table)
+    assert all(list(row) == ["xid", "name", "action", "fatal", "followsDriver"] for row in table)
     assert table[78] == {
         "xid": 79,
         "name": "GPU has fallen off the bus",
         "action": "reboot",
         "fatal": True,
+        "followsDriver": False,
     }
 
 

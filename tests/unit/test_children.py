@@ -1,12 +1,24 @@
 """Orders that a child process cannot get."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from proto import channel
 from proto.channel import Channel, Sent
-from proto.control import Configure, Order, Register, ServiceState, Unknown, Withhold
+from proto.control import (
+    Configure,
+    ExitCode,
+    Limit,
+    Order,
+    Register,
+    ServiceState,
+    Stop,
+    Unknown,
+    Withhold,
+)
+from proto.mps import MpsShare
 from proto.reasons import Reason, ReasonKind
 from supervisor.child import Process, Spec
 from supervisor.children import Children
@@ -17,6 +29,9 @@ STATE = ServiceState(processes=(), planned=())
 WORKER = Spec("worker", "workers.main", None, (Register, Unknown, Configure))
 EXPORTER = Spec("exporter", "supervisor.exporter.main", None, (ServiceState,))
 MONITOR = Spec("monitor", "health.main", None, (Withhold,), essential=True)
+KEEPER = Spec(
+    "keeper", "supervisor.mps.keeper", None, (Limit,), change=Limit(MpsShare(1000)), lingers=True
+)
 LONG = Configure(plan({f"GPU-{place}": 1 for place in range(2000)}))
 
 
@@ -26,6 +41,7 @@ class Child(Process):
     def __init__(self) -> None:
         self.channel, self.end = Channel.pair()
         self.kills = 0
+        self.code: int = ExitCode.DONE
 
     @property
     def pid(self) -> int:
@@ -35,6 +51,12 @@ class Child(Process):
     def kill(self) -> None:
         """Count a SIGKILL."""
         self.kills += 1
+
+    def reap(self) -> int:
+        """Close the channel, and return the exit code."""
+        self.channel.close()
+        self.end.close()
+        return self.code
 
     def fill(self) -> None:
         """Fill the channel, as a process that does not read lets it fill."""
@@ -129,3 +151,68 @@ def test_a_worker_that_has_just_ended_is_not_killed(world: World) -> None:
     world.children.tell(LONG)
     assert world.states() == (State.RUNNING, State.RUNNING)
     assert world.forked["worker"].kills == 0
+
+
+def run(world: World, spec: Spec) -> Channel:
+    """Let a child of *spec* run; return its end of the channel."""
+    world.children.follow(spec)
+    world.children.start(spec.name)
+    world.children.heard(spec.name, ready=True)
+    return world.forked[spec.name].end
+
+
+def test_a_child_gets_only_what_changed(world: World) -> None:
+    """A running child is sent the order of its change, and nothing if nothing changed for it."""
+    end = run(world, KEEPER)
+    world.children.follow(replace(KEEPER, settings="other"))
+    assert end.receive() is None
+    changed = Limit(MpsShare(2000))
+    world.children.follow(replace(KEEPER, change=changed))
+    assert end.receive() == changed
+
+
+def test_a_child_that_cannot_take_a_change_is_replaced(world: World) -> None:
+    """A change of what only a new process can take stops the process; its successor is wanted."""
+    end = run(world, KEEPER)
+    world.children.follow(replace(KEEPER, fixed="other root"))
+    assert end.receive() == Stop()
+    assert world.children.state("keeper") is State.STOPPING
+    world.children.reap("keeper")
+    assert world.children.state("keeper") is State.BACKOFF
+
+
+def test_a_worker_withdraws_within_seconds(world: World) -> None:
+    """A worker gets a time limit to send its empty list."""
+    world.children.withdraw("worker")
+    assert world.forked["worker"].end.receive() == Stop(withdraw=True)
+    assert world.states()[0] is State.STOPPING
+
+
+def test_a_keeper_withdraws_for_as_long_as_it_needs(world: World) -> None:
+    """A keeper is told once, has no time limit, and is not restarted after it is done."""
+    end = run(world, KEEPER)
+    world.children.withdraw("keeper")
+    world.children.withdraw("keeper")
+    assert (end.receive(), end.receive()) == (Stop(withdraw=True), None)
+    assert world.children.state("keeper") is State.RUNNING
+    world.children.reap("keeper")
+    assert world.children.state("keeper") is State.DOWN
+
+
+def test_a_new_keeper_learns_that_it_withdraws(world: World) -> None:
+    """A keeper that was killed meanwhile is restarted, and told the same again."""
+    run(world, KEEPER)
+    world.children.withdraw("keeper")
+    world.forked["keeper"].code = -9
+    world.children.reap("keeper")
+    world.children.start("keeper")
+    assert world.forked["keeper"].end.receive() == Stop(withdraw=True)
+
+
+def test_a_keeper_that_is_wanted_again_stays(world: World) -> None:
+    """A keeper whose device is shared again before it has ended is told so."""
+    end = run(world, KEEPER)
+    world.children.withdraw("keeper")
+    assert end.receive() == Stop(withdraw=True)
+    world.children.follow(KEEPER)
+    assert end.receive() == KEEPER.change

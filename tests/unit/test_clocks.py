@@ -18,6 +18,7 @@ SHOWN = {
     "supervisor/exporter/pages.py": "when the monitor spoke last, in a metric and on the page",
     "supervisor/labels/main.py": "when the file with labels expires",
     "supervisor/mps/keeper.py": "when an MPS daemon came into its phase",
+    "supervisor/mps/main.py": "since when the keeper of an MPS daemon is silent",
     "supervisor/reload.py": "when the configuration was loaded",
 }
 """The files that read the wall clock, and the value that each shows to operators."""

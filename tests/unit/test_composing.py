@@ -15,6 +15,7 @@ from supervisor.config.choose_file import Wish
 from supervisor.config.options import OPTIONS
 from supervisor.config.refusal import SettingsError
 from supervisor.main import main
+from supervisor.source import source
 
 LONG = "d" * 300
 NODE = "gpus: [{}, {}]\n"
@@ -152,8 +153,8 @@ def test_any_settings_are_composed_or_refused(
     path = folder / "config.json"
     path.write_text(json.dumps(content))
     try:
-        source = compose.source({"service.configFile": str(path)} | flags, {})
-        source.compose(source.read(Wish()))
+        read = source({"service.configFile": str(path)} | flags, {}, compose.compose)
+        read.compose(read.read(Wish()))
     except SettingsError as error:
         text = str(error)
         assert text.startswith("cannot ")

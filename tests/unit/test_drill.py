@@ -55,6 +55,8 @@ DRILLS: dict[str, tuple[list[str], Live]] = {
         ["slow --gpu 0 --milliseconds 40", "slow --gpu 0 --milliseconds 0"],
         Live(NODE),
     ),
+    "mps-fault": (["mps-fault --gpu 0"], Live(NODE, mps_faults=frozenset({gpu_uuid(0)}))),
+    "mps-fault no longer": (["mps-fault --gpu 0", "recover --gpu 0"], Live(NODE)),
     "fail": (
         ["fail --gpu 0 --call nvmlDeviceGetName --code 999"],
         Live(NODE, failing={gpu_uuid(0): {"nvmlDeviceGetName": 999}}),

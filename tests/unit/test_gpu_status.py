@@ -10,7 +10,7 @@ from proto.messages import DeviceHealth, DeviceState, Gpu, LookTime, NodeState
 from proto.reasons import Reason, ReasonKind
 from supervisor.status import report
 from supervisor.status.allocations import Allocation
-from supervisor.status.gpus import gpus, strays
+from supervisor.status.gpus import Facts, gpus, strays
 from supervisor.status.snapshot import Snapshot
 from tests.unit.builders import gpu, inventory, mig_gpu, mig_uuid, node_state, worker_state
 
@@ -41,7 +41,7 @@ def snapshot(
 
 def shown(known: Snapshot) -> tuple[report.GpuStatus, ...] | None:
     """Return the status of the GPUs at NOW."""
-    return gpus(known, known.fitness(NOW, STALE_AFTER), {})
+    return gpus(known, Facts(known.fitness(NOW, STALE_AFTER), {}, {}))
 
 
 def only(known: Snapshot) -> report.GpuStatus:

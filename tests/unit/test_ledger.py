@@ -56,6 +56,22 @@ def test_conditions_are_read_after_a_restart(tmp_path: Path, told: list[str]) ->
     assert ([path.name for path in (tmp_path / "state").iterdir()], told) == ([FILE], [])
 
 
+def test_how_far_the_kernel_log_was_read(tmp_path: Path) -> None:
+    """The number is written with a change of conditions or on request, and ends with the boot."""
+    first = ledger(tmp_path)
+    assert first.kernel_log is None
+    first.write(PLACES, {})
+    first.kernel_log = 5
+    first.write(PLACES, {})
+    assert (first.is_behind, ledger(tmp_path).kernel_log) == (True, None)
+    first.write(PLACES, KNOWN)
+    assert (first.is_behind, ledger(tmp_path).kernel_log) == (False, 5)
+    first.kernel_log = 6
+    first.write(PLACES, KNOWN, log_too=True)
+    assert (first.is_behind, ledger(tmp_path).kernel_log) == (False, 6)
+    assert ledger(tmp_path, "another boot").kernel_log is None
+
+
 def test_a_reboot_clears_all_conditions(tmp_path: Path, told: list[str]) -> None:
     """After a reboot, the ledger is empty, without a warning."""
     ledger(tmp_path).write(PLACES, KNOWN)

@@ -414,3 +414,9 @@ def test_there_is_one_daemon(kept: Kept, seen: DaemonSeen) -> None:
         assert kept.ending is not Leaving.NONE
     if found.do not in {None, Do.START, Do.END}:
         assert seen.pid
+
+
+def test_new_limits_hold_a_device_back_at_once() -> None:
+    """A device is not told as ready with limits that its daemon does not have yet."""
+    assert limited(READY, OTHER).phase is Phase.DRAINING
+    assert limited(READY, SHARE).phase is Phase.READY

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.mps import texts
+from simulator.mps import texts
 from tests.hardware import mps
 from tests.hardware.transcript import Transcript
 

@@ -85,6 +85,7 @@ NAMES = """
 --kubelet-socket KUBELET_SOCKET
 --runtime-dir GPU_SHARING_RUNTIME_DIR
 --state-dir GPU_SHARING_STATE_DIR
+--kernel-log GPU_SHARING_KERNEL_LOG
 --metrics-address METRICS_ADDRESS
 --metrics-tls-cert METRICS_TLS_CERT
 --metrics-tls-key METRICS_TLS_KEY

@@ -8,11 +8,12 @@ import pytest
 
 from simulator.node import NodeError
 from supervisor.child import Process, Spec
-from supervisor.compose import source
+from supervisor.compose import compose
 from supervisor.config.choose_file import Wish
 from supervisor.config.refusal import SettingsError
 from supervisor.reload import Reload
 from supervisor.reload_schedule import EVERY
+from supervisor.source import source
 from supervisor.state import Service, ServiceSource
 
 OLD = "health: {xids: {79: fatal}}"
@@ -42,7 +43,7 @@ class Files:
 
     @property
     def _real(self) -> ServiceSource:
-        return source({"service.configFile": str(self.path)}, {})
+        return source({"service.configFile": str(self.path)}, {}, compose)
 
     def again(self, reload: Reload) -> Service:
         """Read the file as the process that reads it would; return the service in force."""

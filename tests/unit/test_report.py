@@ -20,6 +20,11 @@ HOLDER = (
     "kind namespace pod container resource held processes memory_used_bytes memory_share_bytes "
     "utilization_percent"
 )
+MPS = (
+    "phase detail since pid server_pid server_status restarts memory_limit_mib threads_percent "
+    "one_replica clients"
+)
+CLIENT = "pid command namespace pod container"
 FIELDS = {
     "": "time version ok node gpus strays resources processes configuration xids usage",
     "node.": "driver_version backend maintenance live ready problems failed persisted driver_hangs "
@@ -29,23 +34,27 @@ FIELDS = {
     "node.ready.": "ok problems",
     "node.problems.": "kind text fatal",
     "node.failed.": "index error",
-    "gpus.": "uuid state healthy reasons since transitions usage index model pci_bus_id numa_node "
-    "memory_mib recovery_action check_seconds monitoring mig instances resources holders "
+    "gpus.": "uuid state healthy reasons since transitions usage mps index model pci_bus_id "
+    "numa_node memory_mib recovery_action check_seconds monitoring mig instances resources holders "
     "dra_holders",
     "gpus.reasons.": "kind detail text advice",
-    "gpus.instances.": "uuid state healthy reasons since transitions usage place gpu_instance "
+    "gpus.instances.": "uuid state healthy reasons since transitions usage mps place gpu_instance "
     "compute_instance profile memory_mib",
     "gpus.instances.reasons.": "kind detail text advice",
     "gpus.resources.": "resource advertised used unhealthy",
     "gpus.usage.": USE,
     "gpus.usage.holders.": HOLDER,
+    "gpus.mps.": MPS,
+    "gpus.mps.clients.": CLIENT,
+    "gpus.instances.mps.": MPS,
+    "gpus.instances.mps.clients.": CLIENT,
     "gpus.instances.usage.": USE,
     "gpus.instances.usage.holders.": HOLDER,
     "gpus.holders.": "namespace pod container resource uuid device",
     "gpus.dra_holders.": "namespace pod container claim driver pool device uuids match advertised",
     "strays.": "namespace pod container resource uuid device",
     "resources.": "name devices healthy unhealthy allocated registered registrations streams "
-    "answering",
+    "answering sharing",
     "processes.": "name state restarts pid",
     "configuration.": "hash loaded problem",
     "xids.": "uuid xid name count last",

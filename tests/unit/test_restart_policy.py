@@ -20,6 +20,7 @@ EVENTS: dict[str, Callable[[Child], Child]] = {
     "ready": lambda child: restart_policy.heard(child, NOW, ready=True),
     "unwanted": lambda child: restart_policy.unwanted(child, NOW),
     "wanted": lambda child: restart_policy.wanted(child, NOW),
+    "leaving": lambda child: restart_policy.leaving(child, NOW),
     "killed": lambda child: restart_policy.killed(child, NOW, LIMITS),
     "exited": lambda child: restart_policy.exited(child, NOW, LIMITS),
 }
@@ -32,6 +33,7 @@ SENT_KILL = {"state": KILLED, "since": NOW}
 FAILED = {"state": BACKOFF, "since": NOW, "failures": 4}
 GONE_FOR_GOOD = {"state": DOWN, "since": NOW, "wanted": False}
 ENDING = {"state": STOPPING, "since": NOW, "wanted": False}
+LEAVING = {"leaving": True}
 NOTHING: dict[str, Any] = {}
 
 TABLE: dict[str, dict[State, dict[str, Any]]] = {
@@ -60,6 +62,14 @@ TABLE: dict[str, dict[State, dict[str, Any]]] = {
         KILLED: NOTHING,
         BACKOFF: NOTHING,
         DOWN: {"state": BACKOFF, "since": NOW, "heard": NOW, "failures": 0},
+    },
+    "leaving": {
+        STARTING: LEAVING,
+        RUNNING: LEAVING,
+        STOPPING: LEAVING,
+        KILLED: LEAVING,
+        BACKOFF: LEAVING,
+        DOWN: {"state": BACKOFF, "since": NOW, "heard": NOW, "failures": 0, **LEAVING},
     },
     "killed": dict.fromkeys(State, SENT_KILL),
     "exited": {
@@ -91,6 +101,19 @@ def test_an_unwanted_child_is_down_after_its_end(state: State) -> None:
     child = replace(BEFORE, state=state, wanted=False)
     after = restart_policy.exited(child, NOW, LIMITS)
     assert after == replace(child, state=DOWN, since=NOW, failures=0)
+
+
+@pytest.mark.parametrize("state", [STARTING, RUNNING])
+def test_a_child_that_withdraws_may_take_its_time(state: State) -> None:
+    """A child that withdraws is only watched as before, restarted if it fails, and down if not."""
+    child = restart_policy.leaving(replace(BEFORE, state=state), NOW)
+    assert restart_policy.deadline(child, LIMITS) == BEFORE.heard + LIMITS.silence
+    assert restart_policy.exited(child, NOW, LIMITS).state is BACKOFF
+    done = restart_policy.exited(child, NOW, LIMITS, well=True)
+    assert (done.state, done.wanted) == (DOWN, False)
+    stopped = restart_policy.unwanted(child, NOW)
+    assert restart_policy.deadline(stopped, LIMITS) == NOW + LIMITS.stop
+    assert restart_policy.wanted(child, NOW).leaving is False
 
 
 @pytest.mark.parametrize("state", State)

@@ -77,6 +77,7 @@ SERVICE: dict[str, Any] = {
     "kubeletSocket": None,
     "runtimeDir": "/run/gpu-sharing-plugin",
     "stateDir": "/var/lib/gpu-sharing-plugin",
+    "kernelLog": "/dev/kmsg",
     "metricsAddress": ":9450",
     "metricsTlsCert": "",
     "metricsTlsKey": "",

@@ -33,6 +33,7 @@ GIVEN: dict[str, tuple[str, object]] = {
     "service.kubeletSocket": ("/kubelet.sock", "/kubelet.sock"),
     "service.runtimeDir": ("/runtime", "/runtime"),
     "service.stateDir": ("/state", "/state"),
+    "service.kernelLog": ("/kmsg", "/kmsg"),
     "service.metricsAddress": ("localhost:1", "localhost:1"),
     "service.metricsTlsCert": ("/cert", "/cert"),
     "service.metricsTlsKey": ("/key", "/key"),

@@ -126,6 +126,7 @@ def test_a_resource() -> None:
             registrations=4,
             streams=1,
             answering=False,
+            sharing=report.SharingKind.NONE,
         ),
     )
 

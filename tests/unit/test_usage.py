@@ -224,6 +224,13 @@ def test_a_process_on_several_lists_is_told_once() -> None:
     ]
 
 
+def test_the_utilization_of_a_client_of_mps_is_unknown() -> None:
+    """The driver counts it for the MPS server, so that nothing is known of an MPS client."""
+    answers = {f"{MPS}_v3": [process(4711)], NEW: [busy(9, 30, at=1)]}
+    found = told(TELLS | answers).processes or ()
+    assert [(p.pid, p.utilization) for p in found] == [(9, 30), (4711, None)]
+
+
 def test_processes_that_nobody_tells() -> None:
     """Where the driver lists no processes at all, they are unknown, not none."""
     lists = dict.fromkeys(f"{name}_v{v}" for name in (COMPUTE, GRAPHICS, MPS) for v in (2, 3))

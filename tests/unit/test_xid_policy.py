@@ -260,13 +260,28 @@ def test_the_text_of_the_list() -> None:
     lines = listing.as_text(wishes).split("\n")
     found = {line.split()[0]: line for line in lines}
     assert len(lines) == 1 + len(ALL) + 1
-    assert found["94"].split("  ")[-1] == "health.xids"
+    assert found["94"].split("  ")[-1].strip() == "health.xids"
     assert found["79"].split()[-2:] == ["no", DISABLE]
     assert found["31"].split()[-1] == "no"
     assert lines[-1].split()[0] == "other"
     assert {line.index(xid.action) for xid, line in zip(_sorted(), lines[1:], strict=False)} == {
         lines[0].index("action")
     }
+
+
+def test_the_table_tells_of_which_xids_the_driver_decides() -> None:
+    """The driver's word decides about the Xids 144 to 150, unless a setting ignores one."""
+    wishes = Wishes({145: False, 149: True})
+    lines = {line.split()[0]: line for line in listing.as_text(wishes).split("\n")}
+    assert "yes, unless Nonfatal" in lines["144"]
+    assert "yes, unless Nonfatal" in lines["149"]
+    assert "no, unless Fatal" in lines["147"]
+    assert "unless" not in lines["145"] + lines["79"] + lines["other"]
+    table = {row["xid"]: row["followsDriver"] for row in json.loads(listing.as_json(wishes))}
+    assert {xid for xid, follows in table.items() if follows} == {144, *range(146, 151)}
+    assert policy(wishes).ignored == {145}
+    assert policy(Wishes(disabled=Selection(everything=True))).ignored == {*range(144, 151)}
+    assert policy(Wishes()).ignored == frozenset()
 
 
 @given(st.text(), st.text())

@@ -10,6 +10,7 @@ from proto.control import (
     ProcessState,
     ServiceState,
 )
+from proto.fitness import LastMpsWord
 from proto.messages import (
     RPC_BUCKETS,
     CallStats,
@@ -17,11 +18,13 @@ from proto.messages import (
     DeviceState,
     HangingCall,
     LookTime,
+    MpsState,
     NodeState,
     RpcStats,
     UsageState,
     XidCount,
 )
+from proto.mps import MpsClient, MpsDaemon, MpsShare, Phase, ServerStatus
 from proto.reasons import Reason, ReasonKind
 from proto.usage import DeviceUsage, GpuProcess, ProcessKind
 from supervisor.status.allocations import Allocation, DynamicDevice
@@ -45,11 +48,13 @@ PROBLEMS = (
     Problem(ProblemKind.LIST_TOO_LONG, "b"),
     Problem(ProblemKind.MIG_EMPTY, "c"),
 )
+SHARE = MpsShare(10240, 25)
 SERVICE = ServiceState(
     processes=(ProcessState("monitor", "running", 2, 77), ProcessState("exporter", "down", 0)),
     planned=(GPU,),
     problems=PROBLEMS,
     hangs=3,
+    mps={"A": SHARE},
     configuration=ConfigurationState("0123456789ab", loaded=123.0, problem="no good"),
     labels=NodeLabels("node", "no right"),
 )
@@ -76,7 +81,11 @@ NODE = NodeState(
             DeviceState.UNHEALTHY,
         ),
     ),
-    xids=(XidCount("B", 79, 2, last=99.0), XidCount("", 31, 1, last=98.0)),
+    xids=(
+        XidCount("B", 79, 2, last=99.0, sources={"both": 1, "kernel": 1}),
+        XidCount("", 31, 1, last=98.0),
+    ),
+    kernel_log_lost=7,
     calls=(CallStats("nvmlInit", 2, 0.5, {999: 1}),),
     hanging=(
         HangingCall("nvmlDeviceGetName", 7, "", 17.5),
@@ -99,7 +108,7 @@ HELD = Allocation(GPU, "A::2", "space", "pod", "main")
 OWNER = Owner(OwnerKind.CONTAINER, "space", "pod", "main")
 PROCESSES = tuple(
     GpuProcess(pid, ProcessKind.COMPUTE, memory, 25)
-    for pid, memory in {1: 100, 2: 200, 3: 400, 4: 800, 5: 1600}.items()
+    for pid, memory in {1: 100, 2: 200, 3: 400, 4: 800, 5: 1600, 6: 3200}.items()
 )
 OWNERS = {
     ("A", 1): OWNER,
@@ -117,6 +126,16 @@ USAGE = UsageState(
     ),
 )
 CLAIMED = DynamicDevice("gpu.nvidia.com", "node", "gpu-0", "space/claim", "space", "other", "main")
+DAEMON = MpsDaemon(
+    "A",
+    Phase.READY,
+    pid=60,
+    server=6,
+    status=ServerStatus.ACTIVE,
+    clients=(MpsClient(1, "python3"), MpsClient(2)),
+    share=SHARE,
+    restarts=2,
+)
 WHOLE = Snapshot(
     SERVICE,
     NOW,
@@ -125,6 +144,7 @@ WHOLE = Snapshot(
     (HELD,),
     node_at=NOW - 4.0,
     usage=KnownUsage(USAGE, NOW, Owners(OWNERS)),
+    mps=LastMpsWord(NOW, MpsState(epoch=1, sequence=1, daemons=(DAEMON,))),
     dynamic=(CLAIMED,),
 )
 
@@ -196,6 +216,10 @@ EXPECTED: Samples = {
     key("gpu_recovery_action", uuid="A"): 0.0,
     key("xid_errors_total", uuid="B", xid="79"): 2.0,
     key("xid_errors_total", uuid="", xid="31"): 1.0,
+    key("xid_reports_total", uuid="B", xid="79", source="both"): 1.0,
+    key("xid_reports_total", uuid="B", xid="79", source="kernel"): 1.0,
+    key("kernel_log_readable"): 1.0,
+    key("kernel_log_lost_records_total"): 7.0,
     key("xid_last_timestamp_seconds", uuid="B", xid="79"): 99.0,
     key("xid_last_timestamp_seconds", uuid="", xid="31"): 98.0,
     key("nvml_call_duration_seconds_count", call="nvmlInit"): 2.0,
@@ -278,4 +302,18 @@ EXPECTED: Samples = {
     key("container_memory_used_bytes", **HOLDER): 300.0,
     key("container_utilization_ratio", **HOLDER): 0.5,
     key("container_memory_share_bytes", **HOLDER): 2000.0,
+    key("mps_server_memory_used_bytes", uuid="A"): 3200.0,
+    key("mps_up"): 1.0,
+    **{
+        key("mps_daemon_phase", uuid="A", phase=phase): float(phase == "ready")
+        for phase in ("starting", "ready", "draining", "fault", "failed")
+    },
+    **{
+        key("mps_server_state", uuid="A", state=state): float(state == "active")
+        for state in ("none", "initializing", "active", "fault")
+    },
+    key("mps_clients", uuid="A"): 2.0,
+    key("mps_daemon_restarts_total", uuid="A"): 2.0,
+    key("mps_replica_memory_limit_bytes", uuid="A"): float(10 << 30),
+    key("mps_replica_threads_limit_ratio", uuid="A"): 0.25,
 }

@@ -13,7 +13,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from tests.fakes.mps import client_options, texts
+from simulator.mps import texts
+from tests.fakes.mps import client_options
 
 SERVER_GONE, OUT_OF_MEMORY = 806, 2
 """CUDA errors."""

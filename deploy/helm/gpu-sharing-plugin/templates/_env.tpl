@@ -1,5 +1,7 @@
-{{/* Environment variables of the values that are set; false counts as set, null and "" do not. */}}
-{{- define "gpu-sharing-plugin.given" -}}
+{{/*
+The variables that both services get, as YAML: with different ones they would plan different devices.
+*/}}
+{{- define "gpu-sharing-plugin.ofBoth" -}}
 {{- $given := dict
   "NVIDIA_DRIVER_RESOURCE_CONFIG" .Values.resourceConfig
   "PASS_DEVICE_SPECS" .Values.compatWithCPUManager
@@ -24,6 +26,34 @@
   "LOG_FORMAT" .Values.logFormat
   "LOG_LEVEL" .Values.logLevel
 }}
+{{- if has "mig" (splitList " " (include "gpu-sharing-plugin.needs" .)) }}{{ $_ := set $given "NVIDIA_MIG_MONITOR_DEVICES" "all" }}{{ end }}
+{{- if include "gpu-sharing-plugin.configMapName" . }}
+{{- $_ := set $given "CONFIG_DIR" "/config" }}
+{{- $_ := set $given "CONFIG_LABEL" .Values.config.label }}
+{{- $_ := set $given "CONFIG_DEFAULT" .Values.config.default }}
+{{- $_ := set $given "CONFIG_FALLBACK_STRATEGIES" .Values.config.fallbackStrategies }}
+{{- else if include "gpu-sharing-plugin.settings" . }}
+{{- $_ := set $given "CONFIG_FILE" "/config/config.yaml" }}
+{{- end }}
+{{- if include "gpu-sharing-plugin.mps" . }}{{ $_ := set $given "MPS_ROOT" .Values.mps.root }}{{ end }}
+{{- toYaml $given }}
+{{- end }}
+
+{{/* A mapping as environment variables; false counts as set, null and "" do not. */}}
+{{- define "gpu-sharing-plugin.variables" -}}
+{{- range $name, $value := . }}
+{{- if not (kindIs "invalid" $value) }}
+{{- with include "gpu-sharing-plugin.commas" $value }}
+- name: {{ $name }}
+  value: {{ . | quote }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* The variables of the plugin. */}}
+{{- define "gpu-sharing-plugin.given" -}}
+{{- $given := include "gpu-sharing-plugin.ofBoth" . | fromYaml }}
 {{- if ne (int .Values.metrics.port) 9450 }}{{ $_ := set $given "METRICS_ADDRESS" (printf ":%d" (int .Values.metrics.port)) }}{{ end }}
 {{- $hosts := .Values.metrics.allowedHosts }}
 {{- if .Values.metrics.service.enabled }}
@@ -43,22 +73,25 @@
 {{- $_ := set $given "NODE_LABELS_INTERVAL" .Values.gfd.sleepInterval }}
 {{- end }}
 {{- if .Values.simulatedNode }}{{ $_ := set $given "NVIDIA_VISIBLE_DEVICES" "void" }}{{ end }}
-{{- if has "mig" (splitList " " (include "gpu-sharing-plugin.needs" .)) }}{{ $_ := set $given "NVIDIA_MIG_MONITOR_DEVICES" "all" }}{{ end }}
+{{- include "gpu-sharing-plugin.variables" $given }}
+{{- end }}
+
+{{/* The variables of the service for MPS. NVIDIA's runtime gives it the MPS programs for the capability compute. */}}
+{{- define "gpu-sharing-plugin.mpsGiven" -}}
+{{- $given := include "gpu-sharing-plugin.ofBoth" . | fromYaml }}
+{{- $_ := set $given "METRICS_ADDRESS" (printf ":%d" (int .Values.mps.metricsPort)) }}
+{{- $_ := set $given "NVIDIA_VISIBLE_DEVICES" (empty .Values.simulatedNode | ternary "all" "void") }}
+{{- $_ := set $given "NVIDIA_DRIVER_CAPABILITIES" "compute,utility" }}
+{{- $_ := set $given "MPS_CONTROL_PATH" .Values.mps.controlPath }}
+{{- include "gpu-sharing-plugin.variables" $given }}
 {{- if include "gpu-sharing-plugin.configMapName" . }}
-{{- $_ := set $given "CONFIG_DIR" "/config" }}
-{{- $_ := set $given "CONFIG_LABEL" .Values.config.label }}
-{{- $_ := set $given "CONFIG_DEFAULT" .Values.config.default }}
-{{- $_ := set $given "CONFIG_FALLBACK_STRATEGIES" .Values.config.fallbackStrategies }}
-{{- else if include "gpu-sharing-plugin.settings" . }}
-{{- $_ := set $given "CONFIG_FILE" "/config/config.yaml" }}
+- name: NODE_NAME
+  valueFrom:
+    fieldRef:
+      fieldPath: spec.nodeName
 {{- end }}
-{{- range $name, $value := $given }}
-{{- if not (kindIs "invalid" $value) }}
-{{- with include "gpu-sharing-plugin.commas" $value }}
-- name: {{ $name }}
-  value: {{ . | quote }}
-{{- end }}
-{{- end }}
+{{- with .Values.mps.extraEnv }}
+{{ toYaml . }}
 {{- end }}
 {{- end }}
 

@@ -51,6 +51,20 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 
+{{/*
+The labels of the pods for MPS. The plugin's selector must not select them, nor theirs the plugin's: so the name, by
+which the plugin's selector goes, is another one.
+*/}}
+{{- define "gpu-sharing-plugin.mpsSelectorLabels" -}}
+{{- if .Values.selectorLabelsOverride }}
+gpu-sharing-plugin/mps-of: {{ include "gpu-sharing-plugin.fullname" . | quote }}
+{{- else -}}
+app.kubernetes.io/name: {{ printf "%s-mps" (include "gpu-sharing-plugin.name" . | trunc 59 | trimSuffix "-") | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
+{{- end }}
+app.kubernetes.io/component: mps
+{{- end }}
+
 {{/* The metadata of an object: dict "root" $ "name" NAME, and optional labels and annotations. */}}
 {{- define "gpu-sharing-plugin.metadata" -}}
 metadata:

@@ -69,6 +69,20 @@
 {{- end }}
 
 {{/*
+Whether there is a DaemonSet for MPS; empty: no. `auto`: if the values, or a file of config.map, share by MPS.
+The files of an existing ConfigMap cannot be read here.
+*/}}
+{{- define "gpu-sharing-plugin.mps" -}}
+{{- $shares := not (kindIs "invalid" .Values.sharing.mps) }}
+{{- range $text := .Values.config.map }}
+{{- $sharing := (fromYaml $text).sharing }}
+{{- if kindIs "map" $sharing }}{{ if not (kindIs "invalid" $sharing.mps) }}{{ $shares = true }}{{ end }}{{ end }}
+{{- end }}
+{{- $enabled := toString .Values.mps.enabled }}
+{{- if or (eq $enabled "true") (and (eq $enabled "auto") $shares) }}true{{ end }}
+{{- end }}
+
+{{/*
 What the pod needs rights for: mig, cdi, volume-mounts, devices. A value decides; if it is not set, all
 files of config.map decide. For an existing ConfigMap, which cannot be read here, MIG and CDI are assumed.
 */}}

@@ -10,8 +10,7 @@ A list of {volume, mount}, so that no volume lacks its mount.
   mount: {mountPath: /var/lib/kubelet/pod-resources, readOnly: true}
 - volume: {name: state, hostPath: {path: {{ .Values.stateDir | quote }}, type: DirectoryOrCreate}}
   mount: {mountPath: /var/lib/gpu-sharing-plugin}
-- volume: {name: runtime, emptyDir: {medium: Memory}}
-  mount: {mountPath: /run/gpu-sharing-plugin}
+{{- include "gpu-sharing-plugin.runtimeVolume" . }}
 {{- if $cdi }}
 - volume: {name: cdi, hostPath: {path: /var/run/cdi, type: DirectoryOrCreate}}
   mount: {mountPath: /var/run/cdi}
@@ -35,10 +34,7 @@ A list of {volume, mount}, so that no volume lacks its mount.
   mount: {mountPath: {{ print "/host" $folder | quote }}, readOnly: true, mountPropagation: HostToContainer}
 {{- end }}
 {{- end }}
-{{- if or (include "gpu-sharing-plugin.configMapName" .) (include "gpu-sharing-plugin.settings" .) }}
-- volume: {name: config, configMap: {name: {{ include "gpu-sharing-plugin.configMapName" . | default (printf "%s-settings" (include "gpu-sharing-plugin.fullname" .)) | quote }}}}
-  mount: {mountPath: /config, readOnly: true}
-{{- end }}
+{{- include "gpu-sharing-plugin.configVolumes" . }}
 {{- if .Values.usage.perContainer }}
 - volume: {name: pod-logs, hostPath: {path: /var/log/pods, type: DirectoryOrCreate}}
   mount: {mountPath: /var/log/pods, readOnly: true}
@@ -49,8 +45,46 @@ A list of {volume, mount}, so that no volume lacks its mount.
 - volume: {name: features, hostPath: {path: {{ include "gpu-sharing-plugin.featuresFolder" . }}, type: DirectoryOrCreate}}
   mount: {mountPath: {{ include "gpu-sharing-plugin.featuresFolder" . }}}
 {{- end }}
+{{- end }}
+
+{{/* The volumes with what both services read. */}}
+{{- define "gpu-sharing-plugin.configVolumes" -}}
+{{- if or (include "gpu-sharing-plugin.configMapName" .) (include "gpu-sharing-plugin.settings" .) }}
+- volume: {name: config, configMap: {name: {{ include "gpu-sharing-plugin.configMapName" . | default (printf "%s-settings" (include "gpu-sharing-plugin.fullname" .)) | quote }}}}
+  mount: {mountPath: /config, readOnly: true}
+{{- end }}
 {{- if .Values.simulatedNode }}
 - volume: {name: node, configMap: {name: {{ printf "%s-node" (include "gpu-sharing-plugin.fullname" .) | quote }}}}
   mount: {mountPath: /node, readOnly: true}
 {{- end }}
+{{- end }}
+
+{{/* By the sockets in this folder, the service for MPS tells the plugin of its daemons. */}}
+{{- define "gpu-sharing-plugin.runtimeVolume" -}}
+{{- if include "gpu-sharing-plugin.mps" . }}
+- volume: {name: runtime, hostPath: {path: /run/gpu-sharing-plugin, type: DirectoryOrCreate}}
+{{- else }}
+- volume: {name: runtime, emptyDir: {medium: Memory}}
+{{- end }}
+  mount: {mountPath: /run/gpu-sharing-plugin}
+{{- end }}
+
+{{/*
+The volumes of the service for MPS. What it mounts below the root must be on the host too, for the containers that
+use MPS, and outlive it: Bidirectional. In /dev/shm the daemons share memory with their clients.
+*/}}
+{{- define "gpu-sharing-plugin.mpsVolumes" -}}
+{{- $root := .Values.mps.root | trimSuffix "/" }}
+{{- include "gpu-sharing-plugin.runtimeVolume" . }}
+- volume: {name: state, hostPath: {path: {{ .Values.mps.stateDir | quote }}, type: DirectoryOrCreate}}
+  mount: {mountPath: /var/lib/gpu-sharing-plugin}
+- volume: {name: mps-root, hostPath: {path: {{ $root | quote }}, type: DirectoryOrCreate}}
+  mount: {mountPath: {{ $root | quote }}, mountPropagation: Bidirectional}
+- volume: {name: mps-shm, hostPath: {path: {{ print $root "/shm" | quote }}, type: DirectoryOrCreate}}
+  mount: {mountPath: /dev/shm, mountPropagation: HostToContainer}
+{{- if .Values.nvidiaDriverRoot }}
+- volume: {name: driver-root, hostPath: {path: {{ .Values.nvidiaDriverRoot | quote }}, type: Directory}}
+  mount: {mountPath: /driver-root, readOnly: true, mountPropagation: HostToContainer}
+{{- end }}
+{{- include "gpu-sharing-plugin.configVolumes" . }}
 {{- end }}

@@ -8,9 +8,9 @@ import signal
 import socket
 from typing import Any, NoReturn
 
-from tests.fakes.mps import texts
-from tests.fakes.mps.state import ACTIVE, FAULT
-from tests.fakes.mps.steering import Steering
+from simulator.mps import texts
+from simulator.mps.state import ACTIVE, FAULT
+from simulator.mps.steering import Steering
 
 NAME = "nvidia-cuda-mps-server"
 START = (0.1, 0.05)
@@ -26,7 +26,7 @@ LONGEST = 65536
 """Bytes of a message."""
 
 
-class Server:
+class ServerProcess:
     """The process, from its fork to its end."""
 
     def __init__(self, daemon: socket.socket, steering: Steering, pipe: str) -> None:

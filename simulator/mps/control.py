@@ -13,17 +13,17 @@ NO_GPU = 100
 """Exit code of a daemon without a GPU; CUDA_ERROR_NO_DEVICE."""
 
 
-def main(folder: str = "", node: str = "", gpus: str = "") -> int:
-    """Do what the command line says; see `tests/fakes/mps_host.py` for the arguments."""
+def main(folder: str = "", node: str = "", gpus: str = "", owner: int = 0) -> int:
+    """Do what the command line says; see `write_program` for the arguments."""
     options = sys.argv[1:]
-    pipe = os.environ.get(PIPE, "/tmp/nvidia-mps")
+    pipe = os.environ.get(PIPE, "/tmp/nvidia-mps")  # noqa: S108 - where the real one looks
     if "-v" in options:
-        from tests.fakes.mps import texts
+        from simulator.mps import texts
 
         sys.stdout.write(texts.VERSION)
         return 0
     if {"-f", "-d"} & set(options):
-        return daemon(options, pipe, (folder, node, gpus))
+        return daemon(options, pipe, (folder, node, gpus), owner)
     return shell(pipe)
 
 
@@ -33,7 +33,7 @@ def shell(pipe: str) -> int:
     try:
         connection.connect(f"{pipe}/control")
     except OSError:
-        from tests.fakes.mps import texts
+        from simulator.mps import texts
 
         sys.stderr.write(texts.NO_DAEMON)
         return 1
@@ -53,11 +53,11 @@ def shell(pipe: str) -> int:
     return 0
 
 
-def daemon(options: list[str], pipe: str, steered: tuple[str, str, str]) -> int:
+def daemon(options: list[str], pipe: str, steered: tuple[str, str, str], owner: int) -> int:
     """Run the daemon, here or in the background; return only if it does not start."""
-    from tests.fakes.mps import titles
-    from tests.fakes.mps.daemon import Daemon, StartError
-    from tests.fakes.mps.steering import Steering
+    from simulator.mps import titles
+    from simulator.mps.daemon import ControlDaemon, StartError
+    from simulator.mps.steering import Steering
 
     steering = Steering(*steered)
     titles.take(sys.argv[0], *options)
@@ -69,7 +69,7 @@ def daemon(options: list[str], pipe: str, steered: tuple[str, str, str]) -> int:
         return 1
     if not steering.gpus():
         return NO_GPU
-    process = Daemon(steering, pipe, logs, multi_user=multi_user)
+    process = ControlDaemon(steering, pipe, logs, multi_user=multi_user)
     try:
         process.bind()
     except StartError as error:
@@ -78,6 +78,8 @@ def daemon(options: list[str], pipe: str, steered: tuple[str, str, str]) -> int:
     background = "-d" in options
     if background:
         leave()
+    if owner:
+        process.end_with(owner)
     return process.run(to_files=background)
 
 

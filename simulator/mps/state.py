@@ -5,10 +5,10 @@ import socket
 INITIALIZING, ACTIVE, FAULT = "INITIALIZING", "ACTIVE", "FAULT"
 
 
-class Settings:
-    """Limits: the daemon's defaults, or those of one server."""
+class SetLimits:
+    """SetLimits: the daemon's defaults, or those of one server."""
 
-    def __init__(self, former: "Settings | None" = None) -> None:
+    def __init__(self, former: "SetLimits | None" = None) -> None:
         self.percentage: str = former.percentage if former else "100.0"
         self.limits: dict[str, int] = dict(former.limits) if former else {}
         """MiB by device as it was named: the daemon keeps an ordinal and a UUID apart."""
@@ -20,7 +20,7 @@ class Settings:
                 self.limits[uuid] = min(limit, self.limits.get(uuid) or limit)
 
 
-class Client:
+class KnownClient:
     """A process that uses a GPU through a server."""
 
     def __init__(self, connection: socket.socket, pid: int, uid: int, wants: bytes) -> None:
@@ -33,10 +33,10 @@ class Client:
         """Its place among the clients of its server, from 1."""
 
 
-class Server:
+class KnownServer:
     """A server process."""
 
-    def __init__(self, pid: int, uid: int, connection: socket.socket, settings: Settings) -> None:
+    def __init__(self, pid: int, uid: int, connection: socket.socket, settings: SetLimits) -> None:
         self.pid = pid
         self.uid = uid
         self.connection = connection
@@ -48,6 +48,6 @@ class Server:
         """When the daemon tells it to end again."""
         self.delay = 0.0
         """Seconds until then."""
-        self.clients: dict[int, Client] = {}
+        self.clients: dict[int, KnownClient] = {}
         self.served = 0
         """Clients it has had so far."""

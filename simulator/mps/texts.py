@@ -18,6 +18,9 @@ BAD_FORMAT = "Invalid command format."
 NO_PID = "A server PID is required"
 NO_UID = "A user id (UID) is required to start a new server"
 
+ALL = 100
+"""Percent."""
+
 ORDINAL = re.compile(r"\d+")
 UUID = re.compile(r"(GPU|MIG)-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 LIMIT = re.compile(r"(\d*)(.?)", re.DOTALL)
@@ -41,7 +44,7 @@ def percentage(text: str) -> str | None:
         number = float(text)
     except ValueError:
         return None
-    return f"{number:.1f}" if 0 < number <= 100 else None
+    return f"{number:.1f}" if 0 < number <= ALL else None
 
 
 def mebibytes(text: str) -> int:
@@ -49,9 +52,8 @@ def mebibytes(text: str) -> int:
 
     It reads an integer, and G if that comes next: 1.5G is 1 MiB. It refuses nothing that was tried.
     """
-    found = LIMIT.match(text)
-    assert found is not None  # the expression matches everything
-    return int(found[1] or 0) << (10 if found[2] in ("G", "g") else 0)
+    digits, unit = LIMIT.findall(text)[0]  # the expression matches everything
+    return int(digits or 0) << (10 if unit in ("G", "g") else 0)
 
 
 def limit(mebibytes: int) -> str:

@@ -10,12 +10,12 @@ import struct
 import time
 from typing import NoReturn
 
-from tests.fakes.mps import texts
-from tests.fakes.mps.roster import Roster
-from tests.fakes.mps.server import LONGEST
-from tests.fakes.mps.shell import Shell
-from tests.fakes.mps.state import Client, Server
-from tests.fakes.mps.steering import Steering
+from simulator.mps import texts
+from simulator.mps.roster import Roster
+from simulator.mps.server import LONGEST
+from simulator.mps.shell import CommandShell
+from simulator.mps.state import KnownClient, KnownServer
+from simulator.mps.steering import Steering
 
 SOCKETS = {"control": 0o666, "control_privileged": 0o755}
 NAME = "nvidia-cuda-mps-control"
@@ -31,7 +31,7 @@ class StartError(Exception):
     """The daemon cannot start; the message goes to stdout."""
 
 
-class Daemon:
+class ControlDaemon:
     """The daemon, from its start to its end."""
 
     def __init__(self, steering: Steering, pipe: str, logs: str, *, multi_user: bool) -> None:
@@ -40,7 +40,7 @@ class Daemon:
         self._logs = logs
         self._to_files = False
         self._roster = Roster(self.say, steering, pipe, multi_user=multi_user)
-        self._shell = Shell(self, steering, self._roster.servers)
+        self._shell = CommandShell(self, steering, self._roster.servers)
         self._listeners: list[socket.socket] = []
         self._wanted: list[int] = []
         self._held: list[tuple[float, socket.socket, str]] = []
@@ -78,6 +78,14 @@ class Daemon:
         log = os.open(f"{self._pipe}/log", os.O_WRONLY | os.O_NONBLOCK)
         os.write(log, texts.log_line("Other", os.getpid(), text))
         os.close(log)
+
+    def end_with(self, pid: int) -> None:
+        """End as soon as the process *pid* has ended; servers end with their daemon."""
+        try:
+            ended = os.pidfd_open(pid)
+        except ProcessLookupError:
+            os._exit(1)
+        self._roster.events[ended] = lambda: os._exit(1)
 
     def run(self, *, to_files: bool) -> NoReturn:
         """Serve until the end; *to_files*: the log goes to the log folder instead of stdout."""
@@ -130,7 +138,7 @@ class Daemon:
         size = struct.calcsize("3i")
         peer = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
         pid, uid, _ = struct.unpack("3i", peer)
-        self._roster.arrive(Client(connection, pid, uid, greeting), self._shell.defaults)
+        self._roster.arrive(KnownClient(connection, pid, uid, greeting), self._shell.defaults)
 
     def _serve(self, connection: socket.socket) -> None:
         """Answer the next command of a shell."""
@@ -202,19 +210,19 @@ class Daemon:
         """Start a server when the shell that asked is closed."""
         self._wanted.append(uid)
 
-    def shut(self, server: Server, *, force: bool) -> None:
+    def shut(self, server: KnownServer, *, force: bool) -> None:
         """Stop a server, by force or when it has no clients."""
         self._roster.shut(server, time.monotonic(), force=force)
 
-    def query(self, server: Server) -> None:
+    def query(self, server: KnownServer) -> None:
         """Ask a server for its devices."""
         self._roster.query(server)
 
-    def limit(self, server: Server, device: str) -> None:
+    def limit(self, server: KnownServer, device: str) -> None:
         """Tell a server its new memory limit."""
         self._roster.limit(server, device)
 
-    def terminate(self, server: Server, client: Client) -> None:
+    def terminate(self, server: KnownServer, client: KnownClient) -> None:
         """End the client's use of the GPU."""
         self._roster.terminate(server, client)
 

@@ -1,6 +1,8 @@
-"""What tests order of the stand-in, in a folder; `tests/fakes/mps_host.py` writes it.
+"""What the stand-in is ordered to do: by drills, in the live node, and by tests, in a folder.
 
-all.json and UUID.json: the faults of all daemons, or of a GPU's, as `Faults` reads them.
+In the folder of `tests/fakes/mps_host.py`:
+
+all.json and UUID.json: the faults of all daemons, or of a GPU's, as `Steering.fault` returns them.
 all.crashes, UUID.crashes and ....server-crashes: how many more daemons or servers shall crash.
 programs and commands: what was started and asked, a JSON object a line.
 """
@@ -10,6 +12,8 @@ import os
 import select
 import time
 from typing import Any
+
+from simulator.mps.state import FAULT
 
 LOOK_AGAIN = 0.02
 """Seconds between two looks at the faults, while one holds up."""
@@ -22,9 +26,13 @@ Gpu = tuple[str, str, str]
 
 
 class Steering:
-    """The folder, as the daemon of one GPU or of all sees it."""
+    """The orders, as the daemon of one GPU or of all sees them."""
 
     def __init__(self, folder: str, node: str, gpus: str) -> None:
+        """*folder*: of a test; *node*: the file of the live node; *gpus*: UUIDs. Each may be empty.
+
+        The GPUs are those of the live node, or else *gpus*, or else what the daemon asks for.
+        """
         self.folder = folder
         self._node = node
         self._gpus = gpus
@@ -35,9 +43,26 @@ class Steering:
     def fault(self, name: str) -> object:
         """Return what is ordered by this name; None: nothing."""
         found: object = None
-        for key in ("all", self.key):
+        for key in ("all", self.key) if self.folder else ():
             found = self._read(f"{self.folder}/{key}.json").get(name, found)
         return found
+
+    def users(self) -> list[tuple[int, str]]:
+        """Return PID and name of the live node's processes that use the GPU by MPS.
+
+        They exist only in the simulation, and are no clients of a server.
+        """
+        uses = self._live().get("uses", {})
+        found = [use for gpu in self.gpus() for use in uses.get(gpu[0], ())]
+        return [(use["pid"], "simulated") for use in found if use["kind"] == "mps"]
+
+    @property
+    def status(self) -> str:
+        """The status that the servers have to tell; empty: their own."""
+        if (ordered := self.fault("status")) is not None:
+            return str(ordered)
+        faulty = self._live().get("mps_faults", ())
+        return FAULT if any(gpu[0] in faulty for gpu in self.gpus()) else ""
 
     def of(self, command: str) -> dict[str, object]:
         """Return what is ordered for the answers to a command."""
@@ -49,7 +74,7 @@ class Steering:
 
     def crashes(self, what: str) -> bool:
         """Return whether a crash is ordered, and count it."""
-        for key in {"all", self.key}:
+        for key in {"all", self.key} if self.folder else ():
             path = f"{self.folder}/{key}.{what}"
             try:
                 with open(path) as file:
@@ -97,8 +122,7 @@ class Steering:
         return found
 
     def _present(self) -> list[Gpu]:
-        live = self._read(self._node) if self._node else {}
-        if live:
+        if live := self._live():
             gone = {*live.get("removed", ()), *live.get("lost", ())}
             gpus = [gpu for gpu in live["node"]["gpus"] if gpu["uuid"] not in gone]
             return [(g["uuid"], g.get("name", NAME), g["pciBusId"]) for g in gpus]
@@ -106,6 +130,9 @@ class Steering:
         if not uuids and self._visible:
             uuids = [word for word in self._visible if not word.isdigit()]
         return [(uuid, NAME, f"0000:00:{6 + place:02x}.0") for place, uuid in enumerate(uuids)]
+
+    def _live(self) -> dict[str, Any]:
+        return self._read(self._node) if self._node else {}
 
     def _read(self, path: str) -> dict[str, Any]:
         try:

@@ -9,10 +9,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from tests.fakes.mps import server as server_process
-from tests.fakes.mps import titles
-from tests.fakes.mps.state import ACTIVE, FAULT, INITIALIZING, Client, Server, Settings
-from tests.fakes.mps.steering import Steering
+from simulator.mps import server as server_process
+from simulator.mps import titles
+from simulator.mps.state import ACTIVE, FAULT, INITIALIZING, KnownClient, KnownServer, SetLimits
+from simulator.mps.steering import Steering
 
 CONTEXTS = 2
 """Of a client at its server; each has a thread there."""
@@ -33,7 +33,7 @@ class Roster:
     """Starts servers, hands clients to them, and notices their ends."""
 
     def __init__(self, say: Say, steering: Steering, pipe: str, *, multi_user: bool) -> None:
-        self.servers: dict[int, Server] = {}
+        self.servers: dict[int, KnownServer] = {}
         self.closed = False
         """The daemon quits: nobody gets a server."""
         self.events: dict[int, Callable[[], None]] = {}
@@ -42,19 +42,19 @@ class Roster:
         self._steering = steering
         self._pipe = pipe
         self._multi_user = multi_user
-        self._pending: list[Client] = []
+        self._pending: list[KnownClient] = []
         self._failures = 0
 
-    def start(self, uid: int, defaults: Settings) -> Server:
+    def start(self, uid: int, defaults: SetLimits) -> KnownServer:
         """Start a server; it is in `servers` at once."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        settings = Settings(defaults)
+        settings = SetLimits(defaults)
         settings.resolve([gpu[0] for gpu in self._steering.gpus()])
         pid = os.fork()
         if not pid:
             self._be_server(theirs, uid, settings, defaults)
         theirs.close()
-        started = Server(pid, uid, ours, settings)
+        started = KnownServer(pid, uid, ours, settings)
         self.servers[pid] = started
         ended = os.pidfd_open(pid)
         self.events[ours.fileno()] = lambda: self._hear(started)
@@ -62,7 +62,7 @@ class Roster:
         return started
 
     def _be_server(
-        self, daemon: socket.socket, uid: int, settings: Settings, defaults: Settings
+        self, daemon: socket.socket, uid: int, settings: SetLimits, defaults: SetLimits
     ) -> None:
         try:
             kept = os.dup2(daemon.fileno(), 3)
@@ -72,20 +72,22 @@ class Roster:
             if not self._multi_user and os.getuid() == 0:
                 os.setgid(uid)
                 os.setuid(uid)
-            process = server_process.Server(socket.socket(fileno=kept), self._steering, self._pipe)
+            process = server_process.ServerProcess(
+                socket.socket(fileno=kept), self._steering, self._pipe
+            )
             process.announce(uid)
             process.run(uid, settings.percentage, defaults.limits)
         finally:
             os._exit(1)
 
-    def wait(self, started: Server) -> None:
+    def wait(self, started: KnownServer) -> None:
         """Serve only the servers until this one is ready or has ended."""
         while started.pid in self.servers and started.status == INITIALIZING:
             for descriptor in select.select([*self.events], [], [])[0]:
                 if descriptor in self.events:
                     self.events[descriptor]()
 
-    def arrive(self, client: Client, defaults: Settings) -> None:
+    def arrive(self, client: KnownClient, defaults: SetLimits) -> None:
         """Hand a client to the server, or keep it until there is one for its user."""
         told = f"NEW CLIENT {client.pid} from user {client.uid}:"
         if self.closed:
@@ -93,7 +95,7 @@ class Roster:
             return
         server = next(iter(self.servers.values()), None)
         if server and self._takes(server, client):
-            if self._steering.fault("status") == FAULT:  # the server itself does not know
+            if self._steering.status == FAULT:  # the server itself does not know
                 self._refuse(client, NOT_READY)
                 return
             self._hand_over(server, client)
@@ -105,13 +107,13 @@ class Roster:
         elif server.status == ACTIVE and not server.clients and not server.closing:
             self._shut_idle(server)
 
-    def _takes(self, server: Server, client: Client) -> bool:
-        forced = self._steering.fault("status")
+    def _takes(self, server: KnownServer, client: KnownClient) -> bool:
+        forced = self._steering.status
         if INITIALIZING in (server.status, forced) or server.closing:
             return False
         return self._multi_user or server.uid == client.uid
 
-    def _hand_over(self, server: Server, client: Client) -> None:
+    def _hand_over(self, server: KnownServer, client: KnownClient) -> None:
         self._say(f"NEW CLIENT {client.pid} from user {client.uid}: Server already exists")
         server.served += 1
         client.number = server.served
@@ -129,15 +131,15 @@ class Roster:
         socket.send_fds(server.connection, [json.dumps(message).encode()], [descriptor])
         client.connection.close()
 
-    def _refuse(self, client: Client, error: int) -> None:
+    def _refuse(self, client: KnownClient, error: int) -> None:
         with contextlib.suppress(OSError):  # it may not have waited for the answer
             client.connection.send(json.dumps({"error": error}).encode())
         client.connection.close()
 
-    def _shut_idle(self, server: Server) -> None:
+    def _shut_idle(self, server: KnownServer) -> None:
         self.shut(server, time.monotonic(), force=False)
 
-    def shut(self, server: Server, now: float, *, force: bool, again: bool = False) -> None:
+    def shut(self, server: KnownServer, now: float, *, force: bool, again: bool = False) -> None:
         """Stop a server, by force or when it has no clients; *again*: it had some before."""
         server.closing, server.retry = True, None
         backoff = "enabled" if again else "disabled"
@@ -162,24 +164,24 @@ class Roster:
             while server.retry is not None and server.retry <= now:
                 self.shut(server, server.retry, force=False, again=True)
 
-    def terminate(self, server: Server, client: Client) -> None:
+    def terminate(self, server: KnownServer, client: KnownClient) -> None:
         """End a client's use of the GPU."""
         self._order(server, terminate=client.number)
 
-    def query(self, server: Server) -> None:
+    def query(self, server: KnownServer) -> None:
         """Ask a server for its devices."""
         self._order(server, query=True)
 
-    def limit(self, server: Server, device: str) -> None:
+    def limit(self, server: KnownServer, device: str) -> None:
         """Tell a server its new memory limit."""
         if device in server.settings.limits:
             self._order(server, device=device, limit=server.settings.limits[device])
 
-    def _order(self, server: Server, **order: object) -> None:
+    def _order(self, server: KnownServer, **order: object) -> None:
         with contextlib.suppress(OSError):  # if it has ended, its descriptor tells so
             server.connection.send(json.dumps(order).encode())
 
-    def _hear(self, server: Server) -> None:
+    def _hear(self, server: KnownServer) -> None:
         try:
             message = server.connection.recv(server_process.LONGEST)
         except OSError:
@@ -189,7 +191,7 @@ class Roster:
             return
         self._note(server, json.loads(message))
 
-    def _note(self, server: Server, news: dict[str, Any]) -> None:
+    def _note(self, server: KnownServer, news: dict[str, Any]) -> None:
         if "connected" in news:
             self._say("Accepting connection...")
         if "gone" in news:
@@ -202,7 +204,7 @@ class Roster:
         if server.status == ACTIVE:
             self._settle(server)
 
-    def _settle(self, server: Server) -> None:
+    def _settle(self, server: KnownServer) -> None:
         """Serve clients that wait; a server whose user nobody has any more makes room."""
         waiting, self._pending = self._pending, []
         for client in waiting:
@@ -213,7 +215,7 @@ class Roster:
         if self._pending and not server.clients and not server.closing:
             self._shut_idle(server)
 
-    def _ended(self, server: Server, descriptor: int, defaults: Settings) -> None:
+    def _ended(self, server: KnownServer, descriptor: int, defaults: SetLimits) -> None:
         del self.events[descriptor], self.servers[server.pid]
         os.close(descriptor)
         self.events.pop(server.connection.fileno(), None)

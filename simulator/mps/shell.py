@@ -4,44 +4,46 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from tests.fakes.mps import texts
-from tests.fakes.mps.state import Client, Server, Settings
-from tests.fakes.mps.steering import Steering
+from simulator.mps import texts
+from simulator.mps.state import KnownClient, KnownServer, SetLimits
+from simulator.mps.steering import Steering
 
 CONTEXT = 1
 """A client has the contexts 0 and 1 at a server; 1 is the one that uses the GPU."""
 
 
-class Orders(Protocol):
+class DaemonOrders(Protocol):
     """What a command can order of the daemon."""
 
     def start(self, uid: int) -> None:
         """Start a server when the shell that asked is closed."""
 
-    def shut(self, server: Server, *, force: bool) -> None:
+    def shut(self, server: KnownServer, *, force: bool) -> None:
         """Stop a server, by force or when it has no clients."""
 
-    def query(self, server: Server) -> None:
+    def query(self, server: KnownServer) -> None:
         """Ask a server for its devices."""
 
-    def terminate(self, server: Server, client: Client) -> None:
+    def terminate(self, server: KnownServer, client: KnownClient) -> None:
         """End the client's use of the GPU."""
 
     def quit(self, seconds: str) -> None:
         """End the daemon after its servers; after so many seconds, if any, stop them by force."""
 
-    def limit(self, server: Server, device: str) -> None:
+    def limit(self, server: KnownServer, device: str) -> None:
         """Tell a server its new memory limit."""
 
     def say(self, text: str) -> None:
         """Log a line."""
 
 
-class Shell:
+class CommandShell:
     """Answers commands. An answer has its newline; an empty one prints nothing."""
 
-    def __init__(self, orders: Orders, steering: Steering, servers: dict[int, Server]) -> None:
-        self.defaults = Settings()
+    def __init__(
+        self, orders: DaemonOrders, steering: Steering, servers: dict[int, KnownServer]
+    ) -> None:
+        self.defaults = SetLimits()
         self._orders = orders
         self._steering = steering
         self._servers = servers
@@ -67,13 +69,13 @@ class Shell:
         orders = self._steering.fault("ignored")
         return isinstance(orders, list) and name in orders
 
-    def _server(self, pid: str) -> Server:
+    def _server(self, pid: str) -> KnownServer:
         for server in self._servers.values():
             if str(server.pid) == pid:
                 return server
         raise LookupError(f"Server {pid} not found" if pid else texts.NO_PID)
 
-    def _chosen(self, pid: str | None) -> Iterable[Server]:
+    def _chosen(self, pid: str | None) -> Iterable[KnownServer]:
         return self._servers.values() if pid is None else [self._server(pid)]
 
     def _get_server_list(self) -> str:
@@ -81,7 +83,7 @@ class Shell:
 
     def _get_server_status(self, pid: str = "") -> str:
         server = self._server(pid)
-        return f"{self._steering.fault('status') or server.status}\n"
+        return f"{self._steering.status or server.status}\n"
 
     def _start_server(self, option: str = "", uid: str = "") -> str:
         if option != "-uid" or not uid.isdigit():
@@ -113,6 +115,9 @@ class Shell:
             for number, client in server.clients.items():
                 cells = (str(client.pid), str(number), str(server.pid), gpus[0][0][:22])
                 rows.append((*cells, *_process(client.pid)))
+            for number, (user, name) in enumerate(self._steering.users(), len(rows) + 1):
+                cells = (str(user), str(number), str(server.pid), gpus[0][0][:22])
+                rows.append((*cells, "0", name))
         if not rows:
             return ""
         return "".join(f"{texts.row(r, texts.WIDTHS)}\n" for r in [texts.PROCESSES, *rows])
@@ -142,7 +147,7 @@ class Shell:
         settings = self._server(pid).settings
         return self._set_percentage(settings, wanted, "set_active_thread_percentage")
 
-    def _set_percentage(self, settings: Settings, wanted: str, name: str) -> str:
+    def _set_percentage(self, settings: SetLimits, wanted: str, name: str) -> str:
         written = texts.percentage(wanted)
         if written is None:
             self._orders.say(texts.BAD_PERCENTAGE)
@@ -177,7 +182,7 @@ class Shell:
                 return gpu[0]
         return device
 
-    def _get_limit(self, settings: Settings, device: str) -> str:
+    def _get_limit(self, settings: SetLimits, device: str) -> str:
         if not texts.is_device(device):
             self._orders.say(f"Invalid device identifier format: {device}")
         elif limit := settings.limits.get(device):
@@ -186,7 +191,7 @@ class Shell:
             self._orders.say(texts.NO_LIMIT)
         return ""
 
-    def _set_limit(self, settings: Settings, device: str, wanted: str, name: str) -> str:
+    def _set_limit(self, settings: SetLimits, device: str, wanted: str, name: str) -> str:
         if not texts.is_device(device):
             self._orders.say(f"Invalid device identifier format: {device}")
         elif not self._ignored(name):

@@ -1,0 +1,40 @@
+"""The files of the simulated sysfs and procfs that show the node's GPUs."""
+
+import shutil
+from pathlib import Path
+
+from simulator import pci
+from simulator.node import Live, capabilities
+
+
+def show(live: Live, sysfs: Path, procfs: Path) -> None:
+    """Write what the kernel and the driver show of the node."""
+    for gpu in live.gpus:
+        device = sysfs / "bus/pci/devices" / gpu.pci_bus_id
+        bound = sysfs / "bus/pci/drivers/nvidia" / gpu.pci_bus_id
+        if gpu.uuid in live.removed:
+            for folder in (device, bound):
+                shutil.rmtree(folder, ignore_errors=True)
+            continue
+        for folder in (device, bound):
+            folder.mkdir(parents=True, exist_ok=True)
+        number = -1 if gpu.numa_node is None else gpu.numa_node
+        _write(device / "numa_node", f"{number}\n".encode())
+        _write(device / "class", pci.pci_class(gpu).encode())
+        _write(device / "config", pci.space(gpu))
+    machine = sysfs / "class/dmi/id/product_name"
+    machine.parent.mkdir(parents=True, exist_ok=True)
+    _write(machine, f"{live.node.machine}\n".encode())
+    minors = procfs / "driver/nvidia-caps/mig-minors"
+    minors.parent.mkdir(parents=True, exist_ok=True)
+    text = "config 1\nmonitor 2\n" + "".join(capabilities(live.gpus))
+    _write(minors, text.encode())
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Replace a file in one step: a monitor that reads it meanwhile must not find it empty."""
+    if path.exists() and path.read_bytes() == data:
+        return
+    new = path.with_suffix(".new")
+    new.write_bytes(data)
+    new.replace(path)

@@ -1,0 +1,40 @@
+"""What the command `quiesce` adds: which MPS daemons hold the driver still, and for whom."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from supervisor.commands.ask import AskError
+from supervisor.commands.printing import say
+from supervisor.commands.show_status import newest
+from supervisor.status import mps_wording as wording
+from supervisor.status.report import Status
+
+SHOWN = 8
+"""Most clients of a daemon that are named."""
+
+
+def main(runtime_folder: Path) -> None:
+    """Print a line for each daemon; nothing without MPS, or if the service does not tell."""
+    try:
+        status = newest(runtime_folder)
+    except AskError:
+        return  # quiesce itself is done
+    say(*lines(status))
+
+
+def lines(status: Status) -> Iterator[str]:
+    """Yield a line for each MPS daemon that runs."""
+    for gpu in status.gpus or ():
+        for name, _, mps in wording.shared(gpu):
+            if mps.phase is None:
+                yield f"GPU {name} may be held by an MPS daemon: gpu-sharing-plugin mps is silent"
+            elif mps.clients:
+                named = [f"{wording.whose(c)}: {wording.process(c)}" for c in mps.clients[:SHOWN]]
+                more = len(mps.clients) - SHOWN
+                users = ", ".join([*named, f"and {more} more"] if more > 0 else named)
+                yield f"GPU {name} is held by its MPS daemon for {users}; end them first"
+            elif mps.pid or mps.server_pid:
+                yield (
+                    f"GPU {name} is held by its MPS daemon, without clients; "
+                    "stop gpu-sharing-plugin mps on this node"
+                )

@@ -1,0 +1,46 @@
+"""Handle the requests of operators to the tree of the MPS daemons."""
+
+from loguru import logger
+
+from proto.control import ApplyNow
+from proto.requests import Answer, Apply, Request
+from supervisor.children import Children
+from supervisor.control_socket import Client
+from supervisor.state import Served
+
+APPLIED = (
+    "asked for it: each MPS daemon that waits for its clients to end is replaced or ended now, and "
+    "its clients get an error"
+)
+ELSEWHERE = (
+    "cannot do this here: only the service of `gpu-sharing-plugin run` watches the health of GPUs"
+)
+
+
+class Applying:
+    """Answers each request at once."""
+
+    def __init__(self) -> None:
+        self._ended = False
+
+    def end(self) -> None:
+        """Refuse new requests, because the service is stopping."""
+        self._ended = True
+
+    def take(self, client: Client, request: Request, served: Served, children: Children) -> Served:
+        """Handle *request*; it does not change the state of the service."""
+        if self._ended:
+            client.answer(Answer("cannot accept the request: the service is stopping"))
+        elif isinstance(request, Apply):
+            logger.info("received a request", request=type(request).__name__)
+            children.tell(ApplyNow())
+            client.answer(Answer(done=APPLIED))
+        else:
+            client.answer(Answer(ELSEWHERE))
+        return served
+
+    def marked(self, error: str) -> None:
+        """Do nothing: there is no monitor here."""
+
+    def go_on(self, children: Children, now: float) -> None:
+        """Do nothing: no request waits here."""

@@ -1,0 +1,55 @@
+"""`simulate` and `drill`, used as a newcomer types them."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+from tests.fakes.service import COMMAND, PATIENCE
+
+
+class Onlooker:
+    """The reader of what `simulate` prints."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+
+    async def line(self, start: str) -> str:
+        """Return the rest of the next line that begins with *start*."""
+        assert self.process.stdout is not None
+        async with asyncio.timeout(PATIENCE):
+            async for raw in self.process.stdout:
+                line = raw.decode().rstrip()
+                if line.startswith(start):
+                    return line.removeprefix(start).strip()
+        raise AssertionError(f"simulate ended without a line that begins with {start}")
+
+    async def interrupt(self) -> int:
+        """Press Ctrl-C and return the exit code."""
+        self.process.send_signal(signal.SIGINT)
+        return await asyncio.wait_for(self.process.wait(), PATIENCE)
+
+
+@asynccontextmanager
+async def simulate(
+    *options: str, environment: Mapping[str, str] | None = None
+) -> AsyncIterator[Onlooker]:
+    """Run `simulate`; end it afterwards."""
+    process = await asyncio.create_subprocess_exec(
+        *(*COMMAND, "simulate", *options),
+        stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, **(environment or {})},
+    )
+    try:
+        yield Onlooker(process)
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+async def drill(*words: str) -> int:
+    """Run `drill` and return its exit code."""
+    process = await asyncio.create_subprocess_exec(*COMMAND, "drill", *words)
+    return await asyncio.wait_for(process.wait(), PATIENCE)
