@@ -28,6 +28,9 @@ MOST_ENTRIES = 150_000
 MOST_TEXT = 16 << 20
 """Characters of all holders: the list names a pod once, our answers name it for each device."""
 
+MOST_DYNAMIC = 10_000
+"""GPUs held through DRA: each is matched with our devices in one step, for each answer."""
+
 TURN = 0.005
 """Seconds until reading pauses, so that the exporter can answer others."""
 
@@ -54,12 +57,13 @@ async def read(data: bytes, resources: frozenset[str]) -> Held:
     Raises NonsenseError.
     """
     found: dict[Allocation | DynamicDevice, None] = {}
-    text, pause = 0, time.monotonic() + TURN
+    text, dynamic, pause = 0, 0, time.monotonic() + TURN
     for number, entry in enumerate(entries(data, resources)):
         if entry and entry not in found:
             found[entry] = None
             text += entry.characters
-        if number >= MOST_ENTRIES or text > MOST_TEXT:
+            dynamic += isinstance(entry, DynamicDevice)
+        if number >= MOST_ENTRIES or text > MOST_TEXT or dynamic > MOST_DYNAMIC:
             raise NonsenseError
         if time.monotonic() >= pause:
             await asyncio.sleep(0)

@@ -31,7 +31,7 @@ class Allocation:
         return self.device.partition("::")[2]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class DynamicDevice:
     """A device that a container holds through Dynamic Resource Allocation (DRA)."""
 

@@ -62,7 +62,8 @@ def holds(dynamic: Iterable[DynamicDevice], inventory: Inventory) -> tuple[Dynam
     by_uuid = {uuid.lower(): uuid for gpu in inventory.gpus for uuid in _uuids(gpu)}
     by_minor = {gpu.minor: gpu for gpu in inventory.gpus if gpu.minor is not None}
     found: list[DynamicHold] = []
-    for device in dynamic:
+    # The kubelet lists pods in any order: what is told of a device shall not change with it.
+    for device in sorted(dynamic):
         if known := tuple(by_uuid[uuid] for uuid in device.uuids if uuid in by_uuid):
             found.append(DynamicHold(device, Match.UUID, known))
         elif device.driver == NVIDIA and (named := _named(device.device, by_minor)):

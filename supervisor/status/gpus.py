@@ -1,5 +1,6 @@
 """The GPUs in the status: their health, their resources, and which containers hold them."""
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -25,6 +26,8 @@ class Facts:
     fitness: Fitness
     uses: Mapping[str, DeviceUse]
     mps: Mapping[str, MpsStatus]
+    dra: Mapping[str, tuple[DraHolder, ...]]
+    """Of GPUs only."""
 
 
 def gpus(snapshot: Snapshot, known: Facts) -> tuple[report.GpuStatus, ...] | None:
@@ -66,7 +69,7 @@ def _gpu(gpu: Gpu, snapshot: Snapshot, devices: Facts) -> report.GpuStatus:
         instances=tuple(_instances(gpu, devices)),
         resources=_shares(gpu, snapshot, devices.fitness),
         holders=_holders(snapshot.allocations, set(_uuids(gpu))),
-        dra_holders=dra_holders(gpu, snapshot),
+        dra_holders=None if snapshot.allocations is None else devices.dra.get(gpu.uuid, ()),
     )
 
 
@@ -136,14 +139,18 @@ def _holders(
     return tuple(sorted(_holder(held) for held in allocations if held.uuid in uuids))
 
 
-def dra_holders(gpu: Gpu, snapshot: Snapshot) -> tuple[DraHolder, ...] | None:
-    """Return who holds the GPU or its MIG instances through DRA; None: unknown."""
-    if snapshot.allocations is None:
-        return None
-    booked = {hold for holds in snapshot.booked_twice().values() for hold in holds}
-    mine, holds = set(_uuids(gpu)), snapshot.through_dra()
-    found = {_dra_holder(h, advertised=h in booked) for h in holds if not mine.isdisjoint(h.uuids)}
-    return tuple(sorted(found))
+def dra_holders(snapshot: Snapshot) -> dict[str, tuple[DraHolder, ...]]:
+    """Return who holds a GPU or its MIG instances through DRA, by the UUID of the GPU."""
+    holds = snapshot.through_dra()
+    if not holds or snapshot.node is None:
+        return {}
+    booked = {hold for booked in snapshot.booked_twice().values() for hold in booked}
+    gpus = {uuid: gpu.uuid for gpu in snapshot.node.inventory.gpus for uuid in _uuids(gpu)}
+    found: defaultdict[str, set[DraHolder]] = defaultdict(set)
+    for hold in holds:
+        for gpu in {gpus[uuid] for uuid in hold.uuids}:
+            found[gpu].add(_dra_holder(hold, advertised=hold in booked))
+    return {gpu: tuple(sorted(holders)) for gpu, holders in found.items()}
 
 
 def _dra_holder(hold: DynamicHold, *, advertised: bool) -> DraHolder:

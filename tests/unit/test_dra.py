@@ -1,5 +1,6 @@
 """Which GPUs and MIG instances containers hold through DRA, and which are advertised here too."""
 
+import dataclasses
 import io
 from collections.abc import Mapping
 from typing import Any
@@ -124,6 +125,14 @@ def test_the_problem() -> None:
     assert problem.text.startswith(f"{TWICE} holds {FIRST} through DRA, and")
     assert not problem.fatal
     assert snapshot(device("gpu-1")).problems() == ()
+    # Whatever the order in which the kubelet lists the pods.
+    other = dataclasses.replace(device("gpu-3"), pod="another")
+    texts = {
+        problem.text
+        for held in ((other, device("gpu-3")), (device("gpu-3"), other))
+        for problem in snapshot(*held).problems() or ()
+    }
+    assert len(texts) == 1
     assert snapshot().problems() == ()
 
 

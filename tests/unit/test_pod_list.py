@@ -146,6 +146,13 @@ def test_a_name_is_not_repeated_without_bound() -> None:
     refused(listed(pod("p" * 500_000, map(str, range(5000)))))
 
 
+def test_few_enough_gpus_held_through_dra() -> None:
+    """As many as the bound are read, and one more is refused."""
+    pods = [claiming(str(n), "gpu.nvidia.com", "gpu-0", []) for n in range(pod_list.MOST_DYNAMIC)]
+    assert len(held(listed(*pods)).dynamic) == pod_list.MOST_DYNAMIC
+    refused(listed(*pods, claiming("more", "gpu.nvidia.com", "gpu-0", [])))
+
+
 def refused(data: bytes) -> None:
     """Check that a list, which gRPC lets pass, is refused without much memory."""
     assert len(data) <= pod_list.LONGEST_LIST
