@@ -2,12 +2,14 @@
 
 import asyncio
 import json
+import time
 from pathlib import Path
 from typing import Any
 
 from proto.messages import NodeState
 from proto.reasons import Reason, ReasonKind
 from simulator.pods import Claimed
+from tests.fakes import figures
 from tests.fakes.service import Service, kubelet, service, until
 from tests.process.test_simulate import FIRST
 from tests.process.test_status import ask
@@ -43,7 +45,9 @@ def test_a_double_booking_is_told(folder: Path) -> None:
             await running.shows("gpu_sharing_pod_resources_up", 1)
             assert not await has_problem(running)
             node.claimed["train"] = Claimed("gpu-0")
+            began = time.monotonic()
             await until(lambda: has_problem(running), PROBLEM)
+            figures.show("a double booking is told after", [1000 * (time.monotonic() - began)])
             message = "an advertised device is also held through DRA: two containers may get it"
             await running.logged(message, uuid=FIRST, holder=HOLDER)
             shown = await status(running)
