@@ -189,5 +189,5 @@ def test_a_tree_that_ends_says_so() -> None:
     ],
 )
 def test_the_probe_says_that_the_plugin_is_missing(served: Served, problem: str) -> None:
-    """This tree has no monitor, so it is not the monitor that the probe waits for."""
+    """The tree of the daemons has no monitor, so the probe must not name one."""
     assert planned.state(served, ()).problem == problem
