@@ -80,7 +80,7 @@ OF_NODE = (
     Label(
         "gfd.timestamp",
         "when the settings took effect, in Unix seconds",
-        "never from the command `labels`",
+        "`flags.gfd.noTimestamp: false`; never from the command `labels`",
     ),
 )
 OF_GPUS = (

@@ -56,7 +56,7 @@ class Labeller:
         try:
             feature_file.write(Path(self._settings.file), text)
         except OSError as error:
-            raise OutputError(str(error)) from error
+            raise OutputError(feature_file.trouble(self._settings.file, error)) from error
         return True
 
     async def _listen(self) -> None:
