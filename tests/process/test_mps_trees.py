@@ -168,6 +168,8 @@ def test_the_tree_waits_for_the_plugin(host: Host) -> None:
     async def story() -> None:
         async with kubelet(host.folder) as node, host.tree() as tree:
             await until(partial(lives, tree), "life without the plugin")
+            await tree.logged("waiting for the GPUs that gpu-sharing-plugin run finds")
+            assert "waiting for the inventory" in (await tree.get("/readyz"))[1]
             assert host.running() == []
             async with host.plugin():
                 await node.until(lambda k: k.healthy(GPU) == ALL)
