@@ -139,6 +139,7 @@ REFUSED = {
 }
 ROOTS = {
     "empty": ("", 'flags.mpsRoot "": write an absolute path for sharing.mps'),
+    "the host's root": ("//", 'flags.mpsRoot "//": write a folder of its own for sharing.mps'),
     "relative": ("mps", 'flags.mpsRoot "mps": write an absolute path for sharing.mps'),
     "too long": (
         "/" + "r" * 41,
