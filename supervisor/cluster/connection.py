@@ -6,6 +6,8 @@ a server that sends too much fails like a server that sends nothing.
 
 import asyncio
 import contextlib
+import random
+import time
 from collections.abc import AsyncIterator
 from typing import cast
 
@@ -13,6 +15,7 @@ import httpx2
 from lightkube import AsyncClient
 from lightkube.core.exceptions import ApiError
 
+from proto.backoff import rejoin
 from proto.texts import shortened
 from supervisor.cluster import answers
 
@@ -87,11 +90,16 @@ class _Bounded(httpx2.AsyncByteStream):
     def __init__(self, response: httpx2.Response) -> None:
         self._stream = cast("httpx2.AsyncByteStream", response.stream)
         self._watch = _is_watch(response)
+        seconds = response.request.url.params.get("timeoutSeconds", "0")
+        self._until = time.monotonic() + float(seconds) - TIMEOUT
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         bounded = answers.lines if self._watch else answers.whole
         async for data in bounded(self._stream):
             yield data
+        if self._watch and time.monotonic() < self._until:
+            # A server that stops ends the watches of all nodes, and lightkube begins them again.
+            await asyncio.sleep(rejoin(random.random()))  # noqa: S311 - no secret
 
     async def aclose(self) -> None:
         await self._stream.aclose()

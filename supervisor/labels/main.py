@@ -16,8 +16,9 @@ from proto.child_loop import ChildLoop, Orders, Task
 from proto.control import LabelNode, Unknown
 from proto.fitness import LastWord
 from proto.labels import LabelSettings
+from proto.pace import Pace
 from supervisor.labels import feature_file
-from supervisor.labels.schedule import FILE_GAP, Content, Pace, expiry
+from supervisor.labels.schedule import FILE_GAP, Content, expiry
 from supervisor.labels.writer import LabelWriter, OutputError
 
 
