@@ -17,6 +17,7 @@ from proto.control import LabelNode, Unknown
 from proto.fitness import LastWord
 from proto.labels import LabelSettings
 from proto.pace import Pace
+from proto.safe_paths import UnsafeError
 from supervisor.labels import feature_file
 from supervisor.labels.schedule import FILE_GAP, Content, expiry
 from supervisor.labels.writer import LabelWriter, OutputError
@@ -57,8 +58,10 @@ class Labeller:
         file = self._settings.file
         try:
             feature_file.write(Path(file), text)
+        except UnsafeError as error:  # it names the folder, and says what to do
+            raise OutputError(str(error)) from error
         except OSError as error:
-            raise OutputError(feature_file.trouble(file, error)) from error
+            raise OutputError(f"cannot write {feature_file.trouble(file, error)}") from error
         return True
 
     async def _listen(self) -> None:
