@@ -3,7 +3,7 @@
 PYTHON ?= python3
 PIP = .venv/bin/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help simulate test e2e generate clean
+.PHONY: help simulate test e2e bench generate clean
 
 # Print the targets.
 help:
@@ -21,6 +21,10 @@ test: .venv/installed
 # The same against a real kubelet: root, Debian.
 e2e: .venv/installed
 	@scripts/e2e $(ARGS)
+
+# Measure all budgets of docs/performance.md, in about five minutes: root. make bench ARGS="--json new.json --compare old.json"
+bench: .venv/installed
+	@scripts/bench $(ARGS)
 
 # Regenerate code, docs and manifests, after a change of a .proto file, a flag, a message, a log line, an alert or a panel.
 generate: .venv/installed

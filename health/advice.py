@@ -93,6 +93,11 @@ ADVICE: Mapping[ReasonKind, Advice] = MappingProxyType(
             "End the processes that use it (nvidia-smi shows them), or reset the GPU. "
             "The device becomes Healthy by itself when it is clean.",
         ),
+        ReasonKind.HELD_THROUGH_DRA: Advice(
+            "a container holds the device through DRA",
+            "Serve the GPUs of this node either by this plugin or by the DRA driver, not by both. "
+            "The device becomes Healthy by itself when its claim is released.",
+        ),
         ReasonKind.MPS: Advice(
             "its MPS daemon is not ready",
             "Look at the log of gpu-sharing-plugin mps, which keeps the daemons. After a fault, "

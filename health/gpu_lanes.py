@@ -117,10 +117,10 @@ class GpuLanes:
         return Slot(self.index, self.gpu, self.failed)
 
     def rescan(self) -> None:
-        """Enumerate the GPU or its MIG instances again soon, and ask whether it joined a fabric."""
+        """Enumerate the GPU or its MIG instances again soon, and ask whether its fabric changed."""
         self._scan_due = True
         fabric = self.gpu.facts.fabric if self.gpu else None
-        self._facts_due |= fabric is not None and not fabric.complete
+        self._facts_due |= fabric is not None and fabric.may_change
 
     def step(self, now: float, poll_interval: float, *, lost: bool) -> None:
         """Give each idle lane the job that is due."""

@@ -9,16 +9,26 @@ from typing import Any
 from msgspec.structs import fields, replace
 
 from health import vgpu
-from health.nvml import Nvml, NvmlError
+from health.nvml import Code, Nvml, NvmlError
 from proto.facts import Fabric, GpuFacts, HostDriver, MigAttributes
 from proto.messages import Gpu
 
 COMPLETED = 3
 """NVML_GPU_FABRIC_STATE_COMPLETED: the GPU has joined its fabric, or failed to."""
 
-
 VGPU = 2
 """NVML_GPU_VIRTUALIZATION_MODE_VGPU: a virtual GPU in a guest."""
+
+
+class OldFabricInfo(ctypes.Structure):
+    """nvmlGpuFabricInfo_t of nvml.h."""
+
+    _fields_ = (
+        ("cluster", ctypes.c_ubyte * 16),
+        ("status", ctypes.c_int),
+        ("clique", ctypes.c_uint),
+        ("state", ctypes.c_ubyte),
+    )
 
 
 class FabricInfo(ctypes.Structure):
@@ -43,11 +53,16 @@ class CudaVersion:
 
 
 def find_cuda_version(nvml: Nvml) -> CudaVersion:
-    """Ask the driver for the newest CUDA version that it supports."""
+    """Ask the driver for the newest CUDA version that it supports.
+
+    NVML reads it from libcuda.so.1, which makes no CUDA context. Without that library this call
+    gives the version that NVML was made for, whereas the one with _v2 fails. Source: NVML's manual.
+    """
     try:
-        return CudaVersion(int(nvml.call("nvmlSystemGetCudaDriverVersion")))
+        number = int(nvml.call("nvmlSystemGetCudaDriverVersion"))
     except NvmlError:
         return CudaVersion(None)
+    return CudaVersion(number if number > 0 else None)
 
 
 def find_facts(nvml: Nvml, handle: object, gpu: Gpu, sysfs: Path) -> GpuFacts:
@@ -106,17 +121,29 @@ def _virtual(nvml: Nvml, handle: object) -> bool | None:
 
 
 def _fabric(nvml: Nvml, handle: object) -> Fabric | None:
-    info = FabricInfo(version=FabricInfo.VERSION)
     try:
-        nvml.call("nvmlDeviceGetGpuFabricInfoV", handle, ctypes.pointer(info))
+        info = _fabric_info(nvml, handle)
     except NvmlError:
         return None
     cluster = bytes(info.cluster)
-    if info.state != COMPLETED:
-        return Fabric("", 0, complete=False) if info.state else None
-    if info.status or not any(cluster):
-        return None
+    if info.state and (info.state != COMPLETED or info.status):
+        return Fabric("", 0, complete=False)
+    if not info.state or not any(cluster):
+        return Fabric("", 0)
     return Fabric(str(uuid.UUID(bytes=cluster)), int(info.clique))
+
+
+def _fabric_info(nvml: Nvml, handle: object) -> FabricInfo | OldFabricInfo:
+    info = FabricInfo(version=FabricInfo.VERSION)
+    try:
+        nvml.call("nvmlDeviceGetGpuFabricInfoV", handle, ctypes.pointer(info))
+    except NvmlError as error:
+        if error.code != Code.FUNCTION_NOT_FOUND:
+            raise
+        older = OldFabricInfo()
+        nvml.call("nvmlDeviceGetGpuFabricInfo", handle, ctypes.pointer(older))
+        return older
+    return info
 
 
 def _pci_class(device: Path) -> int | None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import zmq
 from loguru import logger
 
-from health import kernel_verdict, log_lines, occupied, verdict, watch
+from health import kernel_verdict, log_lines, verdict, watch, withheld
 from health.condition import Look
 from health.gpu_lanes import GpuLanes, Looked, Sighted
 from health.hangs import Hangs
@@ -18,10 +18,11 @@ from health.kernel_log_reader import KernelLog
 from health.ledger import Ledger
 from health.node import Node
 from health.nvml import Hint, XidEvent
-from health.occupied import OccupiedDevices
 from health.watch import UNSUPPORTED, Ended, Registered, Watching
+from health.withheld import WithheldDevices
 from health.xid_reports import XidReports
 from proto.bus import HealthPublisher
+from proto.control import Withhold
 from proto.messages import DeviceState, Inventory, NodeState
 from proto.monitor import MonitorSettings
 from proto.reasons import Reason, ReasonKind
@@ -64,9 +65,9 @@ class Observed:
         """The conditions after the batch that is being taken into account."""
         self._early: list[Sighted] = []
         """Events of GPUs that are not in the inventory yet."""
-        self._occupied = OccupiedDevices()
+        self._withheld = WithheldDevices()
         self._published: dict[str, Reason] = {}
-        """Why devices are occupied in the newest message; no ledger has that."""
+        """Why devices are withheld in the newest message; no ledger has that."""
         self._had_access = False
         self._watched = 0
 
@@ -197,10 +198,10 @@ class Observed:
         of_device = {u: look for u, look in looks.items() if self._has(u, uuids)}
         self.look(of_device, now, verdict.after_marks(self.conditions, uuids, now))
 
-    def occupy(self, details: Mapping[str, str], now: float) -> None:
+    def withhold(self, order: Withhold, now: float) -> None:
         """Hold these devices back from *now* on, and no others, for as long as that is valid."""
-        self._occupied = OccupiedDevices(details, now)
-        if self._occupied.reasons(now) != self._published:
+        self._withheld = WithheldDevices(order, now)
+        if self._withheld.reasons(now) != self._published:
             self.publish()
 
     def _has(self, gpu: str, uuids: Iterable[str]) -> bool:
@@ -263,7 +264,7 @@ class Observed:
             self.inventory, self.conditions, self._unwatched(), self._actions, self._booted
         )
         health = verdict.overlaid(health, self._node.unnamed(self.inventory.gpus))
-        before, self._published = self._published, self._occupied.reasons(now)
+        before, self._published = self._published, self._withheld.reasons(now)
         health = verdict.overlaid(health, self._published)
         limit = self._settings.hang_after
         times = (gpu.look_time(now, limit) for gpu in self._node.gpus)
@@ -282,7 +283,7 @@ class Observed:
                 kernel_log_lost=self.kernel_log.lost if self.kernel_log.readable else None,
             )
         )
-        occupied.log_changes(before, self._published, [device.uuid for device in health])
+        withheld.log_changes(before, self._published, [device.uuid for device in health])
 
     def _unwatched(self) -> dict[str, Reason]:
         """Return why GPUs are not watched for events, by UUID."""

@@ -10,7 +10,7 @@ from health.hangs import Hangs
 from health.node import Node
 from health.observed import Observed
 from proto.channel import Channel, ClosedError
-from proto.control import Marked, MarkHealthy, Occupied, Stop
+from proto.control import Marked, MarkHealthy, Stop, Withhold
 from proto.texts import NAME_LIMIT, shortened
 
 
@@ -37,8 +37,8 @@ class Orders:
                 match order:
                     case MarkHealthy():
                         self._marks.append((order.device, time.monotonic()))
-                    case Occupied():
-                        self._observed.occupy(order.devices, time.monotonic())
+                    case Withhold():
+                        self._observed.withhold(order, time.monotonic())
                     case Stop():
                         stop = True
                     case _:

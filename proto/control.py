@@ -64,6 +64,8 @@ with MPS no memory limit."""
     """Clients cannot reach the folder of the MPS daemons; devices of MPS are Unhealthy."""
     MPS_THREADS = "mps-threads"
     """The shares of the replicas leave more than a tenth of the multiprocessors unused."""
+    ALSO_SERVED_BY_DRA = "also-served-by-dra"
+    """A container holds an advertised device through DRA; a second container may get it here."""
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -85,6 +87,7 @@ class Problem(msgspec.Struct, frozen=True):
             ProblemKind.MPS_THREADS,
             ProblemKind.SLOW_DRIVER,
             ProblemKind.NODE_LABELS,
+            ProblemKind.ALSO_SERVED_BY_DRA,
         }
 
 
@@ -113,14 +116,16 @@ class MarkHealthy(msgspec.Struct, frozen=True, tag=True):
     """UUID, index, or `index:place` of a MIG instance."""
 
 
-class Occupied(msgspec.Struct, frozen=True, tag=True):
-    """Report of the exporter, and order to the monitor: something uses devices that are free.
+class Withhold(msgspec.Struct, frozen=True, tag=True):
+    """Report of the exporter, and order to the monitor: do not hand these devices out, only these.
 
-    Sent again every few seconds while there are any: the monitor soon forgets it.
+    Each has a text for people, by UUID. Sent again every few seconds: the monitor soon forgets it.
     """
 
-    devices: dict[str, str]
-    """What uses them, for people, by UUID; all devices that are not here are not occupied."""
+    occupied: dict[str, str] = {}
+    """Devices that no container holds, and what uses them."""
+    dra: dict[str, str] = {}
+    """Devices that are held through DRA, and who holds them."""
 
 
 class Configure(msgspec.Struct, frozen=True, tag=True):
@@ -282,7 +287,7 @@ Order = (
     | Register
     | Unknown
     | MarkHealthy
-    | Occupied
+    | Withhold
     | Configure
     | LabelNode
     | Limit
@@ -297,7 +302,7 @@ Report = (
     | NotReady
     | Hung
     | Marked
-    | Occupied
+    | Withhold
     | Settled
     | Labelled
     | Unlabelled

@@ -53,6 +53,8 @@ class ExporterSettings(msgspec.Struct, frozen=True):
     """Whether to tell which container uses how much of a GPU, where that is possible."""
     hold_occupied: bool = False
     """Whether to report free devices that are in use, so that they are not handed out."""
+    hold_dra: bool = False
+    """Whether to report devices that are held through DRA, so that they are not handed out."""
     usage_roots: tuple[UsageRoots, ...] = (UsageRoots(),)
     """Where to look for a process, one after the other."""
     guard: HttpGuard = HttpGuard()

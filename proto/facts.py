@@ -21,11 +21,16 @@ class Fabric(msgspec.Struct, frozen=True):
     """A GPU's place in an NVLink fabric, which may connect the GPUs of several nodes."""
 
     cluster: str
-    """UUID of the cluster of GPUs."""
+    """UUID of the cluster of GPUs; empty: the GPU is in no clique."""
     clique: int
     """Number of the clique in the cluster: the GPUs that can reach each other's memory."""
     complete: bool = True
-    """Whether the GPU has joined the fabric; if not, the other values mean nothing yet."""
+    """False: the GPU has not joined its fabric yet, or failed to."""
+
+    @property
+    def may_change(self) -> bool:
+        """Whether the GPU may join or leave a clique."""
+        return bool(self.cluster) or not self.complete
 
 
 class HostDriver(msgspec.Struct, frozen=True):
@@ -42,7 +47,7 @@ class GpuFacts(msgspec.Struct, frozen=True):
     """PCI class, subclass and programming interface, such as 0x030200."""
     mig_capable: bool | None = None
     fabric: Fabric | None = None
-    """None: the GPU is in no fabric, or the driver does not report it."""
+    """None: the driver does not report it."""
     virtual: bool | None = None
     """Whether it is a virtual GPU (vGPU)."""
     host_driver: HostDriver | None = None

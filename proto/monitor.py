@@ -25,6 +25,15 @@ class OccupiedRule(enum.StrEnum):
     """Make it Unhealthy until it is clean."""
 
 
+class DraRule(enum.StrEnum):
+    """What to do with a device that a container holds through DRA."""
+
+    REPORT = "report"
+    """Show it in metrics and status, and hand it out all the same."""
+    WITHHOLD = "withhold"
+    """Make it Unhealthy until no container holds it through DRA."""
+
+
 class Recovery(msgspec.Struct, frozen=True):
     """What a device needs to become healthy again."""
 

@@ -4,7 +4,9 @@ isort:skip_file
 The kubelet's pod resources API, v1: which container holds which device.
 
 Names and numbers are the wire contract of Kubernetes (kubelet 1.20 to today); do not change them.
-Fields for CPUs, memory and dynamic resources are left out: unknown fields are skipped.
+Fields for CPUs and memory are left out: unknown fields are skipped. A kubelet without dynamic
+resources (before 1.27, or with the feature switched off) leaves dynamic_resources empty; the names
+of driver and device are there since 1.34.
 """
 
 from collections import abc as _abc

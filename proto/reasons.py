@@ -62,6 +62,9 @@ class ReasonKind(enum.StrEnum):
     OCCUPIED = "occupied"
     """Something uses the device though no container holds it, with `health.occupied: unhealthy`."""
 
+    HELD_THROUGH_DRA = "held-through-dra"
+    """A container holds the device through DRA, with `health.dra: withhold`."""
+
     MPS = "mps"
     """The device is shared by MPS, and its daemon is not ready; the detail says why."""
 

@@ -18,7 +18,7 @@ from proto import deviceplugin_pb2 as api
 from proto.grpc_client import CLIENT_OPTIONS
 from proto.podresources_pb2_grpc import add_PodResourcesListerServicer_to_server
 from simulator.kubelet_habits import NEWEST, Habits
-from simulator.pods import PodLister
+from simulator.pods import Claimed, PodLister
 
 if TYPE_CHECKING:
     from proto.deviceplugin_pb2_grpc import DevicePluginAsyncStub
@@ -83,6 +83,8 @@ class Kubelet(RegistrationServicer):
         self._server: grpc.aio.Server | None = None
         self._changed = asyncio.Condition()
         self._held: dict[str, Admitted] = {}
+        self.claimed: dict[str, Claimed] = {}
+        """What each pod holds through DRA: no device plugin knows of it."""
         self._dialling: set[asyncio.Task[None]] = set()
         self._replaced: set[asyncio.Task[None]] = set()
         """Streams of earlier registrations; they stay open until the plugin ends them."""
@@ -96,7 +98,8 @@ class Kubelet(RegistrationServicer):
                 path.unlink(missing_ok=True)
         self._server = grpc.aio.server()
         add_RegistrationServicer_to_server(self, self._server)
-        add_PodResourcesListerServicer_to_server(PodLister(self.holders), self._server)
+        lister = PodLister(self.holders, lambda: self.claimed)
+        add_PodResourcesListerServicer_to_server(lister, self._server)
         for path in (self.socket, self.pod_resources):
             self._server.add_insecure_port(f"unix:{path}")
         await self._server.start()

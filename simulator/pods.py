@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -16,24 +17,37 @@ Holders = Mapping[str, tuple[str, tuple[str, ...]]]
 """The resource and the device IDs that each pod holds, by pod."""
 
 
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A device that a pod holds through DRA."""
+
+    device: str
+    """The driver's name of the device."""
+    driver: str = "gpu.nvidia.com"
+    pool: str = "simulated-node"
+    cdi: tuple[str, ...] = ()
+    """The names of its CDI devices."""
+
+
 class PodLister(PodResourcesListerServicer):
     """Answers List; like an old kubelet, it does not implement the newer calls."""
 
-    def __init__(self, holders: Callable[[], Holders]) -> None:
+    def __init__(
+        self, holders: Callable[[], Holders], claimed: Callable[[], Mapping[str, Claimed]]
+    ) -> None:
         self._holders = holders
+        self._claimed = claimed
 
     async def List(
         self, request: api.ListPodResourcesRequest, context: object
     ) -> api.ListPodResourcesResponse:
         """Return every pod that holds devices."""
+        containers = {pod: _container(*held) for pod, held in self._holders().items()}
+        containers |= {pod: _claiming(pod, held) for pod, held in self._claimed().items()}
         return api.ListPodResourcesResponse(
             pod_resources=(
-                api.PodResources(
-                    name=pod_name(pod),
-                    namespace=NAMESPACE,
-                    containers=[_container(resource, ids)],
-                )
-                for pod, (resource, ids) in self._holders().items()
+                api.PodResources(name=pod_name(pod), namespace=NAMESPACE, containers=[container])
+                for pod, container in containers.items()
             )
         )
 
@@ -62,3 +76,16 @@ def pod_name(pod: str) -> str:
 def _container(resource: str, ids: tuple[str, ...]) -> api.ContainerResources:
     devices = api.ContainerDevices(resource_name=resource, device_ids=ids)
     return api.ContainerResources(name=CONTAINER, devices=[devices])
+
+
+def _claiming(pod: str, held: Claimed) -> api.ContainerResources:
+    device = api.ClaimResource(
+        cdi_devices=[api.CDIDevice(name=name) for name in held.cdi],
+        driver_name=held.driver,
+        pool_name=held.pool,
+        device_name=held.device,
+    )
+    claim = api.DynamicResource(
+        claim_name=f"{pod_name(pod)}-claim", claim_namespace=NAMESPACE, claim_resources=[device]
+    )
+    return api.ContainerResources(name=CONTAINER, dynamic_resources=[claim])

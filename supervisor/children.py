@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from loguru import logger
 
 from proto.channel import Sent
-from proto.control import ExitCode, Occupied, Order, ProcessState, ServiceState, Stop
+from proto.control import ExitCode, Order, ProcessState, ServiceState, Stop, Withhold
 from supervisor import restart_policy
 from supervisor.child import Process, Spec, describe
 from supervisor.restart_policy import Child, Limits, State
@@ -240,7 +240,7 @@ class Children:
             if only in (None, name) and type(order) in self._specs[name].takes:
                 sent = process.channel.send(order)
                 # These are sent again soon; any other order would be lost for good.
-                passing = sent is Sent.FULL and isinstance(order, ServiceState | Occupied)
+                passing = sent is Sent.FULL and isinstance(order, ServiceState | Withhold)
                 if sent in {Sent.FULL, Sent.UNFIT} and not passing:
                     self.kill(name, f"cannot send it the order {type(order).__name__}")
 

@@ -13,13 +13,13 @@ from proto.advertising import MigStrategy
 from proto.control import (
     Configure,
     MarkHealthy,
-    Occupied,
     Register,
     ServiceState,
     Unknown,
+    Withhold,
 )
 from proto.exporter import ExporterSettings, UsageRoots
-from proto.monitor import CdiSettings, MonitorSettings, OccupiedRule, Recovery
+from proto.monitor import CdiSettings, DraRule, MonitorSettings, OccupiedRule, Recovery
 from proto.paths import Paths
 from proto.worker import CDI_STRATEGIES, Handout, ResourcePlan, WorkerSettings
 from simulator.live_node import LiveNode
@@ -111,6 +111,7 @@ def _exporter(settings: Settings, paths: Paths) -> Spec:
         pod_labels=settings.service.pod_labels,
         pod_usage=settings.service.pod_usage,
         hold_occupied=_holds_occupied(settings),
+        hold_dra=_holds_dra(settings),
         usage_roots=_usage_roots(settings),
         guard=settings.service.guard,
         local_socket=f"{settings.service.runtime_dir}/{LOCAL_SOCKET}",
@@ -145,12 +146,17 @@ def _usage_roots(settings: Settings) -> tuple[UsageRoots, ...]:
 
 def _monitor(settings: Settings, paths: Paths) -> Spec:
     driver = _driver(settings, paths)
-    takes = (MarkHealthy, Occupied) if _holds_occupied(settings) else (MarkHealthy,)
+    withholds = _holds_occupied(settings) or _holds_dra(settings)
+    takes = (MarkHealthy, Withhold) if withholds else (MarkHealthy,)
     return Spec(MONITOR, "health.main", driver, takes, essential=True, keeps=privileges.MONITOR)
 
 
 def _holds_occupied(settings: Settings) -> bool:
     return settings.configuration.health.occupied is OccupiedRule.UNHEALTHY
+
+
+def _holds_dra(settings: Settings) -> bool:
+    return settings.configuration.health.dra is DraRule.WITHHOLD
 
 
 def _driver(settings: Settings, paths: Paths) -> MonitorSettings:

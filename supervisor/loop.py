@@ -30,12 +30,12 @@ from proto.control import (
     Marked,
     NodeLabels,
     NotReady,
-    Occupied,
     Ready,
     Register,
     Settled,
     Unknown,
     Unlabelled,
+    Withhold,
     until_beat,
 )
 from proto.messages import Inventory
@@ -155,7 +155,7 @@ class Supervisor:
                 self._changes()
             case Marked():
                 self._operators.marked(report.error)
-            case Occupied():
+            case Withhold():
                 self._children.tell(report)
             case _:
                 logger.error("ignored a child's order", child=name, order=type(report).__name__)

@@ -5,6 +5,7 @@ All failures of the server or the library leave this module as a TroubleError.
 
 import asyncio
 import contextlib
+import random
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -33,7 +34,8 @@ NAMESPACE = "default"
 """The namespace for Events of nodes, as nodes have none; the kubelet uses it too."""
 
 WATCH = 300
-"""Seconds without news after which a watch is ended and the node is read again."""
+"""Seconds without news after which a watch is ended and the node is read again; at most twice as
+many. Each watch draws its own, so that watches that began together do not end together."""
 
 Json = dict[str, Any]
 
@@ -103,12 +105,12 @@ class ApiServer:
         else:
             self._counts[name] = count
 
-    async def conditions(self) -> Mapping[str, str]:
-        """Return the status of each of the node's conditions, by type."""
+    async def conditions(self) -> Mapping[str, tuple[str, str]]:
+        """Return the status and the message of each of the node's conditions, by type."""
         async with within(TIMEOUT):
             node = await self._client().get(Node, self._node)
             found = (node.status.conditions if node.status else None) or ()
-            return {condition.type: condition.status for condition in found}
+            return {each.type: (each.status, each.message or "") for each in found}
 
     async def patch_status(self, patch: Mapping[str, Any]) -> None:
         """Apply *patch* to the node's status as a strategic merge patch."""
@@ -174,20 +176,21 @@ class ApiServer:
                     await asyncio.sleep(PAUSE)
 
     async def _watch(self, node: Node) -> AsyncIterator[Node]:
-        """Yield the node at each change; _QuietError after WATCH seconds without a change."""
+        """Yield the node at each change; _QuietError when there was none for long."""
         version = node.metadata.resourceVersion if node.metadata else None
+        seconds = int(WATCH * (1 + random.random()))  # noqa: S311 - no secret
         events = aiter(
             self._client().watch(
                 Node,
                 fields={"metadata.name": self._node},
                 resource_version=version,
-                server_timeout=WATCH,
+                server_timeout=seconds,
             )
         )
         while True:
-            async with within(WATCH + TIMEOUT):
+            async with within(seconds + TIMEOUT):
                 try:
-                    async with asyncio.timeout(WATCH):
+                    async with asyncio.timeout(seconds):
                         kind, changed = await anext(events)
                 except TimeoutError:
                     raise _QuietError from None

@@ -4,7 +4,7 @@ import random
 
 from loguru import logger
 
-from proto.backoff import delay
+from proto.backoff import delay, rejoin
 
 
 class Backoff:
@@ -15,6 +15,8 @@ class Backoff:
         self._use = use
         self._failures = 0
         self._reason = ""
+        self._steady = False
+        """Whether it has worked for long."""
 
     def failed(self, reason: str) -> float:
         """Note a failure; return the seconds until the next attempt."""
@@ -22,10 +24,19 @@ class Backoff:
             logger.warning("cannot use the Kubernetes API", use=self._use, reason=reason)
         self._reason = reason
         self._failures += 1
-        return delay(self._failures, random.random())  # noqa: S311 - no secret
+        pause = delay(self._failures, random.random())  # noqa: S311 - no secret
+        if self._steady:
+            pause = max(pause, rejoin(random.random()))  # noqa: S311 - no secret
+        self._steady = False
+        return pause
 
     def went_well(self) -> None:
         """Note a success."""
         if self._reason:
             logger.info("the Kubernetes API answers again", use=self._use)
         self._failures, self._reason = 0, ""
+
+    def is_steady(self) -> None:
+        """Note that a request that lasts, such as a watch, has worked for long."""
+        self.went_well()
+        self._steady = True

@@ -6,13 +6,16 @@ a server that sends too much fails like a server that sends nothing.
 
 import asyncio
 import contextlib
+import random
+import time
 from collections.abc import AsyncIterator
 from typing import cast
 
 import httpx2
 from lightkube import AsyncClient
-from lightkube.core.exceptions import ApiError
+from lightkube.core.exceptions import ApiError, ConfigError
 
+from proto.backoff import rejoin
 from proto.texts import shortened
 from supervisor.cluster import answers
 
@@ -31,6 +34,8 @@ LONGEST_REASON = 300
 FORBIDDEN, NOT_FOUND, CONFLICT = 403, 404, 409
 
 NO_RIGHT = "; give the service account this right by RBAC, see docs/cluster.md#permissions"
+
+NO_CREDENTIALS = "; run this in a pod with a service account, or name a file in KUBECONFIG"
 
 
 class TroubleError(Exception):
@@ -65,6 +70,8 @@ def _trouble(error: Exception) -> TroubleError:
         case httpx2.HTTPStatusError():
             code = error.response.status_code
             return TroubleError(f"{code} {error.response.reason_phrase}", code)
+        case ConfigError():
+            return TroubleError(f"{error}{NO_CREDENTIALS}")
         case TimeoutError() | httpx2.TimeoutException():
             return TroubleError("no answer in time")
         case _:
@@ -87,11 +94,16 @@ class _Bounded(httpx2.AsyncByteStream):
     def __init__(self, response: httpx2.Response) -> None:
         self._stream = cast("httpx2.AsyncByteStream", response.stream)
         self._watch = _is_watch(response)
+        seconds = response.request.url.params.get("timeoutSeconds", "0")
+        self._until = time.monotonic() + float(seconds) - TIMEOUT
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         bounded = answers.lines if self._watch else answers.whole
         async for data in bounded(self._stream):
             yield data
+        if self._watch and time.monotonic() < self._until:
+            # A server that stops ends the watches of all nodes, and lightkube begins them again.
+            await asyncio.sleep(rejoin(random.random()))  # noqa: S311 - no secret
 
     async def aclose(self) -> None:
         await self._stream.aclose()

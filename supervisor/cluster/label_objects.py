@@ -125,9 +125,10 @@ def is_featured(found: Json | None, wanted: Json) -> bool:
     theirs, ours = _part(found, "metadata"), wanted["metadata"]
     owners = {owner["uid"] for owner in ours.get("ownerReferences", ())}
     there = theirs.get("ownerReferences")
-    known = {o.get("uid") for o in there if isinstance(o, dict)} if isinstance(there, list) else ()
+    references = there if isinstance(there, list) else ()
+    known = {str(o.get("uid")) for o in references if isinstance(o, dict)}
     same = labels_of(found).get(NFD_NODE) == ours["labels"][NFD_NODE]
-    return same and owners <= set(known) and _facts(found) == _facts(wanted)
+    return same and owners <= known and _facts(found) == _facts(wanted)
 
 
 def _facts(thing: Json) -> tuple[Json, object]:

@@ -6,6 +6,8 @@ sends is made from the newest state.
 """
 
 import asyncio
+import contextlib
+import random
 import re
 import time
 
@@ -19,7 +21,9 @@ from proto.cluster import ClusterSettings
 from proto.control import Labelled, LabelNode, ServiceState, Unknown, Unlabelled
 from proto.fitness import LastWord
 from proto.labels import LabelSettings
+from proto.messages import NodeState
 from proto.mps_listener import MpsListener
+from proto.pace import Progress, due
 from proto.texts import NAME_LIMIT, shortened
 from supervisor.cluster import label_outputs, node_condition, node_events
 from supervisor.cluster.apiserver import ApiServer, stamp
@@ -27,11 +31,12 @@ from supervisor.cluster.backoff import Backoff
 from supervisor.cluster.connection import TroubleError
 from supervisor.cluster.node_condition import NodeCondition
 from supervisor.cluster.node_events import NodeEvent, NodeView, Outbox
-from supervisor.labels.schedule import API
+from supervisor.labels.schedule import api_pace
 from supervisor.labels.writer import LabelWriter
 
-HEARTBEAT = 300.0
-"""Seconds after which an unchanged condition is sent again."""
+STEADY = 10.0
+"""Seconds after which a watch counts as working. One that the server ends earlier is a failure in
+a row with the last one: its right may be missing, though the node can be read."""
 
 FOR_GOOD = {400, 422}
 """HTTP statuses after which the same Event is not sent again: they would not change."""
@@ -75,7 +80,7 @@ class Cluster:
 
     def _make_label_writer(self, settings: LabelSettings) -> LabelWriter:
         put = label_outputs.output(self._api, settings, self._settings.node).put
-        return LabelWriter(settings, API, put, self._channel.send)
+        return LabelWriter(settings, api_pace(self._settings.node), put, self._channel.send)
 
     async def run(self) -> int:
         """Run until the order to stop, or until the supervisor dies; return the exit code."""
@@ -111,9 +116,13 @@ class Cluster:
     async def _listen(self) -> None:
         socket = bus.health_subscriber(self._context, self._settings.health_bus)
         async for state in bus.node_states(socket):
-            self._word = self._word.after(state, time.monotonic())
-            self._refresh()
-            self._spoken.set()
+            self.on_state(state)
+
+    def on_state(self, state: NodeState) -> None:
+        """Take the monitor's newest *state*."""
+        self._word = self._word.after(state, time.monotonic())
+        self._refresh()
+        self._spoken.set()
 
     def _refresh(self) -> None:
         """Make a view from the newest state, and queue Events for what changed."""
@@ -160,48 +169,62 @@ class Cluster:
 
     async def _keep_condition(self) -> None:
         backoff = Backoff("condition")
-        sent, at = None, 0.0
+        progress: Progress[NodeCondition] = Progress()
         while True:
-            wanted = await self._due(sent, at)
+            wanted = await self._due(progress)
             try:
-                await self._send_condition(wanted, sent)
+                wrote = await self._send_condition(wanted, progress.done)
             except TroubleError as error:
-                await asyncio.sleep(backoff.failed(str(error)))
+                backoff.failed(str(error))
+                chance = random.random()  # noqa: S311 - no secret
+                progress = progress.failed(time.monotonic(), chance)
             else:
                 backoff.went_well()
-                sent, at = wanted, time.monotonic()
+                progress = progress.went_well(wanted, time.monotonic(), wrote=wrote)
 
-    async def _due(self, sent: NodeCondition | None, at: float) -> NodeCondition:
-        """Wait until the condition differs from the one *sent*, or that one is old; return it.
+    async def _due(self, progress: Progress[NodeCondition]) -> NodeCondition:
+        """Wait until the condition must be sent; return it.
 
         While no node state arrives there is no heartbeat: an old heartbeat means unknown.
         """
+        pace, pause = node_condition.pace(self._settings.node), None
         while True:
             if self._view:
                 wanted = node_condition.condition(self._view, self._boot_id)
-                if wanted != sent or time.monotonic() - at >= HEARTBEAT:
+                left = due(pace, progress, wanted) - time.monotonic()
+                if left <= 0:
                     return wanted
+                pause = None if wanted == progress.done else left
             self._spoken.clear()
-            await self._spoken.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._spoken.wait()
 
-    async def _send_condition(self, wanted: NodeCondition, sent: NodeCondition | None) -> None:
-        now = stamp(time.time())
+    async def _send_condition(self, wanted: NodeCondition, sent: NodeCondition | None) -> bool:
+        """Bring the condition in line with what is *wanted*; return whether that took a write."""
+        now, status = stamp(time.time()), str(wanted.status)
         if sent is None:
-            # Our restart is not a transition of the condition, so read its status first.
-            status = (await self._api.conditions()).get(node_condition.TYPE)
+            # Our restart is not a transition of the condition, so read it first. In a rollout most
+            # nodes find it right; their next heartbeat comes when it is their turn.
+            there = (await self._api.conditions()).get(node_condition.TYPE)
+            if there == (status, wanted.message):
+                return False
+            before = there[0] if there else None
         else:
-            status = str(sent.status)
-        changed = now if status != str(wanted.status) else None
+            before = str(sent.status)
+        changed = now if before != status else None
         await self._api.patch_status(node_condition.patch(wanted, now, changed))
+        return True
 
     async def _follow_label(self) -> None:
         backoff = Backoff("label")
         while True:
+            steady = asyncio.get_running_loop().call_later(STEADY, backoff.is_steady)
             try:
                 async for value in self._api.labels(self._settings.label):
-                    backoff.went_well()
                     self._channel.send(told(value))
             except TroubleError as error:
+                steady.cancel()
                 self._channel.send(Unlabelled(shortened(str(error))))
                 await asyncio.sleep(backoff.failed(str(error)))
 

@@ -4,12 +4,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from proto.pace import Pace
+from proto.spread import place_of
 from supervisor.cluster.node_events import NodeView
 
 TYPE = "XidCriticalError"
 """The condition's type, the same as on GKE; operators' alerts and repair tools use it."""
 
 MESSAGE_LIMIT = 1024
+
+HEARTBEAT = 300.0
+"""Seconds in which an unchanged condition is sent once, at a moment that depends on the node."""
+
+GAP = 1.0
+"""Seconds between two patches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +27,11 @@ class NodeCondition:
     status: bool
     """Whether any GPU is Unhealthy because of a fatal Xid."""
     message: str
+
+
+def pace(node: str) -> Pace:
+    """Return when the condition of *node* is patched."""
+    return Pace(GAP, HEARTBEAT, place_of(node), longest_retry=HEARTBEAT)
 
 
 def condition(view: NodeView, boot_id: str) -> NodeCondition:

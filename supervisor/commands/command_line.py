@@ -90,7 +90,7 @@ def _add_labels(commands: "argparse._SubParsersAction[Parser]") -> None:
     )
     node_labels.epilog = (
         "Run this command with the same options and environment variables as `run`. It needs no "
-        "running service. A driver that hangs ends it after twice health.hangAfter."
+        "running service. It waits at most twice health.hangAfter for a driver that hangs."
     )
     node_labels.add_argument(
         "--remove",

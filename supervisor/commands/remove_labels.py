@@ -23,7 +23,10 @@ def main(settings: LabelSettings, node: str) -> tuple[str, ExitCode]:
         )
     try:
         there, removed = _remove(settings, node)
-    except (OSError, OutputError) as error:
+    except OSError as error:
+        why = feature_file.trouble(settings.file, error)
+        return f"cannot remove the node's labels: {why}", ExitCode.FAILED
+    except OutputError as error:
         return f"cannot remove the node's labels: {error}", ExitCode.FAILED
     done = f"removed {there}" if removed else f"nothing to remove, already gone: {there}"
     return done, ExitCode.DONE

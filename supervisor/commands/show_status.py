@@ -138,6 +138,7 @@ def _shares(gpu: GpuStatus) -> Iterator[tuple[str, str, str]]:
         yield from (("", "", name) for name in more)
     for resource, claims in held.items():
         yield from ((resource, "not advertised", name) for name in _names(claims))
+    yield from wording.dra_rows(gpu)
 
 
 def _names(claims: Iterable[wording.Claim]) -> list[str]:

@@ -38,6 +38,8 @@ def check_mps_root(root: str) -> None:
     """Raise ValueError, which begins with the key, for a folder that no MPS daemon can use."""
     if not root.startswith("/"):
         raise ValueError(f'flags.mpsRoot "{root}": write an absolute path for sharing.mps')
+    if not root.strip("/"):
+        raise ValueError(f'flags.mpsRoot "{root}": write a folder of its own for sharing.mps')
     room = PIPE_PATH_LIMIT - len(pipe_folder("", LONGEST_UUID))
     if (size := len(root.rstrip("/").encode())) > room:
         raise ValueError(

@@ -21,6 +21,8 @@ def explain(error: msgspec.ValidationError, kind: type, content: Any) -> str:
     else:
         text = hints.words(text, hints.value_at(content, path.rstrip("`")))
     members = [str(m.value) for t in types if _is_enum(t) for m in t]
+    if members and int in types:
+        members.append("a whole number")
     if members:
         text = f"{text}; allowed: {', '.join(members)}"
     return f"{place}: {text}" if place else text

@@ -10,7 +10,7 @@ import msgspec
 
 from health.xid_policy import CODE
 from proto.advertising import MigStrategy
-from proto.monitor import OccupiedRule, RecoveryMode
+from proto.monitor import DraRule, OccupiedRule, RecoveryMode
 from proto.worker import AllocationPolicy, DeviceIdStrategy, DeviceListStrategy
 from supervisor.config.durations import Patience, SampleInterval, Seconds, SecondsOrNever
 
@@ -216,6 +216,10 @@ library is older than the kernel module: only a new container can use the GPUs a
     """What to do with a GPU or MIG instance that is not shared, that no container holds, and \
 that is in use all the same: show it (`report`), or also make it Unhealthy until it is clean \
 (`unhealthy`). See usage.md."""
+    dra: DraRule = DraRule.REPORT
+    """What to do with a GPU or MIG instance that a container holds through Dynamic Resource \
+Allocation (DRA) and that is advertised here too: show it (`report`), or also make it Unhealthy \
+here while it is held there (`withhold`). See migration.md."""
     recovery: RecoverySection = RecoverySection()
     xids: XidRules = XidRules()
     """Which Xids are fatal or ignored, instead of what NVIDIA's table says."""

@@ -25,13 +25,14 @@ from proto.host import Identity
 from proto.messages import NodeState, WorkerState
 from proto.mps_listener import MpsListener
 from proto.texts import shortened
-from supervisor.exporter import http_auth, http_server
+from supervisor.exporter import dra_log, http_auth, http_server
 from supervisor.exporter.door import Door
-from supervisor.exporter.occupied_reports import OccupiedReports
 from supervisor.exporter.pages import Pages
 from supervisor.exporter.pod_resources import PodResources
 from supervisor.exporter.usage_lookup import UsageLookup
-from supervisor.status.allocations import split
+from supervisor.exporter.withheld_reports import WithheldReports
+from supervisor.status import dra
+from supervisor.status.allocations import Held, split
 from supervisor.status.snapshot import Snapshot
 
 
@@ -98,6 +99,8 @@ class Exporter:
         self._settings = settings
         self._guard = watchman
         self._guard_problem = ""
+        self._booked: dict[str, str] = {}
+        """Who holds advertised devices through DRA, as it was logged."""
         self._snapshot = Snapshot()
         self._pages = Pages(settings, watchman, lambda: self._snapshot)
         self._pods = PodResources(settings.pod_resources_socket, self._planned)
@@ -108,9 +111,7 @@ class Exporter:
         self._usage = UsageLookup(settings.usage_roots, wanted=settings.pod_usage)
         self._telemetry = bus.telemetry_subscriber(context, settings.paths.telemetry_bus)
         self._telemetry_file = Identity.of(settings.paths.telemetry_bus)
-        # None: an occupied GPU is only shown.
-        reports = OccupiedReports(channel, settings.stale_after)
-        self._occupied = reports if settings.hold_occupied else None
+        self._withheld = _withheld(settings, channel)
 
     async def run(self) -> int:
         """Receive states until told to stop, or until the supervisor dies; return the exit code."""
@@ -138,8 +139,8 @@ class Exporter:
             if isinstance(state, NodeState):
                 before = self._snapshot.node
                 self._snapshot = replace(self._snapshot, node=state, node_at=now)
-                if self._occupied and before and before.epoch != state.epoch:
-                    self._occupied.report(now, again=True)  # a new monitor knows nothing of it
+                if self._withheld and before and before.epoch != state.epoch:
+                    self._withheld.report(now, again=True)  # a new monitor knows nothing of it
             else:
                 self._usage.take(state, now)
                 self._pages.history.add(state, now)
@@ -148,7 +149,7 @@ class Exporter:
         while True:
             usage = await self._usage.next()
             self._snapshot = replace(self._snapshot, usage=usage)
-            if self._occupied and self._occupied.look(self._snapshot):
+            if self._withheld and self._withheld.look(self._snapshot):
                 self._pods.look()
 
     async def _follow_workers(self) -> None:
@@ -160,12 +161,24 @@ class Exporter:
     async def _follow_pods(self) -> None:
         while True:
             held = await self._pods.next()
-            ours, foreign = split(held or (), self._planned())
-            allocations = None if held is None else ours
-            self._snapshot = replace(self._snapshot, allocations=allocations, foreign=foreign)
-            if self._occupied and held is not None:
-                self._occupied.listed(self._pods.asked)
-                self._occupied.look(self._snapshot)
+            self._snapshot = self._listed(held)
+            self._log_dra()
+            if self._withheld and held is not None:
+                self._withheld.listed(self._pods.asked)
+                self._withheld.look(self._snapshot)
+
+    def _log_dra(self) -> None:
+        """Log who holds devices through DRA, unless the monitor does, as it withholds them."""
+        if not self._settings.hold_dra:
+            before, self._booked = self._booked, dra.told(self._snapshot.booked_twice())
+            dra_log.changes(before, self._booked)
+
+    def _listed(self, held: Held | None) -> Snapshot:
+        if held is None:
+            # What is held through DRA stays withheld: the kubelet may only be restarting.
+            return replace(self._snapshot, allocations=None, foreign=())
+        ours, foreign = split(held.devices, self._planned())
+        return replace(self._snapshot, allocations=ours, foreign=foreign, dynamic=held.dynamic)
 
     def _planned(self) -> frozenset[str]:
         service = self._snapshot.service
@@ -179,8 +192,8 @@ class Exporter:
             self._snapshot = replace(self._snapshot, workers=workers)
             if known is None or _allocations(worker) != _allocations(known[0]):
                 self._pods.look()
-                if self._occupied:
-                    self._occupied.allocated(worker.replicas)
+                if self._withheld:
+                    self._withheld.allocated(worker.replicas)
 
     def _on_service(self, state: ServiceState) -> None:
         self._snapshot = replace(self._snapshot, service=state, service_at=time.monotonic())
@@ -191,8 +204,8 @@ class Exporter:
         self._snapshot = replace(self._snapshot, mps=self._mps.word)
 
     def _on_beat(self) -> None:
-        if self._occupied:
-            self._occupied.tend(self._snapshot)
+        if self._withheld:
+            self._withheld.tend(self._snapshot)
         if Identity.of(self._settings.paths.telemetry_bus) != self._telemetry_file:
             logger.warning("restarting the exporter: its telemetry socket was deleted or replaced")
             self._life.end(Ending(ExitCode.AGAIN))
@@ -213,6 +226,18 @@ class Exporter:
             return
         logger.info("restarting the exporter: a certificate or the token changed")
         self._life.end(Ending(ExitCode.AGAIN))
+
+
+def _withheld(settings: ExporterSettings, channel: Channel) -> WithheldReports | None:
+    """Return the reports; None: occupied devices, and those held through DRA, are only shown."""
+    if not (settings.hold_occupied or settings.hold_dra):
+        return None
+    return WithheldReports(
+        channel,
+        settings.stale_after,
+        hold_occupied=settings.hold_occupied,
+        hold_dra=settings.hold_dra,
+    )
 
 
 def _allocations(worker: WorkerState) -> tuple[int, int]:

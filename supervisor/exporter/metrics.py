@@ -104,6 +104,11 @@ FAMILIES = (
         ("resource", "uuid", "replica", "namespace", "pod", "container"),
         "A device that a container holds; always 1.",
     ),
+    Family(
+        "device_dra_holders",
+        ("uuid", "driver"),
+        "Containers that hold an advertised GPU or MIG instance through DRA, by DRA driver.",
+    ),
     Family("pod_resources_up", (), "1 while the kubelet's pod resources API answers, else 0."),
     Family(
         "rpc_duration_seconds",

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from google.protobuf.message import DecodeError
 
 from proto import podresources_pb2 as api
-from supervisor.status.allocations import Allocation
+from supervisor.status import dra
+from supervisor.status.allocations import Allocation, DynamicDevice, Held
 
 LONGEST_LIST = 8 << 20
 """Bytes. The list of 500 pods that hold 800 replicas has 0.2 MB. If pods hold all devices of the
@@ -22,13 +23,19 @@ LONGEST_POD = 1 << 20
 """Bytes, as a pod is decoded in one step; enough for 13,000 devices."""
 
 MOST_ENTRIES = 150_000
-"""Pods, containers and devices; 65,000 devices make 130,000 entries."""
+"""Pods, containers, devices, claims and CDI names; 65,000 devices make 130,000 entries."""
 
 MOST_TEXT = 16 << 20
 """Characters of all holders: the list names a pod once, our answers name it for each device."""
 
+MOST_DYNAMIC = 10_000
+"""GPUs held through DRA: each is matched with our devices in one step, for each answer."""
+
 TURN = 0.005
 """Seconds until reading pauses, so that the exporter can answer others."""
+
+Entry = Allocation | DynamicDevice | None
+"""What a container holds; None: an entry of the list that is no such thing."""
 
 UUIDS = ("GPU-", "MIG-")
 """How the driver's UUIDs begin."""
@@ -41,39 +48,44 @@ class NonsenseError(Exception):
     """The list cannot be decoded, or is too long."""
 
 
-async def read(data: bytes, resources: frozenset[str]) -> tuple[Allocation, ...]:
+async def read(data: bytes, resources: frozenset[str]) -> Held:
     """Return each device of our *resources* that a container holds, without duplicates.
 
-    Also return GPUs held by other resources: of another plugin, or of ours before a reload.
+    Also return GPUs held by other resources, of another plugin, or of ours before a reload, and
+    devices held through DRA that may be GPUs.
     A duplicate would be a second metric series with the same labels, and count as used twice.
     Raises NonsenseError.
     """
-    found: dict[Allocation, None] = {}
-    text, pause = 0, time.monotonic() + TURN
+    found: dict[Allocation | DynamicDevice, None] = {}
+    text, dynamic, pause = 0, 0, time.monotonic() + TURN
     for number, entry in enumerate(entries(data, resources)):
         if entry and entry not in found:
             found[entry] = None
-            text += sum(map(len, (entry.device, entry.namespace, entry.pod, entry.container)))
-        if number >= MOST_ENTRIES or text > MOST_TEXT:
+            text += entry.characters
+            dynamic += isinstance(entry, DynamicDevice)
+        if number >= MOST_ENTRIES or text > MOST_TEXT or dynamic > MOST_DYNAMIC:
             raise NonsenseError
         if time.monotonic() >= pause:
             await asyncio.sleep(0)
             pause = time.monotonic() + TURN
-    return tuple(found)
+    return Held(
+        tuple(entry for entry in found if isinstance(entry, Allocation)),
+        tuple(entry for entry in found if isinstance(entry, DynamicDevice)),
+    )
 
 
-def entries(data: bytes, resources: frozenset[str]) -> Iterator[Allocation | None]:
-    """Yield the allocations, and None for every other entry, so that the caller can count it.
+def entries(data: bytes, resources: frozenset[str]) -> Iterator[Entry]:
+    """Yield what is held, and None for every other entry, so that the caller can count it.
 
     Raises NonsenseError.
     """
     for field, value in _fields(data):
         yield None
         if field == PODS:
-            yield from _allocations(_pod(value), resources)
+            yield from _held(_pod(value), resources)
 
 
-def _allocations(pod: api.PodResources, resources: frozenset[str]) -> Iterator[Allocation | None]:
+def _held(pod: api.PodResources, resources: frozenset[str]) -> Iterator[Entry]:
     # Each access to a field copies its text: so name the pod and the container once.
     namespace, name = pod.namespace, pod.name
     for container in pod.containers:
@@ -87,6 +99,25 @@ def _allocations(pod: api.PodResources, resources: frozenset[str]) -> Iterator[A
             if resource in resources or first.startswith(UUIDS):
                 for device in devices.device_ids:
                     yield Allocation(resource, device, namespace, name, holder)
+        for claim in container.dynamic_resources:
+            yield None
+            yield from _claimed(claim, (namespace, name, holder))
+
+
+def _claimed(claim: api.DynamicResource, holder: tuple[str, str, str]) -> Iterator[Entry]:
+    """Yield the devices of a *claim* that may be GPUs: there may be very many of other drivers."""
+    named = ""
+    for device in claim.claim_resources:
+        driver, name = device.driver_name, device.device_name
+        uuids = dict.fromkeys(dra.uuids_in([name]))
+        for cdi in device.cdi_devices:
+            yield None
+            uuids.update(dict.fromkeys(dra.uuids_in([cdi.name])))
+        if not dra.may_be_gpu(driver, uuids):
+            yield None
+            continue
+        named = named or f"{claim.claim_namespace}/{claim.claim_name}"
+        yield DynamicDevice(driver, device.pool_name, name, named, *holder, tuple(uuids))
 
 
 def _pod(data: bytes) -> api.PodResources:

@@ -16,7 +16,7 @@ from proto import podresources_pb2 as api
 from proto.grpc_client import CLIENT_OPTIONS
 from supervisor.exporter import pod_list
 from supervisor.exporter.pod_list import NonsenseError
-from supervisor.status.allocations import Allocation
+from supervisor.status.allocations import Held
 
 EVERY = 10.0
 """Seconds between two calls."""
@@ -56,8 +56,8 @@ class PodResources:
         """Call the API soon, because devices were allocated."""
         self._soon.set()
 
-    async def next(self) -> tuple[Allocation, ...] | None:
-        """Wait for the next call; return the allocations, None if the kubelet does not answer."""
+    async def next(self) -> Held | None:
+        """Wait for the next call; return what is held, None if the kubelet does not answer."""
         if not self._socket:
             await asyncio.Event().wait()
         await self._pause()
@@ -78,7 +78,7 @@ class PodResources:
                 await asyncio.sleep(SOON)  # several pods in a row need one call
         self._soon.clear()
 
-    async def _list(self) -> tuple[Allocation, ...]:
+    async def _list(self) -> Held:
         # Without a channel, gRPC closes its own descriptors, and crashes if it cannot open them
         # again. This channel is never connected.
         self._kept = self._kept or grpc.aio.insecure_channel(f"unix:{self._socket}", OPTIONS)

@@ -50,6 +50,7 @@ def samples(
     yield Sample("pod_resources_up", snapshot.allocations is not None)
     if snapshot.allocations is not None:
         yield from _allocations(snapshot.allocations, workers, named=about.pod_labels)
+    yield from _through_dra(snapshot)
     yield from usage_metrics.samples(snapshot, now, about.stale_after, named=about.pod_labels)
     yield from mps_metrics.samples(snapshot, now, about.stale_after)
 
@@ -143,6 +144,16 @@ def _worker(worker: WorkerState) -> Iterator[Sample]:
         yield Sample("rpc_duration_seconds", rpc.seconds, labels, buckets=rpc.buckets)
         for code, count in rpc.errors.items():
             yield Sample("rpc_errors", count, (resource, rpc.method, code))
+
+
+def _through_dra(snapshot: Snapshot) -> Iterator[Sample]:
+    for uuid, holds in snapshot.booked_twice().items():
+        held = [hold.device for hold in holds]
+        holders = {
+            (device.driver, device.namespace, device.pod, device.container) for device in held
+        }
+        for driver, count in Counter(driver for driver, *_ in holders).items():
+            yield Sample("device_dra_holders", count, (uuid, driver))
 
 
 def _allocations(

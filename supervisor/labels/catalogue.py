@@ -28,7 +28,7 @@ class Label:
         return re.compile(key.replace(PROFILE, "[-A-Za-z0-9_.]+?"))
 
 
-DRIVER, CUDA = "the driver has answered", "the driver tells its CUDA version"
+DRIVER, CUDA = "a GPU is known", "a GPU is known, and the driver tells its CUDA version"
 HOST = "a GPU tells it, and the monitor has SYS_ADMIN"
 SINGLE = "MIG strategy `single`, and each GPU has instances of one profile"
 MIXED = "MIG strategy `mixed`, and there are instances of the profile"
@@ -68,19 +68,23 @@ OF_NODE = (
         "all GPUs that have joined a fabric are in one clique",
     ),
     Label("mig.capable", "whether a GPU knows MIG mode: `true` or `false`", "a GPU tells it"),
-    Label("mig.strategy", "`single` or `mixed`", "the MIG strategy is not `none`"),
+    Label(
+        "mig.strategy",
+        "`single` or `mixed`",
+        "a GPU is known, and the MIG strategy is not `none`",
+    ),
     Label("mps.capable", "whether a GPU is shared by MPS: `true` or `false`"),
     Label(
         "vgpu.present",
         "whether a GPU is virtual (vGPU): `true` or `false`",
-        "a GPU or the driver tells it, or the driver shows no GPU",
+        "a GPU or the driver tells it, or the node has no GPU",
     ),
     Label("vgpu.host-driver-version", "driver version of a virtual GPU's host", HOST),
     Label("vgpu.host-driver-branch", "driver branch of a virtual GPU's host", HOST),
     Label(
         "gfd.timestamp",
         "when the settings took effect, in Unix seconds",
-        "never from the command `labels`",
+        "`flags.gfd.noTimestamp: false` in the configuration file; never from the command `labels`",
     ),
 )
 OF_GPUS = (
@@ -96,7 +100,11 @@ OF_GPUS = (
     Label("gpu.compute.major", "compute capability, first part", "the driver tells it"),
     Label("gpu.compute.minor", "compute capability, second part", "the driver tells it"),
     Label(f"gpu.{MODEL}.count", "number of GPUs of this model", "there are several models"),
-    Label("gpu.healthy-count", "how many of `gpu.count` are Healthy", "`--node-labels-health`"),
+    Label(
+        "gpu.healthy-count",
+        "how many of `gpu.count` are Healthy",
+        "`--node-labels-health`; never from the command `labels`",
+    ),
     *(Label(f"gpu.{key}", text, SINGLE) for key, text in ATTRIBUTES.items()),
 )
 OF_PROFILES = (

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from proto.folder import Folder
+from proto.safe_paths import UnsafeError
 
 LIMIT = 64 << 10
 """Bytes of the longest file that NFD reads."""
@@ -44,6 +45,16 @@ def write(path: Path, content: bytes) -> None:
         except OSError:
             folder.remove(hidden)
             raise
+
+
+def trouble(path: str, error: OSError) -> str:
+    """Return in words why the file at *path* cannot be written or removed, and what to do."""
+    if isinstance(error, UnsafeError):
+        return str(error)
+    said = f'"{path}": {error.strerror or error}'
+    if isinstance(error, PermissionError):
+        return f"{said}; run this as the user of the service, such as root"
+    return said
 
 
 def remove(path: Path) -> bool:

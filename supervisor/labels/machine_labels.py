@@ -53,7 +53,7 @@ def of_gpus(gpus: Sequence[Gpu], advertising: Advertising) -> Iterator[tuple[str
     if capable:
         yield "mig.capable", _bool(yes=True in capable)
     yield "mps.capable", _bool(yes=_uses_mps(gpus, advertising))
-    fabrics = {gpu.facts.fabric for gpu in gpus if gpu.facts.fabric and gpu.facts.fabric.complete}
+    fabrics = {fabric for gpu in gpus if (fabric := gpu.facts.fabric) and fabric.cluster}
     if len(fabrics) == 1:
         fabric = fabrics.pop()
         yield "gpu.clique", legal.value(f"{fabric.cluster}.{fabric.clique}")
@@ -68,7 +68,7 @@ def _uses_mps(gpus: Sequence[Gpu], advertising: Advertising) -> bool:
 def of_vgpu(gpus: Sequence[Gpu], inventory: Inventory) -> Iterator[tuple[str, str]]:
     """Yield whether the node has virtual GPUs, and which driver their host has."""
     known = {gpu.facts.virtual for gpu in gpus} - {None}
-    if known or (inventory.driver_version and not gpus):
+    if known or (inventory.driver_version and not gpus and not inventory.failed):
         yield "vgpu.present", _bool(yes=True in known)
     hosts = (gpu.facts.host_driver for gpu in gpus if gpu.facts.host_driver)
     if host := next(hosts, None):

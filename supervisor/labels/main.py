@@ -16,8 +16,10 @@ from proto.child_loop import ChildLoop, Orders, Task
 from proto.control import LabelNode, Unknown
 from proto.fitness import LastWord
 from proto.labels import LabelSettings
+from proto.pace import Pace
+from proto.safe_paths import UnsafeError
 from supervisor.labels import feature_file
-from supervisor.labels.schedule import FILE_GAP, Content, Pace, expiry
+from supervisor.labels.schedule import FILE_GAP, Content, expiry
 from supervisor.labels.writer import LabelWriter, OutputError
 
 
@@ -53,10 +55,13 @@ class Labeller:
 
     async def _put(self, content: Content) -> bool:
         text = feature_file.text(content.labels, expiry(self._settings.interval, time.time()))
+        file = self._settings.file
         try:
-            feature_file.write(Path(self._settings.file), text)
-        except OSError as error:
+            feature_file.write(Path(file), text)
+        except UnsafeError as error:  # it names the folder, and says what to do
             raise OutputError(str(error)) from error
+        except OSError as error:
+            raise OutputError(f"cannot write {feature_file.trouble(file, error)}") from error
         return True
 
     async def _listen(self) -> None:

@@ -42,7 +42,8 @@ def labels(
     are the UUIDs of all Healthy GPUs and MIG instances; None: no label tells of health.
     """
     gpus = [gpu for gpu in inventory.gpus if not is_display(gpu)]
-    gpus.sort(key=lambda gpu: (gpu.index, gpu.uuid))
+    # Not by index: the driver may number the same GPUs otherwise after a restart.
+    gpus.sort(key=_place)
     found = dict(machine_labels.of_vgpu(gpus, inventory))
     if facts.timestamp is not None:
         found["gfd.timestamp"] = str(facts.timestamp)
@@ -67,7 +68,7 @@ def _of_devices(
         yield "mig.strategy", str(advertising.mig)
     instances = sorted(
         ((gpu, mig) for gpu in gpus if gpu.mig_enabled for mig in gpu.instances),
-        key=lambda pair: (pair[0].index, pair[0].uuid, pair[1].place, pair[1].uuid),
+        key=lambda pair: (_place(pair[0]), pair[1].place, pair[1].uuid),
     )
     if advertising.mig is MigStrategy.MIXED:
         yield from _of_profiles(instances, shared)
@@ -78,6 +79,11 @@ def _of_devices(
         counted = [mig.uuid for _, mig in instances] if uniform else []
     if healthy is not None:
         yield "gpu.healthy-count", healthy_of(counted, healthy)
+
+
+def _place(gpu: Gpu) -> tuple[str, str]:
+    """Return where *gpu* is among the others."""
+    return gpu.pci_bus_id, gpu.uuid
 
 
 def _of_models(gpus: Sequence[Gpu], model: str) -> Labels:

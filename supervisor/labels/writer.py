@@ -15,11 +15,12 @@ from loguru import logger
 from proto.control import LabelNode, NodeLabels
 from proto.fitness import LastWord
 from proto.labels import LabelOutput, LabelSettings
+from proto.pace import Pace, Progress, due
 from supervisor.labels.gpu_instances import gpu_instances
 from supervisor.labels.machine_labels import MachineFacts
 from supervisor.labels.machine_type import machine_type
 from supervisor.labels.node_labels import labels
-from supervisor.labels.schedule import Content, Pace, Progress, due
+from supervisor.labels.schedule import Content
 
 Put = Callable[[Content], Awaitable[bool]]
 """Brings the output in line with the content; returns whether it had to write. OutputError."""
@@ -45,7 +46,7 @@ class LabelWriter:
         self._basis: tuple[LabelNode, frozenset[str] | None] | None = None
         """What *wanted* was made of."""
         self._wanted: Content | None = None
-        self._progress = Progress()
+        self._progress: Progress[Content] = Progress()
         self._reason = ""
         """Why the last attempt failed."""
         self._news = asyncio.Event()

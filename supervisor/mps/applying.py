@@ -9,8 +9,8 @@ from supervisor.control_socket import Client
 from supervisor.state import Served
 
 APPLIED = (
-    "asked for it: each MPS daemon that waits for its clients to end is replaced or ended now, and "
-    "its clients get an error"
+    "asked the service for MPS to replace or end at once each daemon that waits for its clients to "
+    "end: the clients get an error"
 )
 ELSEWHERE = (
     "cannot do this here: only the service of `gpu-sharing-plugin run` watches the health of GPUs"

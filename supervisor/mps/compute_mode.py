@@ -38,7 +38,10 @@ async def change(
     said = [sys.executable, "-I", "-c", PROGRAM, own, str(os.getpid())]
     done = await runner.run([*said, verb, folder, uuid, *binding], None, WITHIN)
     if done.code is None:
-        why = done.output.strip() or f"the driver did not answer within {WITHIN:g} s"
+        why = (
+            done.output.strip()
+            or f"no answer within {WITHIN:g} s: the driver or the machine is slow"
+        )
         raise ComputeModeError(f"cannot change the compute mode: {why}")
     if done.code:
         last = done.output.strip().splitlines()

@@ -36,8 +36,10 @@ def prepare(settings: KeeperSettings) -> None:
             f'cannot use "{pipe}" for the sockets of the MPS daemon: it has more than '
             f"{PIPE_PATH_LIMIT} bytes; set a shorter --mps-root"
         )
-    for path in (settings.root, str(Path(pipe).parent), pipe):
-        Folder.made(Path(path), OPEN).close()
+    root = Path(settings.root)
+    missing = [above for above in reversed(root.parents) if not above.exists()]
+    for path in (*missing, root, Path(pipe).parent, Path(pipe)):
+        Folder.made(path, OPEN).close()
     Folder.made(Path(log_folder(settings.root, settings.uuid)), OPEN).close()
     require_reachable(pipe)
     if os.path.isdir(SELINUX):  # noqa: PTH112 - it may not be readable

@@ -95,6 +95,7 @@ class MpsBus:
 
     async def _follow_monitor(self) -> None:
         """Report each new inventory; the plugin may start again, and then counts anew."""
+        logger.info("waiting for the GPUs that gpu-sharing-plugin run finds")
         while True:
             state = await bus.receive(self._health)
             if isinstance(state, NodeState):

@@ -15,6 +15,8 @@ from supervisor.state import Served
 OURS = {ProblemKind.MPS_UNSUPPORTED, ProblemKind.MPS_ROOT, ProblemKind.MPS_THREADS}
 """The problems that are told here; the plugin tells all."""
 
+WAITS = "waiting for the inventory of `gpu-sharing-plugin run`"
+
 
 def daemons(plan: Plan) -> Plan:
     """Return the part of the plugin's *plan* that MPS shares, with one device in each part."""
@@ -39,8 +41,10 @@ def log(before: Served, after: Served, keepers: Sequence[Spec]) -> None:
 
 def state(served: Served, processes: tuple[ProcessState, ...]) -> ServiceState:
     """Return the state for the exporter of this tree: the resources belong to the plugin."""
+    told = served.state(processes)
     planned = None if served.plans is None else ()
-    return msgspec.structs.replace(served.state(processes), planned=planned, mps={})
+    problem = told.problem or (WAITS if planned is None else "")
+    return msgspec.structs.replace(told, planned=planned, problem=problem, mps={})
 
 
 def status(served: Served) -> str:
@@ -48,7 +52,7 @@ def status(served: Served) -> str:
     if served.not_ready:
         return f"not ready, retrying: {next(iter(served.not_ready.values()))}"
     if served.plans is None:
-        return "waiting for the inventory of `gpu-sharing-plugin run`"
+        return WAITS
     uuids = [device.uuid for plan in served.plans.values() for device in plan.devices]
     return f"keeps the MPS daemons of {few(uuids)}" if uuids else "no device is shared by MPS"
 

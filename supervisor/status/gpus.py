@@ -1,5 +1,6 @@
 """The GPUs in the status: their health, their resources, and which containers hold them."""
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -11,6 +12,8 @@ from proto.messages import DeviceState, Gpu
 from proto.reasons import Reason
 from supervisor.status import report
 from supervisor.status.allocations import Allocation
+from supervisor.status.dra import DynamicHold
+from supervisor.status.dra_report import DraHolder
 from supervisor.status.mps_report import MpsStatus
 from supervisor.status.snapshot import Snapshot
 from supervisor.status.usage_report import DeviceUse
@@ -23,6 +26,8 @@ class Facts:
     fitness: Fitness
     uses: Mapping[str, DeviceUse]
     mps: Mapping[str, MpsStatus]
+    dra: Mapping[str, tuple[DraHolder, ...]]
+    """Of GPUs only."""
 
 
 def gpus(snapshot: Snapshot, known: Facts) -> tuple[report.GpuStatus, ...] | None:
@@ -64,6 +69,7 @@ def _gpu(gpu: Gpu, snapshot: Snapshot, devices: Facts) -> report.GpuStatus:
         instances=tuple(_instances(gpu, devices)),
         resources=_shares(gpu, snapshot, devices.fitness),
         holders=_holders(snapshot.allocations, set(_uuids(gpu))),
+        dra_holders=None if snapshot.allocations is None else devices.dra.get(gpu.uuid, ()),
     )
 
 
@@ -131,6 +137,36 @@ def _holders(
     if allocations is None:
         return None
     return tuple(sorted(_holder(held) for held in allocations if held.uuid in uuids))
+
+
+def dra_holders(snapshot: Snapshot) -> dict[str, tuple[DraHolder, ...]]:
+    """Return who holds a GPU or its MIG instances through DRA, by the UUID of the GPU."""
+    holds = snapshot.through_dra()
+    if not holds or snapshot.node is None:
+        return {}
+    booked = {hold for booked in snapshot.booked_twice().values() for hold in booked}
+    gpus = {uuid: gpu.uuid for gpu in snapshot.node.inventory.gpus for uuid in _uuids(gpu)}
+    found: defaultdict[str, set[DraHolder]] = defaultdict(set)
+    for hold in holds:
+        for gpu in {gpus[uuid] for uuid in hold.uuids}:
+            found[gpu].add(_dra_holder(hold, advertised=hold in booked))
+    return {gpu: tuple(sorted(holders)) for gpu, holders in found.items()}
+
+
+def _dra_holder(hold: DynamicHold, *, advertised: bool) -> DraHolder:
+    device = hold.device
+    return DraHolder(
+        namespace=device.namespace,
+        pod=device.pod,
+        container=device.container,
+        claim=device.claim,
+        driver=device.driver,
+        pool=device.pool,
+        device=device.device,
+        uuids=hold.uuids,
+        match=hold.match,
+        advertised=advertised,
+    )
 
 
 def _holder(held: Allocation) -> report.Holder:

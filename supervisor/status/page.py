@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
-from supervisor.status import page_mps, page_usage, usage_wording, wording
+from supervisor.status import page_dra, page_mps, page_usage, usage_wording, wording
 from supervisor.status.markup import Content, document, element, table
 from supervisor.status.page_usage import Uses
 from supervisor.status.report import (
@@ -148,6 +148,7 @@ def _card(gpu: GpuStatus, now: float, hour: Hour | None) -> Element:
         *page_usage.card(gpu, hour),
         *_shares(gpu),
         *page_mps.card(gpu),
+        *page_dra.holders(gpu),
         _instances(gpu.instances, now),
         class_=f"gpu {_tone(gpu)}",
         aria_labelledby=f"gpu-{gpu.index}",

@@ -10,6 +10,7 @@ from msgspec import Struct
 from proto.control import ProblemKind
 from proto.messages import DeviceState
 from proto.reasons import ReasonKind
+from supervisor.status.dra_report import DraHolder
 from supervisor.status.mps_report import MpsStatus
 from supervisor.status.usage_report import DeviceUse, NodeUse
 
@@ -196,6 +197,8 @@ class GpuStatus(DeviceStatus, frozen=True, kw_only=True):
     """Resources with devices on this GPU or its MIG instances, as reported by their workers."""
     holders: tuple[Holder, ...] | None
     """Containers that hold its devices, an entry per device; null: the kubelet does not answer."""
+    dra_holders: tuple[DraHolder, ...] | None = None
+    """Containers that hold its devices through DRA; null: the kubelet does not answer."""
 
 
 class SharingKind(enum.StrEnum):

@@ -8,7 +8,9 @@ from proto.fitness import Fitness, LastMpsWord, fitness
 from proto.messages import LookTime, NodeState, UsageState, WorkerState
 from proto.mps import MpsDaemon, MpsShare
 from proto.reasons import ReasonKind
-from supervisor.status.allocations import Allocation
+from supervisor.status import dra
+from supervisor.status.allocations import Allocation, DynamicDevice
+from supervisor.status.dra import DynamicHold
 from supervisor.status.usage_owner import Owners
 
 
@@ -39,6 +41,8 @@ class Snapshot:
     """Devices that containers hold by resources which this service does not advertise now."""
     mps: LastMpsWord | None = None
     """The last word of the MPS daemons; None: nobody listens for it."""
+    dynamic: tuple[DynamicDevice, ...] = ()
+    """Devices that containers hold through DRA, in the newest list of the kubelet."""
 
     def fitness(self, now: float, stale_after: float) -> Fitness:
         """Return the health of the devices at *now*."""
@@ -67,7 +71,21 @@ class Snapshot:
             *map(_slow, looks),
             *_without_cdi_name(self.node),
             *_unlabelled(self.service.labels),
+            *_also_served(self.booked_twice()),
         )
+
+    def through_dra(self) -> tuple[DynamicHold, ...]:
+        """Return the devices of this node that containers hold through DRA."""
+        return dra.holds(self.dynamic, self.node.inventory) if self.node and self.dynamic else ()
+
+    def booked_twice(self) -> dict[str, list[DynamicHold]]:
+        """Return who holds advertised devices through DRA, by the UUID of the advertised device."""
+        holds = self.through_dra()
+        if not (holds and self.node):
+            return {}
+        words = filter(None, self.planned_workers().values())
+        advertised = {uuid for worker, _ in words for uuid in worker.replicas}
+        return dra.booked_twice(holds, self.node.inventory, advertised)
 
     def planned_workers(self) -> dict[str, tuple[WorkerState, float] | None]:
         """Return the planned resources, each with the newest state of its worker."""
@@ -95,6 +113,20 @@ def _unlabelled(labels: NodeLabels | None) -> Iterator[Problem]:
     if labels and labels.reason:
         text = f"cannot write the node's labels ({labels.output}): {labels.reason}"
         yield Problem(ProblemKind.NODE_LABELS, text)
+
+
+def _also_served(booked: Mapping[str, list[DynamicHold]]) -> Iterator[Problem]:
+    """Yield one problem for all devices that are *booked*, with the holder of the first."""
+    if not booked:
+        return
+    uuid, text = next(iter(sorted(dra.told(booked).items())))
+    more = f", and {len(booked) - 1} more devices" if len(booked) > 1 else ""
+    yield Problem(
+        ProblemKind.ALSO_SERVED_BY_DRA,
+        f"{text} holds {uuid} through DRA{more}, and this plugin advertises it too: two containers "
+        "may get the same GPU. Serve the GPUs of this node either by this plugin or by the DRA "
+        "driver",
+    )
 
 
 def _slow(look: LookTime) -> Problem:

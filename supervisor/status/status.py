@@ -34,6 +34,7 @@ def status(snapshot: Snapshot, about: About, now: float, wall: float) -> report.
         snapshot.fitness(now, about.stale_after),
         device_uses(snapshot, now, about.stale_after),
         mps.statuses(snapshot, now, about.stale_after),
+        gpu_status.dra_holders(snapshot),
     )
     gpus = gpu_status.gpus(snapshot, known)
     resources = _resources(snapshot, heard_from)

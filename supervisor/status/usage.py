@@ -81,7 +81,7 @@ class _Join:
         word = snapshot.mps.state if snapshot.mps else None
         self._daemons = {daemon.uuid: daemon for daemon in word.daemons} if word else {}
         self._by_mps = snapshot.mps_shares().keys() | self._daemons.keys()
-        for held in (*(snapshot.allocations or ()), *snapshot.foreign):
+        for held in (*(snapshot.allocations or ()), *snapshot.foreign, *_through_dra(snapshot)):
             self._held[held.uuid].append(held)
         workers = [word[0] for word in snapshot.planned_workers().values() if word]
         self._replicas = {
@@ -194,6 +194,20 @@ class _Join:
         )
         held = sum(h.resource == resource and h.uuid == uuid for h in mine)
         return Holding(resource, held, self._replicas.get((resource, uuid)))
+
+
+def _through_dra(snapshot: Snapshot) -> Iterator[Allocation]:
+    """Yield an allocation for each device that is held, or may be held, through DRA.
+
+    Its resource is the DRA driver: such a container holds the device, so its use is no leak.
+    """
+    found = {
+        Allocation(held.driver, uuid, held.namespace, held.pod, held.container)
+        for hold in snapshot.through_dra()
+        for held in (hold.device,)
+        for uuid in hold.uuids
+    }
+    yield from found
 
 
 def _leaked_beside(

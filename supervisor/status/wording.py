@@ -1,12 +1,13 @@
 """The words for the status, the same on the page and in the terminal."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from proto.messages import DeviceState
 from supervisor.status.report import (
     DeviceStatus,
+    GpuStatus,
     HangingCallStatus,
     Holder,
     ResourceStatus,
@@ -14,6 +15,8 @@ from supervisor.status.report import (
 )
 
 UNKNOWN = "unknown"
+
+THROUGH_DRA = "held through DRA"
 
 SIGNS: dict[str, str] = {
     DeviceState.HEALTHY: "✓",
@@ -71,6 +74,13 @@ def by_resource(holders: Iterable[Holder]) -> dict[str, list[Claim]]:
     for claim in claims(holders):
         found.setdefault(claim.resource, []).append(claim)
     return found
+
+
+def dra_rows(gpu: GpuStatus) -> Iterator[tuple[str, str, str]]:
+    """Yield the DRA driver, that it is DRA, and who holds what, for each such holder of a GPU."""
+    for holder in gpu.dra_holders or ():
+        container = f"{holder.namespace}/{holder.pod}/{holder.container}"
+        yield holder.driver, THROUGH_DRA, f"{container} ({holder.device})"
 
 
 def kubelet(resource: ResourceStatus) -> str:

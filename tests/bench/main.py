@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from tests.bench import calls, footprint, growth, reactions, report, usage
+from tests.bench import calls, compare, footprint, growth, reactions, report, usage
 from tests.bench.plugin import MeasureError, Plugin, other
 from tests.bench.rows import Figures
 from tests.fakes import nvml_library
@@ -84,14 +84,20 @@ def compile_packages() -> None:
 
 
 def main() -> int:
-    """Measure, print the table, and write the figures to a file."""
+    """Measure or compare what the command line asks for; return the exit code."""
     names = [*shared(quick=True), *own(quick=True)]
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__, allow_abbrev=False)
     parser.add_argument("--runs", type=int, default=3, help="number of runs")
     parser.add_argument("--quick", action="store_true", help="do one short run")
     parser.add_argument("--only", choices=names, help="do only this measurement")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to this file")
-    parser.add_argument("--compare", type=Path, metavar="FILE", help="also show its medians")
+    parser.add_argument(
+        "--compare",
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help="tell what changed since this report; with two, OLD and NEW, without measuring",
+    )
     parser.add_argument(
         "--other", metavar="COMMAND", help="also measure this plugin, on the same NVML stand-in"
     )
@@ -99,6 +105,21 @@ def main() -> int:
         "--growth", type=Path, metavar="FOLDER", help="measure growth curves, write them here"
     )
     given = parser.parse_args()
+    if given.compare and len(given.compare) > 2:
+        parser.error("cannot compare more than two reports: give one, or OLD and NEW")
+    try:
+        reports = [report.read(path) for path in given.compare or ()]
+    except report.ReportError as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        return 2
+    if len(reports) > 1:
+        print(*compare.words(reports[0], reports[-1]), sep="\n")  # noqa: T201
+        return 0
+    return bench(given, reports[0] if reports else None)
+
+
+def bench(given: argparse.Namespace, earlier: report.Report | None) -> int:
+    """Do what is *given*, and compare with an *earlier* report; return the exit code."""
     if os.geteuid() != 0:
         print("cannot read /proc/*/pagemap to measure memory: run as root", file=sys.stderr)  # noqa: T201
         return 2
@@ -106,7 +127,6 @@ def main() -> int:
         growth.run(given.growth)
         return 0
     compile_packages()
-    earlier = report.read(given.compare) if given.compare else None
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
         nvml_library.build(Path(folder))
@@ -119,6 +139,8 @@ def main() -> int:
     if given.json:
         given.json.write_bytes(msgspec.json.encode(result))
     print(f"{result.machine}; load {load:.1f}\n", *report.table(result, earlier), sep="\n")  # noqa: T201
+    if earlier:
+        print("", *compare.words(earlier, result), sep="\n")  # noqa: T201
     return 0
 
 

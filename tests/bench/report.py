@@ -21,6 +21,10 @@ class Report(msgspec.Struct, frozen=True):
     """The figures of the other plugin, if one was measured."""
 
 
+class ReportError(Exception):
+    """A file with a report cannot be read; the message is one line."""
+
+
 def machine() -> str:
     """Return a description of this machine."""
     kernel, python = platform.release(), platform.python_version()
@@ -28,8 +32,14 @@ def machine() -> str:
 
 
 def read(path: Path) -> Report:
-    """Read a report from a file."""
-    return msgspec.json.decode(path.read_bytes(), type=Report)
+    """Read a report from a file; ReportError if that fails."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Report)
+    except OSError as error:
+        raise ReportError(f"cannot read the report {path}: {error.strerror}") from error
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        text = f"cannot read the report {path}: {error}; write one with --json"
+        raise ReportError(text) from error
 
 
 def table(report: Report, earlier: Report | None) -> Iterator[str]:

@@ -39,11 +39,13 @@ class ApiServer:
     """The NodeFeature objects of our namespace, by name."""
     pods: dict[str, Json] = field(default_factory=dict)
     forbidden: str = ""
-    """Answer 403 to requests whose path has this part; empty: to none."""
+    """Answer 403 to requests whose path or query has this part; empty: to none."""
     status: int = 0
     """Answer each request with this HTTP status; 0: answer normally."""
     hang: bool = False
     """Answer no request."""
+    annotations: dict[str, str] = field(default_factory=dict)
+    """Of the node."""
     gone: bool = False
     """End the next watch with an error: its version is too old."""
     version: int = 1
@@ -55,16 +57,19 @@ class ApiServer:
         self.managed = ManagedLabels(self.labels)
         self._news = asyncio.Condition()
         self._server: asyncio.Server | None = None
+        self.serving = False
         self._clients: set[asyncio.StreamWriter] = set()
 
     async def start(self) -> None:
         """Listen; after a stop, on the same port again."""
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
+        self.serving = True
 
     async def stop(self) -> None:
         """Close all connections, also during a request, and stop listening."""
         server, self._server = self._server, None
+        self.serving = False
         if server:
             server.close()
             for writer in list(self._clients):
@@ -118,6 +123,7 @@ class ApiServer:
                 "uid": "uid-of-the-node",
                 "managedFields": self.managed.fields(),
                 "labels": dict(self.labels),
+                "annotations": self.annotations,
                 "resourceVersion": str(self.version),
             },
             "status": {"conditions": list(self.conditions.values())},
@@ -145,11 +151,13 @@ class ApiServer:
         if self.hang:
             await self._changed()
             await asyncio.Event().wait()
-        status = 403 if self.forbidden and self.forbidden in url.path else self.status
+        status = 403 if self.forbidden and self.forbidden in target else self.status
         if status:
             _send(writer, status, _failure(status))
         elif "watch" in parse_qs(url.query):
-            await self._watch(writer, int(parse_qs(url.query)["resourceVersion"][0]))
+            query = {key: values[0] for key, values in parse_qs(url.query).items()}
+            seconds = float(query["timeoutSeconds"])
+            await self._watch(writer, int(query["resourceVersion"]), seconds)
         else:
             content = json.loads(body) if body else {}
             query = {key: values[0] for key, values in parse_qs(url.query).items()}
@@ -164,9 +172,9 @@ class ApiServer:
     def _do(self, method: str, path: str, body: Json) -> tuple[int, Json]:
         events = "/api/v1/namespaces/default/events"
         match method, path.removeprefix(f"{events}/"):
-            case "GET", "/api/v1/nodes/node-1":
+            case "GET", path if path == f"/api/v1/nodes/{self.node}":
                 return 200, self._node()
-            case "PATCH", "/api/v1/nodes/node-1/status":
+            case "PATCH", path if path == f"/api/v1/nodes/{self.node}/status":
                 self.patches.append(body)
                 for new in body["status"]["conditions"]:
                     self.conditions[new["type"]] = self.conditions.get(new["type"], {}) | new
@@ -219,20 +227,22 @@ class ApiServer:
             del self.features[name]
         return 200, found
 
-    async def _watch(self, writer: asyncio.StreamWriter, version: int) -> None:
+    async def _watch(self, writer: asyncio.StreamWriter, version: int, seconds: float) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n")
         writer.write(b"Transfer-Encoding: chunked\r\n\r\n")
         _chunk(writer, {"type": "BOOKMARK", "object": self._node()})
-        while self._server and not self.gone and not writer.is_closing():
-            if self.labelled > version:
-                version = self.labelled
-                _chunk(writer, {"type": "MODIFIED", "object": self._node()})
-            async with self._news:
-                await self._news.wait()
-        if not self.gone:
-            return
-        self.gone = False
-        _chunk(writer, {"type": "ERROR", "object": _failure(410)})
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self.serving and not self.gone and not writer.is_closing():
+                    if self.labelled > version:
+                        version = self.labelled
+                        _chunk(writer, {"type": "MODIFIED", "object": self._node()})
+                    async with self._news:
+                        await self._news.wait()
+                if not self.gone:
+                    return
+                self.gone = False
+                _chunk(writer, {"type": "ERROR", "object": _failure(410)})
         writer.write(b"0\r\n\r\n")
 
 

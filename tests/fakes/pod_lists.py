@@ -1,7 +1,7 @@
 """A kubelet's pod resources API that answers with any bytes, and hostile lists of pods."""
 
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +9,8 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from proto import podresources_pb2 as api
-from supervisor.status.allocations import Allocation
+from supervisor.status import dra
+from supervisor.status.allocations import Allocation, DynamicDevice, Held
 
 GPU = "nvidia.com/gpu"
 MIB = 1 << 20
@@ -61,6 +62,14 @@ def pod(devices: bytes) -> bytes:
     return field(1, field(3, field(2, field(1, GPU.encode()) + devices)))
 
 
+def claim(devices: bytes) -> bytes:
+    """Return a list of one pod with one container that holds these devices through DRA."""
+    return field(1, field(3, field(5, devices)))
+
+
+NVIDIA = field(2, b"gpu.nvidia.com")
+UUID = b"GPU-00000000-0000-0000-0000-000000000000"
+
 HOSTILE: dict[str, Callable[[int], bytes]] = {
     "pods": lambda size: field(1, b"") * (size // 2),
     "containers": lambda size: field(1, field(3, b"") * (size // 2)),
@@ -68,13 +77,18 @@ HOSTILE: dict[str, Callable[[int], bytes]] = {
     "ids": lambda size: pod(field(2, b"") * (size // 2)),
     "pods with ids": lambda size: pod(field(2, b"")) * (size // 26),
     "one long name": lambda size: field(1, field(1, b"p" * size)),
+    "claims": lambda size: field(1, field(3, field(5, b"") * (size // 2))),
+    "claimed devices": lambda size: claim(field(4, b"") * (size // 2)),
+    "claimed devices of NVIDIA": lambda size: claim(field(4, NVIDIA) * (size // 18)),
+    "CDI names": lambda size: claim(field(4, field(1, b"") * (size // 2))),
+    "UUIDs in a CDI name": lambda size: claim(field(4, field(1, field(1, UUID * (size // 40))))),
     "unknown fields": lambda size: b"\x78\x01" * (size // 2),
     "garbage": lambda size: b"\xff" * size,
 }
 """Lists of about so many bytes."""
 
 
-def plainly(data: bytes, resources: frozenset[str]) -> tuple[Allocation, ...] | None:
+def plainly(data: bytes, resources: frozenset[str]) -> Held | None:
     """Read a list with protobuf alone; None if protobuf cannot decode it."""
     try:
         answer = api.ListPodResourcesResponse.FromString(data)
@@ -88,4 +102,24 @@ def plainly(data: bytes, resources: frozenset[str]) -> tuple[Allocation, ...] | 
         for device in devices.device_ids
         if devices.resource_name in resources
     )
-    return tuple(dict.fromkeys(found))
+    return Held(tuple(dict.fromkeys(found)), tuple(dict.fromkeys(_dynamic(answer))))
+
+
+def _dynamic(answer: api.ListPodResourcesResponse) -> Iterator[DynamicDevice]:
+    for one in answer.pod_resources:
+        for container in one.containers:
+            for claim in container.dynamic_resources:
+                for device in claim.claim_resources:
+                    names = [device.device_name, *(cdi.name for cdi in device.cdi_devices)]
+                    uuids = tuple(dict.fromkeys(dra.UUID.findall("\n".join(names).lower())))
+                    if uuids or device.driver_name == dra.NVIDIA:
+                        yield DynamicDevice(
+                            device.driver_name,
+                            device.pool_name,
+                            device.device_name,
+                            f"{claim.claim_namespace}/{claim.claim_name}",
+                            one.namespace,
+                            one.name,
+                            container.name,
+                            uuids,
+                        )

@@ -20,7 +20,8 @@ from supervisor.commands.show_status import show as show_status
 from supervisor.exporter import pod_list
 from supervisor.exporter.pages import render
 from supervisor.exporter.samples import samples
-from supervisor.status.allocations import Allocation
+from supervisor.status import dra
+from supervisor.status.allocations import Allocation, DynamicDevice
 from supervisor.status.report import Status
 from supervisor.status.snapshot import Snapshot
 from supervisor.status.usage_history import History
@@ -50,6 +51,16 @@ def pod_resources(data: bytes) -> None:
     except pod_list.NonsenseError:
         return
     assert found == plainly(data, OURS)
+    if found.dynamic:
+        _show(replace(_node(), dynamic=found.dynamic))
+
+
+def _show(known: Snapshot) -> None:
+    """Show what is known on each page, and export each series only once."""
+    for path in ("/status", "/"):
+        assert render(path, known, showcase.ABOUT, History())
+    shown = [(s.name, s.labels) for s in samples(known, showcase.ABOUT, {}, 100.0, 1e9)]
+    assert len(shown) == len(set(shown))
 
 
 @functools.cache
@@ -75,11 +86,10 @@ def holders(data: bytes) -> None:
         for resource in known.workers
         for device in texts
     )
-    known = replace(known, allocations=tuple(held))
-    for path in ("/status", "/"):
-        assert render(path, known, showcase.ABOUT, History())
-    shown = [(s.name, s.labels) for s in samples(known, showcase.ABOUT, {}, 100.0, 1e9)]
-    assert len(shown) == len(set(shown))
+    claimed = (
+        DynamicDevice(dra.NVIDIA, text, "gpu-0", text, texts[0], texts[-1], text) for text in texts
+    )
+    _show(replace(known, allocations=tuple(held), dynamic=tuple(claimed)))
 
 
 def api_node(data: bytes) -> None:

@@ -344,6 +344,7 @@ OBJECTS: list[Case] = [
     health("exitWithoutAccess", 0),
     health("exitWithoutAccess", "5m"),
     health("occupied", "unhealthy"),
+    health("dra", "withhold"),
     health("xids", {"79": "ignore"}),
     recovery("mode", "never"),
     recovery("quietPeriod", "1m"),

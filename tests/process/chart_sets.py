@@ -60,6 +60,7 @@ SETTINGS = {
         "rescanInterval": "2m",
         "exitWithoutAccess": "0s",
         "occupied": "unhealthy",
+        "dra": "withhold",
         "xids": {"79": "ignore"},
         "recovery": {"mode": "never", "quietPeriod": "1m", "probes": 5},
     },

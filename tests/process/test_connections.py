@@ -14,6 +14,7 @@ from proto.deviceplugin_pb2_grpc import RegistrationStub
 from proto.grpc_client import CLIENT_OPTIONS
 from simulator.kubelet import Kubelet
 from supervisor.exporter.pod_resources import PodResources
+from supervisor.status.allocations import Held
 from tests.fakes.service import PATIENCE, kubelet
 from workers.kubelet import SERVICE, register
 
@@ -120,7 +121,7 @@ def test_pod_resources_are_read_from_the_new_kubelet(folder: Path) -> None:
         async with unanswered(path, first.next()):
             path.unlink()
             async with kubelet(folder):
-                assert await second.next() == ()
+                assert await second.next() == Held()
 
     asyncio.run(story())
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from proto.backoff import REJOIN
 from supervisor.cluster import answers, connection
 from supervisor.cluster.apiserver import ApiServer
 from supervisor.cluster.connection import TroubleError
@@ -142,4 +143,7 @@ def test_a_watch_takes_no_core(folder: Path, monkeypatch: pytest.MonkeyPatch, pi
                 await read_all(api)
 
     asyncio.run(story())
-    assert set(pauses) == {connection.PAUSE}
+    spread = [pause for pause in pauses if pause != connection.PAUSE]
+    assert len(spread) <= len(pauses) / 2
+    # Where the server ends the watch, also so that not all nodes come back in the same moment.
+    assert all(0 <= pause <= REJOIN for pause in spread)

@@ -8,6 +8,7 @@ import pytest
 
 from supervisor.exporter.pod_list import LONGEST_LIST
 from supervisor.exporter.pod_resources import PodResources
+from supervisor.status.allocations import Held
 from tests.fakes.memory import peak
 from tests.fakes.pod_lists import GPU, HOSTILE, MIB, pod_lists
 from tests.fakes.service import PATIENCE, kubelet, service
@@ -25,7 +26,7 @@ def test_an_answer_that_cannot_be_decoded_is_no_answer(folder: Path) -> None:
                 heard.append(await asyncio.wait_for(pods.next(), PATIENCE))
                 pods.look()
 
-        assert heard == [None, (), None]
+        assert heard == [None, Held(), None]
 
     asyncio.run(story())
 

@@ -11,6 +11,7 @@ from tests.fakes.service import service
 SOON = "version: v1\nhealth: {rescanInterval: 200ms, pollInterval: 200ms}\n"
 JOINING, JOINED = 2, 3
 FABRIC = Fabric("5a2f1c30-7b1e-4c55-9a44-0d3f6e8b1f00", 7)
+OUTSIDE = Fabric("", 0, complete=False)
 
 
 def driven(folder: Path, library: Path, **more: str) -> dict[str, str]:
@@ -35,8 +36,8 @@ def test_the_first_inventory_has_all_facts(folder: Path, library: Path) -> None:
     asyncio.run(story())
 
 
-def test_a_fabric_that_comes_up_later(folder: Path, library: Path) -> None:
-    """A GPU that joins its fabric after the start is noticed by a later scan."""
+def test_a_fabric_that_comes_up_later_and_goes(folder: Path, library: Path) -> None:
+    """A GPU that joins its fabric after the start, or leaves it, is noticed by a later scan."""
 
     async def story() -> None:
         (folder / "config.yaml").write_text(SOON)
@@ -51,6 +52,12 @@ def test_a_fabric_that_comes_up_later(folder: Path, library: Path) -> None:
                 return all(gpu.facts.fabric == FABRIC for gpu in state.inventory.gpus)
 
             await running.shows_state(1, joined)
+            nvml_library.Steering(folder).fabric(JOINING)
+
+            def left(state: NodeState) -> bool:
+                return all(gpu.facts.fabric == OUTSIDE for gpu in state.inventory.gpus)
+
+            await running.shows_state(1, left)
 
     asyncio.run(story())
 

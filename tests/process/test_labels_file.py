@@ -170,6 +170,22 @@ def test_a_folder_that_others_can_write_to(folder: Path) -> None:
     asyncio.run(story())
 
 
+def test_a_file_that_cannot_be_replaced(folder: Path) -> None:
+    """The reason names the file and the cause."""
+
+    async def story() -> None:
+        async with started(folder) as running:
+            file_in(folder).unlink()
+            file_in(folder).mkdir()
+            running.node.remove(1)
+            told = await running.logged(TROUBLE, output="file")
+            assert told["reason"] == f'cannot write "{file_in(folder)}": Is a directory'
+            file_in(folder).rmdir()
+            await shows(folder, "gpu.count", "2")
+
+    asyncio.run(story())
+
+
 def test_the_number_of_healthy_gpus(folder: Path) -> None:
     """With the option the file has the number of Healthy GPUs, which follows their health."""
 

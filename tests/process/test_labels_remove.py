@@ -105,3 +105,18 @@ def test_it_must_be_said_where_the_labels_are() -> None:
     assert complaint == (
         "cannot remove labels: say where they are, with --node-labels as for `run`\n"
     )
+
+
+def test_without_credentials(folder: Path) -> None:
+    """Outside of a pod and without a kubeconfig file the command says where to give one."""
+
+    async def story() -> None:
+        options = ("--node-labels=node", "--node-name=node-1")
+        code, said, wrong = await remove(*options, KUBECONFIG=f"{folder}/none")
+        assert (code, said) == (1, "")
+        assert wrong == (
+            f"cannot remove the node's labels: Configuration file {folder}/none not found; "
+            "run this in a pod with a service account, or name a file in KUBECONFIG\n"
+        )
+
+    asyncio.run(story())

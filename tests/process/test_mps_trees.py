@@ -168,6 +168,8 @@ def test_the_tree_waits_for_the_plugin(host: Host) -> None:
     async def story() -> None:
         async with kubelet(host.folder) as node, host.tree() as tree:
             await until(partial(lives, tree), "life without the plugin")
+            await tree.logged("waiting for the GPUs that gpu-sharing-plugin run finds")
+            assert "waiting for the inventory" in (await tree.get("/readyz"))[1]
             assert host.running() == []
             async with host.plugin():
                 await node.until(lambda k: k.healthy(GPU) == ALL)
@@ -220,7 +222,7 @@ def test_apply_now_does_not_wait_for_clients(host: Host) -> None:
             host.configure({"mps": {"resources": [{"name": GPU, "replicas": 2}]}})
             await node.until(lambda k: unhealthy(k, host.uuids[0]) == k.healthy(GPU) == 2)
             code, said = await host.command("mps", "apply", "--now")
-            assert (code, said[:12]) == (0, "asked for it")
+            assert (code, said[:25]) == (0, "asked the service for MPS")
             await node.until(lambda k: k.healthy(GPU) == 4)
             after = await daemons(host.folder, Phase.READY, 2)
             assert all(after[uuid].pid != before[uuid].pid for uuid in host.uuids)

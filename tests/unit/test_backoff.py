@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from loguru import logger
 
-from proto.backoff import FIRST, LAST, delay
+from proto.backoff import FIRST, LAST, REJOIN, delay
 from supervisor.cluster.backoff import Backoff
 
 
@@ -47,3 +47,16 @@ def test_a_success_resets_the_pause() -> None:
         backoff.failed("away")
     backoff.went_well()
     assert backoff.failed("away") <= FIRST
+
+
+def test_nodes_do_not_come_back_at_once() -> None:
+    """What worked for long is tried again somewhere in a longer time, but only the first time."""
+    firsts, seconds = [], []
+    for _ in range(200):
+        backoff = Backoff("label")
+        backoff.is_steady()
+        firsts.append(backoff.failed("away"))
+        seconds.append(backoff.failed("away"))
+    assert max(firsts) <= REJOIN
+    assert max(seconds) <= 2 * FIRST
+    assert sum(pause > REJOIN / 2 for pause in firsts) > 50

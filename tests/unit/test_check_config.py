@@ -43,6 +43,7 @@ def test_the_defaults(capsys: pytest.CaptureFixture[str]) -> None:
         "rescanInterval": "30s",
         "exitWithoutAccess": "60s",
         "occupied": "report",
+        "dra": "report",
         "recovery": {"mode": "proof", "quietPeriod": "30s", "probes": 3},
         "xids": {},
     }
@@ -105,6 +106,7 @@ def test_what_is_printed_is_a_configuration_file(
         "rescanInterval": "30s",
         "exitWithoutAccess": "0s",
         "occupied": "report",
+        "dra": "report",
         "recovery": {"mode": "never", "quietPeriod": "300s", "probes": 3},
         "xids": {},
     }

@@ -11,12 +11,12 @@ from proto.control import (
     Configure,
     ExitCode,
     Limit,
-    Occupied,
     Order,
     Register,
     ServiceState,
     Stop,
     Unknown,
+    Withhold,
 )
 from proto.mps import MpsShare
 from proto.reasons import Reason, ReasonKind
@@ -28,7 +28,7 @@ from tests.unit.builders import plan
 STATE = ServiceState(processes=(), planned=())
 WORKER = Spec("worker", "workers.main", None, (Register, Unknown, Configure))
 EXPORTER = Spec("exporter", "supervisor.exporter.main", None, (ServiceState,))
-MONITOR = Spec("monitor", "health.main", None, (Occupied,), essential=True)
+MONITOR = Spec("monitor", "health.main", None, (Withhold,), essential=True)
 KEEPER = Spec(
     "keeper", "supervisor.mps.keeper", None, (Limit,), change=Limit(MpsShare(1000)), lingers=True
 )
@@ -126,11 +126,11 @@ def test_a_monitor_may_miss_what_is_occupied(world: World) -> None:
     world.children.want(MONITOR)
     world.children.start("monitor")
     world.children.heard("monitor", ready=True)
-    world.children.tell(Occupied({"A": "in use"}))
-    assert world.forked["monitor"].end.receive() == Occupied({"A": "in use"})
+    world.children.tell(Withhold({"A": "in use"}))
+    assert world.forked["monitor"].end.receive() == Withhold({"A": "in use"})
     assert world.forked["exporter"].end.receive() is None
     world.forked["monitor"].fill()
-    world.children.tell(Occupied({}))
+    world.children.tell(Withhold({}))
     assert world.children.state("monitor") is State.RUNNING
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from proto.control import Occupied, ProblemKind
+from proto.control import ProblemKind, Withhold
 from proto.exporter import ExporterSettings
 from proto.monitor import CdiSettings, MonitorSettings
 from proto.worker import (
@@ -183,15 +183,23 @@ sharing: {timeSlicing: {resources: [{name: small, replicas: 2, rename: tiny}]}}
 
 
 @pytest.mark.parametrize(
-    ("rule", "expected"), [(None, False), ("report", False), ("unhealthy", True)]
+    ("rules", "occupied", "through_dra"),
+    [
+        ("", False, False),
+        ("occupied: report, dra: report", False, False),
+        ("occupied: unhealthy", True, False),
+        ("dra: withhold", False, True),
+        ("occupied: unhealthy, dra: withhold", True, True),
+    ],
 )
-def test_who_holds_back_occupied_devices(
-    tmp_path: Path, rule: str | None, *, expected: bool
+def test_who_withholds_devices(
+    tmp_path: Path, rules: str, *, occupied: bool, through_dra: bool
 ) -> None:
-    """Unless the setting says so, no exporter reports them, and no monitor can be told of them."""
+    """Unless a setting says so, no exporter reports them, and no monitor can be told of them."""
     file = tmp_path / "config.yaml"
-    file.write_text(f"health: {{occupied: {rule}}}" if rule else "version: v1")
+    file.write_text(f"version: v1\nhealth: {{{rules}}}")
     monitor, exporter, *_ = compose(load({"service.configFile": str(file)}, {})).children
     assert isinstance(exporter.settings, ExporterSettings)
-    assert exporter.settings.hold_occupied is expected
-    assert (Occupied in monitor.takes) is expected
+    assert exporter.settings.hold_occupied is occupied
+    assert exporter.settings.hold_dra is through_dra
+    assert (Withhold in monitor.takes) is (occupied or through_dra)

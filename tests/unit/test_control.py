@@ -14,7 +14,6 @@ from proto.control import (
     Left,
     Limit,
     NotReady,
-    Occupied,
     Order,
     Problem,
     ProblemKind,
@@ -24,6 +23,7 @@ from proto.control import (
     Report,
     ServiceState,
     Stop,
+    Withhold,
     until_beat,
 )
 from proto.messages import FailedGpu, Link, LinkLevel
@@ -53,7 +53,7 @@ MESSAGES: tuple[Order | Report, ...] = (
     Beat(),
     Inventoried(inventory=NODE),
     NotReady(reason="no driver"),
-    Occupied({"A": "in use"}),
+    Withhold({"A": "in use"}),
 )
 
 
@@ -171,6 +171,7 @@ def test_the_names_of_problems() -> None:
         "slow-driver": False,
         "node-labels": False,
         "cdi-spec": False,
+        "also-served-by-dra": False,
     }
 
 

@@ -41,7 +41,7 @@ def snapshot(
 
 def shown(known: Snapshot) -> tuple[report.GpuStatus, ...] | None:
     """Return the status of the GPUs at NOW."""
-    return gpus(known, Facts(known.fitness(NOW, STALE_AFTER), {}, {}))
+    return gpus(known, Facts(known.fitness(NOW, STALE_AFTER), {}, {}, {}))
 
 
 def only(known: Snapshot) -> report.GpuStatus:
@@ -74,6 +74,7 @@ def test_a_healthy_gpu() -> None:
         instances=(),
         resources=(),
         holders=(),
+        dra_holders=(),
     )
 
 

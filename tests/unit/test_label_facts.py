@@ -106,6 +106,8 @@ def test_a_driver_without_a_cuda_version() -> None:
     refused = Driver(nvmlSystemGetCudaDriverVersion=refusal(999))
     assert find_cuda_version(Nvml(refused)).number is None
     assert find_cuda_version(Nvml(Driver())).number is None
+    nonsense = Driver(nvmlSystemGetCudaDriverVersion=-1)
+    assert find_cuda_version(Nvml(nonsense)).number is None
 
 
 def answering(state: int, status: int = 0, uuid: bytes = bytes(range(16))) -> Callable[..., int]:
@@ -119,21 +121,36 @@ def answering(state: int, status: int = 0, uuid: bytes = bytes(range(16))) -> Ca
     return answer
 
 
+JOINED, OUTSIDE = Fabric("00010203-0405-0607-0809-0a0b0c0d0e0f", 4), Fabric("", 0, complete=False)
 FABRICS = {
-    "joined": (answering(3), Fabric("00010203-0405-0607-0809-0a0b0c0d0e0f", 4)),
-    "joining": (answering(2), Fabric("", 0, complete=False)),
-    "not started": (answering(1), Fabric("", 0, complete=False)),
-    "no fabric": (answering(0), None),
-    "could not join": (answering(3, status=999), None),
-    "of no cluster": (answering(3, uuid=bytes(16)), None),
+    "joined": (answering(3), JOINED),
+    "joining": (answering(2), OUTSIDE),
+    "not started": (answering(1), OUTSIDE),
+    "no fabric": (answering(0), Fabric("", 0)),
+    "could not join": (answering(3, status=999), OUTSIDE),
+    "of no cluster": (answering(3, uuid=bytes(16)), Fabric("", 0)),
 }
 
 
+@pytest.mark.parametrize("call", ["nvmlDeviceGetGpuFabricInfoV", "nvmlDeviceGetGpuFabricInfo"])
 @pytest.mark.parametrize(("answer", "expected"), FABRICS.values(), ids=FABRICS)
-def test_fabrics(tmp_path: Path, answer: Callable[..., int], expected: Fabric | None) -> None:
-    """A GPU is in a fabric once it has joined a cluster without an error."""
-    driver = Driver(nvmlDeviceGetGpuFabricInfoV=answer)
+def test_fabrics(tmp_path: Path, answer: Callable[..., int], expected: Fabric, call: str) -> None:
+    """A GPU is in a fabric once it has joined a cluster without an error; older drivers say so
+    in another call.
+    """
+    driver = Driver(**{call: answer})
     assert find_facts(Nvml(driver), None, gpu(), tmp_path).fabric == expected
+
+
+def test_a_gpu_that_is_no_longer_in_its_fabric(tmp_path: Path) -> None:
+    """The clique of a GPU goes when the driver says so, and stays while it says nothing."""
+    known = gpu(facts=KNOWN)
+    failed = Driver(nvmlDeviceGetGpuFabricInfoV=answering(3, status=999))
+    found = find_facts(Nvml(failed), None, known, tmp_path)
+    assert with_facts(known, found).facts.fabric == OUTSIDE
+    lost = Driver(nvmlDeviceGetGpuFabricInfoV=refusal(LOST))
+    found = find_facts(Nvml(lost), None, known, tmp_path)
+    assert with_facts(known, found).facts.fabric == KNOWN.fabric
 
 
 def test_facts_stay_where_a_query_fails_later() -> None:

@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from supervisor.cluster import label_objects
@@ -61,6 +61,7 @@ def test_another_value_of_another_manager_is_left_alone() -> None:
 
 
 @given(ANYTHING)
+@example({"ownerReferences": [{"uid": {}}]})
 def test_whatever_the_server_sends(thing: object) -> None:
     """No answer of the server makes these functions fail."""
     found = {"metadata": thing, "spec": thing}

@@ -12,8 +12,9 @@ from proto.control import LabelNode, NodeLabels
 from proto.fitness import LastWord
 from proto.labels import LabelOutput, LabelSettings
 from proto.messages import DeviceHealth, Inventory, NodeState
+from proto.pace import Pace
 from proto.reasons import Reason, ReasonKind
-from supervisor.labels.schedule import Content, Pace
+from supervisor.labels.schedule import Content
 from supervisor.labels.writer import LabelWriter, OutputError
 from tests.unit.builders import gpu, inventory
 

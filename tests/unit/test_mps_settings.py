@@ -93,11 +93,11 @@ REFUSED = {
     ),
     "a unit": (
         f"mps: {{resources: [{{name: gpu, {NUMBERS}: 4Gi}}]}}",
-        f"{FIRST}.memoryLimit: Invalid enum value '4Gi'; allowed: share, none",
+        f"{FIRST}.memoryLimit: Invalid enum value '4Gi'; allowed: share, none, a whole number",
     ),
     "no memory": (
         f"mps: {{resources: [{{name: gpu, {NUMBERS}: 0}}]}}",
-        f"{FIRST}.memoryLimit: Expected `int` >= 1; allowed: share, none",
+        f"{FIRST}.memoryLimit: Expected `int` >= 1; allowed: share, none, a whole number",
     ),
     "more memory than there is": (
         f"mps: {{resources: [{{name: gpu, {NUMBERS}: 16777217}}]}}",
@@ -109,7 +109,7 @@ REFUSED = {
     ),
     "a fraction of a percent": (
         "mps: {resources: [{name: gpu, replicas: 2, threads: 2.5}]}",
-        f"{FIRST}.threads: Expected `int | str`, got `float`; allowed: share, none",
+        f"{FIRST}.threads: Expected `int | str`, got `float`; allowed: share, none, a whole number",
     ),
     "one resource twice": (
         "mps: {resources: [{name: gpu, replicas: 2}, {name: gpu, replicas: 3}]}",
@@ -139,6 +139,7 @@ REFUSED = {
 }
 ROOTS = {
     "empty": ("", 'flags.mpsRoot "": write an absolute path for sharing.mps'),
+    "the host's root": ("//", 'flags.mpsRoot "//": write a folder of its own for sharing.mps'),
     "relative": ("mps", 'flags.mpsRoot "mps": write an absolute path for sharing.mps'),
     "too long": (
         "/" + "r" * 41,

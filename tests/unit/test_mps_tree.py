@@ -178,3 +178,16 @@ def test_a_tree_that_ends_says_so() -> None:
     """No daemon counts as ready any more when the tree begins to end."""
     (told,) = ending((word("GPU-1").daemon,), 5.0)
     assert (told.phase, told.since) == (Phase.DRAINING, 5.0)
+
+
+@pytest.mark.parametrize(
+    ("served", "problem"),
+    [
+        (Served(), "waiting for the inventory of `gpu-sharing-plugin run`"),
+        (Served(not_ready={"exporter": "x"}), "x"),
+        (Served(plans={}), ""),
+    ],
+)
+def test_the_probe_says_that_the_plugin_is_missing(served: Served, problem: str) -> None:
+    """The tree of the daemons has no monitor, so the probe must not name one."""
+    assert planned.state(served, ()).problem == problem

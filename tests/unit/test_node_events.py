@@ -107,7 +107,7 @@ def test_events_say_what_status_says() -> None:
         health = (DeviceHealth(gpu_uuid(0), (reason,), state),)
         node = msgspec.structs.replace(node_state({}), inventory=inventory(gpu(0)), health=health)
         known = fitness(node)
-        shown = (gpus(Snapshot(node=node), Facts(known, {}, {})) or ())[0].reasons[0]
+        shown = (gpus(Snapshot(node=node), Facts(known, {}, {}, {})) or ())[0].reasons[0]
         *fatal, unhealthy = decide(None, view(node, known), 5.0)
         assert unhealthy.message.endswith(f"is Unhealthy: {shown.text}. {shown.advice}")
         assert all(event.message.endswith(f" {shown.advice}") for event in fatal)

@@ -7,7 +7,7 @@ from msgspec import structs
 
 from proto.advertising import Advertised, Advertising, MigStrategy, SharingStrategy
 from proto.facts import Fabric, GpuFacts, HostDriver
-from proto.messages import Gpu, Inventory
+from proto.messages import FailedGpu, Gpu, Inventory
 from proto.mps import MpsShare
 from proto.worker import PlannedDevice, ResourcePlan
 from supervisor.advertising import advertising
@@ -110,10 +110,14 @@ def test_the_most_numerous_model_wins() -> None:
     assert found["gpu.Tesla-T4.count"] == "1"
 
 
-def test_of_equally_many_the_lower_index_wins() -> None:
-    """Of two models with as many GPUs, the one with the lowest index counts."""
+def test_of_equally_many_the_lower_place_wins() -> None:
+    """Of two models with as many GPUs, the one with the lowest PCI bus ID counts, also when the
+    driver numbers them otherwise.
+    """
     both = several()[:2]
-    assert labels_of(both)["gpu.product"] == labels_of(both[::-1])["gpu.product"] == "Tesla-T4"
+    card, other = (structs.replace(gpu, index=1 - gpu.index) for gpu in both)
+    for order in (both, both[::-1], [other, card]):
+        assert labels_of(order)["gpu.product"] == "Tesla-T4"
 
 
 def test_the_order_of_the_gpus_changes_nothing() -> None:
@@ -140,7 +144,10 @@ def test_a_fabric_that_differs_has_no_label() -> None:
     late = GpuFacts(fabric=Fabric("", 0, complete=False))
     assert labels_of([gpu(0, facts=near), gpu(1, facts=late)])["gpu.clique"] == "c.0"
     assert "gpu.clique" not in labels_of([gpu(0, facts=near), gpu(1, facts=far)])
-    assert "gpu.clique" not in labels_of([gpu(0, facts=late)])
+    outside = GpuFacts(fabric=Fabric("", 0))
+    assert labels_of([gpu(0, facts=near), gpu(1, facts=outside)])["gpu.clique"] == "c.0"
+    for none in (late, outside):
+        assert "gpu.clique" not in labels_of([gpu(0, facts=none)])
 
 
 def test_a_virtual_gpu() -> None:
@@ -152,6 +159,13 @@ def test_a_virtual_gpu() -> None:
     assert found["vgpu.host-driver-version"] == "460.16"
     assert found["vgpu.host-driver-branch"] == "r460_00"
     assert "vgpu.host-driver-version" not in labels_of([gpu(facts=silent)])
+
+
+def test_gpus_that_cannot_be_asked_are_not_said_to_be_whole() -> None:
+    """Nobody knows whether a GPU is virtual that cannot be enumerated; no GPU at all is not."""
+    lost = Inventory("580.95.05", (), failed=(FailedGpu(0, "GPU is lost"),))
+    assert labels(lost, Advertising()) == {}
+    assert labels(Inventory("580.95.05", ()), Advertising()) == {"nvidia.com/vgpu.present": "false"}
 
 
 def test_profiles_have_keys_of_their_own() -> None:

@@ -6,7 +6,8 @@ from math import inf
 
 import pytest
 
-from health.occupied import VALID, OccupiedDevices
+from health.withheld import VALID, WithheldDevices
+from proto.control import Withhold
 from proto.reasons import Reason, ReasonKind
 from supervisor.exporter.occupied import (
     KEEP,
@@ -191,7 +192,10 @@ def test_old_samples_are_not_seen() -> None:
 
 def test_the_monitor_forgets_an_order() -> None:
     """An order that is not repeated holds no device back, so a dead exporter does not either."""
-    order = OccupiedDevices({"A": "2.0 GiB in use"}, at=100.0)
-    reason = Reason(ReasonKind.OCCUPIED, "2.0 GiB in use")
-    assert order.reasons(100.0) == order.reasons(100.0 + VALID - 0.1) == {"A": reason}
-    assert order.reasons(100.0 + VALID) == OccupiedDevices().reasons(0.0) == {}
+    order = WithheldDevices(Withhold({"A": "2.0 GiB in use"}, {"B": "ns/pod"}), at=100.0)
+    reasons = {
+        "A": Reason(ReasonKind.OCCUPIED, "2.0 GiB in use"),
+        "B": Reason(ReasonKind.HELD_THROUGH_DRA, "ns/pod"),
+    }
+    assert order.reasons(100.0) == order.reasons(100.0 + VALID - 0.1) == reasons
+    assert order.reasons(100.0 + VALID) == WithheldDevices().reasons(0.0) == {}

@@ -11,16 +11,31 @@ from hypothesis import strategies as st
 from proto import podresources_pb2 as api
 from supervisor.exporter import pod_list
 from supervisor.exporter.pod_list import NonsenseError
-from supervisor.status.allocations import Allocation, split
+from supervisor.status.allocations import Allocation, DynamicDevice, Held, split
 from tests.fakes.memory import forget_peak, peak
 from tests.fakes.pod_lists import GPU, HOSTILE, MIB, plainly
 
 OURS = frozenset({GPU})
 UUID = "GPU-00000000-0000-0000-0000-000000000000"
-IN_A_POD = [(kind, HOSTILE[kind]) for kind in ("containers", "devices", "ids")]
+IN_A_POD = [
+    (kind, HOSTILE[kind])
+    for kind in (
+        "containers",
+        "devices",
+        "ids",
+        "claims",
+        "claimed devices",
+        "CDI names",
+    )
+]
 
 
 def read(data: bytes) -> tuple[Allocation, ...]:
+    """Return the devices in a list that names our resource and others."""
+    return held(data).devices
+
+
+def held(data: bytes) -> Held:
     """Read a list that names our resource and others."""
     return asyncio.run(pod_list.read(data, OURS))
 
@@ -52,7 +67,51 @@ def test_gpus_of_other_resources() -> None:
     assert others == tuple(Allocation("old", one, "ns", "a", "main") for one in theirs)
 
 
-PODS = st.builds(
+def claiming(name: str, driver: str, device: str, cdi: Iterable[str]) -> api.PodResources:
+    """Return a pod with one container that holds a device through DRA."""
+    names = [api.CDIDevice(name=one) for one in cdi]
+    resource = api.ClaimResource(
+        driver_name=driver, pool_name="node", device_name=device, cdi_devices=names
+    )
+    claim = api.DynamicResource(
+        claim_name="c", claim_namespace="ns", claim_resources=[resource, resource]
+    )
+    container = api.ContainerResources(name="main", dynamic_resources=[claim])
+    return api.PodResources(name=name, namespace="ns", containers=[container])
+
+
+def test_gpus_held_through_dra() -> None:
+    """Devices of NVIDIA's DRA driver and devices with a UUID are read, each once, and no others."""
+    other = UUID.replace("GPU", "MIG")
+    data = listed(
+        claiming("a", "gpu.nvidia.com", "gpu-0", ["k8s.gpu.nvidia.com/claim=1-gpu-0"]),
+        claiming("b", "example.com", UUID.lower(), []),
+        claiming("c", "example.com", "x", [f"nvidia.com/gpu={UUID}", f"x.y/z={other}"]),
+        claiming("d", "nic.example.com", "eth0", ["nic.example.com/nic=eth0"]),
+        pod("e", ["x"]),
+    )
+    found = held(data)
+    assert [one.pod for one in found.devices] == ["e"]
+    small, instance = UUID.lower(), other.lower()
+    claimed = [
+        ("gpu.nvidia.com", "gpu-0", "a", ()),
+        ("example.com", small, "b", (small,)),
+        ("example.com", "x", "c", (small, instance)),
+    ]
+    assert found.dynamic == tuple(
+        DynamicDevice(driver, "node", device, "ns/c", "ns", name, "main", uuids)
+        for driver, device, name, uuids in claimed
+    )
+
+
+CLAIMING = st.builds(
+    claiming,
+    st.text(max_size=3),
+    st.sampled_from(["gpu.nvidia.com", "x"]),
+    st.sampled_from(["gpu-0", UUID, ""]),
+    st.lists(st.sampled_from([UUID, "", "x"]), max_size=2),
+)
+PODS = CLAIMING | st.builds(
     pod, st.text(max_size=3), st.lists(st.text(max_size=3), max_size=3), st.sampled_from([GPU, ""])
 )
 
@@ -65,7 +124,7 @@ def test_pod_by_pod_is_read_what_protobuf_reads_at_once(
     whole = listed(*pods)
     data = whole[:at] + more + whole[at:]
     try:
-        found = read(data)
+        found = held(data)
     except NonsenseError:
         assert more  # a list that protobuf has encoded is never refused
     else:
@@ -85,6 +144,13 @@ def test_a_hostile_list_costs_little_memory(make: Callable[[int], bytes], size: 
 def test_a_name_is_not_repeated_without_bound() -> None:
     """The holders are refused when a long name would be repeated for thousands of devices."""
     refused(listed(pod("p" * 500_000, map(str, range(5000)))))
+
+
+def test_few_enough_gpus_held_through_dra() -> None:
+    """As many as the bound are read, and one more is refused."""
+    pods = [claiming(str(n), "gpu.nvidia.com", "gpu-0", []) for n in range(pod_list.MOST_DYNAMIC)]
+    assert len(held(listed(*pods)).dynamic) == pod_list.MOST_DYNAMIC
+    refused(listed(*pods, claiming("more", "gpu.nvidia.com", "gpu-0", [])))
 
 
 def refused(data: bytes) -> None:

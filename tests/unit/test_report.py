@@ -35,7 +35,8 @@ FIELDS = {
     "node.problems.": "kind text fatal",
     "node.failed.": "index error",
     "gpus.": "uuid state healthy reasons since transitions usage mps index model pci_bus_id "
-    "numa_node memory_mib recovery_action check_seconds monitoring mig instances resources holders",
+    "numa_node memory_mib recovery_action check_seconds monitoring mig instances resources holders "
+    "dra_holders",
     "gpus.reasons.": "kind detail text advice",
     "gpus.instances.": "uuid state healthy reasons since transitions usage mps place gpu_instance "
     "compute_instance profile memory_mib",
@@ -50,6 +51,7 @@ FIELDS = {
     "gpus.instances.usage.": USE,
     "gpus.instances.usage.holders.": HOLDER,
     "gpus.holders.": "namespace pod container resource uuid device",
+    "gpus.dra_holders.": "namespace pod container claim driver pool device uuids match advertised",
     "strays.": "namespace pod container resource uuid device",
     "resources.": "name devices healthy unhealthy allocated registered registrations streams "
     "answering sharing",

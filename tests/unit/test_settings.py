@@ -51,6 +51,7 @@ CONFIGURATION: dict[str, Any] = {
         "rescanInterval": 30.0,
         "exitWithoutAccess": 60.0,
         "occupied": "report",
+        "dra": "report",
         "recovery": {"mode": "proof", "quietPeriod": 30.0, "probes": 3},
         "xids": {},
     },
@@ -232,7 +233,7 @@ def test_without_settings_all_sources_are_default() -> None:
     expected |= {"usage.interval"}
     expected |= {"imex.channelIDs", "imex.required", "health.staleAfter", "health.hangAfter"}
     expected |= {"health.pollInterval", "health.rescanInterval", "health.xids"}
-    expected |= {"health.exitWithoutAccess", "health.occupied"}
+    expected |= {"health.exitWithoutAccess", "health.occupied", "health.dra"}
     expected |= {f"health.recovery.{name}" for name in CONFIGURATION["health"]["recovery"]}
     expected |= {f"flags.{name}" for name in CONFIGURATION["flags"]} - {"flags.plugin"}
     expected |= {f"flags.plugin.{name}" for name in CONFIGURATION["flags"]["plugin"]}

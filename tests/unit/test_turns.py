@@ -10,11 +10,11 @@ from proto.control import (
     Hung,
     Labelled,
     Marked,
-    Occupied,
     Ready,
     Report,
     Settled,
     Unlabelled,
+    Withhold,
 )
 from supervisor import turns
 
@@ -60,7 +60,7 @@ BATCHES: dict[str, tuple[list[Report], list[Report]]] = {
     "the newest label in its place": ([A, Ready(), B, Beat()], [Ready(), B, Beat()]),
     "a label and none": ([A, Unlabelled("no"), B], [Unlabelled("no"), B]),
     "many heartbeats": ([Beat(), Beat(), Settled(True), Settled(False)], [Beat(), Settled(False)]),
-    "the newest occupied": ([Occupied({"A": ""}), Occupied({})], [Occupied({})]),
+    "the newest occupied": ([Withhold({"A": ""}), Withhold({})], [Withhold({})]),
     "each hang counts": ([Hung("x"), Hung("x")], [Hung("x"), Hung("x")]),
     "each answer is waited for": ([Marked(), Marked("no")], [Marked(), Marked("no")]),
 }

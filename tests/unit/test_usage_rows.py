@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from proto.control import ServiceState
 from proto.messages import UsageState
 from proto.usage import DeviceUsage, GpuProcess, ProcessKind
-from supervisor.status.allocations import Allocation
+from supervisor.status.allocations import Allocation, DynamicDevice
 from supervisor.status.snapshot import KnownUsage, Snapshot
 from supervisor.status.usage import CLEAN, device_uses, node_use
 from supervisor.status.usage_owner import HOST, Owner, OwnerKind, Owners
@@ -240,3 +240,14 @@ def test_the_sampling() -> None:
     assert node_use(known, NOW + 2.0, 5000.0, STALE) == NodeUse(5.0, 4998.0, "cannot read a folder")
     assert node_use(dataclasses.replace(known, usage=None), NOW, 5000.0, STALE) is None
     assert node_use(snapshot(), NOW, 5000.0, STALE) == NodeUse(5.0, 5000.0, None)
+
+
+def test_a_holder_through_dra_holds_the_device() -> None:
+    """Its processes are those of a container that holds the device: nothing has leaked."""
+    claimed = DynamicDevice("gpu.nvidia.com", "node", "gpu-0", "n/c", "n", "anna", "main")
+    known = snapshot(process(1), owners={1: ANNA}, replicas=1)
+    assert use(known).leaked_bytes == 1000
+    shown = use(dataclasses.replace(known, dynamic=(claimed,)))
+    assert shown.leaked_bytes == 0
+    (holder,) = shown.holders or ()
+    assert (holder.kind, holder.resource) == (HolderKind.CONTAINER, "gpu.nvidia.com")

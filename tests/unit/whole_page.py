@@ -27,7 +27,7 @@ from proto.messages import (
 from proto.mps import MpsClient, MpsDaemon, MpsShare, Phase, ServerStatus
 from proto.reasons import Reason, ReasonKind
 from proto.usage import DeviceUsage, GpuProcess, ProcessKind
-from supervisor.status.allocations import Allocation
+from supervisor.status.allocations import Allocation, DynamicDevice
 from supervisor.status.snapshot import KnownUsage, Snapshot
 from supervisor.status.usage_owner import HOST, Owner, OwnerKind, Owners
 from tests.unit.builders import gpu, inventory, mig_gpu, mig_uuid, worker_state
@@ -125,6 +125,7 @@ USAGE = UsageState(
         DeviceUsage(mig_uuid(1, 0), 1.0, memory_used=2 << 30, processes=()),
     ),
 )
+CLAIMED = DynamicDevice("gpu.nvidia.com", "node", "gpu-0", "space/claim", "space", "other", "main")
 DAEMON = MpsDaemon(
     "A",
     Phase.READY,
@@ -144,6 +145,7 @@ WHOLE = Snapshot(
     node_at=NOW - 4.0,
     usage=KnownUsage(USAGE, NOW, Owners(OWNERS)),
     mps=LastMpsWord(NOW, MpsState(epoch=1, sequence=1, daemons=(DAEMON,))),
+    dynamic=(CLAIMED,),
 )
 
 HOLDER = {
@@ -268,6 +270,8 @@ EXPECTED: Samples = {
     key("process_cpu_seconds_total", process="monitor"): 1.5,
     key("node_problem", problem="list-too-long"): 1.0,
     key("node_problem", problem="mig-empty"): 1.0,
+    key("node_problem", problem="also-served-by-dra"): 1.0,
+    key("device_dra_holders", uuid="A", driver="gpu.nvidia.com"): 1.0,
     key("maintenance"): 0.0,
     key("config_info", hash="0123456789ab"): 1.0,
     key("config_last_reload_successful"): 0.0,

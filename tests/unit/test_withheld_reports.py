@@ -1,13 +1,16 @@
-"""When the exporter reports occupied devices."""
+"""When the exporter reports devices that are not to be handed out."""
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from proto.channel import Channel
-from proto.control import Occupied
-from supervisor.exporter.occupied_reports import EVERY, OccupiedReports
+from proto.control import Withhold
+from supervisor.exporter.withheld_reports import EVERY, WithheldReports
+from supervisor.status import dra
+from supervisor.status.allocations import DynamicDevice
 from supervisor.status.snapshot import Snapshot
 from tests.unit.test_usage_rows import NOW, STALE, process, snapshot
 
@@ -16,7 +19,8 @@ class World:
     """The reports of an exporter, with a clock and the supervisor's end of the channel."""
 
     def __init__(self, channel: Channel, end: Channel) -> None:
-        self.reports = OccupiedReports(channel, STALE)
+        self.channel = channel
+        self.reports = WithheldReports(channel, STALE, hold_occupied=True, hold_dra=False)
         self.end = end
         self.now = NOW
 
@@ -45,7 +49,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
         yield made
 
 
-TOLD = Occupied({"A": "0 MiB in use"})
+TOLD = Withhold({"A": "0 MiB in use"})
 
 
 def test_a_report_at_each_change(world: World) -> None:
@@ -57,7 +61,7 @@ def test_a_report_at_each_change(world: World) -> None:
     world.occupy()
     assert (world.end.receive(), world.end.receive()) == (TOLD, None)
     world.reports.look(clean)
-    assert (world.end.receive(), world.end.receive()) == (Occupied({}), None)
+    assert (world.end.receive(), world.end.receive()) == (Withhold(), None)
     world.now += EVERY
     world.reports.tend(clean)
     assert world.end.receive() is None
@@ -86,3 +90,22 @@ def test_an_allocation_outdates_the_list(world: World) -> None:
         world.reports.allocated(["A"])
         world.reports.look(known)
     assert world.end.receive() is None
+
+
+CLAIMED = DynamicDevice(dra.NVIDIA, "node", "gpu-0", "n/claim", "n", "jo", "main")
+HELD = Withhold(dra={"A": "n/jo/main (claim n/claim, gpu-0 of gpu.nvidia.com)"})
+
+
+def test_devices_held_through_dra(world: World) -> None:
+    """They are reported at each change and regularly; nothing that is occupied is, if not asked."""
+    reports = WithheldReports(world.channel, STALE, hold_occupied=False, hold_dra=True)
+    known = replace(world.shown(1.0), dynamic=(CLAIMED,))
+    assert reports.look(known) is False
+    assert (world.end.receive(), world.end.receive()) == (HELD, None)
+    reports.tend(known)
+    assert world.end.receive() is None
+    world.now += EVERY
+    reports.tend(known)
+    assert (world.end.receive(), world.end.receive()) == (HELD, None)
+    reports.tend(world.shown(1.0))
+    assert (world.end.receive(), world.end.receive()) == (Withhold(), None)
