@@ -62,7 +62,8 @@ def daemon(options: list[str], pipe: str, steered: tuple[str, str, str], owner: 
     steering = Steering(*steered)
     titles.take(sys.argv[0], *options)
     cuda = {name: value for name, value in os.environ.items() if name.startswith("CUDA_")}
-    steering.note("programs", pid=os.getpid(), options=options, environment=cuda)
+    os.umask(umask := os.umask(0))
+    steering.note("programs", pid=os.getpid(), options=options, environment=cuda, umask=umask)
     logs = os.environ.get(LOGS, "/var/log/nvidia-mps")
     multi_user = "-multiuser-server" in options or "-M" in options
     if not steering.may_start():

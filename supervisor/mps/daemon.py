@@ -94,6 +94,7 @@ def start(program: str, environment: dict[str, str], output: int) -> Daemon:
         stderr=subprocess.STDOUT,
         cwd="/",
         start_new_session=True,
+        umask=0o022,  # that of a login, not ours: clients of all users must reach its files
     )
     return Daemon(process.pid, process)
 

@@ -30,6 +30,8 @@ OTHER_LIMITS = "its limits change"
 AGAIN = 3
 """Failures in a row that are told as such; a number in the detail would change all the time."""
 
+OFTEN = ", again and again"
+
 LIMITS_EVERY = 60.0
 """Seconds between two readings of limits that were right."""
 
@@ -137,7 +139,7 @@ def _without_daemon(kept: Kept, now: float) -> Decision:
 
 
 def _failures(kept: Kept) -> str:
-    return f"{kept.error}, again and again" if kept.failures >= AGAIN else kept.error
+    return f"{kept.error}{OFTEN}" if kept.failures >= AGAIN else kept.error
 
 
 def _while_it_quits(kept: Kept, seen: DaemonSeen, now: float, timing: Timing) -> Decision:

@@ -54,6 +54,8 @@ class Keeper:
         self._epoch = epoch
         self._sequence = 0
         self._kept = Kept(settings.share)
+        self._warned = ""
+        """The reason that was logged last, since the device was ready."""
         self._born = self._since = time.time()
         self._effects = Effects(settings, self._on_news)
         self._news = asyncio.Event()
@@ -182,8 +184,13 @@ class Keeper:
     def _log(self) -> None:
         kept = self._kept
         if kept.phase is Phase.READY:
+            self._warned = ""
             logger.info("an MPS device is ready", uuid=self._uuid, daemon=kept.pid)
         elif kept.phase in {Phase.FAULT, Phase.FAILED}:
+            # Each attempt goes through other phases, and comes back with the reason of the last.
+            if (reason := _shown(kept)[1]) == self._warned:
+                return
+            self._warned = reason
             logger.warning(
                 "an MPS device cannot be used",
                 uuid=self._uuid,
@@ -225,5 +232,5 @@ class Keeper:
 
 
 def _shown(kept: Kept) -> tuple[Phase, str]:
-    """Return what is logged when it changes; not the clients that it waits for."""
-    return kept.phase, kept.detail.partition(WAITING)[0]
+    """Return what is logged when it changes; not how often, nor the clients that it waits for."""
+    return kept.phase, kept.detail.partition(WAITING)[0].removesuffix(decide.OFTEN)

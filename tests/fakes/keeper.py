@@ -157,6 +157,7 @@ class Node:
                     [sys.executable, "-c", SCRIPT, *arguments, str(os.getpid())],
                     pass_fds=[its.fileno()],
                     stderr=errors,
+                    umask=0o077,  # as in the service
                 )
             channel = Channel(ours)
             try:

@@ -62,7 +62,7 @@ class MpsHost:
         return [entry["command"] for entry in self._noted("commands") if gpu in ("", entry["gpu"])]
 
     def programs(self) -> list[dict[str, Any]]:
-        """Return the daemons that were started: pid, gpu, options, and environment of CUDA."""
+        """Return the daemons that were started: pid, gpu, options, umask, CUDA's environment."""
         return self._noted("programs")
 
     def _noted(self, name: str) -> list[dict[str, Any]]:

@@ -203,6 +203,7 @@ def test_the_folders_are_for_all_users(node: Node) -> None:
     """Clients of other users reach the sockets, and nobody else can write to the folders."""
     with node.keeper() as keeper:
         keeper.ready()
+    assert [program["umask"] for program in node.mps.programs()] == [0o022]
     for folder in (node.root, node.pipe().parent, node.pipe()):
         assert folder.stat().st_mode & 0o777 == 0o755
     assert (node.root / "shm").stat().st_mode & 0o7777 == 0o1777

@@ -1,5 +1,7 @@
 """A keeper whose MPS daemon or server does not start, or must not be started."""
 
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,7 +31,27 @@ def test_a_daemon_that_crashes_at_its_start(node: Node) -> None:
     with node.keeper() as keeper:
         keeper.phase(Phase.FAILED, "the daemon ended with exit code 1, again and again")
         assert keeper.ready().restarts == 4
-    assert len(keeper.logged("an MPS device cannot be used")) <= 3
+    assert len(keeper.logged("an MPS device cannot be used")) == 1
+
+
+def test_a_reason_is_logged_once(node: Node) -> None:
+    """The same reason is not logged at each try, but again after the device was ready."""
+    message = "an MPS device cannot be used"
+    program = node.mps.program
+    aside = program.with_suffix(".aside")
+    program.rename(aside)
+    with node.keeper() as keeper:
+        for times in (1, 2):
+            for _ in range(2):
+                keeper.phase(Phase.FAILED, "again and again")
+                keeper.until(lambda daemon: "again" not in daemon.detail)
+            keeper.phase(Phase.FAILED, "again and again")
+            reasons = [entry["reason"] for entry in keeper.logged(message)]
+            assert len([reason for reason in reasons if "cannot find" in reason]) == times
+            aside.rename(program)
+            daemon = keeper.ready()
+            program.rename(aside)
+            os.kill(daemon.pid, signal.SIGKILL)
 
 
 def test_a_server_that_crashes_at_its_start(node: Node) -> None:
