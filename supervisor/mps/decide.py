@@ -160,7 +160,7 @@ def _without_answer(kept: Kept, seen: DaemonSeen, now: float, timing: Timing) ->
     if hurry or (not seen.clients and (not expected or kept.ending is Leaving.DRAIN)):
         return kill(kept, seen.trouble)
     if kept.phase is Phase.STARTING and expected:
-        return Decision(kept, min(SOON + (now - kept.began) / 4, SLOWLY))
+        return Decision(kept, min(SOON + max(0.0, now - kept.began) / 4, SLOWLY))
     if kept.phase is Phase.READY and now - kept.asked < GRACE:
         return Decision(kept, SOON)
     detail = waiting(kept, seen.trouble) if seen.clients else seen.trouble

@@ -24,7 +24,7 @@ from tests.fakes.mps_trees import (
     mps_host,
     unhealthy,
 )
-from tests.fakes.service import kubelet, until
+from tests.fakes.service import Service, kubelet, until
 from tests.hardware.transcript import alive
 
 ALL = 2 * REPLICAS
@@ -222,6 +222,10 @@ def test_a_wrong_limit_is_found(host: Host) -> None:
     asyncio.run(story())
 
 
+async def _tells(plugin: Service, text: str) -> bool:
+    return text in (await plugin.get("/status"))[1]
+
+
 def test_a_fault_of_a_server(host: Host) -> None:
     """All replicas of the GPU are Unhealthy until the server is ACTIVE; the other GPU is not."""
 
@@ -235,8 +239,8 @@ def test_a_fault_of_a_server(host: Host) -> None:
             await node.until(lambda k: unhealthy(k, host.uuids[0]) == REPLICAS)
             told = time.monotonic() - began
             assert unhealthy(node, host.uuids[1]) == 0
-            status = (await plugin.get("/status"))[1]
-            assert f"its clients: {client.process.pid} (" in status
+            named = f"its clients: {client.process.pid} ("
+            await until(lambda: _tells(plugin, named), "the client in the status")
             began = time.monotonic()
             await asyncio.to_thread(client.end)
             await node.until(lambda k: k.healthy(GPU) == ALL)

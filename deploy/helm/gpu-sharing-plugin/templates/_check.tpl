@@ -16,7 +16,7 @@ dict "rule" RULE "value" VALUE "place" PATH "places" PATHS-BY-KEY; the rules are
 {{- end }}
 {{- if eq $rule.kind "none" }}{{ $problem = printf "%s: %s, got `%s`%s" .place (first .rule.says) $type (last .rule.says) }}
 {{- else }}{{ $problem = include "gpu-sharing-plugin.problem" (merge (dict "rule" $rule) .) }}
-{{- if $problem | and (not (contains "; allowed: " $problem)) }}{{ $problem = printf "%s%s" $problem (last .rule.says) }}{{ end }}
+{{- if $problem }}{{ $problem = printf "%s%s" (regexReplaceAll "; allowed: .*$" $problem "") (last .rule.says) }}{{ end }}
 {{- end }}
 {{- else if ne $kind "anything" }}
 {{- with include (printf "gpu-sharing-plugin.%s" (camelcase (replace " " "_" $kind))) . }}{{ $problem = printf "%s: %s" $.place . }}{{ end }}
