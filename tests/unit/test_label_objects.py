@@ -98,9 +98,11 @@ POD = {"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "u2"}
     [
         ([{**OWNER, "controller": True, "blockOwnerDeletion": True}], [OWNER]),
         ([{**OWNER, "controller": False}], [POD]),
+        ([{**POD, "uid": "u9"}, {**OWNER, "controller": True}], [OWNER]),
+        ([], [POD]),
         (None, [POD]),
     ],
-    ids=["a DaemonSet", "no controller", "none"],
+    ids=["a DaemonSet", "no controller", "a DaemonSet among others", "an empty list", "none"],
 )
 def test_who_owns_the_object(references: object, expected: list[dict[str, str]]) -> None:
     """It belongs to the pod's controller, without a right to block its deletion, or to the pod."""
