@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.apiserver import KUBECTL, ApiServer
-from tests.fakes.service import service, short_folder
+from tests.fakes.service import service, short_folder, until
 
 pytestmark = pytest.mark.e2e
 
@@ -85,7 +85,7 @@ def test_a_cluster_at_a_glance(server: ApiServer, tmp_path: Path, address: str) 
     async def story(folder: Path) -> None:
         options = (f"--metrics-address={address}:0",)
         async with service(folder, *options, node={"gpus": [{}, {}]}) as running:
-            await running.logged("serving metrics")
+            await until((folder / "exporter.url").exists, "the URL of the exporter")
             await running.logged("watching GPUs for Xid events")
             port = int(running.url().rpartition(":")[2])
             pod(server, tmp_path, NODE, address, port)

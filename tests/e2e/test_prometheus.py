@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import json
+import os
+import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ from tests.e2e.conftest import StartPlugin
 from tests.e2e.kubelet import POD_RESOURCES_SOCKET, Kubelet
 from tests.e2e.prometheus import Prometheus, Series, dashboard_queries, free_port, tool
 from tests.e2e.test_prometheus_rules import promtool
+from tests.fakes.mps_trees import GPU, REPLICAS, Host, mps_host
 from tests.fakes.service import Service, kubelet, service, short_folder, until
 
 pytestmark = pytest.mark.e2e
@@ -175,12 +178,15 @@ def let_strangers_in(stage: Scene) -> None:
 
 
 def test_every_panel_of_the_dashboard_has_data() -> None:
-    """After all kinds of events, every query of the dashboard succeeds and has a result."""
+    """After all kinds of events, every query of the dashboard succeeds and has a result.
+
+    But for those of MPS, which this node does not share by.
+    """
 
     async def story(stage: Scene) -> None:
         await stage.query_is("sum(gpu_sharing_device_healthy)", 5)
         await stage.node.admit("pod", SHARED, 1)
-        empty = set(dashboard_queries())
+        empty = {name for name in dashboard_queries() if "MPS" not in name}
 
         def all_shown(panel: str = "") -> bool:
             for name, expression in dashboard_queries().items():
@@ -211,6 +217,31 @@ def test_every_panel_of_the_dashboard_has_data() -> None:
         assert named == {("simulated", "pod")}  # not the plugin's pod, which Prometheus scrapes
 
     tell(story)
+
+
+def test_every_panel_of_mps_has_data(tmp_path: Path) -> None:
+    """With devices that MPS shares, the panels about their daemons have data."""
+    tool("prometheus")
+    queries = {name: query for name, query in dashboard_queries().items() if "MPS" in name}
+    assert len(queries) == 3
+
+    async def story(host: Host) -> None:
+        async with kubelet(host.folder) as node, host.plugin() as plugin, host.tree():
+            await node.until(lambda k: k.healthy(GPU) == len(host.uuids) * REPLICAS)
+            await plugin.ready()
+            with prometheus(tmp_path, plugin.url()) as server:
+                empty = set(queries)
+
+                def all_shown(but: str = "") -> bool:
+                    empty.difference_update(n for n in set(empty) if server.query(queries[n]))
+                    return all(name.startswith(but) for name in empty) if but else not empty
+
+                await until(lambda: all_shown("Restarts"), "data in the others")
+                os.kill(host.running()[0], signal.SIGKILL)
+                await until(all_shown, "a restart")
+
+    with mps_host() as made:
+        asyncio.run(story(made))
 
 
 def test_promtool_accepts_the_metrics() -> None:

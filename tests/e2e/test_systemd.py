@@ -135,14 +135,14 @@ def rights(pid: int) -> dict[str, str]:
 
 def test_the_unit_gives_capabilities_to_the_monitor_only(systemd: Systemd) -> None:
     """In the unit every process has seccomp filters and no_new_privs. The monitor alone has
-    effective capabilities, three of them; exporter and worker have none, not even in the bounding
+    effective capabilities, four of them; exporter and worker have none, not even in the bounding
     set.
     """
     assert systemd.ctl("start", NAME) is not None, systemd.ctl("status", NAME)
     confined = {"NoNewPrivs": "1", "Seccomp": "2"}
-    # CHOWN, SYS_MODULE and MKNOD; the supervisor hands on these and SETPCAP.
-    driver = f"{1 << 0 | 1 << 16 | 1 << 27:016x}"
-    handed_on = f"{1 << 0 | 1 << 8 | 1 << 16 | 1 << 27:016x}"
+    # CHOWN, SYS_MODULE, MKNOD and SYSLOG; the supervisor hands on these and SETPCAP.
+    driver = f"{1 << 0 | 1 << 16 | 1 << 27 | 1 << 34:016x}"
+    handed_on = f"{1 << 0 | 1 << 8 | 1 << 16 | 1 << 27 | 1 << 34:016x}"
     nothing = {**dict.fromkeys(("CapEff", "CapPrm", "CapBnd"), "0" * 16), **confined}
     supervisor = int(systemd.show("MainPID"))
     started = children(supervisor)

@@ -20,7 +20,9 @@ pytestmark = pytest.mark.e2e
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/troubleshooting.md").read_text()
 POD, NODE = "gpu-sharing-plugin-x7k2p", "node-1"
-LABELS = {"app.kubernetes.io/name": "gpu-sharing-plugin"}
+LABELS = {"app.kubernetes.io/name": "gpu-sharing-plugin", "app.kubernetes.io/component": "mps"}
+"""Of both services, as there is one pod: the plugin's, and the one that keeps MPS daemons."""
+
 OURS = Path(sys.executable).with_name("gpu-sharing-plugin")
 
 
