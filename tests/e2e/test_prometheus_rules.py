@@ -21,7 +21,8 @@ def promtool(*arguments: str | Path, text: str | None = None) -> str:
 
 def test_prometheus_reads_the_rules() -> None:
     """Promtool accepts the rule file."""
-    assert "SUCCESS: 29 rules found" in promtool("check", "rules", RULES)
+    count = RULES.read_text().count("- alert:")
+    assert f"SUCCESS: {count} rules found" in promtool("check", "rules", RULES)
 
 
 def test_every_alert_fires_when_it_should_and_only_then() -> None:
