@@ -78,7 +78,7 @@ def look_once(settings: MonitorSettings) -> Inventoried | NotReady:
 def _inventory(
     opened: Opened, driver: Lane, mailbox: Mailbox, settings: MonitorSettings
 ) -> Inventory:
-    roots = SystemRoots(*map(Path, (settings.sysfs, settings.procfs, settings.dev_root)))
+    roots = SystemRoots.of(settings)
     lanes = [Lane(f"gpu {n}", driver.nvml.for_thread(), mailbox) for n in range(opened.count)]
     found = _Seen({lane: Slot(index) for index, lane in enumerate(lanes)})
     found.waiting |= {driver, *lanes}

@@ -5,9 +5,8 @@ import math
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
 
-from health import device_nodes, enumeration, inventory
+from health import device_nodes, enumeration, inventory, numa
 from health.cdi_lane import CdiLane, CdiWritten
 from health.condition import Look
 from health.enumeration import Enumerated, Levelled, Levels, Opened, SystemRoots
@@ -19,7 +18,9 @@ from health.lane import Done, Lane, Mailbox
 from health.looks import of_absent
 from health.nvml import Nvml, key_of
 from health.sampling import Sampling
-from proto.messages import CallStats, FailedGpu, Gpu, Inventory
+from proto.calls import CallStats
+from proto.facts import NumaNodes
+from proto.messages import FailedGpu, Gpu, Inventory
 from proto.monitor import MonitorSettings
 from proto.reasons import Reason, ReasonKind
 from proto.usage import DeviceUsage
@@ -35,13 +36,15 @@ class Node:
         self._settings = settings
         self._known = known
         self._mailbox = mailbox
-        self._roots = SystemRoots(*map(Path, (settings.sysfs, settings.procfs, settings.dev_root)))
+        self._roots = SystemRoots.of(settings)
         self.bound = inventory.bound(self._roots.sysfs)
         """The PCI addresses bound to the driver, read before it is opened."""
         self._opened: Opened | None = None
         self._opened_at = 0.0
         self._cuda_asked = False
         self._cuda = CudaVersion(None)
+        self._numa_due = True
+        self._numa = NumaNodes()
         self._levels: Levels = {}
         self._levelled: frozenset[str] = frozenset()
         self.gpus: tuple[GpuLanes, ...] = ()
@@ -98,6 +101,10 @@ class Node:
         elif not self._cuda_asked:
             self._cuda_asked = True
             self.driver.give(find_cuda_version)
+        elif self._numa_due:
+            self._numa_due = False
+            find = functools.partial(numa.find, sysfs=self._roots.sysfs, procfs=self._roots.procfs)
+            self.driver.give(find)
 
     def take(self, done: Done, gpu: GpuLanes | None, now: float) -> None:
         """Keep what a lane, that of *gpu* or of the whole node, has found."""
@@ -116,10 +123,8 @@ class Node:
                 )
                 if self._cdi:
                     self._cdi.open()
-            case Levelled():
-                self._levels = done.result.levels
-            case CudaVersion():
-                self._cuda = done.result
+            case Levelled() | CudaVersion() | NumaNodes() as found:
+                self._of_driver(found)
             case CdiWritten() if self._cdi:
                 self._cdi.take(done.result, now)
             case Enumerated() as found if gpu:
@@ -129,6 +134,16 @@ class Node:
                 gpu.take(done.result)
             case _:
                 raise AssertionError(f"cannot happen: the lane {done.lane.name} reports a check")
+
+    def _of_driver(self, found: Levelled | CudaVersion | NumaNodes) -> None:
+        """Keep what the lane of the whole driver has found after it was opened."""
+        match found:
+            case Levelled():
+                self._levels = found.levels
+            case CudaVersion():
+                self._cuda = found
+            case NumaNodes():
+                self._numa = found
 
     def begin(self, now: float) -> None:
         """Note that the first inventory is in effect, with the CDI specifications as they are."""
@@ -174,7 +189,7 @@ class Node:
         # Devices that are known have specifications already, perhaps old ones.
         if not self.is_written() and not (self._known and age > patience):
             return False
-        asked = self._cuda_asked and not self.driver.busy
+        asked = self._cuda_asked and not self._numa_due and not self.driver.busy
         settled = asked and all(gpu.settled for gpu in self.gpus)
         return age > patience or settled
 
@@ -187,6 +202,12 @@ class Node:
         A process initialises NVML once, and NVML then shows only the GPUs of that time.
         """
         return inventory.bound(self._roots.sysfs) != self.bound
+
+    def rescan(self) -> None:
+        """Enumerate GPUs or their MIG instances again soon, and count the NUMA nodes."""
+        self._numa_due = True
+        for gpu in self.gpus:
+            gpu.rescan()
 
     def refused(self) -> tuple[FailedGpu, ...]:
         """Return why each GPU failed to enumerate, if all GPUs did."""
@@ -219,6 +240,7 @@ class Node:
             cdi_kinds=self._cdi.kinds if self._cdi else (),
             links=tuple(inventory.links(gpus, peers, self._levels)),
             cuda_version=self._cuda.number,
+            numa=self._numa,
         )
 
     def pending(self, gpus: Iterable[Gpu], now: float) -> dict[str, Reason]:

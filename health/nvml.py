@@ -14,7 +14,8 @@ from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from proto.messages import CallStats, LinkLevel
+from proto.calls import CallStats
+from proto.messages import LinkLevel
 
 XID_EVENT = 0x8
 """nvmlEventTypeXidCriticalError: only for this type is the event data an Xid."""
@@ -197,7 +198,8 @@ class Nvml:
     def memory_mib(self, handle: object) -> int | None:
         """Return the GPU memory in MiB; None if the GPU uses the system memory."""
         info = self.ask("nvmlDeviceGetMemoryInfo", handle)
-        return None if info is None else int(info.total) >> 20
+        # Some drivers do not answer for such a GPU, others answer 0.
+        return int(info.total) >> 20 or None if info else None
 
     def field(self, handle: object, number: int) -> int | None:
         """Return the value of an integer NVML field; None if the GPU does not have the field."""

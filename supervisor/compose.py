@@ -30,7 +30,7 @@ from supervisor.child import Logging, Process, Spec
 from supervisor.config import naming
 from supervisor.config.check_paths import SOCKET_PATH_LIMIT
 from supervisor.config.choose_file import Wish
-from supervisor.config.file_schema import Flags
+from supervisor.config.file_schema import Flags, UnifiedMemory
 from supervisor.config.refusal import refusing
 from supervisor.config.service_settings import KERNEL_LOG, configuration_file
 from supervisor.config.settings import Settings, load
@@ -183,6 +183,7 @@ def _driver(settings: Settings, paths: Paths) -> MonitorSettings:
         cdi=_cdi(settings),
         xids=xid_policy.policy(settings.xids),
         whole_gpus=settings.configuration.flags.mig_strategy is MigStrategy.NONE,
+        unified_mib=_unified_mib(settings),
     )
     if settings.node is None:
         return real
@@ -196,6 +197,11 @@ def _driver(settings: Settings, paths: Paths) -> MonitorSettings:
         kernel_log="" if real.kernel_log == KERNEL_LOG else real.kernel_log,
         procfs=str(live.procfs),
     )
+
+
+def _unified_mib(settings: Settings) -> int | None:
+    given = settings.configuration.unified_memory
+    return None if given is UnifiedMemory.SYSTEM else given
 
 
 def _cdi(settings: Settings) -> CdiSettings | None:

@@ -13,7 +13,7 @@ from tests.unit.refusal import message
 NODE = 'cannot use the node file "{path}": '
 
 KNOWN = "uuid, name, memoryMiB, pciBusId, numaNode, computeCapability, mig, events, recoveryAction"
-KNOWN += ", migCapable, outputs, fabric, vgpu"
+KNOWN += ", migCapable, outputs, fabric, vgpu, unifiedMemory"
 ZERO = "GPU-00000000-0000-0000-0000-000000000000"
 NODES = {
     "no gpus": ("{}", "Object missing required field `gpus`"),

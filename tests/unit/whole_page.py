@@ -2,6 +2,7 @@
 
 import platform
 
+from proto.calls import CallStats, HangingCall, LookTime
 from proto.control import (
     ConfigurationState,
     NodeLabels,
@@ -13,11 +14,8 @@ from proto.control import (
 from proto.fitness import LastMpsWord
 from proto.messages import (
     RPC_BUCKETS,
-    CallStats,
     DeviceHealth,
     DeviceState,
-    HangingCall,
-    LookTime,
     MpsState,
     NodeState,
     RpcStats,
