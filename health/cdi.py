@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from health import cdi_spec
-from health.cdi_spec import GPUS, TOOL, CdiError, CdiSpec, Document, DriverRoots, Wanted
+from health.cdi_spec import GPUS, IMEX, TOOL, CdiError, CdiSpec, Document, DriverRoots, Wanted
 from health.nvidia_ctk import NothingThereError, Runs, TooOldError, find_tool
 from proto import host
 from proto.folder import Folder
@@ -53,6 +53,8 @@ class OnDisk:
     """Which file each specification is; None: it does not exist."""
     names: frozenset[str] = frozenset()
     """The names of devices in the GPUs' file."""
+    channels: frozenset[str] = frozenset()
+    """The names of devices in the file of the IMEX channels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +73,19 @@ def files_of(settings: CdiSettings) -> tuple[host.Identity | None, ...]:
 
 
 def on_disk(settings: CdiSettings) -> OnDisk:
-    """Read which devices the GPUs' specification names."""
+    """Read which devices the specifications of the GPUs and the IMEX channels name."""
     files = files_of(settings)  # first: a file that is replaced meanwhile is noticed later
-    spec = cdi_spec.specs(settings)[0]
+    specs = {spec.mode: spec for spec in cdi_spec.specs(settings)}
+    return OnDisk(files, _names(specs[GPUS]), _names(specs.get(IMEX)))
+
+
+def _names(spec: CdiSpec | None) -> frozenset[str]:
+    """Return the names of the devices in the file of *spec*."""
     try:
-        found = cdi_spec.devices(cdi_spec.read(_content(spec.path), spec.kind))
+        found = cdi_spec.devices(cdi_spec.read(_content(spec.path), spec.kind)) if spec else []
     except OSError:
         found = []
-    return OnDisk(files, frozenset(device["name"] for device in found))
+    return frozenset(device["name"] for device in found)
 
 
 def still_due(task: Task, before: OnDisk, now: OnDisk) -> Task:

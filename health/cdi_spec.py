@@ -22,7 +22,10 @@ TOOL = "nvidia-ctk"
 GPUS = "nvml"
 """The mode of nvidia-ctk for GPUs and MIG instances."""
 
-CLASSES = {"imex": "imex-channel"}
+IMEX = "imex"
+"""The mode of nvidia-ctk for IMEX channels."""
+
+CLASSES = {IMEX: "imex-channel"}
 """The CDI class of a mode, where the class and the mode have different names."""
 
 DETAIL_LIMIT = 200

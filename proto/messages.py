@@ -113,6 +113,8 @@ class Inventory(msgspec.Struct, frozen=True):
     """Device nodes that exist beside those of the GPUs, such as /dev/nvidiactl."""
     cdi_kinds: tuple[str, ...] = ()
     """CDI kinds that have a specification file."""
+    cdi_channels: tuple[str, ...] = ()
+    """IMEX channels that have a CDI name."""
     links: tuple[Link, ...] = ()
     """Each pair of GPUs once; a missing pair is SYS without NVLink."""
     cuda_version: int | None = None

@@ -184,6 +184,7 @@ def _driver(settings: Settings, paths: Paths) -> MonitorSettings:
         xids=xid_policy.policy(settings.xids),
         whole_gpus=settings.configuration.flags.mig_strategy is MigStrategy.NONE,
         unified_mib=_unified_mib(settings),
+        imex_channels=settings.configuration.imex.channel_ids,
     )
     if settings.node is None:
         return real
@@ -240,7 +241,7 @@ def _rules(settings: Settings) -> Rules:
         gpus=configuration.resources.gpus,
         profiles=configuration.resources.mig,
         shares=settings.shares,
-        imex_required=configuration.imex.required and bool(configuration.imex.channel_ids),
+        imex_required=configuration.imex.channel_ids if configuration.imex.required else (),
     )
 
 

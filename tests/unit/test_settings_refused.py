@@ -108,13 +108,13 @@ def test_a_value_that_is_not_allowed(option: Option) -> None:
 
 @pytest.mark.parametrize(
     ("written", "shown"),
-    [("1", "[1]"), ("0,0", "[0, 0]"), ("0,1", "[0, 1]"), ("1,0", "[1, 0]")],
+    [("2048", "[2048]"), ("0,0", "[0, 0]"), ("0,1,0", "[0, 1, 0]")],
 )
-def test_an_imex_channel_other_than_0(tmp_path: Path, written: str, shown: str) -> None:
-    """IMEX channels other than 0 are refused, from file, flag or variable."""
+def test_imex_channels_that_cannot_be(tmp_path: Path, written: str, shown: str) -> None:
+    """IMEX channels that the driver does not have are refused, from file, flag or variable."""
     path = tmp_path / "config.yaml"
     path.write_text(f"imex: {{channelIDs: [{written}]}}")
-    problem = f"imex.channelIDs {shown}: write [] or [0]"
+    problem = f"imex.channelIDs {shown}: write numbers from 0 to 2047, each once"
     expected = f"cannot use {problem}"
     in_file = f'cannot use the configuration file "{path}": {problem}'
     assert message({"service.configFile": str(path)}, {}) == in_file
