@@ -14,47 +14,25 @@ from health import device_nodes
 from health.ecc import counts_errors
 from health.label_facts import attributes_of
 from health.nvml import Nvml, NvmlError, bus_id
+from health.platform import NOTHING, Signs, is_integrated
 from proto.messages import FailedGpu, Gpu, LinkLevel, MigInstance
+from proto.monitor import MonitorSettings
 
 
 @dataclass(frozen=True, slots=True)
 class SystemRoots:
-    """Where the kernel shows devices."""
+    """Where the kernel shows devices, and what shows the platform of the node."""
 
     sysfs: Path = Path("/sys")
     procfs: Path = Path("/proc")
     dev: Path = Path("/")
     """The folder that contains dev/."""
+    signs: Signs = NOTHING
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """The driver answers, and shows so many GPUs, lost ones included."""
-
-    driver_version: str
-    count: int
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """The driver cannot be used."""
-
-    error: str
-    code: int | None
-    """NVML's error code; None: an error of the operating system."""
-
-
-def open_driver(nvml: Nvml, module: str, argument: str) -> Opened | Refused:
-    """Load the binding, initialise NVML, and count the GPUs.
-
-    A process does this once: initialising NVML again leaks memory and shows no added GPUs.
-    """
-    try:
-        nvml.load(module, argument)
-        nvml.start()
-        return Opened(nvml.driver_version(), nvml.gpu_count())
-    except (NvmlError, OSError) as error:
-        return Refused(str(error), getattr(error, "code", None))
+def roots(settings: MonitorSettings) -> SystemRoots:
+    """Return the roots that *settings* name."""
+    return SystemRoots(Path(settings.sysfs), Path(settings.procfs), Path(settings.dev_root))
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +58,7 @@ def enumerate_gpu(nvml: Nvml, index: int, roots: SystemRoots) -> Enumerated | No
     try:
         handle = nvml.call("nvmlDeviceGetHandleByIndex", index)
         gpu = _gpu(nvml, handle, index, roots.sysfs)
+        gpu = replace(gpu, integrated=is_integrated(roots.signs, gpu.name, gpu.pci_bus_id))
     except NvmlError as error:
         failed = FailedGpu(index=index, error=str(error), code=error.code)
         return NotEnumerated(failed, reached=handle is not None)
@@ -158,7 +137,8 @@ def _level(nvml: Nvml, first: object, second: object) -> LinkLevel:
 
 
 def _gpu(nvml: Nvml, handle: object, index: int, sysfs: Path) -> Gpu:
-    pci = bus_id(nvml.call("nvmlDeviceGetPciInfo", handle).busId)
+    found = nvml.ask("nvmlDeviceGetPciInfo", handle)
+    pci = "" if found is None else bus_id(found.busId)
     capability = nvml.ask("nvmlDeviceGetCudaComputeCapability", handle)
     mig_enabled = nvml.mig_enabled(handle)
     memory = nvml.memory_mib(handle)
@@ -226,6 +206,8 @@ def profile_of(gi_slices: int, ci_slices: int, memory_mib: int, gpu_memory_mib: 
 
 def numa_node(sysfs: Path, pci: str) -> int | None:
     """Return the NUMA node of a PCI device; None if it has none (the kernel writes -1)."""
+    if not pci:
+        return None
     try:
         node = int((sysfs / "bus/pci/devices" / pci / "numa_node").read_text())
     except (OSError, ValueError):

@@ -10,7 +10,7 @@ import ctypes
 import enum
 import importlib
 import time
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -138,6 +138,10 @@ class Nvml:
         """Return access to the same binding for another thread."""
         return Nvml(self._binding)
 
+    def use(self, wrapped: Callable[[Any], Any]) -> None:
+        """Go on with the binding that *wrapped* makes of the present one."""
+        self._binding = wrapped(self._binding)
+
     def call(self, name: str, *arguments: object) -> Any:
         """Call the binding's function *name*."""
         function = getattr(self._binding, name, None)
@@ -182,8 +186,8 @@ class Nvml:
         self.call("nvmlInit")
 
     def driver_version(self) -> str:
-        """Return the driver's version."""
-        return str(self.call("nvmlSystemGetDriverVersion"))
+        """Return the driver's version; empty: it does not tell."""
+        return str(self.ask("nvmlSystemGetDriverVersion") or "")
 
     def gpu_count(self) -> int:
         """Return the number of GPUs, lost ones included."""

@@ -11,6 +11,7 @@ import msgspec
 
 from proto.facts import GpuFacts, MigAttributes
 from proto.mps import MpsDaemon
+from proto.platform import Platform
 from proto.reasons import Reason
 from proto.usage import DeviceUsage
 
@@ -61,6 +62,7 @@ class Gpu(msgspec.Struct, frozen=True):
     minor: int | None
     """The number in /dev/nvidia<minor>, which is not the index."""
     pci_bus_id: str
+    """Empty: it has no address on the PCI bus."""
     name: str
     memory_mib: int | None
     numa_node: int | None
@@ -74,6 +76,10 @@ class Gpu(msgspec.Struct, frozen=True):
     ecc: bool | None = None
     """Whether the GPU counted memory errors when it was enumerated; False: ECC mode was off."""
     facts: GpuFacts = GpuFacts()
+    integrated: bool = False
+    """Whether it is a part of a system on chip (Tegra)."""
+    toolkit_id: str = ""
+    """The only ID by which NVIDIA's container toolkit knows it; empty: it knows UUID and index."""
 
 
 class FailedGpu(msgspec.Struct, frozen=True):
@@ -112,6 +118,8 @@ class Inventory(msgspec.Struct, frozen=True):
     """Each pair of GPUs once; a missing pair is SYS without NVLink."""
     cuda_version: int | None = None
     """The newest CUDA version that the driver supports, as NVML writes it: 13000 is 13.0."""
+    platform: Platform | None = None
+    """What kind of node this is; None: the driver has not answered yet."""
 
 
 class DeviceState(enum.StrEnum):

@@ -171,6 +171,9 @@ def _driver(settings: Settings, paths: Paths) -> MonitorSettings:
         binding="health.binding",
         binding_argument=root,
         dev_root=seen_at,
+        # Not is_dir: without the folder, the library is the system's.
+        driver_root=root,
+        discovery=settings.configuration.flags.device_discovery_strategy,
         poll_interval=health.poll_interval,
         usage_interval=float(settings.configuration.usage.interval),
         hang_after=health.hang_after,
@@ -191,6 +194,8 @@ def _driver(settings: Settings, paths: Paths) -> MonitorSettings:
         real,
         binding="simulator.nvml",
         binding_argument=settings.service.runtime_dir,
+        driver_root=str(live.root),
+        dev_root=str(live.root),
         sysfs=str(live.sysfs),
         # The log of this machine says nothing about simulated GPUs.
         kernel_log="" if real.kernel_log == KERNEL_LOG else real.kernel_log,

@@ -28,7 +28,7 @@ CLIENT = "pid command namespace pod container"
 FIELDS = {
     "": "time version ok node gpus strays resources processes configuration xids usage",
     "node.": "driver_version backend maintenance live ready problems failed persisted driver_hangs "
-    "hanging notices",
+    "hanging notices platform platform_evidence",
     "node.hanging.": "call index uuid seconds",
     "node.live.": "ok problems",
     "node.ready.": "ok problems",
