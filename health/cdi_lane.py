@@ -7,7 +7,7 @@ a file is deleted or replaced by one that lacks our devices, and again while dev
 import functools
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from health import cdi, cdi_spec, device_nodes, log_lines
@@ -58,6 +58,8 @@ class CdiLane:
         self._opened = self._begun = False
         self._failures = 0
         self._again_at = self._look_at = math.inf
+        self.mode = GPUS
+        """How nvidia-ctk finds the GPUs."""
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -73,9 +75,12 @@ class CdiLane:
     def _find_channels(self) -> tuple[int, ...]:
         return device_nodes.existing_channels(self._dev_root, self._wanted_channels)
 
-    def open(self) -> None:
-        """Write all specifications, as the driver answers; the GPUs are enumerated meanwhile."""
-        self._opened = True
+    def open(self, mode: str = GPUS) -> None:
+        """Write all specifications, as the driver answers; the GPUs are enumerated meanwhile.
+
+        *mode* is the one in which nvidia-ctk finds GPUs on this node, as far as that is known yet.
+        """
+        self._opened, self.mode = True, mode
         self._give(Task(self._specs))
 
     def begin(self, now: float) -> None:
@@ -156,6 +161,7 @@ class CdiLane:
 
     def _give(self, task: Task, *, awaited: bool = True, before: OnDisk | None = None) -> None:
         self._awaited = awaited
+        task = replace(task, mode=self.mode)
         job = functools.partial(
             _write, settings=self._settings, task=task, runs=self._runs, before=before
         )

@@ -13,14 +13,16 @@ from msgspec.structs import replace
 from health import device_nodes, numa, unified_memory
 from health.ecc import counts_errors
 from health.label_facts import attributes_of
-from health.nvml import Nvml, NvmlError, bus_id
+from health.nvml import Nvml, NvmlError
+from health.pci import bus_id
+from health.platform import NOTHING, Signs, is_integrated
 from proto.messages import FailedGpu, Gpu, LinkLevel, MigInstance
 from proto.monitor import MonitorSettings
 
 
 @dataclass(frozen=True, slots=True)
 class SystemRoots:
-    """Where the kernel shows devices, and what the settings say of them."""
+    """Where the kernel shows devices, and what is known of the node before its GPUs."""
 
     sysfs: Path = Path("/sys")
     procfs: Path = Path("/proc")
@@ -28,42 +30,13 @@ class SystemRoots:
     """The folder that contains dev/."""
     unified_mib: int | None = None
     """What a GPU without memory of its own has, in MiB; None: the memory of the machine."""
-
-    @classmethod
-    def of(cls, settings: MonitorSettings) -> "SystemRoots":
-        """Return what the monitor's *settings* say."""
-        sysfs, procfs, dev = map(Path, (settings.sysfs, settings.procfs, settings.dev_root))
-        return cls(sysfs, procfs, dev, settings.unified_mib)
+    signs: Signs = NOTHING
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """The driver answers, and shows so many GPUs, lost ones included."""
-
-    driver_version: str
-    count: int
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """The driver cannot be used."""
-
-    error: str
-    code: int | None
-    """NVML's error code; None: an error of the operating system."""
-
-
-def open_driver(nvml: Nvml, module: str, argument: str) -> Opened | Refused:
-    """Load the binding, initialise NVML, and count the GPUs.
-
-    A process does this once: initialising NVML again leaks memory and shows no added GPUs.
-    """
-    try:
-        nvml.load(module, argument)
-        nvml.start()
-        return Opened(nvml.driver_version(), nvml.gpu_count())
-    except (NvmlError, OSError) as error:
-        return Refused(str(error), getattr(error, "code", None))
+def roots(settings: MonitorSettings) -> SystemRoots:
+    """Return the roots that *settings* name."""
+    sysfs, procfs, dev = map(Path, (settings.sysfs, settings.procfs, settings.dev_root))
+    return SystemRoots(sysfs, procfs, dev, settings.unified_mib)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +62,7 @@ def enumerate_gpu(nvml: Nvml, index: int, roots: SystemRoots) -> Enumerated | No
     try:
         handle = nvml.call("nvmlDeviceGetHandleByIndex", index)
         gpu = _gpu(nvml, handle, index, roots)
+        gpu = replace(gpu, integrated=is_integrated(roots.signs, gpu.name, gpu.pci_bus_id))
     except NvmlError as error:
         failed = FailedGpu(index=index, error=str(error), code=error.code)
         return NotEnumerated(failed, reached=handle is not None)
@@ -168,7 +142,8 @@ def _level(nvml: Nvml, first: object, second: object) -> LinkLevel:
 
 
 def _gpu(nvml: Nvml, handle: object, index: int, roots: SystemRoots) -> Gpu:
-    pci = bus_id(nvml.call("nvmlDeviceGetPciInfo", handle).busId)
+    found = nvml.ask("nvmlDeviceGetPciInfo", handle)
+    pci = "" if found is None else bus_id(found.busId)
     capability = nvml.ask("nvmlDeviceGetCudaComputeCapability", handle)
     mig_enabled = nvml.mig_enabled(handle)
     memory = nvml.memory_mib(handle)

@@ -3,13 +3,13 @@
 import functools
 import math
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from health import device_nodes, enumeration, inventory, numa
+from health import device_nodes, enumeration, inventory, numa, platform
 from health.cdi_lane import CdiLane, CdiWritten
 from health.condition import Look
-from health.enumeration import Enumerated, Levelled, Levels, Opened, SystemRoots
+from health.enumeration import Enumerated, Levelled, Levels
 from health.gpu_lanes import GpuLanes
 from health.inventory import Slot
 from health.known_good import with_known_good
@@ -17,11 +17,13 @@ from health.label_facts import CudaVersion, find_cuda_version
 from health.lane import Done, Lane, Mailbox
 from health.looks import of_absent
 from health.nvml import Nvml, key_of
+from health.opening import Opened, open_driver
 from health.sampling import Sampling
 from proto.calls import CallStats
 from proto.facts import NumaNodes
 from proto.messages import FailedGpu, Gpu, Inventory
 from proto.monitor import MonitorSettings
+from proto.platform import Platform
 from proto.reasons import Reason, ReasonKind
 from proto.usage import DeviceUsage
 
@@ -36,7 +38,7 @@ class Node:
         self._settings = settings
         self._known = known
         self._mailbox = mailbox
-        self._roots = SystemRoots.of(settings)
+        self._roots = enumeration.roots(settings)
         self.bound = inventory.bound(self._roots.sysfs)
         """The PCI addresses bound to the driver, read before it is opened."""
         self._opened: Opened | None = None
@@ -49,10 +51,7 @@ class Node:
         self._levelled: frozenset[str] = frozenset()
         self.gpus: tuple[GpuLanes, ...] = ()
         self.driver = Lane("driver", Nvml(), mailbox)
-        module, argument = settings.binding, settings.binding_argument
-        self.driver.give(
-            functools.partial(enumeration.open_driver, module=module, argument=argument)
-        )
+        self.driver.give(functools.partial(open_driver, settings=settings))
         self._cdi = CdiLane(settings, settings.cdi, mailbox) if settings.cdi else None
 
     @property
@@ -91,7 +90,9 @@ class Node:
             self._ask_driver(found)
         if self._cdi:
             complete = self.opened and all(gpu.answered for gpu in self.gpus)
-            self._cdi.step(self._enumerated(), now, complete=complete)
+            gpus = self._enumerated()
+            self._cdi.mode = platform.toolkit_mode(self._roots.signs, gpus)
+            self._cdi.step(gpus, now, complete=complete)
 
     def _ask_driver(self, found: dict[str, object]) -> None:
         """Give the lane of the whole driver the job that is due; *found* are handles by UUID."""
@@ -111,6 +112,7 @@ class Node:
         match done.result:
             case Opened():
                 self._opened, self._opened_at = done.result, now
+                self._roots = replace(self._roots, signs=done.result.signs)
                 self.gpus = tuple(
                     GpuLanes(
                         index,
@@ -122,7 +124,7 @@ class Node:
                     for index in range(done.result.count)
                 )
                 if self._cdi:
-                    self._cdi.open()
+                    self._cdi.open(platform.toolkit_mode(done.result.signs, ()))
             case Levelled() | CudaVersion() | NumaNodes() as found:
                 self._of_driver(found)
             case CdiWritten() if self._cdi:
@@ -162,8 +164,8 @@ class Node:
         """Return why devices of *gpus* are Unhealthy because they have no CDI name, by UUID."""
         return self._cdi.reasons(gpus) if self._cdi else {}
 
-    def _enumerated(self) -> list[Gpu]:
-        return [gpu.gpu for gpu in self.gpus if gpu.gpu]
+    def _enumerated(self) -> tuple[Gpu, ...]:
+        return platform.named(self._roots.signs, [gpu.gpu for gpu in self.gpus if gpu.gpu])
 
     def deadline(self, lost: frozenset[str]) -> float:
         """Return when the next job is due."""
@@ -231,6 +233,7 @@ class Node:
         """Return the inventory; *hangs* are the calls that hang, by the GPU's index."""
         slots = self._slots()
         gpus = inventory.with_absent(slots, self._known, self.bound, opened=self.opened)
+        gpus = platform.named(self._roots.signs, gpus)
         peers = {gpu.uuid: gpu.details.peers for gpu in self.gpus if gpu.details}
         return Inventory(
             driver_version=self._opened.driver_version if self._opened else "",
@@ -242,7 +245,13 @@ class Node:
             links=tuple(inventory.links(gpus, peers, self._levels)),
             cuda_version=self._cuda.number,
             numa=self._numa,
+            platform=self._platform(gpus),
         )
+
+    def _platform(self, gpus: Sequence[Gpu]) -> Platform | None:
+        if self._opened is None:
+            return None
+        return platform.decide(self._roots.signs, self._settings.discovery, gpus)
 
     def pending(self, gpus: Iterable[Gpu], now: float) -> dict[str, Reason]:
         """Return why those *gpus* are not watched whose enumeration does not go on.

@@ -23,6 +23,8 @@ def of_device(sysfs: Path, pci: str) -> int | None:
     No container can run on a node without CPUs, and many such nodes make the kubelet's topology
     manager too slow.
     """
+    if not pci:
+        return None
     try:
         # Without a NUMA node, the kernel writes -1.
         node = int((sysfs / "bus/pci/devices" / pci / "numa_node").read_text())

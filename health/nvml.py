@@ -10,10 +10,11 @@ import ctypes
 import enum
 import importlib
 import time
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from health.pci import bus_id
 from proto.calls import CallStats
 from proto.messages import LinkLevel
 
@@ -139,6 +140,10 @@ class Nvml:
         """Return access to the same binding for another thread."""
         return Nvml(self._binding)
 
+    def use(self, wrapped: Callable[[Any], Any]) -> None:
+        """Go on with the binding that *wrapped* makes of the present one."""
+        self._binding = wrapped(self._binding)
+
     def call(self, name: str, *arguments: object) -> Any:
         """Call the binding's function *name*."""
         function = getattr(self._binding, name, None)
@@ -183,8 +188,8 @@ class Nvml:
         self.call("nvmlInit")
 
     def driver_version(self) -> str:
-        """Return the driver's version."""
-        return str(self.call("nvmlSystemGetDriverVersion"))
+        """Return the driver's version; empty: it does not tell."""
+        return str(self.ask("nvmlSystemGetDriverVersion") or "")
 
     def gpu_count(self) -> int:
         """Return the number of GPUs, lost ones included."""
@@ -291,10 +296,3 @@ class Nvml:
     def free(self, events: object) -> None:
         """Free an event set; no thread may be waiting on it."""
         self.call("nvmlEventSetFree", events)
-
-
-def bus_id(text: str | bytes) -> str:
-    """Return a PCI bus ID as the kernel writes it; NVML writes capitals and an 8-digit domain."""
-    name = text.decode() if isinstance(text, bytes) else text
-    domain, _, rest = name.lower().partition(":")
-    return f"{int(domain, 16):04x}:{rest}"

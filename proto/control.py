@@ -7,6 +7,7 @@ import msgspec
 from proto.advertising import Advertising
 from proto.messages import Inventory
 from proto.mps import MpsShare
+from proto.platform import Platform
 from proto.reasons import Reason, ReasonKind
 from proto.worker import Handout, ResourcePlan
 
@@ -214,6 +215,8 @@ class ServiceState(msgspec.Struct, frozen=True, tag=True):
     """Why the service exits soon: only a new container can use the GPUs; empty: it does not."""
     hangs: int = 0
     """How many driver calls did not return in time."""
+    platform: Platform | None = None
+    """What kind of node this is; None: nobody has looked yet."""
     mps: dict[str, MpsShare] = {}
     """The devices that are shared by MPS, by UUID."""
     configuration: ConfigurationState = ConfigurationState()
@@ -251,6 +254,8 @@ class NotReady(msgspec.Struct, frozen=True, tag=True):
     """Whether no new process in this container can succeed, but one in a new container may."""
     detail: str = ""
     """The detail of the devices' reason, if it is not *reason*."""
+    platform: Platform | None = None
+    """What kind of node this is, if the child is the monitor and knows it."""
 
 
 class Hung(msgspec.Struct, frozen=True, tag=True):

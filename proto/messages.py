@@ -12,6 +12,7 @@ import msgspec
 from proto.calls import CallStats, HangingCall, LookTime
 from proto.facts import GpuFacts, MigAttributes, NumaNodes
 from proto.mps import MpsDaemon
+from proto.platform import Platform
 from proto.reasons import Reason
 from proto.usage import DeviceUsage
 
@@ -62,6 +63,7 @@ class Gpu(msgspec.Struct, frozen=True):
     minor: int | None
     """The number in /dev/nvidia<minor>, which is not the index."""
     pci_bus_id: str
+    """Empty: it has no address on the PCI bus."""
     name: str
     memory_mib: int | None
     """Of a GPU with unified memory, what the settings say."""
@@ -79,6 +81,10 @@ class Gpu(msgspec.Struct, frozen=True):
     facts: GpuFacts = GpuFacts()
     unified_memory: bool = False
     """Whether it has no memory of its own: it uses that of the machine."""
+    integrated: bool = False
+    """Whether it is a part of a system on chip (Tegra)."""
+    toolkit_id: str = ""
+    """The only ID by which NVIDIA's container toolkit knows it; empty: it knows UUID and index."""
 
 
 class FailedGpu(msgspec.Struct, frozen=True):
@@ -120,6 +126,8 @@ class Inventory(msgspec.Struct, frozen=True):
     cuda_version: int | None = None
     """The newest CUDA version that the driver supports, as NVML writes it: 13000 is 13.0."""
     numa: NumaNodes = NumaNodes()
+    platform: Platform | None = None
+    """What kind of node this is; None: the driver has not answered yet."""
 
 
 class DeviceState(enum.StrEnum):

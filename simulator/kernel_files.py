@@ -4,12 +4,15 @@ import shutil
 from pathlib import Path
 
 from simulator import pci
-from simulator.node import Live, SimulatedNode, capabilities
+from simulator.node import Live, SimulatedNode, SimulatedPlatform, capabilities
 
 
 def show(live: Live, sysfs: Path, procfs: Path) -> None:
     """Write what the kernel and the driver show of the node."""
     for gpu in live.gpus:
+        # A guest of WSL2 sees no GPU on its PCI bus.
+        if not gpu.on_pci or live.node.platform is SimulatedPlatform.WSL:
+            continue
         device = sysfs / "bus/pci/devices" / gpu.pci_bus_id
         bound = sysfs / "bus/pci/drivers/nvidia" / gpu.pci_bus_id
         if gpu.uuid in live.removed:

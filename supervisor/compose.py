@@ -171,6 +171,9 @@ def _driver(settings: Settings, paths: Paths) -> MonitorSettings:
         binding="health.binding",
         binding_argument=root,
         dev_root=seen_at,
+        # Not is_dir: without the folder, the library is the system's.
+        driver_root=root,
+        discovery=settings.configuration.flags.device_discovery_strategy,
         poll_interval=health.poll_interval,
         usage_interval=float(settings.configuration.usage.interval),
         hang_after=health.hang_after,
@@ -186,13 +189,18 @@ def _driver(settings: Settings, paths: Paths) -> MonitorSettings:
         unified_mib=_unified_mib(settings),
         imex_channels=settings.configuration.imex.channel_ids,
     )
-    if settings.node is None:
-        return real
-    live = LiveNode(Path(settings.service.runtime_dir))
+    return real if settings.node is None else _simulated(real, settings.service.runtime_dir)
+
+
+def _simulated(real: MonitorSettings, runtime_dir: str) -> MonitorSettings:
+    """Return the settings of a *real* monitor for a simulated node."""
+    live = LiveNode(Path(runtime_dir))
     return replace(
         real,
         binding="simulator.nvml",
-        binding_argument=settings.service.runtime_dir,
+        binding_argument=runtime_dir,
+        driver_root=str(live.root),
+        dev_root=str(live.root),
         sysfs=str(live.sysfs),
         # The log of this machine says nothing about simulated GPUs.
         kernel_log="" if real.kernel_log == KERNEL_LOG else real.kernel_log,

@@ -9,7 +9,7 @@ from proto.advertising import MigStrategy
 from proto.control import Problem, ProblemKind
 from proto.facts import NumaNodes
 from proto.messages import IMEX_CHANNEL, Gpu, Inventory, MigInstance
-from proto.names import index_of, is_display
+from proto.names import index_of, is_display, nodes_of
 from proto.texts import few
 from proto.worker import PlannedDevice, ResourcePlan
 from supervisor.config import naming
@@ -19,6 +19,9 @@ from supervisor.plan_sharing import UnsharedDevice, share
 
 WHOLE_GPU = "gpu"
 """Resource name of whole GPUs, without the domain."""
+
+TEGRA = "tegra"
+"""What patterns can name an integrated GPU beside its model, as for NVIDIA's plugin."""
 
 LIST_LIMIT = 4 << 20
 """Bytes of the longest device list that the kubelet accepts."""
@@ -125,7 +128,8 @@ def _numa_problems(numa: NumaNodes) -> Iterator[Problem]:
 
 def name_of_gpu(rules: Rules, gpu: Gpu) -> str:
     """Return the name of a whole GPU's resource before sharing."""
-    return naming.full(naming.by_pattern(rules.gpus, gpu.name) or WHOLE_GPU)
+    names = (gpu.name, TEGRA) if gpu.integrated else (gpu.name,)
+    return naming.full(naming.by_pattern(rules.gpus, *names) or WHOLE_GPU)
 
 
 def name_of_instance(rules: Rules, instance: MigInstance) -> str:
@@ -140,8 +144,15 @@ def _devices(rules: Rules, gpu: Gpu) -> Iterator[UnsharedDevice]:
         for instance in gpu.instances:
             yield _instance(rules, gpu, instance)
         return
-    nodes = () if gpu.minor is None else (f"/dev/nvidia{gpu.minor}",)
-    planned = PlannedDevice(gpu.uuid, gpu.uuid, 1, index_of(gpu), gpu.numa_node, nodes)
+    planned = PlannedDevice(
+        gpu.uuid,
+        gpu.uuid,
+        1,
+        index_of(gpu),
+        gpu.numa_node,
+        nodes_of(gpu),
+        toolkit_id=gpu.toolkit_id,
+    )
     names = frozenset({gpu.uuid, str(gpu.index)})
     yield UnsharedDevice(
         name_of_gpu(rules, gpu),
@@ -155,9 +166,8 @@ def _devices(rules: Rules, gpu: Gpu) -> Iterator[UnsharedDevice]:
 
 def _instance(rules: Rules, gpu: Gpu, instance: MigInstance) -> UnsharedDevice:
     index = index_of(gpu, instance)
-    nodes = () if gpu.minor is None else (f"/dev/nvidia{gpu.minor}",)
     caps = tuple(f"/dev/nvidia-caps/nvidia-cap{number}" for number in instance.capabilities)
-    planned = PlannedDevice(instance.uuid, gpu.uuid, 1, index, gpu.numa_node, nodes + caps)
+    planned = PlannedDevice(instance.uuid, gpu.uuid, 1, index, gpu.numa_node, nodes_of(gpu) + caps)
     old_name = f"MIG-{gpu.uuid}/{instance.gi}/{instance.ci}"
     names = frozenset({instance.uuid, index, old_name})
     return UnsharedDevice(

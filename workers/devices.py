@@ -27,6 +27,8 @@ class Replica:
     """Paths of its device nodes."""
     mps: MpsShare | None = None
     """What it comes to; None: its device is not shared by MPS."""
+    toolkit_id: str = ""
+    """The only ID by which the container toolkit knows the device; empty: UUID and index."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,5 +85,6 @@ def replicas(plan: ResourcePlan) -> dict[str, Replica]:
                 device.index,
                 device.nodes,
                 device.mps,
+                device.toolkit_id,
             )
     return result

@@ -48,7 +48,8 @@ def allocate(view: View, handout: Handout, ids: Sequence[str]) -> api.ContainerA
     _require_allowed(view, handout, replicas)
     # In the order of the request; each GPU once, even for several of its replicas.
     strategy = handout.id_strategy
-    names = tuple(dict.fromkeys(handed_out(r.uuid, r.index, strategy) for r in replicas))
+    handed = (r.toolkit_id or handed_out(r.uuid, r.index, strategy) for r in replicas)
+    names = tuple(dict.fromkeys(handed))
     channels = [n for n in handout.imex_channels if IMEX_CHANNEL.format(n) in view.nodes]
     response = api.ContainerAllocateResponse()
     for feature in handout.features:

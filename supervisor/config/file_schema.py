@@ -10,16 +10,9 @@ import msgspec
 
 from health.xid_policy import CODE
 from proto.advertising import MigStrategy
-from proto.monitor import DraRule, OccupiedRule, RecoveryMode
+from proto.monitor import Discovery, DraRule, OccupiedRule, RecoveryMode
 from proto.worker import AllocationPolicy, DeviceIdStrategy, DeviceListStrategy
 from supervisor.config.durations import Patience, SampleInterval, Seconds, SecondsOrNever
-
-
-class Discovery(enum.StrEnum):
-    """How to find devices."""
-
-    AUTO = "auto"
-    NVML = "nvml"
 
 
 class XidRule(enum.StrEnum):

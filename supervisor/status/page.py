@@ -98,6 +98,7 @@ def _header(status: Status, title: str) -> Element:
     facts = [
         f"driver {node.driver_version or 'unknown'}"
         + (f" ({node.backend})" if node.backend else ""),
+        f"platform {node.platform or 'unknown'}",
         "✓ live" if node.live.ok else "✗ not live",
         "✓ ready" if node.ready.ok else "✗ not ready",
         f"version {status.version}",

@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from proto.control import ProblemKind
 from proto.messages import DeviceState
+from proto.platform import PlatformKind
 from proto.reasons import ReasonKind
 from supervisor.status.dra_report import DraHolder
 from supervisor.status.mps_report import MpsStatus
@@ -90,6 +91,10 @@ class NodeStatus(Struct, frozen=True):
     """NVML calls that do not return now."""
     notices: tuple[str, ...] | None
     """Settings that have no effect on this node; nothing is wrong with it."""
+    platform: PlatformKind | None = None
+    """How GPUs are found and passed to containers; null: nobody has looked yet."""
+    platform_evidence: tuple[str, ...] | None = None
+    """What shows the platform, or of `none` what was looked for."""
 
 
 class ReasonStatus(Struct, frozen=True):

@@ -69,10 +69,12 @@ def _all_healthy(
 def _node(
     snapshot: Snapshot, about: About, dead: tuple[str, ...], unready: tuple[str, ...]
 ) -> report.NodeStatus:
-    node, service = snapshot.node, snapshot.service
+    node, service, platform = snapshot.node, snapshot.service, snapshot.platform()
     return report.NodeStatus(
         driver_version=node.inventory.driver_version or None if node else None,
         backend=about.backend,
+        platform=platform.kind if platform else None,
+        platform_evidence=platform.evidence if platform else None,
         maintenance=service.quiesced if service else None,
         live=report.Verdict(not dead, dead),
         ready=report.Verdict(not unready, unready),

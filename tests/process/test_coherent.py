@@ -14,7 +14,13 @@ GB200: dict[str, object] = {
     "memoryNodes": 32,
 }
 GB10: dict[str, object] = {
-    "gpus": [{"name": "NVIDIA GB10", "computeCapability": "12.1", "unifiedMemory": True}],
+    "gpus": [
+        {
+            "name": "NVIDIA GB10",
+            "computeCapability": "12.1",
+            "lacks": ["nvmlDeviceGetMemoryInfo"],
+        }
+    ],
     "systemMemoryMiB": 122880,
 }
 CHANNELS = "dev/nvidia-caps-imex-channels"

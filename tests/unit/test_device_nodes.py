@@ -9,7 +9,8 @@ from health.enumeration import SystemRoots
 from health.nvml import Nvml
 from proto.messages import Inventory
 from simulator.live_node import LiveNode
-from simulator.node import SimulatedGpu, SimulatedNode, complete
+from simulator.node import SimulatedGpu, SimulatedNode
+from simulator.node_file import complete
 from simulator.nvml import Binding
 from tests.unit.enumerated import take
 

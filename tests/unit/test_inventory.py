@@ -12,7 +12,8 @@ from proto.facts import GpuFacts, MigAttributes
 from proto.messages import FailedGpu, Inventory, Link, LinkLevel, MigInstance
 from simulator import node as simulated
 from simulator.live_node import LiveNode
-from simulator.node import SimulatedGpu, SimulatedNode, complete, default_node
+from simulator.node import SimulatedGpu, SimulatedNode
+from simulator.node_file import complete, default_node
 from simulator.nvml import Binding
 from simulator.nvml_handles import GpuHandle, MigHandle, NVMLError
 from tests.unit.builders import gpu_uuid

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from simulator.node import default_node
+from simulator.node_file import default_node
 from supervisor.config.options import OPTIONS
 from supervisor.config.settings import Settings, load
 

@@ -13,7 +13,7 @@ from tests.unit.refusal import message
 NODE = 'cannot use the node file "{path}": '
 
 KNOWN = "uuid, name, memoryMiB, pciBusId, numaNode, computeCapability, mig, events, recoveryAction"
-KNOWN += ", migCapable, outputs, fabric, vgpu, unifiedMemory"
+KNOWN += ", migCapable, outputs, fabric, vgpu, lacks"
 ZERO = "GPU-00000000-0000-0000-0000-000000000000"
 NODES = {
     "no gpus": ("{}", "Object missing required field `gpus`"),
@@ -21,7 +21,13 @@ NODES = {
         "gpus: [{}, {fan: 1}]",
         f'gpus[1]: unknown key "fan"; allowed keys: {KNOWN}',
     ),
-    "uuid": ("gpus: [{}, {uuid: GPU-1}]", f'gpus[1]: uuid "GPU-1" must look like {ZERO}'),
+    "uuid": (
+        "gpus: [{}, {uuid: GPU-1}]",
+        (
+            f'gpus[1]: uuid "GPU-1" must look like {ZERO}, or like that without GPU-, as of an '
+            "integrated GPU"
+        ),
+    ),
     "pciBusId": (
         'gpus: [{pciBusId: "07:00"}]',
         'gpus[0]: pciBusId "07:00" must look like 0000:07:00.0',
@@ -74,7 +80,7 @@ REFUSED = {
     "service.logFormat": ("xml", "write text or json"),
     "service.logLevel": ("INFO", "write debug or info or warning or error"),
     "flags.migStrategy": ("Single", "write none or single or mixed"),
-    "flags.deviceDiscoveryStrategy": ("tegra", "write auto or nvml"),
+    "flags.deviceDiscoveryStrategy": ("vfio", "write auto or nvml or tegra"),
     "flags.plugin.deviceListStrategy": (
         "envvar,mounts",
         "write envvar or volume-mounts or cdi-annotations or cdi-cri",
