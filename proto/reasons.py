@@ -33,7 +33,16 @@ class ReasonKind(enum.StrEnum):
     """Fewer NVLinks are up than before in this boot of the node."""
 
     FABRIC = "fabric"
-    """An NVSwitch reported a fatal error (SXid); the detail is its code."""
+    """The GPU has not joined its NVLink fabric, or an NVSwitch reported a fatal error (SXid)."""
+
+    CC_NOT_READY = "cc-not-ready"
+    """Confidential computing is on, and the GPUs do not accept work yet."""
+
+    LICENCE = "licence"
+    """The virtual GPU has no licence, with `health.licence: unhealthy`."""
+
+    PASSTHROUGH = "passthrough"
+    """The kernel has given the GPU to another driver, for virtual machines; the detail names it."""
 
     THERMAL = "thermal"
     """The GPU is at its shutdown temperature."""

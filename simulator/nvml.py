@@ -68,7 +68,7 @@ class Binding(FactCalls, UsageCalls):
         live = self.live()
         if live.denied:
             raise NVMLError(NO_PERMISSION)
-        self._gpus = [gpu.uuid for gpu in live.gpus if gpu.uuid not in live.removed]
+        self._gpus = [gpu.uuid for gpu in live.gpus if gpu.uuid not in live.removed | live.passed]
 
     def nvmlSystemGetDriverVersion(self) -> str:
         return self.live().node.driver_version

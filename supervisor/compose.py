@@ -19,7 +19,14 @@ from proto.control import (
     Withhold,
 )
 from proto.exporter import ExporterSettings, UsageRoots
-from proto.monitor import CdiSettings, DraRule, MonitorSettings, OccupiedRule, Recovery
+from proto.monitor import (
+    CdiSettings,
+    DraRule,
+    MonitorSettings,
+    OccupiedRule,
+    ReadinessRules,
+    Recovery,
+)
 from proto.paths import Paths
 from proto.worker import CDI_STRATEGIES, Handout, ResourcePlan, WorkerSettings
 from simulator.live_node import LiveNode
@@ -181,6 +188,7 @@ def _driver(settings: Settings, paths: Paths) -> MonitorSettings:
         patience=min(LONGEST_PATIENCE, health.stale_after / 2),
         rescan_interval=health.rescan_interval,
         recovery=recovery,
+        readiness=ReadinessRules(float(health.fabric_after), health.licence),
         kernel_log=settings.service.kernel_log,
         state_folder=settings.service.state_dir,
         cdi=_cdi(settings),

@@ -10,7 +10,7 @@ import msgspec
 
 from health.xid_policy import CODE
 from proto.advertising import MigStrategy
-from proto.monitor import Discovery, DraRule, OccupiedRule, RecoveryMode
+from proto.monitor import Discovery, DraRule, LicenceRule, OccupiedRule, RecoveryMode
 from proto.worker import AllocationPolicy, DeviceIdStrategy, DeviceListStrategy
 from supervisor.config.durations import Patience, SampleInterval, Seconds, SecondsOrNever
 
@@ -213,6 +213,12 @@ that is in use all the same: show it (`report`), or also make it Unhealthy until
     """What to do with a GPU or MIG instance that a container holds through Dynamic Resource \
 Allocation (DRA) and that is advertised here too: show it (`report`), or also make it Unhealthy \
 here while it is held there (`withhold`). See migration.md."""
+    fabric_after: SecondsOrNever = SecondsOrNever(120)
+    """Time that a GPU may take to join its NVLink fabric before it is Unhealthy: until it has \
+joined, CUDA fails with error 802 on it; `0`: for ever."""
+    licence: LicenceRule = LicenceRule.REPORT
+    """What to do with a virtual GPU (vGPU) that has no licence: show it (`report`), or also make \
+it Unhealthy until it has one (`unhealthy`)."""
     recovery: RecoverySection = RecoverySection()
     xids: XidRules = XidRules()
     """Which Xids are fatal or ignored, instead of what NVIDIA's table says."""

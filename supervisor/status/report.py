@@ -53,6 +53,15 @@ class FailedGpuStatus(Struct, frozen=True):
     """The driver's error."""
 
 
+class PassedGpu(Struct, frozen=True):
+    """A GPU that the kernel has given to another driver, for virtual machines."""
+
+    pci_bus_id: str
+    """Its PCI address."""
+    driver: str
+    """The driver, such as `vfio-pci`."""
+
+
 class HangingCallStatus(Struct, frozen=True):
     """An NVML call that has not returned for `health.hangAfter`."""
 
@@ -81,6 +90,8 @@ class NodeStatus(Struct, frozen=True):
     """The answer of `/readyz`."""
     problems: tuple[ProblemStatus, ...] | None
     """Reasons why the node is not served as configured, or slowly."""
+    passthrough: tuple[PassedGpu, ...] | None
+    """GPUs that the kernel has given to another driver, for virtual machines."""
     failed: tuple[FailedGpuStatus, ...] | None
     """GPUs that the driver cannot enumerate."""
     persisted: bool | None
@@ -193,6 +204,8 @@ class GpuStatus(DeviceStatus, frozen=True, kw_only=True):
     """Whether it uses the memory of the machine, of which `memory_mib` is what counts."""
     recovery_action: int | None
     """The recovery action that the driver asks for (NVML field 230): 0 none, else NVML's number."""
+    licensed: bool | None = None
+    """Whether a virtual GPU (vGPU) has its licence; null: unknown, or it needs none."""
     check_seconds: float | None
     """How long its newest health check took; null: it was not checked yet."""
     monitoring: Monitoring

@@ -79,6 +79,7 @@ def _node(
         live=report.Verdict(not dead, dead),
         ready=report.Verdict(not unready, unready),
         problems=_problems(snapshot),
+        passthrough=_passed(node),
         failed=_failed(node),
         persisted=node.persisted if node else None,
         driver_hangs=service.hangs if service else None,
@@ -101,6 +102,13 @@ def _hanging(node: NodeState | None) -> tuple[report.HangingCallStatus, ...] | N
         report.HangingCallStatus(hang.call, hang.index, hang.uuid or None, hang.seconds)
         for hang in node.hanging
     )
+
+
+def _passed(node: NodeState | None) -> tuple[report.PassedGpu, ...] | None:
+    if node is None:
+        return None
+    given = sorted(node.inventory.passed.items())
+    return tuple(report.PassedGpu(address, driver) for address, driver in given)
 
 
 def _failed(node: NodeState | None) -> tuple[report.FailedGpuStatus, ...] | None:

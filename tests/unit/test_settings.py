@@ -52,6 +52,8 @@ CONFIGURATION: dict[str, Any] = {
         "exitWithoutAccess": 60.0,
         "occupied": "report",
         "dra": "report",
+        "fabricAfter": 120.0,
+        "licence": "report",
         "recovery": {"mode": "proof", "quietPeriod": 30.0, "probes": 3},
         "xids": {},
     },
@@ -235,6 +237,7 @@ def test_without_settings_all_sources_are_default() -> None:
     expected |= {"imex.channelIDs", "imex.required", "health.staleAfter", "health.hangAfter"}
     expected |= {"health.pollInterval", "health.rescanInterval", "health.xids"}
     expected |= {"health.exitWithoutAccess", "health.occupied", "health.dra"}
+    expected |= {"health.fabricAfter", "health.licence"}
     expected |= {f"health.recovery.{name}" for name in CONFIGURATION["health"]["recovery"]}
     expected |= {f"flags.{name}" for name in CONFIGURATION["flags"]} - {"flags.plugin"}
     expected |= {f"flags.plugin.{name}" for name in CONFIGURATION["flags"]["plugin"]}
