@@ -24,8 +24,9 @@ from health.looks import look, of_absent
 from health.nvml import Nvml
 from health.sampling import Sampling
 from health.usage import Sampled
+from proto.calls import LookTime
 from proto.facts import GpuFacts
-from proto.messages import FailedGpu, Gpu, LookTime
+from proto.messages import FailedGpu, Gpu
 
 SLOW = 0.5
 """Seconds of a health check that is slow; a driver that is well needs a few milliseconds."""

@@ -192,8 +192,8 @@ class Monitor:
         elif now - self._began > RETRY_PARTIAL and any(g.partial for g in self._node.gpus):
             logger.warning("restarting the health monitor: a GPU is enumerated only in part")
             self._code = ExitCode.AGAIN
-        for gpu in self._node.gpus:
-            gpu.rescan()
+        self._node.rescan()
+        self._changed = True  # as files of the kernel may have, such as device nodes
 
     def _find_hangs(self, now: float) -> None:
         begun, ended = self._hangs.search(self._node.lanes(), now, self._settings.hang_after)

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from health import device_nodes, enumeration, inventory, platform
+from health import device_nodes, enumeration, inventory, numa, platform
 from health.cdi_lane import CdiLane, CdiWritten
 from health.condition import Look
-from health.enumeration import Enumerated, Levelled, Levels
+from health.enumeration import Enumerated, Levelled, Levels, SystemRoots
 from health.gpu_lanes import GpuLanes
 from health.inventory import Slot
 from health.known_good import with_known_good
@@ -19,7 +19,9 @@ from health.looks import of_absent
 from health.nvml import Nvml, key_of
 from health.opening import Opened, open_driver
 from health.sampling import Sampling
-from proto.messages import CallStats, FailedGpu, Gpu, Inventory
+from proto.calls import CallStats
+from proto.facts import NumaNodes
+from proto.messages import FailedGpu, Gpu, Inventory
 from proto.monitor import MonitorSettings
 from proto.platform import Platform
 from proto.reasons import Reason, ReasonKind
@@ -36,13 +38,15 @@ class Node:
         self._settings = settings
         self._known = known
         self._mailbox = mailbox
-        self._roots = enumeration.roots(settings)
+        self._roots = SystemRoots.of(settings)
         self.bound = inventory.bound(self._roots.sysfs)
         """The PCI addresses bound to the driver, read before it is opened."""
         self._opened: Opened | None = None
         self._opened_at = 0.0
         self._cuda_asked = False
         self._cuda = CudaVersion(None)
+        self._numa_due = True
+        self._numa = NumaNodes()
         self._levels: Levels = {}
         self._levelled: frozenset[str] = frozenset()
         self.gpus: tuple[GpuLanes, ...] = ()
@@ -98,6 +102,10 @@ class Node:
         elif not self._cuda_asked:
             self._cuda_asked = True
             self.driver.give(find_cuda_version)
+        elif self._numa_due:
+            self._numa_due = False
+            find = functools.partial(numa.find, sysfs=self._roots.sysfs, procfs=self._roots.procfs)
+            self.driver.give(find)
 
     def take(self, done: Done, gpu: GpuLanes | None, now: float) -> None:
         """Keep what a lane, that of *gpu* or of the whole node, has found."""
@@ -117,10 +125,8 @@ class Node:
                 )
                 if self._cdi:
                     self._cdi.open(platform.toolkit_mode(done.result.signs, ()))
-            case Levelled():
-                self._levels = done.result.levels
-            case CudaVersion():
-                self._cuda = done.result
+            case Levelled() | CudaVersion() | NumaNodes() as found:
+                self._of_driver(found)
             case CdiWritten() if self._cdi:
                 self._cdi.take(done.result, now)
             case Enumerated() as found if gpu:
@@ -130,6 +136,16 @@ class Node:
                 gpu.take(done.result)
             case _:
                 raise AssertionError(f"cannot happen: the lane {done.lane.name} reports a check")
+
+    def _of_driver(self, found: Levelled | CudaVersion | NumaNodes) -> None:
+        """Keep what the lane of the whole driver has found after it was opened."""
+        match found:
+            case Levelled():
+                self._levels = found.levels
+            case CudaVersion():
+                self._cuda = found
+            case NumaNodes():
+                self._numa = found
 
     def begin(self, now: float) -> None:
         """Note that the first inventory is in effect, with the CDI specifications as they are."""
@@ -175,7 +191,7 @@ class Node:
         # Devices that are known have specifications already, perhaps old ones.
         if not self.is_written() and not (self._known and age > patience):
             return False
-        asked = self._cuda_asked and not self.driver.busy
+        asked = self._cuda_asked and not self._numa_due and not self.driver.busy
         settled = asked and all(gpu.settled for gpu in self.gpus)
         return age > patience or settled
 
@@ -188,6 +204,12 @@ class Node:
         A process initialises NVML once, and NVML then shows only the GPUs of that time.
         """
         return inventory.bound(self._roots.sysfs) != self.bound
+
+    def rescan(self) -> None:
+        """Enumerate GPUs or their MIG instances again soon, and count the NUMA nodes."""
+        self._numa_due = True
+        for gpu in self.gpus:
+            gpu.rescan()
 
     def refused(self) -> tuple[FailedGpu, ...]:
         """Return why each GPU failed to enumerate, if all GPUs did."""
@@ -222,6 +244,7 @@ class Node:
             links=tuple(inventory.links(gpus, peers, self._levels)),
             cuda_version=self._cuda.number,
             platform=self._platform(gpus),
+            numa=self._numa,
         )
 
     def _platform(self, gpus: Sequence[Gpu]) -> Platform | None:

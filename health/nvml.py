@@ -14,7 +14,9 @@ from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from proto.messages import CallStats, LinkLevel
+from health.pci import bus_id
+from proto.calls import CallStats
+from proto.messages import LinkLevel
 
 XID_EVENT = 0x8
 """nvmlEventTypeXidCriticalError: only for this type is the event data an Xid."""
@@ -201,7 +203,8 @@ class Nvml:
     def memory_mib(self, handle: object) -> int | None:
         """Return the GPU memory in MiB; None if the GPU uses the system memory."""
         info = self.ask("nvmlDeviceGetMemoryInfo", handle)
-        return None if info is None else int(info.total) >> 20
+        # Some drivers do not answer for such a GPU, others answer 0.
+        return int(info.total) >> 20 or None if info else None
 
     def field(self, handle: object, number: int) -> int | None:
         """Return the value of an integer NVML field; None if the GPU does not have the field."""
@@ -293,10 +296,3 @@ class Nvml:
     def free(self, events: object) -> None:
         """Free an event set; no thread may be waiting on it."""
         self.call("nvmlEventSetFree", events)
-
-
-def bus_id(text: str | bytes) -> str:
-    """Return a PCI bus ID as the kernel writes it; NVML writes capitals and an 8-digit domain."""
-    name = text.decode() if isinstance(text, bytes) else text
-    domain, _, rest = name.lower().partition(":")
-    return f"{int(domain, 16):04x}:{rest}"

@@ -67,6 +67,8 @@ with MPS no memory limit."""
     """The shares of the replicas leave more than a tenth of the multiprocessors unused."""
     ALSO_SERVED_BY_DRA = "also-served-by-dra"
     """A container holds an advertised device through DRA; a second container may get it here."""
+    NUMA_NODES = "numa-nodes"
+    """GPU memory makes more NUMA nodes than the kubelet accepts; everything is advertised."""
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -89,6 +91,7 @@ class Problem(msgspec.Struct, frozen=True):
             ProblemKind.SLOW_DRIVER,
             ProblemKind.NODE_LABELS,
             ProblemKind.ALSO_SERVED_BY_DRA,
+            ProblemKind.NUMA_NODES,
         }
 
 

@@ -108,6 +108,8 @@ class MonitorSettings(msgspec.Struct, frozen=True):
     procfs: str = "/proc"
     dev_root: str = "/"
     """Root below which this process sees the device nodes."""
+    unified_mib: int | None = None
+    """Memory of a GPU that has none of its own, in MiB; None: that of the machine."""
     poll_interval: float = 5.0
     """Seconds between two health checks of a GPU."""
     usage_interval: float = 5.0

@@ -104,6 +104,8 @@ class SimulatedGpu(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_f
     fabric: SimulatedFabric | None = None
     vgpu: SimulatedHost | None = None
     """None: it is no virtual GPU."""
+    unified_memory: bool = False
+    """Whether it has no memory of its own; memoryMiB then has no effect."""
     lacks: tuple[str, ...] = ()
     """Functions of NVML that the driver does not support on it; `optional`: all but its handle, \
 UUID, name and PCI address."""
@@ -144,6 +146,14 @@ class SimulatedNode(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_
     machine: Annotated[str, msgspec.Meta(max_length=MOST_TEXT)] = "Simulated Node"
     """The product name of the machine."""
     links: tuple[SimulatedLink, ...] = ()
+    system_memory_mib: Annotated[int, msgspec.Meta(ge=1, le=1 << 40)] = msgspec.field(
+        name="systemMemoryMiB", default=2064384
+    )
+    """Memory of the machine."""
+    memory_nodes: Annotated[int, msgspec.Meta(ge=0, le=1023)] = 0
+    """NUMA nodes without CPUs, after those of the GPUs; a coherent CPU shows GPU memory so."""
+    coherent_memory_mode: Annotated[str, msgspec.Meta(max_length=MOST_TEXT)] = ""
+    """The driver's module parameter NVreg_CoherentGPUMemoryMode."""
 
     def peers(self) -> dict[str, list[tuple[SimulatedGpu, SimulatedLink]]]:
         """Return the connected GPUs of each GPU, by UUID."""

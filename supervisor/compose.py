@@ -30,7 +30,7 @@ from supervisor.child import Logging, Process, Spec
 from supervisor.config import naming
 from supervisor.config.check_paths import SOCKET_PATH_LIMIT
 from supervisor.config.choose_file import Wish
-from supervisor.config.file_schema import Flags
+from supervisor.config.file_schema import Flags, UnifiedMemory
 from supervisor.config.refusal import refusing
 from supervisor.config.service_settings import KERNEL_LOG, configuration_file
 from supervisor.config.settings import Settings, load
@@ -171,7 +171,6 @@ def _driver(settings: Settings, paths: Paths) -> MonitorSettings:
         binding="health.binding",
         binding_argument=root,
         dev_root=seen_at,
-        # Not is_dir: without the folder, the library is the system's.
         driver_root=root,
         discovery=settings.configuration.flags.device_discovery_strategy,
         poll_interval=health.poll_interval,
@@ -186,9 +185,13 @@ def _driver(settings: Settings, paths: Paths) -> MonitorSettings:
         cdi=_cdi(settings),
         xids=xid_policy.policy(settings.xids),
         whole_gpus=settings.configuration.flags.mig_strategy is MigStrategy.NONE,
+        unified_mib=_unified_mib(settings),
     )
-    if settings.node is None:
-        return real
+    return real if settings.node is None else _simulated(settings, real)
+
+
+def _simulated(settings: Settings, real: MonitorSettings) -> MonitorSettings:
+    """Return *real*, but for a simulated node."""
     live = LiveNode(Path(settings.service.runtime_dir))
     return replace(
         real,
@@ -201,6 +204,11 @@ def _driver(settings: Settings, paths: Paths) -> MonitorSettings:
         kernel_log="" if real.kernel_log == KERNEL_LOG else real.kernel_log,
         procfs=str(live.procfs),
     )
+
+
+def _unified_mib(settings: Settings) -> int | None:
+    given = settings.configuration.unified_memory
+    return None if given is UnifiedMemory.SYSTEM else given
 
 
 def _cdi(settings: Settings) -> CdiSettings | None:

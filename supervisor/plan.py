@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from health.device_nodes import IMEX
 from proto.advertising import MigStrategy
 from proto.control import Problem, ProblemKind
+from proto.facts import NumaNodes
 from proto.messages import Gpu, Inventory, MigInstance
 from proto.names import index_of, is_display, nodes_of
 from proto.texts import few
@@ -25,6 +26,12 @@ TEGRA = "tegra"
 
 LIST_LIMIT = 4 << 20
 """Bytes of the longest device list that the kubelet accepts."""
+
+NUMA_LIMIT = 8
+"""NUMA nodes that the kubelet's topology manager accepts, if its options say nothing else."""
+
+BY_DRIVER = "driver"
+"""With this value of NVreg_CoherentGPUMemoryMode, GPU memory is no system memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +61,7 @@ def plan(rules: Rules, inventory: Inventory) -> Plan:
     """Return what a node with this *inventory* advertises under these *rules*."""
     gpus = [gpu for gpu in inventory.gpus if not is_display(gpu)]
     problems = [*_mig_problems(rules.mig, gpus), *_imex_problems(rules, inventory)]
+    problems += _numa_problems(inventory.numa)
     if any(problem.fatal for problem in problems):
         return Plan((), tuple(problems))
     groups = defaultdict(list)
@@ -103,6 +111,18 @@ def _imex_problems(rules: Rules, inventory: Inventory) -> Iterator[Problem]:
     if rules.imex_required and IMEX not in inventory.nodes:
         text = f"cannot find {IMEX}; create the IMEX channel, or set imex.required to false"
         yield Problem(ProblemKind.IMEX_MISSING, text)
+
+
+def _numa_problems(numa: NumaNodes) -> Iterator[Problem]:
+    """Yield a problem if GPU memory makes more NUMA nodes than the kubelet accepts."""
+    if numa.without_cpus and numa.total > NUMA_LIMIT and numa.memory_mode != BY_DRIVER:
+        text = (
+            f"the node has {numa.total} NUMA nodes, {numa.without_cpus} of them without CPUs, as "
+            "the driver makes the memory of the GPUs system memory: the kubelet counts it as the "
+            f"node's, and its topology manager accepts {NUMA_LIMIT} nodes; load the kernel module "
+            f"nvidia with NVreg_CoherentGPUMemoryMode={BY_DRIVER}"
+        )
+        yield Problem(ProblemKind.NUMA_NODES, text)
 
 
 def name_of_gpu(rules: Rules, gpu: Gpu) -> str:

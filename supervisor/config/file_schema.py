@@ -226,6 +226,13 @@ class UsageSection(_Section, frozen=True):
 `0`: take none, else at least `1s`."""
 
 
+class UnifiedMemory(enum.StrEnum):
+    """How much memory a GPU without memory of its own has, if no number says it."""
+
+    SYSTEM = "system"
+    """All memory of the machine."""
+
+
 class Configuration(_Section, frozen=True):
     """The configuration file."""
 
@@ -237,6 +244,9 @@ class Configuration(_Section, frozen=True):
     imex: Imex = Imex()
     health: HealthSection = HealthSection()
     usage: UsageSection = UsageSection()
+    unified_memory: UnifiedMemory | Annotated[int, msgspec.Meta(ge=1)] = UnifiedMemory.SYSTEM
+    """How much memory counts for a GPU that has none of its own, such as GB10: all memory of the \
+machine (`system`), or so many MiB. `-1` replicas, memory limits of MPS and labels use it."""
 
 
 def decode(kind: type, value: object) -> object:

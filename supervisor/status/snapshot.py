@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from proto.calls import LookTime
 from proto.control import NodeLabels, Problem, ProblemKind, ServiceState
 from proto.fitness import Fitness, LastMpsWord, fitness
-from proto.messages import LookTime, NodeState, UsageState, WorkerState
+from proto.messages import NodeState, UsageState, WorkerState
 from proto.mps import MpsDaemon, MpsShare
 from proto.platform import Platform
 from proto.reasons import ReasonKind

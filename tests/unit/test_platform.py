@@ -241,8 +241,18 @@ def test_a_tegra_without_nvml(
         return
     assert isinstance(opened, Opened)
     assert (opened.driver_version, opened.count) == ("", 1)
-    found = enumerate_gpu(nvml, 0, SystemRoots(signs=opened.signs))
+    found = enumerate_gpu(nvml, 0, SystemRoots(unified_mib=8192, signs=opened.signs))
     assert isinstance(found, Enumerated)
     assert found.gpu == Gpu(
-        "tegra", 0, None, "", "tegra", None, None, None, events=False, integrated=True
+        "tegra",
+        index=0,
+        minor=None,
+        pci_bus_id="",
+        name="tegra",
+        memory_mib=8192,
+        numa_node=None,
+        compute_capability=None,
+        events=False,
+        unified_memory=True,
+        integrated=True,
     )

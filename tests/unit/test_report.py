@@ -35,8 +35,8 @@ FIELDS = {
     "node.problems.": "kind text fatal",
     "node.failed.": "index error",
     "gpus.": "uuid state healthy reasons since transitions usage mps index model pci_bus_id "
-    "numa_node memory_mib recovery_action check_seconds monitoring mig instances resources holders "
-    "dra_holders",
+    "numa_node memory_mib unified_memory recovery_action check_seconds monitoring mig instances "
+    "resources holders dra_holders",
     "gpus.reasons.": "kind detail text advice",
     "gpus.instances.": "uuid state healthy reasons since transitions usage mps place gpu_instance "
     "compute_instance profile memory_mib",

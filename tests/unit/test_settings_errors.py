@@ -15,7 +15,7 @@ SHORT = "is too short: each process reports only once a second; write at least 3
 OBJECT = "Expected `object`, got"
 
 
-TOP = "version, flags, resources, sharing, imex, health, usage"
+TOP = "version, flags, resources, sharing, imex, health, usage, unifiedMemory"
 FLAGS = (
     "migStrategy, failOnInitError, mpsRoot, nvidiaDriverRoot, nvidiaDevRoot, gdrcopyEnabled, "
     "gdsEnabled, mofedEnabled, useNodeFeatureAPI, deviceDiscoveryStrategy, plugin, gfd"

@@ -13,7 +13,8 @@ from tests.unit.refusal import message
 NODE = 'cannot use the node file "{path}": '
 
 KNOWN = "uuid, name, memoryMiB, pciBusId, numaNode, computeCapability, mig, events, recoveryAction"
-KNOWN += ", migCapable, outputs, fabric, vgpu, lacks"
+KNOWN += ", migCapable, outputs, fabric, vgpu, unifiedMemory, lacks"
+AS_OF = "as of an integrated GPU"
 ZERO = "GPU-00000000-0000-0000-0000-000000000000"
 NODES = {
     "no gpus": ("{}", "Object missing required field `gpus`"),
@@ -23,8 +24,7 @@ NODES = {
     ),
     "uuid": (
         "gpus: [{}, {uuid: GPU-1}]",
-        f'gpus[1]: uuid "GPU-1" must look like {ZERO}, or like that without GPU-, as of an '
-        "integrated GPU",
+        f'gpus[1]: uuid "GPU-1" must look like {ZERO}, or like that without GPU-, {AS_OF}',
     ),
     "pciBusId": (
         'gpus: [{pciBusId: "07:00"}]',

@@ -4,6 +4,7 @@ import platform
 
 import msgspec
 
+from proto.calls import CallStats, HangingCall, LookTime
 from proto.control import (
     ConfigurationState,
     NodeLabels,
@@ -15,11 +16,8 @@ from proto.control import (
 from proto.fitness import LastMpsWord
 from proto.messages import (
     RPC_BUCKETS,
-    CallStats,
     DeviceHealth,
     DeviceState,
-    HangingCall,
-    LookTime,
     MpsState,
     NodeState,
     RpcStats,
