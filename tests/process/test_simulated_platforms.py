@@ -1,6 +1,7 @@
 """The whole service on simulated nodes of other platforms, from the files that users can start."""
 
 import asyncio
+import functools
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 import yaml
 
 from proto import deviceplugin_pb2 as api
+from simulator.kubelet import Kubelet
 from tests.fakes.service import kubelet, service, until
 from tests.process.test_labels_command import labels
 
@@ -47,6 +49,11 @@ def test_each_file_is_tested() -> None:
     assert {path.stem for path in FILES.iterdir()} == {*NODES}
 
 
+def is_served(resource: str, node: Kubelet) -> bool:
+    """Return whether the kubelet has one Healthy device of *resource*."""
+    return node.healthy(resource) == 1
+
+
 @pytest.mark.parametrize("name", NODES)
 def test_a_simulated_platform(folder: Path, name: str) -> None:
     """Each device is listed, handed out and shown, and nothing is logged as a problem."""
@@ -58,7 +65,7 @@ def test_a_simulated_platform(folder: Path, name: str) -> None:
     async def story() -> None:
         async with kubelet(folder) as node, service(folder, option, node=node_file) as running:
             for uuid, (resource, toolkit_id) in expected.devices.items():
-                await node.until(lambda k, name=resource: k.healthy(name) == 1)
+                await node.until(functools.partial(is_served, resource))
                 assert list(node.resources[resource].devices) == [uuid]
                 request = api.ContainerAllocateRequest(devices_ids=[uuid])
                 answer = await node.resources[resource].stub.Allocate(
