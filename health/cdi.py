@@ -15,6 +15,7 @@ from health.cdi_spec import (
     CSV,
     CSV_FOLDER,
     GPUS,
+    IMEX,
     TOOL,
     CdiError,
     CdiSpec,
@@ -63,6 +64,8 @@ class OnDisk:
     """Which file each specification is; None: it does not exist."""
     names: frozenset[str] = frozenset()
     """The names of devices in the GPUs' file."""
+    channels: frozenset[str] = frozenset()
+    """The names of devices in the file of the IMEX channels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +86,19 @@ def files_of(settings: CdiSettings) -> tuple[host.Identity | None, ...]:
 
 
 def on_disk(settings: CdiSettings) -> OnDisk:
-    """Read which devices the GPUs' specification names."""
+    """Read which devices the specifications of the GPUs and the IMEX channels name."""
     files = files_of(settings)  # first: a file that is replaced meanwhile is noticed later
-    spec = cdi_spec.specs(settings)[0]
+    specs = {spec.mode: spec for spec in cdi_spec.specs(settings)}
+    return OnDisk(files, _names(specs[GPUS]), _names(specs.get(IMEX)))
+
+
+def _names(spec: CdiSpec | None) -> frozenset[str]:
+    """Return the names of the devices in the file of *spec*."""
     try:
-        found = cdi_spec.devices(cdi_spec.read(_content(spec.path), spec.kind))
+        found = cdi_spec.devices(cdi_spec.read(_content(spec.path), spec.kind)) if spec else []
     except OSError:
         found = []
-    return OnDisk(files, frozenset(device["name"] for device in found))
+    return frozenset(device["name"] for device in found)
 
 
 def still_due(task: Task, before: OnDisk, now: OnDisk) -> Task:

@@ -32,7 +32,10 @@ CSV = "csv"
 CSV_FOLDER = "etc/nvidia-container-runtime/host-files-for-container.d"
 """Where the files for the mode csv are, below the driver root."""
 
-CLASSES = {"imex": "imex-channel"}
+IMEX = "imex"
+"""Its mode for IMEX channels."""
+
+CLASSES = {IMEX: "imex-channel"}
 """The CDI class of a mode, where the class and the mode have different names."""
 
 DETAIL_LIMIT = 200

@@ -22,7 +22,7 @@ from proto.monitor import MonitorSettings
 
 @dataclass(frozen=True, slots=True)
 class SystemRoots:
-    """Where the kernel shows devices, what the settings say, and what shows the platform."""
+    """Where the kernel shows devices, and what is known of the node before its GPUs."""
 
     sysfs: Path = Path("/sys")
     procfs: Path = Path("/proc")
@@ -32,11 +32,11 @@ class SystemRoots:
     """What a GPU without memory of its own has, in MiB; None: the memory of the machine."""
     signs: Signs = NOTHING
 
-    @classmethod
-    def of(cls, settings: MonitorSettings) -> "SystemRoots":
-        """Return what the monitor's *settings* say."""
-        sysfs, procfs, dev = map(Path, (settings.sysfs, settings.procfs, settings.dev_root))
-        return cls(sysfs, procfs, dev, settings.unified_mib)
+
+def roots(settings: MonitorSettings) -> SystemRoots:
+    """Return the roots that *settings* name."""
+    sysfs, procfs, dev = map(Path, (settings.sysfs, settings.procfs, settings.dev_root))
+    return SystemRoots(sysfs, procfs, dev, settings.unified_mib)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from health import inventory
+from health import enumeration, inventory
 from health.access import hang, refusal
 from health.enumeration import (
     Enumerated,
     NotEnumerated,
-    SystemRoots,
     enumerate_gpu,
 )
 from health.inventory import Slot
@@ -76,7 +75,7 @@ def look_once(settings: MonitorSettings) -> Inventoried | NotReady:
 def _inventory(
     opened: Opened, driver: Lane, mailbox: Mailbox, settings: MonitorSettings
 ) -> Inventory:
-    roots = replace(SystemRoots.of(settings), signs=opened.signs)
+    roots = replace(enumeration.roots(settings), signs=opened.signs)
     lanes = [Lane(f"gpu {n}", driver.nvml.for_thread(), mailbox) for n in range(opened.count)]
     found = _Seen({lane: Slot(index) for index, lane in enumerate(lanes)})
     found.waiting |= {driver, *lanes}

@@ -9,7 +9,7 @@ from dataclasses import replace
 from health import device_nodes, enumeration, inventory, numa, platform
 from health.cdi_lane import CdiLane, CdiWritten
 from health.condition import Look
-from health.enumeration import Enumerated, Levelled, Levels, SystemRoots
+from health.enumeration import Enumerated, Levelled, Levels
 from health.gpu_lanes import GpuLanes
 from health.inventory import Slot
 from health.known_good import with_known_good
@@ -38,7 +38,7 @@ class Node:
         self._settings = settings
         self._known = known
         self._mailbox = mailbox
-        self._roots = SystemRoots.of(settings)
+        self._roots = enumeration.roots(settings)
         self.bound = inventory.bound(self._roots.sysfs)
         """The PCI addresses bound to the driver, read before it is opened."""
         self._opened: Opened | None = None
@@ -239,12 +239,13 @@ class Node:
             driver_version=self._opened.driver_version if self._opened else "",
             gpus=gpus,
             failed=tuple(inventory.failures(slots, gpus, hangs)),
-            nodes=device_nodes.existing(self._roots.dev),
+            nodes=device_nodes.existing(self._roots.dev, self._settings.imex_channels),
             cdi_kinds=self._cdi.kinds if self._cdi else (),
+            cdi_channels=self._cdi.channels if self._cdi else (),
             links=tuple(inventory.links(gpus, peers, self._levels)),
             cuda_version=self._cuda.number,
-            platform=self._platform(gpus),
             numa=self._numa,
+            platform=self._platform(gpus),
         )
 
     def _platform(self, gpus: Sequence[Gpu]) -> Platform | None:

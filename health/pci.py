@@ -1,4 +1,4 @@
-"""Addresses on the PCI bus."""
+"""GPUs on the PCI bus: how their addresses are written."""
 
 
 def bus_id(text: str | bytes) -> str:

@@ -52,7 +52,7 @@ class ProblemKind(enum.StrEnum):
     """The driver does not report a device's memory, so with `-1` replicas it has one replica, and \
 with MPS no memory limit."""
     IMEX_MISSING = "imex-missing"
-    """The required IMEX channel is missing; nothing is advertised."""
+    """A required IMEX channel is missing; nothing is advertised."""
     CDI_SPEC = "cdi-spec"
     """The CDI specification lacks devices; they are Unhealthy with the reason `cdi-spec`."""
     SLOW_DRIVER = "slow-driver"

@@ -79,12 +79,12 @@ class Gpu(msgspec.Struct, frozen=True):
     ecc: bool | None = None
     """Whether the GPU counted memory errors when it was enumerated; False: ECC mode was off."""
     facts: GpuFacts = GpuFacts()
+    unified_memory: bool = False
+    """Whether it has no memory of its own: it uses that of the machine."""
     integrated: bool = False
     """Whether it is a part of a system on chip (Tegra)."""
     toolkit_id: str = ""
     """The only ID by which NVIDIA's container toolkit knows it; empty: it knows UUID and index."""
-    unified_memory: bool = False
-    """Whether it has no memory of its own: it uses that of the machine."""
 
 
 class FailedGpu(msgspec.Struct, frozen=True):
@@ -119,13 +119,15 @@ class Inventory(msgspec.Struct, frozen=True):
     """Device nodes that exist beside those of the GPUs, such as /dev/nvidiactl."""
     cdi_kinds: tuple[str, ...] = ()
     """CDI kinds that have a specification file."""
+    cdi_channels: tuple[str, ...] = ()
+    """IMEX channels that have a CDI name."""
     links: tuple[Link, ...] = ()
     """Each pair of GPUs once; a missing pair is SYS without NVLink."""
     cuda_version: int | None = None
     """The newest CUDA version that the driver supports, as NVML writes it: 13000 is 13.0."""
+    numa: NumaNodes = NumaNodes()
     platform: Platform | None = None
     """What kind of node this is; None: the driver has not answered yet."""
-    numa: NumaNodes = NumaNodes()
 
 
 class DeviceState(enum.StrEnum):

@@ -110,6 +110,8 @@ class MonitorSettings(msgspec.Struct, frozen=True):
     """Root below which this process sees the device nodes."""
     unified_mib: int | None = None
     """Memory of a GPU that has none of its own, in MiB; None: that of the machine."""
+    imex_channels: tuple[int, ...] = ()
+    """The IMEX channels that containers get."""
     poll_interval: float = 5.0
     """Seconds between two health checks of a GPU."""
     usage_interval: float = 5.0

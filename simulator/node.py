@@ -104,8 +104,6 @@ class SimulatedGpu(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_f
     fabric: SimulatedFabric | None = None
     vgpu: SimulatedHost | None = None
     """None: it is no virtual GPU."""
-    unified_memory: bool = False
-    """Whether it has no memory of its own; memoryMiB then has no effect."""
     lacks: tuple[str, ...] = ()
     """Functions of NVML that the driver does not support on it; `optional`: all but its handle, \
 UUID, name and PCI address."""

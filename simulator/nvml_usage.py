@@ -44,8 +44,6 @@ class UsageCalls(Calls):
         self, handle: GpuHandle | MigHandle, version: int = 0
     ) -> SimpleNamespace:
         gpu, is_gpu = self.gpu(handle), isinstance(handle, GpuHandle)
-        if gpu.unified_memory:
-            raise NVMLError(NOT_SUPPORTED)
         total = gpu.memory_mib if is_gpu else instance_mib(gpu, self.profile(handle))
         reserved = RESERVED_MIB if is_gpu else 0
         used = used_mib(self._uses(handle))

@@ -171,6 +171,7 @@ def _driver(settings: Settings, paths: Paths) -> MonitorSettings:
         binding="health.binding",
         binding_argument=root,
         dev_root=seen_at,
+        # Not is_dir: without the folder, the library is the system's.
         driver_root=root,
         discovery=settings.configuration.flags.device_discovery_strategy,
         poll_interval=health.poll_interval,
@@ -186,17 +187,18 @@ def _driver(settings: Settings, paths: Paths) -> MonitorSettings:
         xids=xid_policy.policy(settings.xids),
         whole_gpus=settings.configuration.flags.mig_strategy is MigStrategy.NONE,
         unified_mib=_unified_mib(settings),
+        imex_channels=settings.configuration.imex.channel_ids,
     )
-    return real if settings.node is None else _simulated(settings, real)
+    return real if settings.node is None else _simulated(real, settings.service.runtime_dir)
 
 
-def _simulated(settings: Settings, real: MonitorSettings) -> MonitorSettings:
-    """Return *real*, but for a simulated node."""
-    live = LiveNode(Path(settings.service.runtime_dir))
+def _simulated(real: MonitorSettings, runtime_dir: str) -> MonitorSettings:
+    """Return the settings of a *real* monitor for a simulated node."""
+    live = LiveNode(Path(runtime_dir))
     return replace(
         real,
         binding="simulator.nvml",
-        binding_argument=settings.service.runtime_dir,
+        binding_argument=runtime_dir,
         driver_root=str(live.root),
         dev_root=str(live.root),
         sysfs=str(live.sysfs),
@@ -247,7 +249,7 @@ def _rules(settings: Settings) -> Rules:
         gpus=configuration.resources.gpus,
         profiles=configuration.resources.mig,
         shares=settings.shares,
-        imex_required=configuration.imex.required and bool(configuration.imex.channel_ids),
+        imex_required=configuration.imex.channel_ids if configuration.imex.required else (),
     )
 
 

@@ -5,11 +5,10 @@ from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
-from health.device_nodes import IMEX
 from proto.advertising import MigStrategy
 from proto.control import Problem, ProblemKind
 from proto.facts import NumaNodes
-from proto.messages import Gpu, Inventory, MigInstance
+from proto.messages import IMEX_CHANNEL, Gpu, Inventory, MigInstance
 from proto.names import index_of, is_display, nodes_of
 from proto.texts import few
 from proto.worker import PlannedDevice, ResourcePlan
@@ -44,7 +43,8 @@ class Rules:
     profiles: tuple[Pattern, ...] = ()
     """Resource names by MIG profile."""
     shares: Shares = field(default_factory=dict)
-    imex_required: bool = False
+    imex_required: tuple[int, ...] = ()
+    """IMEX channels without which nothing is advertised."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +108,9 @@ def _layout(gpu: Gpu) -> set[str]:
 
 
 def _imex_problems(rules: Rules, inventory: Inventory) -> Iterator[Problem]:
-    if rules.imex_required and IMEX not in inventory.nodes:
-        text = f"cannot find {IMEX}; create the IMEX channel, or set imex.required to false"
+    nodes = map(IMEX_CHANNEL.format, rules.imex_required)
+    if missing := [node for node in nodes if node not in inventory.nodes]:
+        text = f"cannot find {few(missing)}; create the IMEX channel, or set imex.required to false"
         yield Problem(ProblemKind.IMEX_MISSING, text)
 
 

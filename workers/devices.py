@@ -44,6 +44,8 @@ class View:
     """Device nodes that do not belong to a single device, such as /dev/nvidiactl."""
     cdi_kinds: tuple[str, ...] = ()
     """CDI kinds that have a specification; empty: unknown."""
+    cdi_channels: tuple[str, ...] = ()
+    """IMEX channels that have a CDI name, if the CDI kinds are known."""
     links: tuple[Link, ...] = ()
     """How the node's GPUs are connected."""
 
@@ -63,6 +65,7 @@ def view(
         {uuid: why for uuid, why in reasons.items() if why},
         found.nodes,
         found.cdi_kinds,
+        found.cdi_channels,
         found.links,
     )
 

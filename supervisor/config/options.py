@@ -230,7 +230,7 @@ OPTIONS = (
     Option(
         ("--imex-channel-ids",),
         "imex.channelIDs",
-        "IMEX channel for containers: 0, or empty for no channel",
+        "IMEX channels for containers, such as 0 or 0,1; empty: no channel",
         ("IMEX_CHANNEL_IDS",),
         several(number),
         repeatable=True,
@@ -238,7 +238,7 @@ OPTIONS = (
     Option(
         ("--imex-required",),
         "imex.required",
-        "advertise nothing while the IMEX channel is missing",
+        "advertise nothing while one of the IMEX channels is missing",
         ("IMEX_REQUIRED",),
         boolean,
         switch=True,

@@ -5,17 +5,17 @@ import itertools
 import pytest
 from msgspec.structs import replace
 
-from health.device_nodes import IMEX
 from proto.advertising import MigStrategy
 from proto.control import Problem, ProblemKind
 from proto.facts import NumaNodes
-from proto.messages import FailedGpu, Gpu
+from proto.messages import IMEX_CHANNEL, FailedGpu, Gpu
 from proto.worker import PlannedDevice, ResourcePlan
 from supervisor.config.file_schema import Pattern
 from supervisor.plan import Plan, Rules, plan
 from tests.unit.builders import gpu, gpu_uuid, inventory, mig_gpu, mig_uuid
 
 GPU = "nvidia.com/gpu"
+IMEX = IMEX_CHANNEL.format(0)
 SIMPLE = Rules()
 
 
@@ -227,15 +227,18 @@ MISSING = Plan((), (Problem(ProblemKind.IMEX_MISSING, TEXT),))
 @pytest.mark.parametrize(
     ("required", "nodes", "missing"),
     [
-        (False, (), False),
-        (False, (IMEX,), False),
-        (True, ("/dev/nvidiactl", IMEX), False),
-        (True, ("/dev/nvidiactl",), True),
+        ((), (), False),
+        ((), (IMEX,), False),
+        ((0,), ("/dev/nvidiactl", IMEX), False),
+        ((0,), ("/dev/nvidiactl",), True),
+        ((7, 0), (IMEX_CHANNEL.format(7),), True),
     ],
-    ids=["not required", "there though not required", "there", "missing"],
+    ids=["not required", "there though not required", "there", "missing", "one missing"],
 )
-def test_a_required_imex_channel(*, required: bool, nodes: tuple[str, ...], missing: bool) -> None:
-    """Without the required IMEX channel, the node advertises nothing."""
+def test_required_imex_channels(
+    *, required: tuple[int, ...], nodes: tuple[str, ...], missing: bool
+) -> None:
+    """Without all required IMEX channels, the node advertises nothing."""
     node = inventory(gpu(0), nodes=nodes)
     expected = MISSING if missing else plan(SIMPLE, inventory(gpu(0)))
     assert plan(Rules(imex_required=required), node) == expected
