@@ -98,7 +98,9 @@ def test_usage_of_mig_instances(folder: Path, library: Path) -> None:
             nvml_library.Steering(folder).use(1, 99, 512, gi=MIG_INSTANCES[1][0])
             # A sample may take an instance's memory before the process is there.
             state = await running.shows_usage(
-                lambda s: bool(processes(s, MIG_UUIDS[1])) and s.devices[-1].memory_used == 512 * MIB
+                lambda s: (
+                    bool(processes(s, MIG_UUIDS[1])) and s.devices[-1].memory_used == 512 * MIB
+                )
             )
             parent, *instances = state.devices[1:]
             assert (parent.uuid, parent.utilization, parent.processes) == (GPU_UUIDS[1], None, None)
