@@ -13,23 +13,24 @@ from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
 from simulator.kubelet import Kubelet
+from tests.chaos.mps_node import PLAIN, PROFILE, MpsNode
 from tests.chaos.pulse import Pulse
 from tests.conftest import PR_SET_CHILD_SUBREAPER, title
 from tests.conftest import children as children_of
-from tests.fakes.mps_trees import GPU, MPS, REPLICAS, Host, mps_host
+from tests.fakes.mps_trees import MPS, Host, mps_host
 from tests.fakes.service import Service, kubelet
-from tests.hardware.transcript import alive
 
 if TYPE_CHECKING:
     from tests.hardware.programs import Program
 
 GPUS = 2
-PROFILE = "1g.10gb"
-PLAIN = f"nvidia.com/mig-{PROFILE}"
-"""A resource that is not shared by MPS."""
 
 STALE = 3.0
 """Seconds of health.staleAfter, shortened to make the run shorter."""
+
+PATIENCE = STALE - 1.0
+"""Seconds for which the tree can be away until its devices may be Unhealthy: it may have spoken
+last a second before its end."""
 
 TOLD = 0.2
 """Seconds until a device without a daemon is Unhealthy, as docs/reliability.md promises."""
@@ -51,11 +52,12 @@ class MpsViolationError(Exception):
     """An invariant does not hold; the message says which."""
 
 
-class MpsWorld:
+class MpsWorld(MpsNode):
     """Both trees and what they have to keep; faults change it."""
 
     def __init__(self, host: Host, node: Kubelet, noise: float) -> None:
-        self.host, self.kubelet, self.noise = host, node, noise
+        super().__init__(host, node)
+        self.noise = noise
         self.plugin: Service
         self.tree: Service
         self.clients: dict[str, Program] = {}
@@ -67,6 +69,8 @@ class MpsWorld:
         """The PID of each device's daemon."""
         self.violations: list[str] = []
         self.times: dict[str, list[float]] = {}
+        self._away = float("inf")
+        """Since when the tree is away; until it has told of all devices again."""
         self._missing: dict[str, float] = {}
         """Since when a device has no daemon."""
         self._unread: dict[str, int] = {}
@@ -90,6 +94,8 @@ class MpsWorld:
         """End one of the trees by a signal; return its exit code when all its processes ended."""
         running: Service = getattr(self, name)
         pids = running.pids().values()
+        if name == "tree":
+            self._away = time.monotonic()
         running.process.send_signal(number)
         code = await running.ended()
         await self.within(2.0, lambda: not any(map(title, pids)), f"end of the {name}'s processes")
@@ -106,6 +112,10 @@ class MpsWorld:
                 raise MpsViolationError(f"no {what} within {limit:.1f} s; {self.shown()}")
             await asyncio.sleep(LOOK)
         return time.monotonic() - began
+
+    def is_back(self) -> None:
+        """Note that the tree has told of all devices again."""
+        self._away = float("inf")
 
     def check(self) -> None:
         """Fail if a look has found something wrong, or if a tree has crashed or ended."""
@@ -128,48 +138,6 @@ class MpsWorld:
         recent = [when for when in self._failed.get(uuid, []) if now - when < FORGIVEN]
         self._failed[uuid] = [*recent, now]
         return min(0.1 * 2.0 ** len(recent), 30.0)
-
-    def daemons(self) -> dict[str, list[int]]:
-        """Return the PIDs of the daemons that run, by device."""
-        found: dict[str, list[int]] = {}
-        for program in self.host.mps.programs():
-            if alive(program["pid"]):
-                found.setdefault(program["environment"]["CUDA_VISIBLE_DEVICES"], []).append(
-                    program["pid"]
-                )
-        return found
-
-    def replicas(self, uuid: str) -> list[bool]:
-        """Return whether each replica of a device is Healthy; none if the plugin is away."""
-        known = self.kubelet.resources.get(GPU)
-        if not known or not known.connected:
-            return []
-        return [h == "Healthy" for name, h in known.devices.items() if name.startswith(uuid)]
-
-    def usable(self, uuid: str) -> bool:
-        """Return whether all replicas of a device are Healthy."""
-        return self.replicas(uuid) == [True] * REPLICAS
-
-    def unusable(self, uuid: str) -> bool:
-        """Return whether all replicas of a device are Unhealthy."""
-        return self.replicas(uuid) == [False] * REPLICAS
-
-    def plain(self) -> bool:
-        """Return whether what MPS does not share is Healthy."""
-        known = self.kubelet.resources.get(PLAIN)
-        return bool(known and known.connected and len(known.healthy()) == 1)
-
-    def settled(self) -> bool:
-        """Return whether every device is Healthy and has one daemon."""
-        found = self.daemons()
-        return self.plain() and all(
-            self.usable(uuid) and len(found.get(uuid, [])) == 1 for uuid in self.host.uuids
-        )
-
-    def shown(self) -> str:
-        """Return in words how everything is."""
-        lists = {uuid[-2:]: self.replicas(uuid) for uuid in self.host.uuids}
-        return f"replicas {lists}, daemons {self.daemons()}, {PLAIN} Healthy: {self.plain()}"
 
     async def employ(self, *options: str, only: str = "") -> None:
         """Give a client to each device that has none, or another client to one device."""
@@ -209,7 +177,9 @@ class MpsWorld:
         found = self.daemons()
         for uuid in self.host.uuids:
             self._judge_daemon(uuid, found.get(uuid, []), now)
-            if False in self.replicas(uuid) and uuid not in self.victims and now > self._excused:
+            # A tree that takes long to start is silent for too long, which is promised too.
+            forgiven = uuid in self.victims or now < self._excused or now > self._away + PATIENCE
+            if False in self.replicas(uuid) and not forgiven:
                 self.violations.append(f"{uuid} is listed as Unhealthy although it is well")
         known = self.kubelet.resources.get(PLAIN)
         if known and known.connected and len(known.healthy()) != len(known.devices):
