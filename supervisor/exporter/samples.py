@@ -85,7 +85,9 @@ def _node(node: NodeState, fitness: Fitness) -> Iterator[Sample]:
     for xid in node.xids:
         yield from _xid(xid)
     for call in node.calls:
-        yield Sample("nvml_call_duration_seconds", call.seconds, (call.call,), count=call.count)
+        yield Sample(
+            "nvml_call_duration_seconds", call.seconds, (call.call,), observations=call.count
+        )
         for code, count in call.errors.items():
             yield Sample("nvml_errors", count, (call.call, str(code)))
 

@@ -212,7 +212,7 @@ def test_a_driver_that_comes_later(folder: Path, library: Path) -> None:
         file_in(folder).write_text("nvidia.com/gpu.count=8\n")
         async with service(folder, *options, *labelled, environment=environment) as running:
             await running.logged("process is not ready")
-            old = running.pids()["labels"]
+            old = await running.started("labels")
             assert labels(folder) == {"gpu.count": "8"}
             place = root / "usr/lib/x86_64-linux-gnu"
             place.mkdir(parents=True)
