@@ -7,7 +7,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -185,6 +185,8 @@ class Tree:
     """Returns its runtime folder."""
     tidy: Callable[[settings.Settings], None]
     """Removes what it may leave outside of its runtime folder."""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """Environment variables that count unless the environment sets them."""
 
 
 PLUGIN = Tree(
@@ -205,6 +207,7 @@ MPS = Tree(
     Applying,
     mps.folder,
     lambda wanted: remove_mps_bus(Path(wanted.service.runtime_dir)),
+    {"METRICS_ADDRESS": ":9451"},  # not the plugin's: both run on one node
 )
 
 
@@ -213,6 +216,8 @@ def _run(tree: Tree, flags: Mapping[str, str]) -> int:
     # All files created from here on, the workers' sockets too, are for this user and root only.
     os.umask(0o077)
     environment = dict(os.environ)
+    for name, value in tree.variables.items():
+        environment[name] = environment.get(name, "").strip() or value
     wanted = settings.load(flags, environment)
     tree.compose(wanted)  # before a folder or a process is created for settings that cannot work
     logs.set_up(tree.name, wanted.service.log_format, wanted.service.log_level)

@@ -23,7 +23,7 @@ from supervisor.config.check_paths import SOCKET_PATH_LIMIT
 from supervisor.config.refusal import SettingsError
 from supervisor.config.settings import Settings
 from supervisor.maintenance import MONITOR
-from supervisor.mps import planned, simulated
+from supervisor.mps import locks, planned, simulated
 from supervisor.plan import Plan
 from supervisor.runtime_folder import KEEPERS_BUS, LOCAL_SOCKET, MPS_FOLDER, URL_FILE
 from supervisor.state import Service
@@ -72,8 +72,13 @@ def compose_tree(settings: Settings) -> Service:
         state=planned.state,
         status=planned.status,
         settled=planned.settled,
-        prepare=functools.partial(simulated.prepare, settings),
+        prepare=functools.partial(_prepare, settings),
     )
+
+
+def _prepare(settings: Settings) -> None:
+    locks.hold(settings)
+    simulated.prepare(settings)
 
 
 def _settings(spec: Spec, kind: type[T]) -> T:
@@ -109,6 +114,7 @@ def _exporter(plugin: Spec, mine: Path) -> Spec:
         paths=paths,
         url_file=f"{mine}/{URL_FILE}",
         local_socket=f"{mine}/{LOCAL_SOCKET}",
+        watches_gpus=False,
         pod_resources_socket="",
         pod_usage=False,
         hold_occupied=False,

@@ -79,11 +79,15 @@ class Host:
             yield running
 
     async def command(self, *words: str) -> tuple[int, str]:
-        """Run a command on this host; return its exit code and what it printed."""
+        """Run a command on this host; return its exit code and what it printed.
+
+        The runtime folder is that of the plugin, unless *words* name another one.
+        """
         process = await asyncio.create_subprocess_exec(
             *COMMAND,
-            *words,
+            words[0],
             f"--runtime-dir={self.folder}",
+            *words[1:],
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
