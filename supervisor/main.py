@@ -14,7 +14,8 @@ import msgspec
 from loguru import logger
 
 from proto.control import ExitCode, MarkHealthy
-from proto.requests import Apply, Quiesce, Request, Resume
+from proto.host import is_served
+from proto.requests import SOCKET, Apply, Quiesce, Request, Resume
 from simulator import drill, node
 from simulator.trees import Simulation
 from supervisor import compose_cluster, logs, preload, privileges
@@ -89,7 +90,8 @@ def _say(error: Exception, code: ExitCode) -> ExitCode:
 
 
 def _tell(done: str) -> ExitCode:
-    say(done)
+    if done:
+        say(done)
     return ExitCode.DONE
 
 
@@ -139,6 +141,8 @@ def _status(known: argparse.Namespace) -> int:
 def _operate(known: argparse.Namespace) -> int:
     folder, request = Path(known.runtime_dir), _request(known)
     code = _tell(ask(folder, request))
+    if isinstance(request, Quiesce | Resume) and is_served(str(folder / MPS_FOLDER / SOCKET)):
+        _tell(ask(folder / MPS_FOLDER, request))
     if isinstance(request, Quiesce):
         importlib.import_module("supervisor.commands.held_by_mps").main(folder)
     return code

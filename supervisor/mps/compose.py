@@ -162,7 +162,7 @@ def _keeper_of(kept: KeeperSettings, uuid: str, share: MpsShare) -> Spec:
         KEEPER + uuid,
         "supervisor.mps.keeper",
         msgspec.structs.replace(kept, uuid=uuid, share=share),
-        takes=(Limit, ApplyNow),
+        takes=(Limit, ApplyNow, ServiceState),
         keeps=privileges.EVERYTHING,
         change=Limit(share, kept.poll_interval, kept.hang_after),
         # The daemon's folder and its program: a running daemon cannot be moved.

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 GPUS = 2
 
-STALE = 3.0
+STALE = 5.0
 """Seconds of health.staleAfter, shortened to make the run shorter."""
 
 PATIENCE = STALE - 1.5

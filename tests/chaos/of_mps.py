@@ -124,8 +124,15 @@ async def _replaced(world: MpsWorld, tree: str, child: str) -> None:
         return running.pids().get(child, before) != before
 
     world.note("another process", await world.within(2.0 + delay, other, f"new {child}"))
+    if running is world.tree:
+        await _all_told(world)  # else the silences of several faults would add up
     await world.within(2.0, world.settled, "device that is Healthy")
     await _others_work(world)
+
+
+async def _all_told(world: MpsWorld) -> None:
+    """Wait until the tree tells that all daemons are ready."""
+    await daemons(world.host.folder, Phase.READY, len(world.host.uuids))
 
 
 @fault("MPS keeper killed", weight=4)
@@ -182,10 +189,10 @@ async def _starts_again(world: MpsWorld, *names: str) -> None:
     began = time.monotonic()
     for name in names:
         await world.start(name)
-    await daemons(world.host.folder, Phase.READY, len(world.host.uuids))
+    await _all_told(world)
     world.note("adopted since the start", time.monotonic() - began)
-    world.is_back()
     await world.within(START, world.settled, "device that is Healthy")
+    world.is_back()
     await _others_work(world)
 
 
