@@ -49,7 +49,7 @@ async def _step(world: MpsWorld, name: str, seed: str, times: Times) -> None:
     world.times = {}
     await MPS_KINDS[name].story(world, Random(seed))  # noqa: S311 - reproducible, not secret
     await world.within(SETTLE, world.settled, "device that is Healthy")
-    world.victims = world.renewed = frozenset()
+    world.recovered()
     await world.employ()
     world.check()
     for what, took in world.times.items():

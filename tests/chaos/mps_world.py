@@ -69,8 +69,8 @@ class MpsWorld(MpsNode):
         """The PID of each device's daemon."""
         self.violations: list[str] = []
         self.times: dict[str, list[float]] = {}
-        self._away = float("inf")
-        """Since when the tree is away; until it has told of all devices again."""
+        self._born: dict[str, float] = {}
+        """Until when a device stays Healthy in spite of the fault, on the monotonic clock."""
         self._missing: dict[str, float] = {}
         """Since when a device has no daemon."""
         self._unread: dict[str, int] = {}
@@ -95,7 +95,7 @@ class MpsWorld(MpsNode):
         running: Service = getattr(self, name)
         pids = running.pids().values()
         if name == "tree":
-            self._away = time.monotonic()
+            self.bear(PATIENCE, *self.host.uuids)
         running.process.send_signal(number)
         code = await running.ended()
         await self.within(2.0, lambda: not any(map(title, pids)), f"end of the {name}'s processes")
@@ -113,9 +113,14 @@ class MpsWorld(MpsNode):
             await asyncio.sleep(LOOK)
         return time.monotonic() - began
 
-    def is_back(self) -> None:
-        """Note that the tree has told of all devices again."""
-        self._away = float("inf")
+    def bear(self, seconds: float, *uuids: str) -> None:
+        """Note that these devices stay Healthy for so long; then they may be Unhealthy."""
+        self._born.update(dict.fromkeys(uuids, time.monotonic() + seconds))
+
+    def recovered(self) -> None:
+        """Note that no device may be Unhealthy, nor have another daemon, from now on."""
+        self.victims = self.renewed = frozenset()
+        self._born.clear()
 
     def check(self) -> None:
         """Fail if a look has found something wrong, or if a tree has crashed or ended."""
@@ -177,8 +182,8 @@ class MpsWorld(MpsNode):
         found = self.daemons()
         for uuid in self.host.uuids:
             self._judge_daemon(uuid, found.get(uuid, []), now)
-            # A tree that takes long to start is silent for too long, which is promised too.
-            forgiven = uuid in self.victims or now < self._excused or now > self._away + PATIENCE
+            late = now > self._born.get(uuid, now)
+            forgiven = uuid in self.victims or now < self._excused or late
             if False in self.replicas(uuid) and not forgiven:
                 self.violations.append(f"{uuid} is listed as Unhealthy although it is well")
         known = self.kubelet.resources.get(PLAIN)

@@ -17,6 +17,9 @@ Story = Callable[[MpsWorld, Random], Awaitable[None]]
 START = 3.0
 """Seconds until a new service is ready; nothing is promised for this."""
 
+WITHOUT_SERVER = 1.5
+"""Seconds that a device stays Healthy without a server, at least."""
+
 READ = 1.5
 """Seconds in which settings are read, which leaves no trace if they are equal."""
 
@@ -76,6 +79,7 @@ async def server_killed(world: MpsWorld, dice: Random) -> None:
     place, uuid = _chosen(world, dice)
     pipe = world.host.pipe(place)
     (before,) = await asyncio.to_thread(world.host.mps.servers, pipe)
+    world.bear(WITHOUT_SERVER, uuid)
     os.kill(before, signal.SIGKILL)
 
     def other() -> bool:
@@ -105,6 +109,7 @@ async def client_killed(world: MpsWorld, dice: Random) -> None:
     place, uuid = _chosen(world, dice)
     pipe = world.host.pipe(place)
     (before,) = await asyncio.to_thread(world.host.mps.servers, pipe)
+    world.bear(WITHOUT_SERVER, uuid)
     await asyncio.to_thread(world.clients[uuid].end, kill=True)
 
     def other() -> bool:
@@ -192,7 +197,6 @@ async def _starts_again(world: MpsWorld, *names: str) -> None:
     await _all_told(world)
     world.note("adopted since the start", time.monotonic() - began)
     await world.within(START, world.settled, "device that is Healthy")
-    world.is_back()
     await _others_work(world)
 
 
