@@ -10,7 +10,7 @@ import msgspec
 from proto.cluster import ClusterSettings
 from proto.control import ApplyNow, Limit, ServiceState
 from proto.exporter import ExporterSettings
-from proto.keeper import KeeperSettings
+from proto.keeper import ComputeMode, KeeperSettings
 from proto.messages import Inventory
 from proto.monitor import MonitorSettings
 from proto.mps import MpsShare
@@ -132,6 +132,7 @@ def _label(plugin: Spec) -> Spec:
 def _keeper_settings(settings: Settings, monitor: MonitorSettings) -> KeeperSettings:
     """Return the settings of all keepers, but for the device and its share."""
     flags, health = settings.configuration.flags, settings.configuration.health
+    mps = settings.configuration.sharing.mps
     return KeeperSettings(
         uuid="",
         share=MpsShare(),
@@ -140,6 +141,7 @@ def _keeper_settings(settings: Settings, monitor: MonitorSettings) -> KeeperSett
         bus=f"{folder(settings)}/{KEEPERS_BUS}",
         program=simulated.program(settings),
         driver_root=monitor.dev_root,
+        compute_mode=mps.compute_mode if mps else ComputeMode.EXCLUSIVE_PROCESS,
         binding=monitor.binding,
         binding_argument=monitor.binding_argument,
         mounts=settings.node is None,
@@ -164,7 +166,7 @@ def _keeper_of(kept: KeeperSettings, uuid: str, share: MpsShare) -> Spec:
         msgspec.structs.replace(kept, uuid=uuid, share=share),
         takes=(Limit, ApplyNow, ServiceState),
         keeps=privileges.EVERYTHING,
-        change=Limit(share, kept.poll_interval, kept.hang_after),
+        change=Limit(share, kept.poll_interval, kept.hang_after, kept.compute_mode),
         # The daemon's folder and its program: a running daemon cannot be moved.
         fixed=(kept.root, kept.program, kept.driver_root),
         lingers=True,

@@ -18,7 +18,7 @@ from loguru import logger
 from proto import bus
 from proto.channel import Channel
 from proto.child_loop import ChildLoop, Ending
-from proto.control import ApplyNow, Limit, ServiceState, Stop
+from proto.control import ApplyNow, ExitCode, Limit, ServiceState, Stop
 from proto.keeper import KeeperSettings
 from proto.messages import MpsState
 from proto.mps import MpsDaemon, Phase
@@ -50,6 +50,7 @@ class Keeper:
 
     def __init__(self, settings: KeeperSettings, channel: Channel, epoch: int) -> None:
         self._uuid = settings.uuid
+        self._compute_mode = settings.compute_mode
         self._timing = Timing(settings.poll_interval, settings.hang_after)
         self._epoch = epoch
         self._sequence = 0
@@ -91,6 +92,8 @@ class Keeper:
         kept = replace(self._kept, ending=Leaving.NONE) if drained else self._kept
         self._become(decide.limited(kept, order.share))
         self._news.set()
+        if order.compute_mode not in {None, self._compute_mode}:
+            self._life.end(Ending(ExitCode.AGAIN))  # the next keeper adopts the daemon
 
     def _on_apply_now(self, _: ApplyNow) -> None:
         self._become(replace(self._kept, hurried=True))

@@ -6,6 +6,7 @@ import pytest
 
 from proto.channel import Channel, Sent
 from proto.control import Limit, Problem, ProblemKind, ProcessState
+from proto.keeper import ComputeMode
 from proto.mps import MpsDaemon, MpsShare, Phase, pipe_folder
 from proto.mps_bus import MpsBusSettings
 from proto.worker import PlannedDevice, ResourcePlan
@@ -162,7 +163,8 @@ def test_a_keeper_has_what_its_device_needs() -> None:
     here, there = Channel.pair()
     assert before.change is not None
     assert here.send(before.change) is Sent.TAKEN
-    assert there.receive() == before.change == Limit(SHARE, 5.0, 15.0)
+    mode = ComputeMode.EXCLUSIVE_PROCESS
+    assert there.receive() == before.change == Limit(SHARE, 5.0, 15.0, mode)
     here.close()
     there.close()
 
