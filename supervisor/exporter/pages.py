@@ -40,7 +40,11 @@ class Pages:
         self._names = frozenset((*settings.allowed_hosts, os.uname().nodename))
         self._stale_after = settings.stale_after
         self._about = About(
-            settings.version, settings.stale_after, settings.backend, settings.pod_labels
+            settings.version,
+            settings.stale_after,
+            settings.backend,
+            settings.pod_labels,
+            settings.watches_gpus,
         )
         self._exposition = Exposition()
         self._shared = Shared()

@@ -81,6 +81,11 @@ def server(answer: str) -> int | None:
     return int(pids[0]) if pids else 0
 
 
+def lacks(answer: str, server: int) -> bool:
+    """Return whether the daemon answered that it has no such server."""
+    return answer.strip() == f"Server {server} not found"
+
+
 def status(answer: str) -> ServerStatus | None:
     """Return what `get_server_status` answered; None: the server is gone, or it is unknown."""
     try:

@@ -23,6 +23,8 @@ class About:
     """Where the GPU data comes from: `nvml` or `simulated`."""
     pod_labels: bool = True
     """Whether metrics have the names of pods that hold devices."""
+    watches_gpus: bool = True
+    """Whether this service has a health monitor, and asks the kubelet who holds devices."""
 
 
 def status(snapshot: Snapshot, about: About, now: float, wall: float) -> report.Status:

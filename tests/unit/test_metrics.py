@@ -82,6 +82,12 @@ def test_before_anything_is_known() -> None:
     assert page(Snapshot()).count("# TYPE") == len(FAMILIES)
 
 
+def test_a_service_without_a_monitor_tells_of_none() -> None:
+    """What the service for MPS does not have is not told as broken: alerts would fire."""
+    found = {name for name, _ in scrape(Snapshot(), replace(ABOUT, watches_gpus=False))}
+    assert not found & {"health_monitor_up", "pod_resources_up"}
+
+
 def open_samples(snapshot: Snapshot) -> Iterator[Any]:
     """Yield the samples of a scrape in OpenMetrics."""
     text = body(snapshot, OPEN)

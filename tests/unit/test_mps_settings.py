@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from proto.keeper import ComputeMode
 from supervisor.config.file_schema import Portion
 from supervisor.config.settings import load
 from supervisor.config.sharing import MpsLimits, Share
@@ -69,6 +70,20 @@ READ = {
         Share(GPU, 2, None, MpsLimits(on_mig=True)),
     ),
 }
+
+
+def test_the_compute_mode(tmp_path: Path) -> None:
+    """It is EXCLUSIVE_PROCESS, unless the configuration wants it unchanged."""
+    path = tmp_path / "config.yaml"
+    found = []
+    for more in ("", ", computeMode: unchanged", ", computeMode: exclusive"):
+        path.write_text(f"sharing: {{{ONE[:-1]}{more}}}}}")
+        mps = load({"service.configFile": str(path)}, {}).configuration.sharing.mps
+        found.append(mps.compute_mode if mps else None)
+    exclusive, unchanged = ComputeMode.EXCLUSIVE_PROCESS, ComputeMode.UNCHANGED
+    assert found == [exclusive, unchanged, exclusive]
+
+
 NUMBERS = "replicas: 2, memoryLimit"
 REFUSED = {
     "nothing": ("mps: {}", "sharing.mps: it has no resources to share; leave it out"),
@@ -128,6 +143,10 @@ REFUSED = {
             "sharing.mps: resources that are shared without MPS are named nvidia.com/gpu too; "
             "write another rename"
         ),
+    ),
+    "another compute mode": (
+        "mps: {computeMode: prohibited, resources: [{name: gpu, replicas: 2}]}",
+        "sharing.mps.computeMode: Invalid enum value 'prohibited'; allowed: exclusive, unchanged",
     ),
     "limits of time-slicing": (
         "timeSlicing: {resources: [{name: gpu, replicas: 2, threads: 10}]}",
