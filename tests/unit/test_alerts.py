@@ -21,7 +21,14 @@ def _rules() -> Iterator[dict[str, Any]]:
         yield from group["rules"]
 
 
-RULES = {rule["alert"]: rule for rule in _rules()}
+RULES = {rule["alert"]: rule for rule in _rules() if "alert" in rule}
+RECORDS = {rule["record"]: rule["expr"] for rule in _rules() if "record" in rule}
+
+
+def metrics(expression: str) -> set[str]:
+    """Return the metrics that *expression* and the records in it are made of."""
+    found = set(re.findall(r"\b(?:gpu_sharing_\w+|up)\b", expression))
+    return found.union(*(metrics(RECORDS[name]) for name in RECORDS if name in expression))
 
 
 def expected(case: dict[str, Any]) -> set[str]:
@@ -60,13 +67,13 @@ def test_each_heading_of_the_runbook_is_an_alert() -> None:
 @pytest.mark.parametrize("name", RULES)
 def test_promtool_tests_show_each_alert_firing_and_silent(name: str) -> None:
     """For each alert, Promtool's tests have series that fire it and series that do not."""
-    metrics = set(re.findall(r"\b(?:gpu_sharing_\w+|up)\b", RULES[name]["expr"]))
+    used = metrics(RULES[name]["expr"])
     firing = [case for case in CASES if name in expected(case)]
     assert firing
     silent = [
         query
         for case in CASES
-        if any(series["series"].partition("{")[0] in metrics for series in case["input_series"])
+        if any(series["series"].partition("{")[0] in used for series in case["input_series"])
         for query in case["promql_expr_test"]
         if not any(name in sample["labels"] for sample in query["exp_samples"])
     ]
