@@ -41,7 +41,12 @@ class Pages:
         self._names = frozenset((*settings.allowed_hosts, os.uname().nodename))
         self._stale_after = settings.stale_after
         self._about = About(
-            settings.version, settings.stale_after, settings.backend, settings.pod_labels
+            settings.version,
+            settings.stale_after,
+            settings.backend,
+            settings.pod_labels,
+            settings.node_name,
+            os.uname().nodename,
         )
         self._registry = CollectorRegistry()
         self._registry.register(SampleCollector(self._samples))
