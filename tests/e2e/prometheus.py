@@ -18,7 +18,7 @@ from tests.e2e.daemon import Daemon
 
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "deploy" / "prometheus" / "rules.yaml"
-DASHBOARD = ROOT / "deploy" / "grafana" / "dashboard.json"
+DASHBOARDS = [ROOT / "deploy" / "grafana" / name for name in ("dashboard.json", "fleet.json")]
 
 LABELS = {
     "instance": "node-a",
@@ -147,8 +147,13 @@ def _configuration(target: str, honor_labels: bool) -> dict[str, Any]:  # noqa: 
 
 
 def dashboard_queries() -> dict[str, str]:
-    """Return each query of the dashboard as Grafana sends it for all nodes, by panel and letter."""
-    panels = json.loads(DASHBOARD.read_text())["panels"]
+    """Return each query of the dashboards as Grafana sends it for all nodes, by panel and letter.
+
+    If two have a panel of the same name, that of the fleet has its name before it.
+    """
+    panels = json.loads(DASHBOARDS[0].read_text())["panels"]
+    fleet = json.loads(DASHBOARDS[1].read_text())["panels"]
+    panels += [{**panel, "title": f"Fleet: {panel['title']}"} for panel in fleet]
     chosen = {"$__rate_interval": "5m", "$by": "instance", "$node": ".*"}
     queries = {}
     for panel in panels:

@@ -182,8 +182,26 @@ def let_strangers_in(stage: Scene) -> None:
         stage.service.node.use(place, use)
 
 
+async def cause_trouble(stage: Scene) -> None:
+    """Refuse a call, kill a worker, and let GPUs fail in all ways."""
+    with pytest.raises(grpc.aio.AioRpcError):
+        await stage.node.resources[SHARED].stub.Allocate(UNKNOWN)
+    old = stage.service.kill(f"worker {MIG}")
+    await stage.service.restarted(f"worker {MIG}", old)
+    stage.service.node.lose(1)
+    await stage.query_is("sum(gpu_sharing_nvml_errors_total) > bool 0", 1)
+    stage.service.node.hang(2)
+    await stage.query_is("gpu_sharing_nvml_hangs_total > bool 0", 1)
+    before = len(stage.service.entries)
+    stage.service.node.recover(2)
+    await stage.service.logged("the driver answers again", after=before)
+    stage.service.node.xid(0, 79)
+    stage.service.node.slow_down(0, 700)
+    stage.service.node.lose(2)
+
+
 def test_every_panel_of_the_dashboard_has_data() -> None:
-    """After all kinds of events, every query of the dashboard succeeds and has a result.
+    """After all kinds of events, every query of the dashboards succeeds and has a result.
 
     But for those of MPS, which this node does not share by.
     """
@@ -201,19 +219,7 @@ def test_every_panel_of_the_dashboard_has_data() -> None:
 
         let_strangers_in(stage)
         await until(lambda: all_shown("Memory of others"), "the memory of others")
-        with pytest.raises(grpc.aio.AioRpcError):
-            await stage.node.resources[SHARED].stub.Allocate(UNKNOWN)
-        old = stage.service.kill(f"worker {MIG}")
-        await stage.service.restarted(f"worker {MIG}", old)
-        stage.service.node.lose(1)
-        await stage.query_is("sum(gpu_sharing_nvml_errors_total) > bool 0", 1)
-        stage.service.node.hang(2)
-        await stage.query_is("gpu_sharing_nvml_hangs_total > bool 0", 1)
-        before = len(stage.service.entries)
-        stage.service.node.recover(2)
-        await stage.service.logged("the driver answers again", after=before)
-        stage.service.node.xid(0, 79)
-        stage.service.node.lose(2)
+        await cause_trouble(stage)
         with contextlib.suppress(AssertionError):  # the assertion below names the panels
             await until(all_shown, "data in every panel")
         assert empty == set()

@@ -68,12 +68,14 @@ def test_the_rules_have_the_labels_of_the_values() -> None:
     assert labels["app.kubernetes.io/instance"] == "gpus"
 
 
-def test_the_dashboard_is_the_file_unchanged() -> None:
-    """The dashboard is unchanged, and has the label and the annotations for Grafana's sidecar."""
+def test_the_dashboards_are_the_files_unchanged() -> None:
+    """The dashboards are unchanged; their object has the label and annotations for the sidecar."""
     values = {"dashboard": {"enabled": True, "annotations": {"grafana_folder": "GPUs"}}}
     found = the(newest().objects(values), "ConfigMap")
-    (text,) = found["data"].values()
-    assert json.loads(text) == json.loads((DEPLOY / "grafana/dashboard.json").read_text())
+    for name, text in found["data"].items():
+        file = "fleet.json" if name.endswith("-fleet.json") else "dashboard.json"
+        assert json.loads(text) == json.loads((DEPLOY / "grafana" / file).read_text())
+    assert len(found["data"]) == 2
     assert found["metadata"]["labels"]["grafana_dashboard"] == "1"
     assert found["metadata"]["annotations"] == {"grafana_folder": "GPUs"}
 

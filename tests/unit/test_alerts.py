@@ -87,12 +87,19 @@ def test_the_prometheusrule_is_equal_to_the_plain_rules() -> None:
     assert custom["spec"] == yaml.safe_load((PROMETHEUS / "rules.yaml").read_text())
 
 
-def _panels() -> list[dict[str, Any]]:
-    dashboard = json.loads((ROOT / "deploy" / "grafana" / "dashboard.json").read_text())
+DASHBOARDS = ("dashboard.json", "fleet.json")
+
+
+def _panels(name: str) -> list[dict[str, Any]]:
+    dashboard = json.loads((ROOT / "deploy" / "grafana" / name).read_text())
     return [panel for panel in dashboard["panels"] if panel["type"] != "row"]
 
 
-@pytest.mark.parametrize("panel", _panels(), ids=lambda panel: panel["title"])
+@pytest.mark.parametrize(
+    "panel",
+    [panel for name in DASHBOARDS for panel in _panels(name)],
+    ids=lambda panel: panel["title"],
+)
 def test_a_panel_has_a_description_and_a_unit(panel: dict[str, Any]) -> None:
     """Each panel has a description, a unit, the chosen data source, and a filter by node."""
     assert panel["description"].endswith(".")
@@ -102,10 +109,11 @@ def test_a_panel_has_a_description_and_a_unit(panel: dict[str, Any]) -> None:
         assert '$by=~"$node"' in target["expr"]
 
 
-def test_no_two_panels_overlap() -> None:
-    """Panels of the dashboard do not overlap on Grafana's grid of 24 columns."""
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_no_two_panels_overlap(name: str) -> None:
+    """Panels of a dashboard do not overlap on Grafana's grid of 24 columns."""
     taken: set[tuple[int, int]] = set()
-    for panel in _panels():
+    for panel in _panels(name):
         at = panel["gridPos"]
         assert at["x"] + at["w"] <= 24
         cells = {
