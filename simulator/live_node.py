@@ -11,7 +11,7 @@ import msgspec
 from msgspec.structs import replace
 
 from proto.folder import Folder
-from simulator import kernel_files, usage
+from simulator import kernel_files, platform_files, usage
 from simulator.node import (
     APPLICATIONS,
     PROFILE,
@@ -42,6 +42,8 @@ class LiveNode:
         self.sysfs = folder / "sysfs"
         self.procfs = folder / "procfs"
         self.logs = folder / "logs"
+        self.root = folder / "root"
+        """Stands for the root of the host: files of the driver, and dev/."""
 
     def start(self, node: SimulatedNode) -> None:
         """Create the live node; an existing one with the same node file keeps its faults."""
@@ -230,6 +232,8 @@ class LiveNode:
                 return  # so that a reload also works on a full disk
             # First the sysfs and procfs files, so that a reader of the new node finds them.
             kernel_files.show(after, self.sysfs, self.procfs)
+            if before is None or before.node != after.node:
+                platform_files.show(after.node.platform, self.root, self.sysfs)
             usage.show(self.procfs, self.logs, after.uses)
             new = self.path.with_suffix(".new")
             new.write_bytes(msgspec.json.encode(after))

@@ -16,7 +16,7 @@ from loguru import logger
 from proto.control import ExitCode, MarkHealthy
 from proto.host import is_served
 from proto.requests import SOCKET, Apply, Quiesce, Request, Resume
-from simulator import drill, node
+from simulator import drill, node, node_file
 from simulator.trees import Simulation
 from supervisor import compose_cluster, logs, preload, privileges
 from supervisor.commands import check_config, command_line, show_xids
@@ -245,7 +245,7 @@ def _simulate(known: argparse.Namespace, rest: Sequence[str]) -> int:
         path = known.node
         if path is None:
             path = f"{folder}/node.json"
-            Path(path).write_bytes(msgspec.json.encode(node.default_node()))
+            Path(path).write_bytes(msgspec.json.encode(node_file.default_node()))
         options = [f"--simulated-node={path}", "--metrics-address=127.0.0.1:0"]
         options += ["--log-level=warning", *rest]
         root = None

@@ -65,6 +65,7 @@ def show(status: Status, console: Console) -> None:
     node = status.node
     console.print(text(wording.headline(status), "bold"))
     driver = f"driver {node.driver_version or wording.UNKNOWN}"
+    driver += f", platform {node.platform or wording.UNKNOWN}"
     live, ready = ("yes" if verdict.ok else "no" for verdict in (node.live, node.ready))
     console.print(text(f"{driver}, live: {live}, ready: {ready}"))
     for problem in wording.problems(status):

@@ -21,8 +21,9 @@ from supervisor.exporter.family import PREFIX, Family, Sample
 FAMILIES = (
     Family(
         "build_info",
-        ("version", "python", "driver_version", "backend"),
-        "Versions of the plugin, Python and the driver, and where GPU data comes from; always 1.",
+        ("version", "python", "driver_version", "backend", "platform"),
+        "Versions of the plugin, Python and the driver, where GPU data comes from, and the node's "
+        "platform; always 1.",
     ),
     Family(
         "device_info",

@@ -29,7 +29,8 @@ def samples(
     """Yield all samples at *now*, which is *wall* as unix time; *usage* is by process name."""
     service, node = snapshot.service, snapshot.node
     driver = node.inventory.driver_version if node else ""
-    build = (about.version, platform.python_version(), driver, about.backend or "")
+    kind = known.kind if (known := snapshot.platform()) else ""
+    build = (about.version, platform.python_version(), driver, about.backend or "", kind)
     yield Sample("build_info", 1, build)
     if service:
         yield from _service(service)

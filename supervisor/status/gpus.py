@@ -62,6 +62,7 @@ def _gpu(gpu: Gpu, snapshot: Snapshot, devices: Facts) -> report.GpuStatus:
         pci_bus_id=gpu.pci_bus_id,
         numa_node=gpu.numa_node,
         memory_mib=gpu.memory_mib,
+        unified_memory=gpu.unified_memory,
         recovery_action=known.recovery_action if known else None,
         check_seconds=_look_seconds(gpu.uuid, snapshot),
         monitoring=report.Monitoring.EVENTS if gpu.events else report.Monitoring.POLLING,

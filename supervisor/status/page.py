@@ -98,6 +98,7 @@ def _header(status: Status, title: str) -> Element:
     facts = [
         f"driver {node.driver_version or 'unknown'}"
         + (f" ({node.backend})" if node.backend else ""),
+        f"platform {node.platform or 'unknown'}",
         "✓ live" if node.live.ok else "✗ not live",
         "✓ ready" if node.ready.ok else "✗ not ready",
         f"version {status.version}",
@@ -175,7 +176,7 @@ def _facts(gpu: GpuStatus) -> Iterator[Element]:
         gpu.model,
         gpu.pci_bus_id,
         None if gpu.numa_node is None else f"NUMA node {gpu.numa_node}",
-        None if gpu.memory_mib is None else f"{gpu.memory_mib} MiB",
+        wording.memory(gpu),
         "MIG mode" if gpu.mig else None,
         "reports no Xids" if gpu.monitoring is Monitoring.POLLING else None,
     )

@@ -114,6 +114,13 @@ def _hanging(hang: HangingCallStatus) -> str:
     return f"the driver hangs: {hang.call}{gpu} has not returned for {hang.seconds:.0f} s"
 
 
+def memory(gpu: GpuStatus) -> str | None:
+    """Return the memory of a GPU; None: unknown."""
+    if gpu.memory_mib is None:
+        return None
+    return f"{gpu.memory_mib} MiB{' of the machine' if gpu.unified_memory else ''}"
+
+
 def problems(status: Status) -> list[str]:
     """Return what is wrong with the node and the service, except for its devices."""
     node, configuration = status.node, status.configuration

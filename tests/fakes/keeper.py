@@ -22,7 +22,7 @@ from proto.keeper import KeeperSettings
 from proto.messages import MpsState, decode
 from proto.mps import MpsDaemon, MpsShare, Phase, pipe_folder
 from simulator.live_node import LiveNode
-from simulator.node import default_node
+from simulator.node_file import default_node
 from tests.fakes.mps_host import MpsHost
 from tests.fakes.service import PATIENCE
 

@@ -11,7 +11,7 @@ import pytest
 from simulator.live_node import LiveNode
 from simulator.mps import texts
 from simulator.mps.program import NAME, write_program
-from simulator.node import default_node
+from simulator.node_file import default_node
 from simulator.usage import FIRST_PID, Use
 from tests.fakes.mps_host import MpsHost
 from tests.fakes.service import PATIENCE

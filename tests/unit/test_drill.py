@@ -14,8 +14,8 @@ from simulator.node import (
     SimulatedGpu,
     SimulatedLink,
     SimulatedNode,
-    complete,
 )
+from simulator.node_file import complete
 from simulator.usage import FIRST_PID, Use
 from supervisor.commands.command_line import parser
 from tests.unit.builders import gpu_uuid
