@@ -119,7 +119,7 @@ def _with_command(client: MpsClient) -> MpsClient:
         return client
     with contextlib.suppress(OSError):
         name = Path(f"/proc/{client.pid}/comm").read_text(errors="replace").strip()
-        return MpsClient(client.pid, name)
+        return MpsClient(client.pid, shortened(name, NAME_LIMIT))
     return client
 
 

@@ -160,6 +160,10 @@ ROOTS = {
     "empty": ("", 'flags.mpsRoot "": write an absolute path for sharing.mps'),
     "the host's root": ("//", 'flags.mpsRoot "//": write a folder of its own for sharing.mps'),
     "relative": ("mps", 'flags.mpsRoot "mps": write an absolute path for sharing.mps'),
+    "above itself": (
+        "/run/mps/..",
+        'flags.mpsRoot "/run/mps/..": write the path without ".." for sharing.mps',
+    ),
     "too long": (
         "/" + "r" * 41,
         (
@@ -168,6 +172,12 @@ ROOTS = {
         ),
     ),
 }
+
+
+@pytest.mark.parametrize("written", ["mps: null", "mps: ", "timeSlicing: null, mps: null"])
+def test_without_a_value_nothing_is_shared(tmp_path: Path, written: str) -> None:
+    """A key without a value is as if it were missing, as in NVIDIA's plugin."""
+    assert shares(tmp_path, written) == {}
 
 
 @pytest.mark.parametrize(("written", "expected"), READ.values(), ids=READ)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from proto.channel import Channel, Sent
-from proto.control import Limit, Problem, ProblemKind, ProcessState
+from proto.control import Limit, Problem, ProblemKind, ProcessState, ServiceState
 from proto.keeper import ComputeMode
 from proto.mps import MpsDaemon, MpsShare, Phase, pipe_folder
 from proto.mps_bus import MpsBusSettings
@@ -47,7 +47,12 @@ def test_a_keeper_that_ended_is_no_keeper() -> None:
         state("mps MIG-2", "backoff"),
         state("mps GPU-3", "down"),
     )
-    assert kept(processes) == {"GPU-1", "MIG-2"}
+    assert kept(ServiceState(processes, planned=())) == frozenset({"GPU-1", "MIG-2"})
+
+
+def test_before_the_inventory_nothing_is_known_of_keepers() -> None:
+    """A tree that starts again must not tell of devices without daemons: it adopts them soon."""
+    assert kept(ServiceState((state("mps bus"),), planned=None)) is None
 
 
 def test_the_word_of_each_keeper_is_published() -> None:
