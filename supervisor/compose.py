@@ -20,6 +20,7 @@ from proto.control import (
 )
 from proto.exporter import ExporterSettings, UsageRoots
 from proto.monitor import CdiSettings, DraRule, MonitorSettings, OccupiedRule, Recovery
+from proto.mps_bus import MPS_BUS
 from proto.paths import Paths
 from proto.worker import CDI_STRATEGIES, Handout, ResourcePlan, WorkerSettings
 from simulator.live_node import LiveNode
@@ -37,7 +38,7 @@ from supervisor.config.settings import Settings, load
 from supervisor.maintenance import MONITOR
 from supervisor.plan import Rules, plan
 from supervisor.restart_policy import Limits
-from supervisor.runtime_folder import LOCAL_SOCKET, MPS_BUS, URL_FILE
+from supervisor.runtime_folder import LOCAL_SOCKET, URL_FILE
 from supervisor.state import Service
 from supervisor.version import VERSION
 
@@ -115,6 +116,7 @@ def _exporter(settings: Settings, paths: Paths) -> Spec:
         usage_roots=_usage_roots(settings),
         guard=settings.service.guard,
         local_socket=f"{settings.service.runtime_dir}/{LOCAL_SOCKET}",
+        node_name=settings.service.node_name,
         allowed_hosts=(settings.service.node_name, *settings.service.metrics_allowed_hosts),
     )
     return Spec("exporter", "supervisor.exporter.main", mine, takes=(ServiceState,))

@@ -10,6 +10,7 @@ import msgspec
 
 from health.xid_policy import CODE
 from proto.advertising import MigStrategy
+from proto.keeper import ComputeMode
 from proto.monitor import Discovery, DraRule, OccupiedRule, RecoveryMode
 from proto.worker import AllocationPolicy, DeviceIdStrategy, DeviceListStrategy
 from supervisor.config.durations import Patience, SampleInterval, Seconds, SecondsOrNever
@@ -159,6 +160,9 @@ class Mps(_Section, frozen=True):
     """Refuse a container more than one replica."""
     on_mig: bool = False
     """Also share MIG instances by MPS, each with a daemon of its own."""
+    compute_mode: ComputeMode = ComputeMode.EXCLUSIVE_PROCESS
+    """The compute mode of a GPU while its daemon runs: EXCLUSIVE_PROCESS, so that no program \
+runs without limits (`exclusive`), or as it is (`unchanged`)."""
 
 
 class Sharing(_Section, frozen=True):
