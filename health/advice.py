@@ -83,7 +83,8 @@ ADVICE: Mapping[ReasonKind, Advice] = MappingProxyType(
         ReasonKind.NO_ACCESS: Advice(
             "the plugin lost access to the GPU device nodes",
             "Wait for health.exitWithoutAccess: then the plugin exits, and a new container has "
-            "access again. If not, find what on the node removes the access (systemd, SELinux).",
+            "access again. If not, find what on the node removes the access (systemd, SELinux). If "
+            "/dev/dxg does not exist (WSL2), restart WSL.",
         ),
         ReasonKind.NO_DRIVER: Advice(
             "the driver cannot be used",

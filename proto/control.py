@@ -5,6 +5,7 @@ import enum
 import msgspec
 
 from proto.advertising import Advertising
+from proto.keeper import ComputeMode
 from proto.messages import Inventory
 from proto.mps import MpsShare
 from proto.platform import Platform
@@ -162,12 +163,15 @@ class Limit(msgspec.Struct, frozen=True, tag=True):
     """Order to the keeper of an MPS daemon: the daemon shall have the limits of this *share*.
 
     The keeper replaces the daemon as soon as it has no clients. It looks at the daemon every
-    *poll_interval* seconds from now on, and waits *hang_after* for it; 0: as before.
+    *poll_interval* seconds from now on, and waits *hang_after* for it; 0: as before. It ends for a
+    successor that changes the compute mode, if that is another one; the daemon stays.
     """
 
     share: MpsShare
     poll_interval: float = 0.0
     hang_after: float = 0.0
+    compute_mode: ComputeMode | None = None
+    """None: as before."""
 
 
 class ApplyNow(msgspec.Struct, frozen=True, tag=True):

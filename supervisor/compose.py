@@ -27,6 +27,7 @@ from proto.monitor import (
     ReadinessRules,
     Recovery,
 )
+from proto.mps_bus import MPS_BUS
 from proto.paths import Paths
 from proto.worker import CDI_STRATEGIES, Handout, ResourcePlan, WorkerSettings
 from simulator.live_node import LiveNode
@@ -37,14 +38,14 @@ from supervisor.child import Logging, Process, Spec
 from supervisor.config import naming
 from supervisor.config.check_paths import SOCKET_PATH_LIMIT
 from supervisor.config.choose_file import Wish
-from supervisor.config.file_schema import Flags, UnifiedMemory
+from supervisor.config.file_schema import Flags
 from supervisor.config.refusal import refusing
 from supervisor.config.service_settings import KERNEL_LOG, configuration_file
 from supervisor.config.settings import Settings, load
 from supervisor.maintenance import MONITOR
 from supervisor.plan import Rules, plan
 from supervisor.restart_policy import Limits
-from supervisor.runtime_folder import LOCAL_SOCKET, MPS_BUS, URL_FILE
+from supervisor.runtime_folder import LOCAL_SOCKET, URL_FILE
 from supervisor.state import Service
 from supervisor.version import VERSION
 
@@ -122,6 +123,7 @@ def _exporter(settings: Settings, paths: Paths) -> Spec:
         usage_roots=_usage_roots(settings),
         guard=settings.service.guard,
         local_socket=f"{settings.service.runtime_dir}/{LOCAL_SOCKET}",
+        node_name=settings.service.node_name,
         allowed_hosts=(settings.service.node_name, *settings.service.metrics_allowed_hosts),
     )
     return Spec("exporter", "supervisor.exporter.main", mine, takes=(ServiceState,))
@@ -194,7 +196,7 @@ def _driver(settings: Settings, paths: Paths) -> MonitorSettings:
         cdi=_cdi(settings),
         xids=xid_policy.policy(settings.xids),
         whole_gpus=settings.configuration.flags.mig_strategy is MigStrategy.NONE,
-        unified_mib=_unified_mib(settings),
+        unified_mib=settings.configuration.unified_mib,
         imex_channels=settings.configuration.imex.channel_ids,
     )
     return real if settings.node is None else _simulated(real, settings.service.runtime_dir)
@@ -214,11 +216,6 @@ def _simulated(real: MonitorSettings, runtime_dir: str) -> MonitorSettings:
         kernel_log="" if real.kernel_log == KERNEL_LOG else real.kernel_log,
         procfs=str(live.procfs),
     )
-
-
-def _unified_mib(settings: Settings) -> int | None:
-    given = settings.configuration.unified_memory
-    return None if given is UnifiedMemory.SYSTEM else given
 
 
 def _cdi(settings: Settings) -> CdiSettings | None:

@@ -121,6 +121,7 @@ class Supervisor:
         self._children.reap_abandoned(ready)
         for client, request in self._control_socket.take(ready):
             self._served = self._operators.take(client, request, self._served, self._children)
+            self._changes()
         self._operators.go_on(self._children, time.monotonic())
 
     def _on_signals(self) -> None:
@@ -221,11 +222,9 @@ class Supervisor:
         self._changes()
 
     def _on_ready(self, name: str) -> None:
-        not_ready = {n: why for n, why in self._served.not_ready.items() if n != name}
-        self._served = replace(self._served, not_ready=not_ready)
-        if self._children.spec(name).essential and not self._served.quiesced:
-            self._served = replace(self._served, unknown=None, lost=None)
-        elif self._served.unknown:
+        essential = self._children.spec(name).essential
+        self._served = self._served.ready(name, essential=essential)
+        if self._served.unknown:
             self._children.tell(self._served.unknown, only=name)
         if self._label:
             self._children.tell(self._label, only=name)

@@ -76,6 +76,14 @@ class Served:
             not_ready[name] = f"the driver hangs in {report.call}"
         return replace(self, hangs=self.hangs + 1, not_ready=not_ready)
 
+    def ready(self, name: str, *, essential: bool) -> "Served":
+        """Return the state after the child *name* became ready; an *essential* one sees devices."""
+        not_ready = {child: why for child, why in self.not_ready.items() if child != name}
+        after = replace(self, not_ready=not_ready)
+        if essential and not self.quiesced:
+            return replace(after, unknown=None, lost=None)
+        return after
+
     def after_plan(
         self, plans: Mapping[str, ResourcePlan], plan: Plan, platform: Platform | None
     ) -> "Served":

@@ -10,6 +10,7 @@ import msgspec
 
 from health.xid_policy import CODE
 from proto.advertising import MigStrategy
+from proto.keeper import ComputeMode
 from proto.monitor import Discovery, DraRule, LicenceRule, OccupiedRule, RecoveryMode
 from proto.worker import AllocationPolicy, DeviceIdStrategy, DeviceListStrategy
 from supervisor.config.durations import Patience, SampleInterval, Seconds, SecondsOrNever
@@ -159,6 +160,9 @@ class Mps(_Section, frozen=True):
     """Refuse a container more than one replica."""
     on_mig: bool = False
     """Also share MIG instances by MPS, each with a daemon of its own."""
+    compute_mode: ComputeMode = ComputeMode.EXCLUSIVE_PROCESS
+    """The compute mode of a GPU while its daemon runs: EXCLUSIVE_PROCESS, so that no program \
+runs without limits (`exclusive`), or as it is (`unchanged`)."""
 
 
 class Sharing(_Section, frozen=True):
@@ -253,6 +257,12 @@ class Configuration(_Section, frozen=True):
     unified_memory: UnifiedMemory | Annotated[int, msgspec.Meta(ge=1)] = UnifiedMemory.SYSTEM
     """How much memory counts for a GPU that has none of its own, such as GB10: all memory of the \
 machine (`system`), or so many MiB. `-1` replicas, memory limits of MPS and labels use it."""
+
+    @property
+    def unified_mib(self) -> int | None:
+        """MiB of a GPU without memory of its own; None: all of the machine."""
+        given = self.unified_memory
+        return None if isinstance(given, UnifiedMemory) else given
 
 
 def decode(kind: type, value: object) -> object:

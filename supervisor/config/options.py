@@ -341,7 +341,8 @@ OPTIONS = (
     Option(
         ("--metrics-address",),
         "service.metricsAddress",
-        "HOST:PORT for metrics, probes and status; port 0: a free port, which the log shows",
+        "HOST:PORT for metrics, probes and status; port 0: a free port, which the log shows; the "
+        "default of `mps` is :9451",
         ("METRICS_ADDRESS",),
         most=LONGEST_ADDRESS,
     ),

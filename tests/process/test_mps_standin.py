@@ -170,6 +170,17 @@ def test_simulated_processes_are_listed(mps: MpsHost, pipe: Path, folder: Path) 
     assert [row.split()[0] for row in rows] == [str(FIRST_PID)]
 
 
+def test_clients_of_a_removed_gpu_are_listed(mps: MpsHost, pipe: Path, folder: Path) -> None:
+    """They run on, and nobody knows their device any more."""
+    with mps.daemon(pipe, FIRST):
+        client = mps.client(pipe)
+        client.line()
+        LiveNode(folder).remove(0)
+        (row,) = mps.ask(pipe, "ps")[1].splitlines()[1:]
+        client.end(kill=True)
+    assert row.split()[0] == str(client.process.pid)
+
+
 def test_an_answer_can_be_held_back(mps: MpsHost, pipe: Path) -> None:
     """A command that shall never be answered hangs alone, and is answered when that is over."""
     mps.order(commands={"ps": {"never": True}, "get_server_list": {"exit": 1}})

@@ -87,7 +87,7 @@ def test_a_gpu_that_is_given_to_vfio_pci(folder: Path) -> None:
             await node.until(lambda k: k.healthy(GPU) == 3)
             running.node.give_away(1)
             await node.until(lambda k: k.healthy(GPU) == 2)
-            # NVML does not show the GPU to the monitor that the rescan starts; another has its index.
+            # NVML does not show it to the monitor that the rescan starts; another has its index.
             given = [[], [], ["passthrough vfio-pci"]]
             await running.shows_state(2, lambda s: sorted(reasons(s)) == given)
             await running.shows("gpu_sharing_passthrough_gpus", 1)
