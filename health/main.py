@@ -192,6 +192,7 @@ class Monitor:
         elif now - self._began > RETRY_PARTIAL and any(g.partial for g in self._node.gpus):
             logger.warning("restarting the health monitor: a GPU is enumerated only in part")
             self._code = ExitCode.AGAIN
+        self._observed.grey.compare(self._node.on_bus(), self._observed.gpus, now)
         for gpu in self._node.gpus:
             gpu.rescan()
 
@@ -253,6 +254,10 @@ class Monitor:
                 self._observed.after_look(gpu, done.result, now)
             case Ended() if gpu:
                 self._observed.after_watch(gpu, done.result, now)
+            case Sampled(grey=sample) if gpu:
+                self._node.take(done, gpu, now)
+                if sample and self._observed.grey.take(gpu.uuid, sample):
+                    self._observed.publish()
             case CdiWritten():
                 self._node.take(done, gpu, now)
                 self._observed.publish()  # it may have named devices, or lost them

@@ -110,7 +110,7 @@ class Node:
                         done.lane.nvml,
                         self._mailbox,
                         self._roots,
-                        Sampling(self._settings.usage_interval),
+                        Sampling(self._settings.usage_interval, self._settings.grey.after),
                     )
                     for index in range(done.result.count)
                 )
@@ -187,6 +187,10 @@ class Node:
         A process initialises NVML once, and NVML then shows only the GPUs of that time.
         """
         return inventory.bound(self._roots.sysfs) != self.bound
+
+    def on_bus(self) -> frozenset[str]:
+        """Return the PCI addresses of the GPUs that the driver should show."""
+        return inventory.on_bus(self._roots.sysfs)
 
     def refused(self) -> tuple[FailedGpu, ...]:
         """Return why each GPU failed to enumerate, if all GPUs did."""

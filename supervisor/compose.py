@@ -19,8 +19,10 @@ from proto.control import (
     Withhold,
 )
 from proto.exporter import ExporterSettings, UsageRoots
+from proto.grey import GreyRule, GreySettings
 from proto.monitor import CdiSettings, DraRule, MonitorSettings, OccupiedRule, Recovery
 from proto.paths import Paths
+from proto.reasons import ReasonKind
 from proto.worker import CDI_STRATEGIES, Handout, ResourcePlan, WorkerSettings
 from simulator.live_node import LiveNode
 from simulator.node import SimulatedNode
@@ -30,7 +32,7 @@ from supervisor.child import Logging, Process, Spec
 from supervisor.config import naming
 from supervisor.config.check_paths import SOCKET_PATH_LIMIT
 from supervisor.config.choose_file import Wish
-from supervisor.config.file_schema import Flags
+from supervisor.config.file_schema import Flags, GreySection
 from supervisor.config.refusal import refusing
 from supervisor.config.service_settings import KERNEL_LOG, configuration_file
 from supervisor.config.settings import Settings, load
@@ -178,6 +180,7 @@ def _driver(settings: Settings, paths: Paths) -> MonitorSettings:
         patience=min(LONGEST_PATIENCE, health.stale_after / 2),
         rescan_interval=health.rescan_interval,
         recovery=recovery,
+        grey=_grey(health.grey),
         kernel_log=settings.service.kernel_log,
         state_folder=settings.service.state_dir,
         cdi=_cdi(settings),
@@ -196,6 +199,21 @@ def _driver(settings: Settings, paths: Paths) -> MonitorSettings:
         kernel_log="" if real.kernel_log == KERNEL_LOG else real.kernel_log,
         procfs=str(live.procfs),
     )
+
+
+def _grey(section: GreySection) -> GreySettings:
+    rules = {
+        ReasonKind.PCIE: section.pcie,
+        ReasonKind.SLOWDOWN: section.slowdown,
+        ReasonKind.CLOCKS: section.clocks,
+        ReasonKind.ECC_CORRECTED: section.ecc_corrected,
+        ReasonKind.SPARE_ROWS: section.spare_rows,
+        ReasonKind.PERSISTENCE: section.persistence,
+        ReasonKind.FABRIC: section.fabric,
+        ReasonKind.GPU_MISSING: section.gpu_missing,
+    }
+    unhealthy = frozenset(kind for kind, rule in rules.items() if rule is GreyRule.UNHEALTHY)
+    return GreySettings(unhealthy, section.after)
 
 
 def _cdi(settings: Settings) -> CdiSettings | None:

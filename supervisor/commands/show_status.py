@@ -71,6 +71,8 @@ def show(status: Status, console: Console) -> None:
         console.print(text(f"✗ {problem}", "red"))
     for line, names in _reasons(status).items():
         console.print(text(f"✗ GPU {', '.join(names)}: {line}", "red"))
+    for line, names in _grey(status).items():
+        console.print(text(f"! GPU {', '.join(names)}: {line}", "yellow"))
     for notice in node.notices or ():
         console.print(text(f"- {notice}"))
     for tables in _tables(status, wide=console.width >= WIDE):
@@ -97,6 +99,16 @@ def _reasons(status: Status) -> dict[str, list[str]]:
         for name, device in usage_wording.devices(gpu):
             for reason in device.reasons:
                 found.setdefault(f"{reason.text}. {reason.advice}", []).append(name)
+    return found
+
+
+def _grey(status: Status) -> dict[str, list[str]]:
+    """Return each grey failure with its advice, and the names of the GPUs that have it."""
+    found: dict[str, list[str]] = {}
+    for gpu in status.gpus or ():
+        for failure in gpu.grey:
+            line = f"{wording.GREY}{failure.text}. {failure.advice}"
+            found.setdefault(line, []).append(str(gpu.index))
     return found
 
 

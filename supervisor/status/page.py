@@ -145,6 +145,7 @@ def _card(gpu: GpuStatus, now: float, hour: Hour | None) -> Element:
         element("p", *_facts(gpu), class_="facts quiet"),
         element("code", gpu.uuid),
         _reasons(gpu.reasons),
+        _reasons(gpu.grey, wording.GREY),
         *page_usage.card(gpu, hour),
         *_shares(gpu),
         *page_mps.card(gpu),
@@ -182,9 +183,9 @@ def _facts(gpu: GpuStatus) -> Iterator[Element]:
     return (element("span", fact) for fact in facts if fact)
 
 
-def _reasons(reasons: Iterable[ReasonStatus]) -> Element | None:
+def _reasons(reasons: Iterable[ReasonStatus], kind: str = "") -> Element | None:
     items = [
-        element("li", element("strong", reason.text), element("span", reason.advice))
+        element("li", element("strong", f"{kind}{reason.text}"), element("span", reason.advice))
         for reason in reasons
     ]
     return element("ul", *items, class_="reasons") if items else None

@@ -13,6 +13,7 @@ from proto.reasons import ReasonKind
 from supervisor.status.dra_report import DraHolder
 from supervisor.status.mps_report import MpsStatus
 from supervisor.status.usage_report import DeviceUse, NodeUse
+from supervisor.status.xid_report import XidSeen
 
 
 class Monitoring(enum.StrEnum):
@@ -199,6 +200,8 @@ class GpuStatus(DeviceStatus, frozen=True, kw_only=True):
     """Containers that hold its devices, an entry per device; null: the kubelet does not answer."""
     dra_holders: tuple[DraHolder, ...] | None = None
     """Containers that hold its devices through DRA; null: the kubelet does not answer."""
+    grey: tuple[ReasonStatus, ...] = ()
+    """Grey failures that do not make it Unhealthy: it works, but worse than it should."""
 
 
 class SharingKind(enum.StrEnum):
@@ -256,21 +259,6 @@ class ConfigurationStatus(Struct, frozen=True):
     """When the settings were loaded, as unix time."""
     problem: str | None
     """Why the newest settings were refused; null: they are in use."""
-
-
-class XidSeen(Struct, frozen=True):
-    """An Xid, harmless or not, that was reported since the health monitor started."""
-
-    uuid: str | None
-    """The UUID of the GPU; null: the driver named no GPU."""
-    xid: int
-    """The Xid's number."""
-    name: str
-    """Its name in NVIDIA's catalogue."""
-    count: int
-    """How often the driver reported it."""
-    last: float | None
-    """When the driver reported it last, as unix time."""
 
 
 class Status(Struct, frozen=True):

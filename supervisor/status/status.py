@@ -10,6 +10,7 @@ from supervisor.status import mps, report
 from supervisor.status.probes import not_live, not_ready
 from supervisor.status.snapshot import Snapshot
 from supervisor.status.usage import device_uses, node_use
+from supervisor.status.xid_report import XidSeen
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +162,6 @@ def _configuration(service: ServiceState | None) -> report.ConfigurationStatus |
     )
 
 
-def _xid(seen: XidCount) -> report.XidSeen:
+def _xid(seen: XidCount) -> XidSeen:
     name = xid_catalogue.lookup(seen.xid).name
-    return report.XidSeen(seen.uuid or None, seen.xid, name, seen.count, seen.last or None)
+    return XidSeen(seen.uuid or None, seen.xid, name, seen.count, seen.last or None)

@@ -36,7 +36,8 @@ FIELDS = {
     "node.failed.": "index error",
     "gpus.": "uuid state healthy reasons since transitions usage mps index model pci_bus_id "
     "numa_node memory_mib recovery_action check_seconds monitoring mig instances resources holders "
-    "dra_holders",
+    "dra_holders grey",
+    "gpus.grey.": "kind detail text advice",
     "gpus.reasons.": "kind detail text advice",
     "gpus.instances.": "uuid state healthy reasons since transitions usage mps place gpu_instance "
     "compute_instance profile memory_mib",

@@ -20,6 +20,7 @@ from supervisor.status import report
 from supervisor.status.allocations import Allocation
 from supervisor.status.snapshot import Snapshot
 from supervisor.status.status import About, status
+from supervisor.status.xid_report import XidSeen
 from tests.unit.builders import gpu, inventory, node_state, worker_state
 
 NOW, WALL, GPU = 1000.0, 1_700_000_000.0, "nvidia.com/gpu"
@@ -159,6 +160,6 @@ def test_xids() -> None:
     """Each Xid has its name; an unknown GPU or an unknown time is null."""
     node = replace(NODE, xids=(XidCount("A", 79, 2, 5.0), XidCount("", 31, 1)))
     assert shown(node=node).xids == (
-        report.XidSeen("A", 79, "GPU has fallen off the bus", 2, 5.0),
-        report.XidSeen(None, 31, "GPU memory page fault", 1, None),
+        XidSeen("A", 79, "GPU has fallen off the bus", 2, 5.0),
+        XidSeen(None, 31, "GPU memory page fault", 1, None),
     )
