@@ -63,7 +63,7 @@ class GpuLanes:
         settings: MonitorSettings,
     ) -> None:
         self.index = index
-        self.sampling = Sampling(settings.usage_interval)
+        self.sampling = Sampling(settings.usage_interval, settings.grey.after)
         self._rules = settings.readiness
         self.calls = Lane(f"gpu {index} calls", nvml.for_thread(), mailbox)
         self.events = Lane(f"gpu {index} events", nvml.for_thread(), mailbox)

@@ -8,8 +8,8 @@ from proto.reasons import Reason, ReasonKind
 PASSTHROUGH = ("vfio-pci", "nvgrace_gpu_vfio_pci")
 """Drivers that pass a GPU to a virtual machine."""
 
-NVIDIA, DISPLAYS = "0x10de", "0x03"
-"""The vendor, and how the class of a GPU begins, in the files of sysfs."""
+DISPLAY, NVIDIA = 0x03, 0x10DE
+"""The PCI base class of GPUs, with and without outputs, and NVIDIA's PCI vendor ID."""
 
 
 def bus_id(text: str | bytes) -> str:
@@ -34,13 +34,32 @@ def passed(sysfs: Path) -> dict[str, str]:
     return {address: driver for address, driver in sorted(found) if _is_gpu(sysfs, address)}
 
 
+def on_bus(sysfs: Path) -> frozenset[str]:
+    """Return the PCI addresses of NVIDIA's GPUs, but for those that another driver has."""
+    try:
+        names = [device.name for device in (sysfs / "bus/pci/devices").iterdir()]
+    except OSError:
+        return frozenset()
+    given = passed(sysfs)
+    return frozenset(
+        n for n in names if n not in given and _is_gpu(sysfs, n) and _is_ours(sysfs, n)
+    )
+
+
+def _is_ours(sysfs: Path, address: str) -> bool:
+    try:
+        return (sysfs / "bus/pci/devices" / address / "driver").readlink().name == "nvidia"
+    except OSError:
+        return True  # no driver has it: NVIDIA's has refused it, or was never asked
+
+
 def _is_gpu(sysfs: Path, address: str) -> bool:
     device = sysfs / "bus/pci/devices" / address
     try:
-        vendor, kind = ((device / name).read_text().strip() for name in ("vendor", "class"))
-    except OSError:
+        vendor, kind = (int((device / name).read_text(), 16) for name in ("vendor", "class"))
+    except (OSError, ValueError):
         return False
-    return vendor == NVIDIA and kind.startswith(DISPLAYS)
+    return vendor == NVIDIA and kind >> 16 == DISPLAY
 
 
 def passthrough(sysfs: Path, address: str) -> Reason | None:

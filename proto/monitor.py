@@ -4,6 +4,7 @@ import enum
 
 import msgspec
 
+from proto.grey import GreySettings
 from proto.paths import Paths
 
 
@@ -141,6 +142,7 @@ class MonitorSettings(msgspec.Struct, frozen=True):
     """Seconds that a start waits for GPUs and details that the driver is slow to describe."""
     recovery: Recovery = Recovery()
     readiness: ReadinessRules = ReadinessRules()
+    grey: GreySettings = GreySettings()
     kernel_log: str = ""
     """The kernel log to read, or a fifo or text file with its lines; empty: none."""
     state_folder: str = "/var/lib/gpu-sharing-plugin"

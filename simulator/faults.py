@@ -26,6 +26,7 @@ def answering(live: Live, gpu: SimulatedGpu) -> Live:
         mps_faults=live.mps_faults - {gpu.uuid},
         apart=with_value(live.apart, gpu, 0),
         unlicensed=live.unlicensed - {gpu.uuid},
+        grey=with_value(live.grey, gpu, ()),
     )
 
 

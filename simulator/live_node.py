@@ -140,7 +140,7 @@ class LiveNode:
         self._change(change)
 
     def recover(self, place: int) -> None:
-        """End what is wrong with a GPU without a reset; its recovery action stays."""
+        """End what `recover` ends: the GPU answers, and works as well as it should."""
         self._change_gpu(place, answering)
 
     def ask_for(self, place: int, action: int) -> None:
@@ -150,6 +150,15 @@ class LiveNode:
     def fail_row(self, place: int) -> None:
         """Make the remapping of a memory row fail, until a reset."""
         self._change_gpu(place, lambda v, g: replace(v, rows=v.rows | {g.uuid}))
+
+    def fail_grey(self, place: int, failure: str) -> None:
+        """Give a GPU one more grey failure."""
+
+        def change(live: Live, gpu: SimulatedGpu) -> Live:
+            failures = {*live.grey.get(gpu.uuid, ()), failure}
+            return replace(live, grey=with_value(live.grey, gpu, tuple(sorted(failures))))
+
+        self._change_gpu(place, change)
 
     def fail_mps(self, place: int) -> None:
         """Put the MPS server of a GPU in FAULT."""

@@ -11,6 +11,9 @@ from simulator.nvml_handles import NOT_SUPPORTED, GpuHandle, MigHandle, NVMLErro
 JOINED = 3
 """NVML_GPU_FABRIC_STATE_COMPLETED."""
 
+DEGRADED, WELL = 0x1A9, 0x1AA
+"""The fabric's health mask, with a degraded bandwidth and without."""
+
 VGPU = 2
 """NVML_GPU_VIRTUALIZATION_MODE_VGPU."""
 
@@ -50,6 +53,7 @@ class FactCalls(Calls):
             info.contents.cluster[:] = uuid.UUID(fabric.cluster).bytes
             info.contents.clique = fabric.clique
         info.contents.status, info.contents.state = 0, state or JOINED
+        info.contents.health = DEGRADED if self.has(handle, "fabric") else WELL
 
     @on_gpus
     def nvmlDeviceGetGridLicensableFeatures_v4(self, handle: GpuHandle) -> SimpleNamespace:

@@ -47,6 +47,11 @@ def test_the_defaults(capsys: pytest.CaptureFixture[str]) -> None:
         "dra": "report",
         "fabricAfter": "120s",
         "licence": "report",
+        "grey": {
+            "after": "60s",
+            **dict.fromkeys(("pcie", "slowdown", "clocks", "eccCorrected"), "report"),
+            **dict.fromkeys(("spareRows", "persistence", "fabric", "gpuMissing"), "report"),
+        },
         "recovery": {"mode": "proof", "quietPeriod": "30s", "probes": 3},
         "xids": {},
     }
@@ -112,6 +117,11 @@ def test_what_is_printed_is_a_configuration_file(
         "dra": "report",
         "fabricAfter": "120s",
         "licence": "report",
+        "grey": {
+            "after": "60s",
+            **dict.fromkeys(("pcie", "slowdown", "clocks", "eccCorrected"), "report"),
+            **dict.fromkeys(("spareRows", "persistence", "fabric", "gpuMissing"), "report"),
+        },
         "recovery": {"mode": "never", "quietPeriod": "300s", "probes": 3},
         "xids": {},
     }
