@@ -62,5 +62,7 @@ class ExporterSettings(msgspec.Struct, frozen=True):
     guard: HttpGuard = HttpGuard()
     local_socket: str = ""
     """Unix socket for the commands on this node, which have no certificate or token for *guard*."""
+    node_name: str = ""
+    """The node's name in Kubernetes, to show it; empty: unknown."""
     allowed_hosts: tuple[str, ...] = ()
     """Names that requests may have as their host, besides IP addresses and localhost."""

@@ -15,6 +15,8 @@ from simulator import kernel_files, platform_files, usage
 from simulator.node import (
     APPLICATIONS,
     PROFILE,
+    REBOOT,
+    REBOOTS,
     RESET,
     Live,
     NodeError,
@@ -71,14 +73,15 @@ class LiveNode:
             if mig is not None and not 0 <= mig < len(gpu.mig or ()):
                 has = f"it has {len(gpu.mig or ())} instances"
                 raise NodeError(f"cannot find MIG instance {mig} on GPU {place}: {has}")
-            after = live if code in APPLICATIONS else _asking(live, gpu, RESET)
+            action = REBOOT if code in REBOOTS else RESET
+            after = live if code in APPLICATIONS else _asking(live, gpu, action)
             return after.then(gpu, code, mig)
 
         self._change_gpu(place, happen)
 
     def lose(self, place: int) -> None:
         """Make a GPU fall off the bus."""
-        self._change_gpu(place, lambda v, g: replace(_asking(v, g, RESET), lost=v.lost | {g.uuid}))
+        self._change_gpu(place, lambda v, g: replace(_asking(v, g, REBOOT), lost=v.lost | {g.uuid}))
 
     def hang(self, place: int) -> None:
         """Make every call on a GPU hang."""

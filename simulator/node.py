@@ -29,8 +29,11 @@ FIRST_GI = 7
 NVLINKS = 18
 """NVLinks that a GPU has, up or not."""
 
-RESET = 1
-"""NVML's recovery action "reset the GPU"."""
+RESET, REBOOT = 1, 2
+"""NVML's recovery actions "reset the GPU" and "reboot the node"."""
+
+REBOOTS = frozenset({79, 151})
+"""Xids after which a driver asks for a reboot, as NVIDIA's catalogue does."""
 
 APPLICATIONS = frozenset({8, 11, 13, 31, 32, 43, 44, 45, 63, 68, 69, 92, 94, 147, 148})
 """Xids after which a driver does not ask for a recovery action."""

@@ -116,6 +116,7 @@ def _exporter(settings: Settings, paths: Paths) -> Spec:
         usage_roots=_usage_roots(settings),
         guard=settings.service.guard,
         local_socket=f"{settings.service.runtime_dir}/{LOCAL_SOCKET}",
+        node_name=settings.service.node_name,
         allowed_hosts=(settings.service.node_name, *settings.service.metrics_allowed_hosts),
     )
     return Spec("exporter", "supervisor.exporter.main", mine, takes=(ServiceState,))

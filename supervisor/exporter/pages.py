@@ -45,6 +45,8 @@ class Pages:
             settings.backend,
             settings.pod_labels,
             settings.watches_gpus,
+            settings.node_name,
+            os.uname().nodename,
         )
         self._exposition = Exposition()
         self._shared = Shared()

@@ -32,7 +32,7 @@ MAINTENANCE = "the node is under maintenance"
 AGAIN = 3
 """Failures in a row that are told as such; a number in the detail would change all the time."""
 
-OFTEN = ", again and again"
+OFTEN = f", at least {AGAIN} times in a row"
 
 LIMITS_EVERY = 60.0
 """Seconds between two readings of limits that were right."""

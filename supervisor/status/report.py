@@ -7,12 +7,12 @@ import enum
 
 from msgspec import Struct
 
-from proto.control import ProblemKind
+from health.remedies import Remedy
 from proto.messages import DeviceState
-from proto.platform import PlatformKind
 from proto.reasons import ReasonKind
 from supervisor.status.dra_report import DraHolder
 from supervisor.status.mps_report import MpsStatus
+from supervisor.status.node_report import NodeStatus
 from supervisor.status.service_report import ConfigurationStatus, ProcessStatus, XidSeen
 from supervisor.status.usage_report import DeviceUse, NodeUse
 
@@ -22,79 +22,6 @@ class Monitoring(enum.StrEnum):
 
     EVENTS = "events"
     POLLING = "polling"
-
-
-class Verdict(Struct, frozen=True):
-    """The answer of a probe."""
-
-    ok: bool
-    """Whether the probe succeeds."""
-    problems: tuple[str, ...]
-    """Why the probe fails."""
-
-
-class ProblemStatus(Struct, frozen=True):
-    """A reason why the node is not served as configured, or slowly."""
-
-    kind: ProblemKind
-    """As in `gpu_sharing_node_problem`."""
-    text: str
-    """What is wrong and what to do."""
-    fatal: bool
-    """Whether a resource is missing because of it."""
-
-
-class FailedGpuStatus(Struct, frozen=True):
-    """A GPU that the driver cannot enumerate."""
-
-    index: int
-    """The driver's index of the GPU."""
-    error: str
-    """The driver's error."""
-
-
-class HangingCallStatus(Struct, frozen=True):
-    """An NVML call that has not returned for `health.hangAfter`."""
-
-    call: str
-    """The NVML function."""
-    index: int | None
-    """The driver's index of the GPU; null: the call is not about one GPU."""
-    uuid: str | None
-    """The GPU's UUID; null: unknown."""
-    seconds: float
-    """How long the call has not returned."""
-
-
-class NodeStatus(Struct, frozen=True):
-    """The node as a whole."""
-
-    driver_version: str | None
-    """Version of NVIDIA's driver."""
-    backend: str | None
-    """Where the GPU data comes from: `nvml` or `simulated`."""
-    maintenance: bool | None
-    """Whether the GPUs are out of service because of `quiesce`."""
-    live: Verdict
-    """The answer of `/livez`."""
-    ready: Verdict
-    """The answer of `/readyz`."""
-    problems: tuple[ProblemStatus, ...] | None
-    """Reasons why the node is not served as configured, or slowly."""
-    failed: tuple[FailedGpuStatus, ...] | None
-    """GPUs that the driver cannot enumerate."""
-    persisted: bool | None
-    """Whether faults are saved in the state folder; if not, a restart would forget them."""
-    driver_hangs: int | None
-    """NVML calls that did not return within `health.hangAfter`, since the service started."""
-    hanging: tuple[HangingCallStatus, ...] | None
-    """NVML calls that do not return now."""
-    notices: tuple[str, ...] | None
-    """Settings that have no effect on this node; nothing is wrong with it."""
-    platform: PlatformKind | None = None
-    """How GPUs are found and passed to containers; null: nobody has looked yet."""
-    platform_evidence: tuple[str, ...] | None = None
-    """What shows the platform, or of `none` what was looked for."""
 
 
 class ReasonStatus(Struct, frozen=True):
@@ -107,7 +34,7 @@ class ReasonStatus(Struct, frozen=True):
     text: str
     """The reason in words."""
     advice: str
-    """What to do."""
+    """What to do about this reason alone; the device's own `advice` is what to do first."""
 
 
 class ShareStatus(Struct, frozen=True):
@@ -150,7 +77,7 @@ class DeviceStatus(Struct, frozen=True, kw_only=True):
     healthy: bool
     """Whether it can be allocated."""
     reasons: tuple[ReasonStatus, ...]
-    """Why it is Unhealthy; empty while it is healthy."""
+    """Why it is Unhealthy, the gravest reason first; empty while it is healthy."""
     since: float | None
     """When it entered its state, as unix time; null: before the health monitor started."""
     transitions: int | None
@@ -159,6 +86,10 @@ class DeviceStatus(Struct, frozen=True, kw_only=True):
     """How much of it is in use; null: unknown, or sampling is switched off."""
     mps: MpsStatus | None = None
     """How MPS shares it; null: it does not."""
+    remedy: Remedy | None = None
+    """What it needs: the strongest of what its reasons need; null while it is healthy."""
+    advice: str | None = None
+    """What to do: the remedy in words, which covers the weaker ones; null while it is healthy."""
 
 
 class InstanceStatus(DeviceStatus, frozen=True, kw_only=True):

@@ -6,7 +6,7 @@ from health import xid_catalogue
 from proto.control import ServiceState
 from proto.messages import NodeState, WorkerState, XidCount
 from supervisor.status import gpus as gpu_status
-from supervisor.status import mps, report
+from supervisor.status import mps, node_report, report
 from supervisor.status.probes import not_live, not_ready
 from supervisor.status.service_report import ConfigurationStatus, ProcessStatus, XidSeen
 from supervisor.status.snapshot import Snapshot
@@ -26,6 +26,9 @@ class About:
     """Whether metrics have the names of pods that hold devices."""
     watches_gpus: bool = True
     """Whether this service has a health monitor, and asks the kubelet who holds devices."""
+    node: str = ""
+    """The node's name in Kubernetes; empty: it was not given."""
+    hostname: str = ""
 
 
 def status(snapshot: Snapshot, about: About, now: float, wall: float) -> report.Status:
@@ -70,45 +73,47 @@ def _all_healthy(
 
 def _node(
     snapshot: Snapshot, about: About, dead: tuple[str, ...], unready: tuple[str, ...]
-) -> report.NodeStatus:
+) -> node_report.NodeStatus:
     node, service, platform = snapshot.node, snapshot.service, snapshot.platform()
-    return report.NodeStatus(
+    return node_report.NodeStatus(
         driver_version=node.inventory.driver_version or None if node else None,
         backend=about.backend,
         platform=platform.kind if platform else None,
         platform_evidence=platform.evidence if platform else None,
         maintenance=service.quiesced if service else None,
-        live=report.Verdict(not dead, dead),
-        ready=report.Verdict(not unready, unready),
+        live=node_report.Verdict(not dead, dead),
+        ready=node_report.Verdict(not unready, unready),
         problems=_problems(snapshot),
         failed=_failed(node),
         persisted=node.persisted if node else None,
         driver_hangs=service.hangs if service else None,
         hanging=_hanging(node),
         notices=service.notices if service else None,
+        name=about.node or None,
+        hostname=about.hostname or None,
     )
 
 
-def _problems(snapshot: Snapshot) -> tuple[report.ProblemStatus, ...] | None:
+def _problems(snapshot: Snapshot) -> tuple[node_report.ProblemStatus, ...] | None:
     problems = snapshot.problems()
     if problems is None:
         return None
-    return tuple(report.ProblemStatus(p.kind, p.text, p.fatal) for p in problems)
+    return tuple(node_report.ProblemStatus(p.kind, p.text, p.fatal) for p in problems)
 
 
-def _hanging(node: NodeState | None) -> tuple[report.HangingCallStatus, ...] | None:
+def _hanging(node: NodeState | None) -> tuple[node_report.HangingCallStatus, ...] | None:
     if node is None:
         return None
     return tuple(
-        report.HangingCallStatus(hang.call, hang.index, hang.uuid or None, hang.seconds)
+        node_report.HangingCallStatus(hang.call, hang.index, hang.uuid or None, hang.seconds)
         for hang in node.hanging
     )
 
 
-def _failed(node: NodeState | None) -> tuple[report.FailedGpuStatus, ...] | None:
+def _failed(node: NodeState | None) -> tuple[node_report.FailedGpuStatus, ...] | None:
     if node is None:
         return None
-    return tuple(report.FailedGpuStatus(gpu.index, gpu.error) for gpu in node.inventory.failed)
+    return tuple(node_report.FailedGpuStatus(gpu.index, gpu.error) for gpu in node.inventory.failed)
 
 
 def _resources(snapshot: Snapshot, heard_from: float) -> tuple[report.ResourceStatus, ...] | None:

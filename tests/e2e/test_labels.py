@@ -56,8 +56,9 @@ def remove(server: ApiServer, *options: str) -> str:
     command = [*COMMAND, "labels", "--remove", f"--node-name={NAME}", *options]
     environment = {**os.environ, "KUBECONFIG": str(server.kubeconfig)}
     result = subprocess.run(
-        command, check=True, capture_output=True, text=True, timeout=60, env=environment
+        command, check=False, capture_output=True, text=True, timeout=60, env=environment
     )
+    assert result.returncode == 0, result.stderr
     return result.stdout
 
 

@@ -39,18 +39,18 @@ def after(folder: Path, *lines: str) -> Live:
     return live.read()
 
 
-BROKEN = {gpu_uuid(1): 1}
+BROKEN, OFF_THE_BUS = {gpu_uuid(1): 1}, {gpu_uuid(1): 2}
 
 DRILLS: dict[str, tuple[list[str], Live]] = {
     "xid": (
         ["xid 79 --gpu 1"],
-        Live(NODE, happened=1, events=(Event(1, gpu_uuid(1), 79),), actions=BROKEN),
+        Live(NODE, happened=1, events=(Event(1, gpu_uuid(1), 79),), actions=OFF_THE_BUS),
     ),
     "xid of an instance": (
         ["xid 31 --gpu 1 --mig 0"],
         Live(NODE, happened=1, events=(Event(1, gpu_uuid(1), 31, 0),)),
     ),
-    "lost": (["lost --gpu 1"], Live(NODE, lost=frozenset({gpu_uuid(1)}), actions=BROKEN)),
+    "lost": (["lost --gpu 1"], Live(NODE, lost=frozenset({gpu_uuid(1)}), actions=OFF_THE_BUS)),
     "hang": (["hang --gpu 0"], Live(NODE, hung=frozenset({gpu_uuid(0)}))),
     "slow": (["slow --gpu 0 --milliseconds 40"], Live(NODE, slow={gpu_uuid(0): 40})),
     "slow no longer": (
@@ -72,7 +72,7 @@ DRILLS: dict[str, tuple[list[str], Live]] = {
     ),
     "nvlink-down": (["nvlink-down --gpu 0 --links 3"], Live(NODE, links_down={gpu_uuid(0): 3})),
     "recover from a hang": (["hang --gpu 0", "recover --gpu 0"], Live(NODE)),
-    "recover": (["lost --gpu 1", "recover --gpu 1"], Live(NODE, actions=BROKEN)),
+    "recover": (["lost --gpu 1", "recover --gpu 1"], Live(NODE, actions=OFF_THE_BUS)),
     "reset": (["lost --gpu 1", "reset --gpu 1"], Live(NODE, resets=BROKEN)),
     "ecc": (["ecc --gpu 1"], Live(NODE, errors=BROKEN, actions=BROKEN)),
     "mig": (

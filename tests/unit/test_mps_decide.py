@@ -336,7 +336,7 @@ def test_only_the_first_failures_are_answered_at_once() -> None:
         phases.append(kept.phase)
     assert waits == pytest.approx([0.0, 0.1, 0.2, 0.4, 0.8])
     assert phases == [Phase.STARTING, *4 * [Phase.FAILED]]
-    assert kept.detail == "exit code 1, again and again"
+    assert kept.detail == "exit code 1, at least 3 times in a row"
     assert kept.restarts == 5
 
 
