@@ -32,6 +32,33 @@ def bound(sysfs: Path) -> frozenset[str]:
     return frozenset(name for name in names if ":" in name)
 
 
+DISPLAY, VENDOR = 0x03, 0x10DE
+"""The PCI base class of GPUs, with and without outputs, and NVIDIA's PCI vendor ID."""
+
+
+def on_bus(sysfs: Path) -> frozenset[str]:
+    """Return the PCI addresses of NVIDIA's GPUs, but for those that another driver has."""
+    try:
+        devices = [*(sysfs / "bus/pci/devices").iterdir()]
+    except OSError:
+        return frozenset()
+    return frozenset(device.name for device in devices if _is_ours(device))
+
+
+def _is_ours(device: Path) -> bool:
+    try:
+        if int((device / "vendor").read_text(), 16) != VENDOR:
+            return False
+        if int((device / "class").read_text(), 16) >> 16 != DISPLAY:
+            return False
+    except (OSError, ValueError):
+        return False
+    try:
+        return (device / "driver").readlink().name == "nvidia"
+    except OSError:
+        return True  # no driver has it: NVIDIA's has refused it, or was never asked
+
+
 def with_absent(
     slots: Iterable[Slot], known: Iterable[Gpu], bound: frozenset[str], *, opened: bool = True
 ) -> tuple[Gpu, ...]:

@@ -119,7 +119,7 @@ class Node:
                         done.lane.nvml,
                         self._mailbox,
                         self._roots,
-                        Sampling(self._settings.usage_interval),
+                        Sampling(self._settings.usage_interval, self._settings.grey.after),
                     )
                     for index in range(done.result.count)
                 )

@@ -4,6 +4,7 @@ import enum
 
 import msgspec
 
+from proto.grey import GreySettings
 from proto.paths import Paths
 
 
@@ -123,6 +124,7 @@ class MonitorSettings(msgspec.Struct, frozen=True):
     patience: float = 5.0
     """Seconds that a start waits for GPUs and details that the driver is slow to describe."""
     recovery: Recovery = Recovery()
+    grey: GreySettings = GreySettings()
     kernel_log: str = ""
     """The kernel log to read, or a fifo or text file with its lines; empty: none."""
     state_folder: str = "/var/lib/gpu-sharing-plugin"

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 from simulator import pci
-from simulator.node import Live, SimulatedNode, SimulatedPlatform, capabilities
+from simulator.node import MISSING, Live, SimulatedNode, SimulatedPlatform, capabilities
 
 
 def show(live: Live, sysfs: Path, procfs: Path) -> None:
@@ -19,10 +19,14 @@ def show(live: Live, sysfs: Path, procfs: Path) -> None:
             for folder in (device, bound):
                 shutil.rmtree(folder, ignore_errors=True)
             continue
-        for folder in (device, bound):
-            folder.mkdir(parents=True, exist_ok=True)
+        device.mkdir(parents=True, exist_ok=True)
+        if MISSING in live.grey.get(gpu.uuid, ()):
+            shutil.rmtree(bound, ignore_errors=True)
+        else:
+            bound.mkdir(parents=True, exist_ok=True)
         number = -1 if gpu.numa_node is None else gpu.numa_node
         _write(device / "numa_node", f"{number}\n".encode())
+        _write(device / "vendor", b"0x10de\n")
         _write(device / "class", pci.pci_class(gpu).encode())
         _write(device / "config", pci.space(gpu))
     machine = sysfs / "class/dmi/id/product_name"

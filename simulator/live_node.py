@@ -137,7 +137,7 @@ class LiveNode:
         self._change(change)
 
     def recover(self, place: int) -> None:
-        """Make a GPU answer again that was lost, hung or slow, or on which calls or MPS failed."""
+        """End what `recover` ends: the GPU answers, and works as well as it should."""
         self._change_gpu(place, _answering)
 
     def ask_for(self, place: int, action: int) -> None:
@@ -147,6 +147,15 @@ class LiveNode:
     def fail_row(self, place: int) -> None:
         """Make the remapping of a memory row fail, until a reset."""
         self._change_gpu(place, lambda v, g: replace(v, rows=v.rows | {g.uuid}))
+
+    def fail_grey(self, place: int, failure: str) -> None:
+        """Give a GPU one more grey failure."""
+
+        def change(live: Live, gpu: SimulatedGpu) -> Live:
+            failures = {*live.grey.get(gpu.uuid, ()), failure}
+            return replace(live, grey=_with(live.grey, gpu, tuple(sorted(failures))))
+
+        self._change_gpu(place, change)
 
     def fail_mps(self, place: int) -> None:
         """Put the MPS server of a GPU in FAULT."""
@@ -262,6 +271,7 @@ def _answering(live: Live, gpu: SimulatedGpu) -> Live:
         slow=_with(live.slow, gpu, 0),
         failing=_with(live.failing, gpu, {}),
         mps_faults=live.mps_faults - {gpu.uuid},
+        grey=_with(live.grey, gpu, ()),
     )
 
 

@@ -157,6 +157,10 @@ class Calls:
             raise NVMLError(NOT_SUPPORTED)
         return gpu
 
+    def has(self, handle: GpuHandle | MigHandle, failure: str) -> bool:
+        """Return whether a GPU has a grey failure."""
+        return failure in self.live().grey.get(handle.uuid, ())
+
     def profile(self, handle: GpuHandle | MigHandle) -> str:
         """Return the profile of a MIG instance; NVMLError for the handle of a GPU."""
         gpu = self.gpu(handle)

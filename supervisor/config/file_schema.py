@@ -10,6 +10,7 @@ import msgspec
 
 from health.xid_policy import CODE
 from proto.advertising import MigStrategy
+from proto.grey import GreyRule
 from proto.keeper import ComputeMode
 from proto.monitor import Discovery, DraRule, OccupiedRule, RecoveryMode
 from proto.worker import AllocationPolicy, DeviceIdStrategy, DeviceListStrategy
@@ -192,6 +193,33 @@ event or the proof, whichever is later; doubled at each relapse."""
     """Good checks in a row before a device is Healthy again."""
 
 
+class GreySection(_Section, frozen=True):
+    """`health.grey`."""
+
+    after: Seconds = Seconds(60)
+    """How long a grey failure must be seen before it counts, and how long it must not be seen \
+before it ends."""
+    pcie: GreyRule = GreyRule.REPORT
+    """What to do about a PCIe link that is narrower or slower than card and slot allow, while \
+the GPU works: show it (`report`), or also make the GPU Unhealthy (`unhealthy`); so for the \
+others. See health.md."""
+    slowdown: GreyRule = GreyRule.REPORT
+    """About a GPU that the hardware slows down: too hot, or the power supply brakes it."""
+    clocks: GreyRule = GreyRule.REPORT
+    """About a busy GPU whose clocks stay under half of their maximum, though no setting says so."""
+    ecc_corrected: GreyRule = GreyRule.REPORT
+    """About a GPU that corrects more than 1000 memory errors an hour."""
+    spare_rows: GreyRule = GreyRule.REPORT
+    """About a GPU with a memory bank that has no spare row left."""
+    persistence: GreyRule = GreyRule.REPORT
+    """About a GPU whose persistence mode is off, although it was on."""
+    fabric: GreyRule = GreyRule.REPORT
+    """About a GPU whose NVLink fabric is degraded."""
+    gpu_missing: GreyRule = GreyRule.REPORT
+    """About a node whose PCI bus shows more GPUs than the driver; `unhealthy` makes all its GPUs \
+Unhealthy."""
+
+
 class HealthSection(_Section, frozen=True):
     """`health`."""
 
@@ -218,6 +246,7 @@ that is in use all the same: show it (`report`), or also make it Unhealthy until
 Allocation (DRA) and that is advertised here too: show it (`report`), or also make it Unhealthy \
 here while it is held there (`withhold`). See migration.md."""
     recovery: RecoverySection = RecoverySection()
+    grey: GreySection = GreySection()
     xids: XidRules = XidRules()
     """Which Xids are fatal or ignored, instead of what NVIDIA's table says."""
 

@@ -51,6 +51,11 @@ FAMILIES = (
         "1 for each reason why a GPU or MIG instance is Unhealthy.",
     ),
     Family(
+        "device_grey_failure",
+        ("uuid", "reason"),
+        "1 for each grey failure of a GPU: it works, but worse than it should.",
+    ),
+    Family(
         "device_state_since_timestamp_seconds",
         ("uuid",),
         "Unix time when a GPU or MIG instance entered its state; absent if it never changed.",

@@ -79,6 +79,7 @@ def _node(node: NodeState, fitness: Fitness) -> Iterator[Sample]:
         yield from _gpu(gpu)
         for uuid in (gpu.uuid, *(instance.uuid for instance in gpu.instances)):
             yield from _device(uuid, fitness)
+    yield from _grey(node)
     for look in node.looks:
         yield Sample("look_duration_seconds", look.seconds, (look.uuid,))
     for hang in node.hanging:
@@ -92,6 +93,11 @@ def _node(node: NodeState, fitness: Fitness) -> Iterator[Sample]:
         )
         for code, count in call.errors.items():
             yield Sample("nvml_errors", count, (call.call, str(code)))
+
+
+def _grey(node: NodeState) -> Iterator[Sample]:
+    for failure in node.grey:
+        yield Sample("device_grey_failure", 1, (failure.uuid, failure.reason.kind))
 
 
 def _xid(xid: XidCount) -> Iterator[Sample]:

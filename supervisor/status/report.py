@@ -138,6 +138,8 @@ class GpuStatus(DeviceStatus, frozen=True, kw_only=True):
     """Containers that hold its devices, an entry per device; null: the kubelet does not answer."""
     dra_holders: tuple[DraHolder, ...] | None = None
     """Containers that hold its devices through DRA; null: the kubelet does not answer."""
+    grey: tuple[ReasonStatus, ...] = ()
+    """Grey failures that do not make it Unhealthy: it works, but worse than it should."""
 
 
 class SharingKind(enum.StrEnum):

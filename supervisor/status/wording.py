@@ -16,6 +16,9 @@ from supervisor.status.report import (
 
 UNKNOWN = "unknown"
 
+GREY = "grey failure: "
+"""What precedes a failure of a GPU that is handed out all the same."""
+
 THROUGH_DRA = "held through DRA"
 
 SIGNS: dict[str, str] = {

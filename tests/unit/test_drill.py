@@ -108,6 +108,11 @@ DRILLS: dict[str, tuple[list[str], Live]] = {
     "permission": (["permission-loss", "permission"], Live(NODE)),
     "recovery-action": (["recovery-action 1 --gpu 1"], Live(NODE, actions=BROKEN)),
     "row-remap": (["row-remap --gpu 0"], Live(NODE, rows=frozenset({gpu_uuid(0)}))),
+    "grey": (
+        ["grey pcie --gpu 0", "grey clocks --gpu 0"],
+        Live(NODE, grey={gpu_uuid(0): ("clocks", "pcie")}),
+    ),
+    "grey no longer": (["grey pcie --gpu 0", "recover --gpu 0"], Live(NODE)),
     "remove": (["remove --gpu 1"], Live(NODE, removed=frozenset({gpu_uuid(1)}))),
     "add": (["remove --gpu 1", "add --gpu 1"], Live(NODE)),
 }

@@ -36,7 +36,8 @@ FIELDS = {
     "node.failed.": "index error",
     "gpus.": "uuid state healthy reasons since transitions usage mps remedy advice index model "
     "pci_bus_id numa_node memory_mib unified_memory recovery_action check_seconds monitoring mig "
-    "instances resources holders dra_holders",
+    "instances resources holders dra_holders grey",
+    "gpus.grey.": "kind detail text advice",
     "gpus.reasons.": "kind detail text advice",
     "gpus.instances.": "uuid state healthy reasons since transitions usage mps remedy advice place "
     "gpu_instance compute_instance profile memory_mib",

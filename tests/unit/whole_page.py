@@ -14,6 +14,7 @@ from proto.control import (
     ServiceState,
 )
 from proto.fitness import LastMpsWord
+from proto.grey import GreyFailure
 from proto.messages import (
     RPC_BUCKETS,
     DeviceHealth,
@@ -88,6 +89,7 @@ NODE = NodeState(
         XidCount("", 31, 1, last=98.0),
     ),
     kernel_log_lost=7,
+    grey=(GreyFailure("A", Reason(ReasonKind.PCIE, "x8 instead of x16")),),
     calls=(CallStats("nvmlInit", 2, 0.5, {999: 1}),),
     hanging=(
         HangingCall("nvmlDeviceGetName", 7, "", 17.5),
@@ -216,6 +218,7 @@ EXPECTED: Samples = {
     key("device_health_transitions_total", uuid="A"): 4.0,
     key("device_health_transitions_total", uuid="B"): 0.0,
     key("device_health_transitions_total", uuid=mig_uuid(1, 0)): 0.0,
+    key("device_grey_failure", uuid="A", reason="pcie"): 1.0,
     key("gpu_recovery_action", uuid="A"): 0.0,
     key("xid_errors_total", uuid="B", xid="79"): 2.0,
     key("xid_errors_total", uuid="", xid="31"): 1.0,
