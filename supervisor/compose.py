@@ -20,6 +20,7 @@ from proto.control import (
 )
 from proto.exporter import ExporterSettings, UsageRoots
 from proto.monitor import CdiSettings, DraRule, MonitorSettings, OccupiedRule, Recovery
+from proto.mps_bus import MPS_BUS
 from proto.paths import Paths
 from proto.worker import CDI_STRATEGIES, Handout, ResourcePlan, WorkerSettings
 from simulator.live_node import LiveNode
@@ -30,14 +31,14 @@ from supervisor.child import Logging, Process, Spec
 from supervisor.config import naming
 from supervisor.config.check_paths import SOCKET_PATH_LIMIT
 from supervisor.config.choose_file import Wish
-from supervisor.config.file_schema import Flags
+from supervisor.config.file_schema import Flags, UnifiedMemory
 from supervisor.config.refusal import refusing
 from supervisor.config.service_settings import KERNEL_LOG, configuration_file
 from supervisor.config.settings import Settings, load
 from supervisor.maintenance import MONITOR
 from supervisor.plan import Rules, plan
 from supervisor.restart_policy import Limits
-from supervisor.runtime_folder import LOCAL_SOCKET, MPS_BUS, URL_FILE
+from supervisor.runtime_folder import LOCAL_SOCKET, URL_FILE
 from supervisor.state import Service
 from supervisor.version import VERSION
 
@@ -115,6 +116,7 @@ def _exporter(settings: Settings, paths: Paths) -> Spec:
         usage_roots=_usage_roots(settings),
         guard=settings.service.guard,
         local_socket=f"{settings.service.runtime_dir}/{LOCAL_SOCKET}",
+        node_name=settings.service.node_name,
         allowed_hosts=(settings.service.node_name, *settings.service.metrics_allowed_hosts),
     )
     return Spec("exporter", "supervisor.exporter.main", mine, takes=(ServiceState,))
@@ -171,6 +173,9 @@ def _driver(settings: Settings, paths: Paths) -> MonitorSettings:
         binding="health.binding",
         binding_argument=root,
         dev_root=seen_at,
+        # Not is_dir: without the folder, the library is the system's.
+        driver_root=root,
+        discovery=settings.configuration.flags.device_discovery_strategy,
         poll_interval=health.poll_interval,
         usage_interval=float(settings.configuration.usage.interval),
         hang_after=health.hang_after,
@@ -183,19 +188,31 @@ def _driver(settings: Settings, paths: Paths) -> MonitorSettings:
         cdi=_cdi(settings),
         xids=xid_policy.policy(settings.xids),
         whole_gpus=settings.configuration.flags.mig_strategy is MigStrategy.NONE,
+        unified_mib=_unified_mib(settings),
+        imex_channels=settings.configuration.imex.channel_ids,
     )
-    if settings.node is None:
-        return real
-    live = LiveNode(Path(settings.service.runtime_dir))
+    return real if settings.node is None else _simulated(real, settings.service.runtime_dir)
+
+
+def _simulated(real: MonitorSettings, runtime_dir: str) -> MonitorSettings:
+    """Return the settings of a *real* monitor for a simulated node."""
+    live = LiveNode(Path(runtime_dir))
     return replace(
         real,
         binding="simulator.nvml",
-        binding_argument=settings.service.runtime_dir,
+        binding_argument=runtime_dir,
+        driver_root=str(live.root),
+        dev_root=str(live.root),
         sysfs=str(live.sysfs),
         # The log of this machine says nothing about simulated GPUs.
         kernel_log="" if real.kernel_log == KERNEL_LOG else real.kernel_log,
         procfs=str(live.procfs),
     )
+
+
+def _unified_mib(settings: Settings) -> int | None:
+    given = settings.configuration.unified_memory
+    return None if given is UnifiedMemory.SYSTEM else given
 
 
 def _cdi(settings: Settings) -> CdiSettings | None:
@@ -234,7 +251,7 @@ def _rules(settings: Settings) -> Rules:
         gpus=configuration.resources.gpus,
         profiles=configuration.resources.mig,
         shares=settings.shares,
-        imex_required=configuration.imex.required and bool(configuration.imex.channel_ids),
+        imex_required=configuration.imex.channel_ids if configuration.imex.required else (),
     )
 
 

@@ -23,7 +23,7 @@ PROBES = 100
 """Probes in a try: the 99th percentile is the slowest but one."""
 
 AT_ONCE = 10
-"""Probes at a time: beside 250 clients they change little, and the flood takes two cores less long."""
+"""Probes at a time: beside 250 clients they change little, and the flood is over sooner."""
 
 LINE = 1000.0
 """Milliseconds that a probe may take at the 99th percentile: the kubelet waits for 1 s."""

@@ -35,6 +35,7 @@ def test_the_defaults(capsys: pytest.CaptureFixture[str]) -> None:
     answer = printed(capsys)
     assert list(answer) == ["config", "service", "environment", "files", "sources"]
     sections = ["version", "flags", "resources", "sharing", "imex", "health", "usage"]
+    sections.append("unifiedMemory")
     assert list(answer["config"]) == sections
     assert answer["config"]["health"] == {
         "staleAfter": "10s",

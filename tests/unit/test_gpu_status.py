@@ -5,8 +5,9 @@ from msgspec.structs import replace
 
 from health.advice import ACTIONS, ADVICE, FAULTS, WAIT
 from health.xid_catalogue import Action
+from proto.calls import LookTime
 from proto.control import ServiceState, Unknown
-from proto.messages import DeviceHealth, DeviceState, Gpu, LookTime, NodeState
+from proto.messages import DeviceHealth, DeviceState, Gpu, NodeState
 from proto.reasons import Reason, ReasonKind
 from supervisor.status import report
 from supervisor.status.allocations import Allocation
