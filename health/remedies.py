@@ -49,6 +49,9 @@ OF_KINDS: Mapping[ReasonKind, Remedy] = MappingProxyType(
         ReasonKind.DRIVER_HANG: Remedy.RESET,
         ReasonKind.NVLINK_DOWN: Remedy.RESET_FABRIC,
         ReasonKind.FABRIC: Remedy.RESET_FABRIC,
+        ReasonKind.CLOCKS: Remedy.RESET,
+        ReasonKind.PCIE: Remedy.REBOOT,
+        ReasonKind.GPU_MISSING: Remedy.REBOOT,
     }
 )
 """The remedy for a kind of reason; any other kind has to be looked at."""

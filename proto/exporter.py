@@ -47,6 +47,8 @@ class ExporterSettings(msgspec.Struct, frozen=True):
     """The source of device data: `nvml` or `simulated`."""
     pod_resources_socket: str = ""
     """The kubelet's pod resources socket; empty: do not ask which pod holds which device."""
+    watches_gpus: bool = True
+    """Whether this service has a health monitor, and asks the kubelet who holds devices."""
     pod_labels: bool = True
     """Whether metrics have labels for pods."""
     pod_usage: bool = True

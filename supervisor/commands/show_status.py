@@ -66,12 +66,15 @@ def show(status: Status, console: Console) -> None:
     node = status.node
     console.print(text(wording.headline(status), "bold"))
     driver = f"driver {node.driver_version or wording.UNKNOWN}"
+    driver += f", platform {node.platform or wording.UNKNOWN}"
     live, ready = ("yes" if verdict.ok else "no" for verdict in (node.live, node.ready))
     console.print(text(f"{driver}, live: {live}, ready: {ready}"))
     for problem in wording.problems(status):
         console.print(text(f"✗ {problem}", "red"))
     for line, names in _reasons(status):
         console.print(text(f"✗ GPU {', '.join(names)}: {line}", "red"))
+    for line, names in _grey(status).items():
+        console.print(text(f"! GPU {', '.join(names)}: {line}", "yellow"))
     for notice in node.notices or ():
         console.print(text(f"- {notice}"))
     for tables in _tables(status, wide=console.width >= WIDE):
@@ -104,6 +107,16 @@ def _reasons(status: Status) -> list[tuple[str, list[str]]]:
                 rank = strength(device.remedy) if device.remedy else 0
                 found.setdefault((-rank, f"{texts}. {device.advice}"), []).append(name)
     return [(line, found[rank, line]) for rank, line in sorted(found, key=lambda key: key[0])]
+
+
+def _grey(status: Status) -> dict[str, list[str]]:
+    """Return each grey failure with its advice, and the names of the GPUs that have it."""
+    found: dict[str, list[str]] = {}
+    for gpu in status.gpus or ():
+        for failure in gpu.grey:
+            line = f"{wording.GREY}{failure.text}. {failure.advice}"
+            found.setdefault(line, []).append(str(gpu.index))
+    return found
 
 
 def _gpus(gpus: Iterable[GpuStatus], now: float, *, wide: bool) -> Table:

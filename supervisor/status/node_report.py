@@ -3,6 +3,7 @@
 from msgspec import Struct
 
 from proto.control import ProblemKind
+from proto.platform import PlatformKind
 
 
 class Verdict(Struct, frozen=True):
@@ -76,3 +77,7 @@ class NodeStatus(Struct, frozen=True):
     """The node's name in Kubernetes, from `--node-name`; null: it was not given."""
     hostname: str | None = None
     """The hostname that the service has; in a pod with a network of its own, the pod's name."""
+    platform: PlatformKind | None = None
+    """How GPUs are found and passed to containers; null: nobody has looked yet."""
+    platform_evidence: tuple[str, ...] | None = None
+    """What shows the platform, or of `none` what was looked for."""

@@ -116,6 +116,7 @@ def _card(gpu: GpuStatus, now: float, hour: Hour | None) -> Element:
         element("p", *_facts(gpu), class_="facts quiet"),
         element("code", gpu.uuid),
         _reasons(gpu),
+        _grey(gpu),
         *page_usage.card(gpu, hour),
         *_shares(gpu),
         *page_mps.card(gpu),
@@ -146,7 +147,7 @@ def _facts(gpu: GpuStatus) -> Iterator[Element]:
         gpu.model,
         gpu.pci_bus_id,
         None if gpu.numa_node is None else f"NUMA node {gpu.numa_node}",
-        None if gpu.memory_mib is None else f"{gpu.memory_mib} MiB",
+        wording.memory(gpu),
         "MIG mode" if gpu.mig else None,
         "reports no Xids" if gpu.monitoring is Monitoring.POLLING else None,
     )
@@ -170,6 +171,15 @@ def _alone(device: DeviceStatus) -> Element | None:
     summary = element("summary", "advice for each reason alone")
     name = f"reasons-{device.uuid}"
     return element("li", element("details", summary, element("ul", *alone), id=name))
+
+
+def _grey(gpu: GpuStatus) -> Element | None:
+    """Return what is worse than it should be, though the GPU works."""
+    items = [
+        element("li", element("strong", f"{wording.GREY}{reason.text}"), f" {reason.advice}")
+        for reason in gpu.grey
+    ]
+    return element("ul", *items, class_="reasons") if items else None
 
 
 def _shares(gpu: GpuStatus) -> Iterator[Element]:

@@ -46,6 +46,7 @@ def _facts(status: Status) -> Iterator[str]:
         yield f"host {node.hostname}"
     backend = f" ({node.backend})" if node.backend else ""
     yield f"driver {node.driver_version or wording.UNKNOWN}{backend}"
+    yield f"platform {node.platform or wording.UNKNOWN}"
     yield "✓ live" if node.live.ok else "✗ not live"
     yield "✓ ready" if node.ready.ok else "✗ not ready"
     if any(gpu.holders is None for gpu in status.gpus or ()):

@@ -13,6 +13,7 @@ from proto.reasons import ReasonKind
 from supervisor.status.dra_report import DraHolder
 from supervisor.status.mps_report import MpsStatus
 from supervisor.status.node_report import NodeStatus
+from supervisor.status.service_report import ConfigurationStatus, ProcessStatus, XidSeen
 from supervisor.status.usage_report import DeviceUse, NodeUse
 
 
@@ -119,6 +120,8 @@ class GpuStatus(DeviceStatus, frozen=True, kw_only=True):
     """The NUMA node of the GPU."""
     memory_mib: int | None
     """Its memory in MiB."""
+    unified_memory: bool = False
+    """Whether it uses the memory of the machine, of which `memory_mib` is what counts."""
     recovery_action: int | None
     """The recovery action that the driver asks for (NVML field 230): 0 none, else NVML's number."""
     check_seconds: float | None
@@ -135,6 +138,8 @@ class GpuStatus(DeviceStatus, frozen=True, kw_only=True):
     """Containers that hold its devices, an entry per device; null: the kubelet does not answer."""
     dra_holders: tuple[DraHolder, ...] | None = None
     """Containers that hold its devices through DRA; null: the kubelet does not answer."""
+    grey: tuple[ReasonStatus, ...] = ()
+    """Grey failures that do not make it Unhealthy: it works, but worse than it should."""
 
 
 class SharingKind(enum.StrEnum):
@@ -168,45 +173,6 @@ class ResourceStatus(Struct, frozen=True, kw_only=True):
     """Whether its worker answered the last call on its own socket."""
     sharing: SharingKind | None = None
     """How its devices are shared."""
-
-
-class ProcessStatus(Struct, frozen=True):
-    """A child process of the supervisor."""
-
-    name: str
-    """`monitor`, `exporter`, `cluster`, or `worker` and the name of its resource."""
-    state: str
-    """A child state of ARCHITECTURE.md; `running` in normal operation."""
-    restarts: int
-    """How often it was restarted."""
-    pid: int | None
-    """Null while there is no process."""
-
-
-class ConfigurationStatus(Struct, frozen=True):
-    """The configuration in use."""
-
-    hash: str | None
-    """A hash that changes with the settings."""
-    loaded: float | None
-    """When the settings were loaded, as unix time."""
-    problem: str | None
-    """Why the newest settings were refused; null: they are in use."""
-
-
-class XidSeen(Struct, frozen=True):
-    """An Xid, harmless or not, that was reported since the health monitor started."""
-
-    uuid: str | None
-    """The UUID of the GPU; null: the driver named no GPU."""
-    xid: int
-    """The Xid's number."""
-    name: str
-    """Its name in NVIDIA's catalogue."""
-    count: int
-    """How often the driver reported it."""
-    last: float | None
-    """When the driver reported it last, as unix time."""
 
 
 class Status(Struct, frozen=True):

@@ -8,6 +8,7 @@ from proto.messages import NodeState, WorkerState, XidCount
 from supervisor.status import gpus as gpu_status
 from supervisor.status import mps, node_report, report
 from supervisor.status.probes import not_live, not_ready
+from supervisor.status.service_report import ConfigurationStatus, ProcessStatus, XidSeen
 from supervisor.status.snapshot import Snapshot
 from supervisor.status.usage import device_uses, node_use
 
@@ -23,6 +24,8 @@ class About:
     """Where the GPU data comes from: `nvml` or `simulated`."""
     pod_labels: bool = True
     """Whether metrics have the names of pods that hold devices."""
+    watches_gpus: bool = True
+    """Whether this service has a health monitor, and asks the kubelet who holds devices."""
     node: str = ""
     """The node's name in Kubernetes; empty: it was not given."""
     hostname: str = ""
@@ -71,10 +74,12 @@ def _all_healthy(
 def _node(
     snapshot: Snapshot, about: About, dead: tuple[str, ...], unready: tuple[str, ...]
 ) -> node_report.NodeStatus:
-    node, service = snapshot.node, snapshot.service
+    node, service, platform = snapshot.node, snapshot.service, snapshot.platform()
     return node_report.NodeStatus(
         driver_version=node.inventory.driver_version or None if node else None,
         backend=about.backend,
+        platform=platform.kind if platform else None,
+        platform_evidence=platform.evidence if platform else None,
         maintenance=service.quiesced if service else None,
         live=node_report.Verdict(not dead, dead),
         ready=node_report.Verdict(not unready, unready),
@@ -148,24 +153,22 @@ def _sharing(worker: WorkerState, snapshot: Snapshot) -> report.SharingKind:
     return report.SharingKind.TIME_SLICING if shared else report.SharingKind.NONE
 
 
-def _processes(service: ServiceState | None) -> tuple[report.ProcessStatus, ...] | None:
+def _processes(service: ServiceState | None) -> tuple[ProcessStatus, ...] | None:
     if service is None:
         return None
     return tuple(
-        report.ProcessStatus(child.name, child.state, child.restarts, child.pid or None)
+        ProcessStatus(child.name, child.state, child.restarts, child.pid or None)
         for child in service.processes
     )
 
 
-def _configuration(service: ServiceState | None) -> report.ConfigurationStatus | None:
+def _configuration(service: ServiceState | None) -> ConfigurationStatus | None:
     if service is None:
         return None
     state = service.configuration
-    return report.ConfigurationStatus(
-        state.hash or None, state.loaded or None, state.problem or None
-    )
+    return ConfigurationStatus(state.hash or None, state.loaded or None, state.problem or None)
 
 
-def _xid(seen: XidCount) -> report.XidSeen:
+def _xid(seen: XidCount) -> XidSeen:
     name = xid_catalogue.lookup(seen.xid).name
-    return report.XidSeen(seen.uuid or None, seen.xid, name, seen.count, seen.last or None)
+    return XidSeen(seen.uuid or None, seen.xid, name, seen.count, seen.last or None)

@@ -16,6 +16,9 @@ from supervisor.status.report import (
 
 UNKNOWN = "unknown"
 
+GREY = "grey failure: "
+"""What precedes a failure of a GPU that is handed out all the same."""
+
 THROUGH_DRA = "held through DRA"
 
 SIGNS: dict[str, str] = {
@@ -122,6 +125,13 @@ def _state_of_node(status: Status) -> str:
 def _hanging(hang: HangingCallStatus) -> str:
     gpu = "" if hang.index is None else f" for GPU {hang.index}"
     return f"the driver hangs: {hang.call}{gpu} has not returned for {hang.seconds:.0f} s"
+
+
+def memory(gpu: GpuStatus) -> str | None:
+    """Return the memory of a GPU; None: unknown."""
+    if gpu.memory_mib is None:
+        return None
+    return f"{gpu.memory_mib} MiB{' of the machine' if gpu.unified_memory else ''}"
 
 
 def problems(status: Status) -> list[str]:

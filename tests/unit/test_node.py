@@ -17,9 +17,8 @@ from simulator.node import (
     SimulatedGpu,
     SimulatedLink,
     SimulatedNode,
-    complete,
-    default_node,
 )
+from simulator.node_file import complete, default_node
 from tests.unit.builders import gpu_uuid
 
 FIRST, SECOND = gpu_uuid(0), gpu_uuid(1)
