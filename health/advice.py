@@ -5,6 +5,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from health import recovery_actions
+from health.readiness import NOT_JOINED
 from health.xid_catalogue import Action, Xid, lookup
 from proto.messages import DeviceState
 from proto.reasons import Reason, ReasonKind
@@ -169,21 +170,12 @@ ACTIONS = {
 """What to do after a fatal Xid, by the action that NVIDIA's catalogue recommends."""
 
 
-SXID = "SXid"
-"""How the detail of the reason `fabric` begins after an error of an NVSwitch."""
-
-SWITCH = Advice(
-    "an NVSwitch has a fatal error",
-    "Look up the SXid in NVIDIA's Fabric Manager User Guide. Stop the pods that use GPUs of the "
-    "NVLink fabric, then reset all of them together with the switches.",
-)
-
 UNJOINED = Advice(
-    "the GPU has not joined its NVLink fabric, so CUDA fails with error 802",
+    "the GPU has no NVLink fabric, so CUDA fails with error 802",
     "Check that Fabric Manager runs, on the node or on the NVSwitch tray, and look at its log. The "
     "device becomes Healthy by itself.",
 )
-"""The advice for the reason `fabric`, by what its detail tells."""
+"""The text for the reason `fabric` of a GPU that has not joined its fabric."""
 
 DUE = {action.words: action.what_to_do for action in recovery_actions.ACTIONS.values()}
 """What to do for the reason `recovery-action`, by its detail."""
@@ -193,11 +185,11 @@ def advise(reason: Reason) -> Advice:
     """Return the words and the advice for a *reason*.
 
     The advice for an Xid is what the catalogue recommends; for a recovery action it is the action;
-    for a fabric it depends on who told of it.
+    for a fabric it depends on the detail.
     """
     advice, xid = ADVICE[reason.kind], xid_of(reason)
-    if reason.kind is ReasonKind.FABRIC and reason.detail:
-        return SWITCH if reason.detail.startswith(SXID) else UNJOINED
+    if reason.kind is ReasonKind.FABRIC and reason.detail.startswith(NOT_JOINED):
+        return UNJOINED
     if reason.kind is ReasonKind.RECOVERY_ACTION:
         return advice._replace(what_to_do=DUE.get(reason.detail, advice.what_to_do))
     return advice._replace(what_to_do=ACTIONS[xid.action]) if xid else advice
