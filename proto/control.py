@@ -128,6 +128,16 @@ class Withhold(msgspec.Struct, frozen=True, tag=True):
     """Devices that are held through DRA, and who holds them."""
 
 
+class Held(msgspec.Struct, frozen=True, tag=True):
+    """Report of the exporter, and order to the cluster process: containers hold these devices.
+
+    Sent again every few seconds, so a new process soon knows it.
+    """
+
+    uuids: tuple[str, ...] | None
+    """GPUs and MIG instances; None: unknown, as the kubelet does not answer."""
+
+
 class Configure(msgspec.Struct, frozen=True, tag=True):
     """Order: use this plan and these allocation settings from now on."""
 
@@ -288,6 +298,7 @@ Order = (
     | Unknown
     | MarkHealthy
     | Withhold
+    | Held
     | Configure
     | LabelNode
     | Limit
@@ -303,6 +314,7 @@ Report = (
     | Hung
     | Marked
     | Withhold
+    | Held
     | Settled
     | Labelled
     | Unlabelled

@@ -60,5 +60,7 @@ class ExporterSettings(msgspec.Struct, frozen=True):
     guard: HttpGuard = HttpGuard()
     local_socket: str = ""
     """Unix socket for the commands on this node, which have no certificate or token for *guard*."""
+    tell_held: bool = False
+    """Whether to report which devices containers hold, for the cluster."""
     allowed_hosts: tuple[str, ...] = ()
     """Names that requests may have as their host, besides IP addresses and localhost."""
