@@ -59,7 +59,7 @@ CONFIGURATION = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
+class PcieLink:
     """A PCIe link: lanes and generation now, and the most that card and slot allow."""
 
     width: int
@@ -76,7 +76,7 @@ class GreySample:
     """On the monotonic clock."""
     utilization: int | None = None
     """Percent."""
-    link: Link | None = None
+    link: PcieLink | None = None
     event_reasons: int | None = None
     """Why the clocks are as they are, as a mask."""
     clock: int | None = None

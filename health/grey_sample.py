@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from health.ecc import VOLATILE
-from health.grey import LOADED, GreySample, Link
+from health.grey import LOADED, GreySample, PcieLink
 from health.label_facts import FabricInfo
 from proto.messages import Gpu
 from proto.usage import DeviceUsage
@@ -53,9 +53,9 @@ def take(ask: Ask, gpu: Gpu, usage: DeviceUsage, now: float, *, thorough: bool) 
     )
 
 
-def _link(ask: Ask) -> Link | None:
+def _link(ask: Ask) -> PcieLink | None:
     told = [ask(name) for name in LINK]
-    return None if None in told else Link(*map(int, told))
+    return None if None in told else PcieLink(*map(int, told))
 
 
 def _event_reasons(ask: Ask) -> int | None:

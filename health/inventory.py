@@ -71,7 +71,7 @@ def with_absent(
     """
     slots = tuple(slots)
     gpus = [slot.gpu for slot in slots if slot.gpu]
-    uuids, places = {gpu.uuid for gpu in gpus}, {gpu.pci_bus_id for gpu in gpus}
+    uuids, places = {gpu.uuid for gpu in gpus}, {gpu.pci_bus_id for gpu in gpus} - {""}
     gaps = len(gpus) < len(slots) or not opened
     absent = [g for g in known if g.uuid not in uuids and g.pci_bus_id not in places]
     absent = [gpu for gpu in absent if gpu.pci_bus_id in bound or (gaps and not bound)]
@@ -120,6 +120,7 @@ def links(gpus: Iterable[Gpu], peers: Mapping[str, Counter[str]], levels: Levels
         level = levels.get((first.uuid, second.uuid), LinkLevel.SYS)
         mine, other = peers.get(first.uuid, none), peers.get(second.uuid, none)
         # Two GPUs on an NVSwitch fabric share as many links as the GPU with fewer links has.
-        nvlinks = mine[second.pci_bus_id] + min(mine["switch"], other["switch"])
+        direct = mine[second.pci_bus_id] if second.pci_bus_id else 0
+        nvlinks = direct + min(mine["switch"], other["switch"])
         if nvlinks or level is not LinkLevel.SYS:
             yield Link(first.uuid, second.uuid, level, nvlinks)

@@ -18,10 +18,9 @@ import msgspec
 import zmq
 from loguru import logger
 
-from health import access, log_lines, verdict
+from health import access, inventory, log_lines, verdict
 from health.cdi_lane import CdiWritten
 from health.condition import Look
-from health.enumeration import Refused
 from health.gpu_lanes import Looked, Sighted
 from health.hangs import Hang, Hangs
 from health.lane import Done, Mailbox
@@ -29,6 +28,7 @@ from health.ledger import Ledger
 from health.node import Node
 from health.nvml import Code
 from health.observed import Observed
+from health.opening import Refused
 from health.orders import Orders
 from health.usage import Sampled
 from health.usage_bus import UsageBus
@@ -192,9 +192,10 @@ class Monitor:
         elif now - self._began > RETRY_PARTIAL and any(g.partial for g in self._node.gpus):
             logger.warning("restarting the health monitor: a GPU is enumerated only in part")
             self._code = ExitCode.AGAIN
-        self._observed.grey.compare(self._node.on_bus(), self._observed.gpus, now)
-        for gpu in self._node.gpus:
-            gpu.rescan()
+        self._node.rescan()
+        self._changed = True  # as files of the kernel may have, such as device nodes
+        on_bus = inventory.on_bus(Path(self._settings.sysfs))
+        self._observed.grey.compare(on_bus, self._observed.gpus, now)
 
     def _find_hangs(self, now: float) -> None:
         begun, ended = self._hangs.search(self._node.lanes(), now, self._settings.hang_after)
@@ -249,7 +250,8 @@ class Monitor:
             case BaseException():
                 raise done.result
             case Refused():
-                self._refuse(access.refusal(done.result.error, done.result.code, self._procfs))
+                refused = access.refusal(done.result.error, done.result.code, self._procfs)
+                self._refuse(msgspec.structs.replace(refused, platform=done.result.platform))
             case Looked() if gpu:
                 self._observed.after_look(gpu, done.result, now)
             case Ended() if gpu:

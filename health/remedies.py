@@ -1,98 +1,125 @@
-"""What to do about an Unhealthy device, as one of a few words for programs that repair nodes."""
+"""What to do about a device with several reasons: the strongest remedy, which covers the weaker.
+
+The driver may ask for a reset of a GPU for which NVIDIA's catalogue recommends a reboot. Each is
+right for its reason alone, but people can only do one of them first.
+"""
 
 import enum
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
+from typing import NamedTuple
 
 from health import recovery_actions
-from health.advice import FAULTS, xid_of
+from health.advice import FAULTS, Advice, explain, xid_of
 from health.xid_catalogue import Action
 from proto.messages import DeviceState
 from proto.reasons import Reason, ReasonKind
 
 
 class Remedy(enum.StrEnum):
-    """What to do, from the weakest to the strongest. Programs use these words, so they stay."""
+    """What a device needs, from the weakest to the strongest."""
 
     WAIT = "wait"
-    """Nothing: it heals by itself, or the plugin repairs it."""
-    RESUME = "resume"
-    """End the maintenance."""
-    CHECK_NODE = "check-node"
-    """Find the cause on the node: the driver, its settings, or what else uses the GPU."""
-    CHECK_HARDWARE = "check-hardware"
-    """Check cooling, power, slot and cables."""
-    RESET_GPU = "reset-gpu"
-    """Stop the pods that use the GPU, then reset it."""
+    """Nothing: the fault is gone, and the device becomes Healthy by itself."""
+    CHECK = "check"
+    """Somebody has to look: at the driver, the cooling, the settings, or who uses the device."""
+    SUPPORT = "support"
+    """Contact the support of NVIDIA or of the server's vendor, where no reset is known to help."""
+    RESTART_APP = "restart-app"
+    """Restart the application."""
+    RESET = "reset"
+    """Stop the pods that use the GPU, then reset the GPU."""
     RESET_FABRIC = "reset-fabric"
-    """Stop all pods that use GPUs, then reset all GPUs of the NVLink fabric."""
-    REBOOT_NODE = "reboot-node"
-    """Drain the node, and reboot it."""
-    REPLACE_GPU = "replace-gpu"
-    """Plan to replace the card."""
-    CONTACT_SUPPORT = "contact-support"
-    """Contact the support of NVIDIA or of the server's vendor."""
+    """Reset all GPUs of the NVLink fabric together."""
+    REBOOT = "reboot"
+    """Drain the node and reboot it."""
+    POWER_CYCLE = "power-cycle"
+    """Drain the node, then power it off and on."""
 
 
-REMEDIES: Mapping[ReasonKind, Remedy] = MappingProxyType(
+WEAKEST_FIRST = tuple(Remedy)
+
+OF_KINDS: Mapping[ReasonKind, Remedy] = MappingProxyType(
     {
-        ReasonKind.XID: Remedy.RESET_GPU,
-        ReasonKind.GPU_LOST: Remedy.REBOOT_NODE,
-        ReasonKind.UNWATCHED: Remedy.CHECK_NODE,
-        ReasonKind.UNREADABLE: Remedy.CHECK_NODE,
-        ReasonKind.RECOVERY_ACTION: Remedy.RESET_GPU,
-        ReasonKind.ECC: Remedy.RESET_GPU,
-        ReasonKind.ROW_REMAP: Remedy.RESET_GPU,
+        ReasonKind.XID: Remedy.RESET,
+        ReasonKind.GPU_LOST: Remedy.REBOOT,
+        ReasonKind.RECOVERY_ACTION: Remedy.RESET,
+        ReasonKind.ECC: Remedy.RESET,
+        ReasonKind.ROW_REMAP: Remedy.RESET,
+        ReasonKind.DRIVER_HANG: Remedy.RESET,
         ReasonKind.NVLINK_DOWN: Remedy.RESET_FABRIC,
         ReasonKind.FABRIC: Remedy.RESET_FABRIC,
-        ReasonKind.GPU_MISSING: Remedy.REBOOT_NODE,
-        ReasonKind.PCIE: Remedy.REBOOT_NODE,
-        ReasonKind.SLOWDOWN: Remedy.CHECK_HARDWARE,
-        ReasonKind.CLOCKS: Remedy.RESET_GPU,
-        ReasonKind.ECC_CORRECTED: Remedy.REPLACE_GPU,
-        ReasonKind.SPARE_ROWS: Remedy.REPLACE_GPU,
-        ReasonKind.PERSISTENCE: Remedy.CHECK_NODE,
-        ReasonKind.THERMAL: Remedy.CHECK_HARDWARE,
-        ReasonKind.DRIVER_HANG: Remedy.REBOOT_NODE,
-        ReasonKind.NO_ACCESS: Remedy.WAIT,
-        ReasonKind.CDI_SPEC: Remedy.CHECK_NODE,
-        ReasonKind.NO_DRIVER: Remedy.CHECK_NODE,
-        ReasonKind.MAINTENANCE: Remedy.RESUME,
-        ReasonKind.MONITOR_SILENT: Remedy.WAIT,
-        ReasonKind.NOT_FOUND: Remedy.CHECK_NODE,
-        ReasonKind.OCCUPIED: Remedy.CHECK_NODE,
-        ReasonKind.HELD_THROUGH_DRA: Remedy.WAIT,
-        ReasonKind.MPS: Remedy.WAIT,
+        ReasonKind.CLOCKS: Remedy.RESET,
+        ReasonKind.PCIE: Remedy.REBOOT,
+        ReasonKind.GPU_MISSING: Remedy.REBOOT,
     }
 )
-"""The remedy for each kind of reason; no kind is missing."""
+"""The remedy for a kind of reason; any other kind has to be looked at."""
 
-OF_XIDS = {
-    Action.IGNORE: Remedy.WAIT,
-    Action.RESTART_APP: Remedy.WAIT,
-    Action.RESET_GPU: Remedy.RESET_GPU,
-    Action.REBOOT: Remedy.REBOOT_NODE,
-    Action.CONTACT_SUPPORT: Remedy.CONTACT_SUPPORT,
-}
-"""By what NVIDIA's catalogue recommends."""
+OF_XIDS: Mapping[Action, Remedy] = MappingProxyType(
+    {
+        Action.IGNORE: Remedy.CHECK,
+        Action.RESTART_APP: Remedy.RESTART_APP,
+        Action.RESET_GPU: Remedy.RESET,
+        Action.REBOOT: Remedy.REBOOT,
+        Action.CONTACT_SUPPORT: Remedy.SUPPORT,
+    }
+)
 
-REBOOTS = {recovery_actions.ACTIONS[number].words for number in (2, 6, 7)}
-"""Recovery actions of the driver that a reset of the GPU does not do."""
+OF_ACTIONS = {2: Remedy.REBOOT, 6: Remedy.REBOOT, 7: Remedy.POWER_CYCLE}
+"""The remedy for a recovery action of the driver by NVML's number; any other is a reset."""
 
-STRENGTH = {remedy: place for place, remedy in enumerate(Remedy)}
-
-
-def remedy(reasons: Iterable[Reason], state: DeviceState | None = None) -> Remedy:
-    """Return the strongest remedy for the *reasons* of a device in this *state*."""
-    found = (_of(reason, state) for reason in reasons)
-    return max(found, key=STRENGTH.__getitem__, default=Remedy.WAIT)
+OF_WORDS = {recovery_actions.words(action): remedy for action, remedy in OF_ACTIONS.items()}
 
 
-def _of(reason: Reason, state: DeviceState | None) -> Remedy:
+class WhatToDo(NamedTuple):
+    """What to do about a device."""
+
+    remedy: Remedy
+    advice: str
+
+
+def remedy(reason: Reason, state: DeviceState | None = None) -> Remedy:
+    """Return the remedy for a *reason* of a device in this *state*."""
     if state is DeviceState.RECOVERING and reason.kind in FAULTS:
         return Remedy.WAIT
     if xid := xid_of(reason):
         return OF_XIDS[xid.action]
-    if reason.kind is ReasonKind.RECOVERY_ACTION and reason.detail in REBOOTS:
-        return Remedy.REBOOT_NODE
-    return REMEDIES[reason.kind]
+    if reason.kind is ReasonKind.RECOVERY_ACTION:
+        return OF_WORDS.get(reason.detail, Remedy.RESET)
+    return OF_KINDS.get(reason.kind, Remedy.CHECK)
+
+
+def strength(found: Remedy) -> int:
+    """Return a number that is larger for a stronger remedy."""
+    return WEAKEST_FIRST.index(found)
+
+
+def what_to_do(reasons: Iterable[Reason], state: DeviceState | None = None) -> WhatToDo | None:
+    """Return what to do about a device with these *reasons*; None: it has none.
+
+    What only has to be looked at does not contradict, so all of it is said.
+    """
+    told = [(remedy(reason, state), explain(reason, state)) for reason in reasons]
+    if not told:
+        return None
+    strongest = max((found for found, _ in told), key=strength)
+    texts = [advice.what_to_do for found, advice in told if found is strongest]
+    if strongest is Remedy.CHECK:
+        return WhatToDo(strongest, " ".join(dict.fromkeys(texts)))
+    return WhatToDo(strongest, max(texts, key=len))  # the one that says more
+
+
+def ordered(
+    reasons: Iterable[Reason], state: DeviceState | None = None
+) -> list[tuple[Reason, Advice]]:
+    """Return the *reasons* with their texts, the one with the strongest remedy first.
+
+    What the driver asks for comes after the fault for which it asks.
+    """
+
+    def place(reason: Reason) -> tuple[int, bool]:
+        asked = reason.kind is ReasonKind.RECOVERY_ACTION
+        return -strength(remedy(reason, state)), asked
+
+    return [(reason, explain(reason, state)) for reason in sorted(reasons, key=place)]

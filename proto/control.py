@@ -5,8 +5,11 @@ import enum
 import msgspec
 
 from proto.advertising import Advertising
+from proto.held import Held
+from proto.keeper import ComputeMode
 from proto.messages import Inventory
 from proto.mps import MpsShare
+from proto.platform import Platform
 from proto.reasons import Reason, ReasonKind
 from proto.worker import Handout, ResourcePlan
 
@@ -51,7 +54,7 @@ class ProblemKind(enum.StrEnum):
     """The driver does not report a device's memory, so with `-1` replicas it has one replica, and \
 with MPS no memory limit."""
     IMEX_MISSING = "imex-missing"
-    """The required IMEX channel is missing; nothing is advertised."""
+    """A required IMEX channel is missing; nothing is advertised."""
     CDI_SPEC = "cdi-spec"
     """The CDI specification lacks devices; they are Unhealthy with the reason `cdi-spec`."""
     SLOW_DRIVER = "slow-driver"
@@ -66,6 +69,8 @@ with MPS no memory limit."""
     """The shares of the replicas leave more than a tenth of the multiprocessors unused."""
     ALSO_SERVED_BY_DRA = "also-served-by-dra"
     """A container holds an advertised device through DRA; a second container may get it here."""
+    NUMA_NODES = "numa-nodes"
+    """GPU memory makes more NUMA nodes than the kubelet accepts; everything is advertised."""
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -88,6 +93,7 @@ class Problem(msgspec.Struct, frozen=True):
             ProblemKind.SLOW_DRIVER,
             ProblemKind.NODE_LABELS,
             ProblemKind.ALSO_SERVED_BY_DRA,
+            ProblemKind.NUMA_NODES,
         }
 
 
@@ -128,16 +134,6 @@ class Withhold(msgspec.Struct, frozen=True, tag=True):
     """Devices that are held through DRA, and who holds them."""
 
 
-class Held(msgspec.Struct, frozen=True, tag=True):
-    """Report of the exporter, and order to the cluster process: containers hold these devices.
-
-    Sent again every few seconds, so a new process soon knows it.
-    """
-
-    uuids: tuple[str, ...] | None
-    """GPUs and MIG instances; None: unknown, as the kubelet does not answer."""
-
-
 class Configure(msgspec.Struct, frozen=True, tag=True):
     """Order: use this plan and these allocation settings from now on."""
 
@@ -168,12 +164,15 @@ class Limit(msgspec.Struct, frozen=True, tag=True):
     """Order to the keeper of an MPS daemon: the daemon shall have the limits of this *share*.
 
     The keeper replaces the daemon as soon as it has no clients. It looks at the daemon every
-    *poll_interval* seconds from now on, and waits *hang_after* for it; 0: as before.
+    *poll_interval* seconds from now on, and waits *hang_after* for it; 0: as before. It ends for a
+    successor that changes the compute mode, if that is another one; the daemon stays.
     """
 
     share: MpsShare
     poll_interval: float = 0.0
     hang_after: float = 0.0
+    compute_mode: ComputeMode | None = None
+    """None: as before."""
 
 
 class ApplyNow(msgspec.Struct, frozen=True, tag=True):
@@ -221,6 +220,8 @@ class ServiceState(msgspec.Struct, frozen=True, tag=True):
     """Why the service exits soon: only a new container can use the GPUs; empty: it does not."""
     hangs: int = 0
     """How many driver calls did not return in time."""
+    platform: Platform | None = None
+    """What kind of node this is; None: nobody has looked yet."""
     mps: dict[str, MpsShare] = {}
     """The devices that are shared by MPS, by UUID."""
     configuration: ConfigurationState = ConfigurationState()
@@ -258,6 +259,8 @@ class NotReady(msgspec.Struct, frozen=True, tag=True):
     """Whether no new process in this container can succeed, but one in a new container may."""
     detail: str = ""
     """The detail of the devices' reason, if it is not *reason*."""
+    platform: Platform | None = None
+    """What kind of node this is, if the child is the monitor and knows it."""
 
 
 class Hung(msgspec.Struct, frozen=True, tag=True):

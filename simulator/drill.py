@@ -5,6 +5,7 @@ import difflib
 from pathlib import Path
 from typing import Any
 
+from proto.mps_bus import MPS_BUS
 from simulator.live_node import LiveNode
 from simulator.node import GREY, NodeError
 from simulator.nvml import FUNCTIONS
@@ -153,7 +154,13 @@ def run(arguments: argparse.Namespace) -> str:
 
     Raises NodeError if the node cannot have the fault.
     """
-    node = LiveNode(Path(arguments.runtime_dir))
+    folder = Path(arguments.runtime_dir)
+    if arguments.kind == "mps-fault" and not (folder / MPS_BUS).exists():
+        raise NodeError(
+            "cannot put an MPS server in FAULT: no `gpu-sharing-plugin mps` runs on this node; "
+            "start it, with a configuration that has sharing.mps"
+        )
+    node = LiveNode(folder)
     plain = {
         "lost": node.lose,
         "hang": node.hang,

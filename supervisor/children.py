@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 from loguru import logger
 
 from proto.channel import Sent
-from proto.control import ExitCode, Held, Order, ProcessState, ServiceState, Stop, Withhold
+from proto.control import ExitCode, Order, ProcessState, ServiceState, Stop, Withhold
+from proto.held import Held
 from supervisor import restart_policy
 from supervisor.child import Process, Spec, describe
 from supervisor.restart_policy import Child, Limits, State

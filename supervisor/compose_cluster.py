@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from proto.cluster import ClusterSettings
-from proto.control import Held, LabelNode, Order, ServiceState, Unknown
+from proto.control import LabelNode, Order, ServiceState, Unknown
+from proto.held import Held
 from proto.labels import FEATURE_FILE, PRODUCT_NAME, SYSFS, LabelOutput, LabelSettings
 from proto.paths import Paths
 from simulator.live_node import LiveNode

@@ -8,6 +8,7 @@ from proto.control import (
     ConfigurationState,
     Hung,
     NodeLabels,
+    NotReady,
     Problem,
     ProcessState,
     ServiceState,
@@ -15,6 +16,7 @@ from proto.control import (
     Unknown,
 )
 from proto.messages import Inventory
+from proto.platform import Platform
 from proto.texts import few
 from proto.worker import ResourcePlan
 from supervisor.child import Process, Spec
@@ -60,6 +62,8 @@ class Served:
     configuration: ConfigurationState = field(default_factory=ConfigurationState)
     labels: NodeLabels | None = None
     """Whether the node's labels are written."""
+    platform: Platform | None = None
+    """What kind of node this is; None: nobody has looked yet."""
 
     def after(self, name: str, report: Hung | Settled | NodeLabels) -> "Served":
         """Return the state after a *report* of the child *name*."""
@@ -71,6 +75,31 @@ class Served:
         if report.everything:
             not_ready[name] = f"the driver hangs in {report.call}"
         return replace(self, hangs=self.hangs + 1, not_ready=not_ready)
+
+    def ready(self, name: str, *, essential: bool) -> "Served":
+        """Return the state after the child *name* became ready; an *essential* one sees devices."""
+        not_ready = {child: why for child, why in self.not_ready.items() if child != name}
+        after = replace(self, not_ready=not_ready)
+        if essential and not self.quiesced:
+            return replace(after, unknown=None, lost=None)
+        return after
+
+    def after_plan(
+        self, plans: Mapping[str, ResourcePlan], plan: Plan, platform: Platform | None
+    ) -> "Served":
+        """Return the state in which each worker serves its part of *plan*, by *plans*."""
+        return replace(
+            self,
+            plans=plans,
+            problems=plan.problems,
+            notices=plan.notices,
+            platform=platform or self.platform,
+        )
+
+    def after_refusal(self, name: str, report: NotReady) -> "Served":
+        """Return the state after the *report* that the child *name* is not ready."""
+        not_ready = {**self.not_ready, name: report.reason}
+        return replace(self, not_ready=not_ready, platform=report.platform or self.platform)
 
     def state(self, processes: tuple[ProcessState, ...]) -> ServiceState:
         """Return the state to send to the exporter."""
@@ -87,6 +116,7 @@ class Served:
             mps={u: s for p in (self.plans or {}).values() for u, s in p.mps.items()},
             configuration=self.configuration,
             labels=self.labels,
+            platform=self.platform,
         )
 
     def settled(self) -> bool:

@@ -8,7 +8,8 @@ import time
 from collections.abc import Sequence
 
 from proto.channel import Channel, ClosedError
-from proto.control import Beat, Held, Inventoried, Labelled, Settled, Unlabelled, Withhold
+from proto.control import Beat, Inventoried, Labelled, Settled, Unlabelled, Withhold
+from proto.held import Held
 
 REPORTS = 64
 """Most reports of one child that a turn reads; the others wait in the channel."""

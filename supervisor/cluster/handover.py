@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from health.remedies import remedy
+from health.remedies import what_to_do
 from proto.reasons import Reason
 from supervisor.cluster.node_view import DeviceView
 
@@ -14,12 +14,14 @@ HELD = {True: "true", False: "false", None: "unknown"}
 
 def fields(uuid: str, device: DeviceView) -> dict[str, str]:
     """Return the fields about a device."""
+    reasons = device.own or device.reasons
+    due = what_to_do(reasons, device.state)
     return {
         "gpu": device.index,
         "uuid": uuid,
         "gpu-uuid": device.gpu,
-        "reason": ",".join(map(word, device.own or device.reasons)),
-        "action": remedy(device.own or device.reasons, device.state),
+        "reason": ",".join(map(word, reasons)),
+        "remedy": due.remedy.value if due else "",
         "held": HELD[device.held],
     }
 

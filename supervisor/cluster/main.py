@@ -21,8 +21,9 @@ from proto import bus
 from proto.channel import Channel
 from proto.child_loop import ChildLoop, Orders, Task
 from proto.cluster import ClusterSettings
-from proto.control import Held, Labelled, LabelNode, ServiceState, Unknown, Unlabelled
+from proto.control import Labelled, LabelNode, ServiceState, Unknown, Unlabelled
 from proto.fitness import LastWord
+from proto.held import Held
 from proto.labels import LabelSettings
 from proto.messages import NodeState
 from proto.mps_listener import MpsListener
@@ -77,10 +78,8 @@ class Cluster:
         self._api = ApiServer(settings.node)
         self._word = LastWord(time.monotonic())
         self._view: node_view.NodeView | None = None
-        self._held: frozenset[str] | None = None
-        """The devices that containers hold; None: unknown."""
+        self._held: frozenset[str] | None = None  # the devices that containers hold, if known
         self._outage: Outage | None = None
-        """None: not known yet."""
         self._outbox = Outbox()
         self._news = asyncio.Event()
         """Set while Events wait to be sent."""

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from health.remedies import STRENGTH, remedy
+from health.remedies import remedy, strength
 from proto.pace import Pace
 from proto.spread import place_of
 from supervisor.cluster.node_view import DeviceView, NodeView
@@ -60,7 +60,7 @@ class Outage:
 
 def _value(gpus: Iterable[DeviceView]) -> str:
     """Return the kind of reason that most needs a repair."""
-    kinds = {reason.kind: STRENGTH[remedy([reason])] for gpu in gpus for reason in gpu.reasons}
+    kinds = {reason.kind: strength(remedy(reason)) for gpu in gpus for reason in gpu.reasons}
     return max(sorted(kinds), key=kinds.__getitem__)
 
 

@@ -11,16 +11,10 @@ import msgspec
 from health.xid_policy import CODE
 from proto.advertising import MigStrategy
 from proto.grey import GreyRule
-from proto.monitor import DraRule, OccupiedRule, RecoveryMode
+from proto.keeper import ComputeMode
+from proto.monitor import Discovery, DraRule, OccupiedRule, RecoveryMode
 from proto.worker import AllocationPolicy, DeviceIdStrategy, DeviceListStrategy
 from supervisor.config.durations import Patience, SampleInterval, Seconds, SecondsOrNever
-
-
-class Discovery(enum.StrEnum):
-    """How to find devices."""
-
-    AUTO = "auto"
-    NVML = "nvml"
 
 
 class XidRule(enum.StrEnum):
@@ -167,6 +161,9 @@ class Mps(_Section, frozen=True):
     """Refuse a container more than one replica."""
     on_mig: bool = False
     """Also share MIG instances by MPS, each with a daemon of its own."""
+    compute_mode: ComputeMode = ComputeMode.EXCLUSIVE_PROCESS
+    """The compute mode of a GPU while its daemon runs: EXCLUSIVE_PROCESS, so that no program \
+runs without limits (`exclusive`), or as it is (`unchanged`)."""
 
 
 class Sharing(_Section, frozen=True):
@@ -262,6 +259,13 @@ class UsageSection(_Section, frozen=True):
 `0`: take none, else at least `1s`."""
 
 
+class UnifiedMemory(enum.StrEnum):
+    """How much memory a GPU without memory of its own has, if no number says it."""
+
+    SYSTEM = "system"
+    """All memory of the machine."""
+
+
 class Configuration(_Section, frozen=True):
     """The configuration file."""
 
@@ -273,6 +277,9 @@ class Configuration(_Section, frozen=True):
     imex: Imex = Imex()
     health: HealthSection = HealthSection()
     usage: UsageSection = UsageSection()
+    unified_memory: UnifiedMemory | Annotated[int, msgspec.Meta(ge=1)] = UnifiedMemory.SYSTEM
+    """How much memory counts for a GPU that has none of its own, such as GB10: all memory of the \
+machine (`system`), or so many MiB. `-1` replicas, memory limits of MPS and labels use it."""
 
 
 def decode(kind: type, value: object) -> object:

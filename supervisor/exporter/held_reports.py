@@ -1,7 +1,7 @@
 """Reports which devices containers hold; the supervisor passes it on to the cluster process."""
 
 from proto.channel import Channel
-from proto.control import Held
+from proto.held import Held
 from supervisor.status.snapshot import Snapshot
 
 EVERY = 10.0

@@ -29,7 +29,8 @@ def samples(
     """Yield all samples at *now*, which is *wall* as unix time; *usage* is by process name."""
     service, node = snapshot.service, snapshot.node
     driver = node.inventory.driver_version if node else ""
-    build = (about.version, platform.python_version(), driver, about.backend or "")
+    kind = known.kind if (known := snapshot.platform()) else ""
+    build = (about.version, platform.python_version(), driver, about.backend or "", kind)
     yield Sample("build_info", 1, build)
     if service:
         yield from _service(service)
@@ -38,8 +39,10 @@ def samples(
     for process, used in usage.items():
         yield Sample("process_resident_memory_bytes", used.resident_bytes, (process,))
         yield Sample("process_cpu_seconds", used.cpu_seconds, (process,))
-    heard = node is not None and now - snapshot.node_at <= about.stale_after
-    yield Sample("health_monitor_up", heard and not (service and service.quiesced))
+    if about.watches_gpus:
+        heard = node is not None and now - snapshot.node_at <= about.stale_after
+        yield Sample("health_monitor_up", heard and not (service and service.quiesced))
+        yield Sample("pod_resources_up", snapshot.allocations is not None)
     if node:
         heartbeat = wall - (now - snapshot.node_at)
         yield Sample("health_monitor_last_heartbeat_timestamp_seconds", heartbeat)
@@ -47,7 +50,6 @@ def samples(
     workers = [word[0] for word in snapshot.planned_workers().values() if word]
     for worker in workers:
         yield from _worker(worker)
-    yield Sample("pod_resources_up", snapshot.allocations is not None)
     if snapshot.allocations is not None:
         yield from _allocations(snapshot.allocations, workers, named=about.pod_labels)
     yield from _through_dra(snapshot)
@@ -86,7 +88,9 @@ def _node(node: NodeState, fitness: Fitness) -> Iterator[Sample]:
     for xid in node.xids:
         yield from _xid(xid)
     for call in node.calls:
-        yield Sample("nvml_call_duration_seconds", call.seconds, (call.call,), count=call.count)
+        yield Sample(
+            "nvml_call_duration_seconds", call.seconds, (call.call,), observations=call.count
+        )
         for code, count in call.errors.items():
             yield Sample("nvml_errors", count, (call.call, str(code)))
 

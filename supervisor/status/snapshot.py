@@ -3,10 +3,12 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from proto.calls import LookTime
 from proto.control import NodeLabels, Problem, ProblemKind, ServiceState
 from proto.fitness import Fitness, LastMpsWord, fitness
-from proto.messages import LookTime, NodeState, UsageState, WorkerState
+from proto.messages import NodeState, UsageState, WorkerState
 from proto.mps import MpsDaemon, MpsShare
+from proto.platform import Platform
 from proto.reasons import ReasonKind
 from supervisor.status import dra
 from supervisor.status.allocations import Allocation, DynamicDevice
@@ -43,6 +45,11 @@ class Snapshot:
     """The last word of the MPS daemons; None: nobody listens for it."""
     dynamic: tuple[DynamicDevice, ...] = ()
     """Devices that containers hold through DRA, in the newest list of the kubelet."""
+
+    def platform(self) -> Platform | None:
+        """Return what kind of node this is; None: nobody has looked yet."""
+        known = self.node.inventory.platform if self.node else None
+        return known or (self.service.platform if self.service else None)
 
     def fitness(self, now: float, stale_after: float) -> Fitness:
         """Return the health of the devices at *now*."""

@@ -12,7 +12,7 @@ import yaml
 
 from tests.e2e.apiserver import ApiServer
 from tests.fakes.helm import BINARIES, CHART, Helm, helms
-from tests.process.chart_sets import SETS
+from tests.process.chart_sets import SERVED
 
 pytestmark = pytest.mark.e2e
 
@@ -142,7 +142,7 @@ def test_the_server_grants_only_the_needed_rights(
         assert answer.strip() == ("yes" if question in allowed else "no"), question
 
 
-@pytest.mark.parametrize("values", SETS.values(), ids=SETS)
+@pytest.mark.parametrize("values", SERVED.values(), ids=SERVED)
 def test_the_server_accepts_every_object(
     server: ApiServer, values: dict[str, Any], tmp_path: Path
 ) -> None:

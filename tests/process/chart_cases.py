@@ -4,7 +4,6 @@ there.
 
 from typing import Any
 
-from tests.fakes.helm import pod
 from tests.process.chart_looks import (
     Case,
     annotations,
@@ -18,17 +17,48 @@ from tests.process.chart_looks import (
     mounted,
     of_container,
     of_pod,
-    privileged,
+    on_nodes_with,
     recovery,
     variable,
 )
 
 OWN_DRIVER = {"deviceListStrategy": "cdi-cri", "nvidiaDriverRoot": "/run/nvidia/driver"}
 """A CDI strategy, and a driver whose folder has no tools."""
+DEVICE_PLUGINS = {"type": "Directory", "readOnly": False}
 TOOLS = {"type": "DirectoryOrCreate", "readOnly": True}
-MODEL = {"affinity": {"nodeAffinity": {}}, "context": {"runAsNonRoot": False}}
+MODEL = {"context": {"runAsNonRoot": False}}
+NODES: dict[str, Any] = {
+    "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{}]}
+}
+GPU_LABELS = [
+    "feature.node.kubernetes.io/pci-10de.present",
+    "feature.node.kubernetes.io/pci-0302_10de.present",
+    "feature.node.kubernetes.io/pci-0300_10de.present",
+    "feature.node.kubernetes.io/cpu-model.vendor_id",
+    "nvidia.com/gpu.present",
+]
+LEAST = {
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]},
+    "readOnlyRootFilesystem": True,
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+SYS_ADMIN = {
+    "capabilities": {"drop": ["ALL"], "add": ["SYS_ADMIN"]},
+    "readOnlyRootFilesystem": True,
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+PRIVILEGED = {"privileged": True, "readOnlyRootFilesystem": True}
 FILES = {"map": {"a": "{version: v1}"}, "default": "a"}
 MONITOR = {"enabled": True}
+SCRAPE: dict[str, Any] = {
+    "port": "metrics",
+    "honorLabels": True,
+    "interval": "15s",
+    "relabelings": [{"sourceLabels": ["__meta_kubernetes_pod_node_name"], "targetLabel": "node"}],
+}
+POD_LABELS = ("DaemonSet", "spec", "template", "metadata", "labels")
+INIT = [{"name": "a", "image": "b"}]
 SHARING = {"timeSlicing": {"resources": [{"name": "gpu", "replicas": 4}]}}
 DIGEST = f"sha256:{'0' * 64}"
 SERVICE = "gpus-gpu-sharing-plugin-metrics"
@@ -42,6 +72,9 @@ HOSTS = ",".join(
     )
 )
 
+TLS: dict[str, Any] = {"metrics": {"tls": {"secret": "s"}}}
+TLS_CLIENTS: dict[str, Any] = {"metrics": {"tls": {"secret": "s", "clientCA": "ca.crt"}}}
+TOKEN: dict[str, Any] = {"metrics": {"tokenSecret": {"name": "t"}}}
 FEATURES = "/etc/kubernetes/node-feature-discovery/features.d"
 OWN_FEATURES = {
     "extraVolumes": [{"name": "nfd", "hostPath": {"path": FEATURES}}],
@@ -58,6 +91,35 @@ LABELS: list[tuple[dict[str, Any], str]] = [
     ({"nodeLabels": {"output": "file"}}, "file"),
 ]
 """Values, and how the labels then get to the node."""
+
+RIGHTS: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({}, LEAST),
+    ({"compatWithCPUManager": True}, PRIVILEGED),
+    ({"migStrategy": "mixed"}, SYS_ADMIN),
+    ({"migStrategy": "single", "compatWithCPUManager": True}, PRIVILEGED),
+    ({"deviceListStrategy": "volume-mounts"}, SYS_ADMIN),
+    ({"deviceListStrategy": "cdi-annotations"}, PRIVILEGED),
+    ({"deviceListStrategy": "cdi-cri", "runtimeClassName": "nvidia"}, LEAST),
+    (
+        {"deviceListStrategy": "cdi-cri", "runtimeClassName": "nvidia", "migStrategy": "mixed"},
+        SYS_ADMIN,
+    ),
+    ({"config": {"name": "a"}}, SYS_ADMIN),
+    ({"config": {"name": "a", "uses": []}}, LEAST),
+    ({"config": {"name": "a"}, "migStrategy": "none"}, LEAST),
+    ({"config": {"name": "a", "uses": ["volume-mounts"]}}, SYS_ADMIN),
+    ({"config": {"name": "a", "uses": ["cdi"]}}, PRIVILEGED),
+    ({"config": {"name": "a", "uses": ["cdi"]}, "runtimeClassName": "nvidia"}, LEAST),
+    ({"config": {"name": "a", "uses": ["mig", "devices"]}}, PRIVILEGED),
+    ({"config": FILES}, LEAST),
+    ({"config": {"map": {"default": "{}", "m": "flags: {migStrategy: single}"}}}, SYS_ADMIN),
+    (
+        {"config": {"map": {"a": "flags: {plugin: {deviceListStrategy: [envvar, cdi-cri]}}"}}},
+        PRIVILEGED,
+    ),
+    ({"config": {"map": {"a": "flags: {plugin: {passDeviceSpecs: true}}"}}}, PRIVILEGED),
+]
+"""Values, and the least rights that work with them; docs/security.md has the same table."""
 
 ENVIRONMENT: list[Case] = [
     ({"resourceConfig": "gpu:a:4"}, variable("NVIDIA_DRIVER_RESOURCE_CONFIG"), "gpu:a:4"),
@@ -105,6 +167,22 @@ ENVIRONMENT: list[Case] = [
         variable("METRICS_ALLOWED_HOSTS"),
         HOSTS,
     ),
+    ({"metrics": {"serviceMonitor": MONITOR}}, variable("METRICS_ALLOWED_HOSTS"), HOSTS[4:]),
+    (
+        {"namespaceOverride": "n", "metrics": {"service": {"enabled": True}}},
+        variable("METRICS_ALLOWED_HOSTS"),
+        HOSTS[4:].replace("gpu-nodes", "n"),
+    ),
+    (TLS, variable("METRICS_TLS_CERT"), "/tls/tls.crt"),
+    (TLS, variable("METRICS_TLS_KEY"), "/tls/tls.key"),
+    (TLS, variable("METRICS_CLIENT_CA"), None),
+    (TLS_CLIENTS, variable("METRICS_CLIENT_CA"), "/tls/ca.crt"),
+    (TOKEN, variable("METRICS_TOKEN_FILE"), "/token/token"),
+    (
+        {"metrics": {"tokenSecret": {"name": "t", "key": "k"}}},
+        variable("METRICS_TOKEN_FILE"),
+        "/token/k",
+    ),
     ({"events": {"enabled": True}}, variable("NODE_EVENTS"), "true"),
     ({"nodeCondition": {"enabled": True}}, variable("NODE_CONDITION"), "true"),
     ({"nodeTaint": {"enabled": True}}, variable("NODE_TAINT"), "true"),
@@ -135,22 +213,13 @@ POD: list[Case] = [
     ({"runtimeClassName": "nvidia"}, of_pod("runtimeClassName"), "nvidia"),
     ({"priorityClassName": "a"}, of_pod("priorityClassName"), "a"),
     ({"nodeSelector": {"gpushare": "true"}}, of_pod("nodeSelector"), {"gpushare": "true"}),
-    ({}, of_pod("affinity"), None),
-    ({"affinity": MODEL["affinity"]}, of_pod("affinity"), MODEL["affinity"]),
-    (
-        {"nfdAffinity": True},
-        lambda objects: [
-            term["matchExpressions"][0]["key"]
-            for term in pod(objects)["affinity"]["nodeAffinity"][
-                "requiredDuringSchedulingIgnoredDuringExecution"
-            ]["nodeSelectorTerms"]
-        ],
-        [
-            "feature.node.kubernetes.io/pci-10de.present",
-            "feature.node.kubernetes.io/cpu-model.vendor_id",
-            "nvidia.com/gpu.present",
-        ],
-    ),
+    ({}, on_nodes_with, GPU_LABELS),
+    ({"nfdAffinity": False}, of_pod("affinity"), None),
+    ({"affinity": {"nodeAffinity": NODES}}, of_pod("affinity"), {"nodeAffinity": NODES}),
+    ({"affinity": {"podAffinity": {}}}, on_nodes_with, GPU_LABELS),
+    ({"nodeSelector": {"gpushare": "true"}}, of_pod("affinity"), None),
+    ({"nodeSelector": {"a": "b"}, "nfdAffinity": True}, on_nodes_with, GPU_LABELS),
+    ({"simulatedNode": {"gpus": [{}]}}, of_pod("affinity"), None),
     ({"tolerations": [{"operator": "Exists"}]}, of_pod("tolerations"), [{"operator": "Exists"}]),
     ({"imagePullSecrets": [{"name": "a"}]}, of_pod("imagePullSecrets"), [{"name": "a"}]),
     ({"podSecurityContext": MODEL["context"]}, of_pod("securityContext"), MODEL["context"]),
@@ -187,44 +256,20 @@ POD: list[Case] = [
         of_container("ports"),
         [{"name": "metrics", "containerPort": 9500}],
     ),
-    ({}, privileged, False),
-    ({"compatWithCPUManager": True}, privileged, True),
-    ({"migStrategy": "mixed"}, privileged, True),
-    ({"deviceListStrategy": "cdi-annotations"}, privileged, True),
-    ({"config": {"name": "a"}}, privileged, True),
-    (
-        {"config": {"name": "a"}, "migStrategy": "none", "deviceListStrategy": "envvar"},
-        privileged,
-        False,
-    ),
-    ({"config": FILES}, privileged, False),
-    (
-        {"config": {"map": {"default": "{}", "m": "flags: {migStrategy: single}"}}},
-        privileged,
-        True,
-    ),
-    (
-        {"config": {"map": {"a": "flags: {plugin: {deviceListStrategy: [envvar, cdi-cri]}}"}}},
-        privileged,
-        True,
-    ),
-    ({"config": {"map": {"a": "flags: {plugin: {passDeviceSpecs: true}}"}}}, privileged, True),
-    (
-        {"deviceListStrategy": "volume-mounts"},
-        of_container("securityContext"),
-        {
-            "capabilities": {"drop": ["ALL"], "add": ["SYS_ADMIN"]},
-            "readOnlyRootFilesystem": True,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-    ),
+    *((values, of_container("securityContext"), rights) for values, rights in RIGHTS),
 ]
 
 MOUNTS: list[Case] = [
     (
+        # The kubelet has this folder wherever its --root-dir is.
         {"kubeletDir": "/k/"},
         mounted("/var/lib/kubelet/device-plugins"),
-        ("hostPath", {"path": "/k/device-plugins", "type": "Directory", "readOnly": False}),
+        ("hostPath", DEVICE_PLUGINS | {"path": "/var/lib/kubelet/device-plugins"}),
+    ),
+    (
+        {"devicePluginDir": "/d"},
+        mounted("/var/lib/kubelet/device-plugins"),
+        ("hostPath", DEVICE_PLUGINS | {"path": "/d"}),
     ),
     (
         {"kubeletDir": "/k"},
@@ -264,11 +309,25 @@ MOUNTS: list[Case] = [
         mounted("/var/run/cdi"),
         ("hostPath", {"path": "/var/run/cdi", "type": "DirectoryOrCreate", "readOnly": False}),
     ),
+    ({"deviceListStrategy": "cdi-cri"}, mounted("/driver-root"), None),
+    *(
+        (
+            {"deviceListStrategy": "cdi-cri"},
+            mounted(f"/driver-root/{folder}"),
+            ("hostPath", {"path": f"/{folder}", "type": "Directory", "readOnly": True}),
+        )
+        for folder in ("usr", "lib", "dev")
+    ),
     (
-        {"deviceListStrategy": "cdi-cri"},
+        {"deviceListStrategy": "cdi-cri", "nvidiaDriverRoot": "/"},
         mounted("/driver-root"),
         ("hostPath", {"path": "/", "type": "Directory", "readOnly": True}),
     ),
+    ({"config": {"name": "a"}}, mounted("/driver-root/usr"), None),
+    ({"config": {"name": "a"}}, mounted("/var/run/cdi"), None),
+    ({}, mounted("/tls"), None),
+    (TLS, mounted("/tls"), ("secret", {"secretName": "s", "readOnly": True})),
+    (TOKEN, mounted("/token"), ("secret", {"secretName": "t", "readOnly": True})),
     (
         {"nvidiaDriverRoot": "/run/driver"},
         mounted("/driver-root"),
@@ -327,6 +386,9 @@ OBJECTS: list[Case] = [
         at("DaemonSet", "spec", "template", "metadata", "annotations"),
         {"a": "b"},
     ),
+    ({"podLabels": {"a": "b"}}, at(*POD_LABELS, "a"), "b"),
+    ({"podLabels": {"a": "b"}}, at(*POD_LABELS, "app.kubernetes.io/instance"), "gpus"),
+    ({"initContainers": INIT}, of_pod("initContainers"), INIT),
     ({"nameOverride": "a"}, at("DaemonSet", "metadata", "name"), "gpus-a"),
     ({"nameOverride": "a"}, label("DaemonSet", "app.kubernetes.io/name"), "a"),
     ({"fullnameOverride": "a"}, at("DaemonSet", "metadata", "name"), "a"),
@@ -369,16 +431,7 @@ OBJECTS: list[Case] = [
     (
         {"metrics": {"podMonitor": MONITOR}},
         at("PodMonitor", "spec", "podMetricsEndpoints"),
-        [
-            {
-                "port": "metrics",
-                "honorLabels": True,
-                "interval": "15s",
-                "relabelings": [
-                    {"sourceLabels": ["__meta_kubernetes_pod_node_name"], "targetLabel": "node"}
-                ],
-            }
-        ],
+        [SCRAPE],
     ),
     (
         {"metrics": {"podMonitor": MONITOR | {"labels": {"release": "a"}}}},
@@ -397,4 +450,49 @@ OBJECTS: list[Case] = [
     ),
 ]
 
-CASES = [*ENVIRONMENT, *POD, *MOUNTS, *OBJECTS]
+SCRAPES: list[Case] = [
+    (
+        {"metrics": TLS["metrics"] | TOKEN["metrics"] | {"podMonitor": MONITOR}},
+        at("PodMonitor", "spec", "podMetricsEndpoints"),
+        [
+            SCRAPE
+            | {
+                "scheme": "https",
+                "tlsConfig": {
+                    "ca": {"secret": {"name": "s", "key": "ca.crt"}},
+                    "serverName": f"{SERVICE}.gpu-nodes.svc",
+                },
+                "authorization": {"credentials": {"name": "t", "key": "token"}},
+            }
+        ],
+    ),
+    (
+        {
+            "metrics": {
+                "tls": {"secret": "s", "config": {"insecureSkipVerify": True}},
+                "podMonitor": MONITOR,
+            }
+        },
+        at("PodMonitor", "spec", "podMetricsEndpoints", 0, "tlsConfig"),
+        {"insecureSkipVerify": True},
+    ),
+    ({"metrics": {"serviceMonitor": MONITOR}}, at("ServiceMonitor", "spec", "endpoints"), [SCRAPE]),
+    ({"metrics": {"serviceMonitor": MONITOR}}, at("Service", "spec", "clusterIP"), "None"),
+    (
+        {"metrics": {"serviceMonitor": MONITOR | {"labels": {"release": "a"}}}},
+        label("ServiceMonitor", "release"),
+        "a",
+    ),
+    (
+        {"metrics": {"serviceMonitor": MONITOR | {"interval": None, "relabelings": []}}},
+        at("ServiceMonitor", "spec", "endpoints"),
+        [{"port": "metrics", "honorLabels": True}],
+    ),
+    (
+        {"metrics": {"serviceMonitor": MONITOR | {"metricRelabelings": [{"action": "drop"}]}}},
+        at("ServiceMonitor", "spec", "endpoints", 0, "metricRelabelings"),
+        [{"action": "drop"}],
+    ),
+]
+
+CASES = [*ENVIRONMENT, *POD, *MOUNTS, *OBJECTS, *SCRAPES]

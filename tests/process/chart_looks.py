@@ -80,9 +80,11 @@ def file(name: str, key: str) -> Look:
     return look
 
 
-def privileged(objects: list[Object]) -> bool:
-    """Tell whether the container is privileged."""
-    return bool(container(objects)["securityContext"].get("privileged"))
+def on_nodes_with(objects: list[Object]) -> list[str]:
+    """Find the labels of which a node must have one."""
+    affinity = pod(objects)["affinity"]["nodeAffinity"]
+    terms = affinity["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+    return [term["matchExpressions"][0]["key"] for term in terms]
 
 
 def health(key: str, value: object) -> Case:

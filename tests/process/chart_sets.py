@@ -104,14 +104,40 @@ MPS = {
         "resources": {"limits": {"memory": "1Gi"}},
     },
 }
+CDI = {"deviceListStrategy": "cdi-cri"}
+RIGHTS: dict[str, dict[str, Any]] = {
+    "nothing, or sharing by time-slicing": {"resourceConfig": "gpu:shared:4"},
+    "`migStrategy: single`, `mixed`": {"migStrategy": "mixed"},
+    "`deviceListStrategy: volume-mounts`": {"deviceListStrategy": "volume-mounts"},
+    "a CDI strategy, and `runtimeClassName`": CDI | {"runtimeClassName": "nvidia"},
+    "a CDI strategy alone": CDI,
+    "`compatWithCPUManager`": {"compatWithCPUManager": True},
+    "`config.name`": {"config": {"name": "a"}},
+    "`config.name`, and `config.uses: []`": {"config": {"name": "a", "uses": []}},
+    "`nvidiaDriverRoot`": {"nvidiaDriverRoot": "/d"},
+    "`usage.perContainer`": {"usage": {"perContainer": True}},
+    "`nodeLabels.output: file`": {"nodeLabels": {"output": "file"}},
+    "`devicePlugin.enableHostNetwork`": {"devicePlugin": {"enableHostNetwork": True}},
+}
+"""The rows of the table in docs/security.md."""
 SETS: dict[str, dict[str, Any]] = {
     "nothing": {},
     "everything, own settings": EVERYTHING | SETTINGS,
     "everything, settings by node": EVERYTHING | FILES,
     "simulated": {"simulatedNode": {"gpus": [{"mig": ["1g.10gb"]}, {}]}},
-    "volume-mounts": {"deviceListStrategy": "volume-mounts"},
+    "https": {
+        "metrics": {
+            "tls": {"secret": "s", "clientCA": "ca.crt", "config": {"insecureSkipVerify": True}},
+            "tokenSecret": {"name": "t"},
+            "serviceMonitor": {"enabled": True},
+        },
+        "podLabels": {"team": "ml"},
+        "initContainers": [{"name": "wait", "image": "busybox"}],
+    },
     "labels, file": {"nodeLabels": {"output": "file"}},
     "labels, node": {"nodeLabels": {"output": "node"}},
     "mps": MPS,
     "mps, settings by node": FILES | {"mps": {"enabled": True}},
 }
+SERVED = SETS | RIGHTS
+"""What the real API server is asked to accept."""

@@ -99,6 +99,8 @@ def test_every_selector_selects_the_pods_of_the_daemon_set(values: dict[str, Any
         if item in others:
             assert [selector <= other for other in theirs] == [True]
             assert not selector <= labels.items()
+        elif item["kind"] == "ServiceMonitor":
+            assert selector <= the(objects, "Service")["metadata"]["labels"].items()
         elif "selector" in item.get("spec", {}):
             assert selector <= labels.items()
             assert not [other for other in theirs if selector <= other]
@@ -184,7 +186,9 @@ def test_the_probes_have_their_paths_and_limits(values: dict[str, Any]) -> None:
     nothing.
     """
     found = container(newest().objects(values))
-    live, ready = ({"httpGet": {"path": path, "port": "metrics"}} for path in ("/livez", "/readyz"))
+    tls = {"scheme": "HTTPS"} if "METRICS_TLS_CERT" in environment(newest().objects(values)) else {}
+    paths = ("/livez", "/readyz")
+    live, ready = ({"httpGet": {"path": path, "port": "metrics"} | tls} for path in paths)
     assert found["startupProbe"] == live | {"periodSeconds": 5, "failureThreshold": 60}
     patience = {"periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 3}
     assert found["livenessProbe"] == live | patience

@@ -41,12 +41,14 @@ def test_chart_and_project_have_one_version() -> None:
     [
         ({}, "kubectl --namespace gpu-nodes rollout status daemonset/gpus-gpu-sharing-plugin"),
         ({}, "kubectl --namespace gpu-nodes logs daemonset/gpus-gpu-sharing-plugin"),
-        ({}, "all of them"),
+        ({}, "If this shows no node, label your nodes, or set nfdAffinity=false"),
+        ({"nfdAffinity": False}, "all of them"),
+        ({}, "On a node without a GPU the pod is ready and does nothing"),
         ({}, "kubectl --namespace gpu-nodes exec POD -- gpu-sharing-plugin status"),
         ({"nodeSelector": {"gpu": "yes"}}, "the nodes with the labels gpu=yes"),
-        ({"nfdAffinity": True}, "node feature discovery found an NVIDIA GPU"),
+        ({}, "node feature discovery found an NVIDIA GPU"),
         ({"config": {"name": "a", "label": "b/c"}}, "kubectl label node NODE b/c=NAME"),
-        ({"config": {"name": "a"}}, "The pods are privileged"),
+        ({"config": {"name": "a"}}, "Tell it in config.uses what they use"),
         ({"simulatedNode": {"gpus": [{}]}}, "The GPUs are simulated"),
         ({}, "set usage.perContainer=true for that"),
         (

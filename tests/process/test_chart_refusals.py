@@ -65,6 +65,27 @@ NVIDIA: dict[str, Any] = {
 }
 """The structure of the values of NVIDIA's chart v0.20.0."""
 
+NVIDIA_ALL: dict[str, Any] = NVIDIA | {
+    "nfd": {
+        "enabled": False,
+        "global": {},
+        "image": {"repository": "registry.k8s.io/nfd/node-feature-discovery", "tag": None},
+        "imagePullSecrets": [],
+        "featureGates": {"NodeFeatureGroupAPI": False},
+        "priorityClassName": "",
+        "postDeleteCleanup": True,
+        "master": {"enable": True, "config": {"extraLabelNs": ["nvidia.com"]}},
+        "worker": {
+            "enable": True,
+            "config": {"sources": {"pci": {"deviceClassWhitelist": ["02"]}}},
+        },
+        "topologyUpdater": {"enable": False},
+        "gc": {"enable": True},
+        "prometheus": {"enable": False},
+    }
+}
+"""What `helm get values --all` shows of a release of it: the subchart's values are among them."""
+
 IKTOS: dict[str, Any] = {
     "legacyDaemonsetAPI": False,
     "compatWithCPUManager": False,
@@ -109,8 +130,43 @@ REASONS = [
     ({"nfd": {"enabled": True}}, "helm install nfd oci://registry.k8s.io/nfd/charts/"),
     ({"deviceDiscoveryStrategy": "tegra"}, 'cannot use deviceDiscoveryStrategy "tegra"'),
     (
-        {"nfdAffinity": True, "affinity": {"nodeAffinity": {}}},
-        "cannot use nfdAffinity together with",
+        {"nfdAffinity": True, "affinity": {"nodeAffinity": {"a": "b"}}},
+        "cannot use nfdAffinity together with affinity.nodeAffinity: add the terms",
+    ),
+    (
+        {"image": {"repository": "nvcr.io/nvidia/k8s-device-plugin", "tag": "v0.20.0"}},
+        'image.repository "nvcr.io/nvidia/k8s-device-plugin": that is NVIDIA\'s image, which has',
+    ),
+    ({"config": {"default": "a"}}, 'config.default "a": there are no files, because config.map'),
+    (
+        {"config": {"map": FILES, "default": "a", "uses": ["cdi"]}},
+        "config.uses without config.name",
+    ),
+    ({"securityContext": {"runAsNonRoot": True}}, "cannot use securityContext.runAsNonRoot: the"),
+    ({"podSecurityContext": {"runAsUser": 65534}}, "podSecurityContext.runAsUser 65534: the serv"),
+    *(
+        ({"resources": {"limits": {"memory": low}}}, "the service needs up to 128Mi, and more with")
+        for low in ("127Mi", "100M", "0.1Gi", 134217727, "64e6", "134217727999m")
+    ),
+    ({"mps": {"resources": {"limits": {"memory": "1Mi"}}}}, 'mps.resources.limits.memory "1Mi"'),
+    (
+        {"metrics": {"podMonitor": {"enabled": True}, "serviceMonitor": {"enabled": True}}},
+        "cannot use metrics.podMonitor together with metrics.serviceMonitor: each pod would be",
+    ),
+    ({"metrics": {"tls": {"clientCA": "ca.crt"}}}, "metrics.tls without metrics.tls.secret: write"),
+    (
+        {
+            "metrics": {
+                "tls": {"secret": "s", "clientCA": "ca.crt"},
+                "podMonitor": {"enabled": True},
+            }
+        },
+        "cannot scrape with metrics.tls.clientCA: Prometheus needs a certificate of this CA",
+    ),
+    ({"metrics": {"tokenSecret": {"name": "t", "key": ""}}}, "metrics.tokenSecret without a key"),
+    (
+        {"podLabels": {"app.kubernetes.io/name": "a"}},
+        "cannot use podLabels.app.kubernetes.io/name: the DaemonSet selects its pods by this label",
     ),
     (
         {"serviceAccount": {"create": False}, "events": {"enabled": True}},
@@ -174,7 +230,7 @@ SCHEMA: list[tuple[dict[str, Any], str]] = [
     ({"metrics": {"port": 0}}, "port"),
     ({"image": {"digest": "sha256:12"}}, "digest"),
     ({"image": {"repository": "a:b"}}, "repository"),
-    ({"imex": {"channelIDs": [1]}}, "channelIDs"),
+    ({"imex": {"channelIDs": [2048]}}, "channelIDs"),
     ({"extraArgs": ["mps"]}, "extraArgs"),
     ({"fullnameOverride": "Upper"}, "fullnameOverride"),
     ({"fullnameOverride": "a" * 64}, "fullnameOverride"),
@@ -270,6 +326,12 @@ def test_unknown_and_ill_typed_values_are_refused(
     assert name in refusal
 
 
+@pytest.mark.parametrize("enough", ["128Mi", "1Gi", 134217728, "135M", "2e8", "0.125Gi"])
+def test_a_memory_limit_that_is_enough_is_accepted(enough: str | int) -> None:
+    """Every way to write a quantity is understood."""
+    assert newest().objects({"resources": {"limits": {"memory": enough}}})
+
+
 def test_the_default_namespace_is_refused_unless_it_is_allowed() -> None:
     """A forgotten --namespace flag does not install a release into `default`."""
     helm = newest()
@@ -280,7 +342,9 @@ def test_the_default_namespace_is_refused_unless_it_is_allowed() -> None:
 
 
 @pytest.mark.parametrize("binary", BINARIES)
-@pytest.mark.parametrize("values", [NVIDIA, IKTOS], ids=["nvidia", "iktos"])
+@pytest.mark.parametrize(
+    "values", [NVIDIA, NVIDIA_ALL, IKTOS], ids=["nvidia", "nvidia, all", "iktos"]
+)
 def test_the_values_of_earlier_charts_are_accepted(values: dict[str, Any], binary: str) -> None:
     """A values file for NVIDIA's chart or the fork's chart works unchanged."""
     assert named(binary).objects(values)

@@ -57,7 +57,7 @@ def test_a_fault_is_reported_once(folder: Path) -> None:
             fields = xid["metadata"]["annotations"]
             assert fields["gpu-sharing-plugin/uuid"] == UUIDS[1]
             assert fields["gpu-sharing-plugin/reason"] == "xid:79"
-            assert fields["gpu-sharing-plugin/action"] == "reboot-node"
+            assert fields["gpu-sharing-plugin/remedy"] == "reboot"
             assert xid["source"] == {"component": "gpu-sharing-plugin", "host": "node-1"}
             node_object = {"apiVersion": "v1", "kind": "Node", "name": "node-1", "uid": "node-1"}
             assert xid["involvedObject"] == node_object
@@ -94,7 +94,7 @@ def test_the_condition_follows_the_node(folder: Path) -> None:
             running.node.xid(0, 48)
             await api.until("True", lambda: api.conditions[TYPE]["status"] == "True")
             assert api.conditions[TYPE]["message"] == f"boot {BOOT}; Xid on {UUIDS[0]}: 48"
-            why = "reason=recovery-action,xid:48 action=reset-gpu"
+            why = "reason=recovery-action,xid:48 remedy=reset"
             told = f"gpu=0 uuid={UUIDS[0]} gpu-uuid={UUIDS[0]} {why}"
             message = f"boot {BOOT}; {told} held=false"
             await api.until("a holder", lambda: api.conditions[UNHEALTHY]["message"] == message)

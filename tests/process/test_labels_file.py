@@ -9,9 +9,17 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
+
+from proto.advertising import Advertising
+from proto.channel import Channel
+from proto.control import LabelNode
+from proto.labels import LabelOutput, LabelSettings
+from supervisor.labels.main import Labeller
 from tests.fakes import nvml_library
 from tests.fakes.figures import within
 from tests.fakes.service import Service, kubelet, service, until
+from tests.unit.builders import gpu, inventory
 
 NODE: dict[str, object] = {"gpus": [{}, {}, {"mig": ["1g.10gb"]}]}
 QUICK = "health: {rescanInterval: 100ms, pollInterval: 100ms}"
@@ -147,6 +155,27 @@ def test_the_file_is_renewed_and_stays(folder: Path) -> None:
     asyncio.run(story())
 
 
+def test_a_clock_that_is_set(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When somebody sets the node's clock, the file is written again, or NFD would ignore it."""
+    real, ahead = time.time, 0.0
+    monkeypatch.setattr(time, "time", lambda: real() + ahead)
+    settings = LabelSettings("", 10.0, LabelOutput.FILE, file=str(file_in(folder)), interval=60.0)
+
+    async def story() -> None:
+        nonlocal ahead
+        supervisor, end = Channel.pair()
+        with contextlib.closing(supervisor), contextlib.closing(end):
+            supervisor.send(LabelNode(inventory(gpu(0)), Advertising()))
+            task = asyncio.create_task(Labeller(settings, end).run())
+            await shows(folder, "gpu.count", "1")
+            for moved in (3600.0, -3600.0):
+                ahead = moved
+                await until(lambda: abs(expires(folder) - time.time() - 180) < 30, "a new expiry")
+            task.cancel()
+
+    asyncio.run(story())
+
+
 def test_a_folder_that_others_can_write_to(folder: Path) -> None:
     """An unsafe folder is one log line and a metric, and disturbs nothing; the file is written when
     the folder is safe.
@@ -212,7 +241,7 @@ def test_a_driver_that_comes_later(folder: Path, library: Path) -> None:
         file_in(folder).write_text("nvidia.com/gpu.count=8\n")
         async with service(folder, *options, *labelled, environment=environment) as running:
             await running.logged("process is not ready")
-            old = running.pids()["labels"]
+            old = await running.started("labels")
             assert labels(folder) == {"gpu.count": "8"}
             place = root / "usr/lib/x86_64-linux-gnu"
             place.mkdir(parents=True)

@@ -61,7 +61,7 @@ def test_the_base_has_no_rights() -> None:
     ("overlay", "privileged", "variables"),
     [
         ("cpu-manager", True, {"PASS_DEVICE_SPECS": "true"}),
-        ("mig", True, {"MIG_STRATEGY": "mixed", "NVIDIA_MIG_MONITOR_DEVICES": "all"}),
+        ("mig", False, {"MIG_STRATEGY": "mixed", "NVIDIA_MIG_MONITOR_DEVICES": "all"}),
         ("cdi", True, {"DEVICE_LIST_STRATEGY": "cdi-cri", "NVIDIA_DRIVER_ROOT": "/"}),
         ("shared-time-slicing", False, {"CONFIG_FILE": "/config/config.yaml"}),
         ("simulated", False, {"NVIDIA_VISIBLE_DEVICES": "void"}),
@@ -112,7 +112,10 @@ def test_an_overlay_can_change_the_namespace(tmp_path: Path) -> None:
     """A user's overlay with every component moves all namespaced objects to its namespace."""
     # A link, because kustomize accepts only relative paths.
     (tmp_path / "kustomize").symlink_to(KUSTOMIZE)
-    components = ("gpu-nodes", "node-access", "node-labels", "pod-monitor", "pod-usage")
+    components = (
+        *("gpu-nodes", "node-access", "node-labels", "pod-monitor", "pod-usage"),
+        *("runtime-class", "kubelet-dir"),
+    )
     ours = {
         "resources": ["kustomize/overlays/simulated"],
         "components": [f"kustomize/components/{name}" for name in components],

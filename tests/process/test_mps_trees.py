@@ -29,9 +29,6 @@ from tests.fakes.service import Service, kubelet, until
 
 ALL = 2 * REPLICAS
 
-START_LIMIT = 2.0
-"""Seconds that docs/reliability.md promises from the start of both trees, on a machine at rest."""
-
 
 @pytest.fixture
 def host() -> Iterator[Host]:
@@ -46,22 +43,11 @@ async def lives(tree: Service) -> bool:
 
 
 def test_both_trees_start_together(host: Host) -> None:
-    """The resource is listed Healthy soon after both trees were started, without any label."""
+    """The resource is listed Healthy after both trees were started, without any label."""
 
     async def story() -> None:
-        why = "the time of a start is measured"
-        began = time.monotonic()
-        async with (
-            kubelet(host.folder) as node,
-            host.plugin(exec_because=why) as plugin,
-            host.tree(exec_because=why) as tree,
-        ):
+        async with kubelet(host.folder) as node, host.plugin() as plugin, host.tree() as tree:
             await node.until(lambda k: k.healthy(GPU) == ALL)
-            took = time.monotonic() - began
-            FIGURES.append(
-                f"MPS: listed Healthy after the start of both trees: {took:.2f} s "
-                f"(promised {START_LIMIT} s on a machine at rest)"
-            )
             assert host.modes() == [EXCLUSIVE_PROCESS, EXCLUSIVE_PROCESS]
             assert sorted(tree.pids()) == [
                 "exporter",

@@ -10,7 +10,8 @@ from msgspec.structs import replace
 
 from proto.channel import Channel
 from proto.cluster import ClusterSettings
-from proto.control import Held, ServiceState, Stop
+from proto.control import ServiceState, Stop
+from proto.held import Held
 from proto.messages import DeviceHealth, DeviceState, NodeState
 from proto.reasons import Reason, ReasonKind
 from supervisor.cluster import node_taint

@@ -8,9 +8,10 @@ from rich.console import Console
 
 from health.advice import ACTIONS, ADVICE, FAULTS, WAIT
 from health.xid_catalogue import Action
+from proto.calls import LookTime
 from proto.control import ServiceState, Unknown
 from proto.grey import GreyFailure
-from proto.messages import DeviceHealth, DeviceState, Gpu, LookTime, NodeState
+from proto.messages import DeviceHealth, DeviceState, Gpu, NodeState
 from proto.reasons import Reason, ReasonKind
 from supervisor.commands.show_status import show
 from supervisor.status import report

@@ -16,7 +16,7 @@ from health.grey import (
     POWER_CAP,
     GreySample,
     GreyState,
-    Link,
+    PcieLink,
     after,
     missing,
 )
@@ -26,7 +26,7 @@ from tests.unit.builders import gpu, inventory
 
 HOLD = 60.0
 IDLE, LOAD = 0, 90
-FULL, NARROW, SLOW = Link(16, 5, 16, 5), Link(8, 5, 16, 5), Link(16, 1, 16, 5)
+FULL, NARROW, SLOW = PcieLink(16, 5, 16, 5), PcieLink(8, 5, 16, 5), PcieLink(16, 1, 16, 5)
 WELL = GreySample(
     0.0,
     utilization=LOAD,
@@ -135,7 +135,7 @@ def test_a_gpu_that_does_not_tell(kind: ReasonKind) -> None:
 
 def test_a_changed_detail_is_no_other_failure() -> None:
     """The detail of a failure stays as it began, so that the reason does not change."""
-    worse = replace(WELL, link=Link(4, 1, 16, 5))
+    worse = replace(WELL, link=PcieLink(4, 1, 16, 5))
     first = [(0.0, bad(ReasonKind.PCIE)), (60.0, bad(ReasonKind.PCIE)), (120.0, worse)]
     assert states(first).failures == (Reason(ReasonKind.PCIE, "x8 instead of x16"),)
     both = Reason(ReasonKind.PCIE, "x4 instead of x16, generation 1 instead of 5")
@@ -148,10 +148,10 @@ def test_a_changed_detail_is_no_other_failure() -> None:
         (SLOW, LOAD, True),
         (SLOW, 50, True),
         (SLOW, 49, False),
-        (Link(8, 4, 8, 4), LOAD, False),  # a slot with fewer lanes than the card has
+        (PcieLink(8, 4, 8, 4), LOAD, False),  # a slot with fewer lanes than the card has
     ],
 )
-def test_the_link(link: Link, utilization: int, *, failing: bool) -> None:
+def test_the_link(link: PcieLink, utilization: int, *, failing: bool) -> None:
     """A link counts as slow under load, compared with what card and slot allow together."""
     sample = replace(WELL, link=link, utilization=utilization)
     assert bool(states([(0.0, sample), (60.0, sample)]).failures) is failing

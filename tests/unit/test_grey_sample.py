@@ -16,7 +16,8 @@ from proto.messages import Gpu
 from proto.reasons import Reason, ReasonKind
 from simulator import nvml as simulated
 from simulator.live_node import LiveNode
-from simulator.node import GREY, MISSING, SimulatedFabric, SimulatedGpu, SimulatedNode, complete
+from simulator.node import GREY, MISSING, SimulatedFabric, SimulatedGpu, SimulatedNode
+from simulator.node_file import complete
 from simulator.usage import Use
 from tests.unit.builders import Driver, gpu, gpu_uuid, inventory, mig_gpu, refusal
 

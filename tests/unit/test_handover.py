@@ -5,9 +5,8 @@ from dataclasses import replace
 import msgspec
 import pytest
 
-from health.remedies import REMEDIES, Remedy, remedy
 from proto.fitness import fitness
-from proto.messages import DeviceHealth, DeviceState
+from proto.messages import DeviceHealth
 from proto.reasons import Reason, ReasonKind
 from supervisor.cluster import handover
 from supervisor.cluster.node_condition import MESSAGE_LIMIT, TYPE, UNHEALTHY, conditions, patch
@@ -17,7 +16,6 @@ from supervisor.cluster.node_view import DeviceView, NodeView, view
 from tests.unit.builders import gpu, gpu_uuid, inventory, mig_gpu, mig_uuid, node_state
 
 X79, X48 = Reason(ReasonKind.XID, "79"), Reason(ReasonKind.XID, "48")
-X13 = Reason(ReasonKind.XID, "13")
 HOT, LOST = Reason(ReasonKind.THERMAL), Reason(ReasonKind.GPU_LOST)
 
 
@@ -32,48 +30,19 @@ def node(*devices: DeviceView) -> NodeView:
     return NodeView(1, {found.gpu: found for found in devices})
 
 
-def test_each_reason_has_a_remedy() -> None:
-    """No kind of reason is without a remedy."""
-    assert {*REMEDIES} == {*ReasonKind}
-
-
-@pytest.mark.parametrize(
-    ("reasons", "state", "expected"),
-    [
-        ((), None, Remedy.WAIT),
-        ((X13,), None, Remedy.WAIT),  # made fatal by a setting
-        ((X48,), None, Remedy.RESET_GPU),
-        ((X48,), DeviceState.RECOVERING, Remedy.WAIT),
-        ((X48, HOT), DeviceState.RECOVERING, Remedy.CHECK_HARDWARE),
-        ((X48, HOT), None, Remedy.RESET_GPU),
-        ((LOST, HOT, X48), None, Remedy.REBOOT_NODE),
-        ((Reason(ReasonKind.RECOVERY_ACTION, "reset the GPU"),), None, Remedy.RESET_GPU),
-        ((Reason(ReasonKind.RECOVERY_ACTION, "reboot the node"),), None, Remedy.REBOOT_NODE),
-        ((Reason(ReasonKind.RECOVERY_ACTION, "reboot the system"),), None, Remedy.REBOOT_NODE),
-        ((Reason(ReasonKind.SPARE_ROWS, "in 1 banks"), HOT), None, Remedy.REPLACE_GPU),
-    ],
-)
-def test_the_strongest_remedy_counts(
-    reasons: tuple[Reason, ...], state: DeviceState | None, expected: Remedy
-) -> None:
-    """Of several reasons, the one that needs the strongest remedy decides."""
-    assert remedy(reasons, state) is expected
-    assert remedy(reversed(reasons), state) is expected
-
-
 @pytest.mark.parametrize(("held", "word"), [(True, "true"), (False, "false"), (None, "unknown")])
 def test_the_fields(held: bool | None, word: str) -> None:  # noqa: FBT001
     """Programs are told GPU, reasons, remedy, and whether containers hold it."""
     told = handover.fields("GPU-0", device(X79, LOST, held=held))
     assert handover.line(told) == (
-        f"gpu=0 uuid=GPU-0 gpu-uuid=GPU-0 reason=gpu-lost,xid:79 action=reboot-node held={word}"
+        f"gpu=0 uuid=GPU-0 gpu-uuid=GPU-0 reason=gpu-lost,xid:79 remedy=reboot held={word}"
     )
     assert handover.annotations(told) == {
         "gpu-sharing-plugin/gpu": "0",
         "gpu-sharing-plugin/uuid": "GPU-0",
         "gpu-sharing-plugin/gpu-uuid": "GPU-0",
         "gpu-sharing-plugin/reason": "gpu-lost,xid:79",
-        "gpu-sharing-plugin/action": "reboot-node",
+        "gpu-sharing-plugin/remedy": "reboot",
         "gpu-sharing-plugin/held": word,
     }
 
@@ -101,7 +70,7 @@ def test_a_new_holder_is_no_event() -> None:
     assert [event.told["held"] for event in decide(well, ill, 1.0)] == ["true", "true"]
     assert decide(ill, node(device(X79, held=False)), 2.0) == ()
     (healthy,) = decide(ill, well, 3.0)
-    assert (healthy.told["reason"], healthy.told["action"]) == ("", "wait")
+    assert (healthy.told["reason"], healthy.told["remedy"]) == ("", "")
 
 
 def test_the_conditions() -> None:
@@ -110,8 +79,7 @@ def test_the_conditions() -> None:
     assert (xid.status, xid.reason, xid.message) == (False, "NoFatalXid", "boot b-1; no fatal Xid")
     assert (all_reasons.status, all_reasons.reason) == (True, "GpusUnhealthy")
     assert all_reasons.message == (
-        "boot b-1; gpu=0 uuid=GPU-0 gpu-uuid=GPU-0 reason=thermal action=check-hardware "
-        "held=unknown"
+        "boot b-1; gpu=0 uuid=GPU-0 gpu-uuid=GPU-0 reason=thermal remedy=check held=unknown"
     )
     xid, _ = conditions(node(device(X79, X48, HOT)), "b-1")
     assert (xid.status, xid.reason) == (True, "FatalXid")

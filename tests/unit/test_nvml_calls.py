@@ -11,7 +11,8 @@ import pytest
 
 from health.label_facts import FabricInfo
 from simulator.live_node import LiveNode
-from simulator.node import SimulatedFabric, SimulatedGpu, SimulatedLink, SimulatedNode, complete
+from simulator.node import SimulatedFabric, SimulatedGpu, SimulatedLink, SimulatedNode
+from simulator.node_file import complete
 from simulator.nvml import FUNCTIONS, XID_EVENT, Binding, EventSet
 from simulator.nvml_handles import GpuHandle, MigHandle, NVMLError
 from tests.unit.builders import gpu_uuid

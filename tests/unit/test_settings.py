@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from simulator.node import default_node
+from simulator.node_file import default_node
 from supervisor.config.options import OPTIONS
 from supervisor.config.settings import Settings, load
 
@@ -67,6 +67,7 @@ CONFIGURATION: dict[str, Any] = {
         "xids": {},
     },
     "usage": {"interval": 5.0},
+    "unifiedMemory": "system",
 }
 SERVICE: dict[str, Any] = {
     "configDir": "",
@@ -242,7 +243,7 @@ def test_each_value_has_its_source(file: str) -> None:
 def test_without_settings_all_sources_are_default() -> None:
     """Without settings, each value of the configuration and service has the source default."""
     expected = {"version", "resources.gpus", "resources.mig", "sharing.timeSlicing", "sharing.mps"}
-    expected |= {"usage.interval"}
+    expected |= {"usage.interval", "unifiedMemory"}
     expected |= {"imex.channelIDs", "imex.required", "health.staleAfter", "health.hangAfter"}
     expected |= {"health.pollInterval", "health.rescanInterval", "health.xids"}
     expected |= {"health.exitWithoutAccess", "health.occupied", "health.dra"}

@@ -2,6 +2,9 @@
 
 import platform
 
+import msgspec
+
+from proto.calls import CallStats, HangingCall, LookTime
 from proto.control import (
     ConfigurationState,
     NodeLabels,
@@ -14,11 +17,8 @@ from proto.fitness import LastMpsWord
 from proto.grey import GreyFailure
 from proto.messages import (
     RPC_BUCKETS,
-    CallStats,
     DeviceHealth,
     DeviceState,
-    HangingCall,
-    LookTime,
     MpsState,
     NodeState,
     RpcStats,
@@ -26,6 +26,7 @@ from proto.messages import (
     XidCount,
 )
 from proto.mps import MpsClient, MpsDaemon, MpsShare, Phase, ServerStatus
+from proto.platform import Platform, PlatformKind
 from proto.reasons import Reason, ReasonKind
 from proto.usage import DeviceUsage, GpuProcess, ProcessKind
 from supervisor.status.allocations import Allocation, DynamicDevice
@@ -62,8 +63,9 @@ SERVICE = ServiceState(
 NODE = NodeState(
     epoch=1,
     sequence=1,
-    inventory=inventory(
-        gpu(0, uuid="A", numa_node=1), mig_gpu(1, "1g.10gb", uuid="B", events=False)
+    inventory=msgspec.structs.replace(
+        inventory(gpu(0, uuid="A", numa_node=1), mig_gpu(1, "1g.10gb", uuid="B", events=False)),
+        platform=Platform(PlatformKind.NVML, ("libnvidia-ml.so.1",)),
     ),
     health=(
         DeviceHealth("A", since=5.0, transitions=4, recovery_action=0),
@@ -165,6 +167,7 @@ EXPECTED: Samples = {
         python=platform.python_version(),
         driver_version="580.95.05",
         backend="simulated",
+        platform="nvml",
     ): 1.0,
     key(
         "device_info",

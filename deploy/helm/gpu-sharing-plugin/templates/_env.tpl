@@ -56,13 +56,24 @@ The variables that both services get, as YAML: with different ones they would pl
 {{- $given := include "gpu-sharing-plugin.ofBoth" . | fromYaml }}
 {{- if ne (int .Values.metrics.port) 9450 }}{{ $_ := set $given "METRICS_ADDRESS" (printf ":%d" (int .Values.metrics.port)) }}{{ end }}
 {{- $hosts := .Values.metrics.allowedHosts }}
-{{- if .Values.metrics.service.enabled }}
+{{- if include "gpu-sharing-plugin.hasService" . }}
 {{- $name := printf "%s-metrics" (include "gpu-sharing-plugin.fullname" .) }}
-{{- range $end := list "" (printf ".%s" .Release.Namespace) (printf ".%s.svc" .Release.Namespace) (printf ".%s.svc.cluster.local" .Release.Namespace) }}
+{{- $namespace := include "gpu-sharing-plugin.namespace" . }}
+{{- range $end := list "" (printf ".%s" $namespace) (printf ".%s.svc" $namespace) (printf ".%s.svc.cluster.local" $namespace) }}
 {{- $hosts = append $hosts (printf "%s%s" $name $end) }}
 {{- end }}
 {{- end }}
 {{- $_ := set $given "METRICS_ALLOWED_HOSTS" $hosts }}
+{{- with .Values.metrics.tls }}
+{{- if .secret }}
+{{- $_ := set $given "METRICS_TLS_CERT" "/tls/tls.crt" }}
+{{- $_ := set $given "METRICS_TLS_KEY" "/tls/tls.key" }}
+{{- if .clientCA }}{{ $_ := set $given "METRICS_CLIENT_CA" (printf "/tls/%s" .clientCA) }}{{ end }}
+{{- end }}
+{{- end }}
+{{- with .Values.metrics.tokenSecret }}
+{{- if .name }}{{ $_ := set $given "METRICS_TOKEN_FILE" (printf "/token/%s" .key) }}{{ end }}
+{{- end }}
 {{- if not .Values.metrics.podLabels }}{{ $_ := set $given "POD_LABELS" "false" }}{{ end }}
 {{- if .Values.events.enabled }}{{ $_ := set $given "NODE_EVENTS" "true" }}{{ end }}
 {{- if .Values.nodeCondition.enabled }}{{ $_ := set $given "NODE_CONDITION" "true" }}{{ end }}
@@ -113,4 +124,9 @@ The variables that both services get, as YAML: with different ones they would pl
 {{- with .Values.extraEnv }}
 {{ toYaml . }}
 {{- end }}
+{{- end }}
+
+{{/* Whether there is a Service for the metrics port; empty: no. */}}
+{{- define "gpu-sharing-plugin.hasService" -}}
+{{- if or .Values.metrics.service.enabled .Values.metrics.serviceMonitor.enabled }}true{{ end }}
 {{- end }}

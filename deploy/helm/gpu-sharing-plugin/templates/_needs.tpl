@@ -85,10 +85,13 @@ The files of an existing ConfigMap cannot be read here.
 
 {{/*
 What the pod needs rights for: mig, cdi, volume-mounts, devices. A value decides; if it is not set, all
-files of config.map decide. For an existing ConfigMap, which cannot be read here, MIG and CDI are assumed.
+files of config.map decide, or for an existing ConfigMap, which cannot be read here, config.uses.
 */}}
 {{- define "gpu-sharing-plugin.needs" -}}
-{{- $unknown := ne .Values.config.name "" }}
+{{- $uses := list }}
+{{- if .Values.config.name }}
+{{- $uses = kindIs "invalid" .Values.config.uses | ternary (list "mig") (.Values.config.uses | default list) }}
+{{- end }}
 {{- $mig := list }}{{ $lists := list }}{{ $devices := list }}
 {{- range $text := .Values.config.map }}
 {{- /* refusals.yaml refuses a file that is no mapping, but may be rendered later than this. */}}
@@ -100,7 +103,10 @@ files of config.map decide. For an existing ConfigMap, which cannot be read here
 {{- $lists = append $lists (include "gpu-sharing-plugin.commas" ($plugin.deviceListStrategy | default "")) }}
 {{- $devices = append $devices ($plugin.passDeviceSpecs | default false) }}
 {{- end }}
-{{- if $unknown }}{{ $mig = append $mig "mixed" }}{{ $lists = append $lists "cdi-cri" }}{{ end }}
+{{- if has "mig" $uses }}{{ $mig = append $mig "mixed" }}{{ end }}
+{{- if has "cdi" $uses }}{{ $lists = append $lists "cdi-cri" }}{{ end }}
+{{- if has "volume-mounts" $uses }}{{ $lists = append $lists "volume-mounts" }}{{ end }}
+{{- if has "devices" $uses }}{{ $devices = append $devices true }}{{ end }}
 {{- with .Values.migStrategy }}{{ $mig = list . }}{{ end }}
 {{- with .Values.deviceListStrategy }}{{ $lists = list (include "gpu-sharing-plugin.commas" .) }}{{ end }}
 {{- if not (kindIs "invalid" .Values.compatWithCPUManager) }}{{ $devices = list .Values.compatWithCPUManager }}{{ end }}
@@ -113,18 +119,19 @@ files of config.map decide. For an existing ConfigMap, which cannot be read here
 {{- end }}
 
 {{/*
-The fewest rights that work. Privileged for MIG: only privileged containers get its capabilities; for CDI: the
-driver and all device nodes are read; for device nodes: the kubelet's CPU manager takes them from other containers.
-SYS_ADMIN for volume-mounts: NVIDIA's runtime can be configured to refuse containers without it.
+The fewest rights that work; docs/security.md has the table. Privileged for device nodes: the kubelet's CPU manager
+takes them from other containers; for CDI without NVIDIA's runtime: only a privileged container has the host's devices.
+SYS_ADMIN for MIG and volume-mounts: NVIDIA's runtime shows a container all MIG instances only with it, and can be
+configured to refuse the mounts without it.
 */}}
 {{- define "gpu-sharing-plugin.securityContext" -}}
 {{- $needs := splitList " " (include "gpu-sharing-plugin.needs" .) }}
 {{- if .Values.securityContext }}
 {{- toYaml .Values.securityContext }}
-{{- else if or (has "mig" $needs) (has "cdi" $needs) (has "devices" $needs) -}}
+{{- else if or (has "devices" $needs) (and (has "cdi" $needs) (not .Values.runtimeClassName)) -}}
 privileged: true
 readOnlyRootFilesystem: true
-{{- else if has "volume-mounts" $needs -}}
+{{- else if or (has "mig" $needs) (has "volume-mounts" $needs) -}}
 capabilities:
   drop: [ALL]
   add: [SYS_ADMIN]

@@ -4,7 +4,7 @@ A list of {volume, mount}, so that no volume lacks its mount.
 {{- define "gpu-sharing-plugin.volumes" -}}
 {{- $kubelet := .Values.kubeletDir | trimSuffix "/" }}
 {{- $cdi := has "cdi" (splitList " " (include "gpu-sharing-plugin.needs" .)) }}
-- volume: {name: device-plugins, hostPath: {path: {{ printf "%s/device-plugins" $kubelet | quote }}, type: Directory}}
+- volume: {name: device-plugins, hostPath: {path: {{ .Values.devicePluginDir | quote }}, type: Directory}}
   mount: {mountPath: /var/lib/kubelet/device-plugins}
 - volume: {name: pod-resources, hostPath: {path: {{ printf "%s/pod-resources" $kubelet | quote }}, type: Directory}}
   mount: {mountPath: /var/lib/kubelet/pod-resources, readOnly: true}
@@ -15,9 +15,15 @@ A list of {volume, mount}, so that no volume lacks its mount.
 - volume: {name: cdi, hostPath: {path: /var/run/cdi, type: DirectoryOrCreate}}
   mount: {mountPath: /var/run/cdi}
 {{- end }}
-{{- if or $cdi .Values.nvidiaDriverRoot }}
-- volume: {name: driver-root, hostPath: {path: {{ .Values.nvidiaDriverRoot | default "/" | quote }}, type: Directory}}
+{{- if .Values.nvidiaDriverRoot }}
+- volume: {name: driver-root, hostPath: {path: {{ .Values.nvidiaDriverRoot | quote }}, type: Directory}}
   mount: {mountPath: /driver-root, readOnly: true, mountPropagation: HostToContainer}
+{{- else if $cdi }}
+{{- /* Of the host's root only what nvidia-ctk looks into: not /etc, /root and /var, with the node's secrets. */}}
+{{- range $folder := list "usr" "lib" "dev" }}
+- volume: {name: driver-{{ $folder }}, hostPath: {path: /{{ $folder }}, type: Directory}}
+  mount: {mountPath: /driver-root/{{ $folder }}, readOnly: true, mountPropagation: HostToContainer}
+{{- end }}
 {{- end }}
 {{- /* A driver's own folder has no nvidia-ctk: that is on the host, or where the GPU operator installs it there. */}}
 {{- if and $cdi (ne (.Values.nvidiaDriverRoot | default "/") "/") }}
@@ -35,6 +41,14 @@ A list of {volume, mount}, so that no volume lacks its mount.
 {{- end }}
 {{- end }}
 {{- include "gpu-sharing-plugin.configVolumes" . }}
+{{- with .Values.metrics.tls.secret }}
+- volume: {name: tls, secret: {secretName: {{ . | quote }}}}
+  mount: {mountPath: /tls, readOnly: true}
+{{- end }}
+{{- with .Values.metrics.tokenSecret.name }}
+- volume: {name: token, secret: {secretName: {{ . | quote }}}}
+  mount: {mountPath: /token, readOnly: true}
+{{- end }}
 {{- if .Values.usage.perContainer }}
 - volume: {name: pod-logs, hostPath: {path: /var/log/pods, type: DirectoryOrCreate}}
   mount: {mountPath: /var/log/pods, readOnly: true}
