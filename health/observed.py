@@ -281,6 +281,7 @@ class Observed:
                 persisted=self._ledger.persisted,
                 kernel_log_lost=self.kernel_log.lost if self.kernel_log.readable else None,
                 grey=self.grey.failures(self.inventory),
+                sxids=self._xids.sxids(),
             )
         )
         withheld.log_changes(before, self._published, [device.uuid for device in health])
