@@ -148,7 +148,7 @@ ENVIRONMENT: list[Case] = [
     ({"gdrcopyEnabled": True}, variable("GDRCOPY_ENABLED"), "true"),
     ({"gdsEnabled": True}, variable("GDS_ENABLED"), "true"),
     ({"mofedEnabled": False}, variable("MOFED_ENABLED"), "false"),
-    ({"deviceDiscoveryStrategy": "nvml"}, variable("DEVICE_DISCOVERY_STRATEGY"), "nvml"),
+    ({"deviceDiscoveryStrategy": "tegra"}, variable("DEVICE_DISCOVERY_STRATEGY"), "tegra"),
     ({"cdi": {"nvidiaHookPath": "/hook"}}, variable("NVIDIA_CDI_HOOK_PATH"), "/hook"),
     ({"cdi": {"featureFlags": ["a", "b"]}}, variable("CDI_FEATURE_FLAGS"), "a,b"),
     ({"cdi": {"featureFlags": "a,b"}}, variable("CDI_FEATURE_FLAGS"), "a,b"),
@@ -283,6 +283,12 @@ MOUNTS: list[Case] = [
     ),
     ({}, mounted("/run/gpu-sharing-plugin"), ("emptyDir", {"medium": "Memory", "readOnly": False})),
     ({}, mounted("/var/log/pods"), None),
+    ({}, mounted("/usr/lib/wsl"), None),
+    (
+        {"wsl": True},
+        mounted("/usr/lib/wsl"),
+        ("hostPath", {"path": "/usr/lib/wsl", "type": "Directory", "readOnly": True}),
+    ),
     *(
         (
             {"usage": {"perContainer": True}},

@@ -69,7 +69,7 @@ NODE = NodeState(
         platform=Platform(PlatformKind.NVML, ("libnvidia-ml.so.1",)),
     ),
     health=(
-        DeviceHealth("A", since=5.0, transitions=4, recovery_action=0),
+        DeviceHealth("A", since=5.0, transitions=4, recovery_action=0, licensed=True),
         DeviceHealth(
             "B",
             (Reason(ReasonKind.XID, "48"), Reason(ReasonKind.XID, "79")),
@@ -223,6 +223,8 @@ EXPECTED: Samples = {
     key("sxid_errors_total", switch="0000:c3:00.0", sxid="12028", fatal="false"): 4.0,
     key("device_grey_failure", uuid="A", reason="pcie"): 1.0,
     key("gpu_recovery_action", uuid="A"): 0.0,
+    key("device_licensed", uuid="A"): 1.0,
+    key("passthrough_gpus"): 0.0,
     key("xid_errors_total", uuid="B", xid="79"): 2.0,
     key("xid_errors_total", uuid="", xid="31"): 1.0,
     key("xid_reports_total", uuid="B", xid="79", source="both"): 1.0,
