@@ -178,6 +178,15 @@ SWITCH = Advice(
     "NVLink fabric, then reset all of them together with the switches.",
 )
 
+DEGRADED = "degraded"
+"""How the detail of the reason `fabric` begins for a grey failure."""
+
+WORSE = Advice(
+    "the NVLink fabric works, but worse than it should",
+    "Check the log of Fabric Manager, and the links, bridges and cables of the fabric. If that is "
+    "not the cause, stop the pods that use GPUs of the fabric, then reset all of them together.",
+)
+
 UNJOINED = Advice(
     "the GPU has not joined its NVLink fabric, so CUDA fails with error 802",
     "Check that Fabric Manager runs, on the node or on the NVSwitch tray, and look at its log. The "
@@ -197,6 +206,8 @@ def advise(reason: Reason) -> Advice:
     """
     advice, xid = ADVICE[reason.kind], xid_of(reason)
     if reason.kind is ReasonKind.FABRIC and reason.detail:
+        if reason.detail.startswith(DEGRADED):
+            return WORSE
         return SWITCH if reason.detail.startswith(SXID) else UNJOINED
     if reason.kind is ReasonKind.RECOVERY_ACTION:
         return advice._replace(what_to_do=DUE.get(reason.detail, advice.what_to_do))
