@@ -5,6 +5,7 @@ import enum
 import msgspec
 
 from proto.advertising import Advertising
+from proto.cluster import DraOffers, Labelled, Unlabelled
 from proto.held import Held
 from proto.keeper import ComputeMode
 from proto.messages import Inventory
@@ -69,6 +70,8 @@ with MPS no memory limit."""
     """The shares of the replicas leave more than a tenth of the multiprocessors unused."""
     ALSO_SERVED_BY_DRA = "also-served-by-dra"
     """A container holds an advertised device through DRA; a second container may get it here."""
+    OFFERED_BY_DRA = "offered-by-dra"
+    """A DRA driver offers GPUs that are advertised here; two containers may get one of them."""
     NUMA_NODES = "numa-nodes"
     """GPU memory makes more NUMA nodes than the kubelet accepts; everything is advertised."""
 
@@ -94,6 +97,7 @@ class Problem(msgspec.Struct, frozen=True):
             ProblemKind.NODE_LABELS,
             ProblemKind.ALSO_SERVED_BY_DRA,
             ProblemKind.NUMA_NODES,
+            ProblemKind.OFFERED_BY_DRA,
         }
 
 
@@ -227,6 +231,8 @@ class ServiceState(msgspec.Struct, frozen=True, tag=True):
     configuration: ConfigurationState = ConfigurationState()
     labels: NodeLabels | None = None
     """Whether the node's labels are written; None: not known yet, or they are switched off."""
+    dra: DraOffers = DraOffers()
+    """What DRA offers of this node; empty also if nobody looks."""
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):
@@ -277,18 +283,6 @@ class Marked(msgspec.Struct, frozen=True, tag=True):
     error: str = ""
 
 
-class Labelled(msgspec.Struct, frozen=True, tag=True):
-    """Report: the value of the node's configuration label; empty: the node has no such label."""
-
-    value: str
-
-
-class Unlabelled(msgspec.Struct, frozen=True, tag=True):
-    """Report: the node's configuration label cannot be read for this *reason*."""
-
-    reason: str
-
-
 class Settled(msgspec.Struct, frozen=True, tag=True):
     """Report: the worker is *registered* with the kubelet, or else waits for the kubelet."""
 
@@ -322,4 +316,5 @@ Report = (
     | Labelled
     | Unlabelled
     | NodeLabels
+    | DraOffers
 )

@@ -187,6 +187,7 @@ ENVIRONMENT: list[Case] = [
     ({"events": {"enabled": True}}, variable("NODE_EVENTS"), "true"),
     ({"nodeCondition": {"enabled": True}}, variable("NODE_CONDITION"), "true"),
     ({"nodeTaint": {"enabled": True}}, variable("NODE_TAINT"), "true"),
+    ({"draCheck": {"enabled": True}}, variable("DRA_CHECK"), "true"),
     ({}, variable("NODE_LABELS"), None),
     *((values, variable("NODE_LABELS"), output) for values, output in LABELS),
     ({"nodeLabels": {"output": "node"}}, field_of("NODE_NAME"), "spec.nodeName"),

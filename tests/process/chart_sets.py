@@ -38,6 +38,7 @@ EVERYTHING: dict[str, Any] = {
     "events": {"enabled": True},
     "nodeCondition": {"enabled": True},
     "nodeTaint": {"enabled": True},
+    "draCheck": {"enabled": True},
     "nodeLabels": {"health": True},
     "gfd": {"enabled": True, "sleepInterval": "1m30s"},
     "logFormat": "json",
