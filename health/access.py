@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
-from health import versions
+import msgspec
+
+from health import pci, versions
 from health.looks import DENIED
 from health.nvml import Code
 from proto.control import NotReady
+from proto.driver import NOTHING_TO_SERVE, DriverState
 from proto.messages import FailedGpu
 from proto.reasons import ReasonKind
 from proto.texts import shortened
@@ -18,6 +21,9 @@ ADVICE: dict[int | None, str] = {
     Code.OPERATING_SYSTEM: "allow access to /dev/nvidiactl",
     Code.UNKNOWN: "if other programs can use the GPUs, this plugin has lost access to them",
 }
+
+ABSENT = frozenset({Code.LIBRARY_NOT_FOUND, Code.DRIVER_NOT_LOADED})
+"""Answers of a node without a driver, or without a GPU."""
 
 OLD_LIBRARY = "the library {} is older than the kernel module {}: a new container gets the new one"
 
@@ -33,6 +39,21 @@ def refusal(error: str, code: int | None, procfs: Path) -> NotReady:
         advice, needs_restart = OLD_LIBRARY.format(seen.library, seen.module), True
     reason = shortened(f"{error}; {advice}" if advice else error)
     return NotReady(reason, kind, needs_restart)
+
+
+def refused(error: str, code: int | None, sysfs: Path, procfs: Path, *, known: bool) -> NotReady:
+    """Return the report of a driver that answers its first call with *error*.
+
+    It tells a node without a GPU from one without a driver. *known*: the node had GPUs earlier in
+    this boot, so one that is not on the bus any more is lost.
+    """
+    report = refusal(error, code, procfs)
+    if code not in ABSENT:
+        return report
+    state = DriverState.MISSING if known else pci.without_driver(sysfs, procfs)
+    reason = NOTHING_TO_SERVE.get(state)
+    told = f"{reason}; {error}" if reason else report.reason
+    return msgspec.structs.replace(report, reason=shortened(told), driver=state)
 
 
 def no_access(failed: tuple[FailedGpu, ...], procfs: Path) -> NotReady | None:

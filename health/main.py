@@ -248,7 +248,7 @@ class Monitor:
             case BaseException():
                 raise done.result
             case Refused():
-                self._refuse(access.refusal(done.result.error, done.result.code, self._procfs))
+                self._refuse(self._node.explain(done.result, self._procfs))
             case Looked() if gpu:
                 self._observed.after_look(gpu, done.result, now)
             case Ended() if gpu:

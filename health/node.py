@@ -7,10 +7,10 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from health import device_nodes, enumeration, inventory
+from health import access, device_nodes, enumeration, inventory
 from health.cdi_lane import CdiLane, CdiWritten
 from health.condition import Look
-from health.enumeration import Enumerated, Levelled, Levels, Opened, SystemRoots
+from health.enumeration import Enumerated, Levelled, Levels, Opened, Refused, SystemRoots
 from health.gpu_lanes import GpuLanes
 from health.inventory import Slot
 from health.known_good import with_known_good
@@ -19,6 +19,7 @@ from health.lane import Done, Lane, Mailbox
 from health.looks import of_absent
 from health.nvml import Nvml, key_of
 from health.sampling import Sampling
+from proto.control import NotReady
 from proto.messages import CallStats, FailedGpu, Gpu, Inventory
 from proto.monitor import MonitorSettings
 from proto.reasons import Reason, ReasonKind
@@ -192,6 +193,11 @@ class Node:
         """Return why each GPU failed to enumerate, if all GPUs did."""
         failed = tuple(gpu.failed for gpu in self.gpus if gpu.failed)
         return failed if len(failed) == len(self.gpus) else ()
+
+    def explain(self, found: Refused, procfs: Path) -> NotReady:
+        """Return the report that the driver could not be opened."""
+        sysfs, known = self._roots.sysfs, bool(self._known)
+        return access.refused(found.error, found.code, sysfs, procfs, known=known)
 
     def looks(self) -> dict[str, Look]:
         """Return the newest check of each GPU whose calls return, by UUID."""

@@ -5,6 +5,7 @@ import enum
 import msgspec
 
 from proto.advertising import Advertising
+from proto.driver import DriverState
 from proto.messages import Inventory
 from proto.mps import MpsShare
 from proto.reasons import Reason, ReasonKind
@@ -34,6 +35,8 @@ class ExitCode(enum.IntEnum):
     """The driver or a device is not available yet: restart with backoff."""
     AGAIN = 4
     """Something changed that needs a new process: restart at once; this is not a failure."""
+    NO_GPU = 5
+    """There is nothing to serve: the service goes on as one that only waits for a GPU."""
 
 
 class ProblemKind(enum.StrEnum):
@@ -216,6 +219,8 @@ class ServiceState(msgspec.Struct, frozen=True, tag=True):
     configuration: ConfigurationState = ConfigurationState()
     labels: NodeLabels | None = None
     """Whether the node's labels are written; None: not known yet, or they are switched off."""
+    driver: DriverState | None = DriverState.STARTING
+    """The state of the driver; None: another service tells it."""
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):
@@ -248,6 +253,12 @@ class NotReady(msgspec.Struct, frozen=True, tag=True):
     """Whether no new process in this container can succeed, but one in a new container may."""
     detail: str = ""
     """The detail of the devices' reason, if it is not *reason*."""
+    driver: DriverState = DriverState.UNUSABLE
+    """The state of the driver, if the child is the monitor."""
+
+    def unknown(self, epoch: int) -> Unknown:
+        """Return why all devices are Unhealthy after this report of a monitor's start *epoch*."""
+        return Unknown(Reason(self.kind, self.detail or self.reason), epoch)
 
 
 class Hung(msgspec.Struct, frozen=True, tag=True):

@@ -14,6 +14,7 @@ from proto.control import (
     Settled,
     Unknown,
 )
+from proto.driver import DriverState
 from proto.messages import Inventory
 from proto.texts import few
 from proto.worker import ResourcePlan
@@ -60,6 +61,7 @@ class Served:
     configuration: ConfigurationState = field(default_factory=ConfigurationState)
     labels: NodeLabels | None = None
     """Whether the node's labels are written."""
+    driver: DriverState = DriverState.STARTING
 
     def after(self, name: str, report: Hung | Settled | NodeLabels) -> "Served":
         """Return the state after a *report* of the child *name*."""
@@ -67,10 +69,20 @@ class Served:
             return replace(self, labels=report)
         if isinstance(report, Settled):
             return replace(self, registered={**self.registered, name: report.registered})
-        not_ready = dict(self.not_ready)
+        not_ready, driver = dict(self.not_ready), self.driver
         if report.everything:
             not_ready[name] = f"the driver hangs in {report.call}"
-        return replace(self, hangs=self.hangs + 1, not_ready=not_ready)
+            driver = DriverState.UNUSABLE
+        return replace(self, hangs=self.hangs + 1, not_ready=not_ready, driver=driver)
+
+    def hindered(self, name: str, reason: str) -> "Served":
+        """Return the state after the child *name* reported why it is not ready."""
+        return replace(self, not_ready={**self.not_ready, name: reason})
+
+    def planned(self, plans: Mapping[str, ResourcePlan], plan: Plan) -> "Served":
+        """Return the state with a new *plan*, of which each worker advertises its part."""
+        told, noticed, loaded = plan.problems, plan.notices, DriverState.LOADED
+        return replace(self, plans=plans, problems=told, notices=noticed, driver=loaded)
 
     def state(self, processes: tuple[ProcessState, ...]) -> ServiceState:
         """Return the state to send to the exporter."""
@@ -87,6 +99,7 @@ class Served:
             mps={u: s for p in (self.plans or {}).values() for u, s in p.mps.items()},
             configuration=self.configuration,
             labels=self.labels,
+            driver=self.driver,
         )
 
     def settled(self) -> bool:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from proto.control import NodeLabels, Problem, ProblemKind, ServiceState
+from proto.driver import NOTHING_TO_SERVE
 from proto.fitness import Fitness, LastMpsWord, fitness
 from proto.messages import LookTime, NodeState, UsageState, WorkerState
 from proto.mps import MpsDaemon, MpsShare
@@ -43,6 +44,11 @@ class Snapshot:
     """The last word of the MPS daemons; None: nobody listens for it."""
     dynamic: tuple[DynamicDevice, ...] = ()
     """Devices that containers hold through DRA, in the newest list of the kubelet."""
+
+    @property
+    def nothing_to_serve(self) -> bool:
+        """Whether the node has no GPU for this service."""
+        return bool(self.service and self.service.driver in NOTHING_TO_SERVE)
 
     def fitness(self, now: float, stale_after: float) -> Fitness:
         """Return the health of the devices at *now*."""

@@ -19,6 +19,7 @@ SHOWN = {
     "supervisor/labels/main.py": "when the file with labels expires",
     "supervisor/mps/keeper.py": "when an MPS daemon came into its phase",
     "supervisor/mps/main.py": "since when the keeper of an MPS daemon is silent",
+    "supervisor/main.py": "when the configuration was loaded, on a node without a GPU",
     "supervisor/reload.py": "when the configuration was loaded",
 }
 """The files that read the wall clock, and the value that each shows to operators."""
