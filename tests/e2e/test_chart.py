@@ -13,6 +13,7 @@ import yaml
 from tests.e2e.apiserver import ApiServer
 from tests.fakes.helm import BINARIES, CHART, Helm, helms
 from tests.process.chart_sets import SERVED
+from tests.process.chart_users import EXPECTED, FOLDER
 
 pytestmark = pytest.mark.e2e
 
@@ -152,6 +153,26 @@ def test_the_server_accepts_every_object(
     (tmp_path / "objects.yaml").write_text(yaml.safe_dump_all(known))
     made = server.kubectl("create", "--dry-run=server", f"--filename={tmp_path}/objects.yaml")
     assert made.count("created (server dry run)") == len(known)
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_a_users_values(server: ApiServer, name: str) -> None:
+    """Helm installs each values file, and what the API server then has is what the table in
+    docs/migration.md says beside NVIDIA's chart.
+    """
+    cluster = Cluster(server, helms()[-1])
+    files = [f"--values={FOLDER / name}.yaml"]
+    cluster.helm(*install("gpus", "one"), *files)
+    try:
+        assert all(look(stored(server)) == expected for look, expected in EXPECTED[name])
+    finally:
+        cluster.helm("uninstall", "gpus", "--namespace=one")
+
+
+def stored(server: ApiServer) -> list[dict[str, Any]]:
+    """Return the objects of the release that the API server has."""
+    kinds = f"{KINDS},roles,rolebindings"
+    return server.get(kinds, "--selector=app.kubernetes.io/managed-by=Helm", "--all-namespaces")
 
 
 def test_the_commands_of_the_helm_page_work(server: ApiServer) -> None:
