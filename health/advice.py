@@ -54,9 +54,41 @@ ADVICE: Mapping[ReasonKind, Advice] = MappingProxyType(
             "If links stay down, check Fabric Manager, bridges and cables.",
         ),
         ReasonKind.FABRIC: Advice(
-            "an NVSwitch has a fatal error",
-            "Look up the SXid in NVIDIA's Fabric Manager User Guide. Stop the pods that use GPUs "
-            "of the NVLink fabric, then reset all of them together with the switches.",
+            "its NVLink fabric has a fault",
+            "Look up the SXid, if there is one, in NVIDIA's Fabric Manager User Guide, and check "
+            "the log of Fabric Manager. Stop the pods that use GPUs of the NVLink fabric, then "
+            "reset all of them together with the switches.",
+        ),
+        ReasonKind.GPU_MISSING: Advice(
+            "the driver shows fewer GPUs than the PCI bus",
+            "Check the kernel log for why the driver cannot use the GPU at this PCI address. "
+            "Reboot the node; if the GPU is missing again, check the card and its power.",
+        ),
+        ReasonKind.PCIE: Advice(
+            "its PCIe link is narrower or slower than card and slot allow",
+            "Stop the pods that use the GPU, and reboot the node. If the link is degraded again, "
+            "reseat the card, and check the slot, risers and cables.",
+        ),
+        ReasonKind.SLOWDOWN: Advice(
+            "the hardware slows the GPU down",
+            "Check the cooling, the power supplies and the power cables of the GPU.",
+        ),
+        ReasonKind.CLOCKS: Advice(
+            "its clocks stay low while it is busy",
+            "Compare nvidia-smi -q -d CLOCK,PERFORMANCE with a GPU that is well. If nobody has "
+            "locked the clocks, stop the pods that use the GPU, then reset the GPU.",
+        ),
+        ReasonKind.ECC_CORRECTED: Advice(
+            "it corrects many memory errors",
+            "Plan to replace the card: a memory cell or a channel is about to fail.",
+        ),
+        ReasonKind.SPARE_ROWS: Advice(
+            "memory banks have no spare row left",
+            "Plan to replace the card: the next bad row of such a bank cannot be remapped.",
+        ),
+        ReasonKind.PERSISTENCE: Advice(
+            "persistence mode is off",
+            "Start nvidia-persistenced again, or run nvidia-smi -pm 1.",
         ),
         ReasonKind.THERMAL: Advice("at its shutdown temperature", "Check the cooling."),
         ReasonKind.DRIVER_HANG: Advice(

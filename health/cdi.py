@@ -11,7 +11,18 @@ from pathlib import Path
 from types import MappingProxyType
 
 from health import cdi_spec
-from health.cdi_spec import GPUS, TOOL, CdiError, CdiSpec, Document, DriverRoots, Wanted
+from health.cdi_spec import (
+    CSV,
+    CSV_FOLDER,
+    GPUS,
+    IMEX,
+    TOOL,
+    CdiError,
+    CdiSpec,
+    Document,
+    DriverRoots,
+    Wanted,
+)
 from health.nvidia_ctk import NothingThereError, Runs, TooOldError, find_tool
 from proto import host
 from proto.folder import Folder
@@ -53,6 +64,8 @@ class OnDisk:
     """Which file each specification is; None: it does not exist."""
     names: frozenset[str] = frozenset()
     """The names of devices in the GPUs' file."""
+    channels: frozenset[str] = frozenset()
+    """The names of devices in the file of the IMEX channels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +76,8 @@ class Task:
     gpus: tuple[Wanted, ...] = ()
     outdated: frozenset[str] = frozenset()
     """Names of devices that are gone since the present file was written."""
+    mode: str = GPUS
+    """How the tool finds the GPUs: nvml, csv or wsl."""
 
 
 def files_of(settings: CdiSettings) -> tuple[host.Identity | None, ...]:
@@ -71,14 +86,19 @@ def files_of(settings: CdiSettings) -> tuple[host.Identity | None, ...]:
 
 
 def on_disk(settings: CdiSettings) -> OnDisk:
-    """Read which devices the GPUs' specification names."""
+    """Read which devices the specifications of the GPUs and the IMEX channels name."""
     files = files_of(settings)  # first: a file that is replaced meanwhile is noticed later
-    spec = cdi_spec.specs(settings)[0]
+    specs = {spec.mode: spec for spec in cdi_spec.specs(settings)}
+    return OnDisk(files, _names(specs[GPUS]), _names(specs.get(IMEX)))
+
+
+def _names(spec: CdiSpec | None) -> frozenset[str]:
+    """Return the names of the devices in the file of *spec*."""
     try:
-        found = cdi_spec.devices(cdi_spec.read(_content(spec.path), spec.kind))
+        found = cdi_spec.devices(cdi_spec.read(_content(spec.path), spec.kind)) if spec else []
     except OSError:
         found = []
-    return OnDisk(files, frozenset(device["name"] for device in found))
+    return frozenset(device["name"] for device in found)
 
 
 def still_due(task: Task, before: OnDisk, now: OnDisk) -> Task:
@@ -130,6 +150,15 @@ def roots_here(settings: CdiSettings) -> DriverRoots:
     return DriverRoots(mounted, mounted if Path(mounted, "dev").is_dir() else "/")
 
 
+def csv_files(root: str) -> list[str]:
+    """Return the flags that name the files of a Tegra below the driver *root*.
+
+    Without files there are none: the tool then looks where they are on a host.
+    """
+    files = sorted(Path(root, CSV_FOLDER).glob("*.csv"))
+    return [f"--csv.file={file}" for file in files]
+
+
 @dataclass(frozen=True, slots=True)
 class Toolkit:
     """Runs nvidia-ctk with the settings, within the time limits."""
@@ -171,7 +200,8 @@ class Toolkit:
         except NothingThereError:
             raise
         except CdiError as error:
-            if spec.mode != GPUS or not self.task.gpus:
+            # It knows GPUs by UUID in the mode nvml only.
+            if spec.mode != GPUS or self.task.mode != GPUS or not self.task.gpus:
                 raise
             errors = self._make_each(folder, spec, made, error)
         for source, target in cdi_spec.rewrites(self.settings, self.here):
@@ -221,7 +251,10 @@ class Toolkit:
     def _generate(
         self, spec: CdiSpec, made: Path, flags: Iterable[str] = (), limit: float = math.inf
     ) -> Document:
-        command = cdi_spec.generation(self.tool, self.settings, spec, self.here, made)
+        settings, way = cdi_spec.in_mode(self.settings, spec, self.task.mode)
+        command = cdi_spec.generation(self.tool, settings, way, self.here, made)
+        if way.mode == CSV:
+            command += csv_files(self.here.driver)
         self._run([*command, *flags], made.parent, limit)
         return cdi_spec.check(_content(made), spec.kind)
 

@@ -1,17 +1,18 @@
 """Keeps the CDI specifications: decides when to write them, and tells which devices they lack.
 
-They are written when the driver answers, when the GPUs or MIG instances change, when a file is
-deleted or replaced by one that lacks our devices, and again while devices are missing.
+They are written when the driver answers, when the GPUs, MIG instances or IMEX channels change, when
+a file is deleted or replaced by one that lacks our devices, and again while devices are missing.
 """
 
 import functools
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-from health import cdi, cdi_spec, log_lines
+from health import cdi, cdi_spec, device_nodes, log_lines
 from health.cdi import NOT_INSTALLED, OnDisk, Outcome, Task
-from health.cdi_spec import GPUS, CdiSpec, Wanted
+from health.cdi_spec import GPUS, IMEX, CdiSpec, Wanted
 from health.lane import Lane, Mailbox
 from health.nvidia_ctk import Runs
 from health.nvml import Nvml
@@ -49,11 +50,16 @@ class CdiLane:
         """The newest outcome of each specification, by its kind."""
         self._for: tuple[Wanted, ...] | None = None
         """The devices that the files are meant for; None: no job has known the GPUs yet."""
+        self._dev_root, self._wanted_channels = Path(settings.dev_root), settings.imex_channels
+        self._channels = self._find_channels()
+        """The IMEX channels of the node when their file was written."""
         self._awaited = False
         """Whether the inventory has to wait for the present job."""
         self._opened = self._begun = False
         self._failures = 0
         self._again_at = self._look_at = math.inf
+        self.mode = GPUS
+        """How nvidia-ctk finds the GPUs."""
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -61,9 +67,20 @@ class CdiLane:
         files = zip(self._specs, self._disk.files, strict=True)
         return tuple(spec.kind for spec, file in files if file)
 
-    def open(self) -> None:
-        """Write all specifications, as the driver answers; the GPUs are enumerated meanwhile."""
-        self._opened = True
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The IMEX channels that have a name in their file."""
+        return tuple(sorted(self._disk.channels))
+
+    def _find_channels(self) -> tuple[int, ...]:
+        return device_nodes.existing_channels(self._dev_root, self._wanted_channels)
+
+    def open(self, mode: str = GPUS) -> None:
+        """Write all specifications, as the driver answers; the GPUs are enumerated meanwhile.
+
+        *mode* is the one in which nvidia-ctk finds GPUs on this node, as far as that is known yet.
+        """
+        self._opened, self.mode = True, mode
         self._give(Task(self._specs))
 
     def begin(self, now: float) -> None:
@@ -92,7 +109,11 @@ class CdiLane:
             self._give(Task(self._unfinished(), wanted), awaited=False)
         elif self._begun and now >= self._look_at:
             self._look_at = now + self._poll_interval
-            if cdi.files_of(self._settings) != self._disk.files:
+            if (channels := self._find_channels()) != self._channels:
+                self._channels = channels
+                imex = tuple(spec for spec in self._specs if spec.mode == IMEX)
+                self._give(Task(imex, wanted), awaited=False)
+            elif cdi.files_of(self._settings) != self._disk.files:
                 self._give(Task(self._specs, wanted), awaited=False, before=self._disk)
 
     def deadline(self) -> float:
@@ -140,6 +161,7 @@ class CdiLane:
 
     def _give(self, task: Task, *, awaited: bool = True, before: OnDisk | None = None) -> None:
         self._awaited = awaited
+        task = replace(task, mode=self.mode)
         job = functools.partial(
             _write, settings=self._settings, task=task, runs=self._runs, before=before
         )

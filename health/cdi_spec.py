@@ -5,6 +5,7 @@ file without such an ending, and container runtimes read every file with one. So
 subfolder beside the specifications, which runtimes ignore.
 """
 
+import dataclasses
 import json
 import posixpath
 import re
@@ -13,16 +14,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from proto.messages import Gpu, MigInstance
 from proto.monitor import CdiSettings
 from proto.names import handed_out, index_of
 from proto.reasons import Reason, ReasonKind
+from proto.worker import DeviceIdStrategy
 
 TOOL = "nvidia-ctk"
 GPUS = "nvml"
 """The mode of nvidia-ctk for GPUs and MIG instances."""
 
-CLASSES = {"imex": "imex-channel"}
+CSV = "csv"
+"""Its mode on Tegra."""
+
+CSV_FOLDER = "etc/nvidia-container-runtime/host-files-for-container.d"
+"""Where the files for the mode csv are, below the driver root."""
+
+IMEX = "imex"
+"""Its mode for IMEX channels."""
+
+CLASSES = {IMEX: "imex-channel"}
 """The CDI class of a mode, where the class and the mode have different names."""
 
 DETAIL_LIMIT = 200
@@ -96,6 +109,15 @@ def specs(settings: CdiSettings) -> tuple[CdiSpec, ...]:
         CdiSpec(mode, f"{vendor}/{name}", folder / f"{vendor}-{name}.json")
         for mode, name in classes
     )
+
+
+def in_mode(settings: CdiSettings, spec: CdiSpec, mode: str) -> tuple[CdiSettings, CdiSpec]:
+    """Return how nvidia-ctk writes *spec*, if it finds GPUs in *mode*: nvml, csv or wsl."""
+    if spec.mode != GPUS:
+        return settings, spec
+    if mode == CSV:  # it knows an index of the GPU, but no UUID
+        settings = msgspec.structs.replace(settings, device_names=DeviceIdStrategy.INDEX)
+    return settings, dataclasses.replace(spec, mode=mode)
 
 
 def generation(
@@ -194,7 +216,8 @@ def wanted(gpus: Iterable[Gpu], strategy: str, *, whole: bool) -> tuple[Wanted, 
 
 def _wanted(gpu: Gpu, strategy: str, *, whole: bool) -> Wanted:
     if whole or not gpu.mig_enabled:
-        return Wanted(gpu.uuid, (Device(gpu.uuid, handed_out(gpu.uuid, index_of(gpu), strategy)),))
+        name = gpu.toolkit_id or handed_out(gpu.uuid, index_of(gpu), strategy)
+        return Wanted(gpu.uuid, (Device(gpu.uuid, name),))
     instances = (
         Device(i.uuid, handed_out(i.uuid, index_of(gpu, i), strategy), i) for i in gpu.instances
     )

@@ -1,12 +1,12 @@
 """The device nodes that a container needs beside those of its GPUs."""
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from proto.messages import IMEX_CHANNEL
 
 CONTROL = ("/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools", "/dev/nvidia-modeset")
-IMEX = IMEX_CHANNEL.format(0)
 
 ACCESS = re.compile(r"gpu(\d{1,9})/gi(\d{1,9})(?:/ci(\d{1,9}))?/access (\d{1,9})", re.ASCII)
 """A line of mig-minors: the capability that gives access to a GI, or to a CI in it."""
@@ -15,9 +15,16 @@ Capabilities = dict[tuple[int, int, int | None], int]
 """Capability numbers by GPU minor number, GI, and CI (None: the GI itself)."""
 
 
-def existing(dev_root: Path) -> tuple[str, ...]:
-    """Return the device nodes that exist below *dev_root*."""
-    return tuple(node for node in (*CONTROL, IMEX) if (dev_root / node.lstrip("/")).exists())
+def existing(dev_root: Path, channels: Iterable[int] = ()) -> tuple[str, ...]:
+    """Return the control nodes and the nodes of IMEX *channels* that exist below *dev_root*."""
+    control = (node for node in CONTROL if (dev_root / node.lstrip("/")).exists())
+    return *control, *map(IMEX_CHANNEL.format, existing_channels(dev_root, channels))
+
+
+def existing_channels(dev_root: Path, channels: Iterable[int]) -> tuple[int, ...]:
+    """Return those of the IMEX *channels* that have a node below *dev_root*."""
+    nodes = ((n, dev_root / IMEX_CHANNEL.format(n).lstrip("/")) for n in channels)
+    return tuple(number for number, node in nodes if node.exists())
 
 
 def capabilities(procfs: Path) -> Capabilities:

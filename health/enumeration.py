@@ -10,51 +10,33 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from health import device_nodes
+from health import device_nodes, numa, unified_memory
 from health.ecc import counts_errors
 from health.label_facts import attributes_of
-from health.nvml import Nvml, NvmlError, bus_id
+from health.nvml import Nvml, NvmlError
+from health.pci import bus_id
+from health.platform import NOTHING, Signs, is_integrated
 from proto.messages import FailedGpu, Gpu, LinkLevel, MigInstance
+from proto.monitor import MonitorSettings
 
 
 @dataclass(frozen=True, slots=True)
 class SystemRoots:
-    """Where the kernel shows devices."""
+    """Where the kernel shows devices, and what is known of the node before its GPUs."""
 
     sysfs: Path = Path("/sys")
     procfs: Path = Path("/proc")
     dev: Path = Path("/")
     """The folder that contains dev/."""
+    unified_mib: int | None = None
+    """What a GPU without memory of its own has, in MiB; None: the memory of the machine."""
+    signs: Signs = NOTHING
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """The driver answers, and shows so many GPUs, lost ones included."""
-
-    driver_version: str
-    count: int
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """The driver cannot be used."""
-
-    error: str
-    code: int | None
-    """NVML's error code; None: an error of the operating system."""
-
-
-def open_driver(nvml: Nvml, module: str, argument: str) -> Opened | Refused:
-    """Load the binding, initialise NVML, and count the GPUs.
-
-    A process does this once: initialising NVML again leaks memory and shows no added GPUs.
-    """
-    try:
-        nvml.load(module, argument)
-        nvml.start()
-        return Opened(nvml.driver_version(), nvml.gpu_count())
-    except (NvmlError, OSError) as error:
-        return Refused(str(error), getattr(error, "code", None))
+def roots(settings: MonitorSettings) -> SystemRoots:
+    """Return the roots that *settings* name."""
+    sysfs, procfs, dev = map(Path, (settings.sysfs, settings.procfs, settings.dev_root))
+    return SystemRoots(sysfs, procfs, dev, settings.unified_mib)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +61,8 @@ def enumerate_gpu(nvml: Nvml, index: int, roots: SystemRoots) -> Enumerated | No
     handle = None
     try:
         handle = nvml.call("nvmlDeviceGetHandleByIndex", index)
-        gpu = _gpu(nvml, handle, index, roots.sysfs)
+        gpu = _gpu(nvml, handle, index, roots)
+        gpu = replace(gpu, integrated=is_integrated(roots.signs, gpu.name, gpu.pci_bus_id))
     except NvmlError as error:
         failed = FailedGpu(index=index, error=str(error), code=error.code)
         return NotEnumerated(failed, reached=handle is not None)
@@ -102,7 +85,8 @@ def rescan(nvml: Nvml, handle: object, gpu: Gpu, roots: SystemRoots) -> Rescanne
     """Enumerate the MIG instances of a GPU again; if that fails, return those that it had."""
     try:
         enabled = nvml.mig_enabled(handle)
-        instances = tuple(_instances(nvml, handle, gpu.memory_mib or 0)) if enabled else ()
+        own = 0 if gpu.unified_memory else gpu.memory_mib or 0
+        instances = tuple(_instances(nvml, handle, own)) if enabled else ()
     except NvmlError:  # the next health check decides about the GPU
         return Rescanned(gpu.mig_enabled, gpu.instances)
     now = replace(gpu, mig_enabled=enabled, instances=instances)
@@ -157,8 +141,9 @@ def _level(nvml: Nvml, first: object, second: object) -> LinkLevel:
         return LinkLevel.SYS  # a GPU lost in the meantime must not fail the others' topology
 
 
-def _gpu(nvml: Nvml, handle: object, index: int, sysfs: Path) -> Gpu:
-    pci = bus_id(nvml.call("nvmlDeviceGetPciInfo", handle).busId)
+def _gpu(nvml: Nvml, handle: object, index: int, roots: SystemRoots) -> Gpu:
+    found = nvml.ask("nvmlDeviceGetPciInfo", handle)
+    pci = "" if found is None else bus_id(found.busId)
     capability = nvml.ask("nvmlDeviceGetCudaComputeCapability", handle)
     mig_enabled = nvml.mig_enabled(handle)
     memory = nvml.memory_mib(handle)
@@ -168,8 +153,9 @@ def _gpu(nvml: Nvml, handle: object, index: int, sysfs: Path) -> Gpu:
         minor=nvml.ask("nvmlDeviceGetMinorNumber", handle),
         pci_bus_id=pci,
         name=nvml.call("nvmlDeviceGetName", handle),
-        memory_mib=memory,
-        numa_node=numa_node(sysfs, pci),
+        memory_mib=memory or roots.unified_mib or unified_memory.mib_of_machine(roots.procfs),
+        unified_memory=memory is None,
+        numa_node=numa.of_device(roots.sysfs, pci),
         compute_capability=None if capability is None else "{}.{}".format(*capability),
         mig_enabled=mig_enabled,
         instances=tuple(_instances(nvml, handle, memory or 0)) if mig_enabled else (),
@@ -222,12 +208,3 @@ def profile_of(gi_slices: int, ci_slices: int, memory_mib: int, gpu_memory_mib: 
     eighths = math.ceil(memory_mib / gpu_memory_mib * 8) if gpu_memory_mib else 8
     compute = "" if ci_slices == gi_slices else f"{ci_slices}c."
     return f"{compute}{gi_slices}g.{(eighths * gpu_gb + 4) // 8}gb"
-
-
-def numa_node(sysfs: Path, pci: str) -> int | None:
-    """Return the NUMA node of a PCI device; None if it has none (the kernel writes -1)."""
-    try:
-        node = int((sysfs / "bus/pci/devices" / pci / "numa_node").read_text())
-    except (OSError, ValueError):
-        return None
-    return node if node >= 0 else None

@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from msgspec.structs import replace
 
@@ -23,8 +24,9 @@ from health.looks import look, of_absent
 from health.nvml import Nvml
 from health.sampling import Sampling
 from health.usage import Sampled
+from proto.calls import LookTime
 from proto.facts import GpuFacts
-from proto.messages import FailedGpu, Gpu, LookTime
+from proto.messages import FailedGpu, Gpu
 
 SLOW = 0.5
 """Seconds of a health check that is slow; a driver that is well needs a few milliseconds."""
@@ -152,7 +154,10 @@ class GpuLanes:
             self.calls.give(again)
         elif now >= self.look_at:
             self.look_at, self._looking_since = now + poll_interval, now
-            self.calls.give(functools.partial(_timed_look, handle=self.handle, gpu=self.gpu))
+            check = functools.partial(
+                _timed_look, handle=self.handle, gpu=self.gpu, dev_root=self._roots.dev
+            )
+            self.calls.give(check)
         elif self._facts_due:
             self._facts_due = False
             sysfs = self._roots.sysfs
@@ -230,7 +235,7 @@ def _tell(mailbox: Mailbox, gpu: GpuLanes, sight: watch.Sight) -> None:
     mailbox.put(Sighted(gpu, sight))
 
 
-def _timed_look(nvml: Nvml, handle: object, gpu: Gpu) -> Looked:
+def _timed_look(nvml: Nvml, handle: object, gpu: Gpu, dev_root: Path) -> Looked:
     began = time.monotonic()
-    found = dataclasses.replace(look(nvml, handle, gpu), began=began)
+    found = dataclasses.replace(look(nvml, handle, gpu, dev_root), began=began)
     return Looked(found, time.monotonic() - began)

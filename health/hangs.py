@@ -10,7 +10,8 @@ from health.condition import Look
 from health.gpu_lanes import GpuLanes
 from health.lane import Lane
 from health.nvml import Running
-from proto.messages import HangingCall, Inventory
+from proto.calls import HangingCall
+from proto.messages import Inventory
 
 STANDSTILL = 2.0
 """Seconds without a search after which the process stood still: the monitor searches each second.

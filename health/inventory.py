@@ -32,6 +32,33 @@ def bound(sysfs: Path) -> frozenset[str]:
     return frozenset(name for name in names if ":" in name)
 
 
+DISPLAY, VENDOR = 0x03, 0x10DE
+"""The PCI base class of GPUs, with and without outputs, and NVIDIA's PCI vendor ID."""
+
+
+def on_bus(sysfs: Path) -> frozenset[str]:
+    """Return the PCI addresses of NVIDIA's GPUs, but for those that another driver has."""
+    try:
+        devices = [*(sysfs / "bus/pci/devices").iterdir()]
+    except OSError:
+        return frozenset()
+    return frozenset(device.name for device in devices if _is_ours(device))
+
+
+def _is_ours(device: Path) -> bool:
+    try:
+        if int((device / "vendor").read_text(), 16) != VENDOR:
+            return False
+        if int((device / "class").read_text(), 16) >> 16 != DISPLAY:
+            return False
+    except (OSError, ValueError):
+        return False
+    try:
+        return (device / "driver").readlink().name == "nvidia"
+    except OSError:
+        return True  # no driver has it: NVIDIA's has refused it, or was never asked
+
+
 def with_absent(
     slots: Iterable[Slot], known: Iterable[Gpu], bound: frozenset[str], *, opened: bool = True
 ) -> tuple[Gpu, ...]:
@@ -44,7 +71,7 @@ def with_absent(
     """
     slots = tuple(slots)
     gpus = [slot.gpu for slot in slots if slot.gpu]
-    uuids, places = {gpu.uuid for gpu in gpus}, {gpu.pci_bus_id for gpu in gpus}
+    uuids, places = {gpu.uuid for gpu in gpus}, {gpu.pci_bus_id for gpu in gpus} - {""}
     gaps = len(gpus) < len(slots) or not opened
     absent = [g for g in known if g.uuid not in uuids and g.pci_bus_id not in places]
     absent = [gpu for gpu in absent if gpu.pci_bus_id in bound or (gaps and not bound)]
@@ -93,6 +120,7 @@ def links(gpus: Iterable[Gpu], peers: Mapping[str, Counter[str]], levels: Levels
         level = levels.get((first.uuid, second.uuid), LinkLevel.SYS)
         mine, other = peers.get(first.uuid, none), peers.get(second.uuid, none)
         # Two GPUs on an NVSwitch fabric share as many links as the GPU with fewer links has.
-        nvlinks = mine[second.pci_bus_id] + min(mine["switch"], other["switch"])
+        direct = mine[second.pci_bus_id] if second.pci_bus_id else 0
+        nvlinks = direct + min(mine["switch"], other["switch"])
         if nvlinks or level is not LinkLevel.SYS:
             yield Link(first.uuid, second.uuid, level, nvlinks)

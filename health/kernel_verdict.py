@@ -42,7 +42,7 @@ def gpus(inventory: Inventory, event: Event) -> tuple[Gpu, ...]:
         case DriverLoaded() | GpuLost(pci=""):
             return inventory.gpus
         case LoggedXid() | GpuLost() | GpuReset():
-            return tuple(gpu for gpu in inventory.gpus if gpu.pci_bus_id == event.pci)
+            return tuple(g for g in inventory.gpus if g.pci_bus_id and g.pci_bus_id == event.pci)
 
 
 def is_fatal(event: LoggedXid, policy: XidPolicy) -> bool:

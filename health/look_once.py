@@ -8,24 +8,22 @@ import functools
 import select
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from health import inventory
+from health import enumeration, inventory
 from health.access import hang, refusal
 from health.enumeration import (
     Enumerated,
     NotEnumerated,
-    Opened,
-    Refused,
-    SystemRoots,
     enumerate_gpu,
-    open_driver,
 )
 from health.inventory import Slot
 from health.label_facts import CudaVersion, find_cuda_version, find_facts, with_facts
 from health.lane import Done, Lane, Mailbox
 from health.nvml import Nvml
+from health.opening import Opened, Refused, open_driver
+from health.platform import decide, named
 from proto.channel import Channel
 from proto.control import ExitCode, Inventoried, NotReady
 from proto.facts import GpuFacts
@@ -62,14 +60,13 @@ def look_once(settings: MonitorSettings) -> Inventoried | NotReady:
     """Return what the driver shows of the node, or why it cannot be used."""
     mailbox = Mailbox()
     driver = Lane("driver", Nvml(), mailbox)
-    module, argument = settings.binding, settings.binding_argument
-    driver.give(functools.partial(open_driver, module=module, argument=argument))
+    driver.give(functools.partial(open_driver, settings=settings))
     done = next(_results(mailbox, time.monotonic() + settings.hang_after), None)
     match done.result if done else None:
         case Opened() as opened:
             return Inventoried(_inventory(opened, driver, mailbox, settings))
-        case Refused(error, code):
-            return refusal(error, code, Path(settings.procfs))
+        case Refused() as refused:
+            return refusal(refused.error, refused.code, Path(settings.procfs))
         case _:
             running = driver.nvml.running
             return hang(running.call if running else "nvmlInit")
@@ -78,7 +75,7 @@ def look_once(settings: MonitorSettings) -> Inventoried | NotReady:
 def _inventory(
     opened: Opened, driver: Lane, mailbox: Mailbox, settings: MonitorSettings
 ) -> Inventory:
-    roots = SystemRoots(*map(Path, (settings.sysfs, settings.procfs, settings.dev_root)))
+    roots = replace(enumeration.roots(settings), signs=opened.signs)
     lanes = [Lane(f"gpu {n}", driver.nvml.for_thread(), mailbox) for n in range(opened.count)]
     found = _Seen({lane: Slot(index) for index, lane in enumerate(lanes)})
     found.waiting |= {driver, *lanes}
@@ -91,11 +88,13 @@ def _inventory(
             break
     slots = list(found.slots.values())
     calls = {n: running.call for n, lane in enumerate(lanes) if (running := lane.nvml.running)}
+    gpus = named(opened.signs, inventory.with_absent(slots, (), frozenset()))
     return Inventory(
         driver_version=opened.driver_version,
-        gpus=inventory.with_absent(slots, (), frozenset()),
+        gpus=gpus,
         failed=tuple(inventory.failures(slots, (), calls)),
         cuda_version=found.cuda.number,
+        platform=decide(opened.signs, settings.discovery, gpus),
     )
 
 

@@ -1,6 +1,7 @@
 """Check GPUs for faults that no event reports; a missing feature is not a fault."""
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from health import ecc
 from health.condition import Look
@@ -8,6 +9,7 @@ from health.inventory import Slot
 from health.nvml import Code, Nvml, NvmlError
 from health.recovery_actions import acquits, words
 from proto.messages import FailedGpu, Gpu
+from proto.names import ALL, DXG
 from proto.reasons import Reason, ReasonKind
 
 RECOVERY_ACTION = 230
@@ -20,13 +22,16 @@ TEMPERATURE_GPU, SHUTDOWN = 0, 0
 """nvmlTemperatureSensors_t and nvmlTemperatureThresholds_t."""
 
 
-def look(nvml: Nvml, handle: object, gpu: Gpu) -> Look:
-    """Return the result of a check of *gpu*, compared with what was known of it to be good."""
+def look(nvml: Nvml, handle: object, gpu: Gpu, dev_root: Path = Path("/")) -> Look:
+    """Return the result of a check of *gpu*, compared with what was known of it to be good.
+
+    *dev_root* is the folder that contains dev/.
+    """
     try:
         # Query the memory: cached values are returned even for a lost GPU.
         nvml.ask("nvmlDeviceGetMemoryInfo", handle)
         action = nvml.field(handle, RECOVERY_ACTION)
-        ailments = frozenset(_ailments(nvml, handle, action, gpu))
+        ailments = frozenset(_ailments(nvml, handle, action, gpu)) | _without_node(gpu, dev_root)
         # Only on drivers without recovery actions: there, energy is the only sign of a reset.
         energy = nvml.ask("nvmlDeviceGetTotalEnergyConsumption", handle) if action is None else None
         return Look(ailments=ailments, action=action, energy=energy)
@@ -66,6 +71,13 @@ def _ailments(nvml: Nvml, handle: object, action: int | None, gpu: Gpu) -> Itera
         yield Reason(ReasonKind.NVLINK_DOWN, f"{gpu.nvlinks - up} of {gpu.nvlinks} links")
     if _too_hot(nvml, handle):
         yield Reason(ReasonKind.THERMAL)
+
+
+def _without_node(gpu: Gpu, dev_root: Path) -> frozenset[Reason]:
+    """Return the reason if a GPU of WSL2 has lost its device node; others may have none here."""
+    if gpu.uuid != ALL or (dev_root / DXG.lstrip("/")).exists():
+        return frozenset()
+    return frozenset({Reason(ReasonKind.NO_ACCESS, f"{DXG} does not exist")})
 
 
 def _memory_errors(nvml: Nvml, handle: object, gpu: Gpu) -> Iterator[Reason]:

@@ -18,10 +18,9 @@ import msgspec
 import zmq
 from loguru import logger
 
-from health import access, log_lines, verdict
+from health import access, inventory, log_lines, verdict
 from health.cdi_lane import CdiWritten
 from health.condition import Look
-from health.enumeration import Refused
 from health.gpu_lanes import Looked, Sighted
 from health.hangs import Hang, Hangs
 from health.lane import Done, Mailbox
@@ -29,6 +28,7 @@ from health.ledger import Ledger
 from health.node import Node
 from health.nvml import Code
 from health.observed import Observed
+from health.opening import Refused
 from health.orders import Orders
 from health.usage import Sampled
 from health.usage_bus import UsageBus
@@ -64,7 +64,9 @@ class Monitor:
         ledger = Ledger(Path(settings.state_folder))
         self._procfs = Path(settings.procfs)
         self._mailbox = Mailbox()
-        self._node = Node(settings, ledger.gpus(), self._mailbox)
+        known = ledger.gpus()
+        self._had_gpus = bool(known)
+        self._node = Node(settings, known, self._mailbox)
         self._hangs = Hangs()
         self._observed = Observed(settings, ledger, self._node, self._hangs, epoch)
         self._usage = UsageBus(self._node, self._observed.publisher, settings.usage_interval, epoch)
@@ -192,8 +194,10 @@ class Monitor:
         elif now - self._began > RETRY_PARTIAL and any(g.partial for g in self._node.gpus):
             logger.warning("restarting the health monitor: a GPU is enumerated only in part")
             self._code = ExitCode.AGAIN
-        for gpu in self._node.gpus:
-            gpu.rescan()
+        self._node.rescan()
+        self._changed = True  # as files of the kernel may have, such as device nodes
+        on_bus = inventory.on_bus(Path(self._settings.sysfs))
+        self._observed.grey.compare(on_bus, self._observed.gpus, now)
 
     def _find_hangs(self, now: float) -> None:
         begun, ended = self._hangs.search(self._node.lanes(), now, self._settings.hang_after)
@@ -248,11 +252,15 @@ class Monitor:
             case BaseException():
                 raise done.result
             case Refused():
-                self._refuse(self._node.explain(done.result, self._procfs))
+                self._refuse(access.refused(done.result, self._settings, had_gpus=self._had_gpus))
             case Looked() if gpu:
                 self._observed.after_look(gpu, done.result, now)
             case Ended() if gpu:
                 self._observed.after_watch(gpu, done.result, now)
+            case Sampled(grey=sample) if gpu:
+                self._node.take(done, gpu, now)
+                if sample and self._observed.grey.take(gpu.uuid, sample):
+                    self._observed.publish()
             case CdiWritten():
                 self._node.take(done, gpu, now)
                 self._observed.publish()  # it may have named devices, or lost them

@@ -3,14 +3,13 @@
 import functools
 import math
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
-from health import access, device_nodes, enumeration, inventory
+from health import device_nodes, enumeration, inventory, numa, platform
 from health.cdi_lane import CdiLane, CdiWritten
 from health.condition import Look
-from health.enumeration import Enumerated, Levelled, Levels, Opened, Refused, SystemRoots
+from health.enumeration import Enumerated, Levelled, Levels
 from health.gpu_lanes import GpuLanes
 from health.inventory import Slot
 from health.known_good import with_known_good
@@ -18,10 +17,13 @@ from health.label_facts import CudaVersion, find_cuda_version
 from health.lane import Done, Lane, Mailbox
 from health.looks import of_absent
 from health.nvml import Nvml, key_of
+from health.opening import Opened, open_driver
 from health.sampling import Sampling
-from proto.control import NotReady
-from proto.messages import CallStats, FailedGpu, Gpu, Inventory
+from proto.calls import CallStats
+from proto.facts import NumaNodes
+from proto.messages import FailedGpu, Gpu, Inventory
 from proto.monitor import MonitorSettings
+from proto.platform import Platform
 from proto.reasons import Reason, ReasonKind
 from proto.usage import DeviceUsage
 
@@ -36,21 +38,20 @@ class Node:
         self._settings = settings
         self._known = known
         self._mailbox = mailbox
-        self._roots = SystemRoots(*map(Path, (settings.sysfs, settings.procfs, settings.dev_root)))
+        self._roots = enumeration.roots(settings)
         self.bound = inventory.bound(self._roots.sysfs)
         """The PCI addresses bound to the driver, read before it is opened."""
         self._opened: Opened | None = None
         self._opened_at = 0.0
         self._cuda_asked = False
         self._cuda = CudaVersion(None)
+        self._numa_due = True
+        self._numa = NumaNodes()
         self._levels: Levels = {}
         self._levelled: frozenset[str] = frozenset()
         self.gpus: tuple[GpuLanes, ...] = ()
         self.driver = Lane("driver", Nvml(), mailbox)
-        module, argument = settings.binding, settings.binding_argument
-        self.driver.give(
-            functools.partial(enumeration.open_driver, module=module, argument=argument)
-        )
+        self.driver.give(functools.partial(open_driver, settings=settings))
         self._cdi = CdiLane(settings, settings.cdi, mailbox) if settings.cdi else None
 
     @property
@@ -89,7 +90,9 @@ class Node:
             self._ask_driver(found)
         if self._cdi:
             complete = self.opened and all(gpu.answered for gpu in self.gpus)
-            self._cdi.step(self._enumerated(), now, complete=complete)
+            gpus = self._enumerated()
+            self._cdi.mode = platform.toolkit_mode(self._roots.signs, gpus)
+            self._cdi.step(gpus, now, complete=complete)
 
     def _ask_driver(self, found: dict[str, object]) -> None:
         """Give the lane of the whole driver the job that is due; *found* are handles by UUID."""
@@ -99,28 +102,31 @@ class Node:
         elif not self._cuda_asked:
             self._cuda_asked = True
             self.driver.give(find_cuda_version)
+        elif self._numa_due:
+            self._numa_due = False
+            find = functools.partial(numa.find, sysfs=self._roots.sysfs, procfs=self._roots.procfs)
+            self.driver.give(find)
 
     def take(self, done: Done, gpu: GpuLanes | None, now: float) -> None:
         """Keep what a lane, that of *gpu* or of the whole node, has found."""
         match done.result:
             case Opened():
                 self._opened, self._opened_at = done.result, now
+                self._roots = replace(self._roots, signs=done.result.signs)
                 self.gpus = tuple(
                     GpuLanes(
                         index,
                         done.lane.nvml,
                         self._mailbox,
                         self._roots,
-                        Sampling(self._settings.usage_interval),
+                        Sampling(self._settings.usage_interval, self._settings.grey.after),
                     )
                     for index in range(done.result.count)
                 )
                 if self._cdi:
-                    self._cdi.open()
-            case Levelled():
-                self._levels = done.result.levels
-            case CudaVersion():
-                self._cuda = done.result
+                    self._cdi.open(platform.toolkit_mode(done.result.signs, ()))
+            case Levelled() | CudaVersion() | NumaNodes() as found:
+                self._of_driver(found)
             case CdiWritten() if self._cdi:
                 self._cdi.take(done.result, now)
             case Enumerated() as found if gpu:
@@ -130,6 +136,16 @@ class Node:
                 gpu.take(done.result)
             case _:
                 raise AssertionError(f"cannot happen: the lane {done.lane.name} reports a check")
+
+    def _of_driver(self, found: Levelled | CudaVersion | NumaNodes) -> None:
+        """Keep what the lane of the whole driver has found after it was opened."""
+        match found:
+            case Levelled():
+                self._levels = found.levels
+            case CudaVersion():
+                self._cuda = found
+            case NumaNodes():
+                self._numa = found
 
     def begin(self, now: float) -> None:
         """Note that the first inventory is in effect, with the CDI specifications as they are."""
@@ -148,8 +164,8 @@ class Node:
         """Return why devices of *gpus* are Unhealthy because they have no CDI name, by UUID."""
         return self._cdi.reasons(gpus) if self._cdi else {}
 
-    def _enumerated(self) -> list[Gpu]:
-        return [gpu.gpu for gpu in self.gpus if gpu.gpu]
+    def _enumerated(self) -> tuple[Gpu, ...]:
+        return platform.named(self._roots.signs, [gpu.gpu for gpu in self.gpus if gpu.gpu])
 
     def deadline(self, lost: frozenset[str]) -> float:
         """Return when the next job is due."""
@@ -175,7 +191,7 @@ class Node:
         # Devices that are known have specifications already, perhaps old ones.
         if not self.is_written() and not (self._known and age > patience):
             return False
-        asked = self._cuda_asked and not self.driver.busy
+        asked = self._cuda_asked and not self._numa_due and not self.driver.busy
         settled = asked and all(gpu.settled for gpu in self.gpus)
         return age > patience or settled
 
@@ -189,15 +205,16 @@ class Node:
         """
         return inventory.bound(self._roots.sysfs) != self.bound
 
+    def rescan(self) -> None:
+        """Enumerate GPUs or their MIG instances again soon, and count the NUMA nodes."""
+        self._numa_due = True
+        for gpu in self.gpus:
+            gpu.rescan()
+
     def refused(self) -> tuple[FailedGpu, ...]:
         """Return why each GPU failed to enumerate, if all GPUs did."""
         failed = tuple(gpu.failed for gpu in self.gpus if gpu.failed)
         return failed if len(failed) == len(self.gpus) else ()
-
-    def explain(self, found: Refused, procfs: Path) -> NotReady:
-        """Return the report that the driver could not be opened."""
-        sysfs, known = self._roots.sysfs, bool(self._known)
-        return access.refused(found.error, found.code, sysfs, procfs, known=known)
 
     def looks(self) -> dict[str, Look]:
         """Return the newest check of each GPU whose calls return, by UUID."""
@@ -216,16 +233,25 @@ class Node:
         """Return the inventory; *hangs* are the calls that hang, by the GPU's index."""
         slots = self._slots()
         gpus = inventory.with_absent(slots, self._known, self.bound, opened=self.opened)
+        gpus = platform.named(self._roots.signs, gpus)
         peers = {gpu.uuid: gpu.details.peers for gpu in self.gpus if gpu.details}
         return Inventory(
             driver_version=self._opened.driver_version if self._opened else "",
             gpus=gpus,
             failed=tuple(inventory.failures(slots, gpus, hangs)),
-            nodes=device_nodes.existing(self._roots.dev),
+            nodes=device_nodes.existing(self._roots.dev, self._settings.imex_channels),
             cdi_kinds=self._cdi.kinds if self._cdi else (),
+            cdi_channels=self._cdi.channels if self._cdi else (),
             links=tuple(inventory.links(gpus, peers, self._levels)),
             cuda_version=self._cuda.number,
+            numa=self._numa,
+            platform=self._platform(gpus),
         )
+
+    def _platform(self, gpus: Sequence[Gpu]) -> Platform | None:
+        if self._opened is None:
+            return None
+        return platform.decide(self._roots.signs, self._settings.discovery, gpus)
 
     def pending(self, gpus: Iterable[Gpu], now: float) -> dict[str, Reason]:
         """Return why those *gpus* are not watched whose enumeration does not go on.

@@ -10,11 +10,13 @@ import ctypes
 import enum
 import importlib
 import time
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from proto.messages import CallStats, LinkLevel
+from health.pci import bus_id
+from proto.calls import CallStats
+from proto.messages import LinkLevel
 
 XID_EVENT = 0x8
 """nvmlEventTypeXidCriticalError: only for this type is the event data an Xid."""
@@ -138,6 +140,10 @@ class Nvml:
         """Return access to the same binding for another thread."""
         return Nvml(self._binding)
 
+    def use(self, wrapped: Callable[[Any], Any]) -> None:
+        """Go on with the binding that *wrapped* makes of the present one."""
+        self._binding = wrapped(self._binding)
+
     def call(self, name: str, *arguments: object) -> Any:
         """Call the binding's function *name*."""
         function = getattr(self._binding, name, None)
@@ -182,8 +188,8 @@ class Nvml:
         self.call("nvmlInit")
 
     def driver_version(self) -> str:
-        """Return the driver's version."""
-        return str(self.call("nvmlSystemGetDriverVersion"))
+        """Return the driver's version; empty: it does not tell."""
+        return str(self.ask("nvmlSystemGetDriverVersion") or "")
 
     def gpu_count(self) -> int:
         """Return the number of GPUs, lost ones included."""
@@ -197,7 +203,8 @@ class Nvml:
     def memory_mib(self, handle: object) -> int | None:
         """Return the GPU memory in MiB; None if the GPU uses the system memory."""
         info = self.ask("nvmlDeviceGetMemoryInfo", handle)
-        return None if info is None else int(info.total) >> 20
+        # Some drivers do not answer for such a GPU, others answer 0.
+        return int(info.total) >> 20 or None if info else None
 
     def field(self, handle: object, number: int) -> int | None:
         """Return the value of an integer NVML field; None if the GPU does not have the field."""
@@ -289,10 +296,3 @@ class Nvml:
     def free(self, events: object) -> None:
         """Free an event set; no thread may be waiting on it."""
         self.call("nvmlEventSetFree", events)
-
-
-def bus_id(text: str | bytes) -> str:
-    """Return a PCI bus ID as the kernel writes it; NVML writes capitals and an 8-digit domain."""
-    name = text.decode() if isinstance(text, bytes) else text
-    domain, _, rest = name.lower().partition(":")
-    return f"{int(domain, 16):04x}:{rest}"

@@ -11,6 +11,7 @@ from loguru import logger
 from health import kernel_verdict, log_lines, verdict, watch, withheld
 from health.condition import Look
 from health.gpu_lanes import GpuLanes, Looked, Sighted
+from health.grey_watch import GreyWatch
 from health.hangs import Hangs
 from health.inventory import places
 from health.kernel_log import DriverLoaded, Event, GpuReset, LoggedXid, SXid
@@ -51,6 +52,7 @@ class Observed:
         self._hangs = hangs
         self.publisher = HealthPublisher(zmq.Context(), settings.paths.health_bus)
         self.kernel_log = KernelLog(settings.kernel_log, ledger.kernel_log)
+        self.grey = GreyWatch(settings.grey)
         self._epoch = epoch
         self._sequence = 0
         # Computed once, so that published times do not change from message to message.
@@ -187,6 +189,7 @@ class Observed:
                     self._xids.switch(event)
                 elif hit and isinstance(event, GpuReset | DriverLoaded):
                     log_lines.reset(event)
+                    self.grey.forget(gpu.uuid for gpu in hit)
                 self._next = kernel_verdict.after(self._next, self.gpus, event, policy, now)
         for uuid in (gpu.uuid for gpu in hit):
             if lanes := self._node.holding(uuid):
@@ -195,7 +198,9 @@ class Observed:
     def mark(self, uuids: Iterable[str], now: float) -> None:
         """Clear the faults of devices for an operator; what the newest check shows stays."""
         looks = self._node.looks() | self._node.absent_looks(self.gpus)
-        of_device = {u: look for u, look in looks.items() if self._has(u, uuids)}
+        uuids = tuple(uuids)
+        of_device = {u: k for u, k in looks.items() if verdict.belongs(self.gpus, u, uuids)}
+        self.grey.forget(uuids)
         self.look(of_device, now, verdict.after_marks(self.conditions, uuids, now))
 
     def withhold(self, order: Withhold, now: float) -> None:
@@ -203,12 +208,6 @@ class Observed:
         self._withheld = WithheldDevices(order, now)
         if self._withheld.reasons(now) != self._published:
             self.publish()
-
-    def _has(self, gpu: str, uuids: Iterable[str]) -> bool:
-        """Return whether any of *uuids* is the GPU, or one of its MIG instances."""
-        known = next((known for known in self.gpus.gpus if known.uuid == gpu), None)
-        devices = {gpu, *(mig.uuid for mig in known.instances)} if known else {gpu}
-        return not devices.isdisjoint(uuids)
 
     def access(self) -> verdict.Access:
         """Return what the newest checks of all GPUs say about the access to them."""
@@ -263,9 +262,9 @@ class Observed:
         health = verdict.health_of(
             self.inventory, self.conditions, self._unwatched(), self._actions, self._booted
         )
-        health = verdict.overlaid(health, self._node.unnamed(self.inventory.gpus))
         before, self._published = self._published, self._withheld.reasons(now)
-        health = verdict.overlaid(health, self._published)
+        unnamed, ailing = self._node.unnamed(self.inventory.gpus), self.grey.unhealthy(self.gpus)
+        health = verdict.overlaid(health, unnamed, self._published, ailing)
         limit = self._settings.hang_after
         times = (gpu.look_time(now, limit) for gpu in self._node.gpus)
         self.publisher.publish(
@@ -281,6 +280,7 @@ class Observed:
                 looks=tuple(time for time in times if time),
                 persisted=self._ledger.persisted,
                 kernel_log_lost=self.kernel_log.lost if self.kernel_log.readable else None,
+                grey=self.grey.failures(self.inventory),
             )
         )
         withheld.log_changes(before, self._published, [device.uuid for device in health])

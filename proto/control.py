@@ -6,8 +6,10 @@ import msgspec
 
 from proto.advertising import Advertising
 from proto.driver import DriverState
+from proto.keeper import ComputeMode
 from proto.messages import Inventory
 from proto.mps import MpsShare
+from proto.platform import Platform
 from proto.reasons import Reason, ReasonKind
 from proto.worker import Handout, ResourcePlan
 
@@ -54,7 +56,7 @@ class ProblemKind(enum.StrEnum):
     """The driver does not report a device's memory, so with `-1` replicas it has one replica, and \
 with MPS no memory limit."""
     IMEX_MISSING = "imex-missing"
-    """The required IMEX channel is missing; nothing is advertised."""
+    """A required IMEX channel is missing; nothing is advertised."""
     CDI_SPEC = "cdi-spec"
     """The CDI specification lacks devices; they are Unhealthy with the reason `cdi-spec`."""
     SLOW_DRIVER = "slow-driver"
@@ -69,6 +71,8 @@ with MPS no memory limit."""
     """The shares of the replicas leave more than a tenth of the multiprocessors unused."""
     ALSO_SERVED_BY_DRA = "also-served-by-dra"
     """A container holds an advertised device through DRA; a second container may get it here."""
+    NUMA_NODES = "numa-nodes"
+    """GPU memory makes more NUMA nodes than the kubelet accepts; everything is advertised."""
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -91,6 +95,7 @@ class Problem(msgspec.Struct, frozen=True):
             ProblemKind.SLOW_DRIVER,
             ProblemKind.NODE_LABELS,
             ProblemKind.ALSO_SERVED_BY_DRA,
+            ProblemKind.NUMA_NODES,
         }
 
 
@@ -161,12 +166,15 @@ class Limit(msgspec.Struct, frozen=True, tag=True):
     """Order to the keeper of an MPS daemon: the daemon shall have the limits of this *share*.
 
     The keeper replaces the daemon as soon as it has no clients. It looks at the daemon every
-    *poll_interval* seconds from now on, and waits *hang_after* for it; 0: as before.
+    *poll_interval* seconds from now on, and waits *hang_after* for it; 0: as before. It ends for a
+    successor that changes the compute mode, if that is another one; the daemon stays.
     """
 
     share: MpsShare
     poll_interval: float = 0.0
     hang_after: float = 0.0
+    compute_mode: ComputeMode | None = None
+    """None: as before."""
 
 
 class ApplyNow(msgspec.Struct, frozen=True, tag=True):
@@ -214,6 +222,8 @@ class ServiceState(msgspec.Struct, frozen=True, tag=True):
     """Why the service exits soon: only a new container can use the GPUs; empty: it does not."""
     hangs: int = 0
     """How many driver calls did not return in time."""
+    platform: Platform | None = None
+    """What kind of node this is; None: nobody has looked yet."""
     mps: dict[str, MpsShare] = {}
     """The devices that are shared by MPS, by UUID."""
     configuration: ConfigurationState = ConfigurationState()
@@ -253,6 +263,8 @@ class NotReady(msgspec.Struct, frozen=True, tag=True):
     """Whether no new process in this container can succeed, but one in a new container may."""
     detail: str = ""
     """The detail of the devices' reason, if it is not *reason*."""
+    platform: Platform | None = None
+    """What kind of node this is, if the child is the monitor and knows it."""
     driver: DriverState = DriverState.UNUSABLE
     """The state of the driver, if the child is the monitor."""
 

@@ -47,6 +47,8 @@ class ExporterSettings(msgspec.Struct, frozen=True):
     """The source of device data: `nvml` or `simulated`."""
     pod_resources_socket: str = ""
     """The kubelet's pod resources socket; empty: do not ask which pod holds which device."""
+    watches_gpus: bool = True
+    """Whether this service has a health monitor, and asks the kubelet who holds devices."""
     pod_labels: bool = True
     """Whether metrics have labels for pods."""
     pod_usage: bool = True
@@ -60,5 +62,7 @@ class ExporterSettings(msgspec.Struct, frozen=True):
     guard: HttpGuard = HttpGuard()
     local_socket: str = ""
     """Unix socket for the commands on this node, which have no certificate or token for *guard*."""
+    node_name: str = ""
+    """The node's name in Kubernetes, to show it; empty: unknown."""
     allowed_hosts: tuple[str, ...] = ()
     """Names that requests may have as their host, besides IP addresses and localhost."""

@@ -33,6 +33,16 @@ class Fabric(msgspec.Struct, frozen=True):
         return bool(self.cluster) or not self.complete
 
 
+class NumaNodes(msgspec.Struct, frozen=True):
+    """The NUMA nodes of the machine."""
+
+    total: int = 0
+    """0: not known."""
+    without_cpus: int = 0
+    memory_mode: str = ""
+    """The driver's parameter NVreg_CoherentGPUMemoryMode; empty: its default, or not known."""
+
+
 class HostDriver(msgspec.Struct, frozen=True):
     """The driver of the machine that gives a virtual GPU to this one; empty: not reported."""
 

@@ -1,16 +1,18 @@
 """What goes over the bus: state and usage from the monitor, each worker's state to the exporter.
 
-A message is the sender's complete state, never an event, ordered by (epoch, sequence):
-the epoch counts the sender's starts, the sequence counts its messages since that start.
-A receiver keeps the newest. A lost message or a late subscriber costs at most a second.
+A message is the sender's complete state, never an event; (epoch, sequence) counts its starts, and
+its messages since then. Receivers keep the newest, so a lost one costs at most a second.
 """
 
 import enum
 
 import msgspec
 
-from proto.facts import GpuFacts, MigAttributes
+from proto.calls import CallStats, HangingCall, LookTime
+from proto.facts import GpuFacts, MigAttributes, NumaNodes
+from proto.grey import GreyFailure
 from proto.mps import MpsDaemon
+from proto.platform import Platform
 from proto.reasons import Reason
 from proto.usage import DeviceUsage
 
@@ -61,9 +63,12 @@ class Gpu(msgspec.Struct, frozen=True):
     minor: int | None
     """The number in /dev/nvidia<minor>, which is not the index."""
     pci_bus_id: str
+    """Empty: it has no address on the PCI bus."""
     name: str
     memory_mib: int | None
+    """Of a GPU with unified memory, what the settings say."""
     numa_node: int | None
+    """The NUMA node near the GPU that has CPUs."""
     compute_capability: str | None
     mig_enabled: bool = False
     instances: tuple[MigInstance, ...] = ()
@@ -74,6 +79,12 @@ class Gpu(msgspec.Struct, frozen=True):
     ecc: bool | None = None
     """Whether the GPU counted memory errors when it was enumerated; False: ECC mode was off."""
     facts: GpuFacts = GpuFacts()
+    unified_memory: bool = False
+    """Whether it has no memory of its own: it uses that of the machine."""
+    integrated: bool = False
+    """Whether it is a part of a system on chip (Tegra)."""
+    toolkit_id: str = ""
+    """The only ID by which NVIDIA's container toolkit knows it; empty: it knows UUID and index."""
 
 
 class FailedGpu(msgspec.Struct, frozen=True):
@@ -108,10 +119,15 @@ class Inventory(msgspec.Struct, frozen=True):
     """Device nodes that exist beside those of the GPUs, such as /dev/nvidiactl."""
     cdi_kinds: tuple[str, ...] = ()
     """CDI kinds that have a specification file."""
+    cdi_channels: tuple[str, ...] = ()
+    """IMEX channels that have a CDI name."""
     links: tuple[Link, ...] = ()
     """Each pair of GPUs once; a missing pair is SYS without NVLink."""
     cuda_version: int | None = None
     """The newest CUDA version that the driver supports, as NVML writes it: 13000 is 13.0."""
+    numa: NumaNodes = NumaNodes()
+    platform: Platform | None = None
+    """What kind of node this is; None: the driver has not answered yet."""
 
 
 class DeviceState(enum.StrEnum):
@@ -160,37 +176,6 @@ class XidCount(msgspec.Struct, frozen=True):
     """How many `nvml`, the `kernel` log or `both` told; the others are not certain yet."""
 
 
-class CallStats(msgspec.Struct, frozen=True):
-    """The calls of one NVML function since the monitor started."""
-
-    call: str
-    count: int
-    seconds: float
-    """Total duration of all calls."""
-    errors: dict[int, int] = {}
-    """Failed calls by NVML error code; "not supported" and the like are not counted."""
-
-
-class HangingCall(msgspec.Struct, frozen=True):
-    """An NVML call that has not returned for `health.hangAfter`."""
-
-    call: str
-    index: int | None
-    """The GPU's index; None: the call is not about one GPU."""
-    uuid: str
-    """Empty: unknown."""
-    seconds: float
-    """How long ago it should have returned."""
-
-
-class LookTime(msgspec.Struct, frozen=True):
-    """How long the newest health check of a GPU took, in seconds, and whether that is slow."""
-
-    uuid: str
-    seconds: float
-    slow: bool = False
-
-
 class RpcStats(msgspec.Struct, frozen=True):
     """The calls of one device plugin API method since the worker started."""
 
@@ -235,6 +220,7 @@ class NodeState(SenderState, frozen=True, tag=True, kw_only=True):
     """Whether the health of devices is saved; if not, a restart forgets their faults."""
     kernel_log_lost: int | None = None
     """Records of the kernel log that were overwritten before they were read; None: none is read."""
+    grey: tuple[GreyFailure, ...] = ()
 
 
 class WorkerState(SenderState, frozen=True, tag=True, kw_only=True):

@@ -4,7 +4,19 @@ import enum
 
 import msgspec
 
+from proto.grey import GreySettings
 from proto.paths import Paths
+
+
+class Discovery(enum.StrEnum):
+    """How to find the GPUs."""
+
+    AUTO = "auto"
+    """By what there is on the node."""
+    NVML = "nvml"
+    """With NVML only: a node without it has no GPUs."""
+    TEGRA = "tegra"
+    """The node is a Tegra, though its files may not be visible here; with NVML where it answers."""
 
 
 class RecoveryMode(enum.StrEnum):
@@ -90,10 +102,17 @@ class MonitorSettings(msgspec.Struct, frozen=True):
     """Module of the NVML binding: `pynvml` or the simulated binding."""
     binding_argument: str
     """Where the binding finds the driver: the driver root, or the simulated node's folder."""
+    driver_root: str = "/"
+    """Root below which this process sees the files of the driver and of the platform."""
+    discovery: Discovery = Discovery.AUTO
     sysfs: str = "/sys"
     procfs: str = "/proc"
     dev_root: str = "/"
     """Root below which this process sees the device nodes."""
+    unified_mib: int | None = None
+    """Memory of a GPU that has none of its own, in MiB; None: that of the machine."""
+    imex_channels: tuple[int, ...] = ()
+    """The IMEX channels that containers get."""
     poll_interval: float = 5.0
     """Seconds between two health checks of a GPU."""
     usage_interval: float = 5.0
@@ -105,6 +124,7 @@ class MonitorSettings(msgspec.Struct, frozen=True):
     patience: float = 5.0
     """Seconds that a start waits for GPUs and details that the driver is slow to describe."""
     recovery: Recovery = Recovery()
+    grey: GreySettings = GreySettings()
     kernel_log: str = ""
     """The kernel log to read, or a fifo or text file with its lines; empty: none."""
     state_folder: str = "/var/lib/gpu-sharing-plugin"

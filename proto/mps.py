@@ -23,6 +23,10 @@ def shm_folder(root: str) -> str:
     return f"{root.rstrip('/')}/shm"
 
 
+STOPPED = "stopped for maintenance"
+"""The detail of a daemon that has ended because of `quiesce`, until `resume`."""
+
+
 class MpsShare(msgspec.Struct, frozen=True):
     """What one replica of a device that MPS shares comes to."""
 

@@ -2,6 +2,9 @@
 
 import msgspec
 
+MPS_BUS = "mps.ipc"
+"""In the plugin's runtime folder: the tree of the MPS daemons publishes there."""
+
 BUS = "bus"
 KEEPER = "mps "
 """How the name of a keeper's process begins; the UUID of its device follows."""

@@ -15,6 +15,25 @@ def is_display(gpu: Gpu) -> bool:
     return gpu.name in DISPLAYS
 
 
+ALL = "all"
+"""The only name of a GPU on WSL2: the container toolkit passes all GPUs of the PC, or none."""
+
+DXG = "/dev/dxg"
+"""The only device node of GPUs on WSL2."""
+
+
+def nodes_of(gpu: Gpu) -> tuple[str, ...]:
+    """Return the device nodes of a whole GPU that a container needs.
+
+    None of an integrated one: what it needs is in files of the container toolkit on the host.
+    """
+    if gpu.toolkit_id == ALL:
+        return (DXG,)
+    if gpu.integrated or gpu.minor is None:
+        return ()
+    return (f"/dev/nvidia{gpu.minor}",)
+
+
 def index_of(gpu: Gpu, instance: MigInstance | None = None) -> str:
     """Return the index of a GPU, or `index:place` of a MIG instance, as nvidia-ctk names it."""
     return f"{gpu.index}:{instance.place}" if instance else str(gpu.index)

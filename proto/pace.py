@@ -50,6 +50,10 @@ class Progress(Generic[Content]):
         """Return the progress after a failure; *chance* (0 to 1) is random."""
         return replace(self, failures=self.failures + 1, failed_at=now, chance=chance)
 
+    def stale(self) -> "Progress[Content]":
+        """Return the progress after which it is time for a renewal."""
+        return replace(self, at=-math.inf)
+
 
 def due(pace: Pace, progress: Progress[Content], wanted: Content | None) -> float:
     """Return when to make the next attempt with what is *wanted*; infinite: not before it changes.

@@ -33,7 +33,30 @@ class ReasonKind(enum.StrEnum):
     """Fewer NVLinks are up than before in this boot of the node."""
 
     FABRIC = "fabric"
-    """An NVSwitch reported a fatal error (SXid); the detail is its code."""
+    """An NVSwitch reported a fatal error (SXid); the detail is its code. With `health.grey`: the \
+driver says that the GPU's NVLink fabric is degraded; the detail says how."""
+
+    GPU_MISSING = "gpu-missing"
+    """The PCI bus shows more GPUs than the driver; the detail names them. Of all GPUs: no device \
+stands for a missing one. With `health.grey`, as are the next ones."""
+
+    PCIE = "pcie"
+    """The PCIe link is narrower or slower than card and slot allow, while the GPU works."""
+
+    SLOWDOWN = "slowdown"
+    """The hardware slows the GPU down: too hot, or the power supply brakes it."""
+
+    CLOCKS = "clocks"
+    """The clocks stay under half of their maximum while the GPU is busy, and no setting says so."""
+
+    ECC_CORRECTED = "ecc-corrected"
+    """The GPU corrects memory errors at a high rate; the detail is their number within an hour."""
+
+    SPARE_ROWS = "spare-rows"
+    """A memory bank has no spare row left, so its next bad row cannot be remapped."""
+
+    PERSISTENCE = "persistence"
+    """Persistence mode is off, although it was on."""
 
     THERMAL = "thermal"
     """The GPU is at its shutdown temperature."""

@@ -79,6 +79,8 @@ class PlannedDevice(msgspec.Struct, frozen=True):
     """Paths of its device nodes, below *dev_root*."""
     mps: MpsShare | None = None
     """None: it is not shared by MPS."""
+    toolkit_id: str = ""
+    """The only ID by which the container toolkit knows it; empty: it knows UUID and index."""
 
 
 class ResourcePlan(msgspec.Struct, frozen=True):

@@ -5,8 +5,9 @@ import difflib
 from pathlib import Path
 from typing import Any
 
+from proto.mps_bus import MPS_BUS
 from simulator.live_node import LiveNode
-from simulator.node import NodeError
+from simulator.node import GREY, NodeError
 from simulator.nvml import FUNCTIONS
 from simulator.usage import CONTAINER, Use
 from simulator.usage import KINDS as KINDS_OF_USE
@@ -20,9 +21,10 @@ KINDS = {
     "nvlink-down": "take NVLinks of a GPU down",
     "ecc": "report an uncorrectable memory error on a GPU",
     "row-remap": "make the remapping of a memory row fail on a GPU",
+    "grey": "give a GPU a grey failure, such as a narrow PCIe link",
     "recovery-action": "make the driver ask for a recovery action on a GPU",
     "mps-fault": "put the MPS server of a GPU in FAULT, as a client that faults does",
-    "recover": "end lost, hang, slow, fail and mps-fault on a GPU, without a reset",
+    "recover": "end lost, hang, slow, fail, mps-fault and grey on a GPU, without a reset",
     "usage": "let a process use a GPU, or one of its MIG instances",
     "reset": "reset a GPU: it answers again, needs no recovery action, and its NVLinks are up",
     "remove": "remove a GPU from the node",
@@ -103,6 +105,13 @@ OWN_ARGUMENTS: dict[str, dict[str, dict[str, Any]]] = {
         },
         "--mig": {"metavar": "N", "type": int, "help": "index of the MIG instance, from 0"},
     },
+    "grey": {
+        "failure": {
+            "metavar": "FAILURE",
+            "choices": GREY,
+            "help": "%(choices)s; pcie and clocks show only under load, see `drill usage`",
+        },
+    },
     "recovery-action": {
         "code": {
             "metavar": "ACTION",
@@ -145,7 +154,13 @@ def run(arguments: argparse.Namespace) -> str:
 
     Raises NodeError if the node cannot have the fault.
     """
-    node = LiveNode(Path(arguments.runtime_dir))
+    folder = Path(arguments.runtime_dir)
+    if arguments.kind == "mps-fault" and not (folder / MPS_BUS).exists():
+        raise NodeError(
+            "cannot put an MPS server in FAULT: no `gpu-sharing-plugin mps` runs on this node; "
+            "start it, with a configuration that has sharing.mps"
+        )
+    node = LiveNode(folder)
     plain = {
         "lost": node.lose,
         "hang": node.hang,
@@ -166,19 +181,23 @@ def run(arguments: argparse.Namespace) -> str:
 
 def _inject(node: LiveNode, arguments: argparse.Namespace) -> None:
     """Inject a fault that has arguments, or is about the whole node."""
+    with_a_value: dict[str, tuple[Any, str]] = {
+        "slow": (node.slow_down, "milliseconds"),
+        "nvlink-down": (node.take_links_down, "links"),
+        "grey": (node.fail_grey, "failure"),
+        "recovery-action": (node.ask_for, "code"),
+    }
+    if arguments.kind in with_a_value:
+        act, name = with_a_value[arguments.kind]
+        act(arguments.gpu, getattr(arguments, name))
+        return
     match arguments.kind:
         case "xid":
             node.xid(arguments.gpu, arguments.code, arguments.mig)
-        case "slow":
-            node.slow_down(arguments.gpu, arguments.milliseconds)
         case "fail":
             node.fail(arguments.gpu, known(arguments.call), arguments.code)
-        case "nvlink-down":
-            node.take_links_down(arguments.gpu, arguments.links)
         case "usage":
             node.use(arguments.gpu, _use(arguments))
-        case "recovery-action":
-            node.ask_for(arguments.gpu, arguments.code)
         case "mig":
             node.partition(arguments.gpu, tuple(arguments.profiles))
         case kind:

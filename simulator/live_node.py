@@ -11,10 +11,12 @@ import msgspec
 from msgspec.structs import replace
 
 from proto.folder import Folder
-from simulator import kernel_files, usage
+from simulator import kernel_files, platform_files, usage
 from simulator.node import (
     APPLICATIONS,
     PROFILE,
+    REBOOT,
+    REBOOTS,
     RESET,
     Live,
     NodeError,
@@ -42,6 +44,8 @@ class LiveNode:
         self.sysfs = folder / "sysfs"
         self.procfs = folder / "procfs"
         self.logs = folder / "logs"
+        self.root = folder / "root"
+        """Stands for the root of the host: files of the driver, and dev/."""
 
     def start(self, node: SimulatedNode) -> None:
         """Create the live node; an existing one with the same node file keeps its faults."""
@@ -69,14 +73,15 @@ class LiveNode:
             if mig is not None and not 0 <= mig < len(gpu.mig or ()):
                 has = f"it has {len(gpu.mig or ())} instances"
                 raise NodeError(f"cannot find MIG instance {mig} on GPU {place}: {has}")
-            after = live if code in APPLICATIONS else _asking(live, gpu, RESET)
+            action = REBOOT if code in REBOOTS else RESET
+            after = live if code in APPLICATIONS else _asking(live, gpu, action)
             return after.then(gpu, code, mig)
 
         self._change_gpu(place, happen)
 
     def lose(self, place: int) -> None:
         """Make a GPU fall off the bus."""
-        self._change_gpu(place, lambda v, g: replace(_asking(v, g, RESET), lost=v.lost | {g.uuid}))
+        self._change_gpu(place, lambda v, g: replace(_asking(v, g, REBOOT), lost=v.lost | {g.uuid}))
 
     def hang(self, place: int) -> None:
         """Make every call on a GPU hang."""
@@ -132,7 +137,7 @@ class LiveNode:
         self._change(change)
 
     def recover(self, place: int) -> None:
-        """Make a GPU answer again that was lost, hung or slow, or on which calls or MPS failed."""
+        """End what `recover` ends: the GPU answers, and works as well as it should."""
         self._change_gpu(place, _answering)
 
     def ask_for(self, place: int, action: int) -> None:
@@ -142,6 +147,15 @@ class LiveNode:
     def fail_row(self, place: int) -> None:
         """Make the remapping of a memory row fail, until a reset."""
         self._change_gpu(place, lambda v, g: replace(v, rows=v.rows | {g.uuid}))
+
+    def fail_grey(self, place: int, failure: str) -> None:
+        """Give a GPU one more grey failure."""
+
+        def change(live: Live, gpu: SimulatedGpu) -> Live:
+            failures = {*live.grey.get(gpu.uuid, ()), failure}
+            return replace(live, grey=_with(live.grey, gpu, tuple(sorted(failures))))
+
+        self._change_gpu(place, change)
 
     def fail_mps(self, place: int) -> None:
         """Put the MPS server of a GPU in FAULT."""
@@ -230,6 +244,8 @@ class LiveNode:
                 return  # so that a reload also works on a full disk
             # First the sysfs and procfs files, so that a reader of the new node finds them.
             kernel_files.show(after, self.sysfs, self.procfs)
+            if before is None or before.node != after.node:
+                platform_files.show(after.node.platform, self.root, self.sysfs)
             usage.show(self.procfs, self.logs, after.uses)
             new = self.path.with_suffix(".new")
             new.write_bytes(msgspec.json.encode(after))
@@ -255,6 +271,7 @@ def _answering(live: Live, gpu: SimulatedGpu) -> Live:
         slow=_with(live.slow, gpu, 0),
         failing=_with(live.failing, gpu, {}),
         mps_faults=live.mps_faults - {gpu.uuid},
+        grey=_with(live.grey, gpu, ()),
     )
 
 

@@ -4,10 +4,10 @@ The live node is one JSON file in the runtime folder, so that a fault outlives t
 service, as a hardware fault does.
 """
 
+import enum
 import itertools
 import re
 import uuid
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Annotated
 
@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from proto.messages import LinkLevel
 from simulator.usage import Use
 
-UUID = re.compile(r"GPU-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+UUID = re.compile(r"(GPU-)?[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 FABRIC_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 PCI_BUS_ID = re.compile(r"[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 PROFILE = re.compile(r"(?:(\d)c\.)?(\d)g\.(\d+)gb(?:[+-][a-z]+(?:\.[a-z]+)*)*")
@@ -29,11 +29,28 @@ FIRST_GI = 7
 NVLINKS = 18
 """NVLinks that a GPU has, up or not."""
 
-RESET = 1
-"""NVML's recovery action "reset the GPU"."""
+RESET, REBOOT = 1, 2
+"""NVML's recovery actions "reset the GPU" and "reboot the node"."""
+
+REBOOTS = frozenset({79, 151})
+"""Xids after which a driver asks for a reboot, as NVIDIA's catalogue does."""
 
 APPLICATIONS = frozenset({8, 11, 13, 31, 32, 43, 44, 45, 63, 68, 69, 92, 94, 147, 148})
 """Xids after which a driver does not ask for a recovery action."""
+
+MISSING = "gpu-missing"
+
+GREY = (
+    "pcie",
+    "slowdown",
+    "clocks",
+    "ecc-corrected",
+    "spare-rows",
+    "persistence",
+    "fabric",
+    MISSING,
+)
+"""The grey failures that a GPU can have; a missing one is on the PCI bus, but not in NVML."""
 
 MIG_CAPABLE = frozenset({"8.0", "9.0", "10.0", "10.3", "12.0"})
 """Compute capabilities of GPUs that have MIG mode, such as A100, H100, B200, B300."""
@@ -46,6 +63,9 @@ MOST_NVLINKS = 1000
 
 MOST_DEVICES = 1000
 """GPUs and MIG instances of a node; the largest known has 16 GPUs with 7 instances each."""
+
+OPTIONAL = "optional"
+"""Stands for each function about a GPU, except those that it cannot be enumerated without."""
 
 EVENTS_KEPT = 256
 """Events kept for a monitor that does not wait at the moment; a driver keeps no more."""
@@ -68,6 +88,14 @@ class SimulatedHost(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_
 
     driver_version: Annotated[str, msgspec.Meta(max_length=10)] = ""
     driver_branch: Annotated[str, msgspec.Meta(max_length=10)] = ""
+
+
+class SimulatedPlatform(enum.StrEnum):
+    """What kind of node the files of the simulated one show."""
+
+    NVML = "nvml"
+    WSL = "wsl"
+    TEGRA = "tegra"
 
 
 class SimulatedGpu(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
@@ -93,6 +121,14 @@ class SimulatedGpu(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_f
     fabric: SimulatedFabric | None = None
     vgpu: SimulatedHost | None = None
     """None: it is no virtual GPU."""
+    lacks: tuple[str, ...] = ()
+    """Functions of NVML that the driver does not support on it; `optional`: all but its handle, \
+UUID, name and PCI address."""
+
+    @property
+    def on_pci(self) -> bool:
+        """Whether it has an address on the PCI bus."""
+        return "nvmlDeviceGetPciInfo" not in self.lacks
 
     @property
     def knows_mig(self) -> bool:
@@ -121,9 +157,18 @@ class SimulatedNode(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_
     driver_version: Annotated[str, msgspec.Meta(max_length=MOST_TEXT)] = "580.95.05"
     cuda_version: Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,3}\.[0-9]$")] = "13.0"
     """The newest CUDA version that the driver supports."""
+    platform: SimulatedPlatform = SimulatedPlatform.NVML
     machine: Annotated[str, msgspec.Meta(max_length=MOST_TEXT)] = "Simulated Node"
     """The product name of the machine."""
     links: tuple[SimulatedLink, ...] = ()
+    system_memory_mib: Annotated[int, msgspec.Meta(ge=1, le=1 << 40)] = msgspec.field(
+        name="systemMemoryMiB", default=2064384
+    )
+    """Memory of the machine."""
+    memory_nodes: Annotated[int, msgspec.Meta(ge=0, le=1023)] = 0
+    """NUMA nodes without CPUs, after those of the GPUs; a coherent CPU shows GPU memory so."""
+    coherent_memory_mode: Annotated[str, msgspec.Meta(max_length=MOST_TEXT)] = ""
+    """The driver's module parameter NVreg_CoherentGPUMemoryMode."""
 
     def peers(self) -> dict[str, list[tuple[SimulatedGpu, SimulatedLink]]]:
         """Return the connected GPUs of each GPU, by UUID."""
@@ -169,6 +214,8 @@ class Live(msgspec.Struct, frozen=True):
     """NVLinks that are down, by UUID."""
     rows: frozenset[str] = frozenset()
     """GPUs with a memory row whose remapping failed."""
+    grey: dict[str, tuple[str, ...]] = {}
+    """The grey failures of a GPU, by UUID."""
     mps_faults: frozenset[str] = frozenset()
     """GPUs whose MPS server is in FAULT; the stand-in for MPS reads it by this name."""
     errors: dict[str, int] = {}
@@ -212,63 +259,6 @@ def instance_mib(gpu: SimulatedGpu, profile: str) -> int:
     match = PROFILE.match(profile)
     gigabytes = int(match[3]) if match else 1
     return gpu.memory_mib * max(1, round(gigabytes * 1024 * 8 / gpu.memory_mib)) // 8
-
-
-def default_node() -> SimulatedNode:
-    """Return 8 x H100 80GB on two NUMA nodes, connected by NVLink as in a DGX."""
-    pairs = [(first, second) for first in range(8) for second in range(first + 1, 8)]
-    levels = {True: LinkLevel.NODE, False: LinkLevel.SYS}
-    links = tuple(SimulatedLink((a, b), levels[a // 4 == b // 4], nvlinks=18) for a, b in pairs)
-    return complete(
-        SimulatedNode(tuple(SimulatedGpu(numa_node=place // 4) for place in range(8)), links=links)
-    )
-
-
-def complete(node: SimulatedNode) -> SimulatedNode:
-    """Return *node* with default UUIDs and PCI bus IDs filled in; NodeError if it is invalid."""
-    count = sum(1 + len(gpu.mig or ()) for gpu in node.gpus)
-    if count > MOST_DEVICES:
-        raise NodeError(f"gpus: {count} GPUs and MIG instances; write at most {MOST_DEVICES}")
-    gpus = tuple(_complete(place, gpu) for place, gpu in enumerate(node.gpus))
-    for key, values in (
-        ("uuid", [g.uuid for g in gpus]),
-        ("pciBusId", [g.pci_bus_id for g in gpus]),
-    ):
-        twice = [value for value, count in Counter(values).items() if count > 1]
-        if twice:
-            raise NodeError(f'two GPUs have the same {key} "{twice[0]}"')
-    for link in node.links:
-        if link.between[0] == link.between[1] or not all(0 <= n < len(gpus) for n in link.between):
-            raise NodeError(
-                f"links: between {list(link.between)} must name two different GPUs by index, from 0"
-            )
-    return replace(node, gpus=gpus)
-
-
-def _complete(place: int, gpu: SimulatedGpu) -> SimulatedGpu:
-    uuid = gpu.uuid or f"GPU-00000000-0000-0000-0000-{place:012x}"
-    bus = (gpu.pci_bus_id or f"0000:{place + 1:02x}:00.0").lower()
-    if not UUID.fullmatch(uuid):
-        raise NodeError(
-            f'gpus[{place}]: uuid "{uuid}" must look like GPU-00000000-0000-0000-0000-000000000000'
-        )
-    if not PCI_BUS_ID.fullmatch(bus):
-        raise NodeError(f'gpus[{place}]: pciBusId "{bus}" must look like 0000:07:00.0')
-    if gpu.memory_mib < 1:
-        raise NodeError(f"gpus[{place}]: memoryMiB {gpu.memory_mib} must be at least 1")
-    if not re.fullmatch(r"\d+\.\d+", gpu.compute_capability):
-        raise NodeError(
-            f'gpus[{place}]: computeCapability "{gpu.compute_capability}" must look like 9.0'
-        )
-    if gpu.fabric and not FABRIC_UUID.fullmatch(gpu.fabric.cluster):
-        raise NodeError(
-            f'gpus[{place}]: fabric: cluster "{gpu.fabric.cluster}" must look like '
-            "00000000-0000-0000-0000-000000000001"
-        )
-    for profile in gpu.mig or ():
-        if len(profile) > MOST_TEXT or not PROFILE.fullmatch(profile):
-            raise NodeError(f'gpus[{place}]: mig "{profile}" must look like 1g.10gb')
-    return replace(gpu, uuid=uuid, pci_bus_id=bus)
 
 
 def capabilities(gpus: Iterable[SimulatedGpu]) -> Iterator[str]:

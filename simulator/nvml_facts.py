@@ -11,6 +11,9 @@ from simulator.nvml_handles import NOT_SUPPORTED, GpuHandle, MigHandle, NVMLErro
 JOINED = 3
 """NVML_GPU_FABRIC_STATE_COMPLETED."""
 
+DEGRADED, WELL = 0x1A9, 0x1AA
+"""The fabric's health mask, with a degraded bandwidth and without."""
+
 VGPU = 2
 """NVML_GPU_VIRTUALIZATION_MODE_VGPU."""
 
@@ -48,6 +51,7 @@ class FactCalls(Calls):
         info.contents.cluster[:] = uuid.UUID(fabric.cluster).bytes
         info.contents.status, info.contents.clique = 0, fabric.clique
         info.contents.state = JOINED
+        info.contents.health = DEGRADED if self.has(handle, "fabric") else WELL
 
     @on_gpus
     def nvmlDeviceGetAttributes(self, handle: MigHandle) -> SimpleNamespace:

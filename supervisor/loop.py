@@ -118,6 +118,7 @@ class Supervisor:
         self._children.reap_abandoned(ready)
         for client, request in self._control_socket.take(ready):
             self._served = self._operators.take(client, request, self._served, self._children)
+            self._changes()
         self._operators.go_on(self._children, time.monotonic())
 
     def _on_signals(self) -> None:
@@ -170,7 +171,7 @@ class Supervisor:
     def _on_inventory(self, inventory: Inventory) -> None:
         """Start children for what is new in the plan, stop those of what is gone."""
         before, plan = self._served, self._service.plan(inventory)
-        problem_log.tell(before, plan)
+        problem_log.tell(before, plan, inventory.platform)
         fatal = [problem.text for problem in plan.problems if problem.fatal]
         if before.plans is None and fatal:
             self._exit_if_told_to(fatal[0])
@@ -178,7 +179,7 @@ class Supervisor:
             return
         specs = [self._service.worker(resource) for resource in plan.resources]
         plans = dict(zip([spec.name for spec in specs], plan.resources, strict=True))
-        self._served = before.planned(plans, plan)
+        self._served = before.after_plan(plans, plan, inventory.platform)
         self._service.log(before, self._served, specs)
         shown = self._service.advertising(inventory, plan)
         self._label = LabelNode(inventory, shown, before.configuration.loaded)
@@ -201,7 +202,8 @@ class Supervisor:
             return
         if report.reason != self._served.not_ready.get(name):
             logger.error("process is not ready", child=name, reason=report.reason)
-        self._served = self._served.hindered(name, report.reason)
+        problem_log.tell_platform(self._served, report.platform)
+        self._served = self._served.after_refusal(name, report)
         # While quiesced, a late report of the monitor changes nothing: the reason is maintenance.
         if self._children.spec(name).essential and not self._served.quiesced:
             limit, now = self._service.exit_without_access, time.monotonic()
@@ -216,11 +218,9 @@ class Supervisor:
         self._changes()
 
     def _on_ready(self, name: str) -> None:
-        not_ready = {n: why for n, why in self._served.not_ready.items() if n != name}
-        self._served = replace(self._served, not_ready=not_ready)
-        if self._children.spec(name).essential and not self._served.quiesced:
-            self._served = replace(self._served, unknown=None, lost=None)
-        elif self._served.unknown:
+        essential = self._children.spec(name).essential
+        self._served = self._served.ready(name, essential=essential)
+        if self._served.unknown:
             self._children.tell(self._served.unknown, only=name)
         if self._label:
             self._children.tell(self._label, only=name)

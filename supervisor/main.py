@@ -6,17 +6,17 @@ import importlib
 import os
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 from loguru import logger
 
-from proto.control import ConfigurationState, ExitCode, MarkHealthy
-from proto.requests import Apply, Quiesce, Request, Resume
-from simulator import drill, node
+from proto.control import ExitCode, MarkHealthy
+from proto.host import is_served
+from proto.requests import SOCKET, Apply, Quiesce, Request, Resume
+from simulator import drill, node, node_file
 from simulator.trees import Simulation
 from supervisor import compose_cluster, logs, preload, privileges
 from supervisor.commands import check_config, command_line, show_xids
@@ -95,7 +95,8 @@ def _say(error: Exception, code: ExitCode) -> ExitCode:
 
 
 def _tell(done: str) -> ExitCode:
-    say(done)
+    if done:
+        say(done)
     return ExitCode.DONE
 
 
@@ -145,6 +146,8 @@ def _status(known: argparse.Namespace) -> int:
 def _operate(known: argparse.Namespace) -> int:
     folder, request = Path(known.runtime_dir), _request(known)
     code = _tell(ask(folder, request))
+    if isinstance(request, Quiesce | Resume) and is_served(str(folder / MPS_FOLDER / SOCKET)):
+        _tell(ask(folder / MPS_FOLDER, request))
     if isinstance(request, Quiesce):
         importlib.import_module("supervisor.commands.held_by_mps").main(folder)
     return code
@@ -193,6 +196,8 @@ class Tree:
     """Returns its runtime folder."""
     tidy: Callable[[settings.Settings], None]
     """Removes what it may leave outside of its runtime folder."""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """Environment variables that count unless the environment sets them."""
 
 
 PLUGIN = Tree(
@@ -213,6 +218,7 @@ MPS = Tree(
     Applying,
     mps.folder,
     lambda wanted: remove_mps_bus(Path(wanted.service.runtime_dir)),
+    {"METRICS_ADDRESS": ":9451"},  # not the plugin's: both run on one node
 )
 
 
@@ -221,6 +227,8 @@ def _run(tree: Tree, flags: Mapping[str, str], arguments: Sequence[str]) -> int:
     # All files created from here on, the workers' sockets too, are for this user and root only.
     os.umask(0o077)
     environment = dict(os.environ)
+    for name, value in tree.variables.items():
+        environment[name] = environment.get(name, "").strip() or value
     wanted = settings.load(flags, environment)
     tree.compose(wanted)  # before a folder or a process is created for settings that cannot work
     logs.set_up(tree.name, wanted.service.log_format, wanted.service.log_level)
@@ -253,15 +261,13 @@ def _wait_for_gpu(wanted: settings.Settings) -> int:
     logs.set_up("without GPU", wanted.service.log_format, wanted.service.log_level)
     if refused := privileges.keep(()):
         logger.warning("cannot give up capabilities", reason=refused)
-    service = compose(wanted)
+    service, flags = compose(wanted), wanted.configuration.flags
     (mine,) = [spec.settings for spec in service.children if spec.name == "exporter"]
-    now = ConfigurationState(hash=service.configuration_hash, loaded=time.time())
-    root = Path(wanted.configuration.flags.plugin.container_driver_root)
-    interval = float(wanted.configuration.health.rescan_interval)
+    root, interval = flags.plugin.container_driver_root, wanted.configuration.health.rescan_interval
     with runtime_folder(Path(wanted.service.runtime_dir)):
         # Imported only here: the process that forks has nothing of the exporter.
         waiting = importlib.import_module("supervisor.exporter.without_gpu")
-        code: int = waiting.main(mine, now, root, interval, Notifier())
+        code: int = waiting.main(mine, service.configuration_hash, root, interval, Notifier())
     return code
 
 
@@ -271,7 +277,7 @@ def _simulate(known: argparse.Namespace, rest: Sequence[str]) -> int:
         path = known.node
         if path is None:
             path = f"{folder}/node.json"
-            Path(path).write_bytes(msgspec.json.encode(node.default_node()))
+            Path(path).write_bytes(msgspec.json.encode(node_file.default_node()))
         options = [f"--simulated-node={path}", "--metrics-address=127.0.0.1:0"]
         options += ["--log-level=warning", *rest]
         root = None

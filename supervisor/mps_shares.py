@@ -3,6 +3,7 @@
 import re
 
 from proto.mps import MpsShare
+from proto.names import ALL
 from supervisor.config.file_schema import Portion
 from supervisor.config.sharing import ALL_THREADS, MpsLimits
 
@@ -26,6 +27,11 @@ def most_replicas(driver_version: str) -> int:
     """
     release = re.match(r"\d{1,9}", driver_version)
     return MOST_CLIENTS_LATER if release and int(release[0]) >= LATER else MOST_CLIENTS
+
+
+def refusal_on_platform(toolkit_id: str) -> str:
+    """Return why MPS cannot share a device for which the toolkit has this ID; empty: it can."""
+    return "WSL2 has no MPS; use sharing.timeSlicing" if toolkit_id == ALL else ""
 
 
 def refusal(limits: MpsLimits, *, instance: bool, mig_enabled: bool, capability: str | None) -> str:

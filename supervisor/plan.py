@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
-from health.device_nodes import IMEX
 from proto.advertising import MigStrategy
 from proto.control import Problem, ProblemKind
-from proto.messages import Gpu, Inventory, MigInstance
-from proto.names import index_of, is_display
+from proto.facts import NumaNodes
+from proto.messages import IMEX_CHANNEL, Gpu, Inventory, MigInstance
+from proto.names import index_of, is_display, nodes_of
 from proto.texts import few
 from proto.worker import PlannedDevice, ResourcePlan
 from supervisor.config import naming
@@ -20,8 +20,17 @@ from supervisor.plan_sharing import UnsharedDevice, share
 WHOLE_GPU = "gpu"
 """Resource name of whole GPUs, without the domain."""
 
+TEGRA = "tegra"
+"""What patterns can name an integrated GPU beside its model, as for NVIDIA's plugin."""
+
 LIST_LIMIT = 4 << 20
 """Bytes of the longest device list that the kubelet accepts."""
+
+NUMA_LIMIT = 8
+"""NUMA nodes that the kubelet's topology manager accepts, if its options say nothing else."""
+
+BY_DRIVER = "driver"
+"""With this value of NVreg_CoherentGPUMemoryMode, GPU memory is no system memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +43,8 @@ class Rules:
     profiles: tuple[Pattern, ...] = ()
     """Resource names by MIG profile."""
     shares: Shares = field(default_factory=dict)
-    imex_required: bool = False
+    imex_required: tuple[int, ...] = ()
+    """IMEX channels without which nothing is advertised."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +61,7 @@ def plan(rules: Rules, inventory: Inventory) -> Plan:
     """Return what a node with this *inventory* advertises under these *rules*."""
     gpus = [gpu for gpu in inventory.gpus if not is_display(gpu)]
     problems = [*_mig_problems(rules.mig, gpus), *_imex_problems(rules, inventory)]
+    problems += _numa_problems(inventory.numa)
     if any(problem.fatal for problem in problems):
         return Plan((), tuple(problems))
     groups = defaultdict(list)
@@ -97,14 +108,28 @@ def _layout(gpu: Gpu) -> set[str]:
 
 
 def _imex_problems(rules: Rules, inventory: Inventory) -> Iterator[Problem]:
-    if rules.imex_required and IMEX not in inventory.nodes:
-        text = f"cannot find {IMEX}; create the IMEX channel, or set imex.required to false"
+    nodes = map(IMEX_CHANNEL.format, rules.imex_required)
+    if missing := [node for node in nodes if node not in inventory.nodes]:
+        text = f"cannot find {few(missing)}; create the IMEX channel, or set imex.required to false"
         yield Problem(ProblemKind.IMEX_MISSING, text)
+
+
+def _numa_problems(numa: NumaNodes) -> Iterator[Problem]:
+    """Yield a problem if GPU memory makes more NUMA nodes than the kubelet accepts."""
+    if numa.without_cpus and numa.total > NUMA_LIMIT and numa.memory_mode != BY_DRIVER:
+        text = (
+            f"the node has {numa.total} NUMA nodes, {numa.without_cpus} of them without CPUs, as "
+            "the driver makes the memory of the GPUs system memory: the kubelet counts it as the "
+            f"node's, and its topology manager accepts {NUMA_LIMIT} nodes; load the kernel module "
+            f"nvidia with NVreg_CoherentGPUMemoryMode={BY_DRIVER}"
+        )
+        yield Problem(ProblemKind.NUMA_NODES, text)
 
 
 def name_of_gpu(rules: Rules, gpu: Gpu) -> str:
     """Return the name of a whole GPU's resource before sharing."""
-    return naming.full(naming.by_pattern(rules.gpus, gpu.name) or WHOLE_GPU)
+    names = (gpu.name, TEGRA) if gpu.integrated else (gpu.name,)
+    return naming.full(naming.by_pattern(rules.gpus, *names) or WHOLE_GPU)
 
 
 def name_of_instance(rules: Rules, instance: MigInstance) -> str:
@@ -119,8 +144,15 @@ def _devices(rules: Rules, gpu: Gpu) -> Iterator[UnsharedDevice]:
         for instance in gpu.instances:
             yield _instance(rules, gpu, instance)
         return
-    nodes = () if gpu.minor is None else (f"/dev/nvidia{gpu.minor}",)
-    planned = PlannedDevice(gpu.uuid, gpu.uuid, 1, index_of(gpu), gpu.numa_node, nodes)
+    planned = PlannedDevice(
+        gpu.uuid,
+        gpu.uuid,
+        1,
+        index_of(gpu),
+        gpu.numa_node,
+        nodes_of(gpu),
+        toolkit_id=gpu.toolkit_id,
+    )
     names = frozenset({gpu.uuid, str(gpu.index)})
     yield UnsharedDevice(
         name_of_gpu(rules, gpu),
@@ -134,9 +166,8 @@ def _devices(rules: Rules, gpu: Gpu) -> Iterator[UnsharedDevice]:
 
 def _instance(rules: Rules, gpu: Gpu, instance: MigInstance) -> UnsharedDevice:
     index = index_of(gpu, instance)
-    nodes = () if gpu.minor is None else (f"/dev/nvidia{gpu.minor}",)
     caps = tuple(f"/dev/nvidia-caps/nvidia-cap{number}" for number in instance.capabilities)
-    planned = PlannedDevice(instance.uuid, gpu.uuid, 1, index, gpu.numa_node, nodes + caps)
+    planned = PlannedDevice(instance.uuid, gpu.uuid, 1, index, gpu.numa_node, nodes_of(gpu) + caps)
     old_name = f"MIG-{gpu.uuid}/{instance.gi}/{instance.ci}"
     names = frozenset({instance.uuid, index, old_name})
     return UnsharedDevice(

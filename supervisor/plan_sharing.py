@@ -87,12 +87,14 @@ def _by_mps(
     entry: Share, limits: MpsLimits, device: UnsharedDevice, driver_version: str, found: _Found
 ) -> PlannedDevice | None:
     most = mps_shares.most_replicas(driver_version)
-    why = mps_shares.refusal(
+    why = mps_shares.refusal_on_platform(device.planned.toolkit_id)
+    why = why or mps_shares.refusal(
         limits,
         instance=device.instance,
         mig_enabled=device.mig_enabled,
         capability=device.capability,
-    ) or mps_shares.refused_replicas(limits, entry.replicas, device.memory_mib, most)
+    )
+    why = why or mps_shares.refused_replicas(limits, entry.replicas, device.memory_mib, most)
     if why:
         found.refused[why].append(device.planned.index)
         return None

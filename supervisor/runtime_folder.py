@@ -9,11 +9,10 @@ from pathlib import Path
 
 from proto import host, requests
 from proto.folder import Folder
+from proto.mps_bus import MPS_BUS
 
 URL_FILE = "exporter.url"
 LOCAL_SOCKET = "exporter.sock"
-MPS_BUS = "mps.ipc"
-"""In the plugin's runtime folder: the tree of the MPS daemons publishes there."""
 MPS_FOLDER = "mps"
 """In the plugin's runtime folder: the runtime folder of the tree of the MPS daemons."""
 KEEPERS_BUS = "keepers.ipc"

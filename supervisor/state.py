@@ -8,6 +8,7 @@ from proto.control import (
     ConfigurationState,
     Hung,
     NodeLabels,
+    NotReady,
     Problem,
     ProcessState,
     ServiceState,
@@ -16,6 +17,7 @@ from proto.control import (
 )
 from proto.driver import DriverState
 from proto.messages import Inventory
+from proto.platform import Platform
 from proto.texts import few
 from proto.worker import ResourcePlan
 from supervisor.child import Process, Spec
@@ -62,6 +64,8 @@ class Served:
     labels: NodeLabels | None = None
     """Whether the node's labels are written."""
     driver: DriverState = DriverState.STARTING
+    platform: Platform | None = None
+    """What kind of node this is; None: nobody has looked yet."""
 
     def after(self, name: str, report: Hung | Settled | NodeLabels) -> "Served":
         """Return the state after a *report* of the child *name*."""
@@ -75,14 +79,31 @@ class Served:
             driver = DriverState.UNUSABLE
         return replace(self, hangs=self.hangs + 1, not_ready=not_ready, driver=driver)
 
-    def hindered(self, name: str, reason: str) -> "Served":
-        """Return the state after the child *name* reported why it is not ready."""
-        return replace(self, not_ready={**self.not_ready, name: reason})
+    def ready(self, name: str, *, essential: bool) -> "Served":
+        """Return the state after the child *name* became ready; an *essential* one sees devices."""
+        not_ready = {child: why for child, why in self.not_ready.items() if child != name}
+        after = replace(self, not_ready=not_ready)
+        if essential and not self.quiesced:
+            return replace(after, unknown=None, lost=None)
+        return after
 
-    def planned(self, plans: Mapping[str, ResourcePlan], plan: Plan) -> "Served":
-        """Return the state with a new *plan*, of which each worker advertises its part."""
-        told, noticed, loaded = plan.problems, plan.notices, DriverState.LOADED
-        return replace(self, plans=plans, problems=told, notices=noticed, driver=loaded)
+    def after_plan(
+        self, plans: Mapping[str, ResourcePlan], plan: Plan, platform: Platform | None
+    ) -> "Served":
+        """Return the state in which each worker serves its part of *plan*, by *plans*."""
+        return replace(
+            self,
+            plans=plans,
+            problems=plan.problems,
+            notices=plan.notices,
+            platform=platform or self.platform,
+            driver=DriverState.LOADED,
+        )
+
+    def after_refusal(self, name: str, report: NotReady) -> "Served":
+        """Return the state after the *report* that the child *name* is not ready."""
+        not_ready = {**self.not_ready, name: report.reason}
+        return replace(self, not_ready=not_ready, platform=report.platform or self.platform)
 
     def state(self, processes: tuple[ProcessState, ...]) -> ServiceState:
         """Return the state to send to the exporter."""
@@ -100,6 +121,7 @@ class Served:
             configuration=self.configuration,
             labels=self.labels,
             driver=self.driver,
+            platform=self.platform,
         )
 
     def settled(self) -> bool:

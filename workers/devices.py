@@ -27,6 +27,8 @@ class Replica:
     """Paths of its device nodes."""
     mps: MpsShare | None = None
     """What it comes to; None: its device is not shared by MPS."""
+    toolkit_id: str = ""
+    """The only ID by which the container toolkit knows the device; empty: UUID and index."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,8 @@ class View:
     """Device nodes that do not belong to a single device, such as /dev/nvidiactl."""
     cdi_kinds: tuple[str, ...] = ()
     """CDI kinds that have a specification; empty: unknown."""
+    cdi_channels: tuple[str, ...] = ()
+    """IMEX channels that have a CDI name, if the CDI kinds are known."""
     links: tuple[Link, ...] = ()
     """How the node's GPUs are connected."""
 
@@ -61,6 +65,7 @@ def view(
         {uuid: why for uuid, why in reasons.items() if why},
         found.nodes,
         found.cdi_kinds,
+        found.cdi_channels,
         found.links,
     )
 
@@ -80,5 +85,6 @@ def replicas(plan: ResourcePlan) -> dict[str, Replica]:
                 device.index,
                 device.nodes,
                 device.mps,
+                device.toolkit_id,
             )
     return result

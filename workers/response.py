@@ -48,7 +48,8 @@ def allocate(view: View, handout: Handout, ids: Sequence[str]) -> api.ContainerA
     _require_allowed(view, handout, replicas)
     # In the order of the request; each GPU once, even for several of its replicas.
     strategy = handout.id_strategy
-    names = tuple(dict.fromkeys(handed_out(r.uuid, r.index, strategy) for r in replicas))
+    handed = (r.toolkit_id or handed_out(r.uuid, r.index, strategy) for r in replicas)
+    names = tuple(dict.fromkeys(handed))
     channels = [n for n in handout.imex_channels if IMEX_CHANNEL.format(n) in view.nodes]
     response = api.ContainerAllocateResponse()
     for feature in handout.features:
@@ -107,10 +108,10 @@ def _extras(view: View, handout: Handout, channels: Iterable[int]) -> list[str]:
 
     Names without a CDI specification are left out, as the runtime could not resolve them.
     """
-    vendor = handout.cdi_kind.partition("/")[0]
-    names = [(f"{vendor}/imex-channel", str(channel)) for channel in channels]
+    vendor, known = handout.cdi_kind.partition("/")[0], view.cdi_kinds
+    there = (str(n) for n in channels if not known or str(n) in view.cdi_channels)
+    names = [(f"{vendor}/imex-channel", channel) for channel in there]
     names += [(f"{vendor}/{feature}", "all") for feature in handout.features]
-    known = view.cdi_kinds
     return [f"{kind}={name}" for kind, name in names if not known or kind in known]
 
 

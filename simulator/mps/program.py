@@ -19,7 +19,7 @@ sys.exit(main({folder!r}, {node!r}, {gpus!r}, {owner}))
 """
 
 
-def _first_lines(python: str) -> str:
+def first_lines(python: str) -> str:
     """Return the lines that let *python* run a script, as pip writes them."""
     line = f"#!{python} -ES\n"
     if " " not in python and len(line.encode()) <= LONGEST:
@@ -36,6 +36,6 @@ def write_program(
     """
     steered = {"folder": folder, "node": node, "gpus": gpus, "owner": owner}
     new = program.with_suffix(".new")  # a shell may just be starting
-    new.write_text(_first_lines(sys.executable) + TEXT.format(root=str(ROOT), **steered))
+    new.write_text(first_lines(sys.executable) + TEXT.format(root=str(ROOT), **steered))
     new.chmod(0o755)
     new.replace(program)

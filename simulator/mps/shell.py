@@ -110,13 +110,13 @@ class CommandShell:
         if not self._servers:
             return "Server not found\n"
         rows = []
-        gpus = self._steering.gpus()
+        device = next((gpu[0][:22] for gpu in self._steering.gpus()), "")  # it may be removed
         for server in self._chosen(pid if option == "-p" else None):
             for number, client in server.clients.items():
-                cells = (str(client.pid), str(number), str(server.pid), gpus[0][0][:22])
+                cells = (str(client.pid), str(number), str(server.pid), device)
                 rows.append((*cells, *_process(client.pid)))
             for number, (user, name) in enumerate(self._steering.users(), len(rows) + 1):
-                cells = (str(user), str(number), str(server.pid), gpus[0][0][:22])
+                cells = (str(user), str(number), str(server.pid), device)
                 rows.append((*cells, "0", name))
         if not rows:
             return ""

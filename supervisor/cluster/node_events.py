@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from health.advice import explain
+from health.remedies import ordered, what_to_do
 from health.xid_catalogue import lookup
 from proto.fitness import Fitness
 from proto.messages import DeviceState, Gpu, NodeState
@@ -146,22 +146,20 @@ def _repeated(uuid: str, before: DeviceView, after: DeviceView, now: float) -> I
 
 def _fatal(uuid: str, device: DeviceView, xid: int, now: float) -> NodeEvent:
     known = lookup(xid)
-    what_to_do = explain(Reason(ReasonKind.XID, str(xid)), device.state).what_to_do
     message = (
         f"Xid {xid} on {device.name} ({uuid}): {known.name}. {known.meaning} "
-        f"NVIDIA's catalogue recommends: {known.action}. {what_to_do}"
+        f"NVIDIA's catalogue recommends: {known.action}. {_what_to_do(device)}"
     )
     return NodeEvent(uuid, XID, message[:MESSAGE_LIMIT], now, now, xid=xid)
 
 
 def _words(device: DeviceView) -> str:
-    return "; ".join(explain(reason, device.state).words for reason in device.own)
+    return "; ".join(advice.words for _, advice in ordered(device.own, device.state))
 
 
 def _what_to_do(device: DeviceView) -> str:
-    return " ".join(
-        dict.fromkeys(explain(reason, device.state).what_to_do for reason in device.own)
-    )
+    due = what_to_do(device.reasons, device.state)
+    return due.advice if due else ""
 
 
 BURST = 20.0

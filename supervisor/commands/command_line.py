@@ -74,8 +74,9 @@ def _add_mps(commands: "argparse._SubParsersAction[Parser]") -> None:
     )
     mps.epilog = (
         "Run this command with the same options and environment variables as `run`, but another "
-        "--state-dir and --metrics-address. `mps apply --now` asks this service to replace or end "
-        "at once each MPS daemon that waits for its clients to end: the clients get an error."
+        "--state-dir, and another --metrics-address if you set one. `mps apply --now` asks this "
+        "service to replace or end at once each MPS daemon that waits for its clients to end: the "
+        "clients get an error."
     )
     mps.add_argument("action", nargs="?", choices=["apply"], help="see below")
     mps.add_argument("--now", action="store_true", help="with `apply`: do not wait for clients")

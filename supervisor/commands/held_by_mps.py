@@ -1,25 +1,51 @@
 """What the command `quiesce` adds: which MPS daemons hold the driver still, and for whom."""
 
+import select
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from proto.mps import STOPPED
 from supervisor.commands.ask import AskError
 from supervisor.commands.printing import say
 from supervisor.commands.show_status import newest
 from supervisor.status import mps_wording as wording
+from supervisor.status.mps_report import MpsStatus
 from supervisor.status.report import Status
+
+PATIENCE = 10.0
+"""Seconds to wait for the end of the daemons that have no clients."""
+
+PAUSE = 0.1
+"""Seconds between two looks at the status."""
 
 SHOWN = 8
 """Most clients of a daemon that are named."""
 
 
 def main(runtime_folder: Path) -> None:
-    """Print a line for each daemon; nothing without MPS, or if the service does not tell."""
+    """Wait for the end of the daemons without clients; print a line for each that is left.
+
+    Print nothing without MPS, or if the service does not tell.
+    """
+    end = time.monotonic() + PATIENCE
     try:
         status = newest(runtime_folder)
+        while any(map(_is_ending, _shared(status))) and time.monotonic() < end:
+            select.poll().poll(PAUSE * 1000)
+            status = newest(runtime_folder)
     except AskError:
         return  # quiesce itself is done
     say(*lines(status))
+
+
+def _shared(status: Status) -> Iterator[MpsStatus]:
+    return (mps for gpu in status.gpus or () for _, _, mps in wording.shared(gpu))
+
+
+def _is_ending(mps: MpsStatus) -> bool:
+    """Return whether a daemon can be expected to end soon."""
+    return mps.phase is not None and not mps.clients and mps.detail != STOPPED
 
 
 def lines(status: Status) -> Iterator[str]:

@@ -77,6 +77,8 @@ def _simulated(settings: MonitorSettings, node: SimulatedNode, folder: Path) -> 
     return replace(
         settings,
         binding_argument=str(folder),
+        driver_root=str(live.root),
+        dev_root=str(live.root),
         sysfs=str(live.sysfs),
         procfs=str(live.procfs),
     )

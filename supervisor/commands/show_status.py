@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from health.remedies import strength
 from proto.control import ExitCode
 from supervisor.commands.ask import AskError
 from supervisor.commands.fetch import fetch
@@ -65,12 +66,15 @@ def show(status: Status, console: Console) -> None:
     node = status.node
     console.print(text(wording.headline(status), "bold"))
     driver = f"driver {node.driver_version or wording.UNKNOWN}"
+    driver += f", platform {node.platform or wording.UNKNOWN}"
     live, ready = ("yes" if verdict.ok else "no" for verdict in (node.live, node.ready))
     console.print(text(f"{driver}, live: {live}, ready: {ready}"))
     for problem in wording.problems(status):
         console.print(text(f"✗ {problem}", "red"))
-    for line, names in _reasons(status).items():
+    for line, names in _reasons(status):
         console.print(text(f"✗ GPU {', '.join(names)}: {line}", "red"))
+    for line, names in _grey(status).items():
+        console.print(text(f"! GPU {', '.join(names)}: {line}", "yellow"))
     for notice in node.notices or ():
         console.print(text(f"- {notice}"))
     for tables in _tables(status, wide=console.width >= WIDE):
@@ -90,13 +94,28 @@ def _tables(status: Status, *, wide: bool) -> Iterator[list[Table | Text]]:
         yield [_resources(status.resources)]
 
 
-def _reasons(status: Status) -> dict[str, list[str]]:
-    """Return each reason with its advice, and the names of the devices that have it."""
-    found: dict[str, list[str]] = {}
+def _reasons(status: Status) -> list[tuple[str, list[str]]]:
+    """Return the reasons of a device and its advice in a line, with the names of all such devices.
+
+    The line with the strongest remedy is the first.
+    """
+    found: dict[tuple[int, str], list[str]] = {}
     for gpu in status.gpus or ():
         for name, device in usage_wording.devices(gpu):
-            for reason in device.reasons:
-                found.setdefault(f"{reason.text}. {reason.advice}", []).append(name)
+            if device.reasons:
+                texts = "; ".join(reason.text for reason in device.reasons)
+                rank = strength(device.remedy) if device.remedy else 0
+                found.setdefault((-rank, f"{texts}. {device.advice}"), []).append(name)
+    return [(line, found[rank, line]) for rank, line in sorted(found, key=lambda key: key[0])]
+
+
+def _grey(status: Status) -> dict[str, list[str]]:
+    """Return each grey failure with its advice, and the names of the GPUs that have it."""
+    found: dict[str, list[str]] = {}
+    for gpu in status.gpus or ():
+        for failure in gpu.grey:
+            line = f"{wording.GREY}{failure.text}. {failure.advice}"
+            found.setdefault(line, []).append(str(gpu.index))
     return found
 
 

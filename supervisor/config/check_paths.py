@@ -40,6 +40,9 @@ def check_mps_root(root: str) -> None:
         raise ValueError(f'flags.mpsRoot "{root}": write an absolute path for sharing.mps')
     if not root.strip("/"):
         raise ValueError(f'flags.mpsRoot "{root}": write a folder of its own for sharing.mps')
+    if ".." in root.split("/"):
+        # For the host and the kubelet it may be another folder than for this process.
+        raise ValueError(f'flags.mpsRoot "{root}": write the path without ".." for sharing.mps')
     room = PIPE_PATH_LIMIT - len(pipe_folder("", LONGEST_UUID))
     if (size := len(root.rstrip("/").encode())) > room:
         raise ValueError(

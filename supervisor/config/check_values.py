@@ -1,7 +1,8 @@
 """Refuse values of the configuration that are valid alone, but cannot work."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+from proto.texts import NAME_LIMIT, shortened
 from proto.worker import DeviceListStrategy
 from supervisor.config import naming
 from supervisor.config.file_schema import Configuration, Pattern
@@ -9,15 +10,16 @@ from supervisor.config.file_schema import Configuration, Pattern
 LONGEST_PREFIX = 254
 """Most bytes of what an annotation's key begins with: a DNS name and a slash."""
 
+IMEX_CHANNELS = 2048
+"""IMEX channels that the driver has."""
+
 LONGEST_PATTERN = 255
 """Most bytes of a pattern; NVML's names of GPUs and profiles have at most 96."""
 
 
 def check(configuration: Configuration) -> None:
     """Raise ValueError, which begins with a key, for values that cannot work together."""
-    if configuration.imex.channel_ids not in {(), (0,)}:
-        given = list(configuration.imex.channel_ids)
-        raise ValueError(f"imex.channelIDs {given}: write [] or [0]")
+    _check_channels(configuration.imex.channel_ids)
     if not configuration.flags.plugin.list_strategies:
         raise ValueError(
             "flags.plugin.deviceListStrategy without a value: no container would get a "
@@ -34,6 +36,14 @@ def check(configuration: Configuration) -> None:
         )
     _check_names("gpus", configuration.resources.gpus)
     _check_names("mig", configuration.resources.mig)
+
+
+def _check_channels(given: Sequence[int]) -> None:
+    if len(set(given)) < len(given) or not all(0 <= n < IMEX_CHANNELS for n in given):
+        shown = shortened(str(list(given)), NAME_LIMIT)
+        raise ValueError(
+            f"imex.channelIDs {shown}: write numbers from 0 to {IMEX_CHANNELS - 1}, each once"
+        )
 
 
 def _check_names(key: str, patterns: Iterable[Pattern]) -> None:

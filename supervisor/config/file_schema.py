@@ -10,16 +10,11 @@ import msgspec
 
 from health.xid_policy import CODE
 from proto.advertising import MigStrategy
-from proto.monitor import DraRule, OccupiedRule, RecoveryMode
+from proto.grey import GreyRule
+from proto.keeper import ComputeMode
+from proto.monitor import Discovery, DraRule, OccupiedRule, RecoveryMode
 from proto.worker import AllocationPolicy, DeviceIdStrategy, DeviceListStrategy
 from supervisor.config.durations import Patience, SampleInterval, Seconds, SecondsOrNever
-
-
-class Discovery(enum.StrEnum):
-    """How to find devices."""
-
-    AUTO = "auto"
-    NVML = "nvml"
 
 
 class XidRule(enum.StrEnum):
@@ -166,6 +161,9 @@ class Mps(_Section, frozen=True):
     """Refuse a container more than one replica."""
     on_mig: bool = False
     """Also share MIG instances by MPS, each with a daemon of its own."""
+    compute_mode: ComputeMode = ComputeMode.EXCLUSIVE_PROCESS
+    """The compute mode of a GPU while its daemon runs: EXCLUSIVE_PROCESS, so that no program \
+runs without limits (`exclusive`), or as it is (`unchanged`)."""
 
 
 class Sharing(_Section, frozen=True):
@@ -195,6 +193,33 @@ event or the proof, whichever is later; doubled at each relapse."""
     """Good checks in a row before a device is Healthy again."""
 
 
+class GreySection(_Section, frozen=True):
+    """`health.grey`."""
+
+    after: Seconds = Seconds(60)
+    """How long a grey failure must be seen before it counts, and how long it must not be seen \
+before it ends."""
+    pcie: GreyRule = GreyRule.REPORT
+    """What to do about a PCIe link that is narrower or slower than card and slot allow, while \
+the GPU works: show it (`report`), or also make the GPU Unhealthy (`unhealthy`); so for the \
+others. See health.md."""
+    slowdown: GreyRule = GreyRule.REPORT
+    """About a GPU that the hardware slows down: too hot, or the power supply brakes it."""
+    clocks: GreyRule = GreyRule.REPORT
+    """About a busy GPU whose clocks stay under half of their maximum, though no setting says so."""
+    ecc_corrected: GreyRule = GreyRule.REPORT
+    """About a GPU that corrects more than 1000 memory errors an hour."""
+    spare_rows: GreyRule = GreyRule.REPORT
+    """About a GPU with a memory bank that has no spare row left."""
+    persistence: GreyRule = GreyRule.REPORT
+    """About a GPU whose persistence mode is off, although it was on."""
+    fabric: GreyRule = GreyRule.REPORT
+    """About a GPU whose NVLink fabric is degraded."""
+    gpu_missing: GreyRule = GreyRule.REPORT
+    """About a node whose PCI bus shows more GPUs than the driver; `unhealthy` makes all its GPUs \
+Unhealthy."""
+
+
 class HealthSection(_Section, frozen=True):
     """`health`."""
 
@@ -221,6 +246,7 @@ that is in use all the same: show it (`report`), or also make it Unhealthy until
 Allocation (DRA) and that is advertised here too: show it (`report`), or also make it Unhealthy \
 here while it is held there (`withhold`). See migration.md."""
     recovery: RecoverySection = RecoverySection()
+    grey: GreySection = GreySection()
     xids: XidRules = XidRules()
     """Which Xids are fatal or ignored, instead of what NVIDIA's table says."""
 
@@ -231,6 +257,13 @@ class UsageSection(_Section, frozen=True):
     interval: SampleInterval = SampleInterval(5)
     """Time between two samples of how much of each GPU is in use, and by which processes; \
 `0`: take none, else at least `1s`."""
+
+
+class UnifiedMemory(enum.StrEnum):
+    """How much memory a GPU without memory of its own has, if no number says it."""
+
+    SYSTEM = "system"
+    """All memory of the machine."""
 
 
 class Configuration(_Section, frozen=True):
@@ -244,6 +277,9 @@ class Configuration(_Section, frozen=True):
     imex: Imex = Imex()
     health: HealthSection = HealthSection()
     usage: UsageSection = UsageSection()
+    unified_memory: UnifiedMemory | Annotated[int, msgspec.Meta(ge=1)] = UnifiedMemory.SYSTEM
+    """How much memory counts for a GPU that has none of its own, such as GB10: all memory of the \
+machine (`system`), or so many MiB. `-1` replicas, memory limits of MPS and labels use it."""
 
 
 def decode(kind: type, value: object) -> object:

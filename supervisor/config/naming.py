@@ -51,10 +51,10 @@ def matches(pattern: str, text: str) -> bool:
     return text.startswith(first) and text[place:].endswith(last)
 
 
-def by_pattern(patterns: Iterable[Pattern], text: str) -> str | None:
-    """Return the resource name of the first pattern that matches *text*; None if none does."""
-    names = (pattern.name for pattern in patterns if matches(pattern.pattern, text))
-    return next(names, None)
+def by_pattern(patterns: Iterable[Pattern], *texts: str) -> str | None:
+    """Return the resource name of the first pattern that matches a text; None if none does."""
+    found = (p.name for p in patterns if any(matches(p.pattern, text) for text in texts))
+    return next(found, None)
 
 
 def of_profile(profile: str) -> str:

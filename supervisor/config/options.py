@@ -2,11 +2,11 @@
 
 from proto.advertising import MigStrategy
 from proto.labels import FEATURE_FILE, PRODUCT_NAME, SYSFS, LabelOutput
+from proto.monitor import Discovery
 from proto.worker import AllocationPolicy, DeviceIdStrategy, DeviceListStrategy
 from supervisor import logs
 from supervisor.config import gfd
 from supervisor.config.choose_file import Fallback
-from supervisor.config.file_schema import Discovery
 from supervisor.config.option import (
     LONGEST_ADDRESS,
     LONGEST_FILE_NAME,
@@ -230,7 +230,7 @@ OPTIONS = (
     Option(
         ("--imex-channel-ids",),
         "imex.channelIDs",
-        "IMEX channel for containers: 0, or empty for no channel",
+        "IMEX channels for containers, such as 0 or 0,1; empty: no channel",
         ("IMEX_CHANNEL_IDS",),
         several(number),
         repeatable=True,
@@ -238,7 +238,7 @@ OPTIONS = (
     Option(
         ("--imex-required",),
         "imex.required",
-        "advertise nothing while the IMEX channel is missing",
+        "advertise nothing while one of the IMEX channels is missing",
         ("IMEX_REQUIRED",),
         boolean,
         switch=True,
@@ -287,7 +287,8 @@ OPTIONS = (
     Option(
         ("--device-discovery-strategy",),
         "flags.deviceDiscoveryStrategy",
-        "auto or nvml; both find GPUs with NVML",
+        "how to find GPUs: auto (by what is on the node), nvml (with NVML only) or tegra (the node "
+        "is a Tegra, whatever is visible in the container); see platforms.md",
         ("DEVICE_DISCOVERY_STRATEGY",),
         one_of(*Discovery),
     ),
@@ -340,7 +341,8 @@ OPTIONS = (
     Option(
         ("--metrics-address",),
         "service.metricsAddress",
-        "HOST:PORT for metrics, probes and status; port 0: a free port, which the log shows",
+        "HOST:PORT for metrics, probes and status; port 0: a free port, which the log shows; the "
+        "default of `mps` is :9451",
         ("METRICS_ADDRESS",),
         most=LONGEST_ADDRESS,
     ),

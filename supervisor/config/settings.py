@@ -16,7 +16,8 @@ import msgspec
 from health import xid_policy
 from proto.labels import LabelOutput
 from proto.texts import NAME_LIMIT, shortened
-from simulator.node import NodeError, SimulatedNode, complete
+from simulator.node import NodeError, SimulatedNode
+from simulator.node_file import complete
 from supervisor.config import check_paths, check_values, gfd, read_file, sharing
 from supervisor.config.choose_file import Choice, Wish
 from supervisor.config.explain import explain

@@ -1,6 +1,7 @@
 """What a metric is, and what one of its series is at a scrape."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 PREFIX = "gpu_sharing_"
 
@@ -20,15 +21,14 @@ class Family:
         return f"{PREFIX}{self.name}{'_total' if self.kind == 'counter' else ''}"
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
+class Sample(NamedTuple):
     """One series at the time of the scrape; *name* is the metric's name without prefix."""
 
     name: str
     value: float
     """For a summary or histogram: the sum."""
     labels: tuple[str, ...] = ()
-    count: int = 0
+    observations: int = 0
     """For a summary: how many observations."""
     buckets: tuple[int, ...] = ()
     """For a histogram: cumulative counts by RPC_BUCKETS; the last one is the total."""

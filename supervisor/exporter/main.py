@@ -7,6 +7,7 @@ newest of each it answers /metrics, /livez, /readyz, /status and /. One asyncio 
 
 import asyncio
 import contextlib
+import errno
 import os
 import time
 from dataclasses import replace
@@ -59,7 +60,8 @@ async def live(settings: ExporterSettings, channel: Channel) -> int:
         # Not str(error): asyncio adds the address again. Failed look-ups have codes below 0.
         number = error.errno or 0
         why = os.strerror(number) if number > 0 else error.strerror
-        reason = f'cannot listen on "{address}" for HTTP: {why}'
+        do = "; free the port, or set another --metrics-address" * (number == errno.EADDRINUSE)
+        reason = f'cannot listen on "{address}" for HTTP: {why}{do}'
         channel.send(NotReady(reason=shortened(reason)))
         return ExitCode.NOT_READY
     address = f"{settings.host}:{settings.port}"

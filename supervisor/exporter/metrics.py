@@ -1,10 +1,10 @@
-"""The table of all metrics, and their exposition from the newest snapshot.
+"""The table of all metrics, and how samples become metrics of prometheus_client.
 
 Each scrape is made from one snapshot, so a series ends when its device or resource is gone.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -13,7 +13,6 @@ from prometheus_client.core import (
     Metric,
     SummaryMetricFamily,
 )
-from prometheus_client.registry import Collector
 
 from proto.messages import RPC_BUCKETS
 from supervisor.exporter import mps_metrics, usage_metrics
@@ -22,8 +21,9 @@ from supervisor.exporter.family import PREFIX, Family, Sample
 FAMILIES = (
     Family(
         "build_info",
-        ("version", "python", "driver_version", "backend"),
-        "Versions of the plugin, Python and the driver, and where GPU data comes from; always 1.",
+        ("version", "python", "driver_version", "backend", "platform"),
+        "Versions of the plugin, Python and the driver, where GPU data comes from, and the node's "
+        "platform; always 1.",
     ),
     Family(
         "device_info",
@@ -49,6 +49,11 @@ FAMILIES = (
         "device_unhealthy_reason",
         ("uuid", "reason"),
         "1 for each reason why a GPU or MIG instance is Unhealthy.",
+    ),
+    Family(
+        "device_grey_failure",
+        ("uuid", "reason"),
+        "1 for each grey failure of a GPU: it works, but worse than it should.",
     ),
     Family(
         "device_state_since_timestamp_seconds",
@@ -225,24 +230,19 @@ FAMILIES = (
 )
 
 
-class SampleCollector(Collector):
-    """Makes metrics from the samples that *source* yields at each scrape."""
-
-    def __init__(self, source: Callable[[], Iterable[Sample]]) -> None:
-        self._source = source
-
-    def collect(self) -> Iterator[Metric]:
-        """Yield every metric, even without samples."""
-        found: dict[str, list[Sample]] = defaultdict(list)
-        for sample in self._source():
-            found[sample.name].append(sample)
-        for family in FAMILIES:
-            yield _metric(family, found.pop(family.name, []))
-        if found:
-            raise AssertionError(f"cannot happen: metrics without a description: {[*found]}")
+def by_family(samples: Iterable[Sample]) -> Iterator[tuple[Family, list[Sample]]]:
+    """Yield every family with its samples, also without any."""
+    found: dict[str, list[Sample]] = defaultdict(list)
+    for sample in samples:
+        found[sample.name].append(sample)
+    for family in FAMILIES:
+        yield family, found.pop(family.name, [])
+    if found:
+        raise AssertionError(f"cannot happen: metrics without a description: {[*found]}")
 
 
-def _metric(family: Family, samples: list[Sample]) -> Metric:
+def metric(family: Family, samples: list[Sample]) -> Metric:
+    """Return a family with its samples as prometheus_client has it."""
     name = PREFIX + family.name
     match family.kind:
         case "histogram":
@@ -255,7 +255,7 @@ def _metric(family: Family, samples: list[Sample]) -> Metric:
         case "summary":
             summary = SummaryMetricFamily(name, family.help, labels=family.labels)
             for sample in samples:
-                summary.add_metric(sample.labels, sample.count, sample.value)
+                summary.add_metric(sample.labels, sample.observations, sample.value)
             return summary
         case kind:
             make = CounterMetricFamily if kind == "counter" else GaugeMetricFamily

@@ -5,15 +5,14 @@ import time
 from collections.abc import Callable, Iterator
 
 import msgspec
-from prometheus_client import CollectorRegistry
 
 from proto.exporter import ExporterSettings
 from supervisor.exporter import hosts
+from supervisor.exporter.exposition import Exposition
 from supervisor.exporter.family import Sample
 from supervisor.exporter.formats import choose
 from supervisor.exporter.http_auth import Guard
 from supervisor.exporter.messages import Request, Response, plain
-from supervisor.exporter.metrics import SampleCollector
 from supervisor.exporter.process_usage import usage
 from supervisor.exporter.samples import samples
 from supervisor.exporter.shared import Shared, packed
@@ -41,10 +40,15 @@ class Pages:
         self._names = frozenset((*settings.allowed_hosts, os.uname().nodename))
         self._stale_after = settings.stale_after
         self._about = About(
-            settings.version, settings.stale_after, settings.backend, settings.pod_labels
+            settings.version,
+            settings.stale_after,
+            settings.backend,
+            settings.pod_labels,
+            settings.watches_gpus,
+            settings.node_name,
+            os.uname().nodename,
         )
-        self._registry = CollectorRegistry()
-        self._registry.register(SampleCollector(self._samples))
+        self._exposition = Exposition()
         self._shared = Shared()
         self.history = History()
         """The last hour of usage; who receives samples adds them."""
@@ -76,7 +80,11 @@ class Pages:
 
     def _metrics(self, request: Request) -> Response:
         encode, kind = choose(request.headers.get("accept", ""))
-        made = self._shared.body(kind, lambda: encode(self._registry), fresh=request.local)
+
+        def make() -> bytes:
+            return self._exposition.body(self._samples(), encode, kind)
+
+        made = self._shared.body(kind, make, fresh=request.local)
         if "gzip" not in request.headers.get("accept-encoding", ""):
             return Response(200, [("Content-Type", kind)], made.body)
         headers = [("Content-Type", kind), ("Content-Encoding", "gzip")]

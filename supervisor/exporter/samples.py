@@ -30,7 +30,8 @@ def samples(
     """Yield all samples at *now*, which is *wall* as unix time; *usage* is by process name."""
     service, node = snapshot.service, snapshot.node
     driver = node.inventory.driver_version if node else ""
-    build = (about.version, platform.python_version(), driver, about.backend or "")
+    kind = known.kind if (known := snapshot.platform()) else ""
+    build = (about.version, platform.python_version(), driver, about.backend or "", kind)
     yield Sample("build_info", 1, build)
     if service:
         yield from _service(service)
@@ -39,7 +40,7 @@ def samples(
     for process, used in usage.items():
         yield Sample("process_resident_memory_bytes", used.resident_bytes, (process,))
         yield Sample("process_cpu_seconds", used.cpu_seconds, (process,))
-    if not snapshot.nothing_to_serve:
+    if about.watches_gpus and not snapshot.nothing_to_serve:
         heard = node is not None and now - snapshot.node_at <= about.stale_after
         yield from _sources(snapshot, heard=heard)
     if node:
@@ -87,6 +88,7 @@ def _node(node: NodeState, fitness: Fitness) -> Iterator[Sample]:
         yield from _gpu(gpu)
         for uuid in (gpu.uuid, *(instance.uuid for instance in gpu.instances)):
             yield from _device(uuid, fitness)
+    yield from _grey(node)
     for look in node.looks:
         yield Sample("look_duration_seconds", look.seconds, (look.uuid,))
     for hang in node.hanging:
@@ -95,9 +97,16 @@ def _node(node: NodeState, fitness: Fitness) -> Iterator[Sample]:
     for xid in node.xids:
         yield from _xid(xid)
     for call in node.calls:
-        yield Sample("nvml_call_duration_seconds", call.seconds, (call.call,), count=call.count)
+        yield Sample(
+            "nvml_call_duration_seconds", call.seconds, (call.call,), observations=call.count
+        )
         for code, count in call.errors.items():
             yield Sample("nvml_errors", count, (call.call, str(code)))
+
+
+def _grey(node: NodeState) -> Iterator[Sample]:
+    for failure in node.grey:
+        yield Sample("device_grey_failure", 1, (failure.uuid, failure.reason.kind))
 
 
 def _xid(xid: XidCount) -> Iterator[Sample]:

@@ -22,8 +22,8 @@ from typing import Protocol
 import msgspec
 from loguru import logger
 
-from health import pci
-from health.pci import PciGpu
+from health import pci_gpus
+from health.pci_gpus import PciGpu
 from proto.channel import Channel, ClosedError
 from proto.control import ConfigurationState, ExitCode, NotReady, ProcessState, ServiceState, Stop
 from proto.driver import NOTHING_TO_SERVE, DriverState
@@ -41,7 +41,7 @@ LIBRARIES = (
 
 
 @dataclass(frozen=True, slots=True)
-class Signs:
+class GpuSigns:
     """What shows that a node may have got a GPU."""
 
     gpus: tuple[PciGpu, ...] | None
@@ -49,16 +49,16 @@ class Signs:
     """The files of a driver that exist."""
 
 
-def signs(root: Path, sysfs: Path = SYSFS, procfs: Path = PROCFS) -> Signs:
+def signs(root: Path, sysfs: Path = SYSFS, procfs: Path = PROCFS) -> GpuSigns:
     """Read the signs; *root* is the driver's root as this process sees it."""
     files = (procfs / "driver/nvidia/version", *(root / library for library in LIBRARIES))
-    return Signs(pci.gpus(sysfs), tuple(str(file) for file in files if file.exists()))
+    return GpuSigns(pci_gpus.gpus(sysfs), tuple(str(file) for file in files if file.exists()))
 
 
 class Wait:
     """Compares the signs with those of the start, at most once in *interval* seconds."""
 
-    def __init__(self, look: Callable[[], Signs], interval: float, now: float) -> None:
+    def __init__(self, look: Callable[[], GpuSigns], interval: float, now: float) -> None:
         self._look = look
         self._interval = interval
         self._due = now + interval
@@ -84,25 +84,26 @@ class Systemd(Protocol):
 
 def main(
     settings: ExporterSettings,
-    configuration: ConfigurationState,
-    root: Path,
+    configuration: str,
+    root: str,
     interval: float,
     systemd: Systemd,
 ) -> int:
     """Run until a signal or a sign of a GPU; return the exit code.
 
-    *root* is the driver's root as this process sees it. Signs are read each *interval* seconds.
+    *configuration* is the hash of the settings, and *root* the driver's root as this process sees
+    it. GpuSigns are read each *interval* seconds.
     """
-    state = pci.without_driver(SYSFS, PROCFS)
+    state = pci_gpus.without_driver(SYSFS, PROCFS)
     if state not in NOTHING_TO_SERVE:
         state = DriverState.NO_GPU  # a GPU that has just appeared is found by the next start
     logger.info("waiting for a GPU", reason=NOTHING_TO_SERVE[state])
-    wait = Wait(lambda: signs(root), interval, time.monotonic())
+    wait = Wait(lambda: signs(Path(root)), float(interval), time.monotonic())
     told = ServiceState(
         processes=(ProcessState("supervisor", "running", restarts=0, pid=os.getpid()),),
         planned=(),
         notices=(NOTHING_TO_SERVE[state],),
-        configuration=configuration,
+        configuration=ConfigurationState(configuration, loaded=time.time()),
         driver=state,
     )
     small = msgspec.structs.replace(settings, pod_resources_socket="")

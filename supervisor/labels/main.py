@@ -19,7 +19,7 @@ from proto.labels import LabelSettings
 from proto.pace import Pace
 from proto.safe_paths import UnsafeError
 from supervisor.labels import feature_file
-from supervisor.labels.schedule import FILE_GAP, Content, expiry
+from supervisor.labels.schedule import FILE_GAP, Content, clock_moved, expiry
 from supervisor.labels.writer import LabelWriter, OutputError
 
 
@@ -43,6 +43,8 @@ class Labeller:
         self._writer = LabelWriter(settings, pace, self._put, channel.send)
         orders: Orders = {LabelNode: self._writer.on_order, Unknown: self._on_unknown}
         self._life = ChildLoop(channel, orders, self._on_beat)
+        self._clock = _clock()
+        """At the last write of the file."""
 
     async def run(self) -> int:
         """Run until the order to stop, or until the supervisor dies; return the exit code."""
@@ -54,6 +56,7 @@ class Labeller:
         return ending.code
 
     async def _put(self, content: Content) -> bool:
+        self._clock = _clock()
         text = feature_file.text(content.labels, expiry(self._settings.interval, time.time()))
         file = self._settings.file
         try:
@@ -75,7 +78,14 @@ class Labeller:
     def _on_beat(self) -> None:
         if self._word.silent(time.monotonic(), self._settings.stale_after):
             self._tell(self._word)
+        if self._settings.interval and clock_moved(self._clock, _clock()):
+            self._writer.renew()  # else NFD may ignore the file until its next turn
 
     def _tell(self, word: LastWord) -> None:
         self._word = word
         self._writer.on_word(word)
+
+
+def _clock() -> float:
+    """Return how far the wall clock is ahead of the monotonic one, in seconds."""
+    return time.time() - time.monotonic()

@@ -31,3 +31,15 @@ def api_pace(node: str) -> Pace:
 def expiry(interval: float, wall: float) -> float | None:
     """Return when a file that is written at *wall* expires, as unix time; None: never."""
     return wall + INTERVALS * interval if interval else None
+
+
+CLOCK_MOVED = 5.0
+"""Seconds by which somebody has set the clock, and did not only correct it."""
+
+
+def clock_moved(then: float, now: float) -> bool:
+    """Return whether the node's clock was set between two moments, so that an expiry is wrong.
+
+    Each moment is what the wall clock was ahead of the monotonic one, which nobody can set.
+    """
+    return abs(now - then) > CLOCK_MOVED

@@ -74,6 +74,11 @@ class LabelWriter:
             else:
                 await self._write(wanted)
 
+    def renew(self) -> None:
+        """Write again soon, though nothing has changed."""
+        self._progress = self._progress.stale()
+        self._news.set()
+
     async def write_again(self) -> None:
         """Write once more what was written last, so that it lasts while nobody runs."""
         if self._progress.done:

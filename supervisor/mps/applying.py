@@ -1,9 +1,11 @@
 """Handle the requests of operators to the tree of the MPS daemons."""
 
+from dataclasses import replace
+
 from loguru import logger
 
-from proto.control import ApplyNow
-from proto.requests import Answer, Apply, Request
+from proto.control import ApplyNow, MarkHealthy
+from proto.requests import Answer, Apply, Quiesce, Request, Resume
 from supervisor.children import Children
 from supervisor.control_socket import Client
 from supervisor.state import Served
@@ -12,6 +14,8 @@ APPLIED = (
     "asked the service for MPS to replace or end at once each daemon that waits for its clients to "
     "end: the clients get an error"
 )
+QUIESCED = "ending each MPS daemon that has no clients: none is started until `resume`"
+RESUMED = "starting the MPS daemons again"
 ELSEWHERE = (
     "cannot do this here: only the service of `gpu-sharing-plugin run` watches the health of GPUs"
 )
@@ -28,15 +32,23 @@ class Applying:
         self._ended = True
 
     def take(self, client: Client, request: Request, served: Served, children: Children) -> Served:
-        """Handle *request*; it does not change the state of the service."""
+        """Handle *request*; return the new state of the service, which the keepers are told."""
         if self._ended:
             client.answer(Answer("cannot accept the request: the service is stopping"))
-        elif isinstance(request, Apply):
-            logger.info("received a request", request=type(request).__name__)
-            children.tell(ApplyNow())
-            client.answer(Answer(done=APPLIED))
-        else:
-            client.answer(Answer(ELSEWHERE))
+            return served
+        logger.info("received a request", request=type(request).__name__)
+        match request:
+            case Apply():
+                children.tell(ApplyNow())
+                client.answer(Answer(done=APPLIED))
+            case Quiesce():
+                client.answer(Answer(done=QUIESCED))
+                return replace(served, quiesced=True)
+            case Resume():
+                client.answer(Answer(done=RESUMED if served.quiesced else ""))
+                return replace(served, quiesced=False)
+            case MarkHealthy():
+                client.answer(Answer(ELSEWHERE))
         return served
 
     def marked(self, error: str) -> None:

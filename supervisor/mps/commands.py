@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from proto.mps import MpsClient, MpsShare, ServerStatus
+from proto.texts import NAME_LIMIT, shortened
 
 MEBIBYTES_OF_A_GIBIBYTE = 1024
 
@@ -81,6 +82,11 @@ def server(answer: str) -> int | None:
     return int(pids[0]) if pids else 0
 
 
+def lacks(answer: str, server: int) -> bool:
+    """Return whether the daemon answered that it has no such server."""
+    return answer.strip() == f"Server {server} not found"
+
+
 def status(answer: str) -> ServerStatus | None:
     """Return what `get_server_status` answered; None: the server is gone, or it is unknown."""
     try:
@@ -102,7 +108,8 @@ def clients(answer: str) -> tuple[MpsClient, ...] | None:
         if not words[0].isdecimal():
             return None
         pid = int(words[0])
-        found[pid] = MpsClient(pid, words[-1].strip() if len(words) == COLUMNS else "")
+        command = words[-1].strip() if len(words) == COLUMNS else ""
+        found[pid] = MpsClient(pid, shortened(command, NAME_LIMIT))
     return tuple(found[pid] for pid in sorted(found))
 
 

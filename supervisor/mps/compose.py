@@ -10,7 +10,7 @@ import msgspec
 from proto.cluster import ClusterSettings
 from proto.control import ApplyNow, Limit, ServiceState
 from proto.exporter import ExporterSettings
-from proto.keeper import KeeperSettings
+from proto.keeper import ComputeMode, KeeperSettings
 from proto.messages import Inventory
 from proto.monitor import MonitorSettings
 from proto.mps import MpsShare
@@ -23,7 +23,7 @@ from supervisor.config.check_paths import SOCKET_PATH_LIMIT
 from supervisor.config.refusal import SettingsError
 from supervisor.config.settings import Settings
 from supervisor.maintenance import MONITOR
-from supervisor.mps import planned, simulated
+from supervisor.mps import locks, planned, simulated
 from supervisor.plan import Plan
 from supervisor.runtime_folder import KEEPERS_BUS, LOCAL_SOCKET, MPS_FOLDER, URL_FILE
 from supervisor.state import Service
@@ -72,8 +72,13 @@ def compose_tree(settings: Settings) -> Service:
         state=planned.state,
         status=planned.status,
         settled=planned.settled,
-        prepare=functools.partial(simulated.prepare, settings),
+        prepare=functools.partial(_prepare, settings),
     )
+
+
+def _prepare(settings: Settings) -> None:
+    locks.hold(settings)
+    simulated.prepare(settings)
 
 
 def _settings(spec: Spec, kind: type[T]) -> T:
@@ -109,6 +114,7 @@ def _exporter(plugin: Spec, mine: Path) -> Spec:
         paths=paths,
         url_file=f"{mine}/{URL_FILE}",
         local_socket=f"{mine}/{LOCAL_SOCKET}",
+        watches_gpus=False,
         pod_resources_socket="",
         pod_usage=False,
         hold_occupied=False,
@@ -126,6 +132,7 @@ def _label(plugin: Spec) -> Spec:
 def _keeper_settings(settings: Settings, monitor: MonitorSettings) -> KeeperSettings:
     """Return the settings of all keepers, but for the device and its share."""
     flags, health = settings.configuration.flags, settings.configuration.health
+    mps = settings.configuration.sharing.mps
     return KeeperSettings(
         uuid="",
         share=MpsShare(),
@@ -134,6 +141,7 @@ def _keeper_settings(settings: Settings, monitor: MonitorSettings) -> KeeperSett
         bus=f"{folder(settings)}/{KEEPERS_BUS}",
         program=simulated.program(settings),
         driver_root=monitor.dev_root,
+        compute_mode=mps.compute_mode if mps else ComputeMode.EXCLUSIVE_PROCESS,
         binding=monitor.binding,
         binding_argument=monitor.binding_argument,
         mounts=settings.node is None,
@@ -156,9 +164,9 @@ def _keeper_of(kept: KeeperSettings, uuid: str, share: MpsShare) -> Spec:
         KEEPER + uuid,
         "supervisor.mps.keeper",
         msgspec.structs.replace(kept, uuid=uuid, share=share),
-        takes=(Limit, ApplyNow),
+        takes=(Limit, ApplyNow, ServiceState),
         keeps=privileges.EVERYTHING,
-        change=Limit(share, kept.poll_interval, kept.hang_after),
+        change=Limit(share, kept.poll_interval, kept.hang_after, kept.compute_mode),
         # The daemon's folder and its program: a running daemon cannot be moved.
         fixed=(kept.root, kept.program, kept.driver_root),
         lingers=True,

@@ -6,7 +6,7 @@ server. What waits for clients says so in the detail.
 
 from dataclasses import replace
 
-from proto.mps import MpsShare, Phase
+from proto.mps import STOPPED, MpsShare, Phase
 from supervisor import restart_policy
 from supervisor.mps.commands import ClientLimits, difference
 from supervisor.mps.kept import DaemonSeen, Decision, Do, Kept, Leaving, Timing
@@ -27,10 +27,12 @@ QUIT_LIMIT = 3.0
 
 OTHER_LIMITS = "its limits change"
 
+MAINTENANCE = "the node is under maintenance"
+
 AGAIN = 3
 """Failures in a row that are told as such; a number in the detail would change all the time."""
 
-OFTEN = ", again and again"
+OFTEN = f", at least {AGAIN} times in a row"
 
 LIMITS_EVERY = 60.0
 """Seconds between two readings of limits that were right."""
@@ -43,6 +45,29 @@ def limited(kept: Kept, share: MpsShare) -> Kept:
         # At once: it would be told as ready with the new share, until the next look.
         return replace(after, phase=Phase.DRAINING, detail=OTHER_LIMITS)
     return after
+
+
+def maintained(kept: Kept, *, quiesced: bool) -> Kept:
+    """Return what is known after the word that the node is under maintenance, or not any more."""
+    after = replace(kept, quiesced=quiesced, rests=kept.rests and quiesced)
+    if quiesced and kept.phase is Phase.READY:
+        return replace(after, phase=Phase.DRAINING, detail=MAINTENANCE)
+    return after
+
+
+def ordered(found: Kept, before: Kept, now: Kept) -> Kept:
+    """Return *found*, which was sought for *before*, with the orders that *now* has since then."""
+    if now.share != before.share and found.pid and found.has is None:
+        # It was started for the former limits, and its environment says so: it is replaced.
+        found = replace(found, has=ClientLimits(memory_mib=-1))
+    return replace(
+        found,
+        share=now.share,
+        ending=now.ending,
+        quiesced=now.quiesced,
+        rests=found.rests and now.quiesced,
+        hurried=now.hurried,
+    )
 
 
 def started(kept: Kept, pid: int, now: float) -> Kept:
@@ -76,7 +101,7 @@ def decide(kept: Kept, seen: DaemonSeen, now: float, timing: Timing) -> Decision
     if kept.ending is not Leaving.NONE and kept.phase is Phase.READY:
         kept = replace(kept, phase=Phase.DRAINING)
     if not seen.pid:
-        return _without_daemon(_ended(kept, seen, now) if kept.pid else kept, now)
+        return _without_daemon(_ended(kept, seen, now) if kept.pid else kept, now, timing)
     if kept.quitting is not None:
         return _while_it_quits(kept, seen, now, timing)
     if kept.ending is Leaving.NOW:
@@ -93,6 +118,8 @@ def _with_answers(kept: Kept, seen: DaemonSeen, now: float, timing: Timing) -> D
         return Decision(sent, 0.0, Do.SEND_LIMITS)
     if kept.ending is Leaving.DRAIN:
         return replace_daemon(kept, Phase.DRAINING, "MPS no longer shares it", now, timing)
+    if kept.quiesced:
+        return replace_daemon(kept, Phase.DRAINING, MAINTENANCE, now, timing)
     if kept.has != kept.wanted:
         return replace_daemon(kept, Phase.DRAINING, OTHER_LIMITS, now, timing)
     if kept.wrong:
@@ -105,6 +132,7 @@ def _of(kept: Kept, pid: int, now: float) -> Kept:
     return Kept(
         share=kept.share,
         ending=kept.ending,
+        quiesced=kept.quiesced,
         pid=pid,
         began=now,
         heard=now,
@@ -127,9 +155,13 @@ def _ended(kept: Kept, seen: DaemonSeen, now: float) -> Kept:
     return replace(failed(after, error, now), restarts=kept.restarts + 1)
 
 
-def _without_daemon(kept: Kept, now: float) -> Decision:
+def _without_daemon(kept: Kept, now: float, timing: Timing) -> Decision:
     if kept.ending is not Leaving.NONE:
         return Decision(kept, 0.0, Do.END)
+    if kept.quiesced:
+        detail = STOPPED if kept.rests else MAINTENANCE
+        resting = replace(kept, phase=Phase.DRAINING, detail=detail)
+        return Decision(resting, timing.poll) if kept.rests else Decision(resting, 0.0, Do.REST)
     wait = kept.failed_at + restart_policy.backoff(kept.failures, RESTARTS) - now
     failing = kept.failures > 1 or kept.phase is Phase.FAILED
     kept = replace(kept, phase=Phase.FAILED if failing else Phase.STARTING, detail=_failures(kept))
@@ -157,7 +189,8 @@ def _without_answer(kept: Kept, seen: DaemonSeen, now: float, timing: Timing) ->
     kept = replace(kept, clients=seen.clients, status=None)
     expected = now - max(kept.heard, kept.asked) < timing.hang
     hurry = kept.hurried and kept.phase is not Phase.STARTING
-    if hurry or (not seen.clients and (not expected or kept.ending is Leaving.DRAIN)):
+    leaving = kept.ending is Leaving.DRAIN or kept.quiesced
+    if hurry or (not seen.clients and (not expected or leaving)):
         return kill(kept, seen.trouble)
     if kept.phase is Phase.STARTING and expected:
         return Decision(kept, min(SOON + max(0.0, now - kept.began) / 4, SLOWLY))

@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from loguru import logger
@@ -17,7 +18,7 @@ from supervisor.mps import commands, daemon, decide, folders, program
 from supervisor.mps.compute_mode import MIG, ComputeModeError, change
 from supervisor.mps.daemon import DEVICES, MARK, OPTIONS, Daemon, Found
 from supervisor.mps.folders import FolderError
-from supervisor.mps.kept import DaemonSeen, Kept, Leaving
+from supervisor.mps.kept import DaemonSeen, Do, Kept, Leaving
 from supervisor.mps.log_tail import LogTail
 from supervisor.mps.program import ProgramError
 from supervisor.mps.running import Runner
@@ -64,6 +65,15 @@ class Effects:
         """Adopt the daemon that runs, if nobody looked for it yet; return what is known then."""
         sought = self._sought or not daemon.exists(self._pipe)
         return kept if sought else await self.start(kept, now)
+
+    async def rest(self, kept: Kept, now: float) -> Kept:
+        """Adopt the daemon that runs, or put the compute mode back; return what is known then."""
+        kept = await self.find(kept, now)
+        self._sought = True
+        if not kept.pid:
+            await self.put_back()
+            self._has_mode = False
+        return replace(kept, rests=not kept.pid)
 
     async def start(self, kept: Kept, now: float) -> Kept:
         """Adopt the daemon that runs, or start one; return what is known then."""
@@ -191,27 +201,27 @@ class Effects:
         code, how = ended.end()
         return DaemonSeen(end=f"{how}: {words}" if code and words else how)
 
-    async def send_limits(self, kept: Kept) -> None:
-        """Send the limits; the next look reads them back."""
-        for command in commands.settings(kept.wanted, self._settings.uuid):
-            await self._say(command)
+    async def do(self, what: Do, kept: Kept) -> None:
+        """Do something to the daemon that runs; the next look shows what came of it."""
+        match what:
+            case Do.SEND_LIMITS:
+                for command in commands.settings(kept.wanted, self._settings.uuid):
+                    await self._say(command)
+            case Do.START_SERVER:  # so that it is there before the first client
+                await self._say(f"start_server -uid {os.geteuid()}")
+            case Do.SHUT_SERVER:
+                logger.info("replacing an MPS server", uuid=self._settings.uuid, pid=kept.closing)
+                await self._say(f"shutdown_server {kept.closing}")
+            case Do.QUIT | Do.QUIT_NOW:
+                uuid, reason = self._settings.uuid, kept.detail
+                logger.info("ending an MPS daemon", uuid=uuid, pid=kept.pid, reason=reason)
+                await self._say(QUIT_NOW if what is Do.QUIT_NOW else "quit", QUIT_WITHIN)
+            case Do.KILL:
+                await self._kill(kept)
+            case Do.START | Do.REST | Do.END:
+                raise ValueError(f"cannot {what.value} without an answer")
 
-    async def start_server(self) -> None:
-        """Ask for a server, so that it is there before the first client."""
-        await self._say(f"start_server -uid {os.geteuid()}")
-
-    async def shut_server(self, kept: Kept) -> None:
-        """Let the server end after its last client."""
-        logger.info("replacing an MPS server", uuid=self._settings.uuid, pid=kept.closing)
-        await self._say(f"shutdown_server {kept.closing}")
-
-    async def quit(self, kept: Kept, *, force: bool = False) -> None:
-        """Let the daemon end after its last client, or at once."""
-        uuid, reason = self._settings.uuid, kept.detail
-        logger.info("ending an MPS daemon", uuid=uuid, pid=kept.pid, reason=reason)
-        await self._say(QUIT_NOW if force else "quit", QUIT_WITHIN)
-
-    async def kill(self, kept: Kept) -> None:
+    async def _kill(self, kept: Kept) -> None:
         """Kill the daemon; its server ends with it."""
         if self._daemon:
             uuid, reason = self._settings.uuid, kept.detail

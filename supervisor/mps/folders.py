@@ -36,15 +36,25 @@ def prepare(settings: KeeperSettings) -> None:
             f'cannot use "{pipe}" for the sockets of the MPS daemon: it has more than '
             f"{PIPE_PATH_LIMIT} bytes; set a shorter --mps-root"
         )
-    root = Path(settings.root)
-    missing = [above for above in reversed(root.parents) if not above.exists()]
-    for path in (*missing, root, Path(pipe).parent, Path(pipe)):
+    made_root(Path(settings.root)).close()
+    for path in (Path(pipe).parent, Path(pipe)):
         Folder.made(path, OPEN).close()
     Folder.made(Path(log_folder(settings.root, settings.uuid)), OPEN).close()
     require_reachable(pipe)
     if os.path.isdir(SELINUX):  # noqa: PTH112 - it may not be readable
         with Folder.existing(Path(pipe)) as folder:
             os.setxattr(folder.at("."), "security.selinux", LABEL)
+
+
+def made_root(root: Path) -> Folder:
+    """Open the root of all daemons; create it, and what is missing above it. OSError as `Folder`.
+
+    Other users can enter all that is created.
+    """
+    for above in reversed(root.parents):
+        if not above.exists():
+            Folder.made(above, OPEN).close()
+    return Folder.made(root, OPEN)
 
 
 def require_reachable(path: str) -> None:

@@ -8,7 +8,7 @@ the daemon is a process with a time limit, so neither heartbeats nor orders wait
 import asyncio
 import contextlib
 import time
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -18,7 +18,7 @@ from loguru import logger
 from proto import bus
 from proto.channel import Channel
 from proto.child_loop import ChildLoop, Ending
-from proto.control import ApplyNow, Limit, Stop
+from proto.control import ApplyNow, ExitCode, Limit, ServiceState, Stop
 from proto.keeper import KeeperSettings
 from proto.messages import MpsState
 from proto.mps import MpsDaemon, Phase
@@ -50,6 +50,7 @@ class Keeper:
 
     def __init__(self, settings: KeeperSettings, channel: Channel, epoch: int) -> None:
         self._uuid = settings.uuid
+        self._compute_mode = settings.compute_mode
         self._timing = Timing(settings.poll_interval, settings.hang_after)
         self._epoch = epoch
         self._sequence = 0
@@ -60,11 +61,18 @@ class Keeper:
         self._effects = Effects(settings, self._on_news)
         self._news = asyncio.Event()
         """Set when a look should come soon."""
+        self._told = asyncio.Event()
+        """Set when it is known whether the node is under maintenance: then no daemon is started."""
         self._hurry = asyncio.Event()
         """Set when what is being done should be given up for an order."""
         self._life = ChildLoop(
             channel,
-            {Limit: self._on_limit, ApplyNow: self._on_apply_now, Stop: self._on_stop},
+            {
+                Limit: self._on_limit,
+                ApplyNow: self._on_apply_now,
+                ServiceState: self._on_service,
+                Stop: self._on_stop,
+            },
             self._on_beat,
         )
         self._telemetry = bus.TelemetryPublisher(zmq.asyncio.Context(), settings.bus)
@@ -84,10 +92,18 @@ class Keeper:
         kept = replace(self._kept, ending=Leaving.NONE) if drained else self._kept
         self._become(decide.limited(kept, order.share))
         self._news.set()
+        if order.compute_mode not in {None, self._compute_mode}:
+            self._life.end(Ending(ExitCode.AGAIN))  # the next keeper adopts the daemon
 
     def _on_apply_now(self, _: ApplyNow) -> None:
         self._become(replace(self._kept, hurried=True))
         self._interrupt()
+
+    def _on_service(self, state: ServiceState) -> None:
+        self._told.set()
+        if state.quiesced is not self._kept.quiesced:
+            self._become(decide.maintained(self._kept, quiesced=state.quiesced))
+            self._news.set()
 
     def _on_stop(self, order: Stop) -> None:
         ending = Leaving.DRAIN if order.withdraw else Leaving.NOW
@@ -95,6 +111,7 @@ class Keeper:
         self._interrupt()
 
     def _interrupt(self) -> None:
+        self._told.set()
         self._hurry.set()
         self._news.set()
 
@@ -109,6 +126,7 @@ class Keeper:
 
     async def _keep(self) -> None:
         """Look, decide and act, again and again."""
+        await self._told.wait()
         while True:
             self._news.clear()
             self._hurry.clear()  # the order that set it is known by now
@@ -149,23 +167,23 @@ class Keeper:
     async def _do(self, what: Do) -> None:
         match what:
             case Do.START:
-                self._become(await self._effects.start(self._kept, time.monotonic()))
-            case Do.SEND_LIMITS:
-                await self._effects.send_limits(self._kept)
-            case Do.START_SERVER:
-                await self._effects.start_server()
-            case Do.SHUT_SERVER:
-                await self._effects.shut_server(self._kept)
-            case Do.QUIT | Do.QUIT_NOW:
-                await self._effects.quit(self._kept, force=what is Do.QUIT_NOW)
-            case Do.KILL:
-                await self._effects.kill(self._kept)
+                await self._seek(self._effects.start)
+            case Do.REST:
+                await self._seek(self._effects.rest)
             case Do.END:
                 await self._end()
+            case _:
+                await self._effects.do(what, self._kept)
+
+    async def _seek(self, seek: Callable[[Kept, float], Awaitable[Kept]]) -> None:
+        """Take what *seek* finds or starts, and the orders that came meanwhile."""
+        before = self._kept
+        found = await seek(before, time.monotonic())
+        self._become(decide.ordered(found, before, self._kept))
 
     async def _end(self) -> None:
         """End, unless there is a daemon that nobody has looked for yet: the order came early."""
-        self._become(await self._effects.find(self._kept, time.monotonic()))
+        await self._seek(self._effects.find)
         if not self._kept.pid:
             await self._effects.put_back()
             self._life.end(Ending())

@@ -32,6 +32,8 @@ class Do(enum.Enum):
     KILL = "kill"
     END = "end"
     """Put the compute mode back, and end the keeper."""
+    REST = "rest"
+    """Adopt a daemon that runs; if there is none, put the compute mode back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,10 @@ class Kept:
     share: MpsShare
     """The share that the plan wants."""
     ending: Leaving = Leaving.NONE
+    quiesced: bool = False
+    """Whether the node is under maintenance: the daemon ends after its last client."""
+    rests: bool = False
+    """Whether the compute mode is put back for the maintenance, and no daemon is left."""
     hurried: bool = False
     """Whether not to wait for the clients of this daemon."""
     pid: int = 0

@@ -31,7 +31,14 @@ LARGEST = 4 << 20
 """Bytes from which on a file is moved to `.1`."""
 
 TOO_LARGE = 4 * LARGEST
-"""Bytes from which on it is only emptied: somebody floods it."""
+"""Bytes from which on it is emptied at once, and not kept: somebody floods it.
+
+Not with RLIMIT_FSIZE, which would also be the limit of the shared memory of servers; and not with a
+pipe, whose end with its reader would be the end of the daemon.
+"""
+
+ROOM = 1 << 16
+"""Bytes that must be free for the log of a new daemon."""
 
 NEWS = flags.MODIFY | flags.CREATE | flags.MOVED_TO
 
@@ -69,11 +76,22 @@ class Follower:
 
     def bound(self) -> None:
         """Keep a long file as `.1`, and empty it: the daemon goes on writing at its end."""
-        size = os.fstat(self._file).st_size if self._file >= 0 else 0
-        if LARGEST < size <= TOO_LARGE:
-            shutil.copyfile(self.path, f"{self.path}.1", follow_symlinks=False)
-        if size > LARGEST:
-            os.truncate(self.path, 0)
+        if LARGEST < self._size() <= TOO_LARGE:
+            with contextlib.suppress(OSError):  # a full disk: then it is only emptied
+                shutil.copyfile(self.path, f"{self.path}.1", follow_symlinks=False)
+            self._empty()
+
+    def stem(self) -> None:
+        """Empty a file that is flooded."""
+        if self._size() > TOO_LARGE:
+            self._empty()
+
+    def _size(self) -> int:
+        return os.fstat(self._file).st_size if self._file >= 0 else 0
+
+    def _empty(self) -> None:
+        os.truncate(self.path, 0)
+        self._at, self._begun = 0, b""
 
     def close(self) -> None:
         """Close the file; a later read begins at the start of the file that is there then."""
@@ -129,7 +147,16 @@ class LogTail:
                 with contextlib.suppress(FileNotFoundError):
                     folder.rename(name, f"{name}.1")
             mode = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-            return os.open(folder.at(OUTPUT), mode, 0o640)
+            output = os.open(folder.at(OUTPUT), mode, 0o640)
+        try:
+            # A daemon that cannot write would only end with a number.
+            os.posix_fallocate(output, 0, ROOM)
+            os.ftruncate(output, 0)
+        except OSError as error:
+            os.close(output)
+            error.filename = str(self._folder / OUTPUT)
+            raise
+        return output
 
     def catch_up(self) -> None:
         """Read what an adopted daemon has logged, without passing it on again."""
@@ -144,6 +171,9 @@ class LogTail:
             self._notice.read(timeout=0)
         # No more than this at a time: a client that writes on and on must not hold up the keeper.
         lines = [line for file in self._files for line in file.lines()]
+        for file in self._files:
+            with contextlib.suppress(OSError):
+                file.stem()
         calling = False
         for text in lines:
             line = log_lines.parsed(text)
@@ -167,8 +197,10 @@ class LogTail:
     def last_words(self) -> str:
         """Return the last line that a daemon wrote which did not start; empty: none."""
         with contextlib.suppress(OSError):
-            lines = (self._folder / OUTPUT).read_bytes()[-AT_ONCE:].decode(errors="replace")
-            texts = [log_lines.parsed(line).text.strip() for line in lines.splitlines()]
+            with (self._folder / OUTPUT).open("rb") as file:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - AT_ONCE))
+                lines = file.read(AT_ONCE).decode(errors="replace").splitlines()
+            texts = [log_lines.parsed(line).text.strip() for line in lines]
             return next((text for text in reversed(texts) if text), "")
         return ""
 

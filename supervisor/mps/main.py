@@ -46,8 +46,9 @@ class MpsBus:
         self._sequence = 0
         self._words: dict[str, Word] = {}
         self._kept: frozenset[str] | None = None
-        """The devices that have a keeper; None: the supervisor has not said it yet."""
+        """The devices that have a keeper; None: not known yet."""
         self._began = time.monotonic()
+        """When it became known which devices have a keeper."""
         self._published: tuple[MpsDaemon, ...] | None = None
         self._inventory: Inventory | None = None
         self._ends = False
@@ -71,9 +72,12 @@ class MpsBus:
         return ending.code
 
     def _on_service(self, state: ServiceState) -> None:
-        self._kept = merged.kept(state.processes)
+        before, self._kept = self._kept, merged.kept(state)
+        if before is None:
+            self._began = time.monotonic()
         # A keeper that starts again later has to be heard again.
-        self._words = {uuid: word for uuid, word in self._words.items() if uuid in self._kept}
+        known = self._kept or frozenset()
+        self._words = {uuid: word for uuid, word in self._words.items() if uuid in known}
         self._tell_changes()
 
     def _on_stop(self, _: Stop) -> None:

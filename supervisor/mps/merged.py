@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
-from proto.control import ProcessState
+from proto.control import ServiceState
 from proto.mps import MpsDaemon, Phase
 from proto.mps_bus import BUS, KEEPER
 
@@ -25,16 +25,22 @@ class Word:
     """The same as Unix time."""
 
 
-def kept(processes: tuple[ProcessState, ...]) -> frozenset[str]:
-    """Return the UUIDs of the devices that have a keeper, from the tree's processes."""
-    names = {process.name for process in processes if process.state != "down"}
+def kept(tree: ServiceState) -> frozenset[str] | None:
+    """Return the UUIDs of the devices that have a keeper.
+
+    None: not known yet. Until the plugin's inventory arrives, daemons may run without a keeper.
+    """
+    if tree.planned is None:
+        return None
+    names = {process.name for process in tree.processes if process.state != "down"}
     return frozenset(n.removeprefix(KEEPER) for n in names - {KEEPER + BUS} if n[:4] == KEEPER)
 
 
 def complete(words: Mapping[str, Word], kept: AbstractSet[str], began: float, now: float) -> bool:
-    """Return whether to publish: each keeper has spoken since this process *began*, or is late.
+    """Return whether to publish: each keeper has spoken, or is late.
 
-    Else a restart of this process would tell for a moment of devices without a daemon.
+    *began*: when it became known which keepers there are. Else a restart of this process, or of the
+    tree, would tell for a moment of devices without a daemon.
     """
     return kept <= words.keys() or now - began > FIRST_WORDS
 

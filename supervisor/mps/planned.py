@@ -49,6 +49,8 @@ def state(served: Served, processes: tuple[ProcessState, ...]) -> ServiceState:
 
 def status(served: Served) -> str:
     """Return the state of the tree in one line, for systemd."""
+    if served.quiesced:
+        return "maintenance: no MPS daemon is started until `gpu-sharing-plugin resume`"
     if served.not_ready:
         return f"not ready, retrying: {next(iter(served.not_ready.values()))}"
     if served.plans is None:

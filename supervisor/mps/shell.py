@@ -84,7 +84,7 @@ class Shell:
     async def _status(self, server: int) -> ServerStatus | None:
         answer = await self.say(f"get_server_status {server}")
         status = commands.status(answer)
-        if status is None and "not found" not in answer:
+        if status is None and not commands.lacks(answer, server):
             raise SilentError(f'get_server_status was answered with "{answer.strip()}"')
         return status
 
@@ -100,9 +100,12 @@ class Shell:
         memory = await self.say(f"get_default_device_pinned_mem_limit {self._uuid}")
         return _readings(threads, memory)
 
-    async def _of_server(self, server: int) -> Readings:
+    async def _of_server(self, server: int) -> Readings | None:
+        """Return the limits of a server; None: it has ended since this look began."""
         threads = await self.say(f"get_active_thread_percentage {server}")
         memory = await self.say(f"get_device_pinned_mem_limit {server} {self._uuid}")
+        if commands.lacks(threads, server) or commands.lacks(memory, server):
+            return None
         return _readings(threads, memory)
 
 
@@ -116,7 +119,7 @@ def _with_command(client: MpsClient) -> MpsClient:
         return client
     with contextlib.suppress(OSError):
         name = Path(f"/proc/{client.pid}/comm").read_text(errors="replace").strip()
-        return MpsClient(client.pid, name)
+        return MpsClient(client.pid, shortened(name, NAME_LIMIT))
     return client
 
 

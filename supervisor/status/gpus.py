@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from health.advice import explain
+from health.remedies import ordered, what_to_do
 from proto.fitness import Fitness
 from proto.messages import DeviceState, Gpu
 from proto.reasons import Reason
@@ -41,6 +41,7 @@ def _device(uuid: str, devices: Facts) -> report.DeviceStatus:
     """Return the fields that GPUs and MIG instances share."""
     fitness = devices.fitness
     reasons, state, known = fitness.reasons(uuid), fitness.state(uuid), fitness.devices.get(uuid)
+    due = what_to_do(reasons, state)
     return report.DeviceStatus(
         uuid=uuid,
         state=state,
@@ -50,6 +51,8 @@ def _device(uuid: str, devices: Facts) -> report.DeviceStatus:
         transitions=known.transitions if known else None,
         usage=devices.uses.get(uuid),
         mps=devices.mps.get(uuid),
+        remedy=due.remedy if due else None,
+        advice=due.advice if due else None,
     )
 
 
@@ -62,6 +65,7 @@ def _gpu(gpu: Gpu, snapshot: Snapshot, devices: Facts) -> report.GpuStatus:
         pci_bus_id=gpu.pci_bus_id,
         numa_node=gpu.numa_node,
         memory_mib=gpu.memory_mib,
+        unified_memory=gpu.unified_memory,
         recovery_action=known.recovery_action if known else None,
         check_seconds=_look_seconds(gpu.uuid, snapshot),
         monitoring=report.Monitoring.EVENTS if gpu.events else report.Monitoring.POLLING,
@@ -70,7 +74,17 @@ def _gpu(gpu: Gpu, snapshot: Snapshot, devices: Facts) -> report.GpuStatus:
         resources=_shares(gpu, snapshot, devices.fitness),
         holders=_holders(snapshot.allocations, set(_uuids(gpu))),
         dra_holders=None if snapshot.allocations is None else devices.dra.get(gpu.uuid, ()),
+        grey=tuple(_explained(_grey(gpu.uuid, snapshot, devices.fitness), None)),
     )
+
+
+def _grey(uuid: str, snapshot: Snapshot, fitness: Fitness) -> list[Reason]:
+    """Return the grey failures of a GPU that are no reasons why it is Unhealthy."""
+    if snapshot.node is None or fitness.blind:
+        return []
+    reasons = fitness.reasons(uuid)
+    mine = (failure.reason for failure in snapshot.node.grey if failure.uuid == uuid)
+    return [reason for reason in mine if reason not in reasons]
 
 
 def _look_seconds(uuid: str, snapshot: Snapshot) -> float | None:
@@ -100,9 +114,9 @@ def _uuids(gpu: Gpu) -> Iterator[str]:
 def _explained(
     reasons: Iterable[Reason], state: DeviceState | None
 ) -> Iterator[report.ReasonStatus]:
-    """Yield the reasons of a device in words, each with what to do."""
-    for reason in reasons:
-        yield report.ReasonStatus(reason.kind, reason.detail, *explain(reason, state))
+    """Yield the reasons of a device in words, each with what to do, the gravest first."""
+    for reason, advice in ordered(reasons, state):
+        yield report.ReasonStatus(reason.kind, reason.detail, *advice)
 
 
 def _shares(

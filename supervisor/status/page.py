@@ -3,19 +3,18 @@
 import base64
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
-from supervisor.status import page_dra, page_mps, page_usage, usage_wording, wording
+from supervisor.status import page_dra, page_header, page_mps, page_usage, usage_wording, wording
 from supervisor.status.markup import Content, document, element, table
+from supervisor.status.page_header import header, moment
 from supervisor.status.page_usage import Uses
 from supervisor.status.report import (
     DeviceStatus,
     GpuStatus,
     InstanceStatus,
     Monitoring,
-    ReasonStatus,
     ResourceStatus,
     ShareStatus,
     Status,
@@ -66,14 +65,15 @@ def page(status: Status, hours: Mapping[str, Hour]) -> str:
     return document(element("html", head, body, lang="en"))
 
 
-def _sections(status: Status, title: str, hours: Mapping[str, Hour]) -> Iterator[Element]:
-    yield _header(status, title)
+def _sections(status: Status, title: str, hours: Mapping[str, Hour]) -> Iterator[Element | None]:
+    yield header(status, title)
     if problems := wording.problems(status):
         items = (element("li", problem) for problem in problems)
         yield _section("Problems", element("ul", *items, class_="problems"))
     if notices := status.node.notices:
         items = (element("li", notice) for notice in notices)
         yield _section("Notices", element("ul", *items))
+    yield page_header.no_gpu(status)
     if status.gpus:
         links = element("nav", *map(_link, status.gpus), aria_label="GPUs")
         cards = (_card(gpu, status.time, hours.get(gpu.uuid)) for gpu in status.gpus)
@@ -87,40 +87,11 @@ def _sections(status: Status, title: str, hours: Mapping[str, Hour]) -> Iterator
         yield _section("Xids since the health monitor started", _xids(status))
     if status.processes:
         yield _section("Processes", _processes(status))
+    yield page_header.details(status)
 
 
 def _section(title: str, *content: Content) -> Element:
     return element("section", element("h2", title), *content)
-
-
-def _header(status: Status, title: str) -> Element:
-    node = status.node
-    facts = [
-        f"driver {node.driver_version or 'unknown'}"
-        + (f" ({node.backend})" if node.backend else ""),
-        "✓ live" if node.live.ok else "✗ not live",
-        "✓ ready" if node.ready.ok else "✗ not ready",
-        f"version {status.version}",
-    ]
-    if status.configuration and status.configuration.hash:
-        facts.append(f"configuration {status.configuration.hash}")
-    if any(gpu.holders is None for gpu in status.gpus or ()):
-        facts.append("cannot read pod resources from the kubelet: holders are unknown")
-    time = element("span", "as of ", _time(status.time, f"{_utc(status.time):%H:%M:%S} UTC"))
-    sign, tone = ("✓", "healthy") if status.ok else ("✗", "unhealthy")
-    return element(
-        "header",
-        element("h1", element("span", sign, class_=f"badge {tone}"), f" {title}"),
-        element("p", *(element("span", fact) for fact in facts), time, class_="headline quiet"),
-    )
-
-
-def _utc(time: float) -> datetime:
-    return datetime.fromtimestamp(time, UTC)
-
-
-def _time(time: float, text: str) -> Element:
-    return element("time", text, datetime=f"{_utc(time):%Y-%m-%dT%H:%M:%SZ}")
 
 
 def _link(gpu: GpuStatus) -> Element:
@@ -144,7 +115,8 @@ def _card(gpu: GpuStatus, now: float, hour: Hour | None) -> Element:
         element("header", name, _badge(gpu, now)),
         element("p", *_facts(gpu), class_="facts quiet"),
         element("code", gpu.uuid),
-        _reasons(gpu.reasons),
+        _reasons(gpu),
+        _grey(gpu),
         *page_usage.card(gpu, hour),
         *_shares(gpu),
         *page_mps.card(gpu),
@@ -166,7 +138,7 @@ def _badge(device: DeviceStatus, now: float) -> Element:
     badge = element("span", f"{wording.sign(state)} {state}", class_=f"badge {state}")
     if device.since is None:
         return badge
-    since = _time(device.since, f"for {wording.ago(now - device.since)}")
+    since = moment(device.since, f"for {wording.ago(now - device.since)}")
     return element("span", badge, " ", element("span", since, class_="quiet"))
 
 
@@ -175,17 +147,37 @@ def _facts(gpu: GpuStatus) -> Iterator[Element]:
         gpu.model,
         gpu.pci_bus_id,
         None if gpu.numa_node is None else f"NUMA node {gpu.numa_node}",
-        None if gpu.memory_mib is None else f"{gpu.memory_mib} MiB",
+        wording.memory(gpu),
         "MIG mode" if gpu.mig else None,
         "reports no Xids" if gpu.monitoring is Monitoring.POLLING else None,
     )
     return (element("span", fact) for fact in facts if fact)
 
 
-def _reasons(reasons: Iterable[ReasonStatus]) -> Element | None:
+def _reasons(device: DeviceStatus) -> Element | None:
+    """Return what to do, then why; what each reason needs alone is folded, as it may contradict."""
+    if not device.reasons:
+        return None
+    advice = element("li", element("strong", device.advice or ""))
+    texts = (element("li", reason.text) for reason in device.reasons)
+    return element("ul", advice, *texts, _alone(device), class_="reasons")
+
+
+def _alone(device: DeviceStatus) -> Element | None:
+    """Return the folded advice for each reason alone, if it is another than for the device."""
+    if {reason.advice for reason in device.reasons} == {device.advice}:
+        return None
+    alone = (element("li", f"{reason.text}: {reason.advice}") for reason in device.reasons)
+    summary = element("summary", "advice for each reason alone")
+    name = f"reasons-{device.uuid}"
+    return element("li", element("details", summary, element("ul", *alone), id=name))
+
+
+def _grey(gpu: GpuStatus) -> Element | None:
+    """Return what is worse than it should be, though the GPU works."""
     items = [
-        element("li", element("strong", reason.text), element("span", reason.advice))
-        for reason in reasons
+        element("li", element("strong", f"{wording.GREY}{reason.text}"), f" {reason.advice}")
+        for reason in gpu.grey
     ]
     return element("ul", *items, class_="reasons") if items else None
 
@@ -245,7 +237,7 @@ def _instances(instances: Iterable[InstanceStatus], now: float) -> Element | Non
             element("div", f"{mig.place}: {mig.profile or 'MIG instance'}", _badge(mig, now)),
             element("code", mig.uuid, class_="quiet"),
             _memory(mig),
-            _reasons(mig.reasons),
+            _reasons(mig),
             class_=wording.state(mig),
         )
         for mig in instances

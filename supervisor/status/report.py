@@ -7,11 +7,13 @@ import enum
 
 from msgspec import Struct
 
-from proto.control import ProblemKind
+from health.remedies import Remedy
 from proto.messages import DeviceState
 from proto.reasons import ReasonKind
 from supervisor.status.dra_report import DraHolder
 from supervisor.status.mps_report import MpsStatus
+from supervisor.status.node_report import NodeStatus
+from supervisor.status.service_report import ConfigurationStatus, ProcessStatus, XidSeen
 from supervisor.status.usage_report import DeviceUse, NodeUse
 
 
@@ -20,75 +22,6 @@ class Monitoring(enum.StrEnum):
 
     EVENTS = "events"
     POLLING = "polling"
-
-
-class Verdict(Struct, frozen=True):
-    """The answer of a probe."""
-
-    ok: bool
-    """Whether the probe succeeds."""
-    problems: tuple[str, ...]
-    """Why the probe fails."""
-
-
-class ProblemStatus(Struct, frozen=True):
-    """A reason why the node is not served as configured, or slowly."""
-
-    kind: ProblemKind
-    """As in `gpu_sharing_node_problem`."""
-    text: str
-    """What is wrong and what to do."""
-    fatal: bool
-    """Whether a resource is missing because of it."""
-
-
-class FailedGpuStatus(Struct, frozen=True):
-    """A GPU that the driver cannot enumerate."""
-
-    index: int
-    """The driver's index of the GPU."""
-    error: str
-    """The driver's error."""
-
-
-class HangingCallStatus(Struct, frozen=True):
-    """An NVML call that has not returned for `health.hangAfter`."""
-
-    call: str
-    """The NVML function."""
-    index: int | None
-    """The driver's index of the GPU; null: the call is not about one GPU."""
-    uuid: str | None
-    """The GPU's UUID; null: unknown."""
-    seconds: float
-    """How long the call has not returned."""
-
-
-class NodeStatus(Struct, frozen=True):
-    """The node as a whole."""
-
-    driver_version: str | None
-    """Version of NVIDIA's driver."""
-    backend: str | None
-    """Where the GPU data comes from: `nvml` or `simulated`."""
-    maintenance: bool | None
-    """Whether the GPUs are out of service because of `quiesce`."""
-    live: Verdict
-    """The answer of `/livez`."""
-    ready: Verdict
-    """The answer of `/readyz`."""
-    problems: tuple[ProblemStatus, ...] | None
-    """Reasons why the node is not served as configured, or slowly."""
-    failed: tuple[FailedGpuStatus, ...] | None
-    """GPUs that the driver cannot enumerate."""
-    persisted: bool | None
-    """Whether faults are saved in the state folder; if not, a restart would forget them."""
-    driver_hangs: int | None
-    """NVML calls that did not return within `health.hangAfter`, since the service started."""
-    hanging: tuple[HangingCallStatus, ...] | None
-    """NVML calls that do not return now."""
-    notices: tuple[str, ...] | None
-    """Settings that have no effect on this node; nothing is wrong with it."""
 
 
 class ReasonStatus(Struct, frozen=True):
@@ -101,7 +34,7 @@ class ReasonStatus(Struct, frozen=True):
     text: str
     """The reason in words."""
     advice: str
-    """What to do."""
+    """What to do about this reason alone; the device's own `advice` is what to do first."""
 
 
 class ShareStatus(Struct, frozen=True):
@@ -144,7 +77,7 @@ class DeviceStatus(Struct, frozen=True, kw_only=True):
     healthy: bool
     """Whether it can be allocated."""
     reasons: tuple[ReasonStatus, ...]
-    """Why it is Unhealthy; empty while it is healthy."""
+    """Why it is Unhealthy, the gravest reason first; empty while it is healthy."""
     since: float | None
     """When it entered its state, as unix time; null: before the health monitor started."""
     transitions: int | None
@@ -153,6 +86,10 @@ class DeviceStatus(Struct, frozen=True, kw_only=True):
     """How much of it is in use; null: unknown, or sampling is switched off."""
     mps: MpsStatus | None = None
     """How MPS shares it; null: it does not."""
+    remedy: Remedy | None = None
+    """What it needs: the strongest of what its reasons need; null while it is healthy."""
+    advice: str | None = None
+    """What to do: the remedy in words, which covers the weaker ones; null while it is healthy."""
 
 
 class InstanceStatus(DeviceStatus, frozen=True, kw_only=True):
@@ -183,6 +120,8 @@ class GpuStatus(DeviceStatus, frozen=True, kw_only=True):
     """The NUMA node of the GPU."""
     memory_mib: int | None
     """Its memory in MiB."""
+    unified_memory: bool = False
+    """Whether it uses the memory of the machine, of which `memory_mib` is what counts."""
     recovery_action: int | None
     """The recovery action that the driver asks for (NVML field 230): 0 none, else NVML's number."""
     check_seconds: float | None
@@ -199,6 +138,8 @@ class GpuStatus(DeviceStatus, frozen=True, kw_only=True):
     """Containers that hold its devices, an entry per device; null: the kubelet does not answer."""
     dra_holders: tuple[DraHolder, ...] | None = None
     """Containers that hold its devices through DRA; null: the kubelet does not answer."""
+    grey: tuple[ReasonStatus, ...] = ()
+    """Grey failures that do not make it Unhealthy: it works, but worse than it should."""
 
 
 class SharingKind(enum.StrEnum):
@@ -232,45 +173,6 @@ class ResourceStatus(Struct, frozen=True, kw_only=True):
     """Whether its worker answered the last call on its own socket."""
     sharing: SharingKind | None = None
     """How its devices are shared."""
-
-
-class ProcessStatus(Struct, frozen=True):
-    """A child process of the supervisor."""
-
-    name: str
-    """`monitor`, `exporter`, `cluster`, or `worker` and the name of its resource."""
-    state: str
-    """A child state of ARCHITECTURE.md; `running` in normal operation."""
-    restarts: int
-    """How often it was restarted."""
-    pid: int | None
-    """Null while there is no process."""
-
-
-class ConfigurationStatus(Struct, frozen=True):
-    """The configuration in use."""
-
-    hash: str | None
-    """A hash that changes with the settings."""
-    loaded: float | None
-    """When the settings were loaded, as unix time."""
-    problem: str | None
-    """Why the newest settings were refused; null: they are in use."""
-
-
-class XidSeen(Struct, frozen=True):
-    """An Xid, harmless or not, that was reported since the health monitor started."""
-
-    uuid: str | None
-    """The UUID of the GPU; null: the driver named no GPU."""
-    xid: int
-    """The Xid's number."""
-    name: str
-    """Its name in NVIDIA's catalogue."""
-    count: int
-    """How often the driver reported it."""
-    last: float | None
-    """When the driver reported it last, as unix time."""
 
 
 class Status(Struct, frozen=True):

@@ -3,11 +3,13 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from proto.calls import LookTime
 from proto.control import NodeLabels, Problem, ProblemKind, ServiceState
 from proto.driver import NOTHING_TO_SERVE
 from proto.fitness import Fitness, LastMpsWord, fitness
-from proto.messages import LookTime, NodeState, UsageState, WorkerState
+from proto.messages import NodeState, UsageState, WorkerState
 from proto.mps import MpsDaemon, MpsShare
+from proto.platform import Platform
 from proto.reasons import ReasonKind
 from supervisor.status import dra
 from supervisor.status.allocations import Allocation, DynamicDevice
@@ -49,6 +51,11 @@ class Snapshot:
     def nothing_to_serve(self) -> bool:
         """Whether the node has no GPU for this service."""
         return bool(self.service and self.service.driver in NOTHING_TO_SERVE)
+
+    def platform(self) -> Platform | None:
+        """Return what kind of node this is; None: nobody has looked yet."""
+        known = self.node.inventory.platform if self.node else None
+        return known or (self.service.platform if self.service else None)
 
     def fitness(self, now: float, stale_after: float) -> Fitness:
         """Return the health of the devices at *now*."""

@@ -6,8 +6,9 @@ from health import xid_catalogue
 from proto.control import ServiceState
 from proto.messages import NodeState, WorkerState, XidCount
 from supervisor.status import gpus as gpu_status
-from supervisor.status import mps, report
+from supervisor.status import mps, node_report, report
 from supervisor.status.probes import not_live, not_ready
+from supervisor.status.service_report import ConfigurationStatus, ProcessStatus, XidSeen
 from supervisor.status.snapshot import Snapshot
 from supervisor.status.usage import device_uses, node_use
 
@@ -23,6 +24,11 @@ class About:
     """Where the GPU data comes from: `nvml` or `simulated`."""
     pod_labels: bool = True
     """Whether metrics have the names of pods that hold devices."""
+    watches_gpus: bool = True
+    """Whether this service has a health monitor, and asks the kubelet who holds devices."""
+    node: str = ""
+    """The node's name in Kubernetes; empty: it was not given."""
+    hostname: str = ""
 
 
 def status(snapshot: Snapshot, about: About, now: float, wall: float) -> report.Status:
@@ -67,43 +73,47 @@ def _all_healthy(
 
 def _node(
     snapshot: Snapshot, about: About, dead: tuple[str, ...], unready: tuple[str, ...]
-) -> report.NodeStatus:
-    node, service = snapshot.node, snapshot.service
-    return report.NodeStatus(
+) -> node_report.NodeStatus:
+    node, service, platform = snapshot.node, snapshot.service, snapshot.platform()
+    return node_report.NodeStatus(
         driver_version=node.inventory.driver_version or None if node else None,
         backend=about.backend,
+        platform=platform.kind if platform else None,
+        platform_evidence=platform.evidence if platform else None,
         maintenance=service.quiesced if service else None,
-        live=report.Verdict(not dead, dead),
-        ready=report.Verdict(not unready, unready),
+        live=node_report.Verdict(not dead, dead),
+        ready=node_report.Verdict(not unready, unready),
         problems=_problems(snapshot),
         failed=_failed(node),
         persisted=node.persisted if node else None,
         driver_hangs=service.hangs if service else None,
         hanging=_hanging(node),
         notices=service.notices if service else None,
+        name=about.node or None,
+        hostname=about.hostname or None,
     )
 
 
-def _problems(snapshot: Snapshot) -> tuple[report.ProblemStatus, ...] | None:
+def _problems(snapshot: Snapshot) -> tuple[node_report.ProblemStatus, ...] | None:
     problems = snapshot.problems()
     if problems is None:
         return None
-    return tuple(report.ProblemStatus(p.kind, p.text, p.fatal) for p in problems)
+    return tuple(node_report.ProblemStatus(p.kind, p.text, p.fatal) for p in problems)
 
 
-def _hanging(node: NodeState | None) -> tuple[report.HangingCallStatus, ...] | None:
+def _hanging(node: NodeState | None) -> tuple[node_report.HangingCallStatus, ...] | None:
     if node is None:
         return None
     return tuple(
-        report.HangingCallStatus(hang.call, hang.index, hang.uuid or None, hang.seconds)
+        node_report.HangingCallStatus(hang.call, hang.index, hang.uuid or None, hang.seconds)
         for hang in node.hanging
     )
 
 
-def _failed(node: NodeState | None) -> tuple[report.FailedGpuStatus, ...] | None:
+def _failed(node: NodeState | None) -> tuple[node_report.FailedGpuStatus, ...] | None:
     if node is None:
         return None
-    return tuple(report.FailedGpuStatus(gpu.index, gpu.error) for gpu in node.inventory.failed)
+    return tuple(node_report.FailedGpuStatus(gpu.index, gpu.error) for gpu in node.inventory.failed)
 
 
 def _resources(snapshot: Snapshot, heard_from: float) -> tuple[report.ResourceStatus, ...] | None:
@@ -143,24 +153,22 @@ def _sharing(worker: WorkerState, snapshot: Snapshot) -> report.SharingKind:
     return report.SharingKind.TIME_SLICING if shared else report.SharingKind.NONE
 
 
-def _processes(service: ServiceState | None) -> tuple[report.ProcessStatus, ...] | None:
+def _processes(service: ServiceState | None) -> tuple[ProcessStatus, ...] | None:
     if service is None:
         return None
     return tuple(
-        report.ProcessStatus(child.name, child.state, child.restarts, child.pid or None)
+        ProcessStatus(child.name, child.state, child.restarts, child.pid or None)
         for child in service.processes
     )
 
 
-def _configuration(service: ServiceState | None) -> report.ConfigurationStatus | None:
+def _configuration(service: ServiceState | None) -> ConfigurationStatus | None:
     if service is None:
         return None
     state = service.configuration
-    return report.ConfigurationStatus(
-        state.hash or None, state.loaded or None, state.problem or None
-    )
+    return ConfigurationStatus(state.hash or None, state.loaded or None, state.problem or None)
 
 
-def _xid(seen: XidCount) -> report.XidSeen:
+def _xid(seen: XidCount) -> XidSeen:
     name = xid_catalogue.lookup(seen.xid).name
-    return report.XidSeen(seen.uuid or None, seen.xid, name, seen.count, seen.last or None)
+    return XidSeen(seen.uuid or None, seen.xid, name, seen.count, seen.last or None)

@@ -5,16 +5,19 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from proto.messages import DeviceState
+from supervisor.status.node_report import HangingCallStatus
 from supervisor.status.report import (
     DeviceStatus,
     GpuStatus,
-    HangingCallStatus,
     Holder,
     ResourceStatus,
     Status,
 )
 
 UNKNOWN = "unknown"
+
+GREY = "grey failure: "
+"""What precedes a failure of a GPU that is handed out all the same."""
 
 THROUGH_DRA = "held through DRA"
 
@@ -92,8 +95,18 @@ def kubelet(resource: ResourceStatus) -> str:
     return "✓ registered" if resource.streams else "✗ no ListAndWatch stream"
 
 
+def node(status: Status) -> str:
+    """Return the name of the node: in Kubernetes, or else its hostname; empty: unknown."""
+    return status.node.name or status.node.hostname or ""
+
+
 def headline(status: Status) -> str:
-    """Return one line on the state of the node."""
+    """Return one line on the state of the node, with its name."""
+    name, state = node(status), _state_of_node(status)
+    return f"{name}: {state}" if name else state
+
+
+def _state_of_node(status: Status) -> str:
     if status.node.maintenance:
         return "Under maintenance: new pods get no GPU"
     if status.gpus is None:
@@ -112,6 +125,13 @@ def headline(status: Status) -> str:
 def _hanging(hang: HangingCallStatus) -> str:
     gpu = "" if hang.index is None else f" for GPU {hang.index}"
     return f"the driver hangs: {hang.call}{gpu} has not returned for {hang.seconds:.0f} s"
+
+
+def memory(gpu: GpuStatus) -> str | None:
+    """Return the memory of a GPU; None: unknown."""
+    if gpu.memory_mib is None:
+        return None
+    return f"{gpu.memory_mib} MiB{' of the machine' if gpu.unified_memory else ''}"
 
 
 def problems(status: Status) -> list[str]:

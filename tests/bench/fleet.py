@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from proto.advertising import Advertised, Advertising, SharingStrategy
 from proto.channel import Channel
 from proto.cluster import ClusterSettings
@@ -71,10 +73,15 @@ class SimulatedNode(Cluster):
         health = tuple(DeviceHealth(uuid, reasons, state=state) for uuid in UUIDS)
         self.on_state(NodeState(epoch=1, sequence=1, inventory=INVENTORY, health=health))
 
+    def relabel(self, gpus: int) -> None:
+        """Let the supervisor order the labels of a node with so many GPUs."""
+        found = replace(INVENTORY, gpus=INVENTORY.gpus[:gpus])
+        self.supervisor.send(LabelNode(found, Advertising(resources=(SHARED,))))
+
     async def live(self) -> None:
         """Run until it is cancelled."""
         self.supervisor.send(ServiceState(processes=(), planned=()))
-        self.supervisor.send(LabelNode(INVENTORY, Advertising(resources=(SHARED,))))
+        self.relabel(GPUS)
         try:
             await self.run()
         finally:

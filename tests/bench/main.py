@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from tests.bench import calls, compare, footprint, growth, reactions, report, usage
+from tests.bench import calls, compare, footprint, growth, mps, reactions, report, usage
 from tests.bench.plugin import MeasureError, Plugin, other
 from tests.bench.rows import Figures
 from tests.fakes import nvml_library
@@ -43,6 +43,7 @@ def own(sampled: Plugin | None = None, *, quick: bool) -> dict[str, Measurement]
         "topology": lambda plugin: calls.of_topology(plugin, few),
         "worker": lambda plugin: reactions.of_worker_crashes(plugin, many),
         "large": lambda plugin: reactions.of_large_lists(plugin, many),
+        "mps": lambda _: mps.of_starts(2 if quick else 10),
         "usage": lambda _: usage.of_sampling(sampled, 5 if quick else 30),
         "attribution": lambda plugin: usage.of_attribution(plugin, 20 if quick else 100),
         "resources": lambda plugin: footprint.of_more_resources(plugin, 300),

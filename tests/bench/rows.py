@@ -56,6 +56,8 @@ ROWS = (
     Row("worker", "worker killed to listed again", {"median": 60}),
     Row("large-change", "8 x 8000 devices: health change to list received", {"median": 250}),
     Row("large-stall", "8 x 8000 devices: longest Allocate meanwhile", {"worst": 20}),
+    Row("mps-start", "start of `run` and `mps` to the devices of MPS listed", {"median": 2000}),
+    Row("mps-start-processor", "processor time of such a start"),
     Row("memory-fresh", "memory of all processes, one resource, fresh (MiB)"),
     Row("memory", "memory of all processes, one resource, after load (MiB)", {"median": 40}),
     Row("memory-more", "memory of each further resource, after load (MiB)", {"median": 9}),

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.chaos.kinds import KINDS
+from tests.chaos.mps_run import Times, mps_run, mps_schedule, mps_table
+from tests.chaos.mps_world import MpsViolationError
 from tests.chaos.runner import Results, ViolationError, run
 from tests.chaos.schedule import Step, pairs, schedule
 from tests.fakes.service import short_folder
@@ -37,6 +39,8 @@ def _times(seconds: list[float]) -> str:
 def main() -> int:
     """Run, print the table, and return the exit code."""
     given = _arguments()
+    if given.mps:
+        return _mps(given)
     results, code = Results(), 0
     try:
         steps = _steps(given)
@@ -58,6 +62,20 @@ def main() -> int:
     return code
 
 
+def _mps(given: argparse.Namespace) -> int:
+    times: Times = {}
+    code = 0
+    try:
+        asyncio.run(mps_run(mps_schedule(given.seed, given.faults), given.seed, given.noise, times))
+    except MpsViolationError as error:
+        print(f"cannot finish the run with --seed {given.seed}: {error}", file=sys.stderr)  # noqa: T201
+        code = 1
+    except KeyboardInterrupt:
+        code = 130
+    print(mps_table(times))  # noqa: T201
+    return code
+
+
 def _steps(given: argparse.Namespace) -> Sequence[Step]:
     if given.only and given.pair:
         return pairs(KINDS, (given.only, given.pair), given.seed, given.faults)
@@ -69,6 +87,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/chaos", description=__doc__)
     parser.add_argument("--seed", type=int, default=1, help="decides which faults happen")
     parser.add_argument("--faults", type=int, default=60, help="number of faults, at least")
+    parser.add_argument("--mps", action="store_true", help="inject the faults of MPS instead")
     parser.add_argument("--noise", type=float, default=5.0, help="factor for the time limits")
     parser.add_argument("--json", type=Path, help="write all times in seconds to this file")
     parser.add_argument("--only", choices=KINDS, metavar="FAULT", help="inject only this fault")

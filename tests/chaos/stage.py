@@ -4,7 +4,8 @@ from pathlib import Path
 
 import msgspec
 
-from simulator.node import SimulatedNode, complete
+from simulator.node import SimulatedNode
+from simulator.node_file import complete
 from tests.chaos import truth
 from tests.fakes.toolkit import Host
 

@@ -18,7 +18,7 @@ from tests.e2e.daemon import Daemon
 
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "deploy" / "prometheus" / "rules.yaml"
-DASHBOARD = ROOT / "deploy" / "grafana" / "dashboard.json"
+DASHBOARDS = [ROOT / "deploy" / "grafana" / name for name in ("dashboard.json", "fleet.json")]
 
 LABELS = {
     "instance": "node-a",
@@ -56,12 +56,15 @@ class Sample:
 class Prometheus:
     """A running Prometheus that scrapes one target every second."""
 
-    def __init__(self, folder: Path, target: str) -> None:
-        """Start Prometheus with all its files in *folder*, and wait until it answers."""
+    def __init__(self, folder: Path, target: str, *, honor_labels: bool = False) -> None:
+        """Start Prometheus with all its files in *folder*, and wait until it answers.
+
+        With *honor_labels*, the target's labels win over those of the scrape configuration.
+        """
         self._url = f"http://127.0.0.1:{free_port()}"
         (folder / "rules.yaml").write_text(_impatient(RULES.read_text()))
         configuration = folder / "prometheus.yaml"
-        configuration.write_text(yaml.safe_dump(_configuration(target)))
+        configuration.write_text(yaml.safe_dump(_configuration(target, honor_labels)))
         command = [
             tool("prometheus"),
             f"--config.file={configuration}",
@@ -88,10 +91,11 @@ class Prometheus:
 
     def alerts(self) -> set[Series]:
         """Return the labels of the firing alerts."""
-        fire = [
-            alert["labels"] for alert in self._get("alerts")["alerts"] if alert["state"] == "firing"
-        ]
-        return {frozenset(labels.items()) for labels in fire}
+        return {frozenset(alert["labels"].items()) for alert in self.firing()}
+
+    def firing(self) -> list[dict[str, Any]]:
+        """Return the firing alerts, with their labels and texts."""
+        return [alert for alert in self._get("alerts")["alerts"] if alert["state"] == "firing"]
 
     def problems(self) -> list[str]:
         """Return problems in Prometheus's log: samples out of order, duplicates, failing rules."""
@@ -127,9 +131,10 @@ def _impatient(rules: str) -> str:
     return re.sub(r"^( +for: ).*$", r"\g<1>1s", rules, flags=re.MULTILINE)
 
 
-def _configuration(target: str) -> dict[str, Any]:
+def _configuration(target: str, honor_labels: bool) -> dict[str, Any]:  # noqa: FBT001
     job = {
         "job_name": "gpus",
+        "honor_labels": honor_labels,
         "scrape_interval": "1s",
         "scrape_timeout": "1s",
         "static_configs": [{"targets": [target.removeprefix("http://")], "labels": LABELS}],
@@ -142,8 +147,13 @@ def _configuration(target: str) -> dict[str, Any]:
 
 
 def dashboard_queries() -> dict[str, str]:
-    """Return each query of the dashboard as Grafana sends it for all nodes, by panel and letter."""
-    panels = json.loads(DASHBOARD.read_text())["panels"]
+    """Return each query of the dashboards as Grafana sends it for all nodes, by panel and letter.
+
+    If two have a panel of the same name, that of the fleet has its name before it.
+    """
+    panels = json.loads(DASHBOARDS[0].read_text())["panels"]
+    fleet = json.loads(DASHBOARDS[1].read_text())["panels"]
+    panels += [{**panel, "title": f"Fleet: {panel['title']}"} for panel in fleet]
     chosen = {"$__rate_interval": "5m", "$by": "instance", "$node": ".*"}
     queries = {}
     for panel in panels:

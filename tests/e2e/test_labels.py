@@ -6,6 +6,7 @@ import os
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from supervisor.cluster.apiserver import ApiServer as Requests
 from supervisor.cluster.connection import TroubleError
 from supervisor.cluster.label_objects import MANAGER
 from tests.e2e.apiserver import ApiServer
+from tests.fakes import nodefeature
 from tests.fakes.service import COMMAND, Service, service, short_folder, until
 
 pytestmark = pytest.mark.e2e
@@ -54,8 +56,9 @@ def remove(server: ApiServer, *options: str) -> str:
     command = [*COMMAND, "labels", "--remove", f"--node-name={NAME}", *options]
     environment = {**os.environ, "KUBECONFIG": str(server.kubeconfig)}
     result = subprocess.run(
-        command, check=True, capture_output=True, text=True, timeout=60, env=environment
+        command, check=False, capture_output=True, text=True, timeout=60, env=environment
     )
+    assert result.returncode == 0, result.stderr
     return result.stdout
 
 
@@ -130,3 +133,40 @@ def test_what_the_server_says_of_a_conflict(
     with pytest.raises(TroubleError):
         asyncio.run(apply(uid, count="2"))
     assert server.get("nodes") == []
+
+
+def test_the_server_takes_the_feature_object(server: ApiServer, folder: Path) -> None:
+    """The server, which has NFD's kind, keeps each field of the object, takes the changes, and
+    deletes it on command.
+    """
+
+    def spec() -> dict[str, Any]:
+        found = server.get("nodefeatures")
+        return dict(found[0]["spec"]) if found else {}
+
+    def counted() -> str:
+        return str(spec().get("labels", {}).get(COUNT))
+
+    async def story() -> None:
+        async with running(server, folder, "--node-labels=nodefeature") as found:
+            await until(lambda: counted() == "2", "an object")
+            (stored,) = server.get("nodefeatures")
+            assert stored["metadata"]["labels"] == {label_objects.NFD_NODE: NAME}
+            instances = spec()["features"]["instances"]["nvidia.gpu"]["elements"]
+            assert [gpu["attributes"]["index"] for gpu in instances] == ["0", "1"]
+            assert instances[0]["attributes"].keys() >= {"uuid", "model", "memory", "pci"}
+            found.node.remove(1)
+            await until(lambda: counted() == "1", "the new number of GPUs")
+            assert len(spec()["features"]["instances"]["nvidia.gpu"]["elements"]) == 1
+            assert await found.stop() == 0
+
+    server.kubectl("apply", f"--filename={nodefeature.DEFINITION}")
+    kind = "crd/nodefeatures.nfd.k8s-sigs.io"
+    server.kubectl("wait", "--for=condition=established", kind, "--timeout=30s")
+    try:
+        asyncio.run(story())
+        assert "gpu-sharing-plugin-gpus" in remove(server, "--node-labels=nodefeature")
+        assert server.get("nodefeatures") == []
+        assert remove(server, "--node-labels=nodefeature").startswith("nothing to remove")
+    finally:
+        server.kubectl("delete", kind)

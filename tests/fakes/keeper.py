@@ -17,12 +17,12 @@ import msgspec
 import zmq
 
 from proto.channel import Channel, ClosedError
-from proto.control import Order
+from proto.control import Order, ServiceState
 from proto.keeper import KeeperSettings
 from proto.messages import MpsState, decode
 from proto.mps import MpsDaemon, MpsShare, Phase, pipe_folder
 from simulator.live_node import LiveNode
-from simulator.node import default_node
+from simulator.node_file import default_node
 from tests.fakes.mps_host import MpsHost
 from tests.fakes.service import PATIENCE
 
@@ -160,6 +160,7 @@ class Node:
                     umask=0o077,  # as in the service
                 )
             channel = Channel(ours)
+            channel.send(ServiceState(processes=(), planned=None))
             try:
                 yield Keeper(process, channel, states, log, given.uuid)
             finally:

@@ -55,7 +55,7 @@ class Server(ThreadingUnixStreamServer):
     """Ends although a node still does not answer."""
 
     daemon_threads = True
-    request_queue_size = 64
+    request_queue_size = 256
 
 
 if __name__ == "__main__":

@@ -30,13 +30,18 @@ SLICES = {"timeSlicing": {"resources": [{"name": GPU, "replicas": REPLICAS}]}}
 
 
 class Host:
-    """A node's folders, its configuration, and the stand-in for MPS."""
+    """A node's folders, its configuration, and the stand-in for MPS.
 
-    def __init__(self, folder: Path, root: Path, gpus: int) -> None:
+    With *mig*, one more GPU has these MIG instances, which are not shared.
+    """
+
+    def __init__(self, folder: Path, root: Path, gpus: int, mig: Sequence[str] = ()) -> None:
         self.folder = folder
         self.root = root
         self.uuids = UUIDS[:gpus]
-        self.node = {"gpus": [{"uuid": uuid} for uuid in self.uuids]}
+        more: list[dict[str, object]] = [{"mig": list(mig)}] if mig else []
+        self.flags = {"migStrategy": "mixed"} if mig else {}
+        self.node = {"gpus": [*({"uuid": uuid} for uuid in self.uuids), *more]}
         (folder / "node.json").write_text(json.dumps(self.node))
         self.live = LiveNode(folder)
         self.mps = MpsHost(folder, self.live.path)
@@ -46,7 +51,8 @@ class Host:
         """Replace the configuration file."""
         new = self.folder / "config.new"
         timing = {"pollInterval": "200ms", **health}
-        new.write_text(json.dumps({"version": "v1", "sharing": sharing, "health": timing}))
+        whole = {"version": "v1", "flags": self.flags, "sharing": sharing, "health": timing}
+        new.write_text(json.dumps(whole))
         new.rename(self.folder / "config.json")
 
     def _options(self) -> list[str]:
@@ -73,11 +79,15 @@ class Host:
             yield running
 
     async def command(self, *words: str) -> tuple[int, str]:
-        """Run a command on this host; return its exit code and what it printed."""
+        """Run a command on this host; return its exit code and what it printed.
+
+        The runtime folder is that of the plugin, unless *words* name another one.
+        """
         process = await asyncio.create_subprocess_exec(
             *COMMAND,
-            *words,
+            words[0],
             f"--runtime-dir={self.folder}",
+            *words[1:],
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
@@ -127,11 +137,11 @@ async def daemons(folder: Path, phase: Phase, count: int) -> dict[str, MpsDaemon
 
 
 @contextlib.contextmanager
-def mps_host(gpus: int = 2) -> Iterator[Host]:
+def mps_host(gpus: int = 2, mig: Sequence[str] = ()) -> Iterator[Host]:
     """Yield a new host; end its daemons afterwards."""
     with short_folder() as folder, short_folder() as root:
         root.chmod(0o755)
-        made = Host(folder, root, gpus)
+        made = Host(folder, root, gpus, mig)
         try:
             yield made
         finally:

@@ -76,10 +76,7 @@ class Service:
         return sum(entry["message"] == message for entry in self.entries)
 
     def pids(self) -> dict[str, int]:
-        """Return the pids of the service's children by name, but for the one that comes and goes.
-
-        The name is in the process title.
-        """
+        """Return the pids of the children by their titles, but for the one that comes and goes."""
         return {name: pid for name, pid in self._pids().items() if name != READER}
 
     async def reader(self) -> int:
@@ -100,6 +97,10 @@ class Service:
         pid = self.pids()[name]
         os.kill(pid, number)
         return pid
+
+    async def started(self, name: str) -> int:
+        """Wait until the child *name* runs, and return its pid."""
+        return await self.restarted(name, 0)
 
     async def restarted(self, name: str, old: int) -> int:
         """Wait until the child *name* has a pid other than *old*; return the new pid."""

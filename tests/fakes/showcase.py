@@ -16,7 +16,7 @@ from tests.fakes import showcase_usage
 from tests.unit.builders import gpu, inventory, mig_gpu, worker_state
 
 SHARED, SLICE, LARGE = "nvidia.com/sharedgpu", "nvidia.com/mig-1g.10gb", "nvidia.com/mig-3g.40gb"
-ABOUT = About(version="0.1.0", stale_after=10.0, backend="simulated")
+ABOUT = About(version="0.1.0", stale_after=10.0, backend="simulated", hostname="gpu-17")
 UUIDS = showcase_usage.UUIDS
 PODS = ("notebook-anna", "notebook-jonas", "vision-serving-6c9f7d5b8-x2lqk", "llm-eval-0")
 

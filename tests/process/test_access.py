@@ -99,6 +99,8 @@ def test_access_that_comes_back_in_time_ends_nothing(folder: Path) -> None:
             await node.until(lambda k: k.healthy(GPU) == 3)
             await running.ready()
             running.node.deny(denied=True)
+            # All devices are Unhealthy a moment earlier: access given then ends no monitor.
+            await running.logged("restarting the health monitor: it lost access to all GPUs")
             await node.until(lambda k: k.healthy(GPU) == 0)
             running.node.deny(denied=False)
             await node.until(lambda k: k.healthy(GPU) == 3)

@@ -230,7 +230,7 @@ SCHEMA: list[tuple[dict[str, Any], str]] = [
     ({"metrics": {"port": 0}}, "port"),
     ({"image": {"digest": "sha256:12"}}, "digest"),
     ({"image": {"repository": "a:b"}}, "repository"),
-    ({"imex": {"channelIDs": [1]}}, "channelIDs"),
+    ({"imex": {"channelIDs": [2048]}}, "channelIDs"),
     ({"extraArgs": ["mps"]}, "extraArgs"),
     ({"fullnameOverride": "Upper"}, "fullnameOverride"),
     ({"fullnameOverride": "a" * 64}, "fullnameOverride"),

@@ -5,6 +5,7 @@ import os
 import socket
 import ssl
 import time
+from concurrent.futures import ThreadPoolExecutor
 from errno import EADDRNOTAVAIL
 from pathlib import Path
 
@@ -20,6 +21,9 @@ GPU = "nvidia.com/gpu"
 PROBE = b"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
 PROBES = 100
 """Probes in a try: the 99th percentile is the slowest but one."""
+
+AT_ONCE = 10
+"""Probes at a time: beside 250 clients they change little, and the flood is over sooner."""
 
 LINE = 1000.0
 """Milliseconds that a probe may take at the 99th percentile: the kubelet waits for 1 s."""
@@ -58,8 +62,9 @@ def asked(port: int, context: ssl.SSLContext | None) -> bool:
 def percentile(port: int, context: ssl.SSLContext | None) -> float:
     """Return the 99th percentile of some probes, in ms; give up early if all take too long."""
     took: list[float] = []
-    while len(took) < PROBES and sum(took) < PATIENCE * 1000:
-        took.append(probe(port, context))
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        while len(took) < PROBES and sum(took) < PATIENCE * 1000 * AT_ONCE:
+            took += threads.map(lambda _: probe(port, context), range(AT_ONCE))
     return sorted(took)[-2] if len(took) == PROBES else max(took)
 
 
@@ -67,7 +72,7 @@ async def survives(port: int, name: str, context: ssl.SSLContext | None) -> None
     """Have the clients of this behaviour come, and send probes."""
     took: list[float] = []
     async with crowded(("127.0.0.1", port), name):
-        while not took or (took[-1] > LINE and len(took) < TRIES):
+        while not took or (took[-1] > NOISE * LINE and len(took) < TRIES):
             took.append(await asyncio.to_thread(percentile, port, context))
     show(f"/livez with 250 {name}{' over TLS' * bool(context)}, 99th percentile", took)
     assert min(took) <= NOISE * LINE, f"{name}: {took} ms"

@@ -244,7 +244,8 @@ def test_gpus_are_served_while_the_port_is_taken(folder: Path) -> None:
                 await second_node.until(lambda k: k.healthy(GPU) == 2)
 
                 assert told["reason"] == (
-                    f'cannot listen on "127.0.0.1:{port}" for HTTP: Address already in use'
+                    f'cannot listen on "127.0.0.1:{port}" for HTTP: Address already in use; '
+                    "free the port, or set another --metrics-address"
                 )
                 assert node.healthy(GPU) == 2
 

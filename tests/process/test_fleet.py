@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from loguru import logger
 
-from proto.backoff import REJOIN
+from proto.backoff import LAST, REJOIN
 from proto.labels import LabelOutput
 from supervisor.cluster.node_condition import HEARTBEAT, TYPE
-from tests.bench.fleet import Fleet, kubeconfig
+from tests.bench.fleet import GPUS, Fleet, kubeconfig
 from tests.fakes import virtual_time
 from tests.fakes.api_fleet import Request
 
@@ -23,15 +23,17 @@ WATCH, READ, CONDITION = "watch of the node", "read of the node", "condition"
 Story = Callable[[Fleet], Coroutine[Any, Any, None]]
 
 
-def run(folder: Path, story: Story, output: LabelOutput = LabelOutput.OFF) -> None:
-    """Start all nodes in the same second, wait a while, then run *story*."""
+def run(
+    folder: Path, story: Story, output: LabelOutput = LabelOutput.OFF, settled: float = 700
+) -> None:
+    """Start all nodes in the same second, wait until they have *settled*, then run *story*."""
 
     async def whole() -> None:
         fleet = Fleet(NODES, output)
         await fleet.server.start()
         with kubeconfig(fleet.server, folder):
             fleet.start()
-            await asyncio.sleep(700)
+            await asyncio.sleep(settled)
             await story(fleet)
             await fleet.stop()
         await fleet.server.stop()
@@ -135,3 +137,35 @@ def test_a_watch_that_is_forbidden_backs_off(folder: Path) -> None:
         assert all(5 <= count <= 25 for count in watches.values())
 
     run(folder, story)
+
+
+@pytest.mark.parametrize("output", [LabelOutput.NODE, LabelOutput.NODEFEATURE])
+def test_labels_after_a_minute_without_the_api_server(folder: Path, output: LabelOutput) -> None:
+    """What changes while the API server is away for a minute is in the labels of each node at most
+    a minute after it is back; until then the old labels stay.
+    """
+
+    async def story(fleet: Fleet) -> None:
+        assert counts(fleet, output) == [str(GPUS)] * NODES
+        await fleet.server.stop()
+        for node in fleet.nodes:
+            node.relabel(GPUS - 1)
+        await asyncio.sleep(60)
+        assert counts(fleet, output) == [str(GPUS)] * NODES
+        await fleet.server.start()
+        await asyncio.sleep(LAST + 5)
+        assert counts(fleet, output) == [str(GPUS - 1)] * NODES
+
+    run(folder, story, output, settled=30)
+
+
+def counts(fleet: Fleet, output: LabelOutput) -> list[str]:
+    """Return the label with the number of GPUs of each node."""
+    found = []
+    for node in fleet.server.nodes.values():
+        labels = node.labels
+        if output is LabelOutput.NODEFEATURE:
+            (feature,) = node.features.values()
+            labels = feature["spec"]["labels"]
+        found.append(labels["nvidia.com/gpu.count"])
+    return found

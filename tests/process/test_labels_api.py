@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,14 @@ import pytest
 from simulator.kubelet import Kubelet
 from supervisor.cluster.label_objects import MANAGER, NFD_NODE
 from supervisor.labels.schedule import api_pace
+from tests.fakes import nvml_library
 from tests.fakes.apiserver import ApiServer, apiserver
 from tests.fakes.service import Service, kubelet, service
 
 GPU = "nvidia.com/gpu"
 COUNT, PRODUCT = f"{GPU}.count", f"{GPU}.product"
 NODE: dict[str, object] = {"gpus": [{}, {}]}
+WITH_MIG: dict[str, object] = {"gpus": [{}, {"mig": ["1g.10gb"]}]}
 QUICK = "version: v1\nhealth: {rescanInterval: 100ms, pollInterval: 100ms}\n"
 TROUBLE = "cannot write the node's labels, retrying"
 FEATURE = "gpu-sharing-plugin-node-1"
@@ -26,17 +28,17 @@ LEFT = "left labels of the node alone, because others have set them"
 
 @contextlib.asynccontextmanager
 async def started(
-    folder: Path, api: ApiServer, output: str, *options: str
+    folder: Path, api: ApiServer, output: str, *options: str, node: dict[str, object] = NODE
 ) -> AsyncIterator[tuple[Kubelet, Service]]:
     """Run the service with labels for the stand-in API server."""
     (folder / "config.yaml").write_text(QUICK)
     given = ("--node-name=node-1", f"--node-labels={output}", f"--config-file={folder}/config.yaml")
     async with (
-        kubelet(folder) as node,
-        service(folder, *given, *options, node=NODE, environment=api.kubeconfig(folder)) as running,
+        kubelet(folder) as asked,
+        service(folder, *given, *options, node=node, environment=api.kubeconfig(folder)) as running,
     ):
         await running.logged("watching GPUs for Xid events")
-        yield node, running
+        yield asked, running
 
 
 def counted(api: ApiServer) -> str | None:
@@ -98,6 +100,74 @@ def test_a_change_is_written_at_once(folder: Path) -> None:
                 running.node.add(1)
                 await api.until("two GPUs", lambda: counted(api) == "2")
                 assert loop.time() - first >= GAP - 1
+
+    asyncio.run(story())
+
+
+SHARED = "sharing: {timeSlicing: {resources: [{name: gpu, replicas: 4}]}}\n"
+
+
+def shared(running: Service) -> None:
+    """Load a configuration that shares the GPUs."""
+    (running.folder / "new.yaml").write_text(QUICK + SHARED)
+    (running.folder / "new.yaml").replace(running.folder / "config.yaml")
+
+
+def partitioned(running: Service) -> None:
+    """Divide a GPU into MIG instances."""
+    running.node.partition(1, ("1g.10gb", "1g.10gb"))
+
+
+CHANGES: dict[str, tuple[Callable[[Service], None], str]] = {
+    "gpu.sharing-strategy": (shared, "time-slicing"),
+    "mig-1g.10gb.count": (partitioned, "2"),
+}
+
+
+@pytest.mark.parametrize("output", ["node", "nodefeature"])
+@pytest.mark.parametrize("key", CHANGES)
+def test_what_changes_is_at_the_api_server_at_once(folder: Path, output: str, key: str) -> None:
+    """A MIG layout and a configuration that is loaded again are written without a wait."""
+    change, value = CHANGES[key]
+
+    async def story() -> None:
+        async with apiserver() as api:
+
+            def labels() -> dict[str, str]:
+                return api.labels if output == "node" else feature(api)
+
+            mixed = "--mig-strategy=mixed"
+            async with started(folder, api, output, mixed, node=WITH_MIG):
+                await api.until("labels", lambda: labels().get(COUNT) == "2")
+            async with started(folder, api, output, mixed, node=WITH_MIG) as (_, running):
+                await running.shows("gpu_sharing_node_labels_written", 1.0, output=output)
+                began = asyncio.get_running_loop().time()
+                change(running)
+                await api.until(key, lambda: labels().get(f"nvidia.com/{key}") == value)
+                assert asyncio.get_running_loop().time() - began < GAP
+
+    asyncio.run(story())
+
+
+def test_a_driver_that_comes_later(folder: Path, library: Path) -> None:
+    """Without a driver the node keeps its labels; when the driver is there, they are its own."""
+
+    async def story() -> None:
+        root, environment = folder / "root", {"STANDIN_NVML_DIR": str(folder)}
+        options = ("--fail-on-init-error=false", f"--driver-root-ctr-path={root}")
+        given = ("--node-name=node-1", "--node-labels=node", *options)
+        async with apiserver(labels={"zone": "a"}) as api:
+            environment |= api.kubeconfig(folder)
+            async with service(folder, *given, environment=environment) as running:
+                await running.logged("process is not ready")
+                await running.started("cluster")
+                assert api.applied == []
+                place = root / "usr/lib/x86_64-linux-gnu"
+                place.mkdir(parents=True)
+                (place / library.name).hardlink_to(library)
+                gpus = str(len(nvml_library.GPU_UUIDS))
+                await api.until("labels", lambda: counted(api) == gpus)
+                assert api.labels["zone"] == "a"
 
     asyncio.run(story())
 

@@ -9,10 +9,18 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
+
+from proto.advertising import Advertising
+from proto.channel import Channel
+from proto.control import LabelNode
+from proto.labels import LabelOutput, LabelSettings
+from supervisor.labels.main import Labeller
 from tests.fakes import nvml_library
 from tests.fakes.figures import within
 from tests.fakes.service import Service, kubelet, service, until
 from tests.process.test_driver import half_installed
+from tests.unit.builders import gpu, inventory
 
 NODE: dict[str, object] = {"gpus": [{}, {}, {"mig": ["1g.10gb"]}]}
 QUICK = "health: {rescanInterval: 100ms, pollInterval: 100ms}"
@@ -148,6 +156,27 @@ def test_the_file_is_renewed_and_stays(folder: Path) -> None:
     asyncio.run(story())
 
 
+def test_a_clock_that_is_set(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When somebody sets the node's clock, the file is written again, or NFD would ignore it."""
+    real, ahead = time.time, 0.0
+    monkeypatch.setattr(time, "time", lambda: real() + ahead)
+    settings = LabelSettings("", 10.0, LabelOutput.FILE, file=str(file_in(folder)), interval=60.0)
+
+    async def story() -> None:
+        nonlocal ahead
+        supervisor, end = Channel.pair()
+        with contextlib.closing(supervisor), contextlib.closing(end):
+            supervisor.send(LabelNode(inventory(gpu(0)), Advertising()))
+            task = asyncio.create_task(Labeller(settings, end).run())
+            await shows(folder, "gpu.count", "1")
+            for moved in (3600.0, -3600.0):
+                ahead = moved
+                await until(lambda: abs(expires(folder) - time.time() - 180) < 30, "a new expiry")
+            task.cancel()
+
+    asyncio.run(story())
+
+
 def test_a_folder_that_others_can_write_to(folder: Path) -> None:
     """An unsafe folder is one log line and a metric, and disturbs nothing; the file is written when
     the folder is safe.
@@ -214,7 +243,7 @@ def test_a_driver_that_comes_later(folder: Path, library: Path) -> None:
         place = half_installed(root)
         async with service(folder, *options, *labelled, environment=environment) as running:
             await running.logged("process is not ready")
-            old = running.pids()["labels"]
+            old = await running.started("labels")
             assert labels(folder) == {"gpu.count": "8"}
             os.link(library, place.with_suffix(".new"))
             place.with_suffix(".new").replace(place)

@@ -150,6 +150,15 @@ def test_new_limits_wait_for_the_clients(node: Node) -> None:
         assert (after.share, after.pid != before.pid) == (OTHER, True)
 
 
+def test_new_limits_that_come_during_a_start(node: Node) -> None:
+    """They are not lost: the daemon gets them, though it was about to start with others."""
+    with node.keeper() as keeper:
+        assert until(lambda: [*node.state.glob("compute-mode-*")], PATIENCE)
+        keeper.order(Limit(OTHER))
+        assert keeper.until(lambda daemon: daemon.ready and daemon.share == OTHER)
+    assert node.mps.ask(node.pipe(), "get_default_active_thread_percentage") == (0, "50.0\n")
+
+
 def test_a_withdrawn_device_drains(node: Node) -> None:
     """The keeper ends after the last client, and goes on with its heartbeats until then."""
     with node.keeper() as keeper:

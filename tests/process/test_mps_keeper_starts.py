@@ -29,7 +29,7 @@ def test_a_daemon_that_crashes_at_its_start(node: Node) -> None:
     """It is tried again with pauses, and the detail says how it ended."""
     node.mps.crash(4)
     with node.keeper() as keeper:
-        keeper.phase(Phase.FAILED, "the daemon ended with exit code 1, again and again")
+        keeper.phase(Phase.FAILED, "the daemon ended with exit code 1, at least 3 times in a row")
         assert keeper.ready().restarts == 4
     assert len(keeper.logged("an MPS device cannot be used")) == 1
 
@@ -43,9 +43,9 @@ def test_a_reason_is_logged_once(node: Node) -> None:
     with node.keeper() as keeper:
         for times in (1, 2):
             for _ in range(2):
-                keeper.phase(Phase.FAILED, "again and again")
+                keeper.phase(Phase.FAILED, "at least 3 times in a row")
                 keeper.until(lambda daemon: "again" not in daemon.detail)
-            keeper.phase(Phase.FAILED, "again and again")
+            keeper.phase(Phase.FAILED, "at least 3 times in a row")
             reasons = [entry["reason"] for entry in keeper.logged(message)]
             assert len([reason for reason in reasons if "cannot find" in reason]) == times
             aside.rename(program)

@@ -11,7 +11,7 @@ import pytest
 from simulator.live_node import LiveNode
 from simulator.mps import texts
 from simulator.mps.program import NAME, write_program
-from simulator.node import default_node
+from simulator.node_file import default_node
 from simulator.usage import FIRST_PID, Use
 from tests.fakes.mps_host import MpsHost
 from tests.fakes.service import PATIENCE
@@ -168,6 +168,17 @@ def test_simulated_processes_are_listed(mps: MpsHost, pipe: Path, folder: Path) 
         mps.ask(pipe, "start_server -uid 0")
         rows = mps.ask(pipe, "ps")[1].splitlines()[1:]
     assert [row.split()[0] for row in rows] == [str(FIRST_PID)]
+
+
+def test_clients_of_a_removed_gpu_are_listed(mps: MpsHost, pipe: Path, folder: Path) -> None:
+    """They run on, and nobody knows their device any more."""
+    with mps.daemon(pipe, FIRST):
+        client = mps.client(pipe)
+        client.line()
+        LiveNode(folder).remove(0)
+        (row,) = mps.ask(pipe, "ps")[1].splitlines()[1:]
+        client.end(kill=True)
+    assert row.split()[0] == str(client.process.pid)
 
 
 def test_an_answer_can_be_held_back(mps: MpsHost, pipe: Path) -> None:

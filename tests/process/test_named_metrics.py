@@ -7,7 +7,12 @@ from pathlib import Path
 from tests.fakes.service import kubelet, service
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
-ASKED = ("prometheus/rules.yaml", "prometheus/tests.yaml", "grafana/dashboard.json")
+ASKED = (
+    "prometheus/rules.yaml",
+    "prometheus/tests.yaml",
+    "grafana/dashboard.json",
+    "grafana/fleet.json",
+)
 
 PARTS = {
     "histogram": ("_bucket", "_sum", "_count"),

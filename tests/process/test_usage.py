@@ -96,7 +96,12 @@ def test_usage_of_mig_instances(folder: Path, library: Path) -> None:
         async with service(folder, option(folder), environment=environment) as running:
             await running.logged("watching GPUs for Xid events")
             nvml_library.Steering(folder).use(1, 99, 512, gi=MIG_INSTANCES[1][0])
-            state = await running.shows_usage(lambda s: bool(processes(s, MIG_UUIDS[1])))
+            # A sample may take an instance's memory before the process is there.
+            state = await running.shows_usage(
+                lambda s: (
+                    bool(processes(s, MIG_UUIDS[1])) and s.devices[-1].memory_used == 512 * MIB
+                )
+            )
             parent, *instances = state.devices[1:]
             assert (parent.uuid, parent.utilization, parent.processes) == (GPU_UUIDS[1], None, None)
             assert (parent.memory_used, parent.power) == (512 * MIB, 71.25)

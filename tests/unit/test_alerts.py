@@ -21,7 +21,14 @@ def _rules() -> Iterator[dict[str, Any]]:
         yield from group["rules"]
 
 
-RULES = {rule["alert"]: rule for rule in _rules()}
+RULES = {rule["alert"]: rule for rule in _rules() if "alert" in rule}
+RECORDS = {rule["record"]: rule["expr"] for rule in _rules() if "record" in rule}
+
+
+def metrics(expression: str) -> set[str]:
+    """Return the metrics that *expression* and the records in it are made of."""
+    found = set(re.findall(r"\b(?:gpu_sharing_\w+|up)\b", expression))
+    return found.union(*(metrics(RECORDS[name]) for name in RECORDS if name in expression))
 
 
 def expected(case: dict[str, Any]) -> set[str]:
@@ -60,13 +67,13 @@ def test_each_heading_of_the_runbook_is_an_alert() -> None:
 @pytest.mark.parametrize("name", RULES)
 def test_promtool_tests_show_each_alert_firing_and_silent(name: str) -> None:
     """For each alert, Promtool's tests have series that fire it and series that do not."""
-    metrics = set(re.findall(r"\b(?:gpu_sharing_\w+|up)\b", RULES[name]["expr"]))
+    used = metrics(RULES[name]["expr"])
     firing = [case for case in CASES if name in expected(case)]
     assert firing
     silent = [
         query
         for case in CASES
-        if any(series["series"].partition("{")[0] in metrics for series in case["input_series"])
+        if any(series["series"].partition("{")[0] in used for series in case["input_series"])
         for query in case["promql_expr_test"]
         if not any(name in sample["labels"] for sample in query["exp_samples"])
     ]
@@ -80,12 +87,19 @@ def test_the_prometheusrule_is_equal_to_the_plain_rules() -> None:
     assert custom["spec"] == yaml.safe_load((PROMETHEUS / "rules.yaml").read_text())
 
 
-def _panels() -> list[dict[str, Any]]:
-    dashboard = json.loads((ROOT / "deploy" / "grafana" / "dashboard.json").read_text())
+DASHBOARDS = ("dashboard.json", "fleet.json")
+
+
+def _panels(name: str) -> list[dict[str, Any]]:
+    dashboard = json.loads((ROOT / "deploy" / "grafana" / name).read_text())
     return [panel for panel in dashboard["panels"] if panel["type"] != "row"]
 
 
-@pytest.mark.parametrize("panel", _panels(), ids=lambda panel: panel["title"])
+@pytest.mark.parametrize(
+    "panel",
+    [panel for name in DASHBOARDS for panel in _panels(name)],
+    ids=lambda panel: panel["title"],
+)
 def test_a_panel_has_a_description_and_a_unit(panel: dict[str, Any]) -> None:
     """Each panel has a description, a unit, the chosen data source, and a filter by node."""
     assert panel["description"].endswith(".")
@@ -95,10 +109,11 @@ def test_a_panel_has_a_description_and_a_unit(panel: dict[str, Any]) -> None:
         assert '$by=~"$node"' in target["expr"]
 
 
-def test_no_two_panels_overlap() -> None:
-    """Panels of the dashboard do not overlap on Grafana's grid of 24 columns."""
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_no_two_panels_overlap(name: str) -> None:
+    """Panels of a dashboard do not overlap on Grafana's grid of 24 columns."""
     taken: set[tuple[int, int]] = set()
-    for panel in _panels():
+    for panel in _panels(name):
         at = panel["gridPos"]
         assert at["x"] + at["w"] <= 24
         cells = {

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from health.device_nodes import CONTROL, IMEX
+from health.device_nodes import CONTROL
 from proto import deviceplugin_pb2 as api
+from proto.messages import IMEX_CHANNEL
 from proto.reasons import Reason, ReasonKind
 from proto.worker import (
     AllocationPolicy,
@@ -21,6 +22,7 @@ from workers.response import RefusedError
 
 ENVVAR, MOUNTS = DeviceListStrategy.ENVVAR, DeviceListStrategy.VOLUME_MOUNTS
 INDEX = DeviceIdStrategy.INDEX
+IMEX = IMEX_CHANNEL.format(0)
 LOST = Reason(ReasonKind.GPU_LOST)
 XID = Reason(ReasonKind.XID, "79")
 PLAIN = Handout()
@@ -177,6 +179,16 @@ def test_a_channel(
     named = ["C", "imex/0"] if there else ["C"]
     assert list(found.mounts) == (mounts(*named) if MOUNTS in strategies else [])
     assert list(found.devices) == (specs("", IMEX) if there else [])
+
+
+def test_several_channels() -> None:
+    """A container gets all of the IMEX channels that exist, in the order of the settings."""
+    nodes = tuple(map(IMEX_CHANNEL.format, (3, 0)))
+    handout = Handout((ENVVAR, MOUNTS), imex_channels=(3, 1, 0), pass_device_specs=True)
+    found = answer(handout, "C", nodes=nodes)
+    assert found.envs["NVIDIA_IMEX_CHANNELS"] == "3,0"
+    assert list(found.mounts) == mounts("C", "imex/3", "imex/0")
+    assert list(found.devices) == specs("", *nodes)
 
 
 @pytest.mark.parametrize("strategies", [(ENVVAR,), (MOUNTS,)])

@@ -5,14 +5,15 @@ from typing import Any
 
 import pytest
 
-from health.device_nodes import IMEX
 from proto import deviceplugin_pb2 as api
+from proto.messages import IMEX_CHANNEL
 from proto.worker import DeviceIdStrategy, DeviceListStrategy, Handout
 from tests.unit.test_allocate import mounts, view
 from workers import response
 
 ENVVAR, MOUNTS = DeviceListStrategy.ENVVAR, DeviceListStrategy.VOLUME_MOUNTS
 ANNOTATIONS, CRI = DeviceListStrategy.CDI_ANNOTATIONS, DeviceListStrategy.CDI_CRI
+IMEX = IMEX_CHANNEL.format(0)
 VENDOR = "k8s.device-plugin.nvidia.com"
 KEY = re.compile(r"cdi\.k8s\.io/nvidia-device-plugin_[0-9a-f]{32}")
 
@@ -151,3 +152,13 @@ def test_a_channel(there: bool) -> None:  # noqa: FBT001 - a column of the table
     if not there:
         del expected[1]
     assert named(answer(handout, "C", nodes=(IMEX,) if there else ())) == expected
+
+
+def test_channels_that_the_specification_lacks() -> None:
+    """Of several IMEX channels, only those with a CDI name are named."""
+    handout = Handout((CRI,), imex_channels=(0, 3, 7))
+    nodes = tuple(map(IMEX_CHANNEL.format, (0, 3, 7)))
+    kinds = (f"{VENDOR}/gpu", f"{VENDOR}/imex-channel")
+    found = answer(handout, "C", nodes=nodes, cdi_kinds=kinds, cdi_channels=("0", "7", "9"))
+    expected = [f"{VENDOR}/gpu=C", f"{VENDOR}/imex-channel=0", f"{VENDOR}/imex-channel=7"]
+    assert named(found) == expected

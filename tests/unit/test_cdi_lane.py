@@ -1,11 +1,14 @@
 """The lane that keeps the CDI specifications: what it waits for, and when it tries again."""
 
+import json
 import math
 import select
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from health import cdi
 from health.cdi_lane import CdiLane, CdiWritten
 from health.lane import Done, Mailbox
 from proto.monitor import CdiSettings, MonitorSettings
@@ -18,13 +21,21 @@ BEFORE, AFTER = mig_gpu(0, "1g.10gb"), mig_gpu(0, "2g.20gb")
 class Waiting:
     """A lane on a host without nvidia-ctk, and the mailbox into which it reports."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self, folder: Path, modes: tuple[str, ...] = (), imex_channels: tuple[int, ...] = ()
+    ) -> None:
         self.mailbox = Mailbox()
         root = str(folder)
         settings = MonitorSettings(
-            Paths(root, root, root, root), "health.binding", root, whole_gpus=False
+            Paths(root, root, root, root),
+            "health.binding",
+            root,
+            dev_root=root,
+            imex_channels=imex_channels,
+            whole_gpus=False,
         )
         wanted = CdiSettings(root, "v", "gpu", "index", f"{root}/hook", root, root, root)
+        wanted = msgspec.structs.replace(wanted, modes=modes)
         self.cdi = CdiLane(settings, wanted, self.mailbox)
 
     def finish(self, now: float) -> None:
@@ -105,3 +116,38 @@ def test_each_device_without_a_name_has_its_reason(waiting: Waiting) -> None:
     assert {u: str(why) for u, why in found.items()} == dict.fromkeys(
         devices, "cdi-spec nvidia-ctk is not installed"
     )
+
+
+def test_an_imex_channel_that_comes_later_gets_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When a channel has appeared, only the file of the channels is written again."""
+    dev = tmp_path / "dev/nvidia-caps-imex-channels"
+    dev.mkdir(parents=True)
+    (dev / "channel0").touch()
+    written: list[list[str]] = []
+
+    def write_all(settings: CdiSettings, task: cdi.Task, runs: object) -> tuple[cdi.Outcome, ...]:
+        del settings, runs
+        written.append([spec.mode for spec in task.specs])
+        for spec in task.specs:
+            names = [node.name.removeprefix("channel") for node in dev.iterdir()]
+            devices = [{"name": name, "containerEdits": {}} for name in names]
+            spec.path.write_text(json.dumps({"kind": spec.kind, "devices": devices}))
+        return tuple(cdi.Outcome(spec) for spec in task.specs)
+
+    monkeypatch.setattr(cdi, "write_all", write_all)
+    made = Waiting(tmp_path, modes=("imex",), imex_channels=(0, 3))
+    made.cdi.open()
+    made.finish(0.0)
+    made.cdi.step([], 0.0, complete=True)
+    made.cdi.begin(0.0)
+    assert list(made.cdi.channels) == ["0"]
+    made.cdi.step([], 5.0, complete=True)
+    assert made.cdi.deadline() == 10.0  # the look has found nothing new
+    (dev / "channel3").touch()
+    made.cdi.step([], 10.0, complete=True)
+    assert made.cdi.settled([])  # devices do not wait for it
+    made.finish(10.0)
+    assert list(made.cdi.channels) == ["0", "3"]
+    assert written == [["nvml", "imex"], ["imex"]]

@@ -7,7 +7,8 @@ from random import Random
 import pytest
 from msgspec.structs import replace
 
-from simulator.node import Live, SimulatedGpu, SimulatedLink, SimulatedNode, complete
+from simulator.node import Live, SimulatedGpu, SimulatedLink, SimulatedNode
+from simulator.node_file import complete
 from tests.chaos import truth
 from tests.chaos.gpus import Gpus
 from tests.chaos.kinds import Kind

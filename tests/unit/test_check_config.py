@@ -35,6 +35,7 @@ def test_the_defaults(capsys: pytest.CaptureFixture[str]) -> None:
     answer = printed(capsys)
     assert list(answer) == ["config", "service", "environment", "files", "sources"]
     sections = ["version", "flags", "resources", "sharing", "imex", "health", "usage"]
+    sections.append("unifiedMemory")
     assert list(answer["config"]) == sections
     assert answer["config"]["health"] == {
         "staleAfter": "10s",
@@ -44,6 +45,11 @@ def test_the_defaults(capsys: pytest.CaptureFixture[str]) -> None:
         "exitWithoutAccess": "60s",
         "occupied": "report",
         "dra": "report",
+        "grey": {
+            "after": "60s",
+            **dict.fromkeys(("pcie", "slowdown", "clocks", "eccCorrected"), "report"),
+            **dict.fromkeys(("spareRows", "persistence", "fabric", "gpuMissing"), "report"),
+        },
         "recovery": {"mode": "proof", "quietPeriod": "30s", "probes": 3},
         "xids": {},
     }
@@ -107,6 +113,11 @@ def test_what_is_printed_is_a_configuration_file(
         "exitWithoutAccess": "0s",
         "occupied": "report",
         "dra": "report",
+        "grey": {
+            "after": "60s",
+            **dict.fromkeys(("pcie", "slowdown", "clocks", "eccCorrected"), "report"),
+            **dict.fromkeys(("spareRows", "persistence", "fabric", "gpuMissing"), "report"),
+        },
         "recovery": {"mode": "never", "quietPeriod": "300s", "probes": 3},
         "xids": {},
     }

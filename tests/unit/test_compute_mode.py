@@ -7,7 +7,7 @@ import pytest
 from health import compute_mode
 from health.compute_mode import EXCLUSIVE_PROCESS, UNSUPPORTED
 from simulator.live_node import LiveNode
-from simulator.node import default_node
+from simulator.node_file import default_node
 
 NODE = default_node()
 UUID, OTHER = NODE.gpus[0].uuid, NODE.gpus[1].uuid

@@ -172,6 +172,7 @@ def test_the_names_of_problems() -> None:
         "node-labels": False,
         "cdi-spec": False,
         "also-served-by-dra": False,
+        "numa-nodes": False,
     }
 
 

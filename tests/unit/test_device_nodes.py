@@ -1,4 +1,4 @@
-"""Control device nodes, the IMEX channel, and the capabilities of MIG instances."""
+"""Control device nodes, IMEX channels, and the capabilities of MIG instances."""
 
 from pathlib import Path
 
@@ -9,7 +9,8 @@ from health.enumeration import SystemRoots
 from health.nvml import Nvml
 from proto.messages import Inventory
 from simulator.live_node import LiveNode
-from simulator.node import SimulatedGpu, SimulatedNode, complete
+from simulator.node import SimulatedGpu, SimulatedNode
+from simulator.node_file import complete
 from simulator.nvml import Binding
 from tests.unit.enumerated import take
 
@@ -59,21 +60,24 @@ def test_a_driver_without_mig_has_no_capabilities(tmp_path: Path) -> None:
 
 
 def test_the_nodes_that_exist(tmp_path: Path) -> None:
-    """Only existing control nodes and an existing IMEX channel are found, in a fixed order."""
+    """Only existing control nodes and wanted IMEX channels are found, in a fixed order."""
     dev = tmp_path / "dev"
     (dev / "nvidia-caps-imex-channels").mkdir(parents=True)
-    for name in ("nvidia-uvm", "nvidiactl", "nvidia0", "nvidia-caps-imex-channels/channel0"):
+    channels = (f"nvidia-caps-imex-channels/channel{number}" for number in (0, 3, 2047))
+    for name in ("nvidia-uvm", "nvidiactl", "nvidia0", *channels):
         (dev / name).touch()
-    assert device_nodes.existing(tmp_path) == (
-        "/dev/nvidiactl",
-        "/dev/nvidia-uvm",
+    control = ("/dev/nvidiactl", "/dev/nvidia-uvm")
+    assert device_nodes.existing(tmp_path) == control
+    assert device_nodes.existing(tmp_path, (3, 1, 0)) == (
+        *control,
+        "/dev/nvidia-caps-imex-channels/channel3",
         "/dev/nvidia-caps-imex-channels/channel0",
     )
 
 
 def test_all_nodes(tmp_path: Path) -> None:
-    """These control nodes and this IMEX channel are looked for."""
-    for node in (*device_nodes.CONTROL, device_nodes.IMEX):
+    """These control nodes are looked for."""
+    for node in device_nodes.CONTROL:
         path = tmp_path / node.lstrip("/")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
@@ -82,7 +86,6 @@ def test_all_nodes(tmp_path: Path) -> None:
         "/dev/nvidia-uvm",
         "/dev/nvidia-uvm-tools",
         "/dev/nvidia-modeset",
-        "/dev/nvidia-caps-imex-channels/channel0",
     )
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from proto.mps_bus import MPS_BUS
 from simulator import drill
 from simulator.live_node import LiveNode
 from simulator.node import (
@@ -13,8 +14,8 @@ from simulator.node import (
     SimulatedGpu,
     SimulatedLink,
     SimulatedNode,
-    complete,
 )
+from simulator.node_file import complete
 from simulator.usage import FIRST_PID, Use
 from supervisor.commands.command_line import parser
 from tests.unit.builders import gpu_uuid
@@ -31,24 +32,25 @@ def after(folder: Path, *lines: str) -> Live:
     """Run the command with each of *lines*; return the simulated node."""
     live = LiveNode(folder)
     live.start(NODE)
+    (folder / MPS_BUS).touch()
     for line in lines:
         words = ["drill", *line.split(), f"--runtime-dir={folder}"]
         drill.run(parser("1.2.3").parse_args(words))
     return live.read()
 
 
-BROKEN = {gpu_uuid(1): 1}
+BROKEN, OFF_THE_BUS = {gpu_uuid(1): 1}, {gpu_uuid(1): 2}
 
 DRILLS: dict[str, tuple[list[str], Live]] = {
     "xid": (
         ["xid 79 --gpu 1"],
-        Live(NODE, happened=1, events=(Event(1, gpu_uuid(1), 79),), actions=BROKEN),
+        Live(NODE, happened=1, events=(Event(1, gpu_uuid(1), 79),), actions=OFF_THE_BUS),
     ),
     "xid of an instance": (
         ["xid 31 --gpu 1 --mig 0"],
         Live(NODE, happened=1, events=(Event(1, gpu_uuid(1), 31, 0),)),
     ),
-    "lost": (["lost --gpu 1"], Live(NODE, lost=frozenset({gpu_uuid(1)}), actions=BROKEN)),
+    "lost": (["lost --gpu 1"], Live(NODE, lost=frozenset({gpu_uuid(1)}), actions=OFF_THE_BUS)),
     "hang": (["hang --gpu 0"], Live(NODE, hung=frozenset({gpu_uuid(0)}))),
     "slow": (["slow --gpu 0 --milliseconds 40"], Live(NODE, slow={gpu_uuid(0): 40})),
     "slow no longer": (
@@ -70,7 +72,7 @@ DRILLS: dict[str, tuple[list[str], Live]] = {
     ),
     "nvlink-down": (["nvlink-down --gpu 0 --links 3"], Live(NODE, links_down={gpu_uuid(0): 3})),
     "recover from a hang": (["hang --gpu 0", "recover --gpu 0"], Live(NODE)),
-    "recover": (["lost --gpu 1", "recover --gpu 1"], Live(NODE, actions=BROKEN)),
+    "recover": (["lost --gpu 1", "recover --gpu 1"], Live(NODE, actions=OFF_THE_BUS)),
     "reset": (["lost --gpu 1", "reset --gpu 1"], Live(NODE, resets=BROKEN)),
     "ecc": (["ecc --gpu 1"], Live(NODE, errors=BROKEN, actions=BROKEN)),
     "mig": (
@@ -106,6 +108,11 @@ DRILLS: dict[str, tuple[list[str], Live]] = {
     "permission": (["permission-loss", "permission"], Live(NODE)),
     "recovery-action": (["recovery-action 1 --gpu 1"], Live(NODE, actions=BROKEN)),
     "row-remap": (["row-remap --gpu 0"], Live(NODE, rows=frozenset({gpu_uuid(0)}))),
+    "grey": (
+        ["grey pcie --gpu 0", "grey clocks --gpu 0"],
+        Live(NODE, grey={gpu_uuid(0): ("clocks", "pcie")}),
+    ),
+    "grey no longer": (["grey pcie --gpu 0", "recover --gpu 0"], Live(NODE)),
     "remove": (["remove --gpu 1"], Live(NODE, removed=frozenset({gpu_uuid(1)}))),
     "add": (["remove --gpu 1", "add --gpu 1"], Live(NODE)),
 }
@@ -120,6 +127,16 @@ def test_drills(tmp_path: Path, lines: list[str], expected: Live) -> None:
 def test_every_kind_of_drill_is_tested() -> None:
     """The table above has each kind of drill."""
     assert set(drill.KINDS) <= set(DRILLS)
+
+
+def test_a_node_without_mps_has_no_fault_of_mps(tmp_path: Path) -> None:
+    """The fault would change nothing there, so the command says why."""
+    after(tmp_path)
+    (tmp_path / MPS_BUS).unlink()
+    words = ["drill", "mps-fault", "--gpu", "0", f"--runtime-dir={tmp_path}"]
+    with pytest.raises(NodeError, match="no `gpu-sharing-plugin mps` runs on this node"):
+        drill.run(parser("1.2.3").parse_args(words))
+    assert LiveNode(tmp_path).read() == Live(NODE)
 
 
 @pytest.mark.parametrize(

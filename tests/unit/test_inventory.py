@@ -5,14 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from health.enumeration import SystemRoots, numa_node, profile_in, profile_of
+from health.enumeration import SystemRoots, profile_in, profile_of
 from health.nvml import Nvml
 from proto import messages
 from proto.facts import GpuFacts, MigAttributes
 from proto.messages import FailedGpu, Inventory, Link, LinkLevel, MigInstance
 from simulator import node as simulated
 from simulator.live_node import LiveNode
-from simulator.node import SimulatedGpu, SimulatedNode, complete, default_node
+from simulator.node import SimulatedGpu, SimulatedNode
+from simulator.node_file import complete, default_node
 from simulator.nvml import Binding
 from simulator.nvml_handles import GpuHandle, MigHandle, NVMLError
 from tests.unit.builders import gpu_uuid
@@ -84,23 +85,11 @@ def test_unsupported_properties_are_none(tmp_path: Path) -> None:
         nvmlDeviceGetMinorNumber=refuse(3),
         nvmlDeviceGetMigMode=refuse(3),
     ).gpus
-    assert (gpu.memory_mib, gpu.minor, gpu.compute_capability) == (None, None, None)
+    assert (gpu.minor, gpu.compute_capability) == (None, None)
+    assert gpu.unified_memory
+    assert gpu.memory_mib == SimulatedNode(()).system_memory_mib
     assert (gpu.mig_enabled, gpu.instances) == (False, ())
     assert gpu.name == "NVIDIA H100 80GB HBM3"
-
-
-@pytest.mark.parametrize(
-    ("content", "expected"),
-    [("0\n", 0), ("1\n", 1), ("-1\n", None), ("", None), ("none\n", None), (None, None)],
-    ids=["node 0", "node 1", "none", "empty", "no number", "no file"],
-)
-def test_numa_node(tmp_path: Path, content: str | None, expected: int | None) -> None:
-    """A NUMA node of -1, or a file that is bad or missing, means no NUMA node."""
-    device = tmp_path / "bus/pci/devices/0000:07:00.0"
-    if content is not None:
-        device.mkdir(parents=True)
-        (device / "numa_node").write_text(content)
-    assert numa_node(tmp_path, "0000:07:00.0") == expected
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,8 @@ from simulator.node import (
     SimulatedGpu,
     SimulatedHost,
     SimulatedNode,
-    complete,
 )
+from simulator.node_file import complete
 from simulator.nvml import Binding
 from simulator.nvml_handles import GpuHandle
 from simulator.pci import space

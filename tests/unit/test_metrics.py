@@ -7,10 +7,9 @@ from typing import Any
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.openmetrics import parser as openmetrics_parser
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
 
 from proto.control import (
     ServiceState,
@@ -19,7 +18,10 @@ from proto.control import (
 from proto.driver import DriverState
 from proto.messages import DeviceState, NodeState
 from proto.reasons import Reason, ReasonKind
-from supervisor.exporter.metrics import FAMILIES, SampleCollector
+from supervisor.exporter.exposition import Exposition
+from supervisor.exporter.family import Sample
+from supervisor.exporter.formats import choose
+from supervisor.exporter.metrics import FAMILIES
 from supervisor.exporter.samples import Usage, samples
 from supervisor.status.allocations import Allocation
 from supervisor.status.snapshot import Snapshot
@@ -29,20 +31,20 @@ from tests.unit.builders import gpu, inventory
 from tests.unit.whole_page import EXPECTED, GPU, NODE, NOW, SERVICE, WALL, WHOLE, Samples, key
 
 AWKWARD = 'a "quoted" \\ back\\nslash,\nnew line}'
+OPEN = "application/openmetrics-text; version=1.0.0"
 ABOUT = About("1.2.3", stale_after=10.0, backend="simulated")
 
 
-def registry(snapshot: Snapshot, about: About = ABOUT) -> CollectorRegistry:
-    """Return a registry that collects the metrics of *snapshot*."""
+def body(snapshot: Snapshot, accept: str = "", about: About = ABOUT) -> str:
+    """Return the answer to a scrape that accepts this format."""
     used = {"monitor": Usage(20 << 20, 1.5)}
-    made = CollectorRegistry()
-    made.register(SampleCollector(lambda: samples(snapshot, about, used, NOW, WALL)))
-    return made
+    shown = samples(snapshot, about, used, NOW, WALL)
+    return Exposition().body(shown, *choose(accept)).decode()
 
 
 def page(snapshot: Snapshot, about: About = ABOUT) -> str:
     """Return the answer to a scrape, in the text format."""
-    return generate_latest(registry(snapshot, about)).decode()
+    return body(snapshot, about=about)
 
 
 def scrape(snapshot: Snapshot, about: About = ABOUT) -> Samples:
@@ -89,9 +91,15 @@ def test_on_a_node_without_a_gpu() -> None:
     assert not {name for name, _ in found} & {"health_monitor_up", "pod_resources_up"}
 
 
+def test_a_service_without_a_monitor_tells_of_none() -> None:
+    """What the service for MPS does not have is not told as broken: alerts would fire."""
+    found = {name for name, _ in scrape(Snapshot(), replace(ABOUT, watches_gpus=False))}
+    assert not found & {"health_monitor_up", "pod_resources_up"}
+
+
 def open_samples(snapshot: Snapshot) -> Iterator[Any]:
     """Yield the samples of a scrape in OpenMetrics."""
-    text = openmetrics.generate_latest(registry(snapshot)).decode()  # type: ignore[no-untyped-call]
+    text = body(snapshot, OPEN)
     families = openmetrics_parser.text_string_to_metric_families(text)  # type: ignore[no-untyped-call]
     yield from (sample for family in families for sample in family.samples)
 
@@ -213,15 +221,32 @@ def test_labels_are_escaped(pod: str, model: str) -> None:
     assert labels["gpu_sharing_allocation_info"]["pod"] == pod
 
 
-def test_each_scrape_shows_the_newest_snapshot() -> None:
-    """The collector caches no values: each scrape shows a new snapshot."""
-    snapshots = iter([Snapshot(), Snapshot(), WHOLE])
+@pytest.mark.parametrize("accept", ["", OPEN])
+def test_each_scrape_shows_the_newest_snapshot(accept: str) -> None:
+    """A kept text is never an old one: each scrape is what a new process would answer."""
+    exposition, encode, kind = Exposition(), *choose(accept)
+    for snapshot in (Snapshot(), WHOLE, WHOLE, replace(WHOLE, node=None), Snapshot(), WHOLE):
+        shown = [*samples(snapshot, ABOUT, {"monitor": Usage(20 << 20, 1.5)}, NOW, WALL)]
+        assert exposition.body(shown, encode, kind).decode() == body(snapshot, accept)
 
-    def source() -> Iterator[object]:
-        return samples(next(snapshots), ABOUT, {}, NOW, WALL)
 
-    made = CollectorRegistry(auto_describe=False)
-    made.register(SampleCollector(source))  # type: ignore[arg-type]
-    first, second, third = (generate_latest(made).decode() for _ in range(3))
-    assert "process=" not in first + second
-    assert 'process="monitor"} 2.0' in third
+def test_a_family_that_did_not_change_is_not_encoded_again() -> None:
+    """A scrape of a shared node is mostly what the last one was."""
+    encode, kind = choose("")
+    encoded: list[str] = []
+
+    def counting(collector: Collector) -> bytes:
+        encoded.extend(metric.name for metric in collector.collect())
+        return encode(collector)
+
+    exposition, before = Exposition(), [Sample("maintenance", 0), Sample("nvml_hangs", 1)]
+    for shown in (before, before, [Sample("maintenance", 1), Sample("nvml_hangs", 1)]):
+        encoded.clear()
+        exposition.body(shown, counting, kind)
+    assert encoded == ["gpu_sharing_maintenance"]
+
+
+def test_a_sample_of_no_family() -> None:
+    """Each sample needs a description."""
+    with pytest.raises(AssertionError, match="metrics without a description"):
+        Exposition().body([Sample("strange", 1)], *choose(""))

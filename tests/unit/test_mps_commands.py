@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proto.mps import MpsClient, MpsShare, ServerStatus
+from proto.texts import NAME_LIMIT
 from supervisor.mps import commands
 from supervisor.mps.commands import ClientLimits, Readings
 
@@ -78,6 +79,13 @@ def test_clients_are_processes() -> None:
         MpsClient(4711, "python3"),
     )
     assert commands.clients("Server not found\n") == commands.clients("") == ()
+
+
+def test_a_long_command_is_shortened() -> None:
+    """It goes into details, messages and pages, and a client chooses it."""
+    title, first = PS.splitlines()[:2]
+    (client,) = commands.clients(f"{title}\n{first.rpartition(' ')[0]} {'x' * 5000}\n") or ()
+    assert len(client.command) <= NAME_LIMIT
 
 
 def test_a_client_counts_whatever_is_known_of_it() -> None:

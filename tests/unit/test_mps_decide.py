@@ -6,9 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proto.mps import MpsClient, MpsShare, Phase, ServerStatus
+from proto.mps import STOPPED, MpsClient, MpsShare, Phase, ServerStatus
 from supervisor.mps.commands import ClientLimits, Readings
-from supervisor.mps.decide import adopted, decide, limited, not_started, reads_limits, started
+from supervisor.mps.decide import (
+    adopted,
+    decide,
+    limited,
+    maintained,
+    not_started,
+    ordered,
+    reads_limits,
+    started,
+)
 from supervisor.mps.kept import DaemonSeen, Decision, Do, Kept, Leaving, Timing
 from supervisor.mps.serving import GRACE
 from supervisor.mps.steps import RESTARTS
@@ -52,6 +61,49 @@ def go_on(kept: Kept, *looks: DaemonSeen, every: float = 1.0) -> list[Decision]:
         found.append(after(kept, seen, NOW + number * every))
         kept = found[-1].kept
     return found
+
+
+IDLE = Kept(SHARE, quiesced=True)
+
+
+@pytest.mark.parametrize(
+    ("kept", "seen", "do", "detail"),
+    [
+        (READY, WELL, Do.QUIT, "the node is under maintenance"),
+        (READY, BUSY, None, "clients: 300 (python)"),
+        (READY, replace(DEAF, clients=CLIENTS), None, "clients: 300 (python)"),
+        (READY, DEAF, Do.KILL, DEAF.trouble),
+        (QUITTING, DaemonSeen(), Do.REST, "the node is under maintenance"),
+        (IDLE, DaemonSeen(), Do.REST, "the node is under maintenance"),
+        (replace(IDLE, rests=True), DaemonSeen(), None, STOPPED),
+    ],
+)
+def test_during_maintenance(kept: Kept, seen: DaemonSeen, do: Do | None, detail: str) -> None:
+    """A daemon ends as soon as it has no clients; then the compute mode is put back, once."""
+    decision = after(maintained(kept, quiesced=True), seen)
+    assert (decision.do, decision.kept.detail[-len(detail) :]) == (do, detail)
+    assert decision.kept.phase is not Phase.READY
+    again = after(maintained(replace(decision.kept, pid=0), quiesced=False), DaemonSeen())
+    assert again.do is Do.START
+
+
+def test_maintenance_that_ends_early_ends_no_daemon() -> None:
+    """A daemon that waited for its clients is ready again, with these clients."""
+    waiting = after(maintained(READY, quiesced=True), BUSY).kept
+    assert waiting.phase is Phase.DRAINING
+    again = after(maintained(waiting, quiesced=False), BUSY)
+    assert (again.kept.phase, again.do, again.kept.pid) == (Phase.READY, None, PID)
+
+
+def test_orders_count_that_come_while_a_daemon_starts() -> None:
+    """The new limits are those that are wanted; a daemon for the former ones is replaced."""
+    before = Kept(SHARE)
+    meanwhile = maintained(limited(before, OTHER), quiesced=True)
+    found = ordered(started(before, PID, NOW), before, meanwhile)
+    assert (found.pid, found.share, found.quiesced) == (PID, OTHER, True)
+    step = after(maintained(found, quiesced=False), DaemonSeen(pid=PID))
+    assert step.do is Do.QUIT
+    assert ordered(started(before, PID, NOW), before, before) == started(before, PID, NOW)
 
 
 def test_from_nothing_to_ready() -> None:
@@ -284,7 +336,7 @@ def test_only_the_first_failures_are_answered_at_once() -> None:
         phases.append(kept.phase)
     assert waits == pytest.approx([0.0, 0.1, 0.2, 0.4, 0.8])
     assert phases == [Phase.STARTING, *4 * [Phase.FAILED]]
-    assert kept.detail == "exit code 1, again and again"
+    assert kept.detail == "exit code 1, at least 3 times in a row"
     assert kept.restarts == 5
 
 

@@ -1,5 +1,6 @@
 """The log of an MPS daemon: what its lines mean, which are passed on, and how it is followed."""
 
+import errno
 import itertools
 import os
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from loguru import logger
 
 from supervisor.mps import log_lines, log_tail
 from supervisor.mps.log_lines import Author, Line, Told
-from supervisor.mps.log_tail import AT_FIRST, LARGEST, OUTPUT, LogTail
+from supervisor.mps.log_tail import AT_FIRST, LARGEST, OUTPUT, TOO_LARGE, LogTail
 
 CONVERSATION = """\
 [2026-11-26 10:00:00.001 Control  4711] Accepting connection...
@@ -146,6 +147,33 @@ def test_a_long_file_is_moved(tail: LogTail, tmp_path: Path, passed: list[str]) 
         output.write(b"after\n")
         tail.read()
     assert passed[-1] == "after"
+
+
+def test_a_flood_is_stopped_at_once(tail: LogTail, tmp_path: Path, passed: list[str]) -> None:
+    """The file is emptied as soon as the keeper wakes up, and the daemon writes on."""
+    with os.fdopen(tail.fresh(), "ab", buffering=0) as output:
+        output.write(b"first\n")
+        tail.read()
+        os.truncate(tmp_path / OUTPUT, TOO_LARGE + 1)
+        tail.read()
+        assert (tmp_path / OUTPUT).stat().st_size == 0
+        output.write(b"after\n")
+        tail.read()
+    assert (passed, [*tmp_path.glob("*.1")]) == (["first", "after"], [])
+
+
+def test_a_full_disk_is_named(
+    tail: LogTail, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A daemon that cannot write would end without a word."""
+
+    def refuse(*_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
+    with pytest.raises(OSError, match="No space left on device") as error:
+        tail.fresh()
+    assert error.value.filename == str(tmp_path / OUTPUT)
 
 
 def test_a_new_daemon_has_a_new_file(tail: LogTail, tmp_path: Path, passed: list[str]) -> None:

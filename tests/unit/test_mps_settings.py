@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from proto.keeper import ComputeMode
 from supervisor.config.file_schema import Portion
 from supervisor.config.settings import load
 from supervisor.config.sharing import MpsLimits, Share
@@ -69,6 +70,20 @@ READ = {
         Share(GPU, 2, None, MpsLimits(on_mig=True)),
     ),
 }
+
+
+def test_the_compute_mode(tmp_path: Path) -> None:
+    """It is EXCLUSIVE_PROCESS, unless the configuration wants it unchanged."""
+    path = tmp_path / "config.yaml"
+    found = []
+    for more in ("", ", computeMode: unchanged", ", computeMode: exclusive"):
+        path.write_text(f"sharing: {{{ONE[:-1]}{more}}}}}")
+        mps = load({"service.configFile": str(path)}, {}).configuration.sharing.mps
+        found.append(mps.compute_mode if mps else None)
+    exclusive, unchanged = ComputeMode.EXCLUSIVE_PROCESS, ComputeMode.UNCHANGED
+    assert found == [exclusive, unchanged, exclusive]
+
+
 NUMBERS = "replicas: 2, memoryLimit"
 REFUSED = {
     "nothing": ("mps: {}", "sharing.mps: it has no resources to share; leave it out"),
@@ -129,6 +144,10 @@ REFUSED = {
             "write another rename"
         ),
     ),
+    "another compute mode": (
+        "mps: {computeMode: prohibited, resources: [{name: gpu, replicas: 2}]}",
+        "sharing.mps.computeMode: Invalid enum value 'prohibited'; allowed: exclusive, unchanged",
+    ),
     "limits of time-slicing": (
         "timeSlicing: {resources: [{name: gpu, replicas: 2, threads: 10}]}",
         (
@@ -141,6 +160,10 @@ ROOTS = {
     "empty": ("", 'flags.mpsRoot "": write an absolute path for sharing.mps'),
     "the host's root": ("//", 'flags.mpsRoot "//": write a folder of its own for sharing.mps'),
     "relative": ("mps", 'flags.mpsRoot "mps": write an absolute path for sharing.mps'),
+    "above itself": (
+        "/run/mps/..",
+        'flags.mpsRoot "/run/mps/..": write the path without ".." for sharing.mps',
+    ),
     "too long": (
         "/" + "r" * 41,
         (
@@ -149,6 +172,12 @@ ROOTS = {
         ),
     ),
 }
+
+
+@pytest.mark.parametrize("written", ["mps: null", "mps: ", "timeSlicing: null, mps: null"])
+def test_without_a_value_nothing_is_shared(tmp_path: Path, written: str) -> None:
+    """A key without a value is as if it were missing, as in NVIDIA's plugin."""
+    assert shares(tmp_path, written) == {}
 
 
 @pytest.mark.parametrize(("written", "expected"), READ.values(), ids=READ)

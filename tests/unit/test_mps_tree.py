@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from proto.channel import Channel, Sent
-from proto.control import Limit, Problem, ProblemKind, ProcessState
+from proto.control import Limit, Problem, ProblemKind, ProcessState, ServiceState
+from proto.keeper import ComputeMode
 from proto.mps import MpsDaemon, MpsShare, Phase, pipe_folder
 from proto.mps_bus import MpsBusSettings
 from proto.worker import PlannedDevice, ResourcePlan
@@ -13,6 +14,7 @@ from supervisor import compose
 from supervisor.child import Spec
 from supervisor.config.refusal import SettingsError
 from supervisor.config.settings import load
+from supervisor.main import MPS
 from supervisor.mps import leftovers, planned
 from supervisor.mps.compose import compose_tree
 from supervisor.mps.merged import FIRST_WORDS, Word, complete, ending, kept, merged
@@ -45,7 +47,12 @@ def test_a_keeper_that_ended_is_no_keeper() -> None:
         state("mps MIG-2", "backoff"),
         state("mps GPU-3", "down"),
     )
-    assert kept(processes) == {"GPU-1", "MIG-2"}
+    assert kept(ServiceState(processes, planned=())) == frozenset({"GPU-1", "MIG-2"})
+
+
+def test_before_the_inventory_nothing_is_known_of_keepers() -> None:
+    """A tree that starts again must not tell of devices without daemons: it adopts them soon."""
+    assert kept(ServiceState((state("mps bus"),), planned=None)) is None
 
 
 def test_the_word_of_each_keeper_is_published() -> None:
@@ -161,9 +168,17 @@ def test_a_keeper_has_what_its_device_needs() -> None:
     here, there = Channel.pair()
     assert before.change is not None
     assert here.send(before.change) is Sent.TAKEN
-    assert there.receive() == before.change == Limit(SHARE, 5.0, 15.0)
+    mode = ComputeMode.EXCLUSIVE_PROCESS
+    assert there.receive() == before.change == Limit(SHARE, 5.0, 15.0, mode)
     here.close()
     there.close()
+
+
+def test_the_tree_has_a_port_of_its_own() -> None:
+    """With the same options, both services of a node can listen; it is the port of our pods."""
+    assert load({}, dict(MPS.variables)).address != load({}, {}).address
+    manifest = Path(__file__).parents[2] / "deploy/kustomize/components/mps/daemonset.yaml"
+    assert f'value: "{MPS.variables["METRICS_ADDRESS"]}"' in manifest.read_text()
 
 
 def test_a_long_runtime_folder_is_refused() -> None:

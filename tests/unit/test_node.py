@@ -17,9 +17,8 @@ from simulator.node import (
     SimulatedGpu,
     SimulatedLink,
     SimulatedNode,
-    complete,
-    default_node,
 )
+from simulator.node_file import complete, default_node
 from tests.unit.builders import gpu_uuid
 
 FIRST, SECOND = gpu_uuid(0), gpu_uuid(1)
@@ -134,7 +133,7 @@ Change = Callable[[LiveNode], None]
 DRILLS: dict[str, tuple[list[Change], dict[str, Any]]] = {
     "xid": (
         [lambda n: n.xid(0, 79)],
-        {"happened": 1, "events": (Event(1, FIRST, 79),), "actions": {FIRST: 1}},
+        {"happened": 1, "events": (Event(1, FIRST, 79),), "actions": {FIRST: 2}},
     ),
     "xid of an instance": (
         [lambda n: n.xid(1, 31, 1)],
@@ -145,17 +144,17 @@ DRILLS: dict[str, tuple[list[Change], dict[str, Any]]] = {
         {
             "happened": 2,
             "events": (Event(1, FIRST, 79), Event(2, SECOND, 48, 0)),
-            "actions": {FIRST: 1, SECOND: 1},
+            "actions": {FIRST: 2, SECOND: 1},
         },
     ),
-    "lost": ([lambda n: n.lose(1)], {"lost": frozenset({SECOND}), "actions": {SECOND: 1}}),
+    "lost": ([lambda n: n.lose(1)], {"lost": frozenset({SECOND}), "actions": {SECOND: 2}}),
     "both lost": (
         [lambda n: n.lose(1), lambda n: n.lose(0)],
-        {"lost": frozenset({FIRST, SECOND}), "actions": {FIRST: 1, SECOND: 1}},
+        {"lost": frozenset({FIRST, SECOND}), "actions": {FIRST: 2, SECOND: 2}},
     ),
     "recovered": (
         [lambda n: n.lose(0), lambda n: n.lose(1), lambda n: n.recover(0)],
-        {"lost": frozenset({SECOND}), "actions": {FIRST: 1, SECOND: 1}},
+        {"lost": frozenset({SECOND}), "actions": {FIRST: 2, SECOND: 2}},
     ),
     "recovered without a loss": ([lambda n: n.recover(0)], {}),
     "removed": ([lambda n: n.remove(0)], {"removed": frozenset({FIRST})}),
@@ -166,7 +165,7 @@ DRILLS: dict[str, tuple[list[Change], dict[str, Any]]] = {
     "put back without being taken out": ([lambda n: n.add(1)], {}),
     "removed while lost": (
         [lambda n: n.lose(0), lambda n: n.remove(0)],
-        {"lost": frozenset({FIRST}), "removed": frozenset({FIRST}), "actions": {FIRST: 1}},
+        {"lost": frozenset({FIRST}), "removed": frozenset({FIRST}), "actions": {FIRST: 2}},
     ),
     "hung": ([lambda n: n.hang(1)], {"hung": frozenset({SECOND})}),
     "hung and answering": ([lambda n: n.hang(0), lambda n: n.recover(0)], {}),
@@ -219,7 +218,7 @@ DRILLS: dict[str, tuple[list[Change], dict[str, Any]]] = {
     "a row": ([lambda n: n.fail_row(1)], {"rows": frozenset({SECOND})}),
     "reset": (
         [lambda n: n.lose(0), lambda n: n.lose(1), lambda n: n.fail_row(0), lambda n: n.reset(0)],
-        {"lost": frozenset({SECOND}), "actions": {SECOND: 1}, "resets": {FIRST: 1}},
+        {"lost": frozenset({SECOND}), "actions": {SECOND: 2}, "resets": {FIRST: 1}},
     ),
     "reset of one of two rows": (
         [lambda n: n.fail_row(0), lambda n: n.fail_row(1), lambda n: n.reset(1)],

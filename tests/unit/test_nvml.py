@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
-from health.nvml import Code, Hint, Nvml, NvmlError, XidEvent, bus_id, key_of
+from health.nvml import Code, Hint, Nvml, NvmlError, XidEvent, key_of
+from health.pci import bus_id
 from proto.messages import LinkLevel
 from simulator.live_node import LiveNode
-from simulator.node import SimulatedGpu, SimulatedLink, SimulatedNode, complete
+from simulator.node import SimulatedGpu, SimulatedLink, SimulatedNode
+from simulator.node_file import complete
 from simulator.nvml import Binding
 from simulator.nvml_handles import NVMLError
 

@@ -11,7 +11,8 @@ import pytest
 
 from health.label_facts import FabricInfo
 from simulator.live_node import LiveNode
-from simulator.node import SimulatedFabric, SimulatedGpu, SimulatedLink, SimulatedNode, complete
+from simulator.node import SimulatedFabric, SimulatedGpu, SimulatedLink, SimulatedNode
+from simulator.node_file import complete
 from simulator.nvml import FUNCTIONS, XID_EVENT, Binding, EventSet
 from simulator.nvml_handles import GpuHandle, MigHandle, NVMLError
 from tests.unit.builders import gpu_uuid
@@ -98,6 +99,7 @@ def calls(nvml: Binding) -> dict[str, Callable[[], Any]]:
         "nvmlEventSetWait": (listen(nvml, GOOD, BAD), 0),
         "nvmlDeviceGetTemperature": (BAD, 0),
         "nvmlDeviceGetClockInfo": (BAD, 1),
+        "nvmlDeviceGetMaxClockInfo": (BAD, 1),
         "nvmlDeviceGetProcessesUtilizationInfo": (BAD, 0),
         "nvmlDeviceGetGpuFabricInfoV": (BAD, ctypes.pointer(FabricInfo())),
         **dict.fromkeys(OF_A_LINK, (BAD, 0)),

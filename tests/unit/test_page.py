@@ -11,13 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from proto.messages import DeviceHealth, DeviceState
+from proto.reasons import Reason, ReasonKind
 from supervisor.status import page as module
 from supervisor.status.allocations import Allocation
 from supervisor.status.page import POLICY, page
+from supervisor.status.page_header import LINKS
 from supervisor.status.snapshot import Snapshot
 from supervisor.status.status import About, status
 from supervisor.status.usage_owner import Owner, OwnerKind, Owners
 from tests.fakes import showcase, showcase_usage
+from tests.unit.builders import inventory
 
 NOW, WALL = 1000.0, 1_700_000_000.0
 HOSTILE = '<script>alert("1")</script><img src=x onerror=alert(2)>\' onload="x" & &lt;b&gt;'
@@ -105,7 +109,8 @@ def test_why_usage_is_not_known_is_text(why: str) -> None:
 
 def test_a_pod_named_like_a_script() -> None:
     """A pod name with HTML in it is shown as text."""
-    text = shown(named(HOSTILE), About(HOSTILE, 10.0, HOSTILE))
+    about = About(HOSTILE, 10.0, HOSTILE, node=HOSTILE, hostname=f"{HOSTILE}2")
+    text = shown(named(HOSTILE), about)
     assert Reader(text).tags.count("script") == 1
     assert "img" not in Reader(text).tags
     assert HOSTILE in Reader(text).text
@@ -121,8 +126,46 @@ def test_the_policy_allows_the_page_and_nothing_else() -> None:
     attributes = Reader(text).attributes
     assert not [name for name, _ in attributes if name == "style" or name.startswith("on")]
     links = [value for name, value in attributes if name in {"src", "href", "action"}]
-    assert all(link.startswith(("#", "data:")) for link in links)
+    assert all(link.startswith(("#", "data:")) or link in LINKS for link in links)
+    assert set(LINKS) <= set(links)
     assert POLICY.startswith("default-src 'none';")
+
+
+def test_the_page_names_the_node() -> None:
+    """Title and header name the node; the configuration's hash is below, in the details."""
+    about = dataclasses.replace(showcase.ABOUT, node="node-7", hostname="plugin-x7k2p")
+    text = Reader(shown(showcase.snapshot(NOW, WALL), about)).text
+    assert "node-7: 4 of 8 GPUs are not healthy - gpu-sharing-plugin" in text
+    header, _, rest = text.partition("Problems")
+    assert "node node-7" in header
+    assert "host plugin-x7k2p" in header
+    assert "5f2c9a81" not in header
+    assert "configuration 5f2c9a81" in rest
+
+
+def test_a_node_without_gpus() -> None:
+    """A node whose driver lists no GPU says so, and what to do."""
+    known = showcase.snapshot(NOW, WALL)
+    assert known.node
+    nothing = dataclasses.replace(known, node=replace(known.node, inventory=inventory(), health=()))
+    assert "No GPU here" in Reader(shown(nothing)).text
+    assert "No GPU here" not in Reader(shown(known)).text
+    assert "No GPU here" not in Reader(shown(Snapshot())).text
+
+
+def test_the_strongest_advice_comes_first() -> None:
+    """A GPU with contradicting advice shows one; the others are folded, each with its reason."""
+    known = showcase.snapshot(NOW, WALL)
+    assert known.node
+    uuid = known.node.inventory.gpus[0].uuid
+    reasons = (Reason(ReasonKind.RECOVERY_ACTION, "reset the GPU"), Reason(ReasonKind.XID, "79"))
+    health = (DeviceHealth(uuid, reasons, DeviceState.UNHEALTHY),)
+    text = shown(dataclasses.replace(known, node=replace(known.node, health=health)))
+    (shown_first, *_) = re.findall(r"<ul class=.reasons.>(.*?)</details>", text, re.DOTALL)
+    assert shown_first.startswith("<li><strong>Drain the node and reboot it.</strong></li>")
+    before, _, folded = shown_first.partition("<details")
+    assert "then reset the GPU" not in before
+    assert "then reset the GPU" in folded
 
 
 def test_nothing_ends_the_script_or_the_style_early() -> None:

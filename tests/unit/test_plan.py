@@ -3,17 +3,19 @@
 import itertools
 
 import pytest
+from msgspec.structs import replace
 
-from health.device_nodes import IMEX
 from proto.advertising import MigStrategy
 from proto.control import Problem, ProblemKind
-from proto.messages import FailedGpu, Gpu
+from proto.facts import NumaNodes
+from proto.messages import IMEX_CHANNEL, FailedGpu, Gpu
 from proto.worker import PlannedDevice, ResourcePlan
 from supervisor.config.file_schema import Pattern
 from supervisor.plan import Plan, Rules, plan
 from tests.unit.builders import gpu, gpu_uuid, inventory, mig_gpu, mig_uuid
 
 GPU = "nvidia.com/gpu"
+IMEX = IMEX_CHANNEL.format(0)
 SIMPLE = Rules()
 
 
@@ -225,15 +227,43 @@ MISSING = Plan((), (Problem(ProblemKind.IMEX_MISSING, TEXT),))
 @pytest.mark.parametrize(
     ("required", "nodes", "missing"),
     [
-        (False, (), False),
-        (False, (IMEX,), False),
-        (True, ("/dev/nvidiactl", IMEX), False),
-        (True, ("/dev/nvidiactl",), True),
+        ((), (), False),
+        ((), (IMEX,), False),
+        ((0,), ("/dev/nvidiactl", IMEX), False),
+        ((0,), ("/dev/nvidiactl",), True),
+        ((7, 0), (IMEX_CHANNEL.format(7),), True),
     ],
-    ids=["not required", "there though not required", "there", "missing"],
+    ids=["not required", "there though not required", "there", "missing", "one missing"],
 )
-def test_a_required_imex_channel(*, required: bool, nodes: tuple[str, ...], missing: bool) -> None:
-    """Without the required IMEX channel, the node advertises nothing."""
+def test_required_imex_channels(
+    *, required: tuple[int, ...], nodes: tuple[str, ...], missing: bool
+) -> None:
+    """Without all required IMEX channels, the node advertises nothing."""
     node = inventory(gpu(0), nodes=nodes)
     expected = MISSING if missing else plan(SIMPLE, inventory(gpu(0)))
     assert plan(Rules(imex_required=required), node) == expected
+
+
+@pytest.mark.parametrize(
+    ("numa", "told"),
+    [
+        (NumaNodes(), False),
+        (NumaNodes(2, 0), False),
+        (NumaNodes(16, 0), False),
+        (NumaNodes(8, 7), False),
+        (NumaNodes(9, 8), True),
+        (NumaNodes(34, 32), True),
+        (NumaNodes(34, 32, "numa"), True),
+        (NumaNodes(34, 32, "driver"), False),
+    ],
+    ids=["unknown", "plain", "many CPUs", "few", "GH200", "GB200", "said so", "not by GPUs"],
+)
+def test_numa_nodes_of_gpu_memory(*, numa: NumaNodes, told: bool) -> None:
+    """More NUMA nodes than the kubelet accepts are a problem if GPUs make them; all is served."""
+    node = replace(inventory(gpu(0)), numa=numa)
+    found = plan(SIMPLE, node)
+    assert found.resources == plan(SIMPLE, inventory(gpu(0))).resources
+    assert [problem.kind for problem in found.problems] == [ProblemKind.NUMA_NODES] * told
+    for problem in found.problems:
+        assert problem.text.startswith(f"the node has {numa.total} NUMA nodes, {numa.without_cpus}")
+        assert problem.text.endswith("NVreg_CoherentGPUMemoryMode=driver")

@@ -14,7 +14,8 @@ from health.looks import of_absent
 from health.nvml import Code, Nvml
 from proto.messages import FailedGpu, Gpu
 from simulator.live_node import LiveNode
-from simulator.node import SimulatedGpu, SimulatedNode, complete
+from simulator.node import SimulatedGpu, SimulatedNode
+from simulator.node_file import complete
 from simulator.nvml import Binding
 from tests.unit.builders import gpu, mig_gpu, mig_uuid
 from tests.unit.builders import inventory as node_of

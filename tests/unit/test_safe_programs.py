@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from health import binding
+from health.platform_files import LIBRARY
 from proto.safe_paths import UnsafeError, require_safe_program
 
 NOBODY = 65534
@@ -52,11 +53,13 @@ def test_a_program_of_another_user_is_refused(tmp_path: Path, tool: Path, part: 
         require_safe_program(tool)
 
 
-def test_a_driver_library_that_others_can_change_is_not_loaded(tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", ["usr/lib64", "usr/lib/wsl/lib", "usr/lib/wsl/drivers/nv.inf_1"])
+def test_a_driver_library_that_others_can_change_is_not_loaded(tmp_path: Path, place: str) -> None:
     """NVML below the driver root is not loaded if others can change it: its code runs as root."""
-    folder = tmp_path / "usr/lib64"
+    folder = tmp_path / place
     folder.mkdir(parents=True)
-    (folder / binding.LIBRARY).touch()
+    (folder / LIBRARY).touch()
+    (folder / "libcuda.so.1.1").touch()
     folder.chmod(0o777)
     with pytest.raises(UnsafeError, match=f'other users can write to "{folder}"'):
         binding.load(str(tmp_path))

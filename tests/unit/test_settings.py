@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from simulator.node import default_node
+from simulator.node_file import default_node
 from supervisor.config.options import OPTIONS
 from supervisor.config.settings import Settings, load
 
@@ -17,6 +17,16 @@ flags:
   plugin: {containerDriverRoot: /file}
 health: {staleAfter: 12500ms, hangAfter: 4}
 """
+GREY = (
+    "pcie",
+    "slowdown",
+    "clocks",
+    "eccCorrected",
+    "spareRows",
+    "persistence",
+    "fabric",
+    "gpuMissing",
+)
 CONFIGURATION: dict[str, Any] = {
     "version": "v1",
     "flags": {
@@ -53,9 +63,11 @@ CONFIGURATION: dict[str, Any] = {
         "occupied": "report",
         "dra": "report",
         "recovery": {"mode": "proof", "quietPeriod": 30.0, "probes": 3},
+        "grey": {"after": 60.0, **dict.fromkeys(GREY, "report")},
         "xids": {},
     },
     "usage": {"interval": 5.0},
+    "unifiedMemory": "system",
 }
 SERVICE: dict[str, Any] = {
     "configDir": "",
@@ -230,11 +242,12 @@ def test_each_value_has_its_source(file: str) -> None:
 def test_without_settings_all_sources_are_default() -> None:
     """Without settings, each value of the configuration and service has the source default."""
     expected = {"version", "resources.gpus", "resources.mig", "sharing.timeSlicing", "sharing.mps"}
-    expected |= {"usage.interval"}
+    expected |= {"usage.interval", "unifiedMemory"}
     expected |= {"imex.channelIDs", "imex.required", "health.staleAfter", "health.hangAfter"}
     expected |= {"health.pollInterval", "health.rescanInterval", "health.xids"}
     expected |= {"health.exitWithoutAccess", "health.occupied", "health.dra"}
-    expected |= {f"health.recovery.{name}" for name in CONFIGURATION["health"]["recovery"]}
+    for section in ("recovery", "grey"):
+        expected |= {f"health.{section}.{name}" for name in CONFIGURATION["health"][section]}
     expected |= {f"flags.{name}" for name in CONFIGURATION["flags"]} - {"flags.plugin"}
     expected |= {f"flags.plugin.{name}" for name in CONFIGURATION["flags"]["plugin"]}
     settings = load({}, {})

@@ -15,7 +15,7 @@ SHORT = "is too short: each process reports only once a second; write at least 3
 OBJECT = "Expected `object`, got"
 
 
-TOP = "version, flags, resources, sharing, imex, health, usage"
+TOP = "version, flags, resources, sharing, imex, health, usage, unifiedMemory"
 FLAGS = (
     "migStrategy, failOnInitError, mpsRoot, nvidiaDriverRoot, nvidiaDevRoot, gdrcopyEnabled, "
     "gdsEnabled, mofedEnabled, useNodeFeatureAPI, deviceDiscoveryStrategy, plugin, gfd"
@@ -71,7 +71,7 @@ UNKNOWN = {
         "health: {old: 1}",
         (
             'health: unknown key "old"; allowed keys: staleAfter, hangAfter, pollInterval, '
-            "rescanInterval, exitWithoutAccess, occupied, dra, recovery, xids"
+            "rescanInterval, exitWithoutAccess, occupied, dra, recovery, grey, xids"
         ),
     ),
 }
@@ -157,9 +157,9 @@ VALUES = {
         "flags: {plugin: {sharedDevicesAllocationPolicy: best}}",
         f"{POLICY}: Invalid enum value 'best'; allowed: distributed, packed, spread",
     ),
-    "devices that are not found by NVML": (
-        "flags: {deviceDiscoveryStrategy: tegra}",
-        "flags.deviceDiscoveryStrategy: Invalid enum value 'tegra'; allowed: auto, nvml",
+    "GPUs in passthrough": (
+        "flags: {deviceDiscoveryStrategy: vfio}",
+        "flags.deviceDiscoveryStrategy: Invalid enum value 'vfio'; allowed: auto, nvml, tegra",
     ),
     "a channel that is no number": (
         "imex: {channelIDs: [a]}",

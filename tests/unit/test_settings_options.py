@@ -59,7 +59,7 @@ GIVEN: dict[str, tuple[str, object]] = {
     "flags.gdrcopyEnabled": ("1", True),
     "flags.gdsEnabled": ("T", True),
     "flags.mofedEnabled": ("true", True),
-    "flags.deviceDiscoveryStrategy": ("nvml", "nvml"),
+    "flags.deviceDiscoveryStrategy": ("tegra", "tegra"),
     f"{PLUGIN}passDeviceSpecs": ("TRUE", True),
     f"{PLUGIN}deviceListStrategy": ("envvar,cdi-cri", ("envvar", "cdi-cri")),
     f"{PLUGIN}deviceIDStrategy": ("index", "index"),

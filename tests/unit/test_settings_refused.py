@@ -13,7 +13,7 @@ from tests.unit.refusal import message
 NODE = 'cannot use the node file "{path}": '
 
 KNOWN = "uuid, name, memoryMiB, pciBusId, numaNode, computeCapability, mig, events, recoveryAction"
-KNOWN += ", migCapable, outputs, fabric, vgpu"
+KNOWN += ", migCapable, outputs, fabric, vgpu, lacks"
 ZERO = "GPU-00000000-0000-0000-0000-000000000000"
 NODES = {
     "no gpus": ("{}", "Object missing required field `gpus`"),
@@ -21,7 +21,13 @@ NODES = {
         "gpus: [{}, {fan: 1}]",
         f'gpus[1]: unknown key "fan"; allowed keys: {KNOWN}',
     ),
-    "uuid": ("gpus: [{}, {uuid: GPU-1}]", f'gpus[1]: uuid "GPU-1" must look like {ZERO}'),
+    "uuid": (
+        "gpus: [{}, {uuid: GPU-1}]",
+        (
+            f'gpus[1]: uuid "GPU-1" must look like {ZERO}, or like that without GPU-, as of an '
+            "integrated GPU"
+        ),
+    ),
     "pciBusId": (
         'gpus: [{pciBusId: "07:00"}]',
         'gpus[0]: pciBusId "07:00" must look like 0000:07:00.0',
@@ -74,7 +80,7 @@ REFUSED = {
     "service.logFormat": ("xml", "write text or json"),
     "service.logLevel": ("INFO", "write debug or info or warning or error"),
     "flags.migStrategy": ("Single", "write none or single or mixed"),
-    "flags.deviceDiscoveryStrategy": ("tegra", "write auto or nvml"),
+    "flags.deviceDiscoveryStrategy": ("vfio", "write auto or nvml or tegra"),
     "flags.plugin.deviceListStrategy": (
         "envvar,mounts",
         "write envvar or volume-mounts or cdi-annotations or cdi-cri",
@@ -108,13 +114,13 @@ def test_a_value_that_is_not_allowed(option: Option) -> None:
 
 @pytest.mark.parametrize(
     ("written", "shown"),
-    [("1", "[1]"), ("0,0", "[0, 0]"), ("0,1", "[0, 1]"), ("1,0", "[1, 0]")],
+    [("2048", "[2048]"), ("0,0", "[0, 0]"), ("0,1,0", "[0, 1, 0]")],
 )
-def test_an_imex_channel_other_than_0(tmp_path: Path, written: str, shown: str) -> None:
-    """IMEX channels other than 0 are refused, from file, flag or variable."""
+def test_imex_channels_that_cannot_be(tmp_path: Path, written: str, shown: str) -> None:
+    """IMEX channels that the driver does not have are refused, from file, flag or variable."""
     path = tmp_path / "config.yaml"
     path.write_text(f"imex: {{channelIDs: [{written}]}}")
-    problem = f"imex.channelIDs {shown}: write [] or [0]"
+    problem = f"imex.channelIDs {shown}: write numbers from 0 to 2047, each once"
     expected = f"cannot use {problem}"
     in_file = f'cannot use the configuration file "{path}": {problem}'
     assert message({"service.configFile": str(path)}, {}) == in_file

@@ -12,7 +12,8 @@ from proto.host import since_boot
 from proto.messages import Gpu, UsageState
 from proto.usage import DeviceUsage, GpuProcess, ProcessKind
 from simulator.live_node import LiveNode
-from simulator.node import SimulatedGpu, SimulatedNode, complete
+from simulator.node import SimulatedGpu, SimulatedNode
+from simulator.node_file import complete
 from simulator.nvml import Binding
 from simulator.pod_usage import use_devices
 from simulator.usage import FIRST_PID, Use

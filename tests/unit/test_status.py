@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from proto.calls import HangingCall
 from proto.control import (
     ConfigurationState,
     Problem,
@@ -14,10 +15,11 @@ from proto.control import (
     ServiceState,
     Unknown,
 )
-from proto.messages import DeviceHealth, FailedGpu, HangingCall, XidCount
+from proto.messages import DeviceHealth, FailedGpu, XidCount
 from proto.reasons import Reason, ReasonKind
-from supervisor.status import report
+from supervisor.status import node_report, report
 from supervisor.status.allocations import Allocation
+from supervisor.status.service_report import ConfigurationStatus, ProcessStatus, XidSeen
 from supervisor.status.snapshot import Snapshot
 from supervisor.status.status import About, status
 from tests.unit.builders import gpu, inventory, node_state, worker_state
@@ -40,8 +42,8 @@ def shown(**fields: Any) -> report.Status:
 
 def test_before_anything_is_known() -> None:
     """Before any message arrives, the service is not live, and everything else is null."""
-    silent = report.Verdict(ok=False, problems=("supervisor: no heartbeat",))
-    unknown = report.NodeStatus(None, None, None, silent, silent, *[None] * 6)
+    silent = node_report.Verdict(ok=False, problems=("supervisor: no heartbeat",))
+    unknown = node_report.NodeStatus(None, None, None, silent, silent, *[None] * 6)
     assert status(Snapshot(), ABOUT, NOW, WALL) == report.Status(
         WALL, "1.2.3", False, unknown, None, None, None, None, None, None
     )
@@ -96,17 +98,17 @@ def test_the_node() -> None:
     )
     hang = HangingCall("nvmlDeviceGetName", 1, "", 17.5)
     node = replace(PARTIAL, persisted=False, hanging=(hang,))
-    assert shown(service=service, node=node).node == report.NodeStatus(
+    assert shown(service=service, node=node).node == node_report.NodeStatus(
         driver_version="580.95.05",
         backend=None,
         maintenance=True,
-        live=report.Verdict(ok=True, problems=()),
-        ready=report.Verdict(ok=False, problems=("list-too-long: too many",)),
-        problems=(report.ProblemStatus(ProblemKind.LIST_TOO_LONG, "too many", fatal=True),),
-        failed=(report.FailedGpuStatus(1, "lost"),),
+        live=node_report.Verdict(ok=True, problems=()),
+        ready=node_report.Verdict(ok=False, problems=("list-too-long: too many",)),
+        problems=(node_report.ProblemStatus(ProblemKind.LIST_TOO_LONG, "too many", fatal=True),),
+        failed=(node_report.FailedGpuStatus(1, "lost"),),
         persisted=False,
         driver_hangs=3,
-        hanging=(report.HangingCallStatus("nvmlDeviceGetName", 1, None, 17.5),),
+        hanging=(node_report.HangingCallStatus("nvmlDeviceGetName", 1, None, 17.5),),
         notices=("not shared: a",),
     )
 
@@ -146,19 +148,17 @@ def test_processes_and_configuration() -> None:
     gone = ProcessState("exporter", "backoff", 1)
     service = replace(SERVICE, processes=(*SERVICE.processes, gone), configuration=told)
     assert shown(service=service).processes == (
-        report.ProcessStatus("monitor", "running", 2, 77),
-        report.ProcessStatus("exporter", "backoff", 1, None),
+        ProcessStatus("monitor", "running", 2, 77),
+        ProcessStatus("exporter", "backoff", 1, None),
     )
-    assert shown(service=service).configuration == report.ConfigurationStatus(
-        "abc", 5.0, "no such key"
-    )
-    assert shown().configuration == report.ConfigurationStatus(None, None, None)
+    assert shown(service=service).configuration == ConfigurationStatus("abc", 5.0, "no such key")
+    assert shown().configuration == ConfigurationStatus(None, None, None)
 
 
 def test_xids() -> None:
     """Each Xid has its name; an unknown GPU or an unknown time is null."""
     node = replace(NODE, xids=(XidCount("A", 79, 2, 5.0), XidCount("", 31, 1)))
     assert shown(node=node).xids == (
-        report.XidSeen("A", 79, "GPU has fallen off the bus", 2, 5.0),
-        report.XidSeen(None, 31, "GPU memory page fault", 1, None),
+        XidSeen("A", 79, "GPU has fallen off the bus", 2, 5.0),
+        XidSeen(None, 31, "GPU memory page fault", 1, None),
     )

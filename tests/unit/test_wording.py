@@ -93,7 +93,7 @@ EMPTY = dataclasses.replace(
 )
 def test_the_headline(known: Snapshot, words: str) -> None:
     """The headline sums up the health of the node in one line."""
-    assert wording.headline(of(known)) == words
+    assert wording.headline(of(known)) == f"gpu-17: {words}"
 
 
 def test_problems() -> None:
@@ -119,4 +119,4 @@ def test_a_lost_gpu_is_counted_once() -> None:
         health=(lost, DeviceHealth(gpu_uuid(1))),
     )
     known = dataclasses.replace(EMPTY, node=state)
-    assert wording.headline(of(known)) == "2 of 3 GPUs are not healthy"
+    assert wording.headline(of(known)) == "gpu-17: 2 of 3 GPUs are not healthy"

@@ -2,6 +2,9 @@
 
 import platform
 
+import msgspec
+
+from proto.calls import CallStats, HangingCall, LookTime
 from proto.control import (
     ConfigurationState,
     NodeLabels,
@@ -12,13 +15,11 @@ from proto.control import (
 )
 from proto.driver import DriverState
 from proto.fitness import LastMpsWord
+from proto.grey import GreyFailure
 from proto.messages import (
     RPC_BUCKETS,
-    CallStats,
     DeviceHealth,
     DeviceState,
-    HangingCall,
-    LookTime,
     MpsState,
     NodeState,
     RpcStats,
@@ -26,6 +27,7 @@ from proto.messages import (
     XidCount,
 )
 from proto.mps import MpsClient, MpsDaemon, MpsShare, Phase, ServerStatus
+from proto.platform import Platform, PlatformKind
 from proto.reasons import Reason, ReasonKind
 from proto.usage import DeviceUsage, GpuProcess, ProcessKind
 from supervisor.status.allocations import Allocation, DynamicDevice
@@ -63,8 +65,9 @@ SERVICE = ServiceState(
 NODE = NodeState(
     epoch=1,
     sequence=1,
-    inventory=inventory(
-        gpu(0, uuid="A", numa_node=1), mig_gpu(1, "1g.10gb", uuid="B", events=False)
+    inventory=msgspec.structs.replace(
+        inventory(gpu(0, uuid="A", numa_node=1), mig_gpu(1, "1g.10gb", uuid="B", events=False)),
+        platform=Platform(PlatformKind.NVML, ("libnvidia-ml.so.1",)),
     ),
     health=(
         DeviceHealth("A", since=5.0, transitions=4, recovery_action=0),
@@ -88,6 +91,7 @@ NODE = NodeState(
         XidCount("", 31, 1, last=98.0),
     ),
     kernel_log_lost=7,
+    grey=(GreyFailure("A", Reason(ReasonKind.PCIE, "x8 instead of x16")),),
     calls=(CallStats("nvmlInit", 2, 0.5, {999: 1}),),
     hanging=(
         HangingCall("nvmlDeviceGetName", 7, "", 17.5),
@@ -165,6 +169,7 @@ EXPECTED: Samples = {
         python=platform.python_version(),
         driver_version="580.95.05",
         backend="simulated",
+        platform="nvml",
     ): 1.0,
     key(
         "device_info",
@@ -215,6 +220,7 @@ EXPECTED: Samples = {
     key("device_health_transitions_total", uuid="A"): 4.0,
     key("device_health_transitions_total", uuid="B"): 0.0,
     key("device_health_transitions_total", uuid=mig_uuid(1, 0)): 0.0,
+    key("device_grey_failure", uuid="A", reason="pcie"): 1.0,
     key("gpu_recovery_action", uuid="A"): 0.0,
     key("xid_errors_total", uuid="B", xid="79"): 2.0,
     key("xid_errors_total", uuid="", xid="31"): 1.0,

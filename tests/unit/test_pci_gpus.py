@@ -4,10 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from health import access, pci
+from health import access, pci_gpus
 from health.nvml import Code
-from health.pci import PciGpu
+from health.opening import Refused
+from health.pci_gpus import PciGpu
 from proto.driver import NOTHING_TO_SERVE, DriverState
+from proto.monitor import MonitorSettings
+from proto.paths import Paths
+from proto.platform import Platform, PlatformKind
 from supervisor.exporter.without_gpu import LIBRARIES, Wait, signs
 
 FREE = PciGpu("0000:01:00.0")
@@ -30,7 +34,7 @@ GRACE = PciGpu("0009:01:00.0", "nvgrace_gpu_vfio_pci")
 )
 def test_what_a_gpu_is(*, vendor: str, kind: str, expected: bool) -> None:
     """NVIDIA's display controllers are GPUs, and none of its other devices."""
-    assert pci.is_gpu(vendor, kind) is expected
+    assert pci_gpus.is_gpu(vendor, kind) is expected
 
 
 @pytest.mark.parametrize(
@@ -49,7 +53,7 @@ def test_a_node_without_a_driver(
     *, found: tuple[PciGpu, ...] | None, elsewhere: bool, expected: DriverState
 ) -> None:
     """What is unknown counts as a GPU; GPUs of virtual machines do not."""
-    assert pci.judge(found, elsewhere=elsewhere) is expected
+    assert pci_gpus.judge(found, elsewhere=elsewhere) is expected
 
 
 def machine(folder: Path, *gpus: PciGpu) -> Path:
@@ -72,14 +76,14 @@ def test_the_gpus_of_sysfs(tmp_path: Path) -> None:
     """Each GPU is found with its driver; a device that is half removed is not."""
     sysfs = machine(tmp_path, BOUND, GUEST)
     (sysfs / "bus/pci/devices/0000:03:00.0").mkdir()
-    assert pci.gpus(sysfs) == (BOUND, GUEST)
+    assert pci_gpus.gpus(sysfs) == (BOUND, GUEST)
 
 
 def test_a_machine_without_the_bus(tmp_path: Path) -> None:
     """A machine may have no such bus; where the kernel shows no buses, nothing is known."""
-    assert pci.gpus(tmp_path) is None
+    assert pci_gpus.gpus(tmp_path) is None
     (tmp_path / "bus").mkdir()
-    assert pci.gpus(tmp_path) == ()
+    assert pci_gpus.gpus(tmp_path) == ()
 
 
 @pytest.mark.parametrize(
@@ -92,10 +96,15 @@ def test_a_machine_without_the_bus(tmp_path: Path) -> None:
 def test_gpus_that_are_not_on_the_bus(tmp_path: Path, file: str, text: str) -> None:
     """The GPU of a Tegra and those of WSL2 are not on the bus: such a node waits for its driver."""
     sysfs = machine(tmp_path)
-    assert pci.without_driver(sysfs, tmp_path) is DriverState.NO_GPU
+    assert pci_gpus.without_driver(sysfs, tmp_path) is DriverState.NO_GPU
     (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / file).write_text(text)
-    assert pci.without_driver(sysfs, tmp_path) is DriverState.MISSING
+    assert pci_gpus.without_driver(sysfs, tmp_path) is DriverState.MISSING
+
+
+def of(sysfs: Path, procfs: Path) -> MonitorSettings:
+    """Return the settings of a monitor on a machine with these folders."""
+    return MonitorSettings(Paths("", "", "", ""), "", "", sysfs=str(sysfs), procfs=str(procfs))
 
 
 NOT_FOUND, UNKNOWN = Code.LIBRARY_NOT_FOUND, Code.UNKNOWN
@@ -123,12 +132,21 @@ def test_why_the_driver_cannot_be_opened(  # noqa: PLR0913 - a table's columns
     words: str,
 ) -> None:
     """The report tells a node without a GPU from one without a driver."""
-    report = access.refused("no library", code, machine(tmp_path, *gpus), tmp_path, known=known)
+    settings = of(machine(tmp_path, *gpus), tmp_path)
+    report = access.refused(Refused("no library", code), settings, had_gpus=known)
     assert report.driver is expected
     assert words in report.reason
     assert (report.driver in NOTHING_TO_SERVE) == (
         expected in {DriverState.NO_GPU, DriverState.PASSTHROUGH}
     )
+
+
+@pytest.mark.parametrize("kind", [PlatformKind.WSL, PlatformKind.TEGRA])
+def test_a_platform_whose_gpus_are_not_on_the_bus(tmp_path: Path, kind: PlatformKind) -> None:
+    """Such a node waits for its driver, though no GPU is on the bus."""
+    settings = of(machine(tmp_path), tmp_path)
+    found = Refused("no library", NOT_FOUND, Platform(kind))
+    assert access.refused(found, settings, had_gpus=False).driver is DriverState.MISSING
 
 
 def touch(path: Path) -> None:

@@ -1,0 +1,47 @@
+"""Lock the folders of the MPS daemons: a second tree would end or take over the first one's."""
+
+import contextlib
+import fcntl
+import os
+from pathlib import Path
+
+from proto.folder import Folder
+from simulator.node import NodeError
+from supervisor.config.settings import Settings
+from supervisor.mps.folders import made_root
+
+LOCK = "lock"
+
+_HELD: dict[tuple[int, int], int] = {}
+"""The descriptors of the locks of this process, by device and inode; they end with the process."""
+
+
+def hold(settings: Settings) -> None:
+    """Lock the root and the state folder of the daemons until the end of this process.
+
+    NodeError if another tree has locked one of them. A folder that cannot be used is not locked:
+    each keeper says what is wrong with it.
+    """
+    root = Path(settings.configuration.flags.mps_root)
+    if settings.configuration.sharing.mps or root.exists():
+        with contextlib.suppress(OSError), made_root(root) as folder:
+            _lock(folder, "--mps-root", "keeps its daemons")
+    with contextlib.suppress(OSError), Folder.private(Path(settings.service.state_dir)) as folder:
+        _lock(folder, "--state-dir", "remembers compute modes")
+
+
+def _lock(folder: Folder, option: str, use: str) -> None:
+    with folder.own(LOCK) as file:
+        found = os.fstat(file.fileno())
+        key = (found.st_dev, found.st_ino)
+        if key in _HELD:
+            return
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise NodeError(
+                f'cannot use {option} "{folder.path}": another `gpu-sharing-plugin mps` {use} '
+                "there; stop that service or pod first, or use another folder"
+            ) from None
+        # A number and no file: it must not be closed with an object that a forked child drops.
+        _HELD[key] = os.dup(file.fileno())
