@@ -126,6 +126,8 @@ class Inventory(msgspec.Struct, frozen=True):
     cuda_version: int | None = None
     """The newest CUDA version that the driver supports, as NVML writes it: 13000 is 13.0."""
     numa: NumaNodes = NumaNodes()
+    passed: dict[str, str] = {}
+    """GPUs that the kernel has given to virtual machines: the driver by PCI address."""
     platform: Platform | None = None
     """What kind of node this is; None: the driver has not answered yet."""
 
@@ -157,6 +159,8 @@ class DeviceHealth(msgspec.Struct, frozen=True):
     """State changes since the node booted."""
     recovery_action: int | None = None
     """The recovery action that the driver asks for (NVML field 230); 0: none; None: unknown."""
+    licensed: bool | None = None
+    """Whether a virtual GPU (vGPU) has its licence; None: unknown, or it needs none."""
 
     @property
     def health(self) -> Health:

@@ -72,6 +72,16 @@ FAMILIES = (
         "Recovery that the driver asks for (NVML field 230), 0: none; absent if not supported.",
     ),
     Family(
+        "device_licensed",
+        ("uuid",),
+        "1 if a virtual GPU (vGPU) has its licence, else 0; absent for GPUs that need none.",
+    ),
+    Family(
+        "passthrough_gpus",
+        (),
+        "GPUs that the kernel has given to another driver, for virtual machines.",
+    ),
+    Family(
         "xid_errors",
         ("uuid", "xid"),
         "Xids since the health monitor started, harmless ones too; empty uuid: GPU unknown.",

@@ -84,6 +84,7 @@ def _node(node: NodeState, fitness: Fitness) -> Iterator[Sample]:
     yield Sample("health_state_persisted", node.persisted)
     yield Sample("kernel_log_readable", node.kernel_log_lost is not None)
     yield Sample("kernel_log_lost_records", node.kernel_log_lost or 0)
+    yield Sample("passthrough_gpus", len(node.inventory.passed))
     for gpu in node.inventory.gpus:
         yield from _gpu(gpu)
         for uuid in (gpu.uuid, *(instance.uuid for instance in gpu.instances)):
@@ -146,6 +147,8 @@ def _device(uuid: str, fitness: Fitness) -> Iterator[Sample]:
     yield Sample("device_health_transitions", device.transitions, (uuid,))
     if device.recovery_action is not None:
         yield Sample("gpu_recovery_action", device.recovery_action, (uuid,))
+    if device.licensed is not None:
+        yield Sample("device_licensed", device.licensed, (uuid,))
 
 
 def _worker(worker: WorkerState) -> Iterator[Sample]:

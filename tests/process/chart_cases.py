@@ -4,6 +4,7 @@ there.
 
 from typing import Any
 
+from supervisor.version import VERSION
 from tests.process.chart_looks import (
     Case,
     annotations,
@@ -147,7 +148,7 @@ ENVIRONMENT: list[Case] = [
     ({"gdrcopyEnabled": True}, variable("GDRCOPY_ENABLED"), "true"),
     ({"gdsEnabled": True}, variable("GDS_ENABLED"), "true"),
     ({"mofedEnabled": False}, variable("MOFED_ENABLED"), "false"),
-    ({"deviceDiscoveryStrategy": "nvml"}, variable("DEVICE_DISCOVERY_STRATEGY"), "nvml"),
+    ({"deviceDiscoveryStrategy": "tegra"}, variable("DEVICE_DISCOVERY_STRATEGY"), "tegra"),
     ({"cdi": {"nvidiaHookPath": "/hook"}}, variable("NVIDIA_CDI_HOOK_PATH"), "/hook"),
     ({"cdi": {"featureFlags": ["a", "b"]}}, variable("CDI_FEATURE_FLAGS"), "a,b"),
     ({"cdi": {"featureFlags": "a,b"}}, variable("CDI_FEATURE_FLAGS"), "a,b"),
@@ -229,7 +230,7 @@ POD: list[Case] = [
         of_pod("dnsPolicy"),
         "ClusterFirstWithHostNet",
     ),
-    ({"image": {"repository": "a/b"}}, of_container("image"), "a/b:0.1.0"),
+    ({"image": {"repository": "a/b"}}, of_container("image"), f"a/b:{VERSION}"),
     ({"image": {"tag": "c"}}, of_container("image"), "gpu-sharing-plugin:c"),
     ({"image": {"digest": DIGEST}}, of_container("image"), f"gpu-sharing-plugin@{DIGEST}"),
     ({"image": {"pullPolicy": "Always"}}, of_container("imagePullPolicy"), "Always"),
@@ -281,6 +282,12 @@ MOUNTS: list[Case] = [
     ),
     ({}, mounted("/run/gpu-sharing-plugin"), ("emptyDir", {"medium": "Memory", "readOnly": False})),
     ({}, mounted("/var/log/pods"), None),
+    ({}, mounted("/usr/lib/wsl"), None),
+    (
+        {"wsl": True},
+        mounted("/usr/lib/wsl"),
+        ("hostPath", {"path": "/usr/lib/wsl", "type": "Directory", "readOnly": True}),
+    ),
     *(
         (
             {"usage": {"perContainer": True}},
