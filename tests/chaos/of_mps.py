@@ -145,7 +145,11 @@ async def _all_told(world: MpsWorld) -> None:
 @fault("MPS keeper killed", weight=4)
 async def keeper_killed(world: MpsWorld, dice: Random) -> None:
     """Kill a keeper: the next one adopts the daemon."""
-    await _replaced(world, "tree", f"mps {_chosen(world, dice)[1]}")
+    _, uuid = _chosen(world, dice)
+    seen = len(world.tree.entries)
+    await _replaced(world, "tree", f"mps {uuid}")
+    # The next fault is not one of a daemon that nobody keeps.
+    await world.tree.logged("an MPS device is ready", after=seen, uuid=uuid)
 
 
 @fault("MPS bus killed")
