@@ -1,8 +1,7 @@
 """What goes over the bus: state and usage from the monitor, each worker's state to the exporter.
 
-A message is the sender's complete state, never an event, ordered by (epoch, sequence):
-the epoch counts the sender's starts, the sequence counts its messages since that start.
-A receiver keeps the newest. A lost message or a late subscriber costs at most a second.
+A message is the sender's complete state, never an event; (epoch, sequence) counts its starts, and
+its messages since then. Receivers keep the newest, so a lost one costs at most a second.
 """
 
 import enum
@@ -11,9 +10,11 @@ import msgspec
 
 from proto.calls import CallStats, HangingCall, LookTime
 from proto.facts import GpuFacts, MigAttributes, NumaNodes
+from proto.grey import GreyFailure
 from proto.mps import MpsDaemon
 from proto.platform import Platform
 from proto.reasons import Reason
+from proto.sxids import SXidCount
 from proto.usage import DeviceUsage
 
 VERSION = 1
@@ -76,6 +77,8 @@ class Gpu(msgspec.Struct, frozen=True):
     """False when the GPU is too old to report Xids."""
     nvlinks: int = 0
     """NVLinks that were up when the GPU was enumerated."""
+    switches: tuple[str, ...] = ()
+    """PCI addresses of the NVSwitches at its NVLinks, as far as the driver tells them."""
     ecc: bool | None = None
     """Whether the GPU counted memory errors when it was enumerated; False: ECC mode was off."""
     facts: GpuFacts = GpuFacts()
@@ -126,6 +129,8 @@ class Inventory(msgspec.Struct, frozen=True):
     cuda_version: int | None = None
     """The newest CUDA version that the driver supports, as NVML writes it: 13000 is 13.0."""
     numa: NumaNodes = NumaNodes()
+    passed: dict[str, str] = {}
+    """GPUs that the kernel has given to virtual machines: the driver by PCI address."""
     platform: Platform | None = None
     """What kind of node this is; None: the driver has not answered yet."""
 
@@ -157,6 +162,8 @@ class DeviceHealth(msgspec.Struct, frozen=True):
     """State changes since the node booted."""
     recovery_action: int | None = None
     """The recovery action that the driver asks for (NVML field 230); 0: none; None: unknown."""
+    licensed: bool | None = None
+    """Whether a virtual GPU (vGPU) has its licence; None: unknown, or it needs none."""
 
     @property
     def health(self) -> Health:
@@ -220,6 +227,8 @@ class NodeState(SenderState, frozen=True, tag=True, kw_only=True):
     """Whether the health of devices is saved; if not, a restart forgets their faults."""
     kernel_log_lost: int | None = None
     """Records of the kernel log that were overwritten before they were read; None: none is read."""
+    grey: tuple[GreyFailure, ...] = ()
+    sxids: tuple[SXidCount, ...] = ()
 
 
 class WorkerState(SenderState, frozen=True, tag=True, kw_only=True):

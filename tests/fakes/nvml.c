@@ -20,6 +20,9 @@
  *   STANDIN_NVML_FABRIC=<state>      nvmlGpuFabricState_t of each GPU, not 3 (it has joined); 0: the
  *                                    GPUs are in no fabric
  *   STANDIN_NVML_GPUS=<count>        so many H100 (up to 16) in place of the two, none in MIG mode
+ *   STANDIN_NVML_NAMES=<name>[;<name>]  GPUs with these names in place of the two, none in MIG mode. One
+ *                                    with (nvgpu) in its name is integrated: it has a UUID without
+ *                                    GPU-, no PCI address, and no optional call
  *   STANDIN_NVML_PROCESSES=<count>   so many compute processes, PIDs from 1, use each GPU, 1 GiB each
  *   STANDIN_NVML_HANG_INIT=1         nvmlInit never returns
  *   STANDIN_NVML_MODES=<folder>      keeps each GPU's compute mode in the file mode-<gpu> there, for
@@ -37,6 +40,10 @@
  *                                    every wait on a set that has it registered
  *   recover <gpu>                    undoes lost
  *   links <gpu> <count>              so many NVLinks are active; -1: asked for any, NOT_SUPPORTED
+ *   figure <gpu> <name> <value>      what shows a grey failure: width and generation (of the PCIe link,
+ *                                    usually 16 and 5), reasons (of the clocks), clock (MHz), corrected
+ *                                    (memory errors), spare (banks without a spare row), persistence,
+ *                                    health (the mask of the fabric)
  *   process <gpu> <pid> <mib> <sm> [<kind> [<gi>]]
  *                                    a process uses so much memory and so many percent of the GPU, or
  *                                    of its instance; its kind is compute (else graphics, mps); it is
@@ -136,6 +143,11 @@ enum { DRIVER = MOST_GPUS }; /* what is about no GPU */
 static char hung_call[MOST_GPUS + 1][64]; /* the only function that hangs; empty: each does */
 static unsigned slow_by[MOST_GPUS]; /* milliseconds */
 static int denied_code, fabric_state;
+enum { WIDTH, GENERATION, REASONS, CLOCK, CORRECTED, SPARE, PERSISTENCE, HEALTH, FIGURES };
+static const char *const figure_names[FIGURES] = {
+    "width", "generation", "reasons", "clock", "corrected", "spare", "persistence", "health"};
+static const int usual_figures[FIGURES] = {16, 5, 0, 1980, 0, 0, 1, 0x1AA};
+static int figures[MOST_GPUS][FIGURES];
 static struct { unsigned gpu, order; char call[64]; int code; } failures[FAILURES]; /* 0: free */
 enum { PROCESSES = 4096, RESERVED_MIB = 605 };
 static struct { unsigned gpu, gi, pid, mib, sm; char kind[16]; } processes[PROCESSES]; /* 0: free */
@@ -188,6 +200,13 @@ static void hang(unsigned gpu, const char *call) {
     snprintf(hung_call[gpu], sizeof hung_call[gpu], "%s", call);
 }
 
+static void figure(unsigned gpu, const char *name, int value) {
+    int i = 0;
+    while (i < FIGURES && strcmp(figure_names[i], name) != 0) i++;
+    if (i == FIGURES) fprintf(stderr, "stand-in for NVML: no such figure: %s\n", name);
+    else figures[gpu][i] = value;
+}
+
 static void use(unsigned gpu, unsigned gi, unsigned pid, unsigned mib, unsigned sm, const char *kind) {
     int i = 0;
     while (i < PROCESSES && !(processes[i].mib && processes[i].gpu == gpu && processes[i].gi == gi
@@ -218,6 +237,8 @@ static void obey(const char *line) {
         lost_at[gpu] = 0;
     } else if (OF_A_GPU(2, "links %u %d", &gpu, &number)) {
         links_up[gpu] = number;
+    } else if (OF_A_GPU(3, "figure %u %63s %d", &gpu, call, &number)) {
+        figure(gpu, call, number);
     } else if (OF_A_GPU(4, "process %u %u %u %u %15s %u", &gpu, &pid, &mib, &sm, call, &gi)) {
         use(gpu, gi == NO_INSTANCE ? 0 : gi, pid, mib, sm, *call ? call : "compute");
     } else if (OF_A_GPU(1, "hang %u %63s", &gpu, call)) {
@@ -340,7 +361,16 @@ static int on_gpu(const device *d) {
     return d->mig ? NOT_SUPPORTED : SUCCESS;
 }
 
-static int lacking(const device *d) { return without == ALL || without == (int)d->gpu; }
+static int integrated(const device *d) { return !d->mig && !d->bus; }
+
+static int lacking(const device *d) {
+    return without == ALL || without == (int)d->gpu || integrated(d);
+}
+
+static int on_pci(const device *d) {
+    CHECK(on_gpu(d));
+    return integrated(d) ? NOT_SUPPORTED : SUCCESS;
+}
 
 /* As on_gpu and on_device, for what not every GPU has. */
 static int optional_on_gpu(const device *d) {
@@ -410,6 +440,21 @@ static void have(int count) {
     }
 }
 
+static void have_named(const char *text) {
+    static char items[512], uuids[MOST_GPUS][41];
+    char *rest = items, *name;
+    snprintf(items, sizeof items, "%s", text);
+    mig_gpu = -1;
+    for (gpus = 0; gpus < MOST_GPUS && (name = strsep(&rest, ";")); gpus++) {
+        unsigned i = gpus, in_chip = strstr(name, "(nvgpu)") != NULL;
+        const char *form = in_chip ? "54d0709b-558d-5a59-9c65-0c5fc14a2%03u"
+                                   : "GPU-5a2f1c30-7b1e-4c55-9a44-0d3f6e8b1%03u";
+        snprintf(uuids[i], sizeof uuids[i], form, i);
+        devices[i] = (device){uuids[i], name, i, 0, 0, i, in_chip ? 0 : 1 + i, 0, 24564};
+    }
+    handles = gpus;
+}
+
 /* Obeys the commands in the environment: a comma ends one, a colon separates its words. */
 static void obey_environment(const char *name, const char *command) {
     const char *text = getenv(name);
@@ -426,6 +471,8 @@ static void obey_environment(const char *name, const char *command) {
 static void begin_as_the_environment_says(void) {
     for (int gpu = 0; gpu < MOST_GPUS; gpu++)
         links_up[gpu] = number("STANDIN_NVML_LINKS", ACTIVE_LINKS);
+    for (int gpu = 0; gpu < MOST_GPUS; gpu++)
+        memcpy(figures[gpu], usual_figures, sizeof usual_figures);
     fabric_state = number("STANDIN_NVML_FABRIC", JOINED);
     for (int pid = 1; pid <= number("STANDIN_NVML_PROCESSES", 0); pid++)
         for (int gpu = 0; gpu < gpus; gpu++) use(gpu, 0, pid, 1024, 2, "compute");
@@ -448,6 +495,7 @@ static int initialise(void) {
     const char *lacks = getenv("STANDIN_NVML_WITHOUT");
     if (lacks && strcmp(lacks, "all") == 0) without = ALL;
     if (count > 0 && count <= MOST_GPUS) have(count);
+    if (getenv("STANDIN_NVML_NAMES")) have_named(getenv("STANDIN_NVML_NAMES"));
     if (first) begin_as_the_environment_says();
     first = 0;
     users++;
@@ -561,7 +609,7 @@ API(nvmlDeviceGetMemoryInfo, (device *d, memory_info *m), optional_on_device(d),
 API(nvmlDeviceGetMemoryInfo_v2, (device *d, memory_info_v2 *m), optional_on_device(d),
     LOCKED(*m = memory_v2_of(d)), SUCCESS)
 API(nvmlDeviceGetMinorNumber, (device *d, unsigned *n), optional_on_gpu(d), *n = d->minor, SUCCESS)
-API(nvmlDeviceGetPciInfo_v3, (device *d, pci_info *pci), on_gpu(d), *pci = pci_of(d), SUCCESS)
+API(nvmlDeviceGetPciInfo_v3, (device *d, pci_info *pci), on_pci(d), *pci = pci_of(d), SUCCESS)
 API(nvmlDeviceGetCudaComputeCapability, (device *d, int *major, int *minor), optional_on_gpu(d),
     *major = 9; *minor = 0, SUCCESS)
 
@@ -600,14 +648,15 @@ static int on_fabric(const device *d, const fabric_info *info) {
     return info->version == FABRIC_INFO_V2 ? SUCCESS : INVALID_ARGUMENT;
 }
 
-static fabric_info fabric_now(void) {
-    fabric_info info = {.version = FABRIC_INFO_V2, .clique = 7, .state = fabric_state};
+static fabric_info fabric_now(const device *d) {
+    fabric_info info = {.version = FABRIC_INFO_V2, .clique = 7, .state = fabric_state,
+                        .health = figures[d->gpu][HEALTH]};
     memcpy(info.cluster, cluster, sizeof cluster);
     return info;
 }
 
 API(nvmlDeviceGetGpuFabricInfoV, (device *d, fabric_info *info), on_fabric(d, info),
-    LOCKED(*info = fabric_now()), SUCCESS)
+    LOCKED(*info = fabric_now(d)), SUCCESS)
 
 /* ---- topology and NVLink ---- */
 
@@ -705,6 +754,8 @@ API(nvmlDeviceGetPowerUsage, (device *d, unsigned *milliwatts), optional_on_gpu(
 API(nvmlDeviceGetEnforcedPowerLimit, (device *d, unsigned *milliwatts), optional_on_gpu(d),
     *milliwatts = 700000, SUCCESS)
 API(nvmlDeviceGetClockInfo, (device *d, unsigned kind, unsigned *mhz), optional_on_gpu(d),
+    LOCKED(*mhz = kind == 2 ? 2619 : figures[d->gpu][CLOCK]), SUCCESS)
+API(nvmlDeviceGetMaxClockInfo, (device *d, unsigned kind, unsigned *mhz), optional_on_gpu(d),
     *mhz = kind == 2 ? 2619 : 1980, SUCCESS)
 API(nvmlDeviceGetComputeMode, (device *d, int *mode), optional_on_gpu(d),
     LOCKED(*mode = mode_of(d)), SUCCESS)
@@ -721,6 +772,26 @@ FINDS(nvmlDeviceGetProcessesUtilizationInfo, (device *d, process_uses *to), on_b
 FINDS(nvmlDeviceGetProcessUtilization,
       (device *d, process_sample *to, unsigned *count, u64 since), on_busy(d),
       old_uses_since(d, since, count, to))
+
+/* ---- grey failures ---- */
+
+typedef struct { unsigned max, high, partial, low, none; } rows;
+enum { BANKS = 640, CORRECTED_ERRORS = 0 };
+
+#define FIGURE(name, place) \
+    API(name, (device *d, unsigned *n), optional_on_gpu(d), LOCKED(*n = figures[d->gpu][place]), SUCCESS)
+FIGURE(nvmlDeviceGetCurrPcieLinkWidth, WIDTH)
+FIGURE(nvmlDeviceGetCurrPcieLinkGeneration, GENERATION)
+FIGURE(nvmlDeviceGetPersistenceMode, PERSISTENCE)
+API(nvmlDeviceGetMaxPcieLinkWidth, (device *d, unsigned *n), optional_on_gpu(d), *n = 16, SUCCESS)
+API(nvmlDeviceGetMaxPcieLinkGeneration, (device *d, unsigned *n), optional_on_gpu(d), *n = 5, SUCCESS)
+API(nvmlDeviceGetCurrentClocksEventReasons, (device *d, u64 *mask), optional_on_gpu(d),
+    LOCKED(*mask = figures[d->gpu][REASONS]), SUCCESS)
+API(nvmlDeviceGetTotalEccErrors, (device *d, int kind, int counter, u64 *n), optional_on_gpu(d),
+    (void)counter; LOCKED(*n = kind == CORRECTED_ERRORS ? figures[d->gpu][CORRECTED] : 0), SUCCESS)
+API(nvmlDeviceGetRowRemapperHistogram, (device *d, rows *found), optional_on_gpu(d),
+    LOCKED(*found = ((rows){.max = BANKS - figures[d->gpu][SPARE], .none = figures[d->gpu][SPARE]})),
+    SUCCESS)
 
 /* ---- events ---- */
 

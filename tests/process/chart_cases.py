@@ -4,12 +4,14 @@ there.
 
 from typing import Any
 
+from supervisor.version import VERSION
 from tests.process.chart_looks import (
     Case,
     annotations,
     at,
     field_of,
     file,
+    grey,
     health,
     kinds,
     label,
@@ -147,7 +149,7 @@ ENVIRONMENT: list[Case] = [
     ({"gdrcopyEnabled": True}, variable("GDRCOPY_ENABLED"), "true"),
     ({"gdsEnabled": True}, variable("GDS_ENABLED"), "true"),
     ({"mofedEnabled": False}, variable("MOFED_ENABLED"), "false"),
-    ({"deviceDiscoveryStrategy": "nvml"}, variable("DEVICE_DISCOVERY_STRATEGY"), "nvml"),
+    ({"deviceDiscoveryStrategy": "tegra"}, variable("DEVICE_DISCOVERY_STRATEGY"), "tegra"),
     ({"cdi": {"nvidiaHookPath": "/hook"}}, variable("NVIDIA_CDI_HOOK_PATH"), "/hook"),
     ({"cdi": {"featureFlags": ["a", "b"]}}, variable("CDI_FEATURE_FLAGS"), "a,b"),
     ({"cdi": {"featureFlags": "a,b"}}, variable("CDI_FEATURE_FLAGS"), "a,b"),
@@ -184,6 +186,7 @@ ENVIRONMENT: list[Case] = [
     ),
     ({"events": {"enabled": True}}, variable("NODE_EVENTS"), "true"),
     ({"nodeCondition": {"enabled": True}}, variable("NODE_CONDITION"), "true"),
+    ({"nodeTaint": {"enabled": True}}, variable("NODE_TAINT"), "true"),
     ({}, variable("NODE_LABELS"), None),
     *((values, variable("NODE_LABELS"), output) for values, output in LABELS),
     ({"nodeLabels": {"output": "node"}}, field_of("NODE_NAME"), "spec.nodeName"),
@@ -229,7 +232,7 @@ POD: list[Case] = [
         of_pod("dnsPolicy"),
         "ClusterFirstWithHostNet",
     ),
-    ({"image": {"repository": "a/b"}}, of_container("image"), "a/b:0.1.0"),
+    ({"image": {"repository": "a/b"}}, of_container("image"), f"a/b:{VERSION}"),
     ({"image": {"tag": "c"}}, of_container("image"), "gpu-sharing-plugin:c"),
     ({"image": {"digest": DIGEST}}, of_container("image"), f"gpu-sharing-plugin@{DIGEST}"),
     ({"image": {"pullPolicy": "Always"}}, of_container("imagePullPolicy"), "Always"),
@@ -281,6 +284,12 @@ MOUNTS: list[Case] = [
     ),
     ({}, mounted("/run/gpu-sharing-plugin"), ("emptyDir", {"medium": "Memory", "readOnly": False})),
     ({}, mounted("/var/log/pods"), None),
+    ({}, mounted("/usr/lib/wsl"), None),
+    (
+        {"wsl": True},
+        mounted("/usr/lib/wsl"),
+        ("hostPath", {"path": "/usr/lib/wsl", "type": "Directory", "readOnly": True}),
+    ),
     *(
         (
             {"usage": {"perContainer": True}},
@@ -411,6 +420,15 @@ OBJECTS: list[Case] = [
     recovery("mode", "never"),
     recovery("quietPeriod", "1m"),
     recovery("probes", 5),
+    grey("after", "2m"),
+    grey("pcie", "unhealthy"),
+    grey("slowdown", "unhealthy"),
+    grey("clocks", "unhealthy"),
+    grey("eccCorrected", "unhealthy"),
+    grey("spareRows", "unhealthy"),
+    grey("persistence", "unhealthy"),
+    grey("fabric", "unhealthy"),
+    grey("gpuMissing", "unhealthy"),
     ({"metrics": {"service": {"enabled": True}}}, at("Service", "spec", "clusterIP"), "None"),
     (
         {"metrics": {"service": {"enabled": True, "annotations": {"a": "b"}}}},

@@ -77,6 +77,7 @@ The variables that both services get, as YAML: with different ones they would pl
 {{- if not .Values.metrics.podLabels }}{{ $_ := set $given "POD_LABELS" "false" }}{{ end }}
 {{- if .Values.events.enabled }}{{ $_ := set $given "NODE_EVENTS" "true" }}{{ end }}
 {{- if .Values.nodeCondition.enabled }}{{ $_ := set $given "NODE_CONDITION" "true" }}{{ end }}
+{{- if .Values.nodeTaint.enabled }}{{ $_ := set $given "NODE_TAINT" "true" }}{{ end }}
 {{- $labels := include "gpu-sharing-plugin.nodeLabels" . }}
 {{- if $labels }}
 {{- $_ := set $given "NODE_LABELS" $labels }}
@@ -108,12 +109,11 @@ The variables that both services get, as YAML: with different ones they would pl
 
 {{- define "gpu-sharing-plugin.env" -}}
 {{- include "gpu-sharing-plugin.given" . }}
-{{- if include "gpu-sharing-plugin.apiUses" . }}
+{{- /* Page, status and Events name the node by it. It gives no right. */}}
 - name: NODE_NAME
   valueFrom:
     fieldRef:
       fieldPath: spec.nodeName
-{{- end }}
 {{- if eq (include "gpu-sharing-plugin.nodeLabels" .) "nodefeature" }}
 - name: POD_NAME
   valueFrom:
