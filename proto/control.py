@@ -10,6 +10,7 @@ from proto.keeper import ComputeMode
 from proto.messages import Inventory
 from proto.mps import MpsShare
 from proto.platform import Platform
+from proto.probe import Probed
 from proto.reasons import Reason, ReasonKind
 from proto.worker import Handout, ResourcePlan
 
@@ -302,6 +303,7 @@ Order = (
     | MarkHealthy
     | Withhold
     | Held
+    | Probed
     | Configure
     | LabelNode
     | Limit
@@ -318,6 +320,7 @@ Report = (
     | Marked
     | Withhold
     | Held
+    | Probed
     | Settled
     | Labelled
     | Unlabelled

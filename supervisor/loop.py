@@ -40,6 +40,7 @@ from proto.control import (
 )
 from proto.held import Held
 from proto.messages import Inventory
+from proto.probe import Probed
 from proto.reasons import Reason
 from supervisor import give_up, problem_log, strangers, turns
 from supervisor.children import Children
@@ -156,7 +157,7 @@ class Supervisor:
                 self._changes()
             case Marked():
                 self._operators.marked(report.error)
-            case Withhold() | Held():
+            case Withhold() | Held() | Probed():
                 self._children.pass_on(report)
             case _:
                 logger.error("ignored a child's order", child=name, order=type(report).__name__)
