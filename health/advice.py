@@ -193,11 +193,11 @@ WORSE = Advice(
 )
 
 UNJOINED = Advice(
-    "the GPU has not joined its NVLink fabric, so CUDA fails with error 802",
+    "the GPU has no NVLink fabric, so CUDA fails with error 802",
     "Check that Fabric Manager runs, on the node or on the NVSwitch tray, and look at its log. The "
     "device becomes Healthy by itself.",
 )
-"""The advice for the reason `fabric`, by what its detail tells."""
+"""The text for the reason `fabric` of a GPU that has not joined its fabric."""
 
 DUE = {action.words: action.what_to_do for action in recovery_actions.ACTIONS.values()}
 """What to do for the reason `recovery-action`, by its detail."""
@@ -207,7 +207,7 @@ def advise(reason: Reason) -> Advice:
     """Return the words and the advice for a *reason*.
 
     The advice for an Xid is what the catalogue recommends; for a recovery action it is the action;
-    for a fabric it depends on who told of it.
+    for a fabric it depends on the detail.
     """
     advice, xid = ADVICE[reason.kind], xid_of(reason)
     if reason.kind is ReasonKind.FABRIC and reason.detail:

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from health import verdict
-from health.advice import SXID
 from health.condition import Condition, after_acquittal, after_return
 from health.kernel_log import DriverLoaded, Event, GpuLost, GpuReset, LoggedXid, SXid
 from health.verdict import Conditions
@@ -66,7 +65,7 @@ def after(
         case LoggedXid():
             return after_xid(conditions, inventory, Report(event), policy, now)
         case SXid():
-            fault = Reason(ReasonKind.FABRIC, f"{SXID} {event.sxid}")
+            fault = Reason(ReasonKind.FABRIC, f"SXid {event.sxid}")
             return verdict.after_faults(conditions, [gpu.uuid for gpu in hit], fault, now)
         case GpuLost() if event.pci:
             return verdict.after_loss(conditions, [gpu.uuid for gpu in hit], now)
