@@ -11,6 +11,7 @@ from proto.keeper import ComputeMode
 from proto.messages import Inventory
 from proto.mps import MpsShare
 from proto.platform import Platform
+from proto.probe import Probed
 from proto.problem import Problem
 from proto.reasons import Reason, ReasonKind
 from proto.worker import Handout, ResourcePlan
@@ -256,6 +257,7 @@ Order = (
     | MarkHealthy
     | Withhold
     | DevicesHeld
+    | Probed
     | Configure
     | LabelNode
     | Limit
@@ -272,6 +274,7 @@ Report = (
     | Marked
     | Withhold
     | DevicesHeld
+    | Probed
     | Settled
     | Labelled
     | Unlabelled

@@ -39,6 +39,7 @@ from proto.control import (
 )
 from proto.held import DevicesHeld
 from proto.messages import Inventory
+from proto.probe import Probed
 from supervisor import give_up, problem_log, strangers, turns
 from supervisor.children import Children
 from supervisor.control_socket import ControlSocket
@@ -153,7 +154,7 @@ class Supervisor:
                 self._changes()
             case Marked():
                 self._operators.marked(report.error)
-            case Withhold() | DevicesHeld():
+            case Withhold() | DevicesHeld() | Probed():
                 self._children.pass_on(report)
             case _:
                 logger.error("ignored a child's order", child=name, order=type(report).__name__)
