@@ -5,6 +5,7 @@ import enum
 import msgspec
 
 from proto.advertising import Advertising
+from proto.cluster import DraOffers, Labelled, Unlabelled
 from proto.driver import DriverState
 from proto.held import DevicesHeld
 from proto.keeper import ComputeMode
@@ -176,6 +177,8 @@ class ServiceState(msgspec.Struct, frozen=True, tag=True):
     """Whether the node's labels are written; None: not known yet, or they are switched off."""
     driver: DriverState | None = DriverState.STARTING
     """The state of the driver; None: another service tells it."""
+    dra: DraOffers = DraOffers()
+    """What DRA offers of this node; empty also if nobody looks."""
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):
@@ -232,18 +235,6 @@ class Marked(msgspec.Struct, frozen=True, tag=True):
     error: str = ""
 
 
-class Labelled(msgspec.Struct, frozen=True, tag=True):
-    """Report: the value of the node's configuration label; empty: the node has no such label."""
-
-    value: str
-
-
-class Unlabelled(msgspec.Struct, frozen=True, tag=True):
-    """Report: the node's configuration label cannot be read for this *reason*."""
-
-    reason: str
-
-
 class Settled(msgspec.Struct, frozen=True, tag=True):
     """Report: the worker is *registered* with the kubelet, or else waits for the kubelet."""
 
@@ -279,4 +270,5 @@ Report = (
     | Labelled
     | Unlabelled
     | NodeLabels
+    | DraOffers
 )

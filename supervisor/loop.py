@@ -19,12 +19,12 @@ from pathlib import Path
 from loguru import logger
 from multiprocess import connection
 
+from proto.cluster import DraOffers, Labelled, Unlabelled
 from proto.control import (
     Beat,
     ExitCode,
     Hung,
     Inventoried,
-    Labelled,
     LabelNode,
     Left,
     Marked,
@@ -33,7 +33,6 @@ from proto.control import (
     Ready,
     Register,
     Settled,
-    Unlabelled,
     Withhold,
     until_beat,
 )
@@ -149,7 +148,7 @@ class Supervisor:
                 self._on_found(report)
             case NotReady():
                 self._on_not_ready(name, report)
-            case Hung() | Settled() | NodeLabels():
+            case Hung() | Settled() | NodeLabels() | DraOffers():
                 self._served = self._served.after(name, report)
                 self._changes()
             case Marked():

@@ -8,7 +8,8 @@ import time
 from collections.abc import Sequence
 
 from proto.channel import Channel, ClosedError
-from proto.control import Beat, Inventoried, Labelled, Settled, Unlabelled, Withhold
+from proto.cluster import Labelled, Unlabelled
+from proto.control import Beat, Inventoried, Settled, Withhold
 from proto.held import DevicesHeld
 from proto.probe import Probed
 
