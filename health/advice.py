@@ -5,6 +5,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from health import recovery_actions
+from health.readiness import NOT_JOINED
 from health.xid_catalogue import Action, Xid, lookup
 from proto.messages import DeviceState
 from proto.reasons import Reason, ReasonKind
@@ -54,9 +55,56 @@ ADVICE: Mapping[ReasonKind, Advice] = MappingProxyType(
             "If links stay down, check Fabric Manager, bridges and cables.",
         ),
         ReasonKind.FABRIC: Advice(
-            "an NVSwitch has a fatal error",
-            "Look up the SXid in NVIDIA's Fabric Manager User Guide. Stop the pods that use GPUs "
-            "of the NVLink fabric, then reset all of them together with the switches.",
+            "its NVLink fabric has a fault",
+            "Look up the SXid, if there is one, in NVIDIA's Fabric Manager User Guide, and check "
+            "the log of Fabric Manager. Stop the pods that use GPUs of the NVLink fabric, then "
+            "reset all of them together with the switches.",
+        ),
+        ReasonKind.GPU_MISSING: Advice(
+            "the driver shows fewer GPUs than the PCI bus",
+            "Check the kernel log for why the driver cannot use the GPU at this PCI address. "
+            "Reboot the node; if the GPU is missing again, check the card and its power.",
+        ),
+        ReasonKind.PCIE: Advice(
+            "its PCIe link is narrower or slower than card and slot allow",
+            "Stop the pods that use the GPU, and reboot the node. If the link is degraded again, "
+            "reseat the card, and check the slot, risers and cables.",
+        ),
+        ReasonKind.SLOWDOWN: Advice(
+            "the hardware slows the GPU down",
+            "Check the cooling, the power supplies and the power cables of the GPU.",
+        ),
+        ReasonKind.CLOCKS: Advice(
+            "its clocks stay low while it is busy",
+            "Compare nvidia-smi -q -d CLOCK,PERFORMANCE with a GPU that is well. If nobody has "
+            "locked the clocks, stop the pods that use the GPU, then reset the GPU.",
+        ),
+        ReasonKind.ECC_CORRECTED: Advice(
+            "it corrects many memory errors",
+            "Plan to replace the card: a memory cell or a channel is about to fail.",
+        ),
+        ReasonKind.SPARE_ROWS: Advice(
+            "memory banks have no spare row left",
+            "Plan to replace the card: the next bad row of such a bank cannot be remapped.",
+        ),
+        ReasonKind.PERSISTENCE: Advice(
+            "persistence mode is off",
+            "Start nvidia-persistenced again, or run nvidia-smi -pm 1.",
+        ),
+        ReasonKind.CC_NOT_READY: Advice(
+            "confidential computing is on, and the GPUs do not accept work yet",
+            "Attest the GPUs, then run nvidia-smi conf-compute -srs 1. The device becomes Healthy "
+            "by itself.",
+        ),
+        ReasonKind.LICENCE: Advice(
+            "the virtual GPU has no licence",
+            "Check the log of the service nvidia-gridd, its client token, and the way to the "
+            "license server. The device becomes Healthy by itself.",
+        ),
+        ReasonKind.PASSTHROUGH: Advice(
+            "the kernel has given the GPU to another driver, for virtual machines",
+            "Nothing, if this is intended. Otherwise bind the GPU to the driver nvidia again: the "
+            "plugin finds it at its next rescan.",
         ),
         ReasonKind.THERMAL: Advice("at its shutdown temperature", "Check the cooling."),
         ReasonKind.DRIVER_HANG: Advice(
@@ -122,6 +170,13 @@ ACTIONS = {
 """What to do after a fatal Xid, by the action that NVIDIA's catalogue recommends."""
 
 
+UNJOINED = Advice(
+    "the GPU has no NVLink fabric, so CUDA fails with error 802",
+    "Check that Fabric Manager runs, on the node or on the NVSwitch tray, and look at its log. The "
+    "device becomes Healthy by itself.",
+)
+"""The text for the reason `fabric` of a GPU that has not joined its fabric."""
+
 DUE = {action.words: action.what_to_do for action in recovery_actions.ACTIONS.values()}
 """What to do for the reason `recovery-action`, by its detail."""
 
@@ -129,9 +184,12 @@ DUE = {action.words: action.what_to_do for action in recovery_actions.ACTIONS.va
 def advise(reason: Reason) -> Advice:
     """Return the words and the advice for a *reason*.
 
-    The advice for an Xid is what the catalogue recommends; for a recovery action it is the action.
+    The advice for an Xid is what the catalogue recommends; for a recovery action it is the action;
+    for a fabric it depends on the detail.
     """
     advice, xid = ADVICE[reason.kind], xid_of(reason)
+    if reason.kind is ReasonKind.FABRIC and reason.detail.startswith(NOT_JOINED):
+        return UNJOINED
     if reason.kind is ReasonKind.RECOVERY_ACTION:
         return advice._replace(what_to_do=DUE.get(reason.detail, advice.what_to_do))
     return advice._replace(what_to_do=ACTIONS[xid.action]) if xid else advice

@@ -18,7 +18,7 @@ import msgspec
 import zmq
 from loguru import logger
 
-from health import access, log_lines, verdict
+from health import access, log_lines, pci, verdict
 from health.cdi_lane import CdiWritten
 from health.condition import Look
 from health.gpu_lanes import Looked, Sighted
@@ -194,6 +194,8 @@ class Monitor:
             self._code = ExitCode.AGAIN
         self._node.rescan()
         self._changed = True  # as files of the kernel may have, such as device nodes
+        on_bus = pci.on_bus(Path(self._settings.sysfs))
+        self._observed.grey.compare(on_bus, self._observed.gpus, now)
 
     def _find_hangs(self, now: float) -> None:
         begun, ended = self._hangs.search(self._node.lanes(), now, self._settings.hang_after)
@@ -254,6 +256,10 @@ class Monitor:
                 self._observed.after_look(gpu, done.result, now)
             case Ended() if gpu:
                 self._observed.after_watch(gpu, done.result, now)
+            case Sampled(grey=sample) if gpu:
+                self._node.take(done, gpu, now)
+                if sample and self._observed.grey.take(gpu.uuid, sample):
+                    self._observed.publish()
             case CdiWritten():
                 self._node.take(done, gpu, now)
                 self._observed.publish()  # it may have named devices, or lost them

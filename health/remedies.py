@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from health import recovery_actions
-from health.advice import FAULTS, Advice, explain, xid_of
+from health.advice import FAULTS, UNJOINED, Advice, advise, explain, xid_of
 from health.xid_catalogue import Action
 from proto.messages import DeviceState
 from proto.reasons import Reason, ReasonKind
@@ -49,6 +49,9 @@ OF_KINDS: Mapping[ReasonKind, Remedy] = MappingProxyType(
         ReasonKind.DRIVER_HANG: Remedy.RESET,
         ReasonKind.NVLINK_DOWN: Remedy.RESET_FABRIC,
         ReasonKind.FABRIC: Remedy.RESET_FABRIC,
+        ReasonKind.CLOCKS: Remedy.RESET,
+        ReasonKind.PCIE: Remedy.REBOOT,
+        ReasonKind.GPU_MISSING: Remedy.REBOOT,
     }
 )
 """The remedy for a kind of reason; any other kind has to be looked at."""
@@ -84,6 +87,8 @@ def remedy(reason: Reason, state: DeviceState | None = None) -> Remedy:
         return OF_XIDS[xid.action]
     if reason.kind is ReasonKind.RECOVERY_ACTION:
         return OF_WORDS.get(reason.detail, Remedy.RESET)
+    if advise(reason) is UNJOINED:
+        return Remedy.CHECK
     return OF_KINDS.get(reason.kind, Remedy.CHECK)
 
 

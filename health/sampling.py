@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable
 
 from health.nvml import Nvml
-from health.usage import Known, Sampled, sample
+from health.usage import THOROUGHLY, Known, Sampled, sample
 from proto.messages import Gpu
 from proto.usage import DeviceUsage
 
@@ -22,8 +22,9 @@ KEPT = 3
 class Sampling:
     """Decides when to sample one GPU, and keeps the result."""
 
-    def __init__(self, interval: float) -> None:
-        """Sample each *interval* seconds; 0: never."""
+    def __init__(self, interval: float, thoroughly: float = THOROUGHLY) -> None:
+        """Sample each *interval* seconds, 0: never; what changes seldom each *thoroughly*."""
+        self._thoroughly = min(thoroughly, THOROUGHLY)
         self.due_at = 0.0 if interval else math.inf
         """When the next sample is due."""
         self._interval = interval
@@ -33,7 +34,8 @@ class Sampling:
     def job(self, handle: object, gpu: Gpu, now: float) -> Callable[[Nvml], Sampled]:
         """Return the job for the lane, and note that it is under way."""
         self.due_at = now + self._interval
-        return functools.partial(sample, handle=handle, gpu=gpu, known=self._known)
+        known, thoroughly = self._known, self._thoroughly
+        return functools.partial(sample, handle=handle, gpu=gpu, known=known, thoroughly=thoroughly)
 
     def take(self, sampled: Sampled) -> None:
         """Keep a sample."""

@@ -3,11 +3,14 @@
 What a figure means is in proto/usage.py. Numbers are those of nvml.h.
 """
 
+import math
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from health import grey_sample
+from health.grey import GreySample
 from health.nvml import Code, Nvml, NvmlError
 from proto.host import since_boot
 from proto.messages import Gpu
@@ -35,6 +38,9 @@ VERSIONS = ("_v3", "_v2")
 """Of the lists. Without a version, the binding raises an error that is no NVMLError."""
 
 UTILIZATIONS = ("nvmlDeviceGetProcessesUtilizationInfo", "nvmlDeviceGetProcessUtilization")
+
+THOROUGHLY = 60.0
+"""Seconds between two samples of what changes seldom."""
 
 SUCCESS, VERSION_MISMATCH, DEPRECATED = 0, 25, 26
 
@@ -71,6 +77,8 @@ class Known:
     """Of the MIG instances, by UUID."""
     newest: int = 0
     """When the newest sample of a process was taken, in the driver's microseconds."""
+    thorough_at: float = -math.inf
+    """When what changes seldom was sampled last, on the monotonic clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,19 +91,29 @@ class Sampled:
     began: float
     """On the monotonic clock."""
     seconds: float
+    grey: GreySample | None = None
+    """What may show a grey failure; None: the driver cannot tell anything now."""
 
 
-def sample(nvml: Nvml, handle: object, gpu: Gpu, known: Known) -> Sampled:
-    """Return how much of *gpu* and of its MIG instances is in use."""
+def sample(
+    nvml: Nvml, handle: object, gpu: Gpu, known: Known, thoroughly: float = THOROUGHLY
+) -> Sampled:
+    """Return how much of *gpu* and of its MIG instances is in use.
+
+    What changes seldom is asked for each *thoroughly* seconds.
+    """
     began = time.monotonic()
     shape = gpu.mig_enabled, tuple(mig.uuid for mig in gpu.instances)
     sampler = _Sampler(nvml, known if known.shape == shape else Known(shape))
     try:
         devices = tuple(sampler.devices(handle, gpu))
-        known = sampler.known(shape)
+        thorough = began - sampler.thorough_at >= thoroughly
+        ask = sampler.asking(gpu.uuid, handle)
+        grey = grey_sample.take(ask, gpu, devices[0], began, thorough=thorough)
+        known = sampler.known(shape, began if thorough else sampler.thorough_at)
     except NvmlError:  # the next health check decides about the GPU
-        devices, known = (), Known()
-    return Sampled(devices, known, began, time.monotonic() - began)
+        return Sampled((), Known(), began, time.monotonic() - began)
+    return Sampled(devices, known, began, time.monotonic() - began, grey)
 
 
 class _Sampler:
@@ -106,10 +124,22 @@ class _Sampler:
         self._lacking = set(known.lacking)
         self._handles = known.handles
         self._newest = known.newest
+        self.thorough_at = known.thorough_at
 
-    def known(self, shape: Shape) -> Known:
+    def known(self, shape: Shape, thorough_at: float) -> Known:
         """Return what is known now."""
-        return Known(shape, frozenset(self._lacking), self._handles, self._newest)
+        lacking = frozenset(self._lacking)
+        return Known(shape, lacking, self._handles, self._newest, thorough_at)
+
+    def asking(self, uuid: str, handle: object) -> grey_sample.Ask:
+        """Return a function that asks the device; None: it does not tell."""
+
+        def ask(name: str, *rest: object) -> Any:
+            # Of a structure to fill, each call has another one: it is no part of the question.
+            question = uuid, name, tuple(value for value in rest if isinstance(value, int))
+            return self._answer(question, handle, *rest)
+
+        return ask
 
     def devices(self, handle: object, gpu: Gpu) -> Iterator[DeviceUsage]:
         """Yield the usage of the GPU, then of its instances; NvmlError if the GPU is lost."""

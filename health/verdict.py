@@ -117,6 +117,13 @@ def named(inventory: Inventory, name: str) -> list[str]:
     return []
 
 
+def belongs(inventory: Inventory, gpu: str, uuids: Iterable[str]) -> bool:
+    """Return whether any of *uuids* is the *gpu*, or one of its MIG instances."""
+    known = next((known for known in inventory.gpus if known.uuid == gpu), None)
+    devices = {gpu, *(mig.uuid for mig in known.instances)} if known else {gpu}
+    return not devices.isdisjoint(uuids)
+
+
 def after_marks(conditions: Conditions, uuids: Iterable[str], now: float) -> Conditions:
     """Return the conditions after an operator marked devices healthy."""
     known = {uuid: conditions[uuid] for uuid in uuids if uuid in conditions}
@@ -185,23 +192,38 @@ def health_of(
 
 
 def overlaid(
-    health: Iterable[DeviceHealth], reasons: Mapping[str, Reason]
+    health: Iterable[DeviceHealth], *reasons: Mapping[str, Reason | tuple[Reason, ...]]
 ) -> tuple[DeviceHealth, ...]:
     """Return the *health* with these *reasons* added, by UUID, such as a missing CDI name.
 
     Such a reason needs no proof to end: it is over as soon as it is not given any more.
     """
-    return tuple(_with(device, reasons.get(device.uuid)) for device in health)
+    return tuple(
+        _with(device, [by_uuid.get(device.uuid, ()) for by_uuid in reasons]) for device in health
+    )
 
 
-def _with(device: DeviceHealth, reason: Reason | None) -> DeviceHealth:
-    if reason is None:
+def _with(device: DeviceHealth, reasons: Iterable[Reason | tuple[Reason, ...]]) -> DeviceHealth:
+    given = [(some,) if isinstance(some, Reason) else some for some in reasons]
+    added = {reason for some in given for reason in some}
+    if not added:
         return device
     well = device.state in {DeviceState.HEALTHY, DeviceState.SUSPECT}
     return replace(
         device,
-        reasons=tuple(sorted({*device.reasons, reason})),
+        reasons=tuple(sorted({*device.reasons, *added})),
         state=DeviceState.UNHEALTHY if well else device.state,
+    )
+
+
+def with_licences(
+    health: Iterable[DeviceHealth], licensed: Mapping[str, bool | None]
+) -> tuple[DeviceHealth, ...]:
+    """Return the *health*, with whether virtual GPUs have a licence, by UUID."""
+    known = {uuid: told for uuid, told in licensed.items() if told is not None}
+    return tuple(
+        replace(device, licensed=known[device.uuid]) if device.uuid in known else device
+        for device in health
     )
 
 

@@ -1,8 +1,7 @@
 """What goes over the bus: state and usage from the monitor, each worker's state to the exporter.
 
-A message is the sender's complete state, never an event, ordered by (epoch, sequence):
-the epoch counts the sender's starts, the sequence counts its messages since that start.
-A receiver keeps the newest. A lost message or a late subscriber costs at most a second.
+A message is the sender's complete state, never an event; (epoch, sequence) counts its starts, and
+its messages since then. Receivers keep the newest, so a lost one costs at most a second.
 """
 
 import enum
@@ -11,6 +10,7 @@ import msgspec
 
 from proto.calls import CallStats, HangingCall, LookTime
 from proto.facts import GpuFacts, MigAttributes, NumaNodes
+from proto.grey import GreyFailure
 from proto.mps import MpsDaemon
 from proto.platform import Platform
 from proto.reasons import Reason
@@ -126,6 +126,8 @@ class Inventory(msgspec.Struct, frozen=True):
     cuda_version: int | None = None
     """The newest CUDA version that the driver supports, as NVML writes it: 13000 is 13.0."""
     numa: NumaNodes = NumaNodes()
+    passed: dict[str, str] = {}
+    """GPUs that the kernel has given to virtual machines: the driver by PCI address."""
     platform: Platform | None = None
     """What kind of node this is; None: the driver has not answered yet."""
 
@@ -157,6 +159,8 @@ class DeviceHealth(msgspec.Struct, frozen=True):
     """State changes since the node booted."""
     recovery_action: int | None = None
     """The recovery action that the driver asks for (NVML field 230); 0: none; None: unknown."""
+    licensed: bool | None = None
+    """Whether a virtual GPU (vGPU) has its licence; None: unknown, or it needs none."""
 
     @property
     def health(self) -> Health:
@@ -220,6 +224,7 @@ class NodeState(SenderState, frozen=True, tag=True, kw_only=True):
     """Whether the health of devices is saved; if not, a restart forgets their faults."""
     kernel_log_lost: int | None = None
     """Records of the kernel log that were overwritten before they were read; None: none is read."""
+    grey: tuple[GreyFailure, ...] = ()
 
 
 class WorkerState(SenderState, frozen=True, tag=True, kw_only=True):

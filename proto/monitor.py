@@ -4,6 +4,7 @@ import enum
 
 import msgspec
 
+from proto.grey import GreySettings
 from proto.paths import Paths
 
 
@@ -43,6 +44,23 @@ class DraRule(enum.StrEnum):
     """Show it in metrics and status, and hand it out all the same."""
     WITHHOLD = "withhold"
     """Make it Unhealthy until no container holds it through DRA."""
+
+
+class LicenceRule(enum.StrEnum):
+    """What to do with a virtual GPU that has no licence."""
+
+    REPORT = "report"
+    """Show it in metrics and status, and hand it out all the same."""
+    UNHEALTHY = "unhealthy"
+    """Make it Unhealthy until it has a licence."""
+
+
+class ReadinessRules(msgspec.Struct, frozen=True):
+    """When a GPU that NVML describes well is not ready."""
+
+    fabric_after: float = 120.0
+    """Seconds that a GPU may take to join its NVLink fabric; 0: for ever."""
+    licence: LicenceRule = LicenceRule.REPORT
 
 
 class Recovery(msgspec.Struct, frozen=True):
@@ -123,6 +141,8 @@ class MonitorSettings(msgspec.Struct, frozen=True):
     patience: float = 5.0
     """Seconds that a start waits for GPUs and details that the driver is slow to describe."""
     recovery: Recovery = Recovery()
+    readiness: ReadinessRules = ReadinessRules()
+    grey: GreySettings = GreySettings()
     kernel_log: str = ""
     """The kernel log to read, or a fifo or text file with its lines; empty: none."""
     state_folder: str = "/var/lib/gpu-sharing-plugin"

@@ -33,7 +33,39 @@ class ReasonKind(enum.StrEnum):
     """Fewer NVLinks are up than before in this boot of the node."""
 
     FABRIC = "fabric"
-    """An NVSwitch reported a fatal error (SXid); the detail is its code."""
+    """The GPU has not joined its NVLink fabric, or an NVSwitch reported a fatal error (SXid). \
+With `health.grey`: the driver says that the fabric is degraded. The detail says which."""
+
+    GPU_MISSING = "gpu-missing"
+    """The PCI bus shows more GPUs than the driver; the detail names them. Of all GPUs: no device \
+stands for a missing one. With `health.grey`, as are the next ones."""
+
+    PCIE = "pcie"
+    """The PCIe link is narrower or slower than card and slot allow, while the GPU works."""
+
+    SLOWDOWN = "slowdown"
+    """The hardware slows the GPU down: too hot, or the power supply brakes it."""
+
+    CLOCKS = "clocks"
+    """The clocks stay under half of their maximum while the GPU is busy, and no setting says so."""
+
+    ECC_CORRECTED = "ecc-corrected"
+    """The GPU corrects memory errors at a high rate; the detail is their number within an hour."""
+
+    SPARE_ROWS = "spare-rows"
+    """A memory bank has no spare row left, so its next bad row cannot be remapped."""
+
+    PERSISTENCE = "persistence"
+    """Persistence mode is off, although it was on."""
+
+    CC_NOT_READY = "cc-not-ready"
+    """Confidential computing is on, and the GPUs do not accept work yet."""
+
+    LICENCE = "licence"
+    """The virtual GPU has no licence, with `health.licence: unhealthy`."""
+
+    PASSTHROUGH = "passthrough"
+    """The kernel has given the GPU to another driver, for virtual machines; the detail names it."""
 
     THERMAL = "thermal"
     """The GPU is at its shutdown temperature."""

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 from simulator import pci
-from simulator.node import Live, SimulatedNode, SimulatedPlatform, capabilities
+from simulator.node import MISSING, Live, SimulatedNode, SimulatedPlatform, capabilities
 
 
 def show(live: Live, sysfs: Path, procfs: Path) -> None:
@@ -15,14 +15,20 @@ def show(live: Live, sysfs: Path, procfs: Path) -> None:
             continue
         device = sysfs / "bus/pci/devices" / gpu.pci_bus_id
         bound = sysfs / "bus/pci/drivers/nvidia" / gpu.pci_bus_id
-        if gpu.uuid in live.removed:
-            for folder in (device, bound):
-                shutil.rmtree(folder, ignore_errors=True)
-            continue
-        for folder in (device, bound):
+        passed = sysfs / "bus/pci/drivers/vfio-pci" / gpu.pci_bus_id
+        there = {device, passed if gpu.uuid in live.passed else bound}
+        if MISSING in live.grey.get(gpu.uuid, ()):
+            there = {device}
+        there = set() if gpu.uuid in live.removed else there
+        for folder in {device, bound, passed} - there:
+            shutil.rmtree(folder, ignore_errors=True)
+        for folder in there:
             folder.mkdir(parents=True, exist_ok=True)
+        if not there:
+            continue
         number = -1 if gpu.numa_node is None else gpu.numa_node
         _write(device / "numa_node", f"{number}\n".encode())
+        _write(device / "vendor", b"0x10de\n")
         _write(device / "class", pci.pci_class(gpu).encode())
         _write(device / "config", pci.space(gpu))
     machine = sysfs / "class/dmi/id/product_name"

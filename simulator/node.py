@@ -38,6 +38,20 @@ REBOOTS = frozenset({79, 151})
 APPLICATIONS = frozenset({8, 11, 13, 31, 32, 43, 44, 45, 63, 68, 69, 92, 94, 147, 148})
 """Xids after which a driver does not ask for a recovery action."""
 
+MISSING = "gpu-missing"
+
+GREY = (
+    "pcie",
+    "slowdown",
+    "clocks",
+    "ecc-corrected",
+    "spare-rows",
+    "persistence",
+    "fabric",
+    MISSING,
+)
+"""The grey failures that a GPU can have; a missing one is on the PCI bus, but not in NVML."""
+
 MIG_CAPABLE = frozenset({"8.0", "9.0", "10.0", "10.3", "12.0"})
 """Compute capabilities of GPUs that have MIG mode, such as A100, H100, B200, B300."""
 
@@ -200,6 +214,8 @@ class Live(msgspec.Struct, frozen=True):
     """NVLinks that are down, by UUID."""
     rows: frozenset[str] = frozenset()
     """GPUs with a memory row whose remapping failed."""
+    grey: dict[str, tuple[str, ...]] = {}
+    """The grey failures of a GPU, by UUID."""
     mps_faults: frozenset[str] = frozenset()
     """GPUs whose MPS server is in FAULT; the stand-in for MPS reads it by this name."""
     errors: dict[str, int] = {}
@@ -210,6 +226,14 @@ class Live(msgspec.Struct, frozen=True):
     """Compute modes that are not DEFAULT, as NVML's numbers, by UUID."""
     uses: dict[str, tuple[Use, ...]] = {}
     """The processes that use each GPU, by UUID."""
+    passed: frozenset[str] = frozenset()
+    """GPUs that are given to virtual machines."""
+    apart: dict[str, int] = {}
+    """States of GPUs that have not joined their NVLink fabric, as NVML's numbers, by UUID."""
+    unlicensed: frozenset[str] = frozenset()
+    """Virtual GPUs without a licence."""
+    unattested: bool = False
+    """Whether confidential computing is on, and the GPUs do not accept work."""
     denied: bool = False
     """Whether the service has no access to the GPU device nodes."""
     happened: int = 0

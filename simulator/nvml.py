@@ -10,9 +10,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from proto.messages import LinkLevel
-from simulator.node import FIRST_GI, NVLINKS, Live, SimulatedGpu, nvlinks
+from simulator.node import FIRST_GI, MISSING, NVLINKS, Live, SimulatedGpu, nvlinks
 from simulator.nvml_calls import BY_INDEX, BY_UUID, EVENT_WAIT, failure, on_gpus
 from simulator.nvml_facts import FactCalls
+from simulator.nvml_grey import GreyCalls
 from simulator.nvml_handles import (
     INVALID_ARGUMENT,
     NO_PERMISSION,
@@ -23,7 +24,6 @@ from simulator.nvml_handles import (
     MigHandle,
     NVMLError,
 )
-from simulator.nvml_usage import UsageCalls
 
 LEVELS = {
     LinkLevel.SAME: 0,
@@ -55,7 +55,7 @@ def load(folder: str) -> "Binding":
     return Binding(Path(folder))
 
 
-class Binding(FactCalls, UsageCalls):
+class Binding(FactCalls, GreyCalls):
     """Replaces the module pynvml."""
 
     NVMLError = NVMLError
@@ -68,7 +68,9 @@ class Binding(FactCalls, UsageCalls):
         live = self.live()
         if live.denied:
             raise NVMLError(NO_PERMISSION)
-        self._gpus = [gpu.uuid for gpu in live.gpus if gpu.uuid not in live.removed]
+        away = live.removed | live.passed
+        away |= {uuid for uuid, failures in live.grey.items() if MISSING in failures}
+        self._gpus = [gpu.uuid for gpu in live.gpus if gpu.uuid not in away]
 
     def nvmlSystemGetDriverVersion(self) -> str:
         return self.live().node.driver_version
@@ -204,11 +206,6 @@ class Binding(FactCalls, UsageCalls):
     def nvmlDeviceGetRemappedRows(self, handle: GpuHandle) -> tuple[int, int, int, int]:
         failed = int(self.physical(handle).uuid in self.live().rows)
         return 0, failed, 0, failed
-
-    @on_gpus
-    def nvmlDeviceGetTotalEccErrors(self, handle: GpuHandle, kind: int, counter: int) -> int:
-        del kind, counter  # only uncorrected errors since the last reset are simulated
-        return self.live().errors.get(self.physical(handle).uuid, 0)
 
     @on_gpus
     def nvmlDeviceGetTotalEnergyConsumption(self, handle: GpuHandle) -> int:

@@ -108,7 +108,7 @@ def failure(live: Live, uuid: str, call: str) -> int | None:
     """Return the error code of a call on the GPU; None: the GPU answers."""
     if live.denied:
         return NO_PERMISSION
-    if uuid in live.lost | live.removed:
+    if uuid in live.lost | live.removed | live.passed:
         return GPU_IS_LOST
     return live.failing.get(uuid, {}).get(call)
 
@@ -156,6 +156,10 @@ class Calls:
         if isinstance(handle, MigHandle):
             raise NVMLError(NOT_SUPPORTED)
         return gpu
+
+    def has(self, handle: GpuHandle | MigHandle, failure: str) -> bool:
+        """Return whether a GPU has a grey failure."""
+        return failure in self.live().grey.get(handle.uuid, ())
 
     def profile(self, handle: GpuHandle | MigHandle) -> str:
         """Return the profile of a MIG instance; NVMLError for the handle of a GPU."""

@@ -17,6 +17,8 @@ from simulator.nvml_handles import (
 from simulator.usage import RESERVED_MIB, Use, used_mib
 
 CLOCK_SM = 1
+IDLE_CLOCK, MOST_CLOCK = 345, 1980
+"""MHz."""
 IDLE_CELSIUS, IDLE_MILLIWATTS, MOST_MILLIWATTS = 34, 70_000, 700_000
 
 
@@ -55,11 +57,11 @@ class UsageCalls(Calls):
     def nvmlDeviceGetTemperature(self, handle: GpuHandle, sensor: int) -> int:
         if sensor:
             raise NVMLError(INVALID_ARGUMENT)
-        return IDLE_CELSIUS + self._load(handle) * 2 // 5
+        return IDLE_CELSIUS + self.load(handle) * 2 // 5
 
     @on_gpus
     def nvmlDeviceGetPowerUsage(self, handle: GpuHandle) -> int:
-        share = self._load(handle) / 110
+        share = self.load(handle) / 110
         return IDLE_MILLIWATTS + round((MOST_MILLIWATTS - IDLE_MILLIWATTS) * share)
 
     @on_gpus
@@ -71,9 +73,16 @@ class UsageCalls(Calls):
     def nvmlDeviceGetClockInfo(self, handle: GpuHandle, kind: int) -> int:
         if kind != CLOCK_SM:
             return 2619
-        return 1980 if self._load(handle) else 345
+        slow = not self.load(handle) or self.has(handle, "clocks")
+        return IDLE_CLOCK if slow else MOST_CLOCK
 
-    def _load(self, handle: GpuHandle) -> int:
+    @on_gpus
+    def nvmlDeviceGetMaxClockInfo(self, handle: GpuHandle, kind: int) -> int:
+        self.physical(handle)
+        return MOST_CLOCK if kind == CLOCK_SM else 2619
+
+    def load(self, handle: GpuHandle) -> int:
+        """Return how busy a GPU is, in percent."""
         self.physical(handle)
         return min(100, sum(use.busy(since_boot()) for use in self._uses(handle)))
 

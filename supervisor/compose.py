@@ -2,14 +2,9 @@
 
 import functools
 import hashlib
-import os.path
 from collections.abc import Mapping
 from pathlib import Path
 
-from msgspec.structs import replace
-
-from health import xid_policy
-from proto.advertising import MigStrategy
 from proto.control import (
     Configure,
     MarkHealthy,
@@ -19,21 +14,21 @@ from proto.control import (
     Withhold,
 )
 from proto.exporter import ExporterSettings, UsageRoots
-from proto.monitor import CdiSettings, DraRule, MonitorSettings, OccupiedRule, Recovery
+from proto.monitor import DraRule, OccupiedRule
 from proto.mps_bus import MPS_BUS
 from proto.paths import Paths
-from proto.worker import CDI_STRATEGIES, Handout, ResourcePlan, WorkerSettings
+from proto.worker import Handout, ResourcePlan, WorkerSettings
 from simulator.live_node import LiveNode
 from simulator.node import SimulatedNode
 from supervisor import compose_cluster, privileges, problem_log
 from supervisor.advertising import advertising
 from supervisor.child import Logging, Process, Spec
+from supervisor.compose_monitor import features, monitor_settings
 from supervisor.config import naming
 from supervisor.config.check_paths import SOCKET_PATH_LIMIT
 from supervisor.config.choose_file import Wish
-from supervisor.config.file_schema import Flags, UnifiedMemory
 from supervisor.config.refusal import refusing
-from supervisor.config.service_settings import KERNEL_LOG, configuration_file
+from supervisor.config.service_settings import configuration_file
 from supervisor.config.settings import Settings, load
 from supervisor.maintenance import MONITOR
 from supervisor.plan import Rules, plan
@@ -44,9 +39,6 @@ from supervisor.version import VERSION
 
 LABEL_WAIT = 10.0
 """Seconds to wait for the node's label at the start before anything is served."""
-
-LONGEST_PATIENCE = 5.0
-"""The most seconds that a new monitor waits for a GPU that does not answer."""
 
 
 def load_service(
@@ -147,7 +139,7 @@ def _usage_roots(settings: Settings) -> tuple[UsageRoots, ...]:
 
 
 def _monitor(settings: Settings, paths: Paths) -> Spec:
-    driver = _driver(settings, paths)
+    driver = monitor_settings(settings, paths)
     withholds = _holds_occupied(settings) or _holds_dra(settings)
     takes = (MarkHealthy, Withhold) if withholds else (MarkHealthy,)
     return Spec(MONITOR, "health.main", driver, takes, essential=True, keeps=privileges.MONITOR)
@@ -159,89 +151,6 @@ def _holds_occupied(settings: Settings) -> bool:
 
 def _holds_dra(settings: Settings) -> bool:
     return settings.configuration.health.dra is DraRule.WITHHOLD
-
-
-def _driver(settings: Settings, paths: Paths) -> MonitorSettings:
-    root = settings.configuration.flags.plugin.container_driver_root
-    # Without a mounted root the driver is where we are.
-    # Not Path.is_dir, which raises OSError for a folder that may not be read.
-    seen_at = root if os.path.isdir(f"{root}/dev") else "/"  # noqa: PTH112
-    health = settings.configuration.health
-    recovery = Recovery(health.recovery.mode, health.recovery.quiet_period, health.recovery.probes)
-    real = MonitorSettings(
-        paths,
-        binding="health.binding",
-        binding_argument=root,
-        dev_root=seen_at,
-        # Not is_dir: without the folder, the library is the system's.
-        driver_root=root,
-        discovery=settings.configuration.flags.device_discovery_strategy,
-        poll_interval=health.poll_interval,
-        usage_interval=float(settings.configuration.usage.interval),
-        hang_after=health.hang_after,
-        # Else one GPU that hangs would make a new monitor too late for all the others.
-        patience=min(LONGEST_PATIENCE, health.stale_after / 2),
-        rescan_interval=health.rescan_interval,
-        recovery=recovery,
-        kernel_log=settings.service.kernel_log,
-        state_folder=settings.service.state_dir,
-        cdi=_cdi(settings),
-        xids=xid_policy.policy(settings.xids),
-        whole_gpus=settings.configuration.flags.mig_strategy is MigStrategy.NONE,
-        unified_mib=_unified_mib(settings),
-        imex_channels=settings.configuration.imex.channel_ids,
-    )
-    return real if settings.node is None else _simulated(real, settings.service.runtime_dir)
-
-
-def _simulated(real: MonitorSettings, runtime_dir: str) -> MonitorSettings:
-    """Return the settings of a *real* monitor for a simulated node."""
-    live = LiveNode(Path(runtime_dir))
-    return replace(
-        real,
-        binding="simulator.nvml",
-        binding_argument=runtime_dir,
-        driver_root=str(live.root),
-        dev_root=str(live.root),
-        sysfs=str(live.sysfs),
-        # The log of this machine says nothing about simulated GPUs.
-        kernel_log="" if real.kernel_log == KERNEL_LOG else real.kernel_log,
-        procfs=str(live.procfs),
-    )
-
-
-def _unified_mib(settings: Settings) -> int | None:
-    given = settings.configuration.unified_memory
-    return None if given is UnifiedMemory.SYSTEM else given
-
-
-def _cdi(settings: Settings) -> CdiSettings | None:
-    flags, service = settings.configuration.flags, settings.service
-    if not CDI_STRATEGIES & set(flags.plugin.list_strategies):
-        return None
-    vendor, _, device_class = service.cdi_kind.partition("/")
-    return CdiSettings(
-        spec_folder=service.cdi_spec_dir,
-        vendor=vendor,
-        device_class=device_class,
-        device_names=flags.plugin.device_id_strategy,
-        hook_path=flags.plugin.nvidia_ctk_path,
-        driver_root=flags.nvidia_driver_root,
-        dev_root=flags.nvidia_dev_root or flags.nvidia_driver_root,
-        container_driver_root=flags.plugin.container_driver_root,
-        feature_flags=service.cdi_feature_flags,
-        disabled_hooks=service.cdi_disable_hooks,
-        modes=(*_features(flags), *(["imex"] if settings.configuration.imex.channel_ids else [])),
-    )
-
-
-def _features(flags: Flags) -> tuple[str, ...]:
-    enabled = {
-        "gdrcopy": flags.gdrcopy_enabled,
-        "gds": flags.gds_enabled,
-        "mofed": flags.mofed_enabled,
-    }
-    return tuple(name for name, on in enabled.items() if on)
 
 
 def _rules(settings: Settings) -> Rules:
@@ -265,7 +174,7 @@ def _handout(settings: Settings) -> Handout:
         dev_root=flags.nvidia_dev_root or flags.nvidia_driver_root,
         cdi_kind=settings.service.cdi_kind,
         cdi_annotation_prefix=flags.plugin.cdi_annotation_prefix,
-        features=_features(flags),
+        features=features(flags),
         imex_channels=configuration.imex.channel_ids,
         single_replica=bool(slicing and slicing.fail_requests_greater_than_one),
         policy=flags.plugin.shared_devices_allocation_policy,

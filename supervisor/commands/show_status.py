@@ -73,7 +73,9 @@ def show(status: Status, console: Console) -> None:
         console.print(text(f"✗ {problem}", "red"))
     for line, names in _reasons(status):
         console.print(text(f"✗ GPU {', '.join(names)}: {line}", "red"))
-    for notice in node.notices or ():
+    for line, names in _grey(status).items():
+        console.print(text(f"! GPU {', '.join(names)}: {line}", "yellow"))
+    for notice in wording.notices(status):
         console.print(text(f"- {notice}"))
     for tables in _tables(status, wide=console.width >= WIDE):
         console.print()
@@ -105,6 +107,16 @@ def _reasons(status: Status) -> list[tuple[str, list[str]]]:
                 rank = strength(device.remedy) if device.remedy else 0
                 found.setdefault((-rank, f"{texts}. {device.advice}"), []).append(name)
     return [(line, found[rank, line]) for rank, line in sorted(found, key=lambda key: key[0])]
+
+
+def _grey(status: Status) -> dict[str, list[str]]:
+    """Return each grey failure with its advice, and the names of the GPUs that have it."""
+    found: dict[str, list[str]] = {}
+    for gpu in status.gpus or ():
+        for failure in gpu.grey:
+            line = f"{wording.GREY}{failure.text}. {failure.advice}"
+            found.setdefault(line, []).append(str(gpu.index))
+    return found
 
 
 def _gpus(gpus: Iterable[GpuStatus], now: float, *, wide: bool) -> Table:

@@ -8,39 +8,13 @@ from typing import Annotated, Any
 
 import msgspec
 
-from health.xid_policy import CODE
 from proto.advertising import MigStrategy
+from proto.grey import GreyRule
 from proto.keeper import ComputeMode
-from proto.monitor import Discovery, DraRule, OccupiedRule, RecoveryMode
+from proto.monitor import Discovery, DraRule, LicenceRule, OccupiedRule, RecoveryMode
 from proto.worker import AllocationPolicy, DeviceIdStrategy, DeviceListStrategy
 from supervisor.config.durations import Patience, SampleInterval, Seconds, SecondsOrNever
-
-
-class XidRule(enum.StrEnum):
-    """What an Xid does to a GPU."""
-
-    FATAL = "fatal"
-    """The GPU becomes Unhealthy."""
-    IGNORE = "ignore"
-    """The Xid is only counted and logged."""
-
-
-class XidRules(dict[int, XidRule]):
-    """`health.xids`: rules by Xid; the Xid is a number in YAML and a string in JSON."""
-
-    @classmethod
-    def read(cls, value: object) -> "XidRules":
-        """Return the rules in *value*; ValueError or TypeError if it has none."""
-        if not isinstance(value, dict):
-            raise TypeError("write Xids with fatal or ignore, such as {79: fatal}")
-        rules = cls()
-        for key, rule in value.items():
-            if not CODE.fullmatch(str(key)):
-                raise ValueError(f'"{key}" is not an Xid; write a number such as 79')
-            if rule not in list(XidRule):
-                raise ValueError(f'{key}: "{rule}" is not allowed; write {" or ".join(XidRule)}')
-            rules[int(key)] = XidRule(rule)
-        return rules
+from supervisor.config.xid_rules import XidRules
 
 
 class _Section(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
@@ -192,6 +166,33 @@ event or the proof, whichever is later; doubled at each relapse."""
     """Good checks in a row before a device is Healthy again."""
 
 
+class GreySection(_Section, frozen=True):
+    """`health.grey`."""
+
+    after: Seconds = Seconds(60)
+    """How long a grey failure must be seen before it counts, and how long it must not be seen \
+before it ends."""
+    pcie: GreyRule = GreyRule.REPORT
+    """What to do about a PCIe link that is narrower or slower than card and slot allow, while \
+the GPU works: show it (`report`), or also make the GPU Unhealthy (`unhealthy`); so for the \
+others. See health.md."""
+    slowdown: GreyRule = GreyRule.REPORT
+    """About a GPU that the hardware slows down: too hot, or the power supply brakes it."""
+    clocks: GreyRule = GreyRule.REPORT
+    """About a busy GPU whose clocks stay under half of their maximum, though no setting says so."""
+    ecc_corrected: GreyRule = GreyRule.REPORT
+    """About a GPU that corrects more than 1000 memory errors an hour."""
+    spare_rows: GreyRule = GreyRule.REPORT
+    """About a GPU with a memory bank that has no spare row left."""
+    persistence: GreyRule = GreyRule.REPORT
+    """About a GPU whose persistence mode is off, although it was on."""
+    fabric: GreyRule = GreyRule.REPORT
+    """About a GPU whose NVLink fabric is degraded."""
+    gpu_missing: GreyRule = GreyRule.REPORT
+    """About a node whose PCI bus shows more GPUs than the driver; `unhealthy` makes all its GPUs \
+Unhealthy."""
+
+
 class HealthSection(_Section, frozen=True):
     """`health`."""
 
@@ -217,7 +218,14 @@ that is in use all the same: show it (`report`), or also make it Unhealthy until
     """What to do with a GPU or MIG instance that a container holds through Dynamic Resource \
 Allocation (DRA) and that is advertised here too: show it (`report`), or also make it Unhealthy \
 here while it is held there (`withhold`). See migration.md."""
+    fabric_after: SecondsOrNever = SecondsOrNever(120)
+    """Time that a GPU may take to join its NVLink fabric before it is Unhealthy: until it has \
+joined, CUDA fails with error 802 on it; `0`: for ever."""
+    licence: LicenceRule = LicenceRule.REPORT
+    """What to do with a virtual GPU (vGPU) that has no licence: show it (`report`), or also make \
+it Unhealthy until it has one (`unhealthy`)."""
     recovery: RecoverySection = RecoverySection()
+    grey: GreySection = GreySection()
     xids: XidRules = XidRules()
     """Which Xids are fatal or ignored, instead of what NVIDIA's table says."""
 
@@ -251,6 +259,12 @@ class Configuration(_Section, frozen=True):
     unified_memory: UnifiedMemory | Annotated[int, msgspec.Meta(ge=1)] = UnifiedMemory.SYSTEM
     """How much memory counts for a GPU that has none of its own, such as GB10: all memory of the \
 machine (`system`), or so many MiB. `-1` replicas, memory limits of MPS and labels use it."""
+
+    @property
+    def unified_mib(self) -> int | None:
+        """MiB of a GPU without memory of its own; None: all of the machine."""
+        given = self.unified_memory
+        return None if isinstance(given, UnifiedMemory) else given
 
 
 def decode(kind: type, value: object) -> object:

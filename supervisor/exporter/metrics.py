@@ -51,6 +51,11 @@ FAMILIES = (
         "1 for each reason why a GPU or MIG instance is Unhealthy.",
     ),
     Family(
+        "device_grey_failure",
+        ("uuid", "reason"),
+        "1 for each grey failure of a GPU: it works, but worse than it should.",
+    ),
+    Family(
         "device_state_since_timestamp_seconds",
         ("uuid",),
         "Unix time when a GPU or MIG instance entered its state; absent if it never changed.",
@@ -65,6 +70,16 @@ FAMILIES = (
         "gpu_recovery_action",
         ("uuid",),
         "Recovery that the driver asks for (NVML field 230), 0: none; absent if not supported.",
+    ),
+    Family(
+        "device_licensed",
+        ("uuid",),
+        "1 if a virtual GPU (vGPU) has its licence, else 0; absent for GPUs that need none.",
+    ),
+    Family(
+        "passthrough_gpus",
+        (),
+        "GPUs that the kernel has given to another driver, for virtual machines.",
     ),
     Family(
         "xid_errors",

@@ -67,6 +67,7 @@ def _gpu(gpu: Gpu, snapshot: Snapshot, devices: Facts) -> report.GpuStatus:
         memory_mib=gpu.memory_mib,
         unified_memory=gpu.unified_memory,
         recovery_action=known.recovery_action if known else None,
+        licensed=known.licensed if known else None,
         check_seconds=_look_seconds(gpu.uuid, snapshot),
         monitoring=report.Monitoring.EVENTS if gpu.events else report.Monitoring.POLLING,
         mig=gpu.mig_enabled,
@@ -74,7 +75,17 @@ def _gpu(gpu: Gpu, snapshot: Snapshot, devices: Facts) -> report.GpuStatus:
         resources=_shares(gpu, snapshot, devices.fitness),
         holders=_holders(snapshot.allocations, set(_uuids(gpu))),
         dra_holders=None if snapshot.allocations is None else devices.dra.get(gpu.uuid, ()),
+        grey=tuple(_explained(_grey(gpu.uuid, snapshot, devices.fitness), None)),
     )
+
+
+def _grey(uuid: str, snapshot: Snapshot, fitness: Fitness) -> list[Reason]:
+    """Return the grey failures of a GPU that are no reasons why it is Unhealthy."""
+    if snapshot.node is None or fitness.blind:
+        return []
+    reasons = fitness.reasons(uuid)
+    mine = (failure.reason for failure in snapshot.node.grey if failure.uuid == uuid)
+    return [reason for reason in mine if reason not in reasons]
 
 
 def _look_seconds(uuid: str, snapshot: Snapshot) -> float | None:

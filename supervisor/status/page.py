@@ -70,7 +70,7 @@ def _sections(status: Status, title: str, hours: Mapping[str, Hour]) -> Iterator
     if problems := wording.problems(status):
         items = (element("li", problem) for problem in problems)
         yield _section("Problems", element("ul", *items, class_="problems"))
-    if notices := status.node.notices:
+    if notices := wording.notices(status):
         items = (element("li", notice) for notice in notices)
         yield _section("Notices", element("ul", *items))
     yield page_header.no_gpu(status)
@@ -116,6 +116,7 @@ def _card(gpu: GpuStatus, now: float, hour: Hour | None) -> Element:
         element("p", *_facts(gpu), class_="facts quiet"),
         element("code", gpu.uuid),
         _reasons(gpu),
+        _grey(gpu),
         *page_usage.card(gpu, hour),
         *_shares(gpu),
         *page_mps.card(gpu),
@@ -170,6 +171,15 @@ def _alone(device: DeviceStatus) -> Element | None:
     summary = element("summary", "advice for each reason alone")
     name = f"reasons-{device.uuid}"
     return element("li", element("details", summary, element("ul", *alone), id=name))
+
+
+def _grey(gpu: GpuStatus) -> Element | None:
+    """Return what is worse than it should be, though the GPU works."""
+    items = [
+        element("li", element("strong", f"{wording.GREY}{reason.text}"), f" {reason.advice}")
+        for reason in gpu.grey
+    ]
+    return element("ul", *items, class_="reasons") if items else None
 
 
 def _shares(gpu: GpuStatus) -> Iterator[Element]:

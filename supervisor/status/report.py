@@ -124,6 +124,8 @@ class GpuStatus(DeviceStatus, frozen=True, kw_only=True):
     """Whether it uses the memory of the machine, of which `memory_mib` is what counts."""
     recovery_action: int | None
     """The recovery action that the driver asks for (NVML field 230): 0 none, else NVML's number."""
+    licensed: bool | None = None
+    """Whether a virtual GPU (vGPU) has its licence; null: unknown, or it needs none."""
     check_seconds: float | None
     """How long its newest health check took; null: it was not checked yet."""
     monitoring: Monitoring
@@ -138,6 +140,8 @@ class GpuStatus(DeviceStatus, frozen=True, kw_only=True):
     """Containers that hold its devices, an entry per device; null: the kubelet does not answer."""
     dra_holders: tuple[DraHolder, ...] | None = None
     """Containers that hold its devices through DRA; null: the kubelet does not answer."""
+    grey: tuple[ReasonStatus, ...] = ()
+    """Grey failures that do not make it Unhealthy: it works, but worse than it should."""
 
 
 class SharingKind(enum.StrEnum):

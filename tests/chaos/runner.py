@@ -31,6 +31,9 @@ SPARE = 1.0
 PROBES = 5.0
 """Seconds, times the noise, until /readyz answers 200 and every process is back to its size."""
 
+SHORTEST, LONGEST = 0.002, 0.03
+"""Seconds between two looks at the invariants: a long wait must not keep a core busy."""
+
 KEPT = 10
 """Number of the last steps that a failure shows."""
 
@@ -106,11 +109,14 @@ class Runner:
 
     async def _settled(self, label: str) -> float:
         """Wait until lists and processes are as expected; return the seconds since the fault."""
-        while left := self._bad(label) or list(unsettled(self._world)):
+        pause = SHORTEST
+        while not self._bad(label) and any(unsettled(self._world)):
+            took = time.monotonic() - self._world.began
             if time.monotonic() > self._world.deadline:
-                took = time.monotonic() - self._world.began
-                self._fail(f"{label}: not settled after {took:.1f} s: {'; '.join(left)}")
-            await asyncio.sleep(0.002)
+                left = "; ".join(unsettled(self._world))
+                self._fail(f"{label}: not settled after {took:.1f} s: {left}")
+            await asyncio.sleep(pause)
+            pause = min(1.2 * pause, LONGEST)
         return time.monotonic() - self._world.began
 
     async def _calm(self, label: str) -> None:
@@ -121,7 +127,7 @@ class Runner:
         while left := self._bad(label) or await self._unquiet():
             if time.monotonic() > self._world.deadline:
                 self._fail(f"{label}: {'; '.join(left)}")
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(LONGEST)
         self._bad(label)
 
     async def _unquiet(self) -> list[str]:

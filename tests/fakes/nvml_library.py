@@ -41,7 +41,8 @@ UNKNOWN = 999
 SOURCE = Path(__file__).with_name("nvml.c")
 FUNCTIONS = frozenset(
     re.findall(
-        r"^(?:API\(|FINDS\(|int )(nvmlDevice(?!GetCount)\w+?|nvmlEventSetWait)(?:_v\d)?[,(]",
+        r"^(?:API\(|FINDS\(|FIGURE\(|int )"
+        r"(nvmlDevice(?!GetCount)\w+?|nvmlEventSetWait)(?:_v\d)?[,(]",
         SOURCE.read_text(),
         re.MULTILINE,
     )
@@ -91,6 +92,10 @@ class Steering:
         """Let a process use so much of the GPU, or of its instance *gi*; 0 MiB: no longer."""
         instance = "" if gi is None else f" compute {gi}"
         self._write(f"process {gpu} {pid} {mib} {percent}{instance}")
+
+    def figure(self, gpu: int, name: str, value: int) -> None:
+        """Change a figure of the GPU that may show a grey failure, such as the link's `width`."""
+        self._write(f"figure {gpu} {name} {value}")
 
     def hang(self, gpu: int | None = None, call: str = "") -> None:
         """Make every call on the GPU hang, or only *call*; without a GPU: the wait, for ever."""

@@ -8,7 +8,7 @@ from tests.chaos.mps_run import Times, mps_run, mps_schedule
 from tests.chaos.of_mps import MPS_KINDS
 
 SEED = 18
-PARTS = 3
+PARTS = 2
 """Number of parts of the run, which can run in parallel."""
 NOISE = 20.0
 """Factor for the time limits: here only the result counts, not the time."""

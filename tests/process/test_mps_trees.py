@@ -1,15 +1,17 @@
 """Both service trees at once: what the kubelet sees, and what no restart changes."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
+from inotify_simple import INotify, flags
 
 from health.compute_mode import EXCLUSIVE_PROCESS
 from proto.mps import Phase
@@ -35,6 +37,21 @@ def host() -> Iterator[Host]:
     """Make a host with two GPUs, and end its daemons after the test."""
     with mps_host() as made:
         yield made
+
+
+@contextlib.asynccontextmanager
+async def read_again(host: Host, times: int) -> AsyncIterator[None]:
+    """Wait at the end until the configuration file was read so often meanwhile."""
+    with INotify(nonblocking=True) as notice:
+        notice.add_watch(str(host.folder), flags.CLOSE_NOWRITE)
+        yield
+        read: list[str] = []
+
+        def enough() -> bool:
+            read.extend(event.name for event in notice.read(timeout=0))
+            return read.count("config.json") >= times
+
+        await until(enough, f"{times} readings of the configuration")
 
 
 async def lives(tree: Service) -> bool:
@@ -105,10 +122,10 @@ def test_no_restart_of_the_plugin_touches_a_daemon(host: Host) -> None:
                     assert await asyncio.to_thread(client.line) == "busy multiprocessors=32"
                     keepers = tree.pids()
                     for running in (plugin, tree):
-                        running.process.send_signal(signal.SIGHUP)
-                        await running.reader()
-                    host.configure(MPS)  # a new file with equal settings
-                    await tree.reader()
+                        async with read_again(host, 1):
+                            running.process.send_signal(signal.SIGHUP)
+                    async with read_again(host, 2):
+                        host.configure(MPS)  # a new file with equal settings
                     assert await plugin.stop() == 0
                 await node.until(lambda k: not k.resources[GPU].connected)
                 lists = []

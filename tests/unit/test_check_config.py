@@ -45,6 +45,13 @@ def test_the_defaults(capsys: pytest.CaptureFixture[str]) -> None:
         "exitWithoutAccess": "60s",
         "occupied": "report",
         "dra": "report",
+        "fabricAfter": "120s",
+        "licence": "report",
+        "grey": {
+            "after": "60s",
+            **dict.fromkeys(("pcie", "slowdown", "clocks", "eccCorrected"), "report"),
+            **dict.fromkeys(("spareRows", "persistence", "fabric", "gpuMissing"), "report"),
+        },
         "recovery": {"mode": "proof", "quietPeriod": "30s", "probes": 3},
         "xids": {},
     }
@@ -108,6 +115,13 @@ def test_what_is_printed_is_a_configuration_file(
         "exitWithoutAccess": "0s",
         "occupied": "report",
         "dra": "report",
+        "fabricAfter": "120s",
+        "licence": "report",
+        "grey": {
+            "after": "60s",
+            **dict.fromkeys(("pcie", "slowdown", "clocks", "eccCorrected"), "report"),
+            **dict.fromkeys(("spareRows", "persistence", "fabric", "gpuMissing"), "report"),
+        },
         "recovery": {"mode": "never", "quietPeriod": "300s", "probes": 3},
         "xids": {},
     }

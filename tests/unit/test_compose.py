@@ -6,7 +6,9 @@ import pytest
 
 from proto.control import ProblemKind, Withhold
 from proto.exporter import ExporterSettings
+from proto.grey import GreySettings
 from proto.monitor import CdiSettings, MonitorSettings
+from proto.reasons import ReasonKind
 from proto.worker import (
     AllocationPolicy,
     DeviceIdStrategy,
@@ -203,3 +205,23 @@ def test_who_withholds_devices(
     assert exporter.settings.hold_occupied is occupied
     assert exporter.settings.hold_dra is through_dra
     assert (Withhold in monitor.takes) is (occupied or through_dra)
+
+
+def test_which_grey_failures_make_unhealthy(tmp_path: Path) -> None:
+    """Each rule reaches the monitor by its reason, and so does the time."""
+    keys = {
+        "pcie": ReasonKind.PCIE,
+        "slowdown": ReasonKind.SLOWDOWN,
+        "clocks": ReasonKind.CLOCKS,
+        "eccCorrected": ReasonKind.ECC_CORRECTED,
+        "spareRows": ReasonKind.SPARE_ROWS,
+        "persistence": ReasonKind.PERSISTENCE,
+        "fabric": ReasonKind.FABRIC,
+        "gpuMissing": ReasonKind.GPU_MISSING,
+    }
+    file = tmp_path / "config.yaml"
+    for key, kind in keys.items():
+        file.write_text(f"version: v1\nhealth: {{grey: {{{key}: unhealthy, after: 2m}}}}")
+        settings = compose(load({"service.configFile": str(file)}, {})).children[0].settings
+        assert isinstance(settings, MonitorSettings)
+        assert settings.grey == GreySettings(frozenset({kind}), 120.0)

@@ -1,5 +1,7 @@
 """Whether a device is Healthy is decided in one place, and shown the same everywhere."""
 
+from typing import Any
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -43,7 +45,7 @@ def parted(
 
 
 def ill(
-    *reasons: Reason, state: DeviceState = DeviceState.UNHEALTHY, **fields: int
+    *reasons: Reason, state: DeviceState = DeviceState.UNHEALTHY, **fields: Any
 ) -> DeviceHealth:
     """Return the health of a device with these reasons."""
     return DeviceHealth("", tuple(sorted(reasons)), state, **fields)

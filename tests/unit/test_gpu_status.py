@@ -1,18 +1,26 @@
 """The status of GPUs, MIG instances and the containers that hold them."""
 
+import io
+
 import pytest
 from msgspec.structs import replace
+from rich.console import Console
 
-from health.advice import ACTIONS, ADVICE, FAULTS, WAIT
+from health.advice import ACTIONS, ADVICE, FAULTS, WAIT, advise
 from health.xid_catalogue import Action
 from proto.calls import LookTime
 from proto.control import ServiceState, Unknown
+from proto.grey import GreyFailure
 from proto.messages import DeviceHealth, DeviceState, Gpu, NodeState
 from proto.reasons import Reason, ReasonKind
+from supervisor.commands.show_status import show
 from supervisor.status import report
 from supervisor.status.allocations import Allocation
 from supervisor.status.gpus import Facts, gpus, strays
+from supervisor.status.page import page
 from supervisor.status.snapshot import Snapshot
+from supervisor.status.status import About
+from supervisor.status.status import status as make
 from tests.unit.builders import gpu, inventory, mig_gpu, mig_uuid, node_state, worker_state
 
 NOW, STALE_AFTER = 100.0, 10.0
@@ -96,14 +104,14 @@ def test_every_reason_has_words_and_advice(kind: ReasonKind) -> None:
     reason = Reason(kind, "the detail")
     state = node(gpu(0), health=(DeviceHealth(gpu(0).uuid, (reason,), DeviceState.UNHEALTHY),))
     found = only(snapshot(state))
-    words, advice = ADVICE[kind]
+    words, advice = advise(reason)
     assert not found.healthy
     assert found.reasons == (
         report.ReasonStatus(kind, "the detail", f"{words}: the detail", advice),
     )
     assert words
     assert advice.endswith(".")
-    assert [entry for entry in ADVICE.values() if entry.words == words] == [ADVICE[kind]]
+    assert all(words != entry.words for other, entry in ADVICE.items() if other is not kind)
 
 
 @pytest.mark.parametrize(
@@ -229,3 +237,30 @@ def test_holders() -> None:
     )
     assert strays(known) == (report.Holder("a", "pod", "main", SHARED, "gone", "gone::0"),)
     assert strays(snapshot(node(gpu(0)), allocations=None)) is None
+
+
+def test_grey_failures() -> None:
+    """A grey failure is shown apart from the reasons, unless it is one, or the health unknown."""
+    pcie = Reason(ReasonKind.PCIE, "x8 instead of x16")
+    slow = Reason(ReasonKind.SLOWDOWN)
+    found = (GreyFailure("A", pcie), GreyFailure("A", slow), GreyFailure("B", pcie))
+    health = (DeviceHealth("A", (pcie,), DeviceState.UNHEALTHY),)
+    state = replace(node(gpu(0, uuid="A"), health=health), grey=found)
+    assert only(snapshot(state)).grey == (report.ReasonStatus(slow.kind, "", *ADVICE[slow.kind]),)
+    assert [reason.kind for reason in only(snapshot(state)).reasons] == [pcie.kind]
+    silent = Snapshot(None, 0.0, state, node_at=NOW - STALE_AFTER - 1)
+    assert only(silent).grey == ()
+
+
+def test_a_grey_failure_for_people() -> None:
+    """The page and the command name the failure and what to do, though the GPU is Healthy."""
+    failure = Reason(ReasonKind.PCIE, "x8 instead of x16")
+    state = replace(node(gpu(3, uuid="A")), grey=(GreyFailure("A", failure),))
+    shown = make(snapshot(state), About("1", STALE_AFTER), NOW, 1e9)
+    terminal = io.StringIO()
+    show(shown, Console(file=terminal, width=300))
+    words = f"grey failure: {ADVICE[failure.kind].words}: x8 instead of x16"
+    assert f"! GPU 3: {words}. {ADVICE[failure.kind].what_to_do}" in terminal.getvalue()
+    assert words in page(shown, {})
+    assert shown.gpus
+    assert shown.gpus[0].healthy

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from health.label_facts import FabricInfo
+from health.fabric import FabricInfo
 from simulator.live_node import LiveNode
 from simulator.node import SimulatedFabric, SimulatedGpu, SimulatedLink, SimulatedNode
 from simulator.node_file import complete
@@ -99,6 +99,7 @@ def calls(nvml: Binding) -> dict[str, Callable[[], Any]]:
         "nvmlEventSetWait": (listen(nvml, GOOD, BAD), 0),
         "nvmlDeviceGetTemperature": (BAD, 0),
         "nvmlDeviceGetClockInfo": (BAD, 1),
+        "nvmlDeviceGetMaxClockInfo": (BAD, 1),
         "nvmlDeviceGetProcessesUtilizationInfo": (BAD, 0),
         "nvmlDeviceGetGpuFabricInfoV": (BAD, ctypes.pointer(FabricInfo())),
         **dict.fromkeys(OF_A_LINK, (BAD, 0)),

@@ -17,6 +17,16 @@ flags:
   plugin: {containerDriverRoot: /file}
 health: {staleAfter: 12500ms, hangAfter: 4}
 """
+GREY = (
+    "pcie",
+    "slowdown",
+    "clocks",
+    "eccCorrected",
+    "spareRows",
+    "persistence",
+    "fabric",
+    "gpuMissing",
+)
 CONFIGURATION: dict[str, Any] = {
     "version": "v1",
     "flags": {
@@ -52,7 +62,10 @@ CONFIGURATION: dict[str, Any] = {
         "exitWithoutAccess": 60.0,
         "occupied": "report",
         "dra": "report",
+        "fabricAfter": 120.0,
+        "licence": "report",
         "recovery": {"mode": "proof", "quietPeriod": 30.0, "probes": 3},
+        "grey": {"after": 60.0, **dict.fromkeys(GREY, "report")},
         "xids": {},
     },
     "usage": {"interval": 5.0},
@@ -235,7 +248,9 @@ def test_without_settings_all_sources_are_default() -> None:
     expected |= {"imex.channelIDs", "imex.required", "health.staleAfter", "health.hangAfter"}
     expected |= {"health.pollInterval", "health.rescanInterval", "health.xids"}
     expected |= {"health.exitWithoutAccess", "health.occupied", "health.dra"}
-    expected |= {f"health.recovery.{name}" for name in CONFIGURATION["health"]["recovery"]}
+    expected |= {"health.fabricAfter", "health.licence"}
+    for section in ("recovery", "grey"):
+        expected |= {f"health.{section}.{name}" for name in CONFIGURATION["health"][section]}
     expected |= {f"flags.{name}" for name in CONFIGURATION["flags"]} - {"flags.plugin"}
     expected |= {f"flags.plugin.{name}" for name in CONFIGURATION["flags"]["plugin"]}
     settings = load({}, {})

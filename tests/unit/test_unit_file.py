@@ -36,6 +36,16 @@ def test_systemd_starts_a_service_again_that_exits_to_get_access(name: str) -> N
     assert unit(name)["Unit"]["StartLimitIntervalSec"] == "0"
 
 
+@pytest.mark.parametrize("name", [NAME, MPS])
+def test_a_reload_checks_the_configuration_first(name: str) -> None:
+    """`systemctl reload` fails for a refused configuration, and sends SIGHUP for another."""
+    lines = (UNITS / f"{name}.service").read_text().splitlines()
+    assert [line.partition("=")[2] for line in lines if line.startswith("ExecReload=")] == [
+        f"/opt/{NAME}/bin/{NAME} check-config",
+        "/bin/kill -HUP $MAINPID",
+    ]
+
+
 def test_the_units_share_a_runtime_folder_and_nothing_else() -> None:
     """The folder in which the two talk stays when one of them stops. Neither needs the other, or
     waits for it at a start.

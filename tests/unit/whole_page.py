@@ -14,6 +14,7 @@ from proto.control import (
     ServiceState,
 )
 from proto.fitness import LastMpsWord
+from proto.grey import GreyFailure
 from proto.messages import (
     RPC_BUCKETS,
     DeviceHealth,
@@ -67,7 +68,7 @@ NODE = NodeState(
         platform=Platform(PlatformKind.NVML, ("libnvidia-ml.so.1",)),
     ),
     health=(
-        DeviceHealth("A", since=5.0, transitions=4, recovery_action=0),
+        DeviceHealth("A", since=5.0, transitions=4, recovery_action=0, licensed=True),
         DeviceHealth(
             "B",
             (Reason(ReasonKind.XID, "48"), Reason(ReasonKind.XID, "79")),
@@ -88,6 +89,7 @@ NODE = NodeState(
         XidCount("", 31, 1, last=98.0),
     ),
     kernel_log_lost=7,
+    grey=(GreyFailure("A", Reason(ReasonKind.PCIE, "x8 instead of x16")),),
     calls=(CallStats("nvmlInit", 2, 0.5, {999: 1}),),
     hanging=(
         HangingCall("nvmlDeviceGetName", 7, "", 17.5),
@@ -216,7 +218,10 @@ EXPECTED: Samples = {
     key("device_health_transitions_total", uuid="A"): 4.0,
     key("device_health_transitions_total", uuid="B"): 0.0,
     key("device_health_transitions_total", uuid=mig_uuid(1, 0)): 0.0,
+    key("device_grey_failure", uuid="A", reason="pcie"): 1.0,
     key("gpu_recovery_action", uuid="A"): 0.0,
+    key("device_licensed", uuid="A"): 1.0,
+    key("passthrough_gpus"): 0.0,
     key("xid_errors_total", uuid="B", xid="79"): 2.0,
     key("xid_errors_total", uuid="", xid="31"): 1.0,
     key("xid_reports_total", uuid="B", xid="79", source="both"): 1.0,
