@@ -3,7 +3,7 @@
 PYTHON ?= python3
 PIP = .venv/bin/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help simulate test e2e bench generate clean
+.PHONY: help simulate test e2e bench generate docs package clean
 
 # Print the targets.
 help:
@@ -34,6 +34,14 @@ generate: .venv/installed
 	@scripts/gen-rules
 	@.venv/bin/python scripts/gen-dashboard
 	@.venv/bin/python scripts/chart
+
+# Build the documentation as a site, in the folder site; links and anchors are checked.
+docs:
+	@scripts/docs $(ARGS)
+
+# Build a Debian package and a tarball for nodes with systemd, in the folder dist: Debian or Ubuntu.
+package:
+	@scripts/package $(ARGS)
 
 # What the service needs, and what builds it. From scratch: nothing is left of another lock, or of an installation cut short.
 .venv/packages: requirements.lock requirements-build.lock

@@ -37,20 +37,22 @@ def passed(sysfs: Path) -> dict[str, str]:
 def on_bus(sysfs: Path) -> frozenset[str]:
     """Return the PCI addresses of NVIDIA's GPUs, but for those that another driver has."""
     try:
-        names = [device.name for device in (sysfs / "bus/pci/devices").iterdir()]
+        addresses = [device.name for device in (sysfs / "bus/pci/devices").iterdir()]
     except OSError:
         return frozenset()
-    given = passed(sysfs)
-    return frozenset(
-        n for n in names if n not in given and _is_gpu(sysfs, n) and _is_ours(sysfs, n)
-    )
+    found = (name for name in addresses if _is_gpu(sysfs, name) and _is_free(sysfs, name))
+    return frozenset(found) - passed(sysfs).keys()
 
 
-def _is_ours(sysfs: Path, address: str) -> bool:
+def _is_free(sysfs: Path, address: str) -> bool:
+    """Return whether no driver but NVIDIA's has a device.
+
+    If none has it, NVIDIA's has refused it, or was never asked.
+    """
     try:
         return (sysfs / "bus/pci/devices" / address / "driver").readlink().name == "nvidia"
     except OSError:
-        return True  # no driver has it: NVIDIA's has refused it, or was never asked
+        return True
 
 
 def _is_gpu(sysfs: Path, address: str) -> bool:

@@ -141,8 +141,8 @@ class MonitorSettings(msgspec.Struct, frozen=True):
     patience: float = 5.0
     """Seconds that a start waits for GPUs and details that the driver is slow to describe."""
     recovery: Recovery = Recovery()
-    readiness: ReadinessRules = ReadinessRules()
     grey: GreySettings = GreySettings()
+    readiness: ReadinessRules = ReadinessRules()
     kernel_log: str = ""
     """The kernel log to read, or a fifo or text file with its lines; empty: none."""
     state_folder: str = "/var/lib/gpu-sharing-plugin"

@@ -20,6 +20,7 @@ def show(live: Live, sysfs: Path, procfs: Path) -> None:
         if MISSING in live.grey.get(gpu.uuid, ()):
             there = {device}
         there = set() if gpu.uuid in live.removed else there
+        there -= {bound} if MISSING in live.grey.get(gpu.uuid, ()) else set()
         for folder in {device, bound, passed} - there:
             shutil.rmtree(folder, ignore_errors=True)
         for folder in there:

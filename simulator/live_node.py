@@ -140,7 +140,7 @@ class LiveNode:
         self._change(change)
 
     def recover(self, place: int) -> None:
-        """End what `recover` ends: the GPU answers, and works as well as it should."""
+        """End what is wrong with a GPU without a reset; its recovery action stays."""
         self._change_gpu(place, answering)
 
     def ask_for(self, place: int, action: int) -> None:

@@ -68,8 +68,8 @@ class Binding(FactCalls, GreyCalls):
         live = self.live()
         if live.denied:
             raise NVMLError(NO_PERMISSION)
-        away = live.removed | live.passed
-        away |= {uuid for uuid, failures in live.grey.items() if MISSING in failures}
+        missing = {uuid for uuid, failures in live.grey.items() if MISSING in failures}
+        away = live.removed | live.passed | missing
         self._gpus = [gpu.uuid for gpu in live.gpus if gpu.uuid not in away]
 
     def nvmlSystemGetDriverVersion(self) -> str:

@@ -13,7 +13,8 @@ from proto.paths import Paths
 from proto.reasons import ReasonKind
 from proto.worker import CDI_STRATEGIES
 from simulator.live_node import LiveNode
-from supervisor.config.file_schema import Flags, GreySection
+from supervisor.config.file_schema import Flags
+from supervisor.config.health_schema import GreySection
 from supervisor.config.service_settings import KERNEL_LOG
 from supervisor.config.settings import Settings
 
@@ -44,8 +45,8 @@ def monitor_settings(settings: Settings, paths: Paths) -> MonitorSettings:
         patience=min(LONGEST_PATIENCE, health.stale_after / 2),
         rescan_interval=health.rescan_interval,
         recovery=recovery,
-        grey=_grey(health.grey),
         readiness=ReadinessRules(float(health.fabric_after), health.licence),
+        grey=_grey(health.grey),
         kernel_log=settings.service.kernel_log,
         state_folder=settings.service.state_dir,
         cdi=_cdi(settings),

@@ -7,8 +7,8 @@ import msgspec
 from proto.labels import LabelOutput
 from supervisor.config import gfd
 from supervisor.config.durations import Seconds
+from supervisor.config.health_schema import XidRules
 from supervisor.config.settings import Settings
-from supervisor.config.xid_rules import XidRules
 
 
 def encode(settings: Settings) -> bytes:

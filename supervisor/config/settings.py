@@ -22,12 +22,12 @@ from supervisor.config import check_paths, check_values, gfd, read_file, sharing
 from supervisor.config.choose_file import Choice, Wish
 from supervisor.config.explain import explain
 from supervisor.config.file_schema import Configuration, decode, plain
+from supervisor.config.health_schema import XidRule
 from supervisor.config.option import Option
 from supervisor.config.options import OPTIONS
 from supervisor.config.refusal import SettingsError, refusing
 from supervisor.config.service_settings import ServiceSettings, choose_file, configuration_file
 from supervisor.config.strict_yaml import LONGEST_TEXT
-from supervisor.config.xid_rules import XidRule
 
 HIGHEST_PORT = 65535
 

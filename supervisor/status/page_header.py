@@ -12,11 +12,11 @@ LINKS = {"metrics": "metrics", "status": "status as JSON"}
 """Texts of links, by the path. Relative, so that they also work through the API server's proxy."""
 
 NO_GPU = (
-    "The NVIDIA driver works and lists no GPU, so pods get none on this node.",
+    "No NVIDIA GPU was found on this node, so pods get none here. Nothing else is wrong.",
     "If it should have GPUs, look for them on the PCI bus: lspci -d 10de: shows them.",
     "The kernel log says why a GPU failed: dmesg | grep NVRM.",
     "The service finds a GPU that appears by itself.",
-    "If it should have none, keep the plugin off this node with a node selector or an affinity.",
+    "If it should have none, a node selector or an affinity keeps the plugin off this node.",
 )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from supervisor.version import VERSION
 from tests.e2e.containerd import Containerd
 from tests.e2e.daemon import processes, wait_until
 from tests.e2e.kubelet import PLUGIN_FOLDER, Kubelet
@@ -24,7 +25,7 @@ REPOSITORY = Path(__file__).parents[2]
 OVERLAY = REPOSITORY / "deploy/kustomize/overlays/simulated"
 CERTIFICATES = "/etc/ssl/certs"
 IMAGE = "localhost/gpu-sharing-plugin:e2e"
-DEPLOYED = "docker.io/library/gpu-sharing-plugin:0.1.0"
+DEPLOYED = f"docker.io/library/gpu-sharing-plugin:{VERSION}"
 MIB = 1 << 20
 
 KUBECTL = shutil.which("kubectl") or ""

@@ -63,8 +63,8 @@ def newer(packages: Path, folder: Path) -> Path:
         "-Zgzip",
         "-z1",
         "--build",
-        folder / "raw",
-        made,
+        str(folder / "raw"),
+        str(made),
     ]
     subprocess.run(build, check=True, stdout=subprocess.DEVNULL)
     return made

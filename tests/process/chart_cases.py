@@ -4,6 +4,7 @@ there.
 
 from typing import Any
 
+from supervisor.version import VERSION
 from tests.process.chart_looks import (
     Case,
     annotations,
@@ -229,7 +230,7 @@ POD: list[Case] = [
         of_pod("dnsPolicy"),
         "ClusterFirstWithHostNet",
     ),
-    ({"image": {"repository": "a/b"}}, of_container("image"), "a/b:0.1.0"),
+    ({"image": {"repository": "a/b"}}, of_container("image"), f"a/b:{VERSION}"),
     ({"image": {"tag": "c"}}, of_container("image"), "gpu-sharing-plugin:c"),
     ({"image": {"digest": DIGEST}}, of_container("image"), f"gpu-sharing-plugin@{DIGEST}"),
     ({"image": {"pullPolicy": "Always"}}, of_container("imagePullPolicy"), "Always"),

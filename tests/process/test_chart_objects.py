@@ -111,9 +111,8 @@ def test_by_default_there_is_no_access_to_the_api_server() -> None:
     objects = newest().objects()
     assert not pod(objects)["automountServiceAccountToken"]
     assert not [item for item in objects if "Role" in item["kind"]]
-    assert not [
-        variable for variable in container(objects)["env"] if variable["name"] == "NODE_NAME"
-    ]
+    used = {"NODE_EVENTS", "NODE_CONDITION", "NODE_LABELS", "CONFIG_DIR"}
+    assert not used & {variable["name"] for variable in container(objects)["env"]}
 
 
 @pytest.mark.parametrize(

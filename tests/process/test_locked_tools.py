@@ -14,7 +14,13 @@ import pytest
 from tests.fakes.service import PATIENCE
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = {"audit": "pip-audit", "fuzz": "atheris", "lock": "uv", "sbom": "cyclonedx-py"}
+COMMANDS = {
+    "audit": "pip-audit",
+    "docs": "mkdocs",
+    "fuzz": "atheris",
+    "lock": "uv",
+    "sbom": "cyclonedx-py",
+}
 """The command of the tool that each script installs."""
 
 INSTALLS = re.compile(r"\bpip\S*\s.*\b(install|download)\b")

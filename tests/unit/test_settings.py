@@ -248,9 +248,9 @@ def test_without_settings_all_sources_are_default() -> None:
     expected |= {"imex.channelIDs", "imex.required", "health.staleAfter", "health.hangAfter"}
     expected |= {"health.pollInterval", "health.rescanInterval", "health.xids"}
     expected |= {"health.exitWithoutAccess", "health.occupied", "health.dra"}
-    expected |= {"health.fabricAfter", "health.licence"}
     for section in ("recovery", "grey"):
         expected |= {f"health.{section}.{name}" for name in CONFIGURATION["health"][section]}
+    expected |= {"health.fabricAfter", "health.licence"}
     expected |= {f"flags.{name}" for name in CONFIGURATION["flags"]} - {"flags.plugin"}
     expected |= {f"flags.plugin.{name}" for name in CONFIGURATION["flags"]["plugin"]}
     settings = load({}, {})

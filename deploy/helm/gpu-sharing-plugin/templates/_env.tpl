@@ -108,12 +108,11 @@ The variables that both services get, as YAML: with different ones they would pl
 
 {{- define "gpu-sharing-plugin.env" -}}
 {{- include "gpu-sharing-plugin.given" . }}
-{{- if include "gpu-sharing-plugin.apiUses" . }}
+{{- /* Page, status and Events name the node by it. It gives no right. */}}
 - name: NODE_NAME
   valueFrom:
     fieldRef:
       fieldPath: spec.nodeName
-{{- end }}
 {{- if eq (include "gpu-sharing-plugin.nodeLabels" .) "nodefeature" }}
 - name: POD_NAME
   valueFrom:
