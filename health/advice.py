@@ -5,7 +5,6 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from health import recovery_actions
-from health.readiness import NOT_JOINED
 from health.xid_catalogue import Action, Xid, lookup
 from proto.messages import DeviceState
 from proto.reasons import Reason, ReasonKind
@@ -170,6 +169,24 @@ ACTIONS = {
 """What to do after a fatal Xid, by the action that NVIDIA's catalogue recommends."""
 
 
+SXID = "SXid"
+"""How the detail of the reason `fabric` begins after an error of an NVSwitch."""
+
+SWITCH = Advice(
+    "an NVSwitch has a fatal error",
+    "Look up the SXid in NVIDIA's Fabric Manager User Guide. Stop the pods that use GPUs of the "
+    "NVLink fabric, then reset all of them together with the switches.",
+)
+
+DEGRADED = "degraded"
+"""How the detail of the reason `fabric` begins for a grey failure."""
+
+WORSE = Advice(
+    "the NVLink fabric works, but worse than it should",
+    "Check the log of Fabric Manager, and the links, bridges and cables of the fabric. If that is "
+    "not the cause, stop the pods that use GPUs of the fabric, then reset all of them together.",
+)
+
 UNJOINED = Advice(
     "the GPU has no NVLink fabric, so CUDA fails with error 802",
     "Check that Fabric Manager runs, on the node or on the NVSwitch tray, and look at its log. The "
@@ -188,8 +205,10 @@ def advise(reason: Reason) -> Advice:
     for a fabric it depends on the detail.
     """
     advice, xid = ADVICE[reason.kind], xid_of(reason)
-    if reason.kind is ReasonKind.FABRIC and reason.detail.startswith(NOT_JOINED):
-        return UNJOINED
+    if reason.kind is ReasonKind.FABRIC and reason.detail:
+        if reason.detail.startswith(DEGRADED):
+            return WORSE
+        return SWITCH if reason.detail.startswith(SXID) else UNJOINED
     if reason.kind is ReasonKind.RECOVERY_ACTION:
         return advice._replace(what_to_do=DUE.get(reason.detail, advice.what_to_do))
     return advice._replace(what_to_do=ACTIONS[xid.action]) if xid else advice

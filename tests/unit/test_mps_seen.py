@@ -12,7 +12,8 @@ from proto.fitness import NO_WORD, LastMpsWord
 from proto.messages import NodeState
 from proto.mps import MpsClient, MpsShare, Phase, ServerStatus
 from proto.reasons import ReasonKind
-from supervisor.cluster.node_events import UNHEALTHY, decide, view
+from supervisor.cluster.node_events import UNHEALTHY, decide
+from supervisor.cluster.node_view import view
 from supervisor.commands.show_status import show
 from supervisor.exporter import mps_metrics
 from supervisor.status.mps_report import MpsClientStatus, MpsStatus
