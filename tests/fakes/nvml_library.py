@@ -130,6 +130,14 @@ class Steering:
         """Let the GPUs be in this nvmlGpuFabricState_t; 3: they have joined the fabric."""
         self._write(f"fabric {state}")
 
+    def confidential(self, ready: int) -> None:
+        """Let confidential computing be on, and the GPUs accept work (1) or not (0)."""
+        self._write(f"cc {ready}")
+
+    def licence(self, licensed: int) -> None:
+        """Let the GPUs be virtual ones with a licence (1) or without (0)."""
+        self._write(f"licence {licensed}")
+
     def denied(self, code: int = UNKNOWN) -> None:
         """Make every call on a device and every wait answer this code."""
         self._write(f"denied {code}")

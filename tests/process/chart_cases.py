@@ -416,6 +416,8 @@ OBJECTS: list[Case] = [
     health("exitWithoutAccess", "5m"),
     health("occupied", "unhealthy"),
     health("dra", "withhold"),
+    health("fabricAfter", "5m"),
+    health("licence", "unhealthy"),
     health("xids", {"79": "ignore"}),
     recovery("mode", "never"),
     recovery("quietPeriod", "1m"),

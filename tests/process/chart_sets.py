@@ -73,6 +73,8 @@ SETTINGS = {
         "exitWithoutAccess": "0s",
         "occupied": "unhealthy",
         "dra": "withhold",
+        "fabricAfter": 0,
+        "licence": "unhealthy",
         "xids": {"79": "ignore"},
         "recovery": {"mode": "never", "quietPeriod": "1m", "probes": 5},
         "grey": {"after": "2m", **dict.fromkeys(GREY, "unhealthy")},
