@@ -23,7 +23,7 @@ from proto.child_loop import ChildLoop, Orders, Task
 from proto.cluster import ClusterSettings
 from proto.control import Labelled, LabelNode, ServiceState, Unknown, Unlabelled
 from proto.fitness import LastWord
-from proto.held import Held
+from proto.held import DevicesHeld
 from proto.labels import LabelSettings
 from proto.messages import NodeState
 from proto.mps_listener import MpsListener
@@ -41,7 +41,7 @@ from supervisor.cluster.backoff import Backoff
 from supervisor.cluster.connection import TroubleError
 from supervisor.cluster.node_condition import Conditions
 from supervisor.cluster.node_events import NodeEvent, Outbox
-from supervisor.cluster.node_taint import Outage
+from supervisor.cluster.node_taint import Outage, WantedTaint
 from supervisor.labels.schedule import api_pace
 from supervisor.labels.writer import LabelWriter
 
@@ -91,7 +91,7 @@ class Cluster:
         orders: Orders = {
             Unknown: self._on_unknown,
             ServiceState: self._on_service,
-            Held: self._on_held,
+            DevicesHeld: self._on_held,
         }
         if self._label_writer:
             orders = {**orders, LabelNode: self._label_writer.on_order}
@@ -128,7 +128,7 @@ class Cluster:
     def _on_service(self, state: ServiceState) -> None:
         self._mps.want(state.mps)
 
-    def _on_held(self, order: Held) -> None:
+    def _on_held(self, order: DevicesHeld) -> None:
         held = None if order.uuids is None else frozenset(order.uuids)
         if held != self._held:
             self._held = held
@@ -208,7 +208,7 @@ class Cluster:
         pace = node_taint.pace(self._settings.node)
         await self._keep("taint", pace, self._wanted_taint, self._send_taint)
 
-    def _wanted_taint(self) -> node_taint.Wanted | None:
+    def _wanted_taint(self) -> WantedTaint | None:
         return self._outage.wanted(time.monotonic()) if self._outage else None
 
     async def _keep(
@@ -267,7 +267,7 @@ class Cluster:
         await self._api.patch_status(node_condition.patch(wanted, stamp(time.time()), changed))
         return True
 
-    async def _send_taint(self, wanted: node_taint.Wanted, sent: node_taint.Wanted | None) -> bool:
+    async def _send_taint(self, wanted: WantedTaint, sent: WantedTaint | None) -> bool:
         """Set or remove the node's taint as *wanted*; return whether that took a write."""
         del sent  # others may have changed it
         version, taints = await self._api.taints()
