@@ -178,12 +178,21 @@ SWITCH = Advice(
     "NVLink fabric, then reset all of them together with the switches.",
 )
 
+DEGRADED = "degraded"
+"""How the detail of the reason `fabric` begins for a grey failure."""
+
+WORSE = Advice(
+    "the NVLink fabric works, but worse than it should",
+    "Check the log of Fabric Manager, and the links, bridges and cables of the fabric. If that is "
+    "not the cause, stop the pods that use GPUs of the fabric, then reset all of them together.",
+)
+
 UNJOINED = Advice(
-    "the GPU has not joined its NVLink fabric, so CUDA fails with error 802",
+    "the GPU has no NVLink fabric, so CUDA fails with error 802",
     "Check that Fabric Manager runs, on the node or on the NVSwitch tray, and look at its log. The "
     "device becomes Healthy by itself.",
 )
-"""The advice for the reason `fabric`, by what its detail tells."""
+"""The text for the reason `fabric` of a GPU that has not joined its fabric."""
 
 DUE = {action.words: action.what_to_do for action in recovery_actions.ACTIONS.values()}
 """What to do for the reason `recovery-action`, by its detail."""
@@ -193,10 +202,12 @@ def advise(reason: Reason) -> Advice:
     """Return the words and the advice for a *reason*.
 
     The advice for an Xid is what the catalogue recommends; for a recovery action it is the action;
-    for a fabric it depends on who told of it.
+    for a fabric it depends on the detail.
     """
     advice, xid = ADVICE[reason.kind], xid_of(reason)
     if reason.kind is ReasonKind.FABRIC and reason.detail:
+        if reason.detail.startswith(DEGRADED):
+            return WORSE
         return SWITCH if reason.detail.startswith(SXID) else UNJOINED
     if reason.kind is ReasonKind.RECOVERY_ACTION:
         return advice._replace(what_to_do=DUE.get(reason.detail, advice.what_to_do))

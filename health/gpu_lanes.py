@@ -209,9 +209,13 @@ class GpuLanes:
                 self.failed, self._reached = result.failed, result.reached
             case Details() if self.gpu:
                 self.details = result
-                self.gpu = with_known_good(
-                    replace(self.gpu, nvlinks=result.peers.total(), ecc=result.ecc), [self.gpu]
+                now = replace(
+                    self.gpu,
+                    nvlinks=result.peers.total(),
+                    ecc=result.ecc,
+                    switches=result.switches,
                 )
+                self.gpu = with_known_good(now, [self.gpu])
             case GpuFacts() if self.gpu:
                 self.gpu, self._facts_known = with_facts(self.gpu, result), True
             case Rescanned() if self.gpu:

@@ -33,10 +33,10 @@ def with_absent(
     """Return the enumerated GPUs, and the *known* ones that the node still has, by index.
 
     A known GPU that the driver does not show counts as still there if the kernel has it *bound* to
-    the driver, or has *passed* it to virtual machines. Where the kernel shows no bound GPUs, it
-    counts if any GPU failed or has not answered, or if the driver has not been *opened*. Without
-    this, a restart would drop a lost or hanging GPU from the list, and its capacity would disappear
-    silently.
+    the driver, or has *passed* it to virtual machines. Where the kernel shows no bound GPUs, or
+    the GPU has no PCI address, it counts if any GPU failed or has not answered, or if the driver
+    has not been *opened*. Without this, a restart would drop a lost or hanging GPU from the list,
+    and its capacity would disappear silently.
     """
     slots = tuple(slots)
     gpus = [slot.gpu for slot in slots if slot.gpu]
@@ -44,7 +44,8 @@ def with_absent(
     gaps = len(gpus) < len(slots) or not opened
     absent = [g for g in known if g.uuid not in uuids and g.pci_bus_id not in places]
     there = {*bound, *passed}
-    absent = [gpu for gpu in absent if gpu.pci_bus_id in there or (gaps and not bound)]
+    told = [gpu for gpu in absent if bound and gpu.pci_bus_id]
+    absent = [g for g in absent if g.pci_bus_id in there or (gaps and g not in told)]
     return tuple(sorted((*gpus, *absent), key=lambda gpu: gpu.index))
 
 

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from health import verdict
-from health.advice import SXID
 from health.condition import Condition, after_acquittal, after_return
 from health.kernel_log import DriverLoaded, Event, GpuLost, GpuReset, LoggedXid, SXid
 from health.verdict import Conditions
@@ -35,11 +34,15 @@ class Report:
 def gpus(inventory: Inventory, event: Event) -> tuple[Gpu, ...]:
     """Return the GPUs that *event* may say something about.
 
-    Which GPUs a switch connects, nobody tells, so its fatal errors hit all GPUs that have NVLinks.
+    The fatal errors of a switch hit the GPUs that it connects, or where the driver does not tell
+    those, all GPUs that have NVLinks.
     """
     match event:
+        case SXid(fatal=True):
+            linked = tuple(gpu for gpu in inventory.gpus if gpu.nvlinks)
+            return tuple(gpu for gpu in linked if event.pci in gpu.switches) or linked
         case SXid():
-            return tuple(gpu for gpu in inventory.gpus if gpu.nvlinks and event.fatal)
+            return ()
         case DriverLoaded() | GpuLost(pci=""):
             return inventory.gpus
         case LoggedXid() | GpuLost() | GpuReset():
@@ -62,7 +65,7 @@ def after(
         case LoggedXid():
             return after_xid(conditions, inventory, Report(event), policy, now)
         case SXid():
-            fault = Reason(ReasonKind.FABRIC, f"{SXID} {event.sxid}")
+            fault = Reason(ReasonKind.FABRIC, f"SXid {event.sxid}")
             return verdict.after_faults(conditions, [gpu.uuid for gpu in hit], fault, now)
         case GpuLost() if event.pci:
             return verdict.after_loss(conditions, [gpu.uuid for gpu in hit], now)

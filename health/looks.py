@@ -1,5 +1,6 @@
 """Check GPUs for faults that no event reports; a missing feature is not a fault."""
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -94,7 +95,9 @@ def _ailments(nvml: Nvml, handle: object, action: int | None, gpu: Gpu) -> Itera
 
 def _without_node(gpu: Gpu, dev_root: Path) -> frozenset[Reason]:
     """Return the reason if a GPU of WSL2 has lost its device node; others may have none here."""
-    if gpu.uuid != ALL or (dev_root / DXG.lstrip("/")).exists():
+    node = dev_root / DXG.lstrip("/")
+    # Not Path.exists, which raises OSError in a folder that may not be read.
+    if gpu.uuid != ALL or os.path.exists(node):  # noqa: PTH110
         return frozenset()
     return frozenset({Reason(ReasonKind.NO_ACCESS, f"{DXG} does not exist")})
 

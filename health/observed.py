@@ -14,7 +14,7 @@ from health.grey_watch import GreyWatch
 from health.hangs import Hangs
 from health.inventory import places
 from health.kernel_log import DriverLoaded, Event, GpuReset, LoggedXid, SXid
-from health.kernel_log_reader import KernelLog
+from health.kernel_log_file import open_log
 from health.ledger import Ledger
 from health.newest import Newest
 from health.node import Node
@@ -52,7 +52,7 @@ class Observed:
         self._node = node
         self._hangs = hangs
         self.publisher = HealthPublisher(zmq.Context(), settings.paths.health_bus)
-        self.kernel_log = KernelLog(settings.kernel_log, ledger.kernel_log)
+        self.kernel_log = open_log(settings.kernel_log, ledger.kernel_log)
         self.grey = GreyWatch(settings.grey)
         self._epoch = epoch
         self._sequence = 0
@@ -279,6 +279,7 @@ class Observed:
                 persisted=self._ledger.persisted,
                 kernel_log_lost=self.kernel_log.lost if self.kernel_log.readable else None,
                 grey=self.grey.failures(self.inventory),
+                sxids=self._xids.sxids(),
             )
         )
         withheld.log_changes(before, self._published, [device.uuid for device in health])

@@ -8,8 +8,8 @@ from proto.reasons import Reason, ReasonKind
 PASSTHROUGH = ("vfio-pci", "nvgrace_gpu_vfio_pci")
 """Drivers that pass a GPU to a virtual machine."""
 
-NVIDIA, DISPLAYS = "0x10de", "0x03"
-"""The vendor, and how the class of a GPU begins, in the files of sysfs."""
+DISPLAY, NVIDIA = 0x03, 0x10DE
+"""The PCI base class of GPUs, with and without outputs, and NVIDIA's PCI vendor ID."""
 
 
 def bus_id(text: str | bytes) -> str:
@@ -58,10 +58,10 @@ def _is_free(sysfs: Path, address: str) -> bool:
 def _is_gpu(sysfs: Path, address: str) -> bool:
     device = sysfs / "bus/pci/devices" / address
     try:
-        vendor, kind = ((device / name).read_text().strip() for name in ("vendor", "class"))
-    except OSError:
+        vendor, kind = (int((device / name).read_text(), 16) for name in ("vendor", "class"))
+    except (OSError, ValueError):
         return False
-    return vendor == NVIDIA and kind.startswith(DISPLAYS)
+    return vendor == NVIDIA and kind >> 16 == DISPLAY
 
 
 def passthrough(sysfs: Path, address: str) -> Reason | None:

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 
 from proto.reasons import Reason, ReasonKind
 
+NOT_JOINED = "not joined"
+"""How the detail of the reason `fabric` begins for a GPU that has not joined its fabric."""
+
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
@@ -37,5 +40,6 @@ def ailments(
     """Return why the GPU is not ready; *before* are its problems until now, of all kinds."""
     kept = {reason for reason in before if reason.kind in found.unknown}
     late = found.joining and since is not None and now - since >= found.patience
-    fabric = {Reason(ReasonKind.FABRIC, found.joining)} if late else set[Reason]()
+    why = Reason(ReasonKind.FABRIC, f"{NOT_JOINED}: {found.joining}")
+    fabric = {why} if late else set[Reason]()
     return found.ailments | kept | fabric

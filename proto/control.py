@@ -6,10 +6,12 @@ import msgspec
 
 from proto.advertising import Advertising
 from proto.driver import DriverState
+from proto.held import DevicesHeld
 from proto.keeper import ComputeMode
 from proto.messages import Inventory
 from proto.mps import MpsShare
 from proto.platform import Platform
+from proto.problem import Problem
 from proto.reasons import Reason, ReasonKind
 from proto.worker import Handout, ResourcePlan
 
@@ -38,64 +40,6 @@ class ExitCode(enum.IntEnum):
     AGAIN = 4
     """Something changed that needs a new process: restart at once; this is not a failure."""
     NO_GPU = 5  # nothing to serve: wait for a GPU
-
-
-class ProblemKind(enum.StrEnum):
-    """Why a node cannot be served as configured."""
-
-    MIG_NOT_UNIFORM = "mig-not-uniform"
-    """MIG strategy `single` needs one MIG profile on all GPUs; nothing is advertised."""
-    MIG_EMPTY = "mig-empty"
-    """A GPU in MIG mode has no MIG instance; the other GPUs are advertised."""
-    LIST_TOO_LONG = "list-too-long"
-    """A resource has more devices than the kubelet accepts; it is not advertised."""
-    NOT_SHARED = "not-shared"
-    """A device to share is not on this node; everything else is advertised."""
-    MEMORY_UNKNOWN = "memory-unknown"
-    """The driver does not report a device's memory, so with `-1` replicas it has one replica, and \
-with MPS no memory limit."""
-    IMEX_MISSING = "imex-missing"
-    """A required IMEX channel is missing; nothing is advertised."""
-    CDI_SPEC = "cdi-spec"
-    """The CDI specification lacks devices; they are Unhealthy with the reason `cdi-spec`."""
-    SLOW_DRIVER = "slow-driver"
-    """Health checks of a GPU take long; its devices are advertised and keep their health."""
-    NODE_LABELS = "node-labels"
-    """The labels of the node cannot be written; everything is advertised."""
-    MPS_UNSUPPORTED = "mps-unsupported"
-    """MPS cannot share a device as configured; it is not advertised."""
-    MPS_ROOT = "mps-root"
-    """Clients cannot reach the folder of the MPS daemons; devices of MPS are Unhealthy."""
-    MPS_THREADS = "mps-threads"
-    """The shares of the replicas leave more than a tenth of the multiprocessors unused."""
-    ALSO_SERVED_BY_DRA = "also-served-by-dra"
-    """A container holds an advertised device through DRA; a second container may get it here."""
-    NUMA_NODES = "numa-nodes"
-    """GPU memory makes more NUMA nodes than the kubelet accepts; everything is advertised."""
-
-
-class Problem(msgspec.Struct, frozen=True):
-    """One problem of the node, with a text for operators."""
-
-    kind: ProblemKind
-    text: str
-
-    @property
-    def fatal(self) -> bool:
-        """Whether pods miss a resource because of this problem."""
-        return self.kind not in {
-            ProblemKind.CDI_SPEC,
-            ProblemKind.MIG_EMPTY,
-            ProblemKind.NOT_SHARED,
-            ProblemKind.MEMORY_UNKNOWN,
-            ProblemKind.MPS_UNSUPPORTED,
-            ProblemKind.MPS_ROOT,
-            ProblemKind.MPS_THREADS,
-            ProblemKind.SLOW_DRIVER,
-            ProblemKind.NODE_LABELS,
-            ProblemKind.ALSO_SERVED_BY_DRA,
-            ProblemKind.NUMA_NODES,
-        }
 
 
 class Stop(msgspec.Struct, frozen=True, tag=True):
@@ -304,6 +248,7 @@ Order = (
     | Unknown
     | MarkHealthy
     | Withhold
+    | DevicesHeld
     | Configure
     | LabelNode
     | Limit
@@ -319,6 +264,7 @@ Report = (
     | Hung
     | Marked
     | Withhold
+    | DevicesHeld
     | Settled
     | Labelled
     | Unlabelled

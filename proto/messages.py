@@ -14,6 +14,7 @@ from proto.grey import GreyFailure
 from proto.mps import MpsDaemon
 from proto.platform import Platform
 from proto.reasons import Reason
+from proto.sxids import SXidCount
 from proto.usage import DeviceUsage
 
 VERSION = 1
@@ -76,6 +77,8 @@ class Gpu(msgspec.Struct, frozen=True):
     """False when the GPU is too old to report Xids."""
     nvlinks: int = 0
     """NVLinks that were up when the GPU was enumerated."""
+    switches: tuple[str, ...] = ()
+    """PCI addresses of the NVSwitches at its NVLinks, as far as the driver tells them."""
     ecc: bool | None = None
     """Whether the GPU counted memory errors when it was enumerated; False: ECC mode was off."""
     facts: GpuFacts = GpuFacts()
@@ -225,6 +228,7 @@ class NodeState(SenderState, frozen=True, tag=True, kw_only=True):
     kernel_log_lost: int | None = None
     """Records of the kernel log that were overwritten before they were read; None: none is read."""
     grey: tuple[GreyFailure, ...] = ()
+    sxids: tuple[SXidCount, ...] = ()
 
 
 class WorkerState(SenderState, frozen=True, tag=True, kw_only=True):

@@ -34,7 +34,7 @@ class ReasonKind(enum.StrEnum):
 
     FABRIC = "fabric"
     """The GPU has not joined its NVLink fabric, or an NVSwitch reported a fatal error (SXid). \
-With `health.grey`: the driver says that the fabric is degraded."""
+With `health.grey`: the driver says that the fabric is degraded. The detail says which."""
 
     GPU_MISSING = "gpu-missing"
     """The PCI bus shows more GPUs than the driver; the detail names them. Of all GPUs: no device \

@@ -17,6 +17,8 @@ def show(live: Live, sysfs: Path, procfs: Path) -> None:
         bound = sysfs / "bus/pci/drivers/nvidia" / gpu.pci_bus_id
         passed = sysfs / "bus/pci/drivers/vfio-pci" / gpu.pci_bus_id
         there = {device, passed if gpu.uuid in live.passed else bound}
+        if MISSING in live.grey.get(gpu.uuid, ()):
+            there = {device}
         there = set() if gpu.uuid in live.removed else there
         there -= {bound} if MISSING in live.grey.get(gpu.uuid, ()) else set()
         for folder in {device, bound, passed} - there:

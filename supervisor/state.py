@@ -9,7 +9,6 @@ from proto.control import (
     Hung,
     NodeLabels,
     NotReady,
-    Problem,
     ProcessState,
     ServiceState,
     Settled,
@@ -18,6 +17,7 @@ from proto.control import (
 from proto.driver import DriverState
 from proto.messages import Inventory
 from proto.platform import Platform
+from proto.problem import Problem
 from proto.texts import few
 from proto.worker import ResourcePlan
 from supervisor.child import Process, Spec

@@ -93,6 +93,12 @@ FAMILIES = (
         "The same Xids by who told of them: nvml, kernel (the kernel log) or both; 2 s later.",
         "counter",
     ),
+    Family(
+        "sxid_errors",
+        ("switch", "sxid", "fatal"),
+        "Errors of NVSwitches (SXids) in the kernel log since the health monitor started.",
+        "counter",
+    ),
     Family("kernel_log_readable", (), "1 if the health monitor reads the kernel log, else 0."),
     Family(
         "kernel_log_lost_records",

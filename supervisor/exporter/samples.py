@@ -89,7 +89,7 @@ def _node(node: NodeState, fitness: Fitness) -> Iterator[Sample]:
         yield from _gpu(gpu)
         for uuid in (gpu.uuid, *(instance.uuid for instance in gpu.instances)):
             yield from _device(uuid, fitness)
-    yield from _grey(node)
+    yield from _other_faults(node)
     for look in node.looks:
         yield Sample("look_duration_seconds", look.seconds, (look.uuid,))
     for hang in node.hanging:
@@ -105,7 +105,10 @@ def _node(node: NodeState, fitness: Fitness) -> Iterator[Sample]:
             yield Sample("nvml_errors", count, (call.call, str(code)))
 
 
-def _grey(node: NodeState) -> Iterator[Sample]:
+def _other_faults(node: NodeState) -> Iterator[Sample]:
+    for sxid in node.sxids:
+        labels = (sxid.switch, str(sxid.sxid), "true" if sxid.fatal else "false")
+        yield Sample("sxid_errors", sxid.count, labels)
     for failure in node.grey:
         yield Sample("device_grey_failure", 1, (failure.uuid, failure.reason.kind))
 

@@ -4,12 +4,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from proto.calls import LookTime
-from proto.control import NodeLabels, Problem, ProblemKind, ServiceState
+from proto.control import NodeLabels, ServiceState
 from proto.driver import NOTHING_TO_SERVE
 from proto.fitness import Fitness, LastMpsWord, fitness
 from proto.messages import NodeState, UsageState, WorkerState
 from proto.mps import UNREACHABLE, MpsDaemon, MpsShare
 from proto.platform import Platform
+from proto.problem import Problem, ProblemKind
 from proto.reasons import ReasonKind
 from supervisor.status import dra
 from supervisor.status.allocations import Allocation, DynamicDevice

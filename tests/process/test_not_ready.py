@@ -32,7 +32,7 @@ def test_a_gpu_that_is_not_ready(folder: Path) -> None:
 
             running.node.take_apart(2)
             await node.until(lambda k: k.healthy(GPU) == 2)
-            apart = [[], [], ["fabric in progress"]]
+            apart = [[], [], ["fabric not joined: in progress"]]
             await running.shows_state(1, lambda s: reasons(s) == apart)
             # A new monitor does not wait for the two minutes once more.
             await running.restarted("monitor", running.kill("monitor"))

@@ -15,8 +15,6 @@ from proto.control import (
     Limit,
     NotReady,
     Order,
-    Problem,
-    ProblemKind,
     ProcessState,
     Ready,
     Register,
@@ -28,6 +26,7 @@ from proto.control import (
 )
 from proto.messages import FailedGpu, Link, LinkLevel
 from proto.mps import MpsShare
+from proto.problem import Problem, ProblemKind
 from tests.unit.builders import gpu, gpu_uuid, instance, inventory, plan
 
 Ends = tuple[Channel, Channel]

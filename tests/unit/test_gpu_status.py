@@ -264,3 +264,11 @@ def test_a_grey_failure_for_people() -> None:
     assert words in page(shown, {})
     assert shown.gpus
     assert shown.gpus[0].healthy
+
+
+def test_a_degraded_fabric_has_its_own_advice() -> None:
+    """A fabric that works, but worse, is told apart from one that nobody can use."""
+    degraded = advise(Reason(ReasonKind.FABRIC, "degraded: less bandwidth"))
+    others = [advise(Reason(ReasonKind.FABRIC, detail)) for detail in ("", "SXid 1", "not started")]
+    assert degraded not in others
+    assert "worse" in degraded.words

@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from proto.advertising import MigStrategy
-from proto.control import ProblemKind
 from proto.messages import Gpu, Inventory
 from proto.mps import MpsShare
+from proto.problem import ProblemKind
 from supervisor import mps_shares
 from supervisor.config.file_schema import Portion
 from supervisor.config.sharing import MpsLimits, Share
@@ -124,6 +124,12 @@ REFUSED = {
         NEW,
         2,
         "the driver does not report the compute capability; use sharing.timeSlicing",
+    ),
+    "WSL2": (
+        gpu(1, toolkit_id="all"),
+        NEW,
+        2,
+        "WSL2 has no MPS; use sharing.timeSlicing",
     ),
     "hardly any memory": (
         gpu(1, memory_mib=3),

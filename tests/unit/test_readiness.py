@@ -127,7 +127,7 @@ def test_who_need_not_join_a_fabric() -> None:
 
 
 JOINING = Readiness(joining="in progress", patience=120.0)
-LATE = frozenset({Reason(FABRIC, "in progress")})
+LATE = frozenset({Reason(FABRIC, "not joined: in progress")})
 UNKNOWN = Readiness(unknown=frozenset({FABRIC}))
 
 

@@ -79,6 +79,7 @@ SERVICE: dict[str, Any] = {
     "nodeName": "",
     "nodeEvents": False,
     "nodeCondition": False,
+    "nodeTaint": False,
     "nodeLabels": "off",
     "nodeLabelsFile": None,
     "nodeLabelsHealth": False,

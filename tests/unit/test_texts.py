@@ -11,7 +11,8 @@ from health.access import refusal
 from health.nvml import Code
 from proto import requests
 from proto.advertising import MigStrategy
-from proto.control import Labelled, MarkHealthy, Problem, Unlabelled
+from proto.control import Labelled, MarkHealthy, Unlabelled
+from proto.problem import Problem
 from proto.requests import Answer
 from proto.texts import GAP, MOST_NAMES, NAME_LIMIT, TEXT_LIMIT, few, printable, shortened
 from supervisor.cluster.main import told

@@ -5,14 +5,7 @@ import platform
 import msgspec
 
 from proto.calls import CallStats, HangingCall, LookTime
-from proto.control import (
-    ConfigurationState,
-    NodeLabels,
-    Problem,
-    ProblemKind,
-    ProcessState,
-    ServiceState,
-)
+from proto.control import ConfigurationState, NodeLabels, ProcessState, ServiceState
 from proto.driver import DriverState
 from proto.fitness import LastMpsWord
 from proto.grey import GreyFailure
@@ -28,7 +21,9 @@ from proto.messages import (
 )
 from proto.mps import MpsClient, MpsDaemon, MpsShare, Phase, ServerStatus
 from proto.platform import Platform, PlatformKind
+from proto.problem import Problem, ProblemKind
 from proto.reasons import Reason, ReasonKind
+from proto.sxids import SXidCount
 from proto.usage import DeviceUsage, GpuProcess, ProcessKind
 from supervisor.status.allocations import Allocation, DynamicDevice
 from supervisor.status.snapshot import KnownUsage, Snapshot
@@ -91,6 +86,7 @@ NODE = NodeState(
         XidCount("", 31, 1, last=98.0),
     ),
     kernel_log_lost=7,
+    sxids=(SXidCount("0000:c3:00.0", 12028, fatal=False, count=4),),
     grey=(GreyFailure("A", Reason(ReasonKind.PCIE, "x8 instead of x16")),),
     calls=(CallStats("nvmlInit", 2, 0.5, {999: 1}),),
     hanging=(
@@ -220,6 +216,7 @@ EXPECTED: Samples = {
     key("device_health_transitions_total", uuid="A"): 4.0,
     key("device_health_transitions_total", uuid="B"): 0.0,
     key("device_health_transitions_total", uuid=mig_uuid(1, 0)): 0.0,
+    key("sxid_errors_total", switch="0000:c3:00.0", sxid="12028", fatal="false"): 4.0,
     key("device_grey_failure", uuid="A", reason="pcie"): 1.0,
     key("gpu_recovery_action", uuid="A"): 0.0,
     key("device_licensed", uuid="A"): 1.0,
