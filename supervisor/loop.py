@@ -206,7 +206,7 @@ class Supervisor:
         # While quiesced, a late report of the monitor changes nothing: the reason is maintenance.
         if self._children.spec(name).essential and not self._served.quiesced:
             limit, now = self._service.exit_without_access, time.monotonic()
-            unknown = report.unknown(self._children.epoch(name))
+            unknown = give_up.unknown_after(report, self._children.epoch(name))
             self._served = give_up.refused(self._served, report, unknown, limit, now)
             self._children.tell(unknown)
             if self._served.plans is None:
