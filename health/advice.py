@@ -90,6 +90,21 @@ ADVICE: Mapping[ReasonKind, Advice] = MappingProxyType(
             "persistence mode is off",
             "Start nvidia-persistenced again, or run nvidia-smi -pm 1.",
         ),
+        ReasonKind.CC_NOT_READY: Advice(
+            "confidential computing is on, and the GPUs do not accept work yet",
+            "Attest the GPUs, then run nvidia-smi conf-compute -srs 1. The device becomes Healthy "
+            "by itself.",
+        ),
+        ReasonKind.LICENCE: Advice(
+            "the virtual GPU has no licence",
+            "Check the log of the service nvidia-gridd, its client token, and the way to the "
+            "license server. The device becomes Healthy by itself.",
+        ),
+        ReasonKind.PASSTHROUGH: Advice(
+            "the kernel has given the GPU to another driver, for virtual machines",
+            "Nothing, if this is intended. Otherwise bind the GPU to the driver nvidia again: the "
+            "plugin finds it at its next rescan.",
+        ),
         ReasonKind.THERMAL: Advice("at its shutdown temperature", "Check the cooling."),
         ReasonKind.DRIVER_HANG: Advice(
             "a driver call does not return",
@@ -99,7 +114,8 @@ ADVICE: Mapping[ReasonKind, Advice] = MappingProxyType(
         ReasonKind.NO_ACCESS: Advice(
             "the plugin lost access to the GPU device nodes",
             "Wait for health.exitWithoutAccess: then the plugin exits, and a new container has "
-            "access again. If not, find what on the node removes the access (systemd, SELinux).",
+            "access again. If not, find what on the node removes the access (systemd, SELinux). If "
+            "/dev/dxg does not exist (WSL2), restart WSL.",
         ),
         ReasonKind.NO_DRIVER: Advice(
             "the driver cannot be used",
@@ -153,6 +169,31 @@ ACTIONS = {
 """What to do after a fatal Xid, by the action that NVIDIA's catalogue recommends."""
 
 
+SXID = "SXid"
+"""How the detail of the reason `fabric` begins after an error of an NVSwitch."""
+
+SWITCH = Advice(
+    "an NVSwitch has a fatal error",
+    "Look up the SXid in NVIDIA's Fabric Manager User Guide. Stop the pods that use GPUs of the "
+    "NVLink fabric, then reset all of them together with the switches.",
+)
+
+DEGRADED = "degraded"
+"""How the detail of the reason `fabric` begins for a grey failure."""
+
+WORSE = Advice(
+    "the NVLink fabric works, but worse than it should",
+    "Check the log of Fabric Manager, and the links, bridges and cables of the fabric. If that is "
+    "not the cause, stop the pods that use GPUs of the fabric, then reset all of them together.",
+)
+
+UNJOINED = Advice(
+    "the GPU has no NVLink fabric, so CUDA fails with error 802",
+    "Check that Fabric Manager runs, on the node or on the NVSwitch tray, and look at its log. The "
+    "device becomes Healthy by itself.",
+)
+"""The text for the reason `fabric` of a GPU that has not joined its fabric."""
+
 DUE = {action.words: action.what_to_do for action in recovery_actions.ACTIONS.values()}
 """What to do for the reason `recovery-action`, by its detail."""
 
@@ -160,9 +201,14 @@ DUE = {action.words: action.what_to_do for action in recovery_actions.ACTIONS.va
 def advise(reason: Reason) -> Advice:
     """Return the words and the advice for a *reason*.
 
-    The advice for an Xid is what the catalogue recommends; for a recovery action it is the action.
+    The advice for an Xid is what the catalogue recommends; for a recovery action it is the action;
+    for a fabric it depends on the detail.
     """
     advice, xid = ADVICE[reason.kind], xid_of(reason)
+    if reason.kind is ReasonKind.FABRIC and reason.detail:
+        if reason.detail.startswith(DEGRADED):
+            return WORSE
+        return SWITCH if reason.detail.startswith(SXID) else UNJOINED
     if reason.kind is ReasonKind.RECOVERY_ACTION:
         return advice._replace(what_to_do=DUE.get(reason.detail, advice.what_to_do))
     return advice._replace(what_to_do=ACTIONS[xid.action]) if xid else advice

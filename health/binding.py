@@ -51,7 +51,7 @@ def _libraries(driver_root: str) -> Iterator[str]:
 def _load_dxcore(root: Path) -> None:
     """Load what WSL2's library needs and asks for by its bare name, which finds a loaded one."""
     path = Path(os.path.realpath(root / DXCORE))
-    if path.exists():
+    if os.path.exists(path):  # noqa: PTH110
         require_safe_program(path)
         # If it cannot be loaded, NVML says what is wrong.
         with contextlib.suppress(OSError):

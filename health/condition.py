@@ -9,6 +9,8 @@ proof: it also succeeds right after a fatal Xid.
 import math
 from dataclasses import dataclass, replace
 
+from health import readiness
+from health.readiness import READY, Readiness
 from health.recovery_actions import acquits
 from proto.messages import DeviceState
 from proto.monitor import Recovery, RecoveryMode
@@ -51,6 +53,8 @@ class Look:
     """The recovery action that the driver asks for (NVML field 230); None: not supported."""
     energy: int | None = None
     """Millijoules used since the driver initialised the GPU; a lower value reveals a reset."""
+    ready: Readiness = READY
+    """Whether CUDA can use the device."""
     began: float = math.inf
     """When the check began; what happened later, it cannot know. Infinity: after all events."""
 
@@ -69,6 +73,8 @@ class Condition:
     """When the last fatal event came; None: the device has no fault, or the time is not known."""
     ailments: frozenset[Reason] = frozenset()
     """Problems that the last check found."""
+    joining_since: float | None = None
+    """Since when it has not joined its NVLink fabric; None: it has, or has none."""
     proven_at: float | None = None
     """When the unbroken series of proofs began; a fatal event or a check without proof ends it."""
     clean: int = 0
@@ -130,8 +136,7 @@ def after_acquittal(before: Condition, reason: Reason, now: float) -> Condition:
     if before.faults == {reason}:
         well = DeviceState.UNHEALTHY if before.ailments else DeviceState.HEALTHY
         return _in(_without_faults(before), well, now)
-    undecided = before.undecided - {reason}
-    return replace(before, faults=before.faults - {reason}, undecided=undecided)
+    return replace(before, faults=before.faults - {reason}, undecided=before.undecided - {reason})
 
 
 def after_look(before: Condition, look: Look, recovery: Recovery, now: float) -> Condition:
@@ -145,7 +150,10 @@ def after_look(before: Condition, look: Look, recovery: Recovery, now: float) ->
         return _unproven(before, now) if again else after_fault(before, LOST, now)
     if look.failed:
         return _after_failed(before, look, now)
-    seen = _after_decision(replace(before, ailments=look.ailments, doubts=0), look, recovery)
+    since = readiness.joining_since(before.joining_since, look.ready, now)
+    found = look.ailments | readiness.ailments(before.ailments, look.ready, since, now)
+    seen = replace(before, ailments=found, joining_since=since, doubts=0)
+    seen = _after_decision(seen, look, recovery)
     if not seen.faults:
         well = DeviceState.UNHEALTHY if seen.ailments else DeviceState.HEALTHY
         return _in(seen, well, now)
@@ -240,14 +248,10 @@ def _after_proof(before: Condition, recovery: Recovery, now: float) -> Condition
 
 
 def _recovered(before: Condition, now: float) -> Condition:
-    recovered = replace(
-        _without_faults(before),
-        recoveries=before.recoveries + 1,
-        recovered_at=now,
-        halvings=0,
-    )
-    well = DeviceState.UNHEALTHY if recovered.ailments else DeviceState.HEALTHY
-    return _in(recovered, well, now)
+    well = _without_faults(before)
+    recovered = replace(well, recoveries=before.recoveries + 1, recovered_at=now, halvings=0)
+    state = DeviceState.UNHEALTHY if recovered.ailments else DeviceState.HEALTHY
+    return _in(recovered, state, now)
 
 
 def _after_failed(before: Condition, look: Look, now: float) -> Condition:

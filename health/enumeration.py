@@ -10,7 +10,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from health import device_nodes, numa, unified_memory
+from health import device_nodes, numa, nvlink_switches, unified_memory
 from health.ecc import counts_errors
 from health.label_facts import attributes_of
 from health.nvml import Nvml, NvmlError
@@ -102,6 +102,8 @@ class Details:
     """Active NVLinks to each peer: a PCI bus ID, "switch", or "" if the peer is unknown."""
     ecc: bool | None
     """Whether the GPU counts memory errors; False: ECC mode is off; None: not known."""
+    switches: tuple[str, ...] = ()
+    """PCI addresses of the NVSwitches at its NVLinks, as far as the driver tells them."""
 
 
 def find_details(nvml: Nvml, handle: object) -> Details:
@@ -110,7 +112,8 @@ def find_details(nvml: Nvml, handle: object) -> Details:
         peers = Counter(nvml.nvlink_peers(handle))
     except NvmlError:
         peers = Counter()  # links that cannot be counted cannot be told as down later
-    return Details(peers, counts_errors(nvml, handle))
+    switches = nvlink_switches.find(nvml, handle) if peers["switch"] else ()
+    return Details(peers, counts_errors(nvml, handle), switches)
 
 
 Levels = Mapping[tuple[str, str], LinkLevel]

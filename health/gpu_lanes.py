@@ -9,11 +9,10 @@ import dataclasses
 import functools
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 from msgspec.structs import replace
 
-from health import enumeration, watch
+from health import enumeration, pci, watch
 from health.condition import Look
 from health.enumeration import Details, Enumerated, NotEnumerated, Rescanned, SystemRoots
 from health.inventory import Slot
@@ -27,6 +26,7 @@ from health.usage import Sampled
 from proto.calls import LookTime
 from proto.facts import GpuFacts
 from proto.messages import FailedGpu, Gpu
+from proto.monitor import MonitorSettings
 
 SLOW = 0.5
 """Seconds of a health check that is slow; a driver that is well needs a few milliseconds."""
@@ -55,10 +55,16 @@ class GpuLanes:
     """Gives the lanes of one GPU their jobs, and keeps the results."""
 
     def __init__(
-        self, index: int, nvml: Nvml, mailbox: Mailbox, roots: SystemRoots, sampling: Sampling
+        self,
+        index: int,
+        nvml: Nvml,
+        mailbox: Mailbox,
+        roots: SystemRoots,
+        settings: MonitorSettings,
     ) -> None:
         self.index = index
-        self.sampling = sampling
+        self.sampling = Sampling(settings.usage_interval, settings.grey.after)
+        self._rules = settings.readiness
         self.calls = Lane(f"gpu {index} calls", nvml.for_thread(), mailbox)
         self.events = Lane(f"gpu {index} events", nvml.for_thread(), mailbox)
         self.gpu: Gpu | None = None
@@ -130,7 +136,15 @@ class GpuLanes:
             self._call(now, poll_interval)
         if self._is_to_watch(lost=lost) and now >= self.watch.again_at:
             tell = functools.partial(_tell, self._mailbox, self)
-            self.events.give(functools.partial(watch.watch, handle=self.handle, tell=tell))
+            job = functools.partial(
+                watch.watch, handle=self.handle, tell=tell, given_away=self._given_away
+            )
+            self.events.give(job)
+
+    def _given_away(self) -> bool:
+        """Return whether the kernel has given the GPU to another driver; any lane may ask."""
+        gpu = self.gpu
+        return bool(gpu and pci.passthrough(self._roots.sysfs, gpu.pci_bus_id))
 
     def _is_to_watch(self, *, lost: bool) -> bool:
         # A wait for the events of a lost GPU fails at once.
@@ -154,10 +168,7 @@ class GpuLanes:
             self.calls.give(again)
         elif now >= self.look_at:
             self.look_at, self._looking_since = now + poll_interval, now
-            check = functools.partial(
-                _timed_look, handle=self.handle, gpu=self.gpu, dev_root=self._roots.dev
-            )
-            self.calls.give(check)
+            self.calls.give(functools.partial(self._timed_look, handle=self.handle, gpu=self.gpu))
         elif self._facts_due:
             self._facts_due = False
             sysfs = self._roots.sysfs
@@ -166,10 +177,19 @@ class GpuLanes:
         elif now >= self.sampling.due_at and self._is_well:
             self.calls.give(self.sampling.job(self.handle, self.gpu, now))
 
+    def _timed_look(self, nvml: Nvml, handle: object, gpu: Gpu) -> Looked:
+        """Check the GPU, in its lane."""
+        began = time.monotonic()
+        found = look(nvml, handle, gpu, self._roots, self._rules)
+        return Looked(dataclasses.replace(found, began=began), time.monotonic() - began)
+
     @property
     def _is_well(self) -> bool:
         """Whether the newest check could read the GPU."""
-        return self.looked is not None and not (self.looked.look.lost or self.looked.look.failed)
+        if self.looked is None:
+            return False
+        look = self.looked.look
+        return not (look.lost or look.failed or pci.is_given_away(look.ailments))
 
     def deadline(self, *, lost: bool) -> float:
         """Return when the next job is due; infinity: only after a lane has finished its job."""
@@ -189,9 +209,13 @@ class GpuLanes:
                 self.failed, self._reached = result.failed, result.reached
             case Details() if self.gpu:
                 self.details = result
-                self.gpu = with_known_good(
-                    replace(self.gpu, nvlinks=result.peers.total(), ecc=result.ecc), [self.gpu]
+                now = replace(
+                    self.gpu,
+                    nvlinks=result.peers.total(),
+                    ecc=result.ecc,
+                    switches=result.switches,
                 )
+                self.gpu = with_known_good(now, [self.gpu])
             case GpuFacts() if self.gpu:
                 self.gpu, self._facts_known = with_facts(self.gpu, result), True
             case Rescanned() if self.gpu:
@@ -233,9 +257,3 @@ class GpuLanes:
 
 def _tell(mailbox: Mailbox, gpu: GpuLanes, sight: watch.Sight) -> None:
     mailbox.put(Sighted(gpu, sight))
-
-
-def _timed_look(nvml: Nvml, handle: object, gpu: Gpu, dev_root: Path) -> Looked:
-    began = time.monotonic()
-    found = dataclasses.replace(look(nvml, handle, gpu, dev_root), began=began)
-    return Looked(found, time.monotonic() - began)

@@ -11,6 +11,7 @@ limits of load, clocks and corrected errors, NVIDIA names none: they are ours.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
+from health.advice import DEGRADED
 from proto.messages import Inventory
 from proto.reasons import Reason, ReasonKind
 
@@ -47,7 +48,7 @@ HARDWARE = 0x8
 """The event reason "hardware slowdown", which comes with each of SLOWDOWNS."""
 
 FABRIC_BITS = {
-    0: "bandwidth is degraded",
+    0: "less bandwidth",
     2: "a route is in recovery",
     4: "a route is unhealthy",
     6: "an access timeout is in recovery",
@@ -252,8 +253,9 @@ def _fabric(sample: GreySample) -> Evidence:
         return None
     wrong = [words for place, words in FABRIC_BITS.items() if mask >> place & 3 == 1]
     if mask >> CONFIGURATION & 0xF > 1:
-        wrong.append("it is configured incorrectly")
-    return Reason(ReasonKind.FABRIC, ", ".join(wrong)) if wrong else False
+        wrong.append("wrong configuration")
+    detail = f"{DEGRADED}: {', '.join(wrong)}"
+    return Reason(ReasonKind.FABRIC, detail) if wrong else False
 
 
 def missing(on_bus: frozenset[str], inventory: Inventory) -> Evidence:

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 from health.ecc import VOLATILE
+from health.fabric import FabricInfo
 from health.grey import LOADED, GreySample, PcieLink
-from health.label_facts import FabricInfo
 from proto.messages import Gpu
 from proto.usage import DeviceUsage
 

@@ -1,10 +1,9 @@
 """Compose the node's inventory: a GPU that fails or hangs is reported and hides no other GPU."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations
-from pathlib import Path
 
 from health.enumeration import Levels
 from proto.messages import FailedGpu, Gpu, Inventory, Link, LinkLevel
@@ -23,58 +22,30 @@ class Slot:
     """With neither of both: the driver has not answered yet."""
 
 
-def bound(sysfs: Path) -> frozenset[str]:
-    """Return the PCI addresses of the devices that the kernel has bound to the NVIDIA driver."""
-    try:
-        names = [path.name for path in (sysfs / "bus/pci/drivers/nvidia").iterdir()]
-    except OSError:
-        return frozenset()
-    return frozenset(name for name in names if ":" in name)
-
-
-DISPLAY, VENDOR = 0x03, 0x10DE
-"""The PCI base class of GPUs, with and without outputs, and NVIDIA's PCI vendor ID."""
-
-
-def on_bus(sysfs: Path) -> frozenset[str]:
-    """Return the PCI addresses of NVIDIA's GPUs, but for those that another driver has."""
-    try:
-        devices = [*(sysfs / "bus/pci/devices").iterdir()]
-    except OSError:
-        return frozenset()
-    return frozenset(device.name for device in devices if _is_ours(device))
-
-
-def _is_ours(device: Path) -> bool:
-    try:
-        if int((device / "vendor").read_text(), 16) != VENDOR:
-            return False
-        if int((device / "class").read_text(), 16) >> 16 != DISPLAY:
-            return False
-    except (OSError, ValueError):
-        return False
-    try:
-        return (device / "driver").readlink().name == "nvidia"
-    except OSError:
-        return True  # no driver has it: NVIDIA's has refused it, or was never asked
-
-
 def with_absent(
-    slots: Iterable[Slot], known: Iterable[Gpu], bound: frozenset[str], *, opened: bool = True
+    slots: Iterable[Slot],
+    known: Iterable[Gpu],
+    bound: frozenset[str],
+    passed: Collection[str] = (),
+    *,
+    opened: bool = True,
 ) -> tuple[Gpu, ...]:
     """Return the enumerated GPUs, and the *known* ones that the node still has, by index.
 
     A known GPU that the driver does not show counts as still there if the kernel has it *bound* to
-    the driver. Where the kernel shows no bound GPUs, it counts if any GPU failed or has not
-    answered, or if the driver has not been *opened*. Without this, a restart would drop a lost or
-    hanging GPU from the list, and its capacity would disappear silently.
+    the driver, or has *passed* it to virtual machines. Where the kernel shows no bound GPUs, or
+    the GPU has no PCI address, it counts if any GPU failed or has not answered, or if the driver
+    has not been *opened*. Without this, a restart would drop a lost or hanging GPU from the list,
+    and its capacity would disappear silently.
     """
     slots = tuple(slots)
     gpus = [slot.gpu for slot in slots if slot.gpu]
     uuids, places = {gpu.uuid for gpu in gpus}, {gpu.pci_bus_id for gpu in gpus} - {""}
     gaps = len(gpus) < len(slots) or not opened
     absent = [g for g in known if g.uuid not in uuids and g.pci_bus_id not in places]
-    absent = [gpu for gpu in absent if gpu.pci_bus_id in bound or (gaps and not bound)]
+    there = {*bound, *passed}
+    told = [gpu for gpu in absent if bound and gpu.pci_bus_id]
+    absent = [g for g in absent if g.pci_bus_id in there or (gaps and g not in told)]
     return tuple(sorted((*gpus, *absent), key=lambda gpu: gpu.index))
 
 

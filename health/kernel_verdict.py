@@ -34,11 +34,15 @@ class Report:
 def gpus(inventory: Inventory, event: Event) -> tuple[Gpu, ...]:
     """Return the GPUs that *event* may say something about.
 
-    Which GPUs a switch connects, nobody tells, so its fatal errors hit all GPUs that have NVLinks.
+    The fatal errors of a switch hit the GPUs that it connects, or where the driver does not tell
+    those, all GPUs that have NVLinks.
     """
     match event:
+        case SXid(fatal=True):
+            linked = tuple(gpu for gpu in inventory.gpus if gpu.nvlinks)
+            return tuple(gpu for gpu in linked if event.pci in gpu.switches) or linked
         case SXid():
-            return tuple(gpu for gpu in inventory.gpus if gpu.nvlinks and event.fatal)
+            return ()
         case DriverLoaded() | GpuLost(pci=""):
             return inventory.gpus
         case LoggedXid() | GpuLost() | GpuReset():

@@ -1,48 +1,16 @@
 """What only labels tell about a GPU: a job of its lane, in which a failed query costs one fact."""
 
-import ctypes
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from msgspec.structs import fields, replace
 
-from health import vgpu
-from health.nvml import Code, Nvml, NvmlError
+from health import fabric, vgpu
+from health.nvml import Nvml, NvmlError
+from health.readiness_calls import VGPU
 from proto.facts import Fabric, GpuFacts, HostDriver, MigAttributes
 from proto.messages import Gpu
-
-COMPLETED = 3
-"""NVML_GPU_FABRIC_STATE_COMPLETED: the GPU has joined its fabric, or failed to."""
-
-VGPU = 2
-"""NVML_GPU_VIRTUALIZATION_MODE_VGPU: a virtual GPU in a guest."""
-
-
-class OldFabricInfo(ctypes.Structure):
-    """nvmlGpuFabricInfo_t of nvml.h."""
-
-    _fields_ = (
-        ("cluster", ctypes.c_ubyte * 16),
-        ("status", ctypes.c_int),
-        ("clique", ctypes.c_uint),
-        ("state", ctypes.c_ubyte),
-    )
-
-
-class FabricInfo(ctypes.Structure):
-    """nvmlGpuFabricInfo_v2_t of nvml.h."""
-
-    VERSION = 0x02000024
-    _fields_ = (
-        ("version", ctypes.c_uint),
-        ("cluster", ctypes.c_ubyte * 16),
-        ("status", ctypes.c_int),
-        ("clique", ctypes.c_uint),
-        ("state", ctypes.c_ubyte),
-        ("health", ctypes.c_uint),
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,28 +90,9 @@ def _virtual(nvml: Nvml, handle: object) -> bool | None:
 
 def _fabric(nvml: Nvml, handle: object) -> Fabric | None:
     try:
-        info = _fabric_info(nvml, handle)
+        return fabric.place(fabric.ask(nvml, handle))
     except NvmlError:
         return None
-    cluster = bytes(info.cluster)
-    if info.state and (info.state != COMPLETED or info.status):
-        return Fabric("", 0, complete=False)
-    if not info.state or not any(cluster):
-        return Fabric("", 0)
-    return Fabric(str(uuid.UUID(bytes=cluster)), int(info.clique))
-
-
-def _fabric_info(nvml: Nvml, handle: object) -> FabricInfo | OldFabricInfo:
-    info = FabricInfo(version=FabricInfo.VERSION)
-    try:
-        nvml.call("nvmlDeviceGetGpuFabricInfoV", handle, ctypes.pointer(info))
-    except NvmlError as error:
-        if error.code != Code.FUNCTION_NOT_FOUND:
-            raise
-        older = OldFabricInfo()
-        nvml.call("nvmlDeviceGetGpuFabricInfo", handle, ctypes.pointer(older))
-        return older
-    return info
 
 
 def _pci_class(device: Path) -> int | None:

@@ -71,8 +71,8 @@ class Ledger:
     ) -> dict[str, Condition]:
         """Return the saved conditions of devices that have turned up at their *places*, by UUID.
 
-        A device that was missing counts as removed if its PCI address is not in *bound* (unless
-        *bound* is empty). If a removed device comes back, that proves a reset.
+        A device that was missing counts as removed if its PCI address is not in *bound* (unless it
+        has none, or *bound* is empty). If a removed device comes back, that proves a reset.
         """
         cards = {gpu.uuid for gpu in self.gpus()}
         found = {}
@@ -85,7 +85,7 @@ class Ledger:
             elif uuid in cards and uuid not in places and place in places.values():
                 del self._elsewhere[uuid]
                 logger.info("a GPU was replaced: forgetting the old faults", uuid=uuid, pci=place)
-            elif not entry.gone and uuid not in places and bound and place not in bound:
+            elif not entry.gone and uuid not in places and bound and place and place not in bound:
                 self._elsewhere[uuid] = replace(entry, gone=True, left=time.monotonic())
         return found
 

@@ -1,14 +1,17 @@
 """Check GPUs for faults that no event reports; a missing feature is not a fault."""
 
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from health import ecc
+from health import ecc, pci, readiness_calls
 from health.condition import Look
+from health.enumeration import SystemRoots
 from health.inventory import Slot
 from health.nvml import Code, Nvml, NvmlError
 from health.recovery_actions import acquits, words
 from proto.messages import FailedGpu, Gpu
+from proto.monitor import ReadinessRules
 from proto.names import ALL, DXG
 from proto.reasons import Reason, ReasonKind
 
@@ -18,24 +21,32 @@ RECOVERY_ACTION = 230
 DENIED = frozenset({Code.NO_PERMISSION, Code.OPERATING_SYSTEM, Code.UNKNOWN})
 """The driver's answers to a process that lost access to the device nodes."""
 
+ROOTS, RULES = SystemRoots(), ReadinessRules()
+
 TEMPERATURE_GPU, SHUTDOWN = 0, 0
 """nvmlTemperatureSensors_t and nvmlTemperatureThresholds_t."""
 
 
-def look(nvml: Nvml, handle: object, gpu: Gpu, dev_root: Path = Path("/")) -> Look:
-    """Return the result of a check of *gpu*, compared with what was known of it to be good.
-
-    *dev_root* is the folder that contains dev/.
-    """
+def look(
+    nvml: Nvml,
+    handle: object,
+    gpu: Gpu,
+    roots: SystemRoots = ROOTS,
+    rules: ReadinessRules = RULES,
+) -> Look:
+    """Return the result of a check of *gpu*, compared with what was known of it to be good."""
     try:
         # Query the memory: cached values are returned even for a lost GPU.
         nvml.ask("nvmlDeviceGetMemoryInfo", handle)
         action = nvml.field(handle, RECOVERY_ACTION)
-        ailments = frozenset(_ailments(nvml, handle, action, gpu)) | _without_node(gpu, dev_root)
+        ailments = frozenset(_ailments(nvml, handle, action, gpu)) | _without_node(gpu, roots.dev)
         # Only on drivers without recovery actions: there, energy is the only sign of a reset.
         energy = nvml.ask("nvmlDeviceGetTotalEnergyConsumption", handle) if action is None else None
-        return Look(ailments=ailments, action=action, energy=energy)
+        ready = readiness_calls.find(nvml, handle, gpu, rules)
+        return Look(ailments=ailments, action=action, energy=energy, ready=ready)
     except NvmlError as error:
+        if given := pci.passthrough(roots.sysfs, gpu.pci_bus_id):
+            return Look(ailments=frozenset({given}))
         if error.code == Code.GPU_IS_LOST:
             return Look(lost=True)
         return Look(failed=str(error), denied=error.code in DENIED)
@@ -52,6 +63,15 @@ def of_absent(slot: Slot | None, failed: Iterable[FailedGpu]) -> Look:
         return Look(lost=True)
     denied = all(gpu.code in DENIED for gpu in others)
     return Look(failed=others[0].error, denied=denied, unreached=True)
+
+
+def of_given_away(drivers: Mapping[str, str], gpus: Iterable[Gpu]) -> dict[str, Look]:
+    """Return the check of each of *gpus* that is given to another driver, by UUID.
+
+    *drivers* are the drivers by PCI address. NVML does not show such a GPU, which is no fault.
+    """
+    given = ((gpu.uuid, drivers[gpu.pci_bus_id]) for gpu in gpus if gpu.pci_bus_id in drivers)
+    return {uuid: Look(ailments=frozenset({pci.reason(driver)})) for uuid, driver in given}
 
 
 def _ailments(nvml: Nvml, handle: object, action: int | None, gpu: Gpu) -> Iterator[Reason]:
@@ -75,7 +95,9 @@ def _ailments(nvml: Nvml, handle: object, action: int | None, gpu: Gpu) -> Itera
 
 def _without_node(gpu: Gpu, dev_root: Path) -> frozenset[Reason]:
     """Return the reason if a GPU of WSL2 has lost its device node; others may have none here."""
-    if gpu.uuid != ALL or (dev_root / DXG.lstrip("/")).exists():
+    node = dev_root / DXG.lstrip("/")
+    # Not Path.exists, which raises OSError in a folder that may not be read.
+    if gpu.uuid != ALL or os.path.exists(node):  # noqa: PTH110
         return frozenset()
     return frozenset({Reason(ReasonKind.NO_ACCESS, f"{DXG} does not exist")})
 

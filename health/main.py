@@ -18,7 +18,7 @@ import msgspec
 import zmq
 from loguru import logger
 
-from health import access, inventory, log_lines, verdict
+from health import access, log_lines, pci, verdict
 from health.cdi_lane import CdiWritten
 from health.condition import Look
 from health.gpu_lanes import Looked, Sighted
@@ -194,7 +194,7 @@ class Monitor:
             self._code = ExitCode.AGAIN
         self._node.rescan()
         self._changed = True  # as files of the kernel may have, such as device nodes
-        on_bus = inventory.on_bus(Path(self._settings.sysfs))
+        on_bus = pci.on_bus(Path(self._settings.sysfs))
         self._observed.grey.compare(on_bus, self._observed.gpus, now)
 
     def _find_hangs(self, now: float) -> None:

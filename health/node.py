@@ -2,11 +2,10 @@
 
 import functools
 import math
-from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from health import device_nodes, enumeration, inventory, numa, platform
+from health import call_stats, device_nodes, enumeration, inventory, numa, pci, platform
 from health.cdi_lane import CdiLane, CdiWritten
 from health.condition import Look
 from health.enumeration import Enumerated, Levelled, Levels
@@ -15,10 +14,9 @@ from health.inventory import Slot
 from health.known_good import with_known_good
 from health.label_facts import CudaVersion, find_cuda_version
 from health.lane import Done, Lane, Mailbox
-from health.looks import of_absent
+from health.looks import of_absent, of_given_away
 from health.nvml import Nvml, key_of
 from health.opening import Opened, open_driver
-from health.sampling import Sampling
 from proto.calls import CallStats
 from proto.facts import NumaNodes
 from proto.messages import FailedGpu, Gpu, Inventory
@@ -39,8 +37,10 @@ class Node:
         self._known = known
         self._mailbox = mailbox
         self._roots = enumeration.roots(settings)
-        self.bound = inventory.bound(self._roots.sysfs)
+        self.bound = pci.bound(self._roots.sysfs)
         """The PCI addresses bound to the driver, read before it is opened."""
+        self._passed = pci.passed(self._roots.sysfs)
+        """The GPUs that are given to virtual machines: the driver by PCI address."""
         self._opened: Opened | None = None
         self._opened_at = 0.0
         self._cuda_asked = False
@@ -119,7 +119,7 @@ class Node:
                         done.lane.nvml,
                         self._mailbox,
                         self._roots,
-                        Sampling(self._settings.usage_interval, self._settings.grey.after),
+                        self._settings,
                     )
                     for index in range(done.result.count)
                 )
@@ -203,11 +203,12 @@ class Node:
 
         A process initialises NVML once, and NVML then shows only the GPUs of that time.
         """
-        return inventory.bound(self._roots.sysfs) != self.bound
+        return pci.bound(self._roots.sysfs) != self.bound
 
     def rescan(self) -> None:
         """Enumerate GPUs or their MIG instances again soon, and count the NUMA nodes."""
         self._numa_due = True
+        self._passed = pci.passed(self._roots.sysfs)
         for gpu in self.gpus:
             gpu.rescan()
 
@@ -223,16 +224,19 @@ class Node:
     def absent_looks(self, known: Inventory) -> dict[str, Look]:
         """Return a check of each GPU in *known* that could not be enumerated."""
         found = inventory.absent(self._slots(), known.gpus)
-        return {
+        looks = {
             uuid: of_absent(slot, known.failed)
             for uuid, slot in found.items()
             if not self._is_silent(slot)
         }
+        return looks | of_given_away(self._passed, [g for g in known.gpus if g.uuid in found])
 
     def inventory(self, hangs: Mapping[int, str]) -> Inventory:
         """Return the inventory; *hangs* are the calls that hang, by the GPU's index."""
         slots = self._slots()
-        gpus = inventory.with_absent(slots, self._known, self.bound, opened=self.opened)
+        gpus = inventory.with_absent(
+            slots, self._known, self.bound, self._passed, opened=self.opened
+        )
         gpus = platform.named(self._roots.signs, gpus)
         peers = {gpu.uuid: gpu.details.peers for gpu in self.gpus if gpu.details}
         return Inventory(
@@ -245,6 +249,7 @@ class Node:
             links=tuple(inventory.links(gpus, peers, self._levels)),
             cuda_version=self._cuda.number,
             numa=self._numa,
+            passed=self._passed,
             platform=self._platform(gpus),
         )
 
@@ -279,21 +284,10 @@ class Node:
 
     def stats(self) -> tuple[CallStats, ...]:
         """Return the calls of all lanes together."""
-        return _total(call for lane, _ in self.lanes() for call in lane.nvml.stats())
+        return call_stats.total(call for lane, _ in self.lanes() for call in lane.nvml.stats())
 
     def _slots(self) -> list[Slot]:
         return [gpu.slot() for gpu in self.gpus]
 
     def _handles(self) -> dict[str, object]:
         return {gpu.uuid: gpu.handle for gpu in self.gpus if gpu.gpu}
-
-
-def _total(stats: Iterable[CallStats]) -> tuple[CallStats, ...]:
-    """Return the calls of all threads together."""
-    found: dict[str, CallStats] = {}
-    for call in stats:
-        before = found.get(call.call, CallStats(call.call, 0, 0.0))
-        errors = Counter(before.errors) + Counter(call.errors)
-        count, seconds = before.count + call.count, before.seconds + call.seconds
-        found[call.call] = CallStats(call.call, count, seconds, dict(errors))
-    return tuple(found.values())

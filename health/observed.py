@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 
 import zmq
-from loguru import logger
 
 from health import kernel_verdict, log_lines, verdict, watch, withheld
 from health.condition import Look
@@ -15,18 +14,20 @@ from health.grey_watch import GreyWatch
 from health.hangs import Hangs
 from health.inventory import places
 from health.kernel_log import DriverLoaded, Event, GpuReset, LoggedXid, SXid
-from health.kernel_log_reader import KernelLog
+from health.kernel_log_file import open_log
 from health.ledger import Ledger
+from health.newest import Newest
 from health.node import Node
 from health.nvml import Hint, XidEvent
+from health.pci import is_given_away
 from health.watch import UNSUPPORTED, Ended, Registered, Watching
+from health.watched import WatchedGpus
 from health.withheld import WithheldDevices
 from health.xid_reports import XidReports
 from proto.bus import HealthPublisher
 from proto.control import Withhold
 from proto.messages import DeviceState, Inventory, NodeState
 from proto.monitor import MonitorSettings
-from proto.reasons import Reason, ReasonKind
 
 SOON = 1.0
 """Seconds from an event to the check that it causes, so that a storm of events causes one check."""
@@ -51,7 +52,7 @@ class Observed:
         self._node = node
         self._hangs = hangs
         self.publisher = HealthPublisher(zmq.Context(), settings.paths.health_bus)
-        self.kernel_log = KernelLog(settings.kernel_log, ledger.kernel_log)
+        self.kernel_log = open_log(settings.kernel_log, ledger.kernel_log)
         self.grey = GreyWatch(settings.grey)
         self._epoch = epoch
         self._sequence = 0
@@ -62,16 +63,16 @@ class Observed:
         self.conditions: verdict.Conditions = {}
         self._places: dict[str, str] = {}
         self._xids = XidReports(settings.xids)
-        self._actions: dict[str, int | None] = {}
+        self._newest = Newest(settings.readiness.licence)
         self._next: verdict.Conditions = {}
         """The conditions after the batch that is being taken into account."""
         self._early: list[Sighted] = []
         """Events of GPUs that are not in the inventory yet."""
         self._withheld = WithheldDevices()
-        self._published: dict[str, Reason] = {}
+        self._published = self._withheld.reasons(0.0)
         """Why devices are withheld in the newest message; no ledger has that."""
         self._had_access = False
-        self._watched = 0
+        self._watched = WatchedGpus(node, hangs)
 
     @property
     def gpus(self) -> Inventory:
@@ -99,7 +100,7 @@ class Observed:
         self, looks: Mapping[str, Look], now: float, conditions: verdict.Conditions | None = None
     ) -> None:
         """Take checks into account, from the present or from other *conditions*."""
-        self._actions |= {uuid: look.action for uuid, look in looks.items()}
+        self._newest.take(looks)
         before = self.conditions if conditions is None else conditions
         recovery = self._settings.recovery
         self.become(verdict.after_looks(before, self.gpus, looks, recovery, now))
@@ -112,7 +113,7 @@ class Observed:
         self.store(self._next)
         self._xids.log(time.monotonic())
         log_lines.changes(before, self._next)
-        self._log_watched()
+        self._watched.log()
 
     def log_repeated(self, now: float) -> None:
         """Log the Xids that were repeated, and save how far the kernel log was read."""
@@ -132,7 +133,7 @@ class Observed:
         if gpu.slow != slow:
             log_lines.pace(gpu.index, gpu.uuid, looked.seconds, slow=gpu.slow)
         looks, recovery = {gpu.uuid: looked.look}, self._settings.recovery
-        self._actions[gpu.uuid] = looked.look.action
+        self._newest.take(looks)
         self._next = verdict.after_looks(self._next, self.gpus, looks, recovery, now)
 
     def after_watch(self, gpu: GpuLanes, ended: Ended, now: float) -> None:
@@ -141,7 +142,9 @@ class Observed:
         if ended.error.code in UNSUPPORTED:
             gpu.poll_only()
             return
-        if gpu.watch.error != str(ended.error):  # else logged at an earlier attempt
+        if ended.given_away:
+            gpu.look_at = now
+        elif gpu.watch.error != str(ended.error):  # else logged at an earlier attempt
             log_lines.watch_failed(gpu.uuid, ended)
         gpu.watch = watch.after_end(gpu.watch, ended, now)
         if ended.lost:
@@ -222,19 +225,12 @@ class Observed:
         self._had_access |= bool(looks) and not verdict.access_is_lost(looks)
         return verdict.access_after(looks, self._known, had_access=had_access)
 
-    def _log_watched(self) -> None:
-        """Log how many GPUs are watched for events, once no registration is under way."""
-        hanging = {hang.lane for hang in self._hangs.now()}
-        watches = [g for g in self._node.gpus if g.events.busy and g.events not in hanging]
-        watched = sum(gpu.registered for gpu in watches)
-        if watched == len(watches) and watched != self._watched:
-            self._watched = watched
-            if watched:
-                logger.info("watching GPUs for Xid events", gpus=watched)
-
     def lost(self) -> frozenset[str]:
-        """Return the devices that the driver has lost."""
-        return frozenset(u for u, c in self.conditions.items() if c.state is DeviceState.LOST)
+        """Return the devices that the driver cannot reach."""
+        found = self.conditions.items()
+        return frozenset(
+            u for u, c in found if c.state is DeviceState.LOST or is_given_away(c.ailments)
+        )
 
     def become(self, conditions: verdict.Conditions) -> None:
         """Store the conditions, then log what changed."""
@@ -259,9 +255,11 @@ class Observed:
             return
         self._sequence += 1
         now = time.monotonic()
+        unwatched = self._watched.reasons(self.inventory.gpus, self.conditions)
         health = verdict.health_of(
-            self.inventory, self.conditions, self._unwatched(), self._actions, self._booted
+            self.inventory, self.conditions, unwatched, self._newest.actions, self._booted
         )
+        health = verdict.with_licences(health, self._newest.licensed)
         before, self._published = self._published, self._withheld.reasons(now)
         unnamed, ailing = self._node.unnamed(self.inventory.gpus), self.grey.unhealthy(self.gpus)
         health = verdict.overlaid(health, unnamed, self._published, ailing)
@@ -281,17 +279,7 @@ class Observed:
                 persisted=self._ledger.persisted,
                 kernel_log_lost=self.kernel_log.lost if self.kernel_log.readable else None,
                 grey=self.grey.failures(self.inventory),
+                sxids=self._xids.sxids(),
             )
         )
         withheld.log_changes(before, self._published, [device.uuid for device in health])
-
-    def _unwatched(self) -> dict[str, Reason]:
-        """Return why GPUs are not watched for events, by UUID."""
-        # A GPU that hangs has a reason that says more.
-        waiting = self._node.pending(self.gpus.gpus, time.monotonic())
-        found = {u: why for u, why in waiting.items() if not verdict.hangs(self.conditions, u)}
-        found |= {g.gpu.uuid: g.watch.blind for g in self._node.gpus if g.gpu and g.watch.blind}
-        for hang in self._hangs.now():
-            if hang.gpu and hang.gpu.gpu and hang.lane is hang.gpu.events:
-                found[hang.gpu.gpu.uuid] = Reason(ReasonKind.DRIVER_HANG, hang.running.call)
-        return found

@@ -1,4 +1,15 @@
-"""GPUs on the PCI bus: how their addresses are written."""
+"""GPUs on the PCI bus: how their addresses are written, and which driver the kernel gives them."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from proto.reasons import Reason, ReasonKind
+
+PASSTHROUGH = ("vfio-pci", "nvgrace_gpu_vfio_pci")
+"""Drivers that pass a GPU to a virtual machine."""
+
+DISPLAY, NVIDIA = 0x03, 0x10DE
+"""The PCI base class of GPUs, with and without outputs, and NVIDIA's PCI vendor ID."""
 
 
 def bus_id(text: str | bytes) -> str:
@@ -6,3 +17,66 @@ def bus_id(text: str | bytes) -> str:
     name = text.decode() if isinstance(text, bytes) else text
     domain, _, rest = name.lower().partition(":")
     return f"{int(domain, 16):04x}:{rest}"
+
+
+def bound(sysfs: Path, driver: str = "nvidia") -> frozenset[str]:
+    """Return the PCI addresses of the devices that the kernel has bound to *driver*."""
+    try:
+        names = [path.name for path in (sysfs / "bus/pci/drivers" / driver).iterdir()]
+    except OSError:
+        return frozenset()
+    return frozenset(name for name in names if ":" in name)
+
+
+def passed(sysfs: Path) -> dict[str, str]:
+    """Return the GPUs that are given to virtual machines: the driver by PCI address."""
+    found = ((address, driver) for driver in PASSTHROUGH for address in bound(sysfs, driver))
+    return {address: driver for address, driver in sorted(found) if _is_gpu(sysfs, address)}
+
+
+def on_bus(sysfs: Path) -> frozenset[str]:
+    """Return the PCI addresses of NVIDIA's GPUs, but for those that another driver has."""
+    try:
+        addresses = [device.name for device in (sysfs / "bus/pci/devices").iterdir()]
+    except OSError:
+        return frozenset()
+    found = (name for name in addresses if _is_gpu(sysfs, name) and _is_free(sysfs, name))
+    return frozenset(found) - passed(sysfs).keys()
+
+
+def _is_free(sysfs: Path, address: str) -> bool:
+    """Return whether no driver but NVIDIA's has a device.
+
+    If none has it, NVIDIA's has refused it, or was never asked.
+    """
+    try:
+        return (sysfs / "bus/pci/devices" / address / "driver").readlink().name == "nvidia"
+    except OSError:
+        return True
+
+
+def _is_gpu(sysfs: Path, address: str) -> bool:
+    device = sysfs / "bus/pci/devices" / address
+    try:
+        vendor, kind = (int((device / name).read_text(), 16) for name in ("vendor", "class"))
+    except (OSError, ValueError):
+        return False
+    return vendor == NVIDIA and kind >> 16 == DISPLAY
+
+
+def passthrough(sysfs: Path, address: str) -> Reason | None:
+    """Return why the driver cannot reach the device at *address*, if it is given away."""
+    drivers = sysfs / "bus/pci/drivers"
+    given = (name for name in PASSTHROUGH if address and (drivers / name / address).exists())
+    driver = next(given, "")
+    return reason(driver) if driver else None
+
+
+def reason(driver: str) -> Reason:
+    """Return the reason of a GPU that is given to *driver*."""
+    return Reason(ReasonKind.PASSTHROUGH, driver)
+
+
+def is_given_away(reasons: Iterable[Reason]) -> bool:
+    """Return whether these are the *reasons* of a GPU that is given to another driver."""
+    return any(why.kind is ReasonKind.PASSTHROUGH for why in reasons)

@@ -1,5 +1,7 @@
 """Look for the files that show what kind of node this is, and for WSL2's libraries."""
 
+import glob
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -37,19 +39,21 @@ def roots_of(settings: MonitorSettings) -> tuple[Path, ...]:
 
 def first(paths: Iterable[Path]) -> str:
     """Return the first path that exists; empty: none does."""
-    return next((str(path) for path in paths if path.exists()), "")
+    # Not Path.exists, which raises OSError in a folder that may not be read.
+    return next((str(path) for path in paths if os.path.exists(path)), "")  # noqa: PTH110
 
 
 def wsl_library(root: Path) -> str:
     """Return the path of WSL2's NVML library below *root*; empty: there is none."""
-    stores = sorted(root.glob(f"{STORES}/*/libcuda.so.1.1"))
-    folders = (root / "usr/lib/wsl/lib", *(path.parent for path in stores))
+    # Not Path.glob, for the same reason as in `first`.
+    stores = sorted(glob.glob(f"{STORES}/*/libcuda.so.1.1", root_dir=root))  # noqa: PTH207
+    folders = (root / "usr/lib/wsl/lib", *((root / path).parent for path in stores))
     return first(folder / LIBRARY for folder in folders)
 
 
 def _tegra(roots: Iterable[Path], sysfs: Path) -> str:
     for root in roots:
-        if (root / RELEASE).is_file():
+        if os.path.isfile(root / RELEASE):  # noqa: PTH113
             return str(root / RELEASE)
     try:
         family = (sysfs / FAMILY).read_text(errors="replace").strip()

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from health import recovery_actions
-from health.advice import FAULTS, Advice, explain, xid_of
+from health.advice import FAULTS, UNJOINED, Advice, advise, explain, xid_of
 from health.xid_catalogue import Action
 from proto.messages import DeviceState
 from proto.reasons import Reason, ReasonKind
@@ -87,6 +87,8 @@ def remedy(reason: Reason, state: DeviceState | None = None) -> Remedy:
         return OF_XIDS[xid.action]
     if reason.kind is ReasonKind.RECOVERY_ACTION:
         return OF_WORDS.get(reason.detail, Remedy.RESET)
+    if advise(reason) is UNJOINED:
+        return Remedy.CHECK
     return OF_KINDS.get(reason.kind, Remedy.CHECK)
 
 

@@ -216,6 +216,17 @@ def _with(device: DeviceHealth, reasons: Iterable[Reason | tuple[Reason, ...]]) 
     )
 
 
+def with_licences(
+    health: Iterable[DeviceHealth], licensed: Mapping[str, bool | None]
+) -> tuple[DeviceHealth, ...]:
+    """Return the *health*, with whether virtual GPUs have a licence, by UUID."""
+    known = {uuid: told for uuid, told in licensed.items() if told is not None}
+    return tuple(
+        replace(device, licensed=known[device.uuid]) if device.uuid in known else device
+        for device in health
+    )
+
+
 def _health(
     uuid: str,
     shown: Condition,

@@ -41,10 +41,20 @@ class Ended:
     """Whether the registration had succeeded."""
     lost: bool
     """Whether a call on the GPU itself showed that the driver has lost it."""
+    given_away: bool = False
+    """Whether the kernel has given the GPU to another driver, which is no loss."""
 
 
-def watch(nvml: Nvml, handle: object, tell: Callable[[Sight], None]) -> Ended:
-    """Register a GPU on an event set of its own and *tell* of its events, until a call fails."""
+def watch(
+    nvml: Nvml,
+    handle: object,
+    tell: Callable[[Sight], None],
+    given_away: Callable[[], bool] = lambda: False,
+) -> Ended:
+    """Register a GPU on an event set of its own and *tell* of its events, until a call fails.
+
+    *given_away* returns whether the kernel has given the GPU to another driver.
+    """
     registered, events = False, None
     try:
         events = nvml.event_set()
@@ -61,6 +71,8 @@ def watch(nvml: Nvml, handle: object, tell: Callable[[Sight], None]) -> Ended:
         if events is not None:
             with contextlib.suppress(NvmlError):
                 nvml.free(events)
+        if given_away():
+            return Ended(error, registered, lost=False, given_away=True)
         return Ended(error, registered, error.code not in UNSUPPORTED and nvml.lost(handle))
 
 
@@ -87,6 +99,8 @@ def after_end(before: Watch, ended: Ended, now: float) -> Watch:
     """Return the watch after it has failed; a GPU is unwatched after the second failed wait."""
     failures = before.failures + 1
     blind = before.blind
+    if ended.given_away:
+        return replace(before, again_at=now + AGAIN[-1])
     if not ended.lost and not ended.registered and ended.error.call != "nvmlEventSetCreate":
         blind = Reason(ReasonKind.UNWATCHED, f"NVML error {ended.error.code}")
     elif not ended.lost and failures > 1:

@@ -12,6 +12,10 @@ from health.witness import Heard, Key, ToldBy, Witness
 from health.xid_log import Repeated, XidLog
 from proto.messages import XidCount
 from proto.monitor import XidPolicy
+from proto.sxids import SXidCount
+
+MOST_SXIDS = 1000
+"""Different errors of switches that are counted; a node has at most 18 switches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +37,16 @@ class XidReports:
         self._counts: XidCounts = {}
         self._log = XidLog()
         self._switch_log = XidLog()
+        self._switches: dict[tuple[str, int, bool], int] = {}
         self._unlogged: list[_Line | SXid] = []
 
     def counts(self) -> tuple[XidCount, ...]:
         """Return how often each Xid was reported."""
         return tuple(self._counts.values())
+
+    def sxids(self) -> tuple[SXidCount, ...]:
+        """Return how often each error of an NVSwitch was reported."""
+        return tuple(SXidCount(*key, count) for key, count in self._switches.items())
 
     def nvml(self, uuid: str, event: XidEvent, now: float, at: float) -> bool:
         """Take an event of NVML; return whether the log has not told of it. *at* is Unix time."""
@@ -55,6 +64,9 @@ class XidReports:
 
     def switch(self, event: SXid) -> None:
         """Take an error of an NVSwitch."""
+        key = (event.pci, event.sxid, event.fatal)
+        if key in self._switches or len(self._switches) < MOST_SXIDS:
+            self._switches[key] = self._switches.get(key, 0) + 1
         self._unlogged.append(event)
 
     def _take(self, key: Key, source: ToldBy, now: float, at: float) -> Heard:

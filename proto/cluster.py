@@ -16,10 +16,12 @@ class ClusterSettings(msgspec.Struct, frozen=True):
     events: bool
     """Whether to write Events of the node."""
     condition: bool
-    """Whether to maintain the node condition."""
+    """Whether to maintain the node conditions."""
     label: str
     """The node label whose value to report; empty: none."""
     stale_after: float
     """Seconds without a message from the monitor after which the health of devices is unknown."""
+    taint: bool = False
+    """Whether to taint the node while all its GPUs are out."""
     labels: LabelSettings | None = None
     """How to label the node; None: not through the API server."""

@@ -5,6 +5,7 @@ import enum
 import msgspec
 
 from proto.advertising import Advertising
+from proto.held import Held
 from proto.keeper import ComputeMode
 from proto.messages import Inventory
 from proto.mps import MpsShare
@@ -300,6 +301,7 @@ Order = (
     | Unknown
     | MarkHealthy
     | Withhold
+    | Held
     | Configure
     | LabelNode
     | Limit
@@ -315,6 +317,7 @@ Report = (
     | Hung
     | Marked
     | Withhold
+    | Held
     | Settled
     | Labelled
     | Unlabelled

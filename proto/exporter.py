@@ -62,6 +62,8 @@ class ExporterSettings(msgspec.Struct, frozen=True):
     guard: HttpGuard = HttpGuard()
     local_socket: str = ""
     """Unix socket for the commands on this node, which have no certificate or token for *guard*."""
+    tell_held: bool = False
+    """Whether to report which devices containers hold, for the cluster."""
     node_name: str = ""
     """The node's name in Kubernetes, to show it; empty: unknown."""
     allowed_hosts: tuple[str, ...] = ()

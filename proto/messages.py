@@ -14,6 +14,7 @@ from proto.grey import GreyFailure
 from proto.mps import MpsDaemon
 from proto.platform import Platform
 from proto.reasons import Reason
+from proto.sxids import SXidCount
 from proto.usage import DeviceUsage
 
 VERSION = 1
@@ -76,6 +77,8 @@ class Gpu(msgspec.Struct, frozen=True):
     """False when the GPU is too old to report Xids."""
     nvlinks: int = 0
     """NVLinks that were up when the GPU was enumerated."""
+    switches: tuple[str, ...] = ()
+    """PCI addresses of the NVSwitches at its NVLinks, as far as the driver tells them."""
     ecc: bool | None = None
     """Whether the GPU counted memory errors when it was enumerated; False: ECC mode was off."""
     facts: GpuFacts = GpuFacts()
@@ -126,6 +129,8 @@ class Inventory(msgspec.Struct, frozen=True):
     cuda_version: int | None = None
     """The newest CUDA version that the driver supports, as NVML writes it: 13000 is 13.0."""
     numa: NumaNodes = NumaNodes()
+    passed: dict[str, str] = {}
+    """GPUs that the kernel has given to virtual machines: the driver by PCI address."""
     platform: Platform | None = None
     """What kind of node this is; None: the driver has not answered yet."""
 
@@ -157,6 +162,8 @@ class DeviceHealth(msgspec.Struct, frozen=True):
     """State changes since the node booted."""
     recovery_action: int | None = None
     """The recovery action that the driver asks for (NVML field 230); 0: none; None: unknown."""
+    licensed: bool | None = None
+    """Whether a virtual GPU (vGPU) has its licence; None: unknown, or it needs none."""
 
     @property
     def health(self) -> Health:
@@ -221,6 +228,7 @@ class NodeState(SenderState, frozen=True, tag=True, kw_only=True):
     kernel_log_lost: int | None = None
     """Records of the kernel log that were overwritten before they were read; None: none is read."""
     grey: tuple[GreyFailure, ...] = ()
+    sxids: tuple[SXidCount, ...] = ()
 
 
 class WorkerState(SenderState, frozen=True, tag=True, kw_only=True):

@@ -46,6 +46,23 @@ class DraRule(enum.StrEnum):
     """Make it Unhealthy until no container holds it through DRA."""
 
 
+class LicenceRule(enum.StrEnum):
+    """What to do with a virtual GPU that has no licence."""
+
+    REPORT = "report"
+    """Show it in metrics and status, and hand it out all the same."""
+    UNHEALTHY = "unhealthy"
+    """Make it Unhealthy until it has a licence."""
+
+
+class ReadinessRules(msgspec.Struct, frozen=True):
+    """When a GPU that NVML describes well is not ready."""
+
+    fabric_after: float = 120.0
+    """Seconds that a GPU may take to join its NVLink fabric; 0: for ever."""
+    licence: LicenceRule = LicenceRule.REPORT
+
+
 class Recovery(msgspec.Struct, frozen=True):
     """What a device needs to become healthy again."""
 
@@ -125,6 +142,7 @@ class MonitorSettings(msgspec.Struct, frozen=True):
     """Seconds that a start waits for GPUs and details that the driver is slow to describe."""
     recovery: Recovery = Recovery()
     grey: GreySettings = GreySettings()
+    readiness: ReadinessRules = ReadinessRules()
     kernel_log: str = ""
     """The kernel log to read, or a fifo or text file with its lines; empty: none."""
     state_folder: str = "/var/lib/gpu-sharing-plugin"

@@ -23,6 +23,9 @@ def shm_folder(root: str) -> str:
     return f"{root.rstrip('/')}/shm"
 
 
+UNREACHABLE = "mps-root: "
+"""How the detail of a daemon begins if clients cannot reach the folder of its sockets."""
+
 STOPPED = "stopped for maintenance"
 """The detail of a daemon that has ended because of `quiesce`, until `resume`."""
 

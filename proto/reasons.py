@@ -33,8 +33,8 @@ class ReasonKind(enum.StrEnum):
     """Fewer NVLinks are up than before in this boot of the node."""
 
     FABRIC = "fabric"
-    """An NVSwitch reported a fatal error (SXid); the detail is its code. With `health.grey`: the \
-driver says that the GPU's NVLink fabric is degraded; the detail says how."""
+    """The GPU has not joined its NVLink fabric, or an NVSwitch reported a fatal error (SXid). \
+With `health.grey`: the driver says that the fabric is degraded. The detail says which."""
 
     GPU_MISSING = "gpu-missing"
     """The PCI bus shows more GPUs than the driver; the detail names them. Of all GPUs: no device \
@@ -57,6 +57,15 @@ stands for a missing one. With `health.grey`, as are the next ones."""
 
     PERSISTENCE = "persistence"
     """Persistence mode is off, although it was on."""
+
+    CC_NOT_READY = "cc-not-ready"
+    """Confidential computing is on, and the GPUs do not accept work yet."""
+
+    LICENCE = "licence"
+    """The virtual GPU has no licence, with `health.licence: unhealthy`."""
+
+    PASSTHROUGH = "passthrough"
+    """The kernel has given the GPU to another driver, for virtual machines; the detail names it."""
 
     THERMAL = "thermal"
     """The GPU is at its shutdown temperature."""

@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +25,22 @@ KINDS = {
     "grey": "give a GPU a grey failure, such as a narrow PCIe link",
     "recovery-action": "make the driver ask for a recovery action on a GPU",
     "mps-fault": "put the MPS server of a GPU in FAULT, as a client that faults does",
-    "recover": "end lost, hang, slow, fail, mps-fault and grey on a GPU, without a reset",
+    "fabric": "let a GPU not have joined its NVLink fabric, as without Fabric Manager",
+    "licence": "take the licence of a virtual GPU away",
+    "recover": "end lost, hang, slow, fail, mps-fault, grey, fabric and licence, without a reset",
     "usage": "let a process use a GPU, or one of its MIG instances",
     "reset": "reset a GPU: it answers again, needs no recovery action, and its NVLinks are up",
     "remove": "remove a GPU from the node",
-    "add": "put a removed GPU back",
+    "passthrough": "give a GPU to vfio-pci, for virtual machines",
+    "add": "put a GPU back that was removed or given to vfio-pci",
     "mig": "replace all MIG instances of a GPU that is in MIG mode",
     "permission-loss": "take away the service's access to the GPU device nodes",
     "permission": "give back the service's access to the GPU device nodes",
+    "cc-not-ready": "let the GPUs of a confidential virtual machine accept no work",
+    "cc-ready": "let them accept work again",
 }
 
-OF_THE_NODE = frozenset({"permission-loss", "permission"})
+OF_THE_NODE = frozenset({"permission-loss", "permission", "cc-not-ready", "cc-ready"})
 """Drills that affect the whole node and take no --gpu."""
 
 
@@ -167,12 +173,23 @@ def run(arguments: argparse.Namespace) -> str:
         "ecc": node.fail_memory,
         "row-remap": node.fail_row,
         "mps-fault": node.fail_mps,
+        "fabric": node.take_apart,
+        "licence": node.end_licence,
         "recover": node.recover,
         "reset": node.reset,
         "remove": node.remove,
+        "passthrough": node.give_away,
         "add": node.add,
     }
-    if arguments.kind in plain:
+    whole = {
+        "permission-loss": functools.partial(node.deny, denied=True),
+        "permission": functools.partial(node.deny, denied=False),
+        "cc-not-ready": functools.partial(node.attest, attested=False),
+        "cc-ready": functools.partial(node.attest, attested=True),
+    }
+    if arguments.kind in whole:
+        whole[arguments.kind]()
+    elif arguments.kind in plain:
         plain[arguments.kind](arguments.gpu)
     else:
         _inject(node, arguments)
@@ -180,7 +197,7 @@ def run(arguments: argparse.Namespace) -> str:
 
 
 def _inject(node: LiveNode, arguments: argparse.Namespace) -> None:
-    """Inject a fault that has arguments, or is about the whole node."""
+    """Inject a fault that has arguments."""
     with_a_value: dict[str, tuple[Any, str]] = {
         "slow": (node.slow_down, "milliseconds"),
         "nvlink-down": (node.take_links_down, "links"),
@@ -198,10 +215,8 @@ def _inject(node: LiveNode, arguments: argparse.Namespace) -> None:
             node.fail(arguments.gpu, known(arguments.call), arguments.code)
         case "usage":
             node.use(arguments.gpu, _use(arguments))
-        case "mig":
+        case _:  # mig
             node.partition(arguments.gpu, tuple(arguments.profiles))
-        case kind:
-            node.deny(denied=kind == "permission-loss")
 
 
 def _use(arguments: argparse.Namespace) -> Use:

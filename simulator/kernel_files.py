@@ -15,15 +15,18 @@ def show(live: Live, sysfs: Path, procfs: Path) -> None:
             continue
         device = sysfs / "bus/pci/devices" / gpu.pci_bus_id
         bound = sysfs / "bus/pci/drivers/nvidia" / gpu.pci_bus_id
-        if gpu.uuid in live.removed:
-            for folder in (device, bound):
-                shutil.rmtree(folder, ignore_errors=True)
-            continue
-        device.mkdir(parents=True, exist_ok=True)
+        passed = sysfs / "bus/pci/drivers/vfio-pci" / gpu.pci_bus_id
+        there = {device, passed if gpu.uuid in live.passed else bound}
         if MISSING in live.grey.get(gpu.uuid, ()):
-            shutil.rmtree(bound, ignore_errors=True)
-        else:
-            bound.mkdir(parents=True, exist_ok=True)
+            there = {device}
+        there = set() if gpu.uuid in live.removed else there
+        there -= {bound} if MISSING in live.grey.get(gpu.uuid, ()) else set()
+        for folder in {device, bound, passed} - there:
+            shutil.rmtree(folder, ignore_errors=True)
+        for folder in there:
+            folder.mkdir(parents=True, exist_ok=True)
+        if not there:
+            continue
         number = -1 if gpu.numa_node is None else gpu.numa_node
         _write(device / "numa_node", f"{number}\n".encode())
         _write(device / "vendor", b"0x10de\n")

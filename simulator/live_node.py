@@ -5,13 +5,13 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
 import msgspec
 from msgspec.structs import replace
 
 from proto.folder import Folder
 from simulator import kernel_files, platform_files, usage
+from simulator.faults import answering, asking, with_value
 from simulator.node import (
     APPLICATIONS,
     PROFILE,
@@ -31,6 +31,9 @@ LIVE_FILE = "simulated-node.json"
 
 LONGEST = 3_600_000
 """The slowest call in milliseconds; a call that takes longer hangs."""
+
+IN_PROGRESS = 2
+"""NVML_GPU_FABRIC_STATE_IN_PROGRESS."""
 
 HIGHEST, UNKNOWN = 30, 999
 """The highest error code of NVML but one, and NVML_ERROR_UNKNOWN, which is the highest."""
@@ -74,14 +77,14 @@ class LiveNode:
                 has = f"it has {len(gpu.mig or ())} instances"
                 raise NodeError(f"cannot find MIG instance {mig} on GPU {place}: {has}")
             action = REBOOT if code in REBOOTS else RESET
-            after = live if code in APPLICATIONS else _asking(live, gpu, action)
+            after = live if code in APPLICATIONS else asking(live, gpu, action)
             return after.then(gpu, code, mig)
 
         self._change_gpu(place, happen)
 
     def lose(self, place: int) -> None:
         """Make a GPU fall off the bus."""
-        self._change_gpu(place, lambda v, g: replace(_asking(v, g, REBOOT), lost=v.lost | {g.uuid}))
+        self._change_gpu(place, lambda v, g: replace(asking(v, g, REBOOT), lost=v.lost | {g.uuid}))
 
     def hang(self, place: int) -> None:
         """Make every call on a GPU hang."""
@@ -94,7 +97,7 @@ class LiveNode:
                 f"cannot make calls take {milliseconds} ms longer: "
                 f"write a number from 0 to {LONGEST}"
             )
-        self._change_gpu(place, lambda v, g: replace(v, slow=_with(v.slow, g, milliseconds)))
+        self._change_gpu(place, lambda v, g: replace(v, slow=with_value(v.slow, g, milliseconds)))
 
     def fail(self, place: int, call: str, code: int) -> None:
         """Make the NVML function *call* fail on a GPU with this error code; 0: no longer."""
@@ -107,7 +110,7 @@ class LiveNode:
         def change(live: Live, gpu: SimulatedGpu) -> Live:
             calls = {**live.failing.get(gpu.uuid, {}), call: code}
             calls = {name: error for name, error in calls.items() if error}
-            return replace(live, failing=_with(live.failing, gpu, calls))
+            return replace(live, failing=with_value(live.failing, gpu, calls))
 
         self._change_gpu(place, change)
 
@@ -118,7 +121,7 @@ class LiveNode:
             has = len(nvlinks(live.node.peers()[gpu.uuid]))
             if not 0 <= links <= has:
                 raise NodeError(f"cannot take {links} NVLinks of GPU {place} down: it has {has}")
-            return replace(live, links_down=_with(live.links_down, gpu, links))
+            return replace(live, links_down=with_value(live.links_down, gpu, links))
 
         self._change_gpu(place, change)
 
@@ -132,17 +135,17 @@ class LiveNode:
         def change(live: Live | None) -> Live:
             there = _there(live)
             gpu = next(gpu for gpu in there.gpus if gpu.uuid == uuid)
-            return replace(there, modes=_with(there.modes, gpu, mode))
+            return replace(there, modes=with_value(there.modes, gpu, mode))
 
         self._change(change)
 
     def recover(self, place: int) -> None:
-        """End what `recover` ends: the GPU answers, and works as well as it should."""
-        self._change_gpu(place, _answering)
+        """End what is wrong with a GPU without a reset; its recovery action stays."""
+        self._change_gpu(place, answering)
 
     def ask_for(self, place: int, action: int) -> None:
         """Make the driver ask for a recovery action, given as NVML's number."""
-        self._change_gpu(place, lambda v, g: _asking(v, g, action))
+        self._change_gpu(place, lambda v, g: asking(v, g, action))
 
     def fail_row(self, place: int) -> None:
         """Make the remapping of a memory row fail, until a reset."""
@@ -153,7 +156,7 @@ class LiveNode:
 
         def change(live: Live, gpu: SimulatedGpu) -> Live:
             failures = {*live.grey.get(gpu.uuid, ()), failure}
-            return replace(live, grey=_with(live.grey, gpu, tuple(sorted(failures))))
+            return replace(live, grey=with_value(live.grey, gpu, tuple(sorted(failures))))
 
         self._change_gpu(place, change)
 
@@ -166,7 +169,7 @@ class LiveNode:
 
         def happen(live: Live, gpu: SimulatedGpu) -> Live:
             errors = {**live.errors, gpu.uuid: live.errors.get(gpu.uuid, 0) + 1}
-            return replace(_asking(live, gpu, RESET), errors=errors)
+            return replace(asking(live, gpu, RESET), errors=errors)
 
         self._change_gpu(place, happen)
 
@@ -175,11 +178,11 @@ class LiveNode:
 
         def start_anew(live: Live, gpu: SimulatedGpu) -> Live:
             return replace(
-                _answering(live, gpu),
+                answering(live, gpu),
                 rows=live.rows - {gpu.uuid},
-                actions=_with(live.actions, gpu, 0),
-                errors=_with(live.errors, gpu, 0),
-                links_down=_with(live.links_down, gpu, 0),
+                actions=with_value(live.actions, gpu, 0),
+                errors=with_value(live.errors, gpu, 0),
+                links_down=with_value(live.links_down, gpu, 0),
                 resets={**live.resets, gpu.uuid: live.resets.get(gpu.uuid, 0) + 1},
             )
 
@@ -190,8 +193,35 @@ class LiveNode:
         self._change_gpu(place, lambda v, g: replace(v, removed=v.removed | {g.uuid}))
 
     def add(self, place: int) -> None:
-        """Put a removed GPU back."""
-        self._change_gpu(place, lambda v, g: replace(v, removed=v.removed - {g.uuid}))
+        """Put a GPU back that was removed or given to virtual machines."""
+
+        def back(live: Live, gpu: SimulatedGpu) -> Live:
+            return replace(live, removed=live.removed - {gpu.uuid}, passed=live.passed - {gpu.uuid})
+
+        self._change_gpu(place, back)
+
+    def give_away(self, place: int) -> None:
+        """Give a GPU to vfio-pci, for virtual machines."""
+        self._change_gpu(place, lambda v, g: replace(v, passed=v.passed | {g.uuid}))
+
+    def take_apart(self, place: int) -> None:
+        """Let a GPU not have joined its NVLink fabric, until it recovers."""
+        self._change_gpu(place, lambda v, g: replace(v, apart=with_value(v.apart, g, IN_PROGRESS)))
+
+    def end_licence(self, place: int) -> None:
+        """Take the licence of a virtual GPU away, until it recovers."""
+
+        def change(live: Live, gpu: SimulatedGpu) -> Live:
+            if gpu.vgpu is None:
+                raise NodeError(f"cannot take the licence of GPU {place}: it is no virtual GPU")
+            return replace(live, unlicensed=live.unlicensed | {gpu.uuid})
+
+        self._change_gpu(place, change)
+
+    def attest(self, *, attested: bool) -> None:
+        """Let the GPUs of a confidential virtual machine accept work, or not."""
+        self.read()  # raises a clear error if there is no node
+        self._change(lambda live: replace(_there(live), unattested=not attested))
 
     def partition(self, place: int, profiles: tuple[str, ...]) -> None:
         """Replace all instances of a GPU in MIG mode by instances of *profiles*."""
@@ -252,31 +282,6 @@ class LiveNode:
             # The kernel's timestamps are coarse: two changes in a row could get the same one.
             os.utime(new, ns=(time.time_ns(),) * 2)
             new.replace(self.path)
-
-
-Value = TypeVar("Value")
-
-
-def _with(values: dict[str, Value], gpu: SimulatedGpu, value: Value) -> dict[str, Value]:
-    """Return *values* with the GPU's *value*, or without the GPU if the value is 0 or empty."""
-    others = {uuid: other for uuid, other in values.items() if uuid != gpu.uuid}
-    return {**others, gpu.uuid: value} if value else others
-
-
-def _answering(live: Live, gpu: SimulatedGpu) -> Live:
-    return replace(
-        live,
-        lost=live.lost - {gpu.uuid},
-        hung=live.hung - {gpu.uuid},
-        slow=_with(live.slow, gpu, 0),
-        failing=_with(live.failing, gpu, {}),
-        mps_faults=live.mps_faults - {gpu.uuid},
-        grey=_with(live.grey, gpu, ()),
-    )
-
-
-def _asking(live: Live, gpu: SimulatedGpu, action: int) -> Live:
-    return replace(live, actions={**live.actions, gpu.uuid: action})
 
 
 def _there(live: Live | None) -> Live:

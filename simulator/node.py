@@ -226,6 +226,14 @@ class Live(msgspec.Struct, frozen=True):
     """Compute modes that are not DEFAULT, as NVML's numbers, by UUID."""
     uses: dict[str, tuple[Use, ...]] = {}
     """The processes that use each GPU, by UUID."""
+    passed: frozenset[str] = frozenset()
+    """GPUs that are given to virtual machines."""
+    apart: dict[str, int] = {}
+    """States of GPUs that have not joined their NVLink fabric, as NVML's numbers, by UUID."""
+    unlicensed: frozenset[str] = frozenset()
+    """Virtual GPUs without a licence."""
+    unattested: bool = False
+    """Whether confidential computing is on, and the GPUs do not accept work."""
     denied: bool = False
     """Whether the service has no access to the GPU device nodes."""
     happened: int = 0

@@ -69,7 +69,8 @@ class Binding(FactCalls, GreyCalls):
         if live.denied:
             raise NVMLError(NO_PERMISSION)
         missing = {uuid for uuid, failures in live.grey.items() if MISSING in failures}
-        self._gpus = [gpu.uuid for gpu in live.gpus if gpu.uuid not in live.removed | missing]
+        away = live.removed | live.passed | missing
+        self._gpus = [gpu.uuid for gpu in live.gpus if gpu.uuid not in away]
 
     def nvmlSystemGetDriverVersion(self) -> str:
         return self.live().node.driver_version

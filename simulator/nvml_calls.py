@@ -108,7 +108,7 @@ def failure(live: Live, uuid: str, call: str) -> int | None:
     """Return the error code of a call on the GPU; None: the GPU answers."""
     if live.denied:
         return NO_PERMISSION
-    if uuid in live.lost | live.removed:
+    if uuid in live.lost | live.removed | live.passed:
         return GPU_IS_LOST
     return live.failing.get(uuid, {}).get(call)
 

@@ -45,13 +45,31 @@ class FactCalls(Calls):
 
     @on_gpus
     def nvmlDeviceGetGpuFabricInfoV(self, handle: GpuHandle, info: Any) -> None:
-        fabric = self.physical(handle).fabric
-        if fabric is None:
+        gpu = self.physical(handle)
+        fabric, state = gpu.fabric, self.live().apart.get(gpu.uuid, 0)
+        if not (fabric or state):
             raise NVMLError(NOT_SUPPORTED)
-        info.contents.cluster[:] = uuid.UUID(fabric.cluster).bytes
-        info.contents.status, info.contents.clique = 0, fabric.clique
-        info.contents.state = JOINED
+        if fabric and not state:
+            info.contents.cluster[:] = uuid.UUID(fabric.cluster).bytes
+            info.contents.clique = fabric.clique
+        info.contents.status, info.contents.state = 0, state or JOINED
         info.contents.health = DEGRADED if self.has(handle, "fabric") else WELL
+
+    @on_gpus
+    def nvmlDeviceGetGridLicensableFeatures_v4(self, handle: GpuHandle) -> SimpleNamespace:
+        gpu = self.physical(handle)
+        feature = SimpleNamespace(featureState=int(gpu.uuid not in self.live().unlicensed))
+        return SimpleNamespace(
+            isGridLicenseSupported=int(gpu.vgpu is not None),
+            licensableFeaturesCount=1,
+            gridLicensableFeatures=[feature],
+        )
+
+    def nvmlSystemGetConfComputeState(self) -> SimpleNamespace:
+        return SimpleNamespace(ccFeature=int(self.live().unattested))
+
+    def nvmlSystemGetConfComputeGpusReadyState(self) -> int:
+        return int(not self.live().unattested)
 
     @on_gpus
     def nvmlDeviceGetAttributes(self, handle: MigHandle) -> SimpleNamespace:

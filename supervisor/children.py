@@ -10,6 +10,7 @@ from loguru import logger
 
 from proto.channel import Sent
 from proto.control import ExitCode, Order, ProcessState, ServiceState, Stop, Withhold
+from proto.held import Held
 from supervisor import restart_policy
 from supervisor.child import Process, Spec, describe
 from supervisor.restart_policy import Child, Limits, State
@@ -31,6 +32,7 @@ class Children:
         self._specs: dict[str, Spec] = {}
         self._children: dict[str, Child] = {}
         self._abandoned: list[Process] = []
+        self._remembered: dict[type[Order], Order] = {}
 
     def sources(self) -> Iterator[object]:
         """Yield what the loop has to wait for: the end and the reports of each process."""
@@ -240,9 +242,26 @@ class Children:
             if only in (None, name) and type(order) in self._specs[name].takes:
                 sent = process.channel.send(order)
                 # These are sent again soon; any other order would be lost for good.
-                passing = sent is Sent.FULL and isinstance(order, ServiceState | Withhold)
+                passing = sent is Sent.FULL and isinstance(order, ServiceState | Withhold | Held)
                 if sent in {Sent.FULL, Sent.UNFIT} and not passing:
                     self.kill(name, f"cannot send it the order {type(order).__name__}")
+
+    def pass_on(self, report: Withhold | Held) -> None:
+        """Send a child's *report* to those that take it; what they withhold, nobody remembers."""
+        if isinstance(report, Held):
+            self.remember(report)
+        else:
+            self.tell(report)
+
+    def remember(self, order: Order) -> None:
+        """Send *order* to all children that take it, and later to their successors."""
+        self._remembered[type(order)] = order
+        self.tell(order)
+
+    def remind(self, name: str) -> None:
+        """Send the child *name* the newest of each kind of order that was remembered."""
+        for order in self._remembered.values():
+            self.tell(order, only=name)
 
     def pids(self) -> frozenset[int]:
         """Return the PIDs of all processes that are not reaped yet."""

@@ -105,6 +105,7 @@ def _exporter(settings: Settings, paths: Paths) -> Spec:
         pod_usage=settings.service.pod_usage,
         hold_occupied=_holds_occupied(settings),
         hold_dra=_holds_dra(settings),
+        tell_held=settings.service.tells_cluster,
         usage_roots=_usage_roots(settings),
         guard=settings.service.guard,
         local_socket=f"{settings.service.runtime_dir}/{LOCAL_SOCKET}",

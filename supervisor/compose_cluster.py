@@ -6,6 +6,7 @@ from pathlib import Path
 
 from proto.cluster import ClusterSettings
 from proto.control import LabelNode, Order, ServiceState, Unknown
+from proto.held import Held
 from proto.labels import FEATURE_FILE, PRODUCT_NAME, SYSFS, LabelOutput, LabelSettings
 from proto.paths import Paths
 from simulator.live_node import LiveNode
@@ -25,8 +26,9 @@ def require_api_client(settings: Settings) -> None:
     """Raise SettingsError if the settings need the API server, but its library is missing."""
     if settings.service.uses_api_server and importlib.util.find_spec("lightkube") is None:
         raise SettingsError(
-            "cannot use the Kubernetes API for --node-events, --node-condition, --node-labels or "
-            "--config-dir with --node-name: install gpu-sharing-plugin[cluster], or lightkube"
+            "cannot use the Kubernetes API for --node-events, --node-condition, --node-taint, "
+            "--node-labels or --config-dir with --node-name: install gpu-sharing-plugin[cluster], "
+            "or lightkube"
         )
 
 
@@ -37,16 +39,17 @@ def _cluster(settings: Settings, paths: Paths) -> Iterator[Spec]:
     if service.uses_api_server:
         cluster = ClusterSettings(
             health_bus=paths.health_bus,
-            # Only Events and the condition tell of MPS.
-            mps_bus=paths.mps_bus if service.node_events or service.node_condition else "",
+            # Only Events, conditions and the taint tell of MPS.
+            mps_bus=paths.mps_bus if service.tells_cluster else "",
             node=service.node_name,
             events=service.node_events,
             condition=service.node_condition,
+            taint=service.node_taint,
             label=service.config_label if service.follows_label else "",
             stale_after=float(settings.configuration.health.stale_after),
             labels=label_settings(settings, paths.health_bus) if through_api else None,
         )
-        told: tuple[type[Order], ...] = (Unknown, ServiceState)
+        told: tuple[type[Order], ...] = (Unknown, ServiceState, Held)
         takes = (*told, LabelNode) if cluster.labels else told
         yield Spec("cluster", "supervisor.cluster.main", cluster, takes)
 

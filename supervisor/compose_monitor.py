@@ -8,12 +8,13 @@ from msgspec.structs import replace
 from health import xid_policy
 from proto.advertising import MigStrategy
 from proto.grey import GreyRule, GreySettings
-from proto.monitor import CdiSettings, MonitorSettings, Recovery
+from proto.monitor import CdiSettings, MonitorSettings, ReadinessRules, Recovery
 from proto.paths import Paths
 from proto.reasons import ReasonKind
 from proto.worker import CDI_STRATEGIES
 from simulator.live_node import LiveNode
-from supervisor.config.file_schema import Flags, GreySection, UnifiedMemory
+from supervisor.config.file_schema import Flags
+from supervisor.config.health_schema import GreySection
 from supervisor.config.service_settings import KERNEL_LOG
 from supervisor.config.settings import Settings
 
@@ -44,13 +45,14 @@ def monitor_settings(settings: Settings, paths: Paths) -> MonitorSettings:
         patience=min(LONGEST_PATIENCE, health.stale_after / 2),
         rescan_interval=health.rescan_interval,
         recovery=recovery,
+        readiness=ReadinessRules(float(health.fabric_after), health.licence),
         grey=_grey(health.grey),
         kernel_log=settings.service.kernel_log,
         state_folder=settings.service.state_dir,
         cdi=_cdi(settings),
         xids=xid_policy.policy(settings.xids),
         whole_gpus=settings.configuration.flags.mig_strategy is MigStrategy.NONE,
-        unified_mib=_unified_mib(settings),
+        unified_mib=settings.configuration.unified_mib,
         imex_channels=settings.configuration.imex.channel_ids,
     )
     return real if settings.node is None else _simulated(real, settings.service.runtime_dir)
@@ -70,11 +72,6 @@ def _simulated(real: MonitorSettings, runtime_dir: str) -> MonitorSettings:
         kernel_log="" if real.kernel_log == KERNEL_LOG else real.kernel_log,
         procfs=str(live.procfs),
     )
-
-
-def _unified_mib(settings: Settings) -> int | None:
-    given = settings.configuration.unified_memory
-    return None if given is UnifiedMemory.SYSTEM else given
 
 
 def _grey(section: GreySection) -> GreySettings:

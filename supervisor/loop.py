@@ -38,6 +38,7 @@ from proto.control import (
     Withhold,
     until_beat,
 )
+from proto.held import Held
 from proto.messages import Inventory
 from proto.reasons import Reason
 from supervisor import give_up, problem_log, strangers, turns
@@ -62,7 +63,6 @@ class Supervisor:
         self._children = Children(self._service.fork, self._service.limits, self._changes)
         self._inventory: Inventory | None = None
         self._left: tuple[str, ...] = ()  # devices of an earlier run, not looked after yet
-        self._label: LabelNode | None = None
         """The newest order to the process that labels the node, if there is one."""
         self._exit_code = ExitCode.DONE
         self._stop_at: float | None = None
@@ -156,8 +156,8 @@ class Supervisor:
                 self._changes()
             case Marked():
                 self._operators.marked(report.error)
-            case Withhold():
-                self._children.tell(report)
+            case Withhold() | Held():
+                self._children.pass_on(report)
             case _:
                 logger.error("ignored a child's order", child=name, order=type(report).__name__)
 
@@ -187,8 +187,7 @@ class Supervisor:
         self._served = before.after_plan(plans, plan, inventory.platform)
         self._service.log(before, self._served, specs)
         shown = self._service.advertising(inventory, plan)
-        self._label = LabelNode(inventory, shown, before.configuration.loaded)
-        self._children.tell(self._label)
+        self._children.remember(LabelNode(inventory, shown, before.configuration.loaded))
         for name in (before.plans or {}).keys() - plans.keys():
             self._children.withdraw(name)
         for spec in specs:
@@ -226,8 +225,7 @@ class Supervisor:
         self._served = self._served.ready(name, essential=essential)
         if self._served.unknown:
             self._children.tell(self._served.unknown, only=name)
-        if self._label:
-            self._children.tell(self._label, only=name)
+        self._children.remind(name)
         self._children.heard(name, ready=True)
 
     def _exit_if_told_to(self, reason: str) -> None:
@@ -253,8 +251,7 @@ class Supervisor:
         self._changes()
 
     def _on_deadlines(self, now: float) -> None:
-        worked = time.process_time() - self._worked
-        if turns.stood_still(now - self._tick_at, worked):
+        if turns.stood_still(now - self._tick_at, time.process_time() - self._worked):
             # Nor could the children work: none is killed for a heartbeat that is missing.
             self._children.excuse_all(now)
         self._children.on_deadlines(now)

@@ -28,6 +28,7 @@ from supervisor.cluster.connection import (
     connect,
     within,
 )
+from supervisor.cluster.handover import annotations
 from supervisor.cluster.node_events import NodeEvent
 
 NAMESPACE = "default"
@@ -92,7 +93,12 @@ class ApiServer:
 
     async def _repeat(self, name: str, event: NodeEvent, count: int) -> None:
         count = count + event.count
-        news = {"count": count, "lastTimestamp": stamp(event.last), "message": event.message}
+        news = {
+            "metadata": {"annotations": annotations(event.told)},
+            "count": count,
+            "lastTimestamp": stamp(event.last),
+            "message": event.message,
+        }
         try:
             await self._client().patch(
                 Event, name, news, namespace=NAMESPACE, patch_type=PatchType.MERGE
@@ -111,6 +117,23 @@ class ApiServer:
             node = await self._client().get(Node, self._node)
             found = (node.status.conditions if node.status else None) or ()
             return {each.type: (each.status, each.message or "") for each in found}
+
+    async def taints(self) -> tuple[str, list[Json]]:
+        """Return the node's version and its taints."""
+        async with within(TIMEOUT):
+            node = dict(await self._client().get(KINDS["Node"], self._node))
+            taints = (node.get("spec") or {}).get("taints") or []
+            return str(node["metadata"].get("resourceVersion", "")), list(taints)
+
+    async def set_taints(self, version: str, taints: list[Json]) -> None:
+        """Replace the node's taints, if the node still has this *version*.
+
+        The list is one value for the server, so what others have changed meanwhile would be lost.
+        """
+        body = {"metadata": {"resourceVersion": version}, "spec": {"taints": taints}}
+        async with within(TIMEOUT):
+            kind = PatchType.MERGE
+            await self._client().patch(KINDS["Node"], self._node, body, patch_type=kind)
 
     async def patch_status(self, patch: Mapping[str, Any]) -> None:
         """Apply *patch* to the node's status as a strategic merge patch."""
@@ -220,7 +243,11 @@ def _event(node: str, name: str, event: NodeEvent) -> Event:
     # The uid is the node's name, as in the kubelet's Events: `kubectl describe node` needs that.
     return msgspec.convert(
         {
-            "metadata": {"name": name, "namespace": NAMESPACE},
+            "metadata": {
+                "name": name,
+                "namespace": NAMESPACE,
+                "annotations": annotations(event.told),
+            },
             "involvedObject": {"apiVersion": "v1", "kind": "Node", "name": node, "uid": node},
             "reason": event.reason,
             "message": event.message,

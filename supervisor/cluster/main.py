@@ -10,8 +10,11 @@ import contextlib
 import random
 import re
 import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 import zmq.asyncio
+from loguru import logger
 
 from health.ledger import BOOT_ID
 from proto import bus
@@ -20,17 +23,25 @@ from proto.child_loop import ChildLoop, Orders, Task
 from proto.cluster import ClusterSettings
 from proto.control import Labelled, LabelNode, ServiceState, Unknown, Unlabelled
 from proto.fitness import LastWord
+from proto.held import Held
 from proto.labels import LabelSettings
 from proto.messages import NodeState
 from proto.mps_listener import MpsListener
-from proto.pace import Progress, due
+from proto.pace import Pace, Progress, due
 from proto.texts import NAME_LIMIT, shortened
-from supervisor.cluster import label_outputs, node_condition, node_events
+from supervisor.cluster import (
+    label_outputs,
+    node_condition,
+    node_events,
+    node_taint,
+    node_view,
+)
 from supervisor.cluster.apiserver import ApiServer, stamp
 from supervisor.cluster.backoff import Backoff
 from supervisor.cluster.connection import TroubleError
-from supervisor.cluster.node_condition import NodeCondition
-from supervisor.cluster.node_events import NodeEvent, NodeView, Outbox
+from supervisor.cluster.node_condition import Conditions
+from supervisor.cluster.node_events import NodeEvent, Outbox
+from supervisor.cluster.node_taint import Outage
 from supervisor.labels.schedule import api_pace
 from supervisor.labels.writer import LabelWriter
 
@@ -40,6 +51,8 @@ a row with the last one: its right may be missing, though the node can be read."
 
 FOR_GOOD = {400, 422}
 """HTTP statuses after which the same Event is not sent again: they would not change."""
+
+Content = TypeVar("Content")
 
 LABEL = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
 """What Kubernetes allows as the value of a label."""
@@ -64,7 +77,9 @@ class Cluster:
         self._boot_id = BOOT_ID.read_text().strip()
         self._api = ApiServer(settings.node)
         self._word = LastWord(time.monotonic())
-        self._view: NodeView | None = None
+        self._view: node_view.NodeView | None = None
+        self._held: frozenset[str] | None = None  # the devices that containers hold, if known
+        self._outage: Outage | None = None
         self._outbox = Outbox()
         self._news = asyncio.Event()
         """Set while Events wait to be sent."""
@@ -73,7 +88,11 @@ class Cluster:
         self._context = zmq.asyncio.Context()
         self._mps = MpsListener(self._context, settings.mps_bus, self._refresh)
         self._label_writer = self._make_label_writer(settings.labels) if settings.labels else None
-        orders: Orders = {Unknown: self._on_unknown, ServiceState: self._on_service}
+        orders: Orders = {
+            Unknown: self._on_unknown,
+            ServiceState: self._on_service,
+            Held: self._on_held,
+        }
         if self._label_writer:
             orders = {**orders, LabelNode: self._label_writer.on_order}
         self._life = ChildLoop(channel, orders, self._on_beat)
@@ -86,12 +105,15 @@ class Cluster:
         """Run until the order to stop, or until the supervisor dies; return the exit code."""
         endless: list[Task] = []
         labels = self._settings.labels
-        if self._settings.events or self._settings.condition or (labels and labels.health):
+        mine = self._settings.events or self._settings.condition or self._settings.taint
+        if mine or (labels and labels.health):
             endless += [self._listen, self._mps.follow]
         if self._settings.events:
             endless.append(self._send_events)
         if self._settings.condition:
             endless.append(self._keep_condition)
+        if self._settings.taint:
+            endless.append(self._keep_taint)
         if self._settings.label:
             endless.append(self._follow_label)
         if self._label_writer:
@@ -105,6 +127,13 @@ class Cluster:
 
     def _on_service(self, state: ServiceState) -> None:
         self._mps.want(state.mps)
+
+    def _on_held(self, order: Held) -> None:
+        held = None if order.uuids is None else frozenset(order.uuids)
+        if held != self._held:
+            self._held = held
+            self._refresh()
+            self._spoken.set()
 
     def _on_beat(self) -> None:
         now, stale_after = time.monotonic(), self._settings.stale_after
@@ -133,8 +162,9 @@ class Cluster:
         if self._word.state is None or not self._mps.settled(now):
             return
         fitness = self._word.fitness(now, stale_after, self._mps.reasons(now, stale_after))
-        view = node_events.view(self._word.state, fitness)
+        view = node_view.view(self._word.state, fitness, self._held)
         before, self._view = self._view, view
+        self._outage = (self._outage or Outage()).after(view, now)
         if self._settings.events and view != before:
             for event in node_events.decide(before, view, time.time()):
                 self._put(event)
@@ -168,12 +198,33 @@ class Cluster:
                 self._outbox = self._outbox.without(name, event)
 
     async def _keep_condition(self) -> None:
-        backoff = Backoff("condition")
-        progress: Progress[NodeCondition] = Progress()
+        pace = node_condition.pace(self._settings.node)
+        await self._keep("condition", pace, self._wanted_conditions, self._send_conditions)
+
+    def _wanted_conditions(self) -> Conditions | None:
+        return node_condition.conditions(self._view, self._boot_id) if self._view else None
+
+    async def _keep_taint(self) -> None:
+        pace = node_taint.pace(self._settings.node)
+        await self._keep("taint", pace, self._wanted_taint, self._send_taint)
+
+    def _wanted_taint(self) -> node_taint.Wanted | None:
+        return self._outage.wanted(time.monotonic()) if self._outage else None
+
+    async def _keep(
+        self,
+        use: str,
+        pace: Pace,
+        wanted_now: Callable[[], Content | None],
+        send: Callable[[Content, Content | None], Awaitable[bool]],
+    ) -> None:
+        """Send what is wanted on a change, and again each renewal; `send` returns if it wrote."""
+        backoff = Backoff(use)
+        progress: Progress[Content] = Progress()
         while True:
-            wanted = await self._due(progress)
+            wanted = await self._due(pace, progress, wanted_now)
             try:
-                wrote = await self._send_condition(wanted, progress.done)
+                wrote = await send(wanted, progress.done)
             except TroubleError as error:
                 backoff.failed(str(error))
                 chance = random.random()  # noqa: S311 - no secret
@@ -182,15 +233,16 @@ class Cluster:
                 backoff.went_well()
                 progress = progress.went_well(wanted, time.monotonic(), wrote=wrote)
 
-    async def _due(self, progress: Progress[NodeCondition]) -> NodeCondition:
-        """Wait until the condition must be sent; return it.
+    async def _due(
+        self, pace: Pace, progress: Progress[Content], wanted_now: Callable[[], Content | None]
+    ) -> Content:
+        """Wait until something must be sent; return it.
 
         While no node state arrives there is no heartbeat: an old heartbeat means unknown.
         """
-        pace, pause = node_condition.pace(self._settings.node), None
+        pause = None
         while True:
-            if self._view:
-                wanted = node_condition.condition(self._view, self._boot_id)
+            if (wanted := wanted_now()) is not None:
                 left = due(pace, progress, wanted) - time.monotonic()
                 if left <= 0:
                     return wanted
@@ -200,20 +252,30 @@ class Cluster:
                 async with asyncio.timeout(pause):
                     await self._spoken.wait()
 
-    async def _send_condition(self, wanted: NodeCondition, sent: NodeCondition | None) -> bool:
-        """Bring the condition in line with what is *wanted*; return whether that took a write."""
-        now, status = stamp(time.time()), str(wanted.status)
+    async def _send_conditions(self, wanted: Conditions, sent: Conditions | None) -> bool:
+        """Bring the conditions in line with what is *wanted*; return whether that took a write."""
         if sent is None:
-            # Our restart is not a transition of the condition, so read it first. In a rollout most
-            # nodes find it right; their next heartbeat comes when it is their turn.
-            there = (await self._api.conditions()).get(node_condition.TYPE)
-            if there == (status, wanted.message):
+            # Our restart is not a transition of a condition, so read them first. In a rollout most
+            # nodes find them right; their next heartbeat comes when it is their turn.
+            there = await self._api.conditions()
+            if all(there.get(c.type) == (str(c.status), c.message) for c in wanted):
                 return False
-            before = there[0] if there else None
+            before = {kind: status for kind, (status, _) in there.items()}
         else:
-            before = str(sent.status)
-        changed = now if before != status else None
-        await self._api.patch_status(node_condition.patch(wanted, now, changed))
+            before = {c.type: str(c.status) for c in sent}
+        changed = {c.type for c in wanted if before.get(c.type) != str(c.status)}
+        await self._api.patch_status(node_condition.patch(wanted, stamp(time.time()), changed))
+        return True
+
+    async def _send_taint(self, wanted: node_taint.Wanted, sent: node_taint.Wanted | None) -> bool:
+        """Set or remove the node's taint as *wanted*; return whether that took a write."""
+        del sent  # others may have changed it
+        version, taints = await self._api.taints()
+        after = node_taint.after(taints, wanted)
+        if after == taints:
+            return False
+        await self._api.set_taints(version, after)
+        logger.info("changed the taint of the node", value=wanted.value)
         return True
 
     async def _follow_label(self) -> None:

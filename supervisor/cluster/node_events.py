@@ -6,48 +6,15 @@ from dataclasses import dataclass, field, replace
 
 from health.remedies import ordered, what_to_do
 from health.xid_catalogue import lookup
-from proto.fitness import Fitness
-from proto.messages import DeviceState, Gpu, NodeState
-from proto.reasons import Reason, ReasonKind
+from proto.reasons import ReasonKind
+from supervisor.cluster import handover
+from supervisor.cluster.node_view import DeviceView, NodeView
 
 XID, UNHEALTHY, HEALTHY, LEFT_OUT = "GpuXid", "GpuUnhealthy", "GpuHealthy", "GpuEventsLeftOut"
 """Reasons of our Events; operators' alerts use these names."""
 
 MESSAGE_LIMIT = 1024
 """Maximum characters of an Event's message."""
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceView:
-    """One GPU or MIG instance."""
-
-    name: str
-    """The name for people, such as `GPU 0`."""
-    gpu: str
-    """UUID of the physical GPU."""
-    reasons: tuple[Reason, ...] = ()
-    """Why it is Unhealthy."""
-    own: tuple[Reason, ...] = ()
-    """Reasons that its GPU does not have too; for a GPU: all its reasons."""
-    xids: Mapping[int, int] = field(default_factory=dict)
-    """How often each Xid was reported for its GPU since the health monitor started."""
-    state: DeviceState | None = None
-    """None: unknown. A recovering device needs no action."""
-
-    @property
-    def fatal_xids(self) -> tuple[int, ...]:
-        """The fatal Xids that make it Unhealthy."""
-        details = (reason.detail for reason in self.own if reason.kind is ReasonKind.XID)
-        return tuple(sorted(int(detail) for detail in details if detail.isdecimal()))
-
-
-@dataclass(frozen=True, slots=True)
-class NodeView:
-    """The devices of the node, by UUID."""
-
-    epoch: int
-    """Of the health monitor: Xid counts of different epochs cannot be compared."""
-    devices: Mapping[str, DeviceView]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +31,8 @@ class NodeEvent:
     count: int = 1
     xid: int | None = None
     warning: bool = True
+    told: Mapping[str, str] = field(default_factory=dict)
+    """What programs that repair nodes are told of the device."""
     initial: bool = False
     """The state when this process started; it may have been sent before."""
 
@@ -83,40 +52,17 @@ class NodeEvent:
         )
 
 
-def view(state: NodeState, fitness: Fitness) -> NodeView:
-    """Return the part of *state* and *fitness* that Events depend on."""
-    devices = {}
-    for gpu in state.inventory.gpus:
-        reasons, xids = fitness.reasons(gpu.uuid), _xids(state, gpu)
-        devices[gpu.uuid] = DeviceView(
-            f"GPU {gpu.index}", gpu.uuid, reasons, reasons, xids, fitness.state(gpu.uuid)
-        )
-        for instance in gpu.instances:
-            name, its = f"MIG instance {gpu.index}:{instance.place}", fitness.reasons(instance.uuid)
-            own = tuple(reason for reason in its if reason not in reasons)
-            state_of = fitness.state(instance.uuid)
-            devices[instance.uuid] = DeviceView(name, gpu.uuid, its, own, xids, state_of)
-    return NodeView(state.epoch, devices)
-
-
-def _xids(state: NodeState, gpu: Gpu) -> Mapping[int, int]:
-    # No UUID: the driver named no GPU, so the Xid counts for each GPU.
-    counts: dict[int, int] = {}
-    for seen in state.xids:
-        if seen.uuid in {gpu.uuid, ""}:
-            counts[seen.xid] = counts.get(seen.xid, 0) + seen.count
-    return counts
-
-
 def decide(before: NodeView | None, after: NodeView, now: float) -> tuple[NodeEvent, ...]:
     """Return the Events for the step from one view to the next; *before* is None at the start."""
     events: list[NodeEvent] = []
     for uuid, device in after.devices.items():
         earlier = before.devices.get(uuid) if before else None
-        new = _of_device(uuid, earlier or DeviceView(device.name, device.gpu), device, now)
-        events.extend(replace(event, initial=before is None) for event in new)
+        well = replace(device, reasons=(), own=(), xids={}, state=None)
+        new = [*_of_device(uuid, earlier or well, device, now)]
         if before and before.epoch == after.epoch and earlier:
-            events.extend(_repeated(uuid, earlier, device, now))
+            new += _repeated(uuid, earlier, device, now)
+        told, first = handover.fields(uuid, device), before is None
+        events.extend(replace(event, initial=first, told=told) for event in new)
     return tuple(events)
 
 

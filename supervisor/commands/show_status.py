@@ -75,7 +75,7 @@ def show(status: Status, console: Console) -> None:
         console.print(text(f"✗ GPU {', '.join(names)}: {line}", "red"))
     for line, names in _grey(status).items():
         console.print(text(f"! GPU {', '.join(names)}: {line}", "yellow"))
-    for notice in node.notices or ():
+    for notice in wording.notices(status):
         console.print(text(f"- {notice}"))
     for tables in _tables(status, wide=console.width >= WIDE):
         console.print()

@@ -7,7 +7,7 @@ import msgspec
 from proto.labels import LabelOutput
 from supervisor.config import gfd
 from supervisor.config.durations import Seconds
-from supervisor.config.file_schema import XidRules
+from supervisor.config.health_schema import XidRules
 from supervisor.config.settings import Settings
 
 

@@ -8,47 +8,16 @@ from typing import Annotated, Any
 
 import msgspec
 
-from health.xid_policy import CODE
 from proto.advertising import MigStrategy
-from proto.grey import GreyRule
 from proto.keeper import ComputeMode
-from proto.monitor import Discovery, DraRule, OccupiedRule, RecoveryMode
+from proto.monitor import Discovery
 from proto.worker import AllocationPolicy, DeviceIdStrategy, DeviceListStrategy
-from supervisor.config.durations import Patience, SampleInterval, Seconds, SecondsOrNever
+from supervisor.config.durations import SampleInterval, Seconds
+from supervisor.config.file_section import Section
+from supervisor.config.health_schema import HealthSection, XidRules
 
 
-class XidRule(enum.StrEnum):
-    """What an Xid does to a GPU."""
-
-    FATAL = "fatal"
-    """The GPU becomes Unhealthy."""
-    IGNORE = "ignore"
-    """The Xid is only counted and logged."""
-
-
-class XidRules(dict[int, XidRule]):
-    """`health.xids`: rules by Xid; the Xid is a number in YAML and a string in JSON."""
-
-    @classmethod
-    def read(cls, value: object) -> "XidRules":
-        """Return the rules in *value*; ValueError or TypeError if it has none."""
-        if not isinstance(value, dict):
-            raise TypeError("write Xids with fatal or ignore, such as {79: fatal}")
-        rules = cls()
-        for key, rule in value.items():
-            if not CODE.fullmatch(str(key)):
-                raise ValueError(f'"{key}" is not an Xid; write a number such as 79')
-            if rule not in list(XidRule):
-                raise ValueError(f'{key}: "{rule}" is not allowed; write {" or ".join(XidRule)}')
-            rules[int(key)] = XidRule(rule)
-        return rules
-
-
-class _Section(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    """A mapping in the configuration; an unknown key is an error."""
-
-
-class Plugin(_Section, frozen=True):
+class Plugin(Section, frozen=True):
     """`flags.plugin`."""
 
     pass_device_specs: bool = False
@@ -70,7 +39,7 @@ class Plugin(_Section, frozen=True):
         return (given,) if isinstance(given, DeviceListStrategy) else tuple(dict.fromkeys(given))
 
 
-class Flags(_Section, frozen=True):
+class Flags(Section, frozen=True):
     """`flags`."""
 
     mig_strategy: MigStrategy = MigStrategy.NONE
@@ -91,7 +60,7 @@ class Flags(_Section, frozen=True):
 noTimestamp: false. Other keys are ignored."""
 
 
-class Pattern(_Section, frozen=True):
+class Pattern(Section, frozen=True):
     """A resource name for all devices that match a pattern."""
 
     pattern: Annotated[str, msgspec.Meta(min_length=1)]
@@ -100,14 +69,14 @@ class Pattern(_Section, frozen=True):
     """The resource name, with or without nvidia.com/."""
 
 
-class Resources(_Section, frozen=True):
+class Resources(Section, frozen=True):
     """`resources`: resource names by GPU model and MIG profile; the first match counts."""
 
     gpus: tuple[Pattern, ...] = ()
     mig: tuple[Pattern, ...] = ()
 
 
-class SharedResource(_Section, frozen=True):
+class SharedResource(Section, frozen=True):
     """An entry of `sharing.timeSlicing.resources`."""
 
     name: Annotated[str, msgspec.Meta(min_length=1)]
@@ -141,7 +110,7 @@ class MpsResource(SharedResource, frozen=True):
     """Most of the device's multiprocessors for a replica, in percent."""
 
 
-class TimeSlicing(_Section, frozen=True):
+class TimeSlicing(Section, frozen=True):
     """`sharing.timeSlicing`."""
 
     resources: Annotated[tuple[SharedResource, ...], msgspec.Meta(min_length=1)]
@@ -151,7 +120,7 @@ class TimeSlicing(_Section, frozen=True):
     """Refuse a container more than one replica."""
 
 
-class Mps(_Section, frozen=True):
+class Mps(Section, frozen=True):
     """`sharing.mps`."""
 
     resources: Annotated[tuple[MpsResource, ...], msgspec.Meta(min_length=1)]
@@ -166,7 +135,7 @@ class Mps(_Section, frozen=True):
 runs without limits (`exclusive`), or as it is (`unchanged`)."""
 
 
-class Sharing(_Section, frozen=True):
+class Sharing(Section, frozen=True):
     """`sharing`."""
 
     # First: of a key of both that is in a wrong place, the last section is proposed.
@@ -174,84 +143,14 @@ class Sharing(_Section, frozen=True):
     time_slicing: TimeSlicing | None = None
 
 
-class Imex(_Section, frozen=True):
+class Imex(Section, frozen=True):
     """`imex`."""
 
     channel_ids: tuple[int, ...] = msgspec.field(name="channelIDs", default=())
     required: bool = False
 
 
-class RecoverySection(_Section, frozen=True):
-    """`health.recovery`."""
-
-    mode: RecoveryMode = RecoveryMode.PROOF
-    """When a fault is cleared: on proof that it is gone, or never before a reboot."""
-    quiet_period: Seconds = Seconds(30)
-    """Time without a fatal event before a device is Healthy again, counted from the last fatal \
-event or the proof, whichever is later; doubled at each relapse."""
-    probes: Annotated[int, msgspec.Meta(ge=1)] = 3
-    """Good checks in a row before a device is Healthy again."""
-
-
-class GreySection(_Section, frozen=True):
-    """`health.grey`."""
-
-    after: Seconds = Seconds(60)
-    """How long a grey failure must be seen before it counts, and how long it must not be seen \
-before it ends."""
-    pcie: GreyRule = GreyRule.REPORT
-    """What to do about a PCIe link that is narrower or slower than card and slot allow, while \
-the GPU works: show it (`report`), or also make the GPU Unhealthy (`unhealthy`); so for the \
-others. See health.md."""
-    slowdown: GreyRule = GreyRule.REPORT
-    """About a GPU that the hardware slows down: too hot, or the power supply brakes it."""
-    clocks: GreyRule = GreyRule.REPORT
-    """About a busy GPU whose clocks stay under half of their maximum, though no setting says so."""
-    ecc_corrected: GreyRule = GreyRule.REPORT
-    """About a GPU that corrects more than 1000 memory errors an hour."""
-    spare_rows: GreyRule = GreyRule.REPORT
-    """About a GPU with a memory bank that has no spare row left."""
-    persistence: GreyRule = GreyRule.REPORT
-    """About a GPU whose persistence mode is off, although it was on."""
-    fabric: GreyRule = GreyRule.REPORT
-    """About a GPU whose NVLink fabric is degraded."""
-    gpu_missing: GreyRule = GreyRule.REPORT
-    """About a node whose PCI bus shows more GPUs than the driver; `unhealthy` makes all its GPUs \
-Unhealthy."""
-
-
-class HealthSection(_Section, frozen=True):
-    """`health`."""
-
-    stale_after: Patience = Patience(10)
-    """Devices become Unhealthy when the monitor has published nothing for this long; at least \
-`3s`, and at least two `pollInterval`s."""
-    hang_after: Patience = Patience(15)
-    """A driver call that has not returned for this long makes its GPU Unhealthy, so set it higher \
-than the slowest driver call; at least `3s`. A process that has sent no heartbeat for this long is \
-killed."""
-    poll_interval: Seconds = Seconds(5)
-    """Time between two checks of a GPU for faults that cause no event."""
-    rescan_interval: Seconds = Seconds(30)
-    """Time between two checks for added and removed GPUs and MIG instances."""
-    exit_without_access: SecondsOrNever = SecondsOrNever(60)
-    """Time after which the service exits when it has lost access to the GPUs, or when its NVML \
-library is older than the kernel module: only a new container can use the GPUs again; `0`: never."""
-    occupied: OccupiedRule = OccupiedRule.REPORT
-    """What to do with a GPU or MIG instance that is not shared, that no container holds, and \
-that is in use all the same: show it (`report`), or also make it Unhealthy until it is clean \
-(`unhealthy`). See usage.md."""
-    dra: DraRule = DraRule.REPORT
-    """What to do with a GPU or MIG instance that a container holds through Dynamic Resource \
-Allocation (DRA) and that is advertised here too: show it (`report`), or also make it Unhealthy \
-here while it is held there (`withhold`). See migration.md."""
-    recovery: RecoverySection = RecoverySection()
-    grey: GreySection = GreySection()
-    xids: XidRules = XidRules()
-    """Which Xids are fatal or ignored, instead of what NVIDIA's table says."""
-
-
-class UsageSection(_Section, frozen=True):
+class UsageSection(Section, frozen=True):
     """`usage`."""
 
     interval: SampleInterval = SampleInterval(5)
@@ -266,7 +165,7 @@ class UnifiedMemory(enum.StrEnum):
     """All memory of the machine."""
 
 
-class Configuration(_Section, frozen=True):
+class Configuration(Section, frozen=True):
     """The configuration file."""
 
     version: str = "v1"
@@ -280,6 +179,12 @@ class Configuration(_Section, frozen=True):
     unified_memory: UnifiedMemory | Annotated[int, msgspec.Meta(ge=1)] = UnifiedMemory.SYSTEM
     """How much memory counts for a GPU that has none of its own, such as GB10: all memory of the \
 machine (`system`), or so many MiB. `-1` replicas, memory limits of MPS and labels use it."""
+
+    @property
+    def unified_mib(self) -> int | None:
+        """MiB of a GPU without memory of its own; None: all of the machine."""
+        given = self.unified_memory
+        return None if isinstance(given, UnifiedMemory) else given
 
 
 def decode(kind: type, value: object) -> object:

@@ -76,8 +76,17 @@ OPTIONS = (
     Option(
         ("--node-condition",),
         "service.nodeCondition",
-        "set the node condition XidCriticalError",
+        "set the node conditions XidCriticalError and GpuUnhealthy",
         ("NODE_CONDITION",),
+        boolean,
+        switch=True,
+    ),
+    Option(
+        ("--node-taint",),
+        "service.nodeTaint",
+        "taint the node with nvidia.com/gpu-unhealthy=REASON:NoSchedule while all its GPUs are "
+        "Unhealthy",
+        ("NODE_TAINT",),
         boolean,
         switch=True,
     ),

@@ -22,6 +22,7 @@ class ServiceSettings(msgspec.Struct, frozen=True, rename="camel", forbid_unknow
     node_name: str = ""
     node_events: bool = False
     node_condition: bool = False
+    node_taint: bool = False
     node_labels: LabelOutput = LabelOutput.OFF
     node_labels_file: str | None = None
     node_labels_health: bool = False
@@ -68,7 +69,12 @@ class ServiceSettings(msgspec.Struct, frozen=True, rename="camel", forbid_unknow
     def uses_api_server(self) -> bool:
         """Whether the service uses the Kubernetes API."""
         labels = self.node_labels.uses_api_server
-        return self.node_events or self.node_condition or self.follows_label or labels
+        return self.tells_cluster or self.follows_label or labels
+
+    @property
+    def tells_cluster(self) -> bool:
+        """Whether the cluster is told about Unhealthy GPUs."""
+        return self.node_events or self.node_condition or self.node_taint
 
     @property
     def guard(self) -> HttpGuard:
@@ -83,7 +89,11 @@ class ServiceSettings(msgspec.Struct, frozen=True, rename="camel", forbid_unknow
 
 def choose_file(service: ServiceSettings, wish: Wish) -> Choice:
     """Return which file of the folder to read; ValueError if options contradict each other."""
-    for flag, wanted in (("events", service.node_events), ("condition", service.node_condition)):
+    for flag, wanted in (
+        ("events", service.node_events),
+        ("condition", service.node_condition),
+        ("taint", service.node_taint),
+    ):
         if wanted and not service.node_name:
             raise ValueError(f"--node-{flag} without --node-name: set --node-name too")
     if service.node_labels.uses_api_server and not service.node_name:

@@ -21,7 +21,8 @@ from simulator.node_file import complete
 from supervisor.config import check_paths, check_values, gfd, read_file, sharing
 from supervisor.config.choose_file import Choice, Wish
 from supervisor.config.explain import explain
-from supervisor.config.file_schema import Configuration, XidRule, decode, plain
+from supervisor.config.file_schema import Configuration, decode, plain
+from supervisor.config.health_schema import XidRule
 from supervisor.config.option import Option
 from supervisor.config.options import OPTIONS
 from supervisor.config.refusal import SettingsError, refusing

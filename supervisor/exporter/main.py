@@ -28,6 +28,7 @@ from proto.mps_listener import MpsListener
 from proto.texts import shortened
 from supervisor.exporter import dra_log, http_auth, http_server
 from supervisor.exporter.door import Door
+from supervisor.exporter.held_reports import HeldReports
 from supervisor.exporter.pages import Pages
 from supervisor.exporter.pod_resources import PodResources
 from supervisor.exporter.usage_lookup import UsageLookup
@@ -114,6 +115,7 @@ class Exporter:
         self._telemetry = bus.telemetry_subscriber(context, settings.paths.telemetry_bus)
         self._telemetry_file = Identity.of(settings.paths.telemetry_bus)
         self._withheld = _withheld(settings, channel)
+        self._held = HeldReports(channel, wanted=settings.tell_held)
 
     async def run(self) -> int:
         """Receive states until told to stop, or until the supervisor dies; return the exit code."""
@@ -165,6 +167,7 @@ class Exporter:
             held = await self._pods.next()
             self._snapshot = self._listed(held)
             self._log_dra()
+            self._held.tell(self._snapshot, time.monotonic())
             if self._withheld and held is not None:
                 self._withheld.listed(self._pods.asked)
                 self._withheld.look(self._snapshot)
@@ -206,6 +209,7 @@ class Exporter:
         self._snapshot = replace(self._snapshot, mps=self._mps.word)
 
     def _on_beat(self) -> None:
+        self._held.tell(self._snapshot, time.monotonic())
         if self._withheld:
             self._withheld.tend(self._snapshot)
         if Identity.of(self._settings.paths.telemetry_bus) != self._telemetry_file:

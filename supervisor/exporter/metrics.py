@@ -72,6 +72,16 @@ FAMILIES = (
         "Recovery that the driver asks for (NVML field 230), 0: none; absent if not supported.",
     ),
     Family(
+        "device_licensed",
+        ("uuid",),
+        "1 if a virtual GPU (vGPU) has its licence, else 0; absent for GPUs that need none.",
+    ),
+    Family(
+        "passthrough_gpus",
+        (),
+        "GPUs that the kernel has given to another driver, for virtual machines.",
+    ),
+    Family(
         "xid_errors",
         ("uuid", "xid"),
         "Xids since the health monitor started, harmless ones too; empty uuid: GPU unknown.",
@@ -81,6 +91,12 @@ FAMILIES = (
         "xid_reports",
         ("uuid", "xid", "source"),
         "The same Xids by who told of them: nvml, kernel (the kernel log) or both; 2 s later.",
+        "counter",
+    ),
+    Family(
+        "sxid_errors",
+        ("switch", "sxid", "fatal"),
+        "Errors of NVSwitches (SXids) in the kernel log since the health monitor started.",
         "counter",
     ),
     Family("kernel_log_readable", (), "1 if the health monitor reads the kernel log, else 0."),

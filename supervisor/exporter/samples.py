@@ -75,11 +75,12 @@ def _node(node: NodeState, fitness: Fitness) -> Iterator[Sample]:
     yield Sample("health_state_persisted", node.persisted)
     yield Sample("kernel_log_readable", node.kernel_log_lost is not None)
     yield Sample("kernel_log_lost_records", node.kernel_log_lost or 0)
+    yield Sample("passthrough_gpus", len(node.inventory.passed))
     for gpu in node.inventory.gpus:
         yield from _gpu(gpu)
         for uuid in (gpu.uuid, *(instance.uuid for instance in gpu.instances)):
             yield from _device(uuid, fitness)
-    yield from _grey(node)
+    yield from _other_faults(node)
     for look in node.looks:
         yield Sample("look_duration_seconds", look.seconds, (look.uuid,))
     for hang in node.hanging:
@@ -95,7 +96,10 @@ def _node(node: NodeState, fitness: Fitness) -> Iterator[Sample]:
             yield Sample("nvml_errors", count, (call.call, str(code)))
 
 
-def _grey(node: NodeState) -> Iterator[Sample]:
+def _other_faults(node: NodeState) -> Iterator[Sample]:
+    for sxid in node.sxids:
+        labels = (sxid.switch, str(sxid.sxid), "true" if sxid.fatal else "false")
+        yield Sample("sxid_errors", sxid.count, labels)
     for failure in node.grey:
         yield Sample("device_grey_failure", 1, (failure.uuid, failure.reason.kind))
 
@@ -137,6 +141,8 @@ def _device(uuid: str, fitness: Fitness) -> Iterator[Sample]:
     yield Sample("device_health_transitions", device.transitions, (uuid,))
     if device.recovery_action is not None:
         yield Sample("gpu_recovery_action", device.recovery_action, (uuid,))
+    if device.licensed is not None:
+        yield Sample("device_licensed", device.licensed, (uuid,))
 
 
 def _worker(worker: WorkerState) -> Iterator[Sample]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from proto.folder import Folder
 from proto.keeper import KeeperSettings
-from proto.mps import PIPE_PATH_LIMIT, log_folder, pipe_folder, shm_folder
+from proto.mps import PIPE_PATH_LIMIT, UNREACHABLE, log_folder, pipe_folder, shm_folder
 
 OPEN = 0o755
 """For all users: clients of any user connect to the daemon."""
@@ -63,7 +63,7 @@ def require_reachable(path: str) -> None:
     for folder in (*reversed(resolved.parents), resolved):
         if not folder.stat().st_mode & stat.S_IXOTH:
             raise FolderError(
-                f'mps-root: cannot let clients of other users reach "{path}"; '
+                f'{UNREACHABLE}cannot let clients of other users reach "{path}"; '
                 f'run chmod o+x "{folder}", or set another --mps-root'
             )
 

@@ -15,6 +15,9 @@ LOCK = "lock"
 _HELD: dict[tuple[int, int], int] = {}
 """The descriptors of the locks of this process, by device and inode; they end with the process."""
 
+_KNOWN: set[Path] = set()
+"""The folders that are locked: a reload does not touch them again, as their disk may hang."""
+
 
 def hold(settings: Settings) -> None:
     """Lock the root and the state folder of the daemons until the end of this process.
@@ -22,19 +25,20 @@ def hold(settings: Settings) -> None:
     NodeError if another tree has locked one of them. A folder that cannot be used is not locked:
     each keeper says what is wrong with it.
     """
-    root = Path(settings.configuration.flags.mps_root)
-    if settings.configuration.sharing.mps or root.exists():
+    root, state = Path(settings.configuration.flags.mps_root), Path(settings.service.state_dir)
+    if root not in _KNOWN and (settings.configuration.sharing.mps or root.exists()):
         with contextlib.suppress(OSError), made_root(root) as folder:
             _lock(folder, "--mps-root", "keeps its daemons")
-    with contextlib.suppress(OSError), Folder.private(Path(settings.service.state_dir)) as folder:
-        _lock(folder, "--state-dir", "remembers compute modes")
+    if state not in _KNOWN:
+        with contextlib.suppress(OSError), Folder.private(state) as folder:
+            _lock(folder, "--state-dir", "remembers compute modes")
 
 
 def _lock(folder: Folder, option: str, use: str) -> None:
     with folder.own(LOCK) as file:
         found = os.fstat(file.fileno())
         key = (found.st_dev, found.st_ino)
-        if key in _HELD:
+        if key in _HELD:  # by another path
             return
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -45,3 +49,4 @@ def _lock(folder: Folder, option: str, use: str) -> None:
             ) from None
         # A number and no file: it must not be closed with an object that a forked child drops.
         _HELD[key] = os.dup(file.fileno())
+        _KNOWN.add(folder.path)

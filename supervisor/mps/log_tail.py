@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import shutil
 from pathlib import Path
 
 from inotify_simple import INotify, flags
@@ -76,15 +75,27 @@ class Follower:
 
     def bound(self) -> None:
         """Keep a long file as `.1`, and empty it: the daemon goes on writing at its end."""
-        if LARGEST < self._size() <= TOO_LARGE:
+        size = self._size()
+        if LARGEST < size <= TOO_LARGE:
             with contextlib.suppress(OSError):  # a full disk: then it is only emptied
-                shutil.copyfile(self.path, f"{self.path}.1", follow_symlinks=False)
+                self._keep(size)
             self._empty()
 
     def stem(self) -> None:
         """Empty a file that is flooded."""
         if self._size() > TOO_LARGE:
             self._empty()
+
+    def _keep(self, size: int) -> None:
+        """Copy so many bytes: it may grow faster than it is copied."""
+        mode = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        copy = os.open(f"{self.path}.1", mode, 0o640)
+        try:
+            at = 0
+            while at < size and (sent := os.sendfile(copy, self._file, at, size - at)):
+                at += sent
+        finally:
+            os.close(copy)
 
     def _size(self) -> int:
         return os.fstat(self._file).st_size if self._file >= 0 else 0
@@ -169,11 +180,11 @@ class LogTail:
         """Pass on what is new; return whether it calls for a look at the daemon."""
         with contextlib.suppress(BlockingIOError):
             self._notice.read(timeout=0)
-        # No more than this at a time: a client that writes on and on must not hold up the keeper.
-        lines = [line for file in self._files for line in file.lines()]
         for file in self._files:
             with contextlib.suppress(OSError):
                 file.stem()
+        # No more than this at a time: a client that writes on and on must not hold up the keeper.
+        lines = [line for file in self._files for line in file.lines()]
         calling = False
         for text in lines:
             line = log_lines.parsed(text)

@@ -67,6 +67,7 @@ def _gpu(gpu: Gpu, snapshot: Snapshot, devices: Facts) -> report.GpuStatus:
         memory_mib=gpu.memory_mib,
         unified_memory=gpu.unified_memory,
         recovery_action=known.recovery_action if known else None,
+        licensed=known.licensed if known else None,
         check_seconds=_look_seconds(gpu.uuid, snapshot),
         monitoring=report.Monitoring.EVENTS if gpu.events else report.Monitoring.POLLING,
         mig=gpu.mig_enabled,

@@ -35,6 +35,15 @@ class FailedGpuStatus(Struct, frozen=True):
     """The driver's error."""
 
 
+class PassedGpu(Struct, frozen=True):
+    """A GPU that the kernel has given to another driver, for virtual machines."""
+
+    pci_bus_id: str
+    """Its PCI address."""
+    driver: str
+    """The driver, such as `vfio-pci`."""
+
+
 class HangingCallStatus(Struct, frozen=True):
     """An NVML call that has not returned for `health.hangAfter`."""
 
@@ -63,6 +72,8 @@ class NodeStatus(Struct, frozen=True):
     """The answer of `/readyz`."""
     problems: tuple[ProblemStatus, ...] | None
     """Reasons why the node is not served as configured, or slowly."""
+    passthrough: tuple[PassedGpu, ...] | None
+    """GPUs that the kernel has given to another driver, for virtual machines."""
     failed: tuple[FailedGpuStatus, ...] | None
     """GPUs that the driver cannot enumerate."""
     persisted: bool | None

@@ -70,7 +70,7 @@ def _sections(status: Status, title: str, hours: Mapping[str, Hour]) -> Iterator
     if problems := wording.problems(status):
         items = (element("li", problem) for problem in problems)
         yield _section("Problems", element("ul", *items, class_="problems"))
-    if notices := status.node.notices:
+    if notices := wording.notices(status):
         items = (element("li", notice) for notice in notices)
         yield _section("Notices", element("ul", *items))
     yield page_header.no_gpu(status)

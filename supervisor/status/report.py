@@ -124,6 +124,8 @@ class GpuStatus(DeviceStatus, frozen=True, kw_only=True):
     """Whether it uses the memory of the machine, of which `memory_mib` is what counts."""
     recovery_action: int | None
     """The recovery action that the driver asks for (NVML field 230): 0 none, else NVML's number."""
+    licensed: bool | None = None
+    """Whether a virtual GPU (vGPU) has its licence; null: unknown, or it needs none."""
     check_seconds: float | None
     """How long its newest health check took; null: it was not checked yet."""
     monitoring: Monitoring

@@ -7,7 +7,7 @@ from proto.calls import LookTime
 from proto.control import NodeLabels, Problem, ProblemKind, ServiceState
 from proto.fitness import Fitness, LastMpsWord, fitness
 from proto.messages import NodeState, UsageState, WorkerState
-from proto.mps import MpsDaemon, MpsShare
+from proto.mps import UNREACHABLE, MpsDaemon, MpsShare
 from proto.platform import Platform
 from proto.reasons import ReasonKind
 from supervisor.status import dra
@@ -78,6 +78,7 @@ class Snapshot:
             *map(_slow, looks),
             *_without_cdi_name(self.node),
             *_unlabelled(self.service.labels),
+            *_unreachable(self.mps),
             *_also_served(self.booked_twice()),
         )
 
@@ -120,6 +121,14 @@ def _unlabelled(labels: NodeLabels | None) -> Iterator[Problem]:
     if labels and labels.reason:
         text = f"cannot write the node's labels ({labels.output}): {labels.reason}"
         yield Problem(ProblemKind.NODE_LABELS, text)
+
+
+def _unreachable(mps: LastMpsWord | None) -> Iterator[Problem]:
+    """Yield one problem if clients cannot reach the folder of MPS daemons."""
+    daemons = mps.state.daemons if mps and mps.state else ()
+    details = sorted(d.detail for d in daemons if d.detail.startswith(UNREACHABLE))
+    if details:
+        yield Problem(ProblemKind.MPS_ROOT, details[0].removeprefix(UNREACHABLE))
 
 
 def _also_served(booked: Mapping[str, list[DynamicHold]]) -> Iterator[Problem]:

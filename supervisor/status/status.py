@@ -84,6 +84,7 @@ def _node(
         live=node_report.Verdict(not dead, dead),
         ready=node_report.Verdict(not unready, unready),
         problems=_problems(snapshot),
+        passthrough=_passed(node),
         failed=_failed(node),
         persisted=node.persisted if node else None,
         driver_hangs=service.hangs if service else None,
@@ -108,6 +109,13 @@ def _hanging(node: NodeState | None) -> tuple[node_report.HangingCallStatus, ...
         node_report.HangingCallStatus(hang.call, hang.index, hang.uuid or None, hang.seconds)
         for hang in node.hanging
     )
+
+
+def _passed(node: NodeState | None) -> tuple[node_report.PassedGpu, ...] | None:
+    if node is None:
+        return None
+    given = sorted(node.inventory.passed.items())
+    return tuple(node_report.PassedGpu(address, driver) for address, driver in given)
 
 
 def _failed(node: NodeState | None) -> tuple[node_report.FailedGpuStatus, ...] | None:

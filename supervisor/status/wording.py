@@ -134,6 +134,22 @@ def memory(gpu: GpuStatus) -> str | None:
     return f"{gpu.memory_mib} MiB{' of the machine' if gpu.unified_memory else ''}"
 
 
+def notices(status: Status) -> list[str]:
+    """Return what is worth knowing of the node, without being a problem."""
+    return [
+        *(status.node.notices or ()),
+        *(
+            f"{gpu.pci_bus_id} is given to {gpu.driver}, for virtual machines"
+            for gpu in status.node.passthrough or ()
+        ),
+        *(
+            f"GPU {gpu.index}: the virtual GPU has no licence"
+            for gpu in status.gpus or ()
+            if gpu.licensed is False
+        ),
+    ]
+
+
 def problems(status: Status) -> list[str]:
     """Return what is wrong with the node and the service, except for its devices."""
     node, configuration = status.node, status.configuration

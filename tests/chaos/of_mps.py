@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from random import Random
 
 from proto.mps import Phase
+from proto.requests import Quiesce, Resume
+from supervisor.commands.ask import ask
 from tests.chaos.mps_world import STALE, MpsWorld
 from tests.fakes.mps_trees import GPU, daemons
 
@@ -221,6 +223,24 @@ async def both_killed(world: MpsWorld, dice: Random) -> None:
     world.victims = frozenset(world.host.uuids)
     dice.shuffle(names)
     await _starts_again(world, *names)
+
+
+@fault("quiesce and resume of MPS")
+async def quiesced(world: MpsWorld, dice: Random) -> None:
+    """Quiesce the tree while one device has no client: only that daemon ends, until resume."""
+    _, uuid = _chosen(world, dice)
+    await world.dismiss(uuid)
+    world.victims, world.renewed = frozenset(world.host.uuids), frozenset({uuid})
+    folder = world.host.folder / "mps"
+    await asyncio.to_thread(ask, folder, Quiesce())
+
+    def ended() -> bool:
+        return uuid not in world.daemons() and all(map(world.unusable, world.host.uuids))
+
+    world.note("daemon ended", await world.within(4.0, ended, f"end of the daemon of {uuid}"))
+    await asyncio.to_thread(ask, folder, Resume())
+    world.note(AGAIN, await world.within(2.0, world.settled, "device that is Healthy"))
+    await _others_work(world, uuid)
 
 
 @fault("equal settings read again")

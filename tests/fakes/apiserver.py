@@ -46,6 +46,9 @@ class ApiServer:
     """Answer no request."""
     annotations: dict[str, str] = field(default_factory=dict)
     """Of the node."""
+    taints: list[Json] = field(default_factory=list)
+    conflicts: int = 0
+    """So many writes of the taints come too late: others have changed the node."""
     gone: bool = False
     """End the next watch with an error: its version is too old."""
     version: int = 1
@@ -126,6 +129,7 @@ class ApiServer:
                 "annotations": self.annotations,
                 "resourceVersion": str(self.version),
             },
+            "spec": {"taints": self.taints} if self.taints else {},
             "status": {"conditions": list(self.conditions.values())},
         }
 
@@ -191,12 +195,22 @@ class ApiServer:
             case _:
                 return 404, _failure(404)
 
+    def _do_taints(self, body: Json) -> tuple[int, Json]:
+        assert body["metadata"]["resourceVersion"]
+        if self.conflicts:
+            self.conflicts -= 1
+            return 409, _failure(409)
+        self.taints = body["spec"]["taints"]
+        return 200, self._node()
+
     def _do_objects(
         self, method: str, path: str, body: Json, query: dict[str, str]
     ) -> tuple[int, Json] | None:
         """Answer about NodeFeatures, pods and the node's labels; None: about something else."""
         force = query.get("force") == "true"
         match method, path.split("/")[1:]:
+            case "PATCH", ["api", "v1", "nodes", _] if "spec" in body:
+                return self._do_taints(body)
             case "PATCH", ["api", "v1", "nodes", _]:
                 self.applied.append(body)
                 causes = self.managed.apply(

@@ -1,15 +1,17 @@
-"""Processes of the service that a zygote forks, which costs a tenth of a start with its imports."""
+"""Processes that a zygote forks, which costs a tenth of a start with its imports."""
 
 import asyncio
 import contextlib
 import os
 import resource
+import select
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Self
 
 import msgspec
 
@@ -17,6 +19,9 @@ from tests.fakes.zygote import Start
 
 ROOT = Path(__file__).parents[2]
 LIMITS = (resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE, resource.RLIMIT_AS)
+GUARD = 60.0
+"""Seconds after which a killed process must have ended."""
+
 READ_BY_EXEC = ("LD_", "PYTHON", "MALLOC_", "GLIBC_")
 """Beginnings of variables that loader, C library and interpreter read only when they start."""
 
@@ -43,16 +48,25 @@ class Zygote:
         """Return whether a forked process can have this environment."""
         return _read_by_exec(environment) == self._fixed
 
-    def fork(self, arguments: Sequence[str], environment: Mapping[str, str], stderr: int) -> int:
-        """Fork a service with our stdin and stdout; return its pid, which is a child of ours."""
+    def fork(
+        self,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        descriptors: Sequence[int],
+        script: str = "",
+    ) -> int:
+        """Fork a service, or else a *script*, with these descriptors as 0, 1, 2 and so on.
+
+        Return its pid, which is a child of ours.
+        """
         umask = os.umask(0o022)
         os.umask(umask)
         limits = {number: resource.getrlimit(number) for number in LIMITS}
-        start = Start(tuple(arguments), dict(environment), str(Path.cwd()), umask, limits)
-        socket.send_fds(self._ours, [msgspec.json.encode(start)], [0, 1, stderr])
+        given = (tuple(arguments), dict(environment), str(Path.cwd()), umask, limits)
+        socket.send_fds(self._ours, [msgspec.json.encode(Start(script, *given))], descriptors)
         answer = self._ours.recv(100)
         if not answer:
-            raise RuntimeError("cannot fork a service: the zygote ended; its error is above")
+            raise RuntimeError("cannot fork: the zygote ended; its error is above")
         return int(answer)
 
     def close(self) -> None:
@@ -61,30 +75,21 @@ class Zygote:
         self._process.wait()
 
 
-class Forked:
-    """A forked process, with what tests use of asyncio.subprocess.Process."""
+class _Process:
+    """A forked process, and the signals for it."""
 
-    def __init__(self, pid: int, stderr: asyncio.StreamReader) -> None:
+    def __init__(self, pid: int) -> None:
         self.pid = pid
-        self.stderr = stderr
         self.returncode: int | None = None
         self._pidfd = os.pidfd_open(pid)
-        loop = asyncio.get_running_loop()
-        self._ended: asyncio.Future[int] = loop.create_future()
-        loop.add_reader(self._pidfd, self._reap)
 
-    def _reap(self) -> None:
-        asyncio.get_running_loop().remove_reader(self._pidfd)
+    def _reap(self) -> int:
         os.close(self._pidfd)
         self.returncode = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-        self._ended.set_result(self.returncode)
-
-    async def wait(self) -> int:
-        """Wait until the process ends, and return its exit code, or -N after signal N."""
-        return await asyncio.shield(self._ended)
+        return self.returncode
 
     def send_signal(self, number: int) -> None:
-        """Send a signal; ProcessLookupError if the process has ended."""
+        """Send a signal; ProcessLookupError if the process has been reaped."""
         if self.returncode is not None:
             raise ProcessLookupError
         os.kill(self.pid, number)
@@ -96,6 +101,48 @@ class Forked:
     def kill(self) -> None:
         """Send SIGKILL."""
         self.send_signal(signal.SIGKILL)
+
+
+class Forked(_Process):
+    """A forked process, with what tests use of asyncio.subprocess.Process."""
+
+    def __init__(self, pid: int, stderr: asyncio.StreamReader) -> None:
+        super().__init__(pid)
+        self.stderr = stderr
+        loop = asyncio.get_running_loop()
+        self._ended: asyncio.Future[int] = loop.create_future()
+        loop.add_reader(self._pidfd, self._has_ended)
+
+    def _has_ended(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._pidfd)
+        self._ended.set_result(self._reap())
+
+    async def wait(self) -> int:
+        """Wait until the process ends, and return its exit code, or -N after signal N."""
+        return await asyncio.shield(self._ended)
+
+
+class Script(_Process):
+    """A forked script, with what tests use of subprocess.Popen; it ends with a with-block."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def wait(self, timeout: float) -> int:
+        """Wait until the process ends, and return its exit code, or -N after signal N."""
+        if self.returncode is not None:
+            return self.returncode
+        assert select.select([self._pidfd], [], [], timeout)[0], f"it runs after {timeout} s"
+        return self._reap()
+
+    def end(self) -> None:
+        """Kill the process unless it has ended."""
+        with contextlib.suppress(ProcessLookupError):
+            self.kill()
+        self.wait(GUARD)
 
 
 _running: list[Zygote] = []
@@ -113,14 +160,32 @@ def zygote() -> Iterator[None]:
         running.close()
 
 
+def _parent(environment: Mapping[str, str]) -> Zygote | None:
+    return next((running for running in _running if running.can_fork(environment)), None)
+
+
+def script(
+    text: str,
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    stdout: int,
+    stderr: int,
+    *others: int,
+) -> Script:
+    """Fork `python -c TEXT`, whose descriptors 3, 4 and so on are the *others*."""
+    parent = _parent(environment)
+    assert parent, "only a test in tests/process can fork, and only with our PYTHON* and LD_*"
+    return Script(parent.fork(arguments, environment, [0, stdout, stderr, *others], text))
+
+
 async def fork(arguments: Sequence[str], environment: Mapping[str, str]) -> Forked | None:
     """Fork a service whose stderr is a pipe; return None if only exec can start it."""
-    parent = next((running for running in _running if running.can_fork(environment)), None)
+    parent = _parent(environment)
     if parent is None:
         return None
     reader, writer = os.pipe()
     try:
-        pid = parent.fork(arguments, environment, writer)
+        pid = parent.fork(arguments, environment, [0, 1, writer])
     finally:
         os.close(writer)
     stream = asyncio.StreamReader()

@@ -5,8 +5,6 @@ import ctypes
 import os
 import select
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,6 +21,7 @@ from proto.messages import MpsState, decode
 from proto.mps import MpsDaemon, MpsShare, Phase, pipe_folder
 from simulator.live_node import LiveNode
 from simulator.node_file import default_node
+from tests.fakes import forked
 from tests.fakes.mps_host import MpsHost
 from tests.fakes.service import PATIENCE
 
@@ -40,10 +39,10 @@ from proto.host import die_with
 from proto.keeper import KeeperSettings
 from supervisor import logs, privileges
 from supervisor.mps.keeper import main
-die_with(int(sys.argv[3]))
+die_with(int(sys.argv[2]))
 privileges.keep(privileges.DRIVER)
 logs.set_up("mps", logs.Format.JSON, logs.Level.DEBUG)
-channel = Channel(socket.socket(fileno=int(sys.argv[2])))
+channel = Channel(socket.socket(fileno=3))
 os._exit(main(msgspec.json.decode(sys.argv[1], type=KeeperSettings), channel, 1))
 """
 
@@ -52,7 +51,7 @@ os._exit(main(msgspec.json.decode(sys.argv[1], type=KeeperSettings), channel, 1)
 class Keeper:
     """A running keeper, and what it has published."""
 
-    process: "subprocess.Popen[bytes]"
+    process: forked.Script
     channel: Channel
     states: "zmq.Socket[bytes]"
     log: Path
@@ -93,13 +92,21 @@ class Keeper:
 
     def kill(self) -> None:
         """Kill the keeper."""
-        self.process.kill()
-        self.process.wait(PATIENCE)
+        self.process.end()
 
     def logged(self, message: str) -> list[dict[str, Any]]:
         """Return the log entries with this message."""
         entries = [msgspec.json.decode(line) for line in self.log.read_text().splitlines()]
         return [entry for entry in entries if entry["message"] == message]
+
+
+@contextlib.contextmanager
+def _umask(mask: int) -> Iterator[None]:
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 class Node:
@@ -151,21 +158,21 @@ class Node:
             states.linger = 0
             states.subscribe(b"")
             states.bind(f"ipc://{given.bus}")
-            with its:
-                arguments = [msgspec.json.encode(given).decode(), str(its.fileno())]
-                process = subprocess.Popen(
-                    [sys.executable, "-c", SCRIPT, *arguments, str(os.getpid())],
-                    pass_fds=[its.fileno()],
-                    stderr=errors,
-                    umask=0o077,  # as in the service
+            with its, _umask(0o077):  # as in the service
+                process = forked.script(
+                    SCRIPT,
+                    [msgspec.json.encode(given).decode(), str(os.getpid())],
+                    os.environ,
+                    1,
+                    errors.fileno(),
+                    its.fileno(),
                 )
             channel = Channel(ours)
             channel.send(ServiceState(processes=(), planned=None))
             try:
                 yield Keeper(process, channel, states, log, given.uuid)
             finally:
-                process.kill()
-                process.wait(PATIENCE)
+                process.end()
                 channel.close()
 
     def clean(self) -> None:

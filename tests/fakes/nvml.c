@@ -20,6 +20,9 @@
  *   STANDIN_NVML_FABRIC=<state>      nvmlGpuFabricState_t of each GPU, not 3 (it has joined); 0: the
  *                                    GPUs are in no fabric
  *   STANDIN_NVML_GPUS=<count>        so many H100 (up to 16) in place of the two, none in MIG mode
+ *   STANDIN_NVML_NAMES=<name>[;<name>]  GPUs with these names in place of the two, none in MIG mode. One
+ *                                    with (nvgpu) in its name is integrated: it has a UUID without
+ *                                    GPU-, no PCI address, and no optional call
  *   STANDIN_NVML_PROCESSES=<count>   so many compute processes, PIDs from 1, use each GPU, 1 GiB each
  *   STANDIN_NVML_HANG_INIT=1         nvmlInit never returns
  *   STANDIN_NVML_MODES=<folder>      keeps each GPU's compute mode in the file mode-<gpu> there, for
@@ -358,7 +361,16 @@ static int on_gpu(const device *d) {
     return d->mig ? NOT_SUPPORTED : SUCCESS;
 }
 
-static int lacking(const device *d) { return without == ALL || without == (int)d->gpu; }
+static int integrated(const device *d) { return !d->mig && !d->bus; }
+
+static int lacking(const device *d) {
+    return without == ALL || without == (int)d->gpu || integrated(d);
+}
+
+static int on_pci(const device *d) {
+    CHECK(on_gpu(d));
+    return integrated(d) ? NOT_SUPPORTED : SUCCESS;
+}
 
 /* As on_gpu and on_device, for what not every GPU has. */
 static int optional_on_gpu(const device *d) {
@@ -428,6 +440,21 @@ static void have(int count) {
     }
 }
 
+static void have_named(const char *text) {
+    static char items[512], uuids[MOST_GPUS][41];
+    char *rest = items, *name;
+    snprintf(items, sizeof items, "%s", text);
+    mig_gpu = -1;
+    for (gpus = 0; gpus < MOST_GPUS && (name = strsep(&rest, ";")); gpus++) {
+        unsigned i = gpus, in_chip = strstr(name, "(nvgpu)") != NULL;
+        const char *form = in_chip ? "54d0709b-558d-5a59-9c65-0c5fc14a2%03u"
+                                   : "GPU-5a2f1c30-7b1e-4c55-9a44-0d3f6e8b1%03u";
+        snprintf(uuids[i], sizeof uuids[i], form, i);
+        devices[i] = (device){uuids[i], name, i, 0, 0, i, in_chip ? 0 : 1 + i, 0, 24564};
+    }
+    handles = gpus;
+}
+
 /* Obeys the commands in the environment: a comma ends one, a colon separates its words. */
 static void obey_environment(const char *name, const char *command) {
     const char *text = getenv(name);
@@ -468,6 +495,7 @@ static int initialise(void) {
     const char *lacks = getenv("STANDIN_NVML_WITHOUT");
     if (lacks && strcmp(lacks, "all") == 0) without = ALL;
     if (count > 0 && count <= MOST_GPUS) have(count);
+    if (getenv("STANDIN_NVML_NAMES")) have_named(getenv("STANDIN_NVML_NAMES"));
     if (first) begin_as_the_environment_says();
     first = 0;
     users++;
@@ -581,7 +609,7 @@ API(nvmlDeviceGetMemoryInfo, (device *d, memory_info *m), optional_on_device(d),
 API(nvmlDeviceGetMemoryInfo_v2, (device *d, memory_info_v2 *m), optional_on_device(d),
     LOCKED(*m = memory_v2_of(d)), SUCCESS)
 API(nvmlDeviceGetMinorNumber, (device *d, unsigned *n), optional_on_gpu(d), *n = d->minor, SUCCESS)
-API(nvmlDeviceGetPciInfo_v3, (device *d, pci_info *pci), on_gpu(d), *pci = pci_of(d), SUCCESS)
+API(nvmlDeviceGetPciInfo_v3, (device *d, pci_info *pci), on_pci(d), *pci = pci_of(d), SUCCESS)
 API(nvmlDeviceGetCudaComputeCapability, (device *d, int *major, int *minor), optional_on_gpu(d),
     *major = 9; *minor = 0, SUCCESS)
 

@@ -3,7 +3,6 @@
 import json
 import os
 import select
-import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ import msgspec
 
 from proto.monitor import CdiSettings
 from simulator.mps.program import first_lines
+from tests.fakes import forked
 from tests.fakes.service import PATIENCE
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ class Host:
         self.specs = folder / "run/cdi"
         self.calls_file = folder / "calls"
         self.fifo = folder / "fifo"
+        self._kinds, self._log = folder / "ctk.kinds", folder / "ctk.log"
         os.mkfifo(self.fifo)
         self.install(folder / "bin")
         self.environment = {
@@ -99,32 +100,23 @@ class Host:
 
     def start(
         self, limit: float = PATIENCE, total: float = 2 * PATIENCE, **tool: str
-    ) -> "subprocess.Popen[str]":
+    ) -> forked.Script:
         """Start to write the specifications; *tool* controls the stand-in."""
         steering = {f"STANDIN_CTK_{name.upper()}": value for name, value in tool.items()}
-        return subprocess.Popen(
-            [
-                sys.executable,
-                "-c",
-                WRITE,
-                msgspec.json.encode((self.settings, self.gpus)),
-                str(limit),
-                str(total),
-            ],
-            env={**os.environ, **self.environment, **steering},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        given = msgspec.json.encode((self.settings, self.gpus)).decode()
+        environment = {**os.environ, **self.environment, **steering}
+        with self._kinds.open("wb") as kinds, self._log.open("wb") as log:
+            files = (kinds.fileno(), log.fileno())
+            return forked.script(WRITE, [given, str(limit), str(total)], environment, *files)
 
     def write(
         self, limit: float = PATIENCE, total: float = 2 * PATIENCE, **tool: str
     ) -> tuple[list[str], list[dict[str, Any]]]:
         """Write the specifications; return the CDI kinds that exist, and the log."""
         with self.start(limit, total, **tool) as process:
-            kinds, log = process.communicate(timeout=PATIENCE)
-        assert process.returncode == 0, log
-        return kinds.split(), [json.loads(line) for line in log.splitlines()]
+            assert process.wait(PATIENCE) == 0, self._log.read_text()
+        lines = self._log.read_text().splitlines()
+        return self._kinds.read_text().split(), [json.loads(line) for line in lines]
 
     def calls(self) -> list[list[str]]:
         """Return the arguments of each call of the tool."""

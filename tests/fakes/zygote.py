@@ -1,7 +1,7 @@
 """A process that has imported the service, and forks a new service from itself at each request.
 
 Run it as `python -m tests.fakes.zygote DESCRIPTOR`; tests/fakes/forked.py asks it. What it forks
-runs `python -m supervisor` as the interpreter would: the same module as `__main__`, with the
+runs `python -m supervisor` or `python -c SCRIPT` as the interpreter would: as `__main__`, with the
 arguments, environment, folder, umask, limits and descriptors of the request, and none of its own.
 """
 
@@ -14,6 +14,7 @@ import runpy
 import socket
 import sys
 import time
+import types
 from pathlib import Path
 
 import msgspec
@@ -31,10 +32,15 @@ sees what they lack there, such as a capability.
 LONGEST = 1 << 17
 """Bytes of a request."""
 
+MOST = 8
+"""Descriptors of a request."""
+
 
 class Start(msgspec.Struct, frozen=True):
-    """What a new process gets from the one that asks for it, beside stdin, stdout and stderr."""
+    """What a new process gets from the one that asks for it, beside its descriptors 0, 1, 2, ..."""
 
+    script: str
+    """The text that it runs; empty: the service."""
     arguments: tuple[str, ...]
     environment: dict[str, str]
     folder: str
@@ -59,7 +65,7 @@ def serve(asked: socket.socket) -> Start | None:
     """Fork a process for each request; return its request in it, and None when nobody asks more."""
     with contextlib.suppress(KeyboardInterrupt):
         while True:
-            request, descriptors, *_ = socket.recv_fds(asked, LONGEST, 3)
+            request, descriptors, *_ = socket.recv_fds(asked, LONGEST, MOST)
             if not request:
                 break
             pid = _fork()
@@ -76,15 +82,20 @@ def serve(asked: socket.socket) -> Start | None:
 def _fork() -> int:
     """Fork; return 0 in the new process, which is a child of the process that adopts orphans."""
     reader, writer = os.pipe()
+    waits, adopted = os.pipe()
     if between := os.fork():
         os.close(writer)
+        os.close(waits)
         os.waitpid(between, 0)
+        os.close(adopted)
         pid = int(os.read(reader, 20))
         os.close(reader)
         return pid
+    os.close(adopted)
     if pid := os.fork():
         os.write(writer, str(pid).encode())
         os._exit(0)
+    os.read(waits, 1)  # until it is adopted: it may ask to end with its parent
     return 0
 
 
@@ -100,11 +111,21 @@ def _become(start: Start, descriptors: list[int]) -> None:
     os.environ.update(start.environment)
     time.tzset()
     sys.path[0] = start.folder
-    sys.orig_argv[:] = [sys.executable, "-m", "supervisor", *start.arguments]
-    sys.argv[:] = ["supervisor", *start.arguments]
+    what = ("-c", start.script) if start.script else ("-m", "supervisor")
+    sys.orig_argv[:] = [sys.executable, *what, *start.arguments]
+    sys.argv[:] = ["-c" if start.script else "supervisor", *start.arguments]
+
+
+def _run(script: str) -> None:
+    main = types.ModuleType("__main__")
+    sys.modules["__main__"] = main
+    exec(compile(script, "<string>", "exec"), vars(main))  # noqa: S102 - what a test asks for
 
 
 if __name__ == "__main__":
     prepare()
-    if serve(socket.socket(fileno=int(sys.argv[1]))):
-        runpy.run_module("supervisor", run_name="__main__", alter_sys=True)
+    if asked := serve(socket.socket(fileno=int(sys.argv[1]))):
+        if asked.script:
+            _run(asked.script)
+        else:
+            runpy.run_module("supervisor", run_name="__main__", alter_sys=True)

@@ -93,6 +93,11 @@ def health(key: str, value: object) -> Case:
     return said, file("-settings", "config.yaml"), said | {"version": "v1"}
 
 
+def grey(key: str, value: object) -> Case:
+    """Return the case for a value of the grey failures."""
+    return health("grey", {key: value})
+
+
 def recovery(key: str, value: object) -> Case:
     """Return the case for a value of the recovery policy."""
     return health("recovery", {key: value})

@@ -2,6 +2,17 @@
 
 from typing import Any
 
+GREY = (
+    "pcie",
+    "slowdown",
+    "clocks",
+    "eccCorrected",
+    "spareRows",
+    "persistence",
+    "fabric",
+    "gpuMissing",
+)
+
 EVERYTHING: dict[str, Any] = {
     "resourceConfig": "gpu:shared:4",
     "compatWithCPUManager": True,
@@ -26,6 +37,7 @@ EVERYTHING: dict[str, Any] = {
     "imex": {"channelIDs": [0], "required": True},
     "events": {"enabled": True},
     "nodeCondition": {"enabled": True},
+    "nodeTaint": {"enabled": True},
     "nodeLabels": {"health": True},
     "gfd": {"enabled": True, "sleepInterval": "1m30s"},
     "logFormat": "json",
@@ -63,6 +75,7 @@ SETTINGS = {
         "dra": "withhold",
         "xids": {"79": "ignore"},
         "recovery": {"mode": "never", "quietPeriod": "1m", "probes": 5},
+        "grey": {"after": "2m", **dict.fromkeys(GREY, "unhealthy")},
     },
     "sharing": {
         "timeSlicing": {

@@ -124,6 +124,7 @@ def test_by_default_there_is_no_access_to_the_api_server() -> None:
             {"nodeCondition": {"enabled": True}},
             {"nodes": "get list watch", "nodes/status": "get patch"},
         ),
+        ({"nodeTaint": {"enabled": True}}, {"nodes": "get list watch patch"}),
         ({"nodeLabels": {"output": "node"}}, {"nodes": "get list watch patch"}),
     ],
 )

@@ -128,7 +128,7 @@ REASONS = [
         "cannot grant RBAC rights without a ServiceAccount: set serviceAccount.name",
     ),
     ({"nfd": {"enabled": True}}, "helm install nfd oci://registry.k8s.io/nfd/charts/"),
-    ({"deviceDiscoveryStrategy": "tegra"}, 'cannot use deviceDiscoveryStrategy "tegra"'),
+    ({"deviceDiscoveryStrategy": "vfio"}, 'cannot use deviceDiscoveryStrategy "vfio"'),
     (
         {"nfdAffinity": True, "affinity": {"nodeAffinity": {"a": "b"}}},
         "cannot use nfdAffinity together with affinity.nodeAffinity: add the terms",

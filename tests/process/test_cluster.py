@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from simulator.kubelet import Kubelet
-from supervisor.cluster.node_condition import TYPE
+from supervisor.cluster.node_condition import TYPE, UNHEALTHY
 from tests.fakes.apiserver import ApiServer, apiserver
 from tests.fakes.figures import FIGURES
 from tests.fakes.service import PATIENCE, Service, kubelet, service, until
@@ -54,6 +54,10 @@ def test_a_fault_is_reported_once(folder: Path) -> None:
             (xid,) = api.told("GpuXid")
             assert f"Xid 79 on GPU 1 ({UUIDS[1]})" in xid["message"]
             assert (xid["type"], xid["count"]) == ("Warning", 1)
+            fields = xid["metadata"]["annotations"]
+            assert fields["gpu-sharing-plugin/uuid"] == UUIDS[1]
+            assert fields["gpu-sharing-plugin/reason"] == "xid:79"
+            assert fields["gpu-sharing-plugin/remedy"] == "reboot"
             assert xid["source"] == {"component": "gpu-sharing-plugin", "host": "node-1"}
             node_object = {"apiVersion": "v1", "kind": "Node", "name": "node-1", "uid": "node-1"}
             assert xid["involvedObject"] == node_object
@@ -90,14 +94,22 @@ def test_the_condition_follows_the_node(folder: Path) -> None:
             running.node.xid(0, 48)
             await api.until("True", lambda: api.conditions[TYPE]["status"] == "True")
             assert api.conditions[TYPE]["message"] == f"boot {BOOT}; Xid on {UUIDS[0]}: 48"
+            why = "reason=recovery-action,xid:48 remedy=reset"
+            told = f"gpu=0 uuid={UUIDS[0]} gpu-uuid={UUIDS[0]} {why}"
+            message = f"boot {BOOT}; {told} held=false"
+            await api.until("a holder", lambda: api.conditions[UNHEALTHY]["message"] == message)
             patches, seen = len(api.patches), len(api.requests)
             await running.restarted("cluster", running.kill("cluster"))
             look = "GET /api/v1/nodes/node-1"
             await api.until("a look at the condition", lambda: look in api.requests[seen:])
             running.node.reset(0)
             await api.until("recovery", lambda: api.conditions[TYPE]["status"] == "False")
-            # The restarted process has found the condition right, and has not sent it again.
-            assert len(api.patches) == patches + 1
+            # The restarted process has found the conditions right, and has not sent them again.
+            before, after = (
+                {c["type"]: c["message"] for c in patch["status"]["conditions"]}
+                for patch in api.patches[patches - 1 : patches + 1]
+            )
+            assert before != after
             await api.until("an Event of it", lambda: api.told("GpuHealthy"))
             assert api.conditions["Ready"] == other
 

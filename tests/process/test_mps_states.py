@@ -72,11 +72,20 @@ def test_one_gpu_is_unhealthy_at_a_time(host: Host) -> None:
     asyncio.run(story())
 
 
-def test_the_pod_that_blocks_a_gpu_is_named(host: Host) -> None:
-    """While a server is in FAULT, the status names the pod of the client that it waits for."""
+def test_the_status_says_what_is_in_the_way(host: Host) -> None:
+    """It has the problem of a root that clients cannot enter, and the pod that blocks a server."""
+    host.root.chmod(0o700)
 
     async def story() -> None:
         async with kubelet(host.folder) as node, host.plugin() as plugin, host.tree():
+
+            async def unreachable() -> bool:
+                problems = json.loads((await plugin.get("/status"))[1])["node"]["problems"]
+                return [problem["kind"] for problem in problems or ()] == ["mps-root"]
+
+            await plugin.ready()
+            await until(unreachable, "the problem of the root")
+            host.root.chmod(0o755)
             await node.until(lambda k: k.healthy(GPU) == ALL)
             host.live.use(0, Use(1000, pod="team/anna", kind="mps"))
             host.live.fail_mps(0)

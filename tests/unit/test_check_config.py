@@ -45,6 +45,8 @@ def test_the_defaults(capsys: pytest.CaptureFixture[str]) -> None:
         "exitWithoutAccess": "60s",
         "occupied": "report",
         "dra": "report",
+        "fabricAfter": "120s",
+        "licence": "report",
         "grey": {
             "after": "60s",
             **dict.fromkeys(("pcie", "slowdown", "clocks", "eccCorrected"), "report"),
@@ -113,6 +115,8 @@ def test_what_is_printed_is_a_configuration_file(
         "exitWithoutAccess": "0s",
         "occupied": "report",
         "dra": "report",
+        "fabricAfter": "120s",
+        "licence": "report",
         "grey": {
             "after": "60s",
             **dict.fromkeys(("pcie", "slowdown", "clocks", "eccCorrected"), "report"),

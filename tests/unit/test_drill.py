@@ -12,6 +12,7 @@ from simulator.node import (
     Live,
     NodeError,
     SimulatedGpu,
+    SimulatedHost,
     SimulatedLink,
     SimulatedNode,
 )
@@ -22,7 +23,11 @@ from tests.unit.builders import gpu_uuid
 
 NODE = complete(
     SimulatedNode(
-        (SimulatedGpu(), SimulatedGpu(mig=("1g.10gb", "1g.10gb"))),
+        (
+            SimulatedGpu(),
+            SimulatedGpu(mig=("1g.10gb", "1g.10gb")),
+            SimulatedGpu(vgpu=SimulatedHost()),
+        ),
         links=(SimulatedLink((0, 1), nvlinks=4),),
     )
 )
@@ -104,6 +109,14 @@ DRILLS: dict[str, tuple[list[str], Live]] = {
         ["usage --gpu 0 --pod a/b --memory 9", "usage --gpu 0 --pod a/b --memory 0"],
         Live(NODE),
     ),
+    "fabric": (["fabric --gpu 0"], Live(NODE, apart={gpu_uuid(0): 2})),
+    "fabric no longer": (["fabric --gpu 0", "recover --gpu 0"], Live(NODE)),
+    "licence": (["licence --gpu 2"], Live(NODE, unlicensed=frozenset({gpu_uuid(2)}))),
+    "licence no longer": (["licence --gpu 2", "recover --gpu 2"], Live(NODE)),
+    "passthrough": (["passthrough --gpu 0"], Live(NODE, passed=frozenset({gpu_uuid(0)}))),
+    "passthrough no longer": (["passthrough --gpu 0", "add --gpu 0"], Live(NODE)),
+    "cc-not-ready": (["cc-not-ready"], Live(NODE, unattested=True)),
+    "cc-ready": (["cc-not-ready", "cc-ready"], Live(NODE)),
     "permission-loss": (["permission-loss"], Live(NODE, denied=True)),
     "permission": (["permission-loss", "permission"], Live(NODE)),
     "recovery-action": (["recovery-action 1 --gpu 1"], Live(NODE, actions=BROKEN)),

@@ -1,5 +1,7 @@
 """Whether a device is Healthy is decided in one place, and shown the same everywhere."""
 
+from typing import Any
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -9,7 +11,7 @@ from proto.control import ServiceState, Unknown
 from proto.fitness import NOT_FOUND, SILENT, LastWord, fitness
 from proto.messages import DeviceHealth, DeviceState, NodeState
 from proto.reasons import Reason, ReasonKind
-from supervisor.cluster import node_events
+from supervisor.cluster import node_view
 from supervisor.exporter.samples import samples
 from supervisor.status.snapshot import Snapshot
 from supervisor.status.status import About, status
@@ -43,7 +45,7 @@ def parted(
 
 
 def ill(
-    *reasons: Reason, state: DeviceState = DeviceState.UNHEALTHY, **fields: int
+    *reasons: Reason, state: DeviceState = DeviceState.UNHEALTHY, **fields: Any
 ) -> DeviceHealth:
     """Return the health of a device with these reasons."""
     return DeviceHealth("", tuple(sorted(reasons)), state, **fields)
@@ -223,7 +225,7 @@ def test_kubelet_metrics_status_and_events_agree(
     shown = status(snapshot, ABOUT, now, 0.0).gpus or ()
     told = [device for gpu in shown for device in (gpu, *gpu.instances)]
 
-    events = node_events.view(state, found).devices
+    events = node_view.view(state, found).devices
 
     assert kubelet == metrics == {d.uuid: {r.kind for r in d.reasons} for d in told}
     assert kubelet == {uuid: {r.kind for r in d.reasons} for uuid, d in events.items()}

@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 from rich.console import Console
 
-from health.advice import ACTIONS, ADVICE, FAULTS, WAIT
+from health.advice import ACTIONS, ADVICE, FAULTS, WAIT, advise
 from health.xid_catalogue import Action
 from proto.calls import LookTime
 from proto.control import ServiceState, Unknown
@@ -104,14 +104,14 @@ def test_every_reason_has_words_and_advice(kind: ReasonKind) -> None:
     reason = Reason(kind, "the detail")
     state = node(gpu(0), health=(DeviceHealth(gpu(0).uuid, (reason,), DeviceState.UNHEALTHY),))
     found = only(snapshot(state))
-    words, advice = ADVICE[kind]
+    words, advice = advise(reason)
     assert not found.healthy
     assert found.reasons == (
         report.ReasonStatus(kind, "the detail", f"{words}: the detail", advice),
     )
     assert words
     assert advice.endswith(".")
-    assert [entry for entry in ADVICE.values() if entry.words == words] == [ADVICE[kind]]
+    assert all(words != entry.words for other, entry in ADVICE.items() if other is not kind)
 
 
 @pytest.mark.parametrize(
@@ -264,3 +264,11 @@ def test_a_grey_failure_for_people() -> None:
     assert words in page(shown, {})
     assert shown.gpus
     assert shown.gpus[0].healthy
+
+
+def test_a_degraded_fabric_has_its_own_advice() -> None:
+    """A fabric that works, but worse, is told apart from one that nobody can use."""
+    degraded = advise(Reason(ReasonKind.FABRIC, "degraded: less bandwidth"))
+    others = [advise(Reason(ReasonKind.FABRIC, detail)) for detail in ("", "SXid 1", "not started")]
+    assert degraded not in others
+    assert "worse" in degraded.words

@@ -52,7 +52,7 @@ BAD: dict[ReasonKind, tuple[Change, str]] = {
     ReasonKind.ECC_CORRECTED: ({"corrected": 5 + MANY}, "1000 within an hour"),
     ReasonKind.SPARE_ROWS: ({"banks_without_spare": 2}, "in 2 banks"),
     ReasonKind.PERSISTENCE: ({"persistence": False}, ""),
-    ReasonKind.FABRIC: ({"fabric_health": 0x1A9}, "bandwidth is degraded"),
+    ReasonKind.FABRIC: ({"fabric_health": 0x1A9}, "degraded: less bandwidth"),
 }
 """What a sample under load shows of each failure, and its detail."""
 
@@ -228,12 +228,12 @@ def test_persistence_mode_that_was_never_on() -> None:
         (0x0, None),
         (0x1AA, None),
         (0x2, None),
-        (0x1, "bandwidth is degraded"),
-        (0x1A6, "a route is in recovery"),
-        (0x19A, "a route is unhealthy"),
-        (0x16A, "an access timeout is in recovery"),
-        (0x2AA, "it is configured incorrectly"),
-        (0x599, "bandwidth is degraded, a route is unhealthy, it is configured incorrectly"),
+        (0x1, "degraded: less bandwidth"),
+        (0x1A6, "degraded: a route is in recovery"),
+        (0x19A, "degraded: a route is unhealthy"),
+        (0x16A, "degraded: an access timeout is in recovery"),
+        (0x2AA, "degraded: wrong configuration"),
+        (0x599, "degraded: less bandwidth, a route is unhealthy, wrong configuration"),
     ],
 )
 def test_the_fabric(mask: int, detail: str | None) -> None:

@@ -7,8 +7,8 @@ import pytest
 from msgspec.structs import replace
 
 from health.grey_watch import GreyWatch
-from health.inventory import on_bus
 from health.nvml import Code, Nvml
+from health.pci import on_bus
 from health.usage import Known, sample
 from proto.facts import Fabric, GpuFacts
 from proto.grey import GreyFailure, GreySettings

@@ -56,6 +56,7 @@ def test_a_line_that_tells_nothing(line: str) -> None:
         "2024-01-15T03:00:00,000000+00:00 ",
         "kernel: ",
         "kernel: [123.456789] ",
+        "[  123.456789] host.example kernel: ",
     ],
 )
 def test_what_tools_write_before_a_line(head: str) -> None:

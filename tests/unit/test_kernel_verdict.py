@@ -1,6 +1,7 @@
 """What the events of the kernel log make of devices."""
 
 import pytest
+from msgspec.structs import replace
 
 from health import kernel_verdict, verdict
 from health.condition import Condition, Look
@@ -61,6 +62,16 @@ def after(event: Event, before: Conditions | None = None, now: float = 10.0) -> 
 def test_an_event_hits_its_devices(event: Event, hit: dict[str, set[str]]) -> None:
     """An event makes the devices Unhealthy that it is about, and no others."""
     assert reasons(after(event)) == hit
+
+
+def test_a_switch_that_is_known() -> None:
+    """A fatal error of a switch hits only the GPUs that it connects, if the driver tells them."""
+    first = replace(LINKED[0], switches=(FATAL_SWITCH.pci, "0000:00:09.0"))
+    other = replace(gpu(7), nvlinks=18, switches=("0000:00:09.0",))
+    known = inventory(first, other)
+    after = kernel_verdict.after({}, known, FATAL_SWITCH, ALL_FATAL, 1.0)
+    assert reasons(after) == {first.uuid: {"fabric SXid 24007"}}
+    assert kernel_verdict.gpus(known, HARMLESS_SWITCH) == ()
 
 
 def test_an_operator_decides_before_the_driver() -> None:

@@ -162,6 +162,24 @@ def test_a_flood_is_stopped_at_once(tail: LogTail, tmp_path: Path, passed: list[
     assert (passed, [*tmp_path.glob("*.1")]) == (["first", "after"], [])
 
 
+def test_a_file_may_grow_faster_than_it_is_copied(
+    tail: LogTail, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only what was there is copied: the keeper does not copy for as long as somebody writes."""
+    path, send = tmp_path / OUTPUT, os.sendfile
+
+    def grow(out: int, source: int, at: int, count: int) -> int:
+        os.truncate(path, path.stat().st_size + count)
+        return send(out, source, at, min(count, LARGEST // 4))
+
+    monkeypatch.setattr(os, "sendfile", grow)
+    path.write_bytes(b"x\n" * (LARGEST // 2 + 1))
+    tail.read()
+    tail.each_second()
+    assert (tmp_path / f"{OUTPUT}.1").stat().st_size == LARGEST + 2
+    assert path.stat().st_size == 0
+
+
 def test_a_full_disk_is_named(
     tail: LogTail, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

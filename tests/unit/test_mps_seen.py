@@ -7,12 +7,13 @@ import pytest
 from msgspec.structs import replace
 from rich.console import Console
 
-from proto.control import ServiceState
+from proto.control import Problem, ProblemKind, ServiceState
 from proto.fitness import NO_WORD, LastMpsWord
 from proto.messages import NodeState
 from proto.mps import MpsClient, MpsShare, Phase, ServerStatus
 from proto.reasons import ReasonKind
-from supervisor.cluster.node_events import UNHEALTHY, decide, view
+from supervisor.cluster.node_events import UNHEALTHY, decide
+from supervisor.cluster.node_view import view
 from supervisor.commands.show_status import show
 from supervisor.exporter import mps_metrics
 from supervisor.status.mps_report import MpsClientStatus, MpsStatus
@@ -34,6 +35,15 @@ def series(snapshot: Snapshot) -> dict[tuple[str, ...], float]:
     """Return the metrics of MPS, by name and labels."""
     found = mps_metrics.samples(snapshot, NOW, STALE)
     return {(sample.name, *sample.labels): sample.value for sample in found}
+
+
+def test_a_root_that_clients_cannot_enter_is_a_problem_of_the_node() -> None:
+    """It is told once, whatever the number of devices; they are Unhealthy for it themselves."""
+    text = 'cannot let clients of other users reach "/run/x"; run chmod o+x "/run"'
+    broken = replace(DAEMON, phase=Phase.FAILED, detail=f"mps-root: {text}")
+    problems = known(broken, replace(broken, uuid="B")).problems()
+    assert problems == (Problem(ProblemKind.MPS_ROOT, text),)
+    assert known().problems() == ()
 
 
 def test_a_daemon_and_its_clients() -> None:

@@ -12,23 +12,20 @@ from hypothesis import strategies as st
 from proto.fitness import fitness
 from proto.messages import DeviceHealth, DeviceState, NodeState, XidCount
 from proto.reasons import Reason, ReasonKind
-from supervisor.cluster.node_condition import TYPE, condition, patch
+from supervisor.cluster.node_condition import conditions
 from supervisor.cluster.node_events import (
     BURST,
     HEALTHY,
     LEFT_OUT,
-    MESSAGE_LIMIT,
     REFILL,
     UNHEALTHY,
     XID,
     Bucket,
-    DeviceView,
     NodeEvent,
-    NodeView,
     Outbox,
     decide,
-    view,
 )
+from supervisor.cluster.node_view import DeviceView, NodeView, view
 from supervisor.status.gpus import Facts, gpus
 from supervisor.status.snapshot import Snapshot
 from tests.unit.builders import gpu, gpu_uuid, inventory, mig_gpu, node_state
@@ -41,7 +38,7 @@ def of(*reasons: Reason, epoch: int = 1, **xids: int) -> NodeView:
     """Return a view of one GPU with these reasons; x79=2 counts two Xids 79."""
     counts = {int(name[1:]): count for name, count in xids.items()}
     found = tuple(sorted(reasons))
-    return NodeView(epoch, {"GPU-a": DeviceView("GPU 0", "GPU-a", found, found, counts)})
+    return NodeView(epoch, {"GPU-a": DeviceView("GPU 0", "GPU-a", "0", found, found, counts)})
 
 
 @pytest.mark.parametrize(
@@ -162,12 +159,12 @@ def test_a_view_of_parted_gpus(whole_gpus: bool) -> None:  # noqa: FBT001 - a pa
         "MIG instance 1:0": {79: 2},
         "MIG instance 1:1": {79: 2},
     }
-    assert condition(seen, "b").message == f"boot b; Xid on {gpu_uuid(1)}: 48"
+    assert conditions(seen, "b")[0].message == f"boot b; Xid on {gpu_uuid(1)}: 48"
 
 
 def test_an_instance_whose_gpu_has_the_same_fault_stays_unhealthy() -> None:
     """A fault that moves from an instance to its GPU causes no Healthy Event."""
-    ill = DeviceView("MIG instance 0:0", "GPU-a", (X48,), (X48,))
+    ill = DeviceView("MIG instance 0:0", "GPU-a", "0:0", (X48,), (X48,))
     covered = replace(ill, own=())
     before, after = (NodeView(1, {"MIG-a": device}) for device in (ill, covered))
     assert decide(before, after, 5.0) == ()
@@ -248,29 +245,3 @@ def test_the_rate_limit(steps: list[float]) -> None:
         allowed += ok
     assert allowed <= BURST + now / REFILL + 1e-6
     assert allowed >= min(len(steps), int(BURST))
-
-
-def test_the_condition() -> None:
-    """The condition's message has the boot ID, and the fatal Xids of each GPU."""
-    well, ill = condition(of(HOT), "b-1"), condition(of(X79, X48, HOT), "b-1")
-    assert (well.status, well.message) == (False, "boot b-1; no fatal Xid")
-    assert (ill.status, ill.message) == (True, "boot b-1; Xid on GPU-a: 48, 79")
-
-
-def test_the_condition_message_is_limited() -> None:
-    """The condition's message with many Unhealthy GPUs is cut at the limit."""
-    many = {
-        f"GPU-{number:036}": DeviceView("GPU", f"GPU-{number:036}", (X79,), (X79,))
-        for number in range(64)
-    }
-    assert len(condition(NodeView(1, many), "b-1").message) == MESSAGE_LIMIT
-
-
-@pytest.mark.parametrize("changed", [None, "then"])
-def test_the_patch(changed: str | None) -> None:
-    """The patch has one condition; lastTransitionTime is in it only after a change."""
-    made = patch(condition(of(X79), "b-1"), "now", changed)
-    (patched,) = made["status"]["conditions"]
-    assert (patched["type"], patched["status"], patched["reason"]) == (TYPE, "True", "FatalXid")
-    assert patched.get("lastTransitionTime") == changed
-    assert patched["lastHeartbeatTime"] == "now"

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from health import nvlink_switches
 from health.nvml import Code, Hint, Nvml, NvmlError, XidEvent, key_of
 from health.pci import bus_id
 from proto.messages import LinkLevel
@@ -16,6 +17,7 @@ from simulator.node import SimulatedGpu, SimulatedLink, SimulatedNode
 from simulator.node_file import complete
 from simulator.nvml import Binding
 from simulator.nvml_handles import NVMLError
+from tests.unit.builders import Driver
 
 ANY = 0xFFFFFFFF
 
@@ -263,3 +265,21 @@ def test_a_gpu_without_nvlink_has_no_peers() -> None:
 def test_an_nvlink_that_is_down_has_no_peer() -> None:
     """NVLinks that are down give no peers."""
     assert Nvml(Answers(nvmlDeviceGetNvLinkState=0)).nvlink_peers("gpu") == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (SimpleNamespace(busId=b"00000000:C3:00.0"), ("0000:c3:00.0",)),
+        (error(3), ()),
+        (error(999), ()),
+    ],
+)
+def test_the_switches_of_a_gpu(answer: object, expected: tuple[str, ...]) -> None:
+    """A GPU has the switches at its NVLinks, if the driver tells them; other peers are none."""
+    answers = Driver(
+        nvmlDeviceGetNvLinkState=lambda _, link: int(link < 4),
+        nvmlDeviceGetNvLinkRemoteDeviceType=lambda _, link: 2 if link else 0,
+        nvmlDeviceGetNvLinkRemotePciInfo=answer,
+    )
+    assert nvlink_switches.find(Nvml(answers), "gpu") == expected

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from health.label_facts import FabricInfo
+from health.fabric import FabricInfo
 from simulator.live_node import LiveNode
 from simulator.node import SimulatedFabric, SimulatedGpu, SimulatedLink, SimulatedNode
 from simulator.node_file import complete

@@ -47,6 +47,7 @@ NAMES = """
 --node-name NODE_NAME
 --node-events NODE_EVENTS
 --node-condition NODE_CONDITION
+--node-taint NODE_TAINT
 --node-labels NODE_LABELS
 --node-labels-file NODE_LABELS_FILE GFD_OUTPUT_FILE
 --node-labels-health NODE_LABELS_HEALTH

@@ -125,6 +125,12 @@ REFUSED = {
         2,
         "the driver does not report the compute capability; use sharing.timeSlicing",
     ),
+    "WSL2": (
+        gpu(1, toolkit_id="all"),
+        NEW,
+        2,
+        "WSL2 has no MPS; use sharing.timeSlicing",
+    ),
     "hardly any memory": (
         gpu(1, memory_mib=3),
         NEW,

@@ -167,6 +167,19 @@ def test_the_files(
     assert platform_files.find(settings(tmp_path, strategy)) == expected
 
 
+def test_a_file_in_a_folder_that_may_not_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the service may not see counts as not there."""
+
+    def refuse(path: str, **_: object) -> object:
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr("os.stat", refuse)
+    assert platform_files.find(settings(tmp_path)) == NOTHING
+    assert platform_files.wsl_library(tmp_path) == ""
+
+
 @pytest.mark.parametrize(
     ("files", "expected"),
     [

@@ -27,16 +27,17 @@ MPS = (
 CLIENT = "pid command namespace pod container"
 FIELDS = {
     "": "time version ok node gpus strays resources processes configuration xids usage",
-    "node.": "driver_version backend maintenance live ready problems failed persisted driver_hangs "
-    "hanging notices name hostname platform platform_evidence",
+    "node.": "driver_version backend maintenance live ready problems passthrough failed persisted "
+    "driver_hangs hanging notices name hostname platform platform_evidence",
     "node.hanging.": "call index uuid seconds",
     "node.live.": "ok problems",
     "node.ready.": "ok problems",
     "node.problems.": "kind text fatal",
+    "node.passthrough.": "pci_bus_id driver",
     "node.failed.": "index error",
     "gpus.": "uuid state healthy reasons since transitions usage mps remedy advice index model "
-    "pci_bus_id numa_node memory_mib unified_memory recovery_action check_seconds monitoring mig "
-    "instances resources holders dra_holders grey",
+    "pci_bus_id numa_node memory_mib unified_memory recovery_action licensed check_seconds "
+    "monitoring mig instances resources holders dra_holders grey",
     "gpus.grey.": "kind detail text advice",
     "gpus.reasons.": "kind detail text advice",
     "gpus.instances.": "uuid state healthy reasons since transitions usage mps remedy advice place "

@@ -8,10 +8,11 @@ import pytest
 from health import inventory, verdict
 from health.condition import Condition, Look
 from health.enumeration import Enumerated, SystemRoots, enumerate_gpu, rescan
-from health.inventory import Slot, bound
+from health.inventory import Slot
 from health.known_good import with_known_good
 from health.looks import of_absent
 from health.nvml import Code, Nvml
+from health.pci import bound
 from proto.messages import FailedGpu, Gpu
 from simulator.live_node import LiveNode
 from simulator.node import SimulatedGpu, SimulatedNode

@@ -62,6 +62,8 @@ CONFIGURATION: dict[str, Any] = {
         "exitWithoutAccess": 60.0,
         "occupied": "report",
         "dra": "report",
+        "fabricAfter": 120.0,
+        "licence": "report",
         "recovery": {"mode": "proof", "quietPeriod": 30.0, "probes": 3},
         "grey": {"after": 60.0, **dict.fromkeys(GREY, "report")},
         "xids": {},
@@ -77,6 +79,7 @@ SERVICE: dict[str, Any] = {
     "nodeName": "",
     "nodeEvents": False,
     "nodeCondition": False,
+    "nodeTaint": False,
     "nodeLabels": "off",
     "nodeLabelsFile": None,
     "nodeLabelsHealth": False,
@@ -248,6 +251,7 @@ def test_without_settings_all_sources_are_default() -> None:
     expected |= {"health.exitWithoutAccess", "health.occupied", "health.dra"}
     for section in ("recovery", "grey"):
         expected |= {f"health.{section}.{name}" for name in CONFIGURATION["health"][section]}
+    expected |= {"health.fabricAfter", "health.licence"}
     expected |= {f"flags.{name}" for name in CONFIGURATION["flags"]} - {"flags.plugin"}
     expected |= {f"flags.plugin.{name}" for name in CONFIGURATION["flags"]["plugin"]}
     settings = load({}, {})

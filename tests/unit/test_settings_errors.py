@@ -71,7 +71,8 @@ UNKNOWN = {
         "health: {old: 1}",
         (
             'health: unknown key "old"; allowed keys: staleAfter, hangAfter, pollInterval, '
-            "rescanInterval, exitWithoutAccess, occupied, dra, recovery, grey, xids"
+            "rescanInterval, exitWithoutAccess, occupied, dra, fabricAfter, licence, recovery, "
+            "grey, xids"
         ),
     ),
 }

@@ -22,6 +22,7 @@ GIVEN: dict[str, tuple[str, object]] = {
     "service.nodeName": ("node-1", "node-1"),
     "service.nodeEvents": ("false", False),
     "service.nodeCondition": ("f", False),
+    "service.nodeTaint": ("0", False),
     "service.nodeLabels": ("file", "file"),
     "service.nodeLabelsFile": ("/features/gpus", "/features/gpus"),
     "service.nodeLabelsHealth": ("T", True),

@@ -43,7 +43,7 @@ def shown(**fields: Any) -> report.Status:
 def test_before_anything_is_known() -> None:
     """Before any message arrives, the service is not live, and everything else is null."""
     silent = node_report.Verdict(ok=False, problems=("supervisor: no heartbeat",))
-    unknown = node_report.NodeStatus(None, None, None, silent, silent, *[None] * 6)
+    unknown = node_report.NodeStatus(None, None, None, silent, silent, *[None] * 7)
     assert status(Snapshot(), ABOUT, NOW, WALL) == report.Status(
         WALL, "1.2.3", False, unknown, None, None, None, None, None, None
     )
@@ -97,7 +97,8 @@ def test_the_node() -> None:
         SERVICE, problems=(problem,), notices=("not shared: a",), hangs=3, quiesced=True
     )
     hang = HangingCall("nvmlDeviceGetName", 1, "", 17.5)
-    node = replace(PARTIAL, persisted=False, hanging=(hang,))
+    given = replace(PARTIAL.inventory, passed={"0000:41:00.0": "vfio-pci"})
+    node = replace(PARTIAL, inventory=given, persisted=False, hanging=(hang,))
     assert shown(service=service, node=node).node == node_report.NodeStatus(
         driver_version="580.95.05",
         backend=None,
@@ -105,6 +106,7 @@ def test_the_node() -> None:
         live=node_report.Verdict(ok=True, problems=()),
         ready=node_report.Verdict(ok=False, problems=("list-too-long: too many",)),
         problems=(node_report.ProblemStatus(ProblemKind.LIST_TOO_LONG, "too many", fatal=True),),
+        passthrough=(node_report.PassedGpu("0000:41:00.0", "vfio-pci"),),
         failed=(node_report.FailedGpuStatus(1, "lost"),),
         persisted=False,
         driver_hangs=3,

@@ -11,6 +11,7 @@ from health.nvml import XidEvent
 from health.xid_reports import XidReports
 from proto.messages import XidCount
 from proto.monitor import XidPolicy
+from proto.sxids import SXidCount
 
 NVML = XidEvent("handle", None, None, 149)
 HARMLESS = LoggedXid("0000:01:00.0", 149, detail="RLW", fatal=False, unit="RLW", link=3)
@@ -97,3 +98,4 @@ def test_a_storm_has_few_lines(lines: list[tuple[str, dict[str, Any]]]) -> None:
     assert messages.count("an NVSwitch reported an error that is not fatal") == 5
     assert messages[-2:] == ["the driver repeated an Xid", "an NVSwitch repeated an error"]
     assert lines[-1][1] == {"switch": "0000:c3:00.0", "sxid": 12028, "count": 95, "seconds": 1}
+    assert reports.sxids() == (SXidCount("0000:c3:00.0", 12028, fatal=False, count=100),)

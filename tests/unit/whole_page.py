@@ -28,6 +28,7 @@ from proto.messages import (
 from proto.mps import MpsClient, MpsDaemon, MpsShare, Phase, ServerStatus
 from proto.platform import Platform, PlatformKind
 from proto.reasons import Reason, ReasonKind
+from proto.sxids import SXidCount
 from proto.usage import DeviceUsage, GpuProcess, ProcessKind
 from supervisor.status.allocations import Allocation, DynamicDevice
 from supervisor.status.snapshot import KnownUsage, Snapshot
@@ -68,7 +69,7 @@ NODE = NodeState(
         platform=Platform(PlatformKind.NVML, ("libnvidia-ml.so.1",)),
     ),
     health=(
-        DeviceHealth("A", since=5.0, transitions=4, recovery_action=0),
+        DeviceHealth("A", since=5.0, transitions=4, recovery_action=0, licensed=True),
         DeviceHealth(
             "B",
             (Reason(ReasonKind.XID, "48"), Reason(ReasonKind.XID, "79")),
@@ -89,6 +90,7 @@ NODE = NodeState(
         XidCount("", 31, 1, last=98.0),
     ),
     kernel_log_lost=7,
+    sxids=(SXidCount("0000:c3:00.0", 12028, fatal=False, count=4),),
     grey=(GreyFailure("A", Reason(ReasonKind.PCIE, "x8 instead of x16")),),
     calls=(CallStats("nvmlInit", 2, 0.5, {999: 1}),),
     hanging=(
@@ -218,8 +220,11 @@ EXPECTED: Samples = {
     key("device_health_transitions_total", uuid="A"): 4.0,
     key("device_health_transitions_total", uuid="B"): 0.0,
     key("device_health_transitions_total", uuid=mig_uuid(1, 0)): 0.0,
+    key("sxid_errors_total", switch="0000:c3:00.0", sxid="12028", fatal="false"): 4.0,
     key("device_grey_failure", uuid="A", reason="pcie"): 1.0,
     key("gpu_recovery_action", uuid="A"): 0.0,
+    key("device_licensed", uuid="A"): 1.0,
+    key("passthrough_gpus"): 0.0,
     key("xid_errors_total", uuid="B", xid="79"): 2.0,
     key("xid_errors_total", uuid="", xid="31"): 1.0,
     key("xid_reports_total", uuid="B", xid="79", source="both"): 1.0,

@@ -77,6 +77,7 @@ The variables that both services get, as YAML: with different ones they would pl
 {{- if not .Values.metrics.podLabels }}{{ $_ := set $given "POD_LABELS" "false" }}{{ end }}
 {{- if .Values.events.enabled }}{{ $_ := set $given "NODE_EVENTS" "true" }}{{ end }}
 {{- if .Values.nodeCondition.enabled }}{{ $_ := set $given "NODE_CONDITION" "true" }}{{ end }}
+{{- if .Values.nodeTaint.enabled }}{{ $_ := set $given "NODE_TAINT" "true" }}{{ end }}
 {{- $labels := include "gpu-sharing-plugin.nodeLabels" . }}
 {{- if $labels }}
 {{- $_ := set $given "NODE_LABELS" $labels }}

@@ -25,6 +25,11 @@ A list of {volume, mount}, so that no volume lacks its mount.
   mount: {mountPath: /driver-root/{{ $folder }}, readOnly: true, mountPropagation: HostToContainer}
 {{- end }}
 {{- end }}
+{{- if .Values.wsl }}
+{{- /* At the same path: the libraries find each other by it. */}}
+- volume: {name: wsl, hostPath: {path: /usr/lib/wsl, type: Directory}}
+  mount: {mountPath: /usr/lib/wsl, readOnly: true, mountPropagation: HostToContainer}
+{{- end }}
 {{- /* A driver's own folder has no nvidia-ctk: that is on the host, or where the GPU operator installs it there. */}}
 {{- if and $cdi (ne (.Values.nvidiaDriverRoot | default "/") "/") }}
 {{- $folders := list "/usr/local" "/usr/bin" }}
