@@ -5,6 +5,7 @@ import enum
 import msgspec
 
 from proto.advertising import Advertising
+from proto.driver import DriverState
 from proto.held import Held
 from proto.keeper import ComputeMode
 from proto.messages import Inventory
@@ -37,6 +38,7 @@ class ExitCode(enum.IntEnum):
     """The driver or a device is not available yet: restart with backoff."""
     AGAIN = 4
     """Something changed that needs a new process: restart at once; this is not a failure."""
+    NO_GPU = 5  # nothing to serve: wait for a GPU
 
 
 class ProblemKind(enum.StrEnum):
@@ -51,8 +53,7 @@ class ProblemKind(enum.StrEnum):
     NOT_SHARED = "not-shared"
     """A device to share is not on this node; everything else is advertised."""
     MEMORY_UNKNOWN = "memory-unknown"
-    """The driver does not report a device's memory, so with `-1` replicas it has one replica, and \
-with MPS no memory limit."""
+    """The memory of a device is unknown: with `-1` replicas it has one, with MPS no limit of it."""
     IMEX_MISSING = "imex-missing"
     """A required IMEX channel is missing; nothing is advertised."""
     CDI_SPEC = "cdi-spec"
@@ -227,6 +228,7 @@ class ServiceState(msgspec.Struct, frozen=True, tag=True):
     configuration: ConfigurationState = ConfigurationState()
     labels: NodeLabels | None = None
     """Whether the node's labels are written; None: not known yet, or they are switched off."""
+    driver: DriverState | None = DriverState.STARTING
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):
@@ -261,6 +263,7 @@ class NotReady(msgspec.Struct, frozen=True, tag=True):
     """The detail of the devices' reason, if it is not *reason*."""
     platform: Platform | None = None
     """What kind of node this is, if the child is the monitor and knows it."""
+    driver: DriverState = DriverState.UNUSABLE
 
 
 class Hung(msgspec.Struct, frozen=True, tag=True):

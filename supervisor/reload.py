@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 from loguru import logger
 
-from proto.control import ConfigurationState
+from proto.control import ConfigurationState, Labelled, Unlabelled
 from simulator.node import NodeError
 from supervisor.config.choose_file import Wish
 from supervisor.config.refusal import SettingsError
@@ -61,6 +61,13 @@ class Reload:
                 reason=self.state.problem,
                 **_file(self.service),
             )
+
+    def hear(self, report: Labelled | Unlabelled) -> None:
+        """Note what the cluster process reports of the node's label."""
+        if isinstance(report, Labelled):
+            self.labelled(report.value)
+        else:
+            self.unlabelled(report.reason)
 
     def labelled(self, value: str) -> None:
         """Note the *value* of the node's label; have its file read if it changed."""

@@ -15,6 +15,7 @@ from proto.control import (
     Settled,
     Unknown,
 )
+from proto.driver import DriverState
 from proto.messages import Inventory
 from proto.platform import Platform
 from proto.texts import few
@@ -62,6 +63,7 @@ class Served:
     configuration: ConfigurationState = field(default_factory=ConfigurationState)
     labels: NodeLabels | None = None
     """Whether the node's labels are written."""
+    driver: DriverState = DriverState.STARTING
     platform: Platform | None = None
     """What kind of node this is; None: nobody has looked yet."""
 
@@ -71,10 +73,11 @@ class Served:
             return replace(self, labels=report)
         if isinstance(report, Settled):
             return replace(self, registered={**self.registered, name: report.registered})
-        not_ready = dict(self.not_ready)
+        not_ready, driver = dict(self.not_ready), self.driver
         if report.everything:
             not_ready[name] = f"the driver hangs in {report.call}"
-        return replace(self, hangs=self.hangs + 1, not_ready=not_ready)
+            driver = DriverState.UNUSABLE
+        return replace(self, hangs=self.hangs + 1, not_ready=not_ready, driver=driver)
 
     def ready(self, name: str, *, essential: bool) -> "Served":
         """Return the state after the child *name* became ready; an *essential* one sees devices."""
@@ -94,6 +97,7 @@ class Served:
             problems=plan.problems,
             notices=plan.notices,
             platform=platform or self.platform,
+            driver=DriverState.LOADED,
         )
 
     def after_refusal(self, name: str, report: NotReady) -> "Served":
@@ -116,6 +120,7 @@ class Served:
             mps={u: s for p in (self.plans or {}).values() for u, s in p.mps.items()},
             configuration=self.configuration,
             labels=self.labels,
+            driver=self.driver,
             platform=self.platform,
         )
 

@@ -44,7 +44,7 @@ def state(served: Served, processes: tuple[ProcessState, ...]) -> ServiceState:
     told = served.state(processes)
     planned = None if served.plans is None else ()
     problem = told.problem or (WAITS if planned is None else "")
-    return msgspec.structs.replace(told, planned=planned, problem=problem, mps={})
+    return msgspec.structs.replace(told, planned=planned, problem=problem, mps={}, driver=None)
 
 
 def status(served: Served) -> str:

@@ -184,6 +184,7 @@ def test_the_numbers_of_exit_codes() -> None:
         "USAGE": 2,
         "NOT_READY": 3,
         "AGAIN": 4,
+        "NO_GPU": 5,
     }
 
 
