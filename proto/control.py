@@ -5,7 +5,7 @@ import enum
 import msgspec
 
 from proto.advertising import Advertising
-from proto.held import Held
+from proto.holdings import Holdings
 from proto.keeper import ComputeMode
 from proto.messages import Inventory
 from proto.mps import MpsShare
@@ -302,7 +302,7 @@ Order = (
     | Unknown
     | MarkHealthy
     | Withhold
-    | Held
+    | Holdings
     | Probed
     | Configure
     | LabelNode
@@ -319,7 +319,7 @@ Report = (
     | Hung
     | Marked
     | Withhold
-    | Held
+    | Holdings
     | Probed
     | Settled
     | Labelled

@@ -38,7 +38,7 @@ from proto.control import (
     Withhold,
     until_beat,
 )
-from proto.held import Held
+from proto.holdings import Holdings
 from proto.messages import Inventory
 from proto.probe import Probed
 from proto.reasons import Reason
@@ -157,7 +157,7 @@ class Supervisor:
                 self._changes()
             case Marked():
                 self._operators.marked(report.error)
-            case Withhold() | Held() | Probed():
+            case Withhold() | Holdings() | Probed():
                 self._children.pass_on(report)
             case _:
                 logger.error("ignored a child's order", child=name, order=type(report).__name__)

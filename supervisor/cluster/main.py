@@ -23,7 +23,7 @@ from proto.child_loop import ChildLoop, Orders, Task
 from proto.cluster import ClusterSettings
 from proto.control import Labelled, LabelNode, ServiceState, Unknown, Unlabelled
 from proto.fitness import LastWord
-from proto.held import Held
+from proto.holdings import Holdings
 from proto.labels import LabelSettings
 from proto.messages import NodeState
 from proto.mps_listener import MpsListener
@@ -91,7 +91,7 @@ class Cluster:
         orders: Orders = {
             Unknown: self._on_unknown,
             ServiceState: self._on_service,
-            Held: self._on_held,
+            Holdings: self._on_held,
         }
         if self._label_writer:
             orders = {**orders, LabelNode: self._label_writer.on_order}
@@ -128,7 +128,7 @@ class Cluster:
     def _on_service(self, state: ServiceState) -> None:
         self._mps.want(state.mps)
 
-    def _on_held(self, order: Held) -> None:
+    def _on_held(self, order: Holdings) -> None:
         held = None if order.uuids is None else frozenset(order.uuids)
         if held != self._held:
             self._held = held
@@ -208,7 +208,7 @@ class Cluster:
         pace = node_taint.pace(self._settings.node)
         await self._keep("taint", pace, self._wanted_taint, self._send_taint)
 
-    def _wanted_taint(self) -> node_taint.Wanted | None:
+    def _wanted_taint(self) -> node_taint.Taint | None:
         return self._outage.wanted(time.monotonic()) if self._outage else None
 
     async def _keep(
@@ -267,7 +267,7 @@ class Cluster:
         await self._api.patch_status(node_condition.patch(wanted, stamp(time.time()), changed))
         return True
 
-    async def _send_taint(self, wanted: node_taint.Wanted, sent: node_taint.Wanted | None) -> bool:
+    async def _send_taint(self, wanted: node_taint.Taint, sent: node_taint.Taint | None) -> bool:
         """Set or remove the node's taint as *wanted*; return whether that took a write."""
         del sent  # others may have changed it
         version, taints = await self._api.taints()
