@@ -66,11 +66,7 @@ def test_both_trees_start_together(host: Host) -> None:
         async with kubelet(host.folder) as node, host.plugin() as plugin, host.tree() as tree:
             await node.until(lambda k: k.healthy(GPU) == ALL)
             assert host.modes() == [EXCLUSIVE_PROCESS, EXCLUSIVE_PROCESS]
-            assert sorted(tree.pids()) == [
-                "exporter",
-                *(f"mps {uuid}" for uuid in host.uuids),
-                "mps bus",
-            ]
+            await tree.runs("exporter", *(f"mps {uuid}" for uuid in host.uuids), "mps bus")
             await tree.ready()
             assert (await tree.get("/livez"))[0] == 200
             assert await tree.stop() == 0
@@ -172,7 +168,7 @@ def test_the_tree_waits_for_the_plugin(host: Host) -> None:
         async with kubelet(host.folder) as node, host.tree() as tree:
             await until(partial(lives, tree), "life without the plugin")
             await tree.logged("waiting for the GPUs that gpu-sharing-plugin run finds")
-            assert "waiting for the inventory" in (await tree.get("/readyz"))[1]
+            await tree.says("/readyz", "waiting for the inventory")
             assert host.running() == []
             async with host.plugin():
                 await node.until(lambda k: k.healthy(GPU) == ALL)
