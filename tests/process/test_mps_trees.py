@@ -116,6 +116,7 @@ def test_no_restart_of_the_plugin_touches_a_daemon(host: Host) -> None:
                     before = await daemons(host.folder, Phase.READY, 2)
                     client = host.mps.client(host.pipe())
                     assert await asyncio.to_thread(client.line) == "busy multiprocessors=32"
+                    await tree.ready()  # then the exporter has its name, too
                     keepers = tree.pids()
                     for running in (plugin, tree):
                         async with read_again(host, 1):
