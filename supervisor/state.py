@@ -10,14 +10,15 @@ from proto.control import (
     Hung,
     NodeLabels,
     NotReady,
-    Problem,
     ProcessState,
     ServiceState,
     Settled,
     Unknown,
 )
+from proto.driver import DriverState
 from proto.messages import Inventory
 from proto.platform import Platform
+from proto.problem import Problem
 from proto.texts import few
 from proto.worker import ResourcePlan
 from supervisor.child import Process, Spec
@@ -63,6 +64,7 @@ class Served:
     configuration: ConfigurationState = field(default_factory=ConfigurationState)
     labels: NodeLabels | None = None
     """Whether the node's labels are written."""
+    driver: DriverState = DriverState.STARTING
     platform: Platform | None = None
     """What kind of node this is; None: nobody has looked yet."""
     dra: DraOffers = field(default_factory=DraOffers)
@@ -76,10 +78,11 @@ class Served:
             return replace(self, dra=report)
         if isinstance(report, Settled):
             return replace(self, registered={**self.registered, name: report.registered})
-        not_ready = dict(self.not_ready)
+        not_ready, driver = dict(self.not_ready), self.driver
         if report.everything:
             not_ready[name] = f"the driver hangs in {report.call}"
-        return replace(self, hangs=self.hangs + 1, not_ready=not_ready)
+            driver = DriverState.UNUSABLE
+        return replace(self, hangs=self.hangs + 1, not_ready=not_ready, driver=driver)
 
     def ready(self, name: str, *, essential: bool) -> "Served":
         """Return the state after the child *name* became ready; an *essential* one sees devices."""
@@ -99,6 +102,7 @@ class Served:
             problems=plan.problems,
             notices=plan.notices,
             platform=platform or self.platform,
+            driver=DriverState.LOADED,
         )
 
     def after_refusal(self, name: str, report: NotReady) -> "Served":
@@ -121,6 +125,7 @@ class Served:
             mps={u: s for p in (self.plans or {}).values() for u, s in p.mps.items()},
             configuration=self.configuration,
             labels=self.labels,
+            driver=self.driver,
             dra=self.dra,
             platform=self.platform,
         )

@@ -5,11 +5,13 @@ from dataclasses import dataclass, field
 
 from proto.calls import LookTime
 from proto.cluster import DraOffers
-from proto.control import NodeLabels, Problem, ProblemKind, ServiceState
+from proto.control import NodeLabels, ServiceState
+from proto.driver import NOTHING_TO_SERVE
 from proto.fitness import Fitness, LastMpsWord, fitness
 from proto.messages import NodeState, UsageState, WorkerState
 from proto.mps import UNREACHABLE, MpsDaemon, MpsShare
 from proto.platform import Platform
+from proto.problem import Problem, ProblemKind
 from proto.reasons import ReasonKind
 from supervisor.status import dra
 from supervisor.status.allocations import Allocation, DynamicDevice
@@ -46,6 +48,11 @@ class Snapshot:
     """The last word of the MPS daemons; None: nobody listens for it."""
     dynamic: tuple[DynamicDevice, ...] = ()
     """Devices that containers hold through DRA, in the newest list of the kubelet."""
+
+    @property
+    def nothing_to_serve(self) -> bool:
+        """Whether the node has no GPU for this service."""
+        return bool(self.service and self.service.driver in NOTHING_TO_SERVE)
 
     def platform(self) -> Platform | None:
         """Return what kind of node this is; None: nobody has looked yet."""

@@ -19,6 +19,7 @@ from supervisor.labels.main import Labeller
 from tests.fakes import nvml_library
 from tests.fakes.figures import within
 from tests.fakes.service import Service, kubelet, service, until
+from tests.process.test_driver import half_installed
 from tests.unit.builders import gpu, inventory
 
 NODE: dict[str, object] = {"gpus": [{}, {}, {"mig": ["1g.10gb"]}]}
@@ -188,11 +189,12 @@ def test_a_folder_that_others_can_write_to(folder: Path) -> None:
             told = await running.logged(TROUBLE, output="file")
             assert "other users can write to it" in told["reason"]
             await running.shows("gpu_sharing_node_labels_written", 0.0, output="file")
-            assert "cannot write the node's labels (file): " in (await running.get("/status"))[1]
+            await running.says("/status", "cannot write the node's labels (file): ")
             assert labels(folder)["gpu.count"] == "3"
             file_in(folder).parent.chmod(0o755)
             await shows(folder, "gpu.count", "2")
             await running.shows("gpu_sharing_node_labels_written", 1.0, output="file")
+            await running.logged("the node's labels are written again")
             assert running.count(TROUBLE) == 1
             assert running.count("the node's labels are written again") == 1
 
@@ -228,8 +230,8 @@ def test_the_number_of_healthy_gpus(folder: Path) -> None:
 
 
 def test_a_driver_that_comes_later(folder: Path, library: Path) -> None:
-    """Without a driver no file is written, and an earlier one stays; the labels appear when the
-    driver does, without a restart of the process that writes them.
+    """With a driver that cannot be used yet, no file is written, and an earlier one stays; the
+    labels appear when the driver can be used, without a restart of the process that writes them.
     """
 
     async def story() -> None:
@@ -239,13 +241,13 @@ def test_a_driver_that_comes_later(folder: Path, library: Path) -> None:
         environment = {"STANDIN_NVML_DIR": str(folder)}
         file_in(folder).parent.mkdir()
         file_in(folder).write_text("nvidia.com/gpu.count=8\n")
+        place = half_installed(root)
         async with service(folder, *options, *labelled, environment=environment) as running:
             await running.logged("process is not ready")
             old = await running.started("labels")
             assert labels(folder) == {"gpu.count": "8"}
-            place = root / "usr/lib/x86_64-linux-gnu"
-            place.mkdir(parents=True)
-            os.link(library, place / library.name)
+            os.link(library, place.with_suffix(".new"))
+            place.with_suffix(".new").replace(place)
             await shows(folder, "gpu.count", str(len(nvml_library.GPU_UUIDS)))
             assert running.pids()["labels"] == old
 

@@ -12,7 +12,8 @@ from health.nvml import Code
 from proto import requests
 from proto.advertising import MigStrategy
 from proto.cluster import Labelled, Unlabelled
-from proto.control import MarkHealthy, Problem
+from proto.control import MarkHealthy
+from proto.problem import Problem
 from proto.requests import Answer
 from proto.texts import GAP, MOST_NAMES, NAME_LIMIT, TEXT_LIMIT, few, printable, shortened
 from supervisor.cluster.label_report import told
