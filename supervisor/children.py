@@ -10,7 +10,8 @@ from loguru import logger
 
 from proto.channel import Sent
 from proto.control import ExitCode, Order, ProcessState, ServiceState, Stop, Withhold
-from proto.held import Held
+from proto.holdings import Holdings
+from proto.probe import Probed
 from supervisor import restart_policy
 from supervisor.child import Process, Spec, describe
 from supervisor.restart_policy import Child, Limits, State
@@ -242,13 +243,15 @@ class Children:
             if only in (None, name) and type(order) in self._specs[name].takes:
                 sent = process.channel.send(order)
                 # These are sent again soon; any other order would be lost for good.
-                passing = sent is Sent.FULL and isinstance(order, ServiceState | Withhold | Held)
+                passing = sent is Sent.FULL and isinstance(
+                    order, ServiceState | Withhold | Holdings
+                )
                 if sent in {Sent.FULL, Sent.UNFIT} and not passing:
                     self.kill(name, f"cannot send it the order {type(order).__name__}")
 
-    def pass_on(self, report: Withhold | Held) -> None:
+    def pass_on(self, report: Withhold | Holdings | Probed) -> None:
         """Send a child's *report* to those that take it; what they withhold, nobody remembers."""
-        if isinstance(report, Held):
+        if isinstance(report, Holdings | Probed):
             self.remember(report)
         else:
             self.tell(report)

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import msgspec
 from loguru import logger
 
-from proto.control import ProblemKind, ProcessState, ServiceState
+from proto.control import ProcessState, ServiceState
+from proto.problem import ProblemKind
 from proto.texts import few
 from proto.worker import ResourcePlan
 from supervisor.child import Spec

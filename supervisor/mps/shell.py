@@ -5,11 +5,11 @@ import os
 from pathlib import Path
 
 from proto.mps import MpsClient, ServerStatus
+from proto.running import Runner
 from proto.texts import NAME_LIMIT, shortened
 from supervisor.mps import commands, decide
 from supervisor.mps.commands import Readings
 from supervisor.mps.kept import DaemonSeen, Kept
-from supervisor.mps.running import Runner
 
 DETAIL = 300
 """Most characters of what is told of an answer: it goes into messages and events."""
@@ -57,11 +57,12 @@ class Shell:
         try:
             server = await self._server()
             status = await self._status(server) if server else None
-            clients = await self._clients() if server else ()
             defaults, of_server = None, None
             if decide.reads_limits(kept, server, now):
                 defaults = await self._defaults()
                 of_server = await self._of_server(server) if status else None
+            # Last: a client that comes afterwards keeps a daemon that is told to quit from ending.
+            clients = await self._clients() if server else ()
         except SilentError as error:
             return DaemonSeen(pid=kept.pid, trouble=str(error), clients=running(kept.clients))
         return DaemonSeen(

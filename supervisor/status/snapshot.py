@@ -4,12 +4,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from proto.calls import LookTime
-from proto.control import NodeLabels, Problem, ProblemKind, ServiceState
+from proto.cluster import DraOffers
+from proto.control import NodeLabels, ServiceState
 from proto.driver import NOTHING_TO_SERVE
 from proto.fitness import Fitness, LastMpsWord, fitness
 from proto.messages import NodeState, UsageState, WorkerState
 from proto.mps import UNREACHABLE, MpsDaemon, MpsShare
 from proto.platform import Platform
+from proto.problem import Problem, ProblemKind
 from proto.reasons import ReasonKind
 from supervisor.status import dra
 from supervisor.status.allocations import Allocation, DynamicDevice
@@ -86,6 +88,7 @@ class Snapshot:
             *_unlabelled(self.service.labels),
             *_unreachable(self.mps),
             *_also_served(self.booked_twice()),
+            *_offered(self.service.dra),
         )
 
     def through_dra(self) -> tuple[DynamicHold, ...]:
@@ -149,6 +152,11 @@ def _also_served(booked: Mapping[str, list[DynamicHold]]) -> Iterator[Problem]:
         "may get the same GPU. Serve the GPUs of this node either by this plugin or by the DRA "
         "driver",
     )
+
+
+def _offered(offers: DraOffers) -> Iterator[Problem]:
+    if offers.devices:
+        yield Problem(ProblemKind.OFFERED_BY_DRA, offers.devices)
 
 
 def _slow(look: LookTime) -> Problem:

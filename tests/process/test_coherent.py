@@ -5,24 +5,14 @@ import json
 import signal
 from pathlib import Path
 
+import yaml
+
 from tests.fakes.service import kubelet, service
 from tests.process.test_labels_command import labels
+from tests.process.test_simulated_platforms import FILES
 
 GPU = "nvidia.com/gpu"
-GB200: dict[str, object] = {
-    "gpus": [{"name": "NVIDIA GB200", "numaNode": place // 2} for place in range(4)],
-    "memoryNodes": 32,
-}
-GB10: dict[str, object] = {
-    "gpus": [
-        {
-            "name": "NVIDIA GB10",
-            "computeCapability": "12.1",
-            "lacks": ["nvmlDeviceGetMemoryInfo"],
-        }
-    ],
-    "systemMemoryMiB": 122880,
-}
+GB200, GB10 = (yaml.safe_load((FILES / f"{name}.yaml").read_text()) for name in ("gb200", "gb10"))
 CHANNELS = "dev/nvidia-caps-imex-channels"
 
 
@@ -40,7 +30,7 @@ def test_a_gb200_with_imex_channels(folder: Path) -> None:
         options = (f"--config-file={file}", f"--driver-root-ctr-path={root}")
         async with kubelet(folder) as node, service(folder, *options, node=GB200) as running:
             await running.shows("gpu_sharing_node_problem", 1, problem="imex-missing")
-            assert "channel3; create" in (await running.get("/readyz"))[1]
+            await running.says("/readyz", "channel3; create")
             (root / CHANNELS / "channel3").touch()
             await node.until(lambda k: k.healthy(GPU) == 4)
             resource = node.resources[GPU]

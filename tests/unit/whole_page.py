@@ -5,14 +5,7 @@ import platform
 import msgspec
 
 from proto.calls import CallStats, HangingCall, LookTime
-from proto.control import (
-    ConfigurationState,
-    NodeLabels,
-    Problem,
-    ProblemKind,
-    ProcessState,
-    ServiceState,
-)
+from proto.control import ConfigurationState, NodeLabels, ProcessState, ServiceState
 from proto.driver import DriverState
 from proto.fitness import LastMpsWord
 from proto.grey import GreyFailure
@@ -28,6 +21,7 @@ from proto.messages import (
 )
 from proto.mps import MpsClient, MpsDaemon, MpsShare, Phase, ServerStatus
 from proto.platform import Platform, PlatformKind
+from proto.problem import Problem, ProblemKind
 from proto.reasons import Reason, ReasonKind
 from proto.sxids import SXidCount
 from proto.usage import DeviceUsage, GpuProcess, ProcessKind
