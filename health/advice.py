@@ -105,6 +105,11 @@ ADVICE: Mapping[ReasonKind, Advice] = MappingProxyType(
             "Nothing, if this is intended. Otherwise bind the GPU to the driver nvidia again: the "
             "plugin finds it at its next rescan.",
         ),
+        ReasonKind.PROBE: Advice(
+            "the probe command failed on the GPU",
+            "Run the command of health.probe by hand on this GPU, and see what it says. The GPU "
+            "becomes Healthy when a later probe passes, or with gpu-sharing-plugin mark-healthy.",
+        ),
         ReasonKind.THERMAL: Advice("at its shutdown temperature", "Check the cooling."),
         ReasonKind.DRIVER_HANG: Advice(
             "a driver call does not return",

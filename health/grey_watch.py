@@ -1,7 +1,7 @@
 """Keep and log the grey failures of all GPUs, and tell which of them make a GPU Unhealthy."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from loguru import logger
 
@@ -9,7 +9,7 @@ from health import grey
 from health.grey import GreySample, GreyState, Track
 from proto.grey import GreyFailure, GreySettings
 from proto.messages import Inventory
-from proto.reasons import Reason
+from proto.reasons import Reason, ReasonKind
 
 
 class GreyWatch:
@@ -19,6 +19,8 @@ class GreyWatch:
         self._settings = settings
         self._states: dict[str, GreyState] = {}
         self._missing = Track()
+        self._probed: dict[str, str] = {}
+        """Why the operator's probe failed, by UUID."""
 
     def take(self, uuid: str, sample: GreySample) -> bool:
         """Take a sample of a GPU into account; return whether its failures changed."""
@@ -38,8 +40,13 @@ class GreyWatch:
     def forget(self, uuids: Iterable[str]) -> None:
         """Forget the failures of devices, for an operator or after a reset."""
         for uuid in uuids:
+            self._probed.pop(uuid, None)
             if state := self._states.pop(uuid, None):
                 self._log(uuid, state.failures, ())
+
+    def probed(self, failed: Mapping[str, str]) -> None:
+        """Make these GPUs Unhealthy whose newest probe *failed*, and no others."""
+        self._probed = dict(failed)
 
     def failures(self, inventory: Inventory) -> tuple[GreyFailure, ...]:
         """Return the failures of all GPUs; a missing GPU is a failure of each one that is there."""
@@ -58,6 +65,9 @@ class GreyWatch:
             if failure.reason.kind in self._settings.unhealthy:
                 for uuid in (failure.uuid, *(i.uuid for i in instances[failure.uuid])):
                     found[uuid] += (failure.reason,)
+        for uuid in self._probed.keys() & instances.keys():
+            for device in (uuid, *(i.uuid for i in instances[uuid])):
+                found[device] += (Reason(ReasonKind.PROBE, self._probed[uuid]),)
         return dict(found)
 
     def _log(self, uuid: str, before: Iterable[Reason], after: Iterable[Reason]) -> None:

@@ -11,6 +11,7 @@ from health.node import Node
 from health.observed import Observed
 from proto.channel import Channel, ClosedError
 from proto.control import Marked, MarkHealthy, Stop, Withhold
+from proto.probe import Probed
 from proto.texts import NAME_LIMIT, shortened
 
 
@@ -39,6 +40,9 @@ class Orders:
                         self._marks.append((order.device, time.monotonic()))
                     case Withhold():
                         self._observed.withhold(order, time.monotonic())
+                    case Probed():
+                        self._observed.grey.probed(order.failed)
+                        self._observed.publish()
                     case Stop():
                         stop = True
                     case _:

@@ -5,12 +5,14 @@ import enum
 import msgspec
 
 from proto.advertising import Advertising
+from proto.cluster import DraOffers, Labelled, Unlabelled
 from proto.driver import DriverState
 from proto.held import DevicesHeld
 from proto.keeper import ComputeMode
 from proto.messages import Inventory
 from proto.mps import MpsShare
 from proto.platform import Platform
+from proto.probe import Probed
 from proto.problem import Problem
 from proto.reasons import Reason, ReasonKind
 from proto.worker import Handout, ResourcePlan
@@ -175,6 +177,8 @@ class ServiceState(msgspec.Struct, frozen=True, tag=True):
     """Whether the node's labels are written; None: not known yet, or they are switched off."""
     driver: DriverState | None = DriverState.STARTING
     """The state of the driver; None: another service tells it."""
+    dra: DraOffers = DraOffers()
+    """What DRA offers of this node; empty also if nobody looks."""
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):
@@ -212,10 +216,6 @@ class NotReady(msgspec.Struct, frozen=True, tag=True):
     driver: DriverState = DriverState.UNUSABLE
     """The state of the driver, if the child is the monitor."""
 
-    def unknown(self, epoch: int) -> Unknown:
-        """Return why all devices are Unhealthy after this report of a monitor's start *epoch*."""
-        return Unknown(Reason(self.kind, self.detail or self.reason), epoch)
-
 
 class Hung(msgspec.Struct, frozen=True, tag=True):
     """Report: the driver *call* has not returned for `health.hangAfter`."""
@@ -231,18 +231,6 @@ class Marked(msgspec.Struct, frozen=True, tag=True):
     error: str = ""
 
 
-class Labelled(msgspec.Struct, frozen=True, tag=True):
-    """Report: the value of the node's configuration label; empty: the node has no such label."""
-
-    value: str
-
-
-class Unlabelled(msgspec.Struct, frozen=True, tag=True):
-    """Report: the node's configuration label cannot be read for this *reason*."""
-
-    reason: str
-
-
 class Settled(msgspec.Struct, frozen=True, tag=True):
     """Report: the worker is *registered* with the kubelet, or else waits for the kubelet."""
 
@@ -256,6 +244,7 @@ Order = (
     | MarkHealthy
     | Withhold
     | DevicesHeld
+    | Probed
     | Configure
     | LabelNode
     | Limit
@@ -272,8 +261,10 @@ Report = (
     | Marked
     | Withhold
     | DevicesHeld
+    | Probed
     | Settled
     | Labelled
     | Unlabelled
     | NodeLabels
+    | DraOffers
 )

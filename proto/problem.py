@@ -35,6 +35,8 @@ with MPS no memory limit."""
     """The shares of the replicas leave more than a tenth of the multiprocessors unused."""
     ALSO_SERVED_BY_DRA = "also-served-by-dra"
     """A container holds an advertised device through DRA; a second container may get it here."""
+    OFFERED_BY_DRA = "offered-by-dra"
+    """A DRA driver offers GPUs that are advertised here; two containers may get one of them."""
     NUMA_NODES = "numa-nodes"
     """GPU memory makes more NUMA nodes than the kubelet accepts; everything is advertised."""
 
@@ -60,4 +62,5 @@ class Problem(msgspec.Struct, frozen=True):
             ProblemKind.NODE_LABELS,
             ProblemKind.ALSO_SERVED_BY_DRA,
             ProblemKind.NUMA_NODES,
+            ProblemKind.OFFERED_BY_DRA,
         }

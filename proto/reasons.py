@@ -67,6 +67,9 @@ stands for a missing one. With `health.grey`, as are the next ones."""
     PASSTHROUGH = "passthrough"
     """The kernel has given the GPU to another driver, for virtual machines; the detail names it."""
 
+    PROBE = "probe"
+    """The operator's command `health.probe` failed on the GPU; the detail says how."""
+
     THERMAL = "thermal"
     """The GPU is at its shutdown temperature."""
 

@@ -11,6 +11,7 @@ from loguru import logger
 from proto.channel import Sent
 from proto.control import ExitCode, Order, ProcessState, ServiceState, Stop, Withhold
 from proto.held import DevicesHeld
+from proto.probe import Probed
 from supervisor import restart_policy
 from supervisor.child import Process, Spec, describe
 from supervisor.restart_policy import Child, Limits, State
@@ -248,9 +249,9 @@ class Children:
                 if sent in {Sent.FULL, Sent.UNFIT} and not passing:
                     self.kill(name, f"cannot send it the order {type(order).__name__}")
 
-    def pass_on(self, report: Withhold | DevicesHeld) -> None:
+    def pass_on(self, report: Withhold | DevicesHeld | Probed) -> None:
         """Send a child's *report* to those that take it; what they withhold, nobody remembers."""
-        if isinstance(report, DevicesHeld):
+        if isinstance(report, DevicesHeld | Probed):
             self.remember(report)
         else:
             self.tell(report)

@@ -2,21 +2,24 @@
 
 import functools
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from proto.control import (
     Configure,
     MarkHealthy,
+    Order,
     Register,
     ServiceState,
     Unknown,
     Withhold,
 )
 from proto.exporter import ExporterSettings, UsageRoots
+from proto.held import DevicesHeld
 from proto.monitor import DraRule, OccupiedRule
 from proto.mps_bus import MPS_BUS
 from proto.paths import Paths
+from proto.probe import Probed, ProbeSettings
 from proto.worker import Handout, ResourcePlan, WorkerSettings
 from simulator.live_node import LiveNode
 from simulator.node import SimulatedNode
@@ -26,6 +29,7 @@ from supervisor.child import Logging, Process, Spec
 from supervisor.compose_monitor import features, monitor_settings
 from supervisor.config import naming
 from supervisor.config.check_paths import SOCKET_PATH_LIMIT
+from supervisor.config.check_values import check_probe
 from supervisor.config.choose_file import Wish
 from supervisor.config.refusal import refusing
 from supervisor.config.service_settings import configuration_file
@@ -69,6 +73,7 @@ def _compose(settings: Settings) -> Service:
             _monitor(settings, paths),
             _exporter(settings, paths),
             *compose_cluster.children(settings, paths),
+            *_prober(settings, paths),
         ),
         plan=functools.partial(plan, _rules(settings)),
         advertising=functools.partial(advertising, _rules(settings)),
@@ -105,7 +110,7 @@ def _exporter(settings: Settings, paths: Paths) -> Spec:
         pod_usage=settings.service.pod_usage,
         hold_occupied=_holds_occupied(settings),
         hold_dra=_holds_dra(settings),
-        tell_held=settings.service.tells_cluster,
+        tell_held=settings.service.tells_cluster or bool(settings.configuration.health.probe),
         usage_roots=_usage_roots(settings),
         guard=settings.service.guard,
         local_socket=f"{settings.service.runtime_dir}/{LOCAL_SOCKET}",
@@ -113,6 +118,20 @@ def _exporter(settings: Settings, paths: Paths) -> Spec:
         allowed_hosts=(settings.service.node_name, *settings.service.metrics_allowed_hosts),
     )
     return Spec("exporter", "supervisor.exporter.main", mine, takes=(ServiceState,))
+
+
+def _prober(settings: Settings, paths: Paths) -> Iterator[Spec]:
+    """Yield the process that runs the operator's command on free GPUs, if there is a command."""
+    health = settings.configuration.health
+    if command := check_probe(health.probe):
+        mine = ProbeSettings(
+            paths.health_bus,
+            command,
+            interval=health.probe_interval,
+            timeout=health.probe_timeout,
+            stale_after=health.stale_after,
+        )
+        yield Spec("prober", "supervisor.prober.main", mine, takes=(DevicesHeld, Unknown))
 
 
 def _prepare(runtime_dir: str, node: SimulatedNode | None) -> None:
@@ -142,7 +161,12 @@ def _usage_roots(settings: Settings) -> tuple[UsageRoots, ...]:
 def _monitor(settings: Settings, paths: Paths) -> Spec:
     driver = monitor_settings(settings, paths)
     withholds = _holds_occupied(settings) or _holds_dra(settings)
-    takes = (MarkHealthy, Withhold) if withholds else (MarkHealthy,)
+    told: tuple[type[Order], ...] = (MarkHealthy,)
+    takes = (
+        *told,
+        *([Withhold] if withholds else []),
+        *([Probed] if settings.configuration.health.probe else []),
+    )
     return Spec(MONITOR, "health.main", driver, takes, essential=True, keeps=privileges.MONITOR)
 
 

@@ -27,8 +27,8 @@ def require_api_client(settings: Settings) -> None:
     if settings.service.uses_api_server and importlib.util.find_spec("lightkube") is None:
         raise SettingsError(
             "cannot use the Kubernetes API for --node-events, --node-condition, --node-taint, "
-            "--node-labels or --config-dir with --node-name: install gpu-sharing-plugin[cluster], "
-            "or lightkube"
+            "--node-labels, --dra-check or --config-dir with --node-name: install "
+            "gpu-sharing-plugin[cluster], or lightkube"
         )
 
 
@@ -45,6 +45,7 @@ def _cluster(settings: Settings, paths: Paths) -> Iterator[Spec]:
             events=service.node_events,
             condition=service.node_condition,
             taint=service.node_taint,
+            dra=service.dra_check,
             label=service.config_label if service.follows_label else "",
             stale_after=float(settings.configuration.health.stale_after),
             labels=label_settings(settings, paths.health_bus) if through_api else None,

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from proto.control import ExitCode, NotReady, Unknown
 from proto.driver import NOTHING_TO_SERVE
+from proto.reasons import Reason
 from supervisor.state import Lost, Served
 
 SHOWN = 10.0
@@ -26,6 +27,11 @@ def after_report(served: Served, report: NotReady, limit: float, now: float) -> 
     if lost.exits_since is None and now - lost.since >= limit:
         return replace(lost, exits_since=now)
     return lost
+
+
+def unknown_after(report: NotReady, epoch: int) -> Unknown:
+    """Return why all devices are Unhealthy after the *report* of a monitor's start *epoch*."""
+    return Unknown(Reason(report.kind, report.detail or report.reason), epoch)
 
 
 def refused(served: Served, report: NotReady, unknown: Unknown, limit: float, now: float) -> Served:

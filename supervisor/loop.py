@@ -19,12 +19,12 @@ from pathlib import Path
 from loguru import logger
 from multiprocess import connection
 
+from proto.cluster import DraOffers, Labelled, Unlabelled
 from proto.control import (
     Beat,
     ExitCode,
     Hung,
     Inventoried,
-    Labelled,
     LabelNode,
     Left,
     Marked,
@@ -33,12 +33,12 @@ from proto.control import (
     Ready,
     Register,
     Settled,
-    Unlabelled,
     Withhold,
     until_beat,
 )
 from proto.held import DevicesHeld
 from proto.messages import Inventory
+from proto.probe import Probed
 from supervisor import give_up, problem_log, strangers, turns
 from supervisor.children import Children
 from supervisor.control_socket import ControlSocket
@@ -148,12 +148,12 @@ class Supervisor:
                 self._on_found(report)
             case NotReady():
                 self._on_not_ready(name, report)
-            case Hung() | Settled() | NodeLabels():
+            case Hung() | Settled() | NodeLabels() | DraOffers():
                 self._served = self._served.after(name, report)
                 self._changes()
             case Marked():
                 self._operators.marked(report.error)
-            case Withhold() | DevicesHeld():
+            case Withhold() | DevicesHeld() | Probed():
                 self._children.pass_on(report)
             case _:
                 logger.error("ignored a child's order", child=name, order=type(report).__name__)
@@ -206,7 +206,7 @@ class Supervisor:
         # While quiesced, a late report of the monitor changes nothing: the reason is maintenance.
         if self._children.spec(name).essential and not self._served.quiesced:
             limit, now = self._service.exit_without_access, time.monotonic()
-            unknown = report.unknown(self._children.epoch(name))
+            unknown = give_up.unknown_after(report, self._children.epoch(name))
             self._served = give_up.refused(self._served, report, unknown, limit, now)
             self._children.tell(unknown)
             if self._served.plans is None:

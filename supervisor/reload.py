@@ -8,7 +8,8 @@ from pathlib import Path
 import msgspec
 from loguru import logger
 
-from proto.control import ConfigurationState, Labelled, Unlabelled
+from proto.cluster import Labelled, Unlabelled
+from proto.control import ConfigurationState
 from simulator.node import NodeError
 from supervisor.config.choose_file import Wish
 from supervisor.config.refusal import SettingsError

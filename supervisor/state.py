@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from proto.advertising import Advertising
+from proto.cluster import DraOffers
 from proto.control import (
     ConfigurationState,
     Hung,
@@ -66,11 +67,15 @@ class Served:
     driver: DriverState = DriverState.STARTING
     platform: Platform | None = None
     """What kind of node this is; None: nobody has looked yet."""
+    dra: DraOffers = field(default_factory=DraOffers)
+    """What DRA offers of this node."""
 
-    def after(self, name: str, report: Hung | Settled | NodeLabels) -> "Served":
+    def after(self, name: str, report: Hung | Settled | NodeLabels | DraOffers) -> "Served":
         """Return the state after a *report* of the child *name*."""
         if isinstance(report, NodeLabels):
             return replace(self, labels=report)
+        if isinstance(report, DraOffers):
+            return replace(self, dra=report)
         if isinstance(report, Settled):
             return replace(self, registered={**self.registered, name: report.registered})
         not_ready, driver = dict(self.not_ready), self.driver
@@ -111,7 +116,7 @@ class Served:
             processes=processes,
             planned=None if self.plans is None else tuple(p.resource for p in self.plans.values()),
             problems=self.problems,
-            notices=self.notices,
+            notices=(*self.notices, *filter(None, (self.dra.resources,))),
             problem=next(iter(self.not_ready.values()), ""),
             quiesced=self.quiesced,
             unknown=self.unknown,
@@ -121,6 +126,7 @@ class Served:
             configuration=self.configuration,
             labels=self.labels,
             driver=self.driver,
+            dra=self.dra,
             platform=self.platform,
         )
 

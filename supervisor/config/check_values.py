@@ -1,5 +1,6 @@
 """Refuse values of the configuration that are valid alone, but cannot work."""
 
+import shlex
 from collections.abc import Iterable, Sequence
 
 from proto.texts import NAME_LIMIT, shortened
@@ -34,6 +35,7 @@ def check(configuration: Configuration) -> None:
             f"{health.poll_interval}: write a staleAfter of at least two poll intervals, "
             f"{2 * health.poll_interval:g}s, or a shorter pollInterval"
         )
+    check_probe(health.probe)
     _check_names("gpus", configuration.resources.gpus)
     _check_names("mig", configuration.resources.mig)
 
@@ -44,6 +46,17 @@ def _check_channels(given: Sequence[int]) -> None:
         raise ValueError(
             f"imex.channelIDs {shown}: write numbers from 0 to {IMEX_CHANNELS - 1}, each once"
         )
+
+
+def check_probe(command: str) -> tuple[str, ...]:
+    """Return the words of `health.probe`; raise ValueError if it is no command."""
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise ValueError(f'health.probe "{command}": {error}') from error
+    if words and not words[0].startswith("/"):
+        raise ValueError(f'health.probe "{command}": write the absolute path of the program')
+    return tuple(words)
 
 
 def _check_names(key: str, patterns: Iterable[Pattern]) -> None:

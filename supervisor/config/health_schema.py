@@ -111,5 +111,12 @@ joined, CUDA fails with error 802 on it; `0`: for ever."""
 it Unhealthy until it has one (`unhealthy`)."""
     recovery: RecoverySection = RecoverySection()
     grey: GreySection = GreySection()
+    probe: str = ""
+    """Command that tests a GPU, with an absolute path, such as `/opt/check-gpu --quick`. It is \
+run on one free GPU after the other, and a GPU on which it fails is Unhealthy. See health.md."""
+    probe_interval: Seconds = Seconds(3600)
+    """Time between two probes of a GPU."""
+    probe_timeout: Seconds = Seconds(60)
+    """Time after which a probe is killed, and counts as failed."""
     xids: XidRules = XidRules()
     """Which Xids are fatal or ignored, instead of what NVIDIA's table says."""

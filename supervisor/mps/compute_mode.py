@@ -7,7 +7,7 @@ from pathlib import Path
 from health import compute_mode
 from health.compute_mode import Verb
 from proto import host
-from supervisor.mps.running import Runner
+from proto.running import Runner
 
 WITHIN = 3.0
 """Seconds for one GPU; opening the driver takes 20 ms, on a machine at rest."""

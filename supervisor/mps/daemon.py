@@ -8,8 +8,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from proto.running import readable
 from supervisor.mps.commands import ClientLimits
-from supervisor.mps.running import readable
 
 NAME = "nvidia-cuda-mps-control"
 

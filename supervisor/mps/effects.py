@@ -12,6 +12,7 @@ from health import compute_mode
 from health.compute_mode import Verb
 from proto.keeper import ComputeMode, KeeperSettings
 from proto.mps import log_folder, pipe_folder
+from proto.running import Runner
 from proto.safe_paths import UnsafeError
 from proto.texts import shortened
 from supervisor.mps import commands, daemon, decide, folders, program
@@ -21,7 +22,6 @@ from supervisor.mps.folders import FolderError
 from supervisor.mps.kept import DaemonSeen, Do, Kept, Leaving
 from supervisor.mps.log_tail import LogTail
 from supervisor.mps.program import ProgramError
-from supervisor.mps.running import Runner
 from supervisor.mps.shell import Shell, SilentError, running
 
 COMMAND_LIMIT = 5.0

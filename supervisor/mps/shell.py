@@ -5,11 +5,11 @@ import os
 from pathlib import Path
 
 from proto.mps import MpsClient, ServerStatus
+from proto.running import Runner
 from proto.texts import NAME_LIMIT, shortened
 from supervisor.mps import commands, decide
 from supervisor.mps.commands import Readings
 from supervisor.mps.kept import DaemonSeen, Kept
-from supervisor.mps.running import Runner
 
 DETAIL = 300
 """Most characters of what is told of an answer: it goes into messages and events."""

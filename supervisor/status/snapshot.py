@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from proto.calls import LookTime
+from proto.cluster import DraOffers
 from proto.control import NodeLabels, ServiceState
 from proto.driver import NOTHING_TO_SERVE
 from proto.fitness import Fitness, LastMpsWord, fitness
@@ -87,6 +88,7 @@ class Snapshot:
             *_unlabelled(self.service.labels),
             *_unreachable(self.mps),
             *_also_served(self.booked_twice()),
+            *_offered(self.service.dra),
         )
 
     def through_dra(self) -> tuple[DynamicHold, ...]:
@@ -150,6 +152,11 @@ def _also_served(booked: Mapping[str, list[DynamicHold]]) -> Iterator[Problem]:
         "may get the same GPU. Serve the GPUs of this node either by this plugin or by the DRA "
         "driver",
     )
+
+
+def _offered(offers: DraOffers) -> Iterator[Problem]:
+    if offers.devices:
+        yield Problem(ProblemKind.OFFERED_BY_DRA, offers.devices)
 
 
 def _slow(look: LookTime) -> Problem:

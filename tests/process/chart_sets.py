@@ -38,6 +38,7 @@ EVERYTHING: dict[str, Any] = {
     "events": {"enabled": True},
     "nodeCondition": {"enabled": True},
     "nodeTaint": {"enabled": True},
+    "draCheck": {"enabled": True},
     "nodeLabels": {"health": True},
     "gfd": {"enabled": True, "sleepInterval": "1m30s"},
     "logFormat": "json",
@@ -77,6 +78,9 @@ SETTINGS = {
         "licence": "unhealthy",
         "xids": {"79": "ignore"},
         "recovery": {"mode": "never", "quietPeriod": "1m", "probes": 5},
+        "probe": "/opt/check",
+        "probeInterval": "6h",
+        "probeTimeout": "2m",
         "grey": {"after": "2m", **dict.fromkeys(GREY, "unhealthy")},
     },
     "sharing": {

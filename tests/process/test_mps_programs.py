@@ -11,9 +11,9 @@ import pytest
 
 from proto.keeper import KeeperSettings
 from proto.mps import MpsShare
+from proto.running import MOST_BYTES, Runner
 from supervisor.mps import daemon, program
 from supervisor.mps.kept import Kept
-from supervisor.mps.running import MOST_BYTES, Runner
 from supervisor.mps.shell import Shell
 from tests.fakes.mps_host import MpsHost, cuda
 from tests.fakes.service import PATIENCE, short_folder

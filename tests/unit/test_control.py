@@ -171,6 +171,7 @@ def test_the_names_of_problems() -> None:
         "node-labels": False,
         "cdi-spec": False,
         "also-served-by-dra": False,
+        "offered-by-dra": False,
         "numa-nodes": False,
     }
 

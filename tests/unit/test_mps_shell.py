@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from proto.mps import MpsShare, ServerStatus
+from proto.running import Result, Runner
 from supervisor.mps.commands import ClientLimits, Readings
 from supervisor.mps.kept import DaemonSeen, Kept
-from supervisor.mps.running import Result, Runner
 from supervisor.mps.shell import Shell
 
 UUID = "GPU-0"

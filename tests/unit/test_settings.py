@@ -66,6 +66,9 @@ CONFIGURATION: dict[str, Any] = {
         "licence": "report",
         "recovery": {"mode": "proof", "quietPeriod": 30.0, "probes": 3},
         "grey": {"after": 60.0, **dict.fromkeys(GREY, "report")},
+        "probe": "",
+        "probeInterval": 3600.0,
+        "probeTimeout": 60.0,
         "xids": {},
     },
     "usage": {"interval": 5.0},
@@ -80,6 +83,7 @@ SERVICE: dict[str, Any] = {
     "nodeEvents": False,
     "nodeCondition": False,
     "nodeTaint": False,
+    "draCheck": False,
     "nodeLabels": "off",
     "nodeLabelsFile": None,
     "nodeLabelsHealth": False,
@@ -249,6 +253,7 @@ def test_without_settings_all_sources_are_default() -> None:
     expected |= {"imex.channelIDs", "imex.required", "health.staleAfter", "health.hangAfter"}
     expected |= {"health.pollInterval", "health.rescanInterval", "health.xids"}
     expected |= {"health.exitWithoutAccess", "health.occupied", "health.dra"}
+    expected |= {"health.probe", "health.probeInterval", "health.probeTimeout"}
     for section in ("recovery", "grey"):
         expected |= {f"health.{section}.{name}" for name in CONFIGURATION["health"][section]}
     expected |= {"health.fabricAfter", "health.licence"}

@@ -72,7 +72,7 @@ UNKNOWN = {
         (
             'health: unknown key "old"; allowed keys: staleAfter, hangAfter, pollInterval, '
             "rescanInterval, exitWithoutAccess, occupied, dra, fabricAfter, licence, recovery, "
-            "grey, xids"
+            "grey, probe, probeInterval, probeTimeout, xids"
         ),
     ),
 }

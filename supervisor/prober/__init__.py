@@ -1,0 +1,1 @@
+"""The prober process: the operator's own command that tests free GPUs."""
