@@ -7,7 +7,7 @@ import msgspec
 from proto.advertising import Advertising
 from proto.cluster import DraOffers, Labelled, Unlabelled
 from proto.driver import DriverState
-from proto.held import DevicesHeld
+from proto.holdings import Holdings
 from proto.keeper import ComputeMode
 from proto.messages import Inventory
 from proto.mps import MpsShare
@@ -243,7 +243,7 @@ Order = (
     | Unknown
     | MarkHealthy
     | Withhold
-    | DevicesHeld
+    | Holdings
     | Probed
     | Configure
     | LabelNode
@@ -260,7 +260,7 @@ Report = (
     | Hung
     | Marked
     | Withhold
-    | DevicesHeld
+    | Holdings
     | Probed
     | Settled
     | Labelled
