@@ -39,6 +39,10 @@ class Signs:
 
 NOTHING = Signs()
 
+NO_PLATFORM = Platform(
+    PlatformKind.NONE, ("no NVML", "no libdxcore.so (WSL2)", "no file of a Tegra")
+)
+
 
 def is_integrated(signs: Signs, name: str, pci: str) -> bool:
     """Return whether the GPU with this *name* and PCI address is a part of a system on chip."""
@@ -95,4 +99,4 @@ def decide(signs: Signs, strategy: Discovery, gpus: Sequence[Gpu]) -> Platform:
         # As a Tegra whose integrated GPU is switched off: NVIDIA's runtime counts it as such too.
         other = f"{signs.tegra}, but no integrated GPU" if signs.tegra else ""
         return Platform(PlatformKind.NVML, tuple(filter(None, (signs.nvml, other))))
-    return Platform(PlatformKind.NONE, ("no NVML", "no libdxcore.so (WSL2)", "no file of a Tegra"))
+    return NO_PLATFORM

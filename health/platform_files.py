@@ -23,11 +23,14 @@ def find(settings: MonitorSettings) -> Signs:
     With the strategy nvml, files of a Tegra do not count. WSL2 does: it has no other way to pass
     GPUs to containers.
     """
-    roots = roots_of(settings)
-    dxcore = first(root / DXCORE for root in roots)
-    if settings.discovery is Discovery.NVML:
-        return Signs(dxcore)
-    return Signs(dxcore, _tegra(roots, Path(settings.sysfs)))
+    dxcore, tegra = signs(roots_of(settings), Path(settings.sysfs))
+    return Signs(dxcore, "" if settings.discovery is Discovery.NVML else tegra)
+
+
+def signs(roots: Iterable[Path], sysfs: Path) -> tuple[str, str]:
+    """Return the file that shows WSL2, and the one that shows a Tegra; empty: there is none."""
+    roots = tuple(roots)
+    return first(root / DXCORE for root in roots), _tegra(roots, sysfs)
 
 
 def roots_of(settings: MonitorSettings) -> tuple[Path, ...]:

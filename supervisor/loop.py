@@ -196,12 +196,12 @@ class Supervisor:
             self._left = ()
 
     def _on_not_ready(self, name: str, report: NotReady) -> None:
+        problem_log.tell_platform(self._served, report.platform)
         if give_up.finds_nothing(self._served, report) and not self._service.fail_on_init_error:
             self._stop(ExitCode.NO_GPU)
             return
         if report.reason != self._served.not_ready.get(name):
             logger.error("process is not ready", child=name, reason=report.reason)
-        problem_log.tell_platform(self._served, report.platform)
         self._served = self._served.after_refusal(name, report)
         # While quiesced, a late report of the monitor changes nothing: the reason is maintenance.
         if self._children.spec(name).essential and not self._served.quiesced:

@@ -22,8 +22,9 @@ from typing import Protocol
 import msgspec
 from loguru import logger
 
-from health import pci_gpus
+from health import pci_gpus, platform_files
 from health.pci_gpus import PciGpu
+from health.platform import NO_PLATFORM
 from proto.channel import Channel, ClosedError
 from proto.control import ConfigurationState, ExitCode, NotReady, ProcessState, ServiceState, Stop
 from proto.driver import NOTHING_TO_SERVE, DriverState
@@ -46,13 +47,15 @@ class GpuSigns:
 
     gpus: tuple[PciGpu, ...] | None
     driver: tuple[str, ...]
-    """The files of a driver that exist."""
+    """The files of a driver, or of a platform with GPUs of another kind, that exist."""
 
 
 def signs(root: Path, sysfs: Path = SYSFS, procfs: Path = PROCFS) -> GpuSigns:
     """Read the signs; *root* is the driver's root as this process sees it."""
     files = (procfs / "driver/nvidia/version", *(root / library for library in LIBRARIES))
-    return GpuSigns(pci_gpus.gpus(sysfs), tuple(str(file) for file in files if file.exists()))
+    there = [str(file) for file in files if file.exists()]
+    found = filter(None, platform_files.signs(dict.fromkeys((root, Path("/"))), sysfs))
+    return GpuSigns(pci_gpus.gpus(sysfs), (*there, *found))
 
 
 class Wait:
@@ -105,6 +108,7 @@ def main(
         notices=(NOTHING_TO_SERVE[state],),
         configuration=ConfigurationState(configuration, loaded=time.time()),
         driver=state,
+        platform=NO_PLATFORM,
     )
     small = msgspec.structs.replace(settings, pod_resources_socket="")
     waiting = Waiting(small, told, wait, systemd)

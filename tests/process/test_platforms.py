@@ -23,6 +23,7 @@ BARE = "54d0709b-558d-5a59-9c65-0c5fc14a2000"
 FIRST, SECOND = (f"GPU-5a2f1c30-7b1e-4c55-9a44-0d3f6e8b1{place:03}" for place in (0, 1))
 MOUNTS = "/var/run/nvidia-container-devices"
 KIND = "k8s.device-plugin.nvidia.com/gpu"
+REPLACED = "it replaces itself by a new process"
 BUILD = "gpu_sharing_build_info"
 NOT_SUPPORTED = 3
 
@@ -252,28 +253,34 @@ def test_wsl2_loses_its_device_node(host: Host, library: Path) -> None:
 
 
 def test_a_node_without_a_platform_is_looked_at_again(host: Host, library: Path) -> None:
-    """A node without NVML is not ready and its platform is none, until files of a Tegra come."""
+    """A node without NVML has the platform none, and the service waits; when files of a Tegra come,
+    it exits, and its next start serves the GPU.
+    """
     case = CASES["a Tegra without NVML"]
     options, environment = prepare(host, case, library)
+    (host.folder / "config.yaml").write_text("health: {rescanInterval: 100ms}\n")
     release = host.folder / "root" / RELEASE
     release.unlink()
-    allowed = "--fail-on-init-error=false"
+    options += ("--fail-on-init-error=false",)
 
     async def story() -> None:
         async with (
             kubelet(host.folder) as node,
-            service(host.folder, *options, allowed, environment=environment) as running,
+            service(
+                host.folder, *options, environment=environment, exec_because=REPLACED
+            ) as waiting,
         ):
-            await running.logged("looked for the platform", platform="none")
+            await waiting.logged("looked for the platform", platform="none")
 
             async def is_told() -> bool:
-                found = await node_status(running)
-                return found.get("platform") == "none" and not found["ready"]["ok"]
+                return (await node_status(waiting)).get("platform") == "none"
 
             await until(is_told, "platform none in the status")
             release.touch()
-            await node.until(lambda k: k.healthy(GPU) == 1)
-            assert list(node.resources[GPU].devices) == ["tegra"]
-            await shows_platform(running, case)
+            assert await waiting.ended() == 1
+            async with service(host.folder, *options, environment=environment) as running:
+                await node.until(lambda k: k.healthy(GPU) == 1)
+                assert list(node.resources[GPU].devices) == ["tegra"]
+                await shows_platform(running, case)
 
     asyncio.run(story())

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from health import access, pci_gpus
+from health import access, pci_gpus, platform_files
 from health.nvml import Code
 from health.opening import Refused
 from health.pci_gpus import PciGpu
@@ -155,9 +155,20 @@ def touch(path: Path) -> None:
     path.touch()
 
 
-@pytest.mark.parametrize("sign", ["gpu", "driver/nvidia/version", f"root/{LIBRARIES[0]}"])
+@pytest.mark.parametrize(
+    "sign",
+    [
+        "gpu",
+        "driver/nvidia/version",
+        f"root/{LIBRARIES[0]}",
+        f"root/{platform_files.RELEASE}",
+        f"root/{platform_files.DXCORE}",
+    ],
+)
 def test_the_wait_for_a_gpu(tmp_path: Path, sign: str) -> None:
-    """A GPU, its driver or the driver's library end the wait, at the next look."""
+    """A GPU, its driver, the driver's library or a file of a platform end the wait, at the next
+    look.
+    """
     (tmp_path / "bus").mkdir()
     wait = Wait(lambda: signs(tmp_path / "root", tmp_path, tmp_path), 30.0, now=100.0)
     assert not wait.is_over(130.0)
