@@ -2,11 +2,17 @@
 
 from pathlib import Path
 
-from health import versions
+import msgspec
+
+from health import pci_gpus, versions
 from health.looks import DENIED
 from health.nvml import Code
+from health.opening import Refused
 from proto.control import NotReady
+from proto.driver import NOTHING_TO_SERVE, DriverState
 from proto.messages import FailedGpu
+from proto.monitor import MonitorSettings
+from proto.platform import PlatformKind
 from proto.reasons import ReasonKind
 from proto.texts import shortened
 
@@ -18,6 +24,12 @@ ADVICE: dict[int | None, str] = {
     Code.OPERATING_SYSTEM: "allow access to /dev/nvidiactl",
     Code.UNKNOWN: "if other programs can use the GPUs, this plugin has lost access to them",
 }
+
+ABSENT = frozenset({Code.LIBRARY_NOT_FOUND, Code.DRIVER_NOT_LOADED})
+"""Answers of a node without a driver, or without a GPU."""
+
+OFF_THE_BUS = (PlatformKind.WSL, PlatformKind.TEGRA, PlatformKind.TEGRA_DISCRETE)
+"""Platforms with GPUs that are not on the PCI bus."""
 
 OLD_LIBRARY = "the library {} is older than the kernel module {}: a new container gets the new one"
 
@@ -33,6 +45,24 @@ def refusal(error: str, code: int | None, procfs: Path) -> NotReady:
         advice, needs_restart = OLD_LIBRARY.format(seen.library, seen.module), True
     reason = shortened(f"{error}; {advice}" if advice else error)
     return NotReady(reason, kind, needs_restart)
+
+
+def refused(found: Refused, settings: MonitorSettings, *, had_gpus: bool) -> NotReady:
+    """Return the report of a driver that cannot be opened.
+
+    It tells a node without a GPU from one without a driver. *had_gpus*: the node had GPUs earlier
+    in this boot, so one that is not on the bus any more is lost.
+    """
+    sysfs, procfs = Path(settings.sysfs), Path(settings.procfs)
+    report = refusal(found.error, found.code, procfs)
+    report = msgspec.structs.replace(report, platform=found.platform)
+    if found.code not in ABSENT:
+        return report
+    elsewhere = had_gpus or found.platform.kind in OFF_THE_BUS
+    state = DriverState.MISSING if elsewhere else pci_gpus.without_driver(sysfs, procfs)
+    reason = NOTHING_TO_SERVE.get(state)
+    told = f"{reason}; {found.error}" if reason else report.reason
+    return msgspec.structs.replace(report, reason=shortened(told), driver=state)
 
 
 def no_access(failed: tuple[FailedGpu, ...], procfs: Path) -> NotReady | None:

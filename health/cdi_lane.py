@@ -60,6 +60,8 @@ class CdiLane:
         self._again_at = self._look_at = math.inf
         self.mode = GPUS
         """How nvidia-ctk finds the GPUs."""
+        self._made_in = ""
+        """The mode of the newest job; empty: there was none."""
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -90,6 +92,8 @@ class CdiLane:
     def settled(self, gpus: Iterable[Gpu]) -> bool:
         """Return whether the specifications are those of *gpus*, or were tried in vain."""
         wanted = self._wanted(gpus)
+        if self._is_of_another_mode:
+            return False
         if self._lane.busy:
             return not self._awaited and self._for == wanted
         return self._for == wanted or (self._for is None and not self._lacks(wanted))
@@ -99,9 +103,9 @@ class CdiLane:
         if self._lane.busy or not self._opened:
             return
         wanted, before = self._wanted(gpus), self._for
-        if wanted != before and (complete or self._begun):
+        if (wanted != before or self._is_of_another_mode) and (complete or self._begun):
             self._for, self._failures = wanted, 0
-            if before is not None or self._lacks(wanted):
+            if before is not None or self._lacks(wanted) or self._is_of_another_mode:
                 outdated = cdi_spec.outdated(before or (), wanted)
                 self._give(Task(self._specs, wanted, outdated))
         elif self._begun and now >= self._again_at:
@@ -115,6 +119,11 @@ class CdiLane:
                 self._give(Task(imex, wanted), awaited=False)
             elif cdi.files_of(self._settings) != self._disk.files:
                 self._give(Task(self._specs, wanted), awaited=False, before=self._disk)
+
+    @property
+    def _is_of_another_mode(self) -> bool:
+        """Whether the names were written when less was known of the platform."""
+        return bool(self._made_in) and self._made_in != self.mode
 
     def deadline(self) -> float:
         """Return when the next job is due; infinity: only after the present one."""
@@ -160,7 +169,7 @@ class CdiLane:
         return outcome is not None and bool(outcome.error) and not outcome.nothing
 
     def _give(self, task: Task, *, awaited: bool = True, before: OnDisk | None = None) -> None:
-        self._awaited = awaited
+        self._awaited, self._made_in = awaited, self.mode
         task = replace(task, mode=self.mode)
         job = functools.partial(
             _write, settings=self._settings, task=task, runs=self._runs, before=before

@@ -64,7 +64,9 @@ class Monitor:
         ledger = Ledger(Path(settings.state_folder))
         self._procfs = Path(settings.procfs)
         self._mailbox = Mailbox()
-        self._node = Node(settings, ledger.gpus(), self._mailbox)
+        known = ledger.gpus()
+        self._had_gpus = bool(known)
+        self._node = Node(settings, known, self._mailbox)
         self._hangs = Hangs()
         self._observed = Observed(settings, ledger, self._node, self._hangs, epoch)
         self._usage = UsageBus(self._node, self._observed.publisher, settings.usage_interval, epoch)
@@ -250,8 +252,7 @@ class Monitor:
             case BaseException():
                 raise done.result
             case Refused():
-                refused = access.refusal(done.result.error, done.result.code, self._procfs)
-                self._refuse(msgspec.structs.replace(refused, platform=done.result.platform))
+                self._refuse(access.refused(done.result, self._settings, had_gpus=self._had_gpus))
             case Looked() if gpu:
                 self._observed.after_look(gpu, done.result, now)
             case Ended() if gpu:

@@ -72,7 +72,9 @@ def toolkit_mode(signs: Signs, gpus: Iterable[Gpu]) -> str:
     """Return the mode in which nvidia-ctk finds the GPUs of this node."""
     if signs.dxcore:
         return "wsl"
-    tegra = bool(signs.tegra and not signs.nvml) or any(gpu.integrated for gpu in gpus)
+    gpus = tuple(gpus)
+    # Without a GPU, it is most likely the integrated one that has not answered yet.
+    tegra = any(gpu.integrated for gpu in gpus) or bool(signs.tegra and not gpus)
     return "csv" if tegra else "nvml"
 
 

@@ -1,4 +1,4 @@
-"""The settings that the supervisor passes to the cluster process."""
+"""The settings that the supervisor passes to the cluster process, and what that reports of it."""
 
 import msgspec
 
@@ -25,3 +25,26 @@ class ClusterSettings(msgspec.Struct, frozen=True):
     """Whether to taint the node while all its GPUs are out."""
     labels: LabelSettings | None = None
     """How to label the node; None: not through the API server."""
+    dra: bool = False
+    """Whether to look at what DRA offers of this node."""
+
+
+class DraOffers(msgspec.Struct, frozen=True, tag=True):
+    """Report: what the API server says of DRA and this node, in words; empty: nothing."""
+
+    devices: str = ""
+    """Which driver offers devices that are advertised here."""
+    resources: str = ""
+    """Which advertised resources a DeviceClass names."""
+
+
+class Labelled(msgspec.Struct, frozen=True, tag=True):
+    """Report: the value of the node's configuration label; empty: the node has no such label."""
+
+    value: str
+
+
+class Unlabelled(msgspec.Struct, frozen=True, tag=True):
+    """Report: the node's configuration label cannot be read for this *reason*."""
+
+    reason: str

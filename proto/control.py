@@ -5,12 +5,15 @@ import enum
 import msgspec
 
 from proto.advertising import Advertising
-from proto.holdings import Holdings
+from proto.cluster import DraOffers, Labelled, Unlabelled
+from proto.driver import DriverState
+from proto.held import DevicesHeld
 from proto.keeper import ComputeMode
 from proto.messages import Inventory
 from proto.mps import MpsShare
 from proto.platform import Platform
 from proto.probe import Probed
+from proto.problem import Problem
 from proto.reasons import Reason, ReasonKind
 from proto.worker import Handout, ResourcePlan
 
@@ -38,64 +41,7 @@ class ExitCode(enum.IntEnum):
     """The driver or a device is not available yet: restart with backoff."""
     AGAIN = 4
     """Something changed that needs a new process: restart at once; this is not a failure."""
-
-
-class ProblemKind(enum.StrEnum):
-    """Why a node cannot be served as configured."""
-
-    MIG_NOT_UNIFORM = "mig-not-uniform"
-    """MIG strategy `single` needs one MIG profile on all GPUs; nothing is advertised."""
-    MIG_EMPTY = "mig-empty"
-    """A GPU in MIG mode has no MIG instance; the other GPUs are advertised."""
-    LIST_TOO_LONG = "list-too-long"
-    """A resource has more devices than the kubelet accepts; it is not advertised."""
-    NOT_SHARED = "not-shared"
-    """A device to share is not on this node; everything else is advertised."""
-    MEMORY_UNKNOWN = "memory-unknown"
-    """The driver does not report a device's memory, so with `-1` replicas it has one replica, and \
-with MPS no memory limit."""
-    IMEX_MISSING = "imex-missing"
-    """A required IMEX channel is missing; nothing is advertised."""
-    CDI_SPEC = "cdi-spec"
-    """The CDI specification lacks devices; they are Unhealthy with the reason `cdi-spec`."""
-    SLOW_DRIVER = "slow-driver"
-    """Health checks of a GPU take long; its devices are advertised and keep their health."""
-    NODE_LABELS = "node-labels"
-    """The labels of the node cannot be written; everything is advertised."""
-    MPS_UNSUPPORTED = "mps-unsupported"
-    """MPS cannot share a device as configured; it is not advertised."""
-    MPS_ROOT = "mps-root"
-    """Clients cannot reach the folder of the MPS daemons; devices of MPS are Unhealthy."""
-    MPS_THREADS = "mps-threads"
-    """The shares of the replicas leave more than a tenth of the multiprocessors unused."""
-    ALSO_SERVED_BY_DRA = "also-served-by-dra"
-    """A container holds an advertised device through DRA; a second container may get it here."""
-    NUMA_NODES = "numa-nodes"
-    """GPU memory makes more NUMA nodes than the kubelet accepts; everything is advertised."""
-
-
-class Problem(msgspec.Struct, frozen=True):
-    """One problem of the node, with a text for operators."""
-
-    kind: ProblemKind
-    text: str
-
-    @property
-    def fatal(self) -> bool:
-        """Whether pods miss a resource because of this problem."""
-        return self.kind not in {
-            ProblemKind.CDI_SPEC,
-            ProblemKind.MIG_EMPTY,
-            ProblemKind.NOT_SHARED,
-            ProblemKind.MEMORY_UNKNOWN,
-            ProblemKind.MPS_UNSUPPORTED,
-            ProblemKind.MPS_ROOT,
-            ProblemKind.MPS_THREADS,
-            ProblemKind.SLOW_DRIVER,
-            ProblemKind.NODE_LABELS,
-            ProblemKind.ALSO_SERVED_BY_DRA,
-            ProblemKind.NUMA_NODES,
-        }
+    NO_GPU = 5  # nothing to serve: wait for a GPU
 
 
 class Stop(msgspec.Struct, frozen=True, tag=True):
@@ -228,6 +174,9 @@ class ServiceState(msgspec.Struct, frozen=True, tag=True):
     configuration: ConfigurationState = ConfigurationState()
     labels: NodeLabels | None = None
     """Whether the node's labels are written; None: not known yet, or they are switched off."""
+    driver: DriverState | None = DriverState.STARTING
+    dra: DraOffers = DraOffers()
+    """What DRA offers of this node; empty also if nobody looks."""
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):
@@ -262,6 +211,7 @@ class NotReady(msgspec.Struct, frozen=True, tag=True):
     """The detail of the devices' reason, if it is not *reason*."""
     platform: Platform | None = None
     """What kind of node this is, if the child is the monitor and knows it."""
+    driver: DriverState = DriverState.UNUSABLE
 
 
 class Hung(msgspec.Struct, frozen=True, tag=True):
@@ -278,18 +228,6 @@ class Marked(msgspec.Struct, frozen=True, tag=True):
     error: str = ""
 
 
-class Labelled(msgspec.Struct, frozen=True, tag=True):
-    """Report: the value of the node's configuration label; empty: the node has no such label."""
-
-    value: str
-
-
-class Unlabelled(msgspec.Struct, frozen=True, tag=True):
-    """Report: the node's configuration label cannot be read for this *reason*."""
-
-    reason: str
-
-
 class Settled(msgspec.Struct, frozen=True, tag=True):
     """Report: the worker is *registered* with the kubelet, or else waits for the kubelet."""
 
@@ -302,7 +240,7 @@ Order = (
     | Unknown
     | MarkHealthy
     | Withhold
-    | Holdings
+    | DevicesHeld
     | Probed
     | Configure
     | LabelNode
@@ -319,10 +257,11 @@ Report = (
     | Hung
     | Marked
     | Withhold
-    | Holdings
+    | DevicesHeld
     | Probed
     | Settled
     | Labelled
     | Unlabelled
     | NodeLabels
+    | DraOffers
 )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from proto.cluster import ClusterSettings
 from proto.control import LabelNode, Order, ServiceState, Unknown
-from proto.holdings import Holdings
+from proto.held import DevicesHeld
 from proto.labels import FEATURE_FILE, PRODUCT_NAME, SYSFS, LabelOutput, LabelSettings
 from proto.paths import Paths
 from simulator.live_node import LiveNode
@@ -27,8 +27,8 @@ def require_api_client(settings: Settings) -> None:
     if settings.service.uses_api_server and importlib.util.find_spec("lightkube") is None:
         raise SettingsError(
             "cannot use the Kubernetes API for --node-events, --node-condition, --node-taint, "
-            "--node-labels or --config-dir with --node-name: install gpu-sharing-plugin[cluster], "
-            "or lightkube"
+            "--node-labels, --dra-check or --config-dir with --node-name: install "
+            "gpu-sharing-plugin[cluster], or lightkube"
         )
 
 
@@ -45,11 +45,12 @@ def _cluster(settings: Settings, paths: Paths) -> Iterator[Spec]:
             events=service.node_events,
             condition=service.node_condition,
             taint=service.node_taint,
+            dra=service.dra_check,
             label=service.config_label if service.follows_label else "",
             stale_after=float(settings.configuration.health.stale_after),
             labels=label_settings(settings, paths.health_bus) if through_api else None,
         )
-        told: tuple[type[Order], ...] = (Unknown, ServiceState, Holdings)
+        told: tuple[type[Order], ...] = (Unknown, ServiceState, DevicesHeld)
         takes = (*told, LabelNode) if cluster.labels else told
         yield Spec("cluster", "supervisor.cluster.main", cluster, takes)
 

@@ -6,7 +6,9 @@ service never exits while a monitor is starting: its access may have come back.
 
 from dataclasses import replace
 
-from proto.control import NotReady
+from proto.control import ExitCode, NotReady, Unknown
+from proto.driver import NOTHING_TO_SERVE
+from proto.reasons import Reason
 from supervisor.state import Lost, Served
 
 SHOWN = 10.0
@@ -25,6 +27,27 @@ def after_report(served: Served, report: NotReady, limit: float, now: float) -> 
     if lost.exits_since is None and now - lost.since >= limit:
         return replace(lost, exits_since=now)
     return lost
+
+
+def unknown_after(report: NotReady, epoch: int) -> Unknown:
+    """Return why all devices are Unhealthy after the *report* of a monitor's start *epoch*."""
+    return Unknown(Reason(report.kind, report.detail or report.reason), epoch)
+
+
+def refused(served: Served, report: NotReady, unknown: Unknown, limit: float, now: float) -> Served:
+    """Return the state after the *report* of the monitor, and *unknown* for the workers."""
+    lost = after_report(served, report, limit, now)
+    return replace(served, unknown=unknown, lost=lost, driver=report.driver)
+
+
+def finds_nothing(served: Served, report: NotReady) -> bool:
+    """Return whether the first *report* of the monitor is that the node has nothing to serve."""
+    return report.driver in NOTHING_TO_SERVE and served.plans is None
+
+
+def at_second_stop(first: ExitCode, code: ExitCode) -> ExitCode:
+    """Return the exit code when the service is told to stop while it stops with code *first*."""
+    return code if first is ExitCode.NO_GPU else first
 
 
 def is_due(lost: Lost | None, limit: float, now: float) -> bool:

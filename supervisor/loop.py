@@ -19,12 +19,12 @@ from pathlib import Path
 from loguru import logger
 from multiprocess import connection
 
+from proto.cluster import DraOffers, Labelled, Unlabelled
 from proto.control import (
     Beat,
     ExitCode,
     Hung,
     Inventoried,
-    Labelled,
     LabelNode,
     Left,
     Marked,
@@ -33,15 +33,12 @@ from proto.control import (
     Ready,
     Register,
     Settled,
-    Unknown,
-    Unlabelled,
     Withhold,
     until_beat,
 )
-from proto.holdings import Holdings
+from proto.held import DevicesHeld
 from proto.messages import Inventory
 from proto.probe import Probed
-from proto.reasons import Reason
 from supervisor import give_up, problem_log, strangers, turns
 from supervisor.children import Children
 from supervisor.control_socket import ControlSocket
@@ -96,9 +93,8 @@ class Supervisor:
         return self._exit_code
 
     def _finished(self) -> bool:
-        if self._stop_at is None:
-            return False
-        return not self._children.processes or time.monotonic() >= self._stop_at
+        at = self._stop_at
+        return at is not None and (not self._children.processes or time.monotonic() >= at)
 
     def _wait(self, now: float) -> set[object]:
         """Wait for the next event or deadline; return what is ready."""
@@ -152,21 +148,19 @@ class Supervisor:
                 self._on_found(report)
             case NotReady():
                 self._on_not_ready(name, report)
-            case Hung() | Settled() | NodeLabels():
+            case Hung() | Settled() | NodeLabels() | DraOffers():
                 self._served = self._served.after(name, report)
                 self._changes()
             case Marked():
                 self._operators.marked(report.error)
-            case Withhold() | Holdings() | Probed():
+            case Withhold() | DevicesHeld() | Probed():
                 self._children.pass_on(report)
             case _:
                 logger.error("ignored a child's order", child=name, order=type(report).__name__)
 
     def _on_found(self, report: Inventoried | Labelled | Left | Unlabelled) -> None:
-        if isinstance(report, Labelled):
-            self._reload.labelled(report.value)
-        elif isinstance(report, Unlabelled):
-            self._reload.unlabelled(report.reason)
+        if isinstance(report, Labelled | Unlabelled):
+            self._reload.hear(report)
         elif isinstance(report, Left):
             self._left = report.uuids
             self._end_leftovers()
@@ -202,6 +196,9 @@ class Supervisor:
             self._left = ()
 
     def _on_not_ready(self, name: str, report: NotReady) -> None:
+        if give_up.finds_nothing(self._served, report) and not self._service.fail_on_init_error:
+            self._stop(ExitCode.NO_GPU)
+            return
         if report.reason != self._served.not_ready.get(name):
             logger.error("process is not ready", child=name, reason=report.reason)
         problem_log.tell_platform(self._served, report.platform)
@@ -209,14 +206,12 @@ class Supervisor:
         # While quiesced, a late report of the monitor changes nothing: the reason is maintenance.
         if self._children.spec(name).essential and not self._served.quiesced:
             limit, now = self._service.exit_without_access, time.monotonic()
-            lost = give_up.after_report(self._served, report, limit, now)
-            why = Reason(report.kind, report.detail or report.reason)
-            unknown = Unknown(why, self._children.epoch(name))
-            self._served = replace(self._served, unknown=unknown, lost=lost)
+            unknown = give_up.unknown_after(report, self._children.epoch(name))
+            self._served = give_up.refused(self._served, report, unknown, limit, now)
             self._children.tell(unknown)
             if self._served.plans is None:
                 self._exit_if_told_to(report.reason)
-            elif give_up.is_due(lost, limit, now) and self._stop_at is None:
+            elif give_up.is_due(self._served.lost, limit, now) and self._stop_at is None:
                 logger.error("exiting: only a new container can use the GPUs", reason=report.reason)
                 self._stop(ExitCode.FAILED)
         self._changes()
@@ -271,11 +266,13 @@ class Supervisor:
             self._children.tell(Register())
 
     def _stop(self, code: ExitCode) -> None:
-        """Stop all children; at the second call kill them."""
+        """Stop all children; at the second call kill them, and do not start anew."""
         if self._stop_at is not None:
+            self._exit_code = give_up.at_second_stop(self._exit_code, code)
             self._children.kill_all("second signal to stop")
             return
-        self._systemd.stopping()
+        if code is not ExitCode.NO_GPU:
+            self._systemd.stopping()
         self._operators.end()
         self._reload.end()
         self._exit_code = code

@@ -38,15 +38,20 @@ from supervisor.runtime_folder import (
 )
 from supervisor.source import source
 from supervisor.state import Service
+from supervisor.systemd import Notifier
 from supervisor.title import set_title
 from supervisor.version import VERSION
+
+WITHOUT_GPU = "GPU_SHARING_WITHOUT_GPU"
+"""The variable that tells `run` that the node has no GPU, as the monitor found out."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command on the command line and return its exit code."""
-    known, rest = _parsed(arguments)
+    given = tuple(sys.argv[1:] if arguments is None else arguments)
+    known, rest = _parsed(given)
     try:
-        return _do(known, rest)
+        return _do(known, rest, given)
     except SettingsError as error:
         return _say(error, ExitCode.USAGE)
     except (AskError, BusyError, node.NodeError) as error:
@@ -63,10 +68,10 @@ def _parsed(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[s
     return known, rest
 
 
-def _do(known: argparse.Namespace, rest: Sequence[str]) -> int:
+def _do(known: argparse.Namespace, rest: Sequence[str], given: Sequence[str]) -> int:
     match known.command:
         case "run" | "mps":
-            return _serve(known)
+            return _serve(known, given)
         case "check-config":
             return check_config.main(command_line.values(known), os.environ, compose)
         case "xids":
@@ -148,12 +153,14 @@ def _operate(known: argparse.Namespace) -> int:
     return code
 
 
-def _serve(known: argparse.Namespace) -> int:
+def _serve(known: argparse.Namespace, given: Sequence[str]) -> int:
     flags = command_line.values(known)
     if known.command == "run":
-        return _run(PLUGIN, flags)
+        if os.environ.pop(WITHOUT_GPU, ""):
+            return _wait_for_gpu(settings.load(flags, os.environ))
+        return _run(PLUGIN, flags, given)
     if known.action is None and not known.now:
-        return _run(MPS, flags)
+        return _run(MPS, flags, given)
     if not (known.action and known.now):
         raise SettingsError(
             "cannot use one of `apply` and --now: write `gpu-sharing-plugin mps apply --now`; "
@@ -215,7 +222,7 @@ MPS = Tree(
 )
 
 
-def _run(tree: Tree, flags: Mapping[str, str]) -> int:
+def _run(tree: Tree, flags: Mapping[str, str], arguments: Sequence[str]) -> int:
     set_title(tree.name)
     # All files created from here on, the workers' sockets too, are for this user and root only.
     os.umask(0o077)
@@ -235,8 +242,33 @@ def _run(tree: Tree, flags: Mapping[str, str]) -> int:
         read = source(flags, environment, tree.compose)
         code = Supervisor(read, tree.operators()).run()
         tree.tidy(wanted)
+    if code == ExitCode.NO_GPU:
+        _start_anew(arguments, environment)
     # Not return: the interpreter would wait for ever for a child that the kernel cannot kill.
     os._exit(code)
+
+
+def _start_anew(arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+    """Replace this process by the one that waits for a GPU: only so its memory is given back."""
+    command = [sys.executable, "-P", "-m", "supervisor", *arguments]
+    os.execve(sys.executable, command, {**environment, WITHOUT_GPU: "yes"})  # noqa: S606
+
+
+def _wait_for_gpu(wanted: settings.Settings) -> int:
+    """Serve a node without a GPU; return the exit code."""
+    set_title("without GPU")
+    os.umask(0o077)
+    logs.set_up("without GPU", wanted.service.log_format, wanted.service.log_level)
+    if refused := privileges.keep(()):
+        logger.warning("cannot give up capabilities", reason=refused)
+    service, flags = compose(wanted), wanted.configuration.flags
+    (mine,) = [spec.settings for spec in service.children if spec.name == "exporter"]
+    root, interval = flags.plugin.container_driver_root, wanted.configuration.health.rescan_interval
+    with runtime_folder(Path(wanted.service.runtime_dir)):
+        # Imported only here: the process that forks has nothing of the exporter.
+        waiting = importlib.import_module("supervisor.exporter.without_gpu")
+        code: int = waiting.main(mine, service.configuration_hash, root, interval, Notifier())
+    return code
 
 
 def _simulate(known: argparse.Namespace, rest: Sequence[str]) -> int:

@@ -6,10 +6,10 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from proto.advertising import MigStrategy
-from proto.control import Problem, ProblemKind
 from proto.facts import NumaNodes
 from proto.messages import IMEX_CHANNEL, Gpu, Inventory, MigInstance
 from proto.names import index_of, is_display, nodes_of
+from proto.problem import Problem, ProblemKind
 from proto.texts import few
 from proto.worker import PlannedDevice, ResourcePlan
 from supervisor.config import naming

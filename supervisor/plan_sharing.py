@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
-from proto.control import Problem, ProblemKind
+from proto.problem import Problem, ProblemKind
 from proto.texts import few
 from proto.worker import PlannedDevice
 from supervisor import mps_shares

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 from loguru import logger
 
+from proto.cluster import Labelled, Unlabelled
 from proto.control import ConfigurationState
 from simulator.node import NodeError
 from supervisor.config.choose_file import Wish
@@ -61,6 +62,13 @@ class Reload:
                 reason=self.state.problem,
                 **_file(self.service),
             )
+
+    def hear(self, report: Labelled | Unlabelled) -> None:
+        """Note what the cluster process reports of the node's label."""
+        if isinstance(report, Labelled):
+            self.labelled(report.value)
+        else:
+            self.unlabelled(report.reason)
 
     def labelled(self, value: str) -> None:
         """Note the *value* of the node's label; have its file read if it changed."""

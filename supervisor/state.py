@@ -4,19 +4,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from proto.advertising import Advertising
+from proto.cluster import DraOffers
 from proto.control import (
     ConfigurationState,
     Hung,
     NodeLabels,
     NotReady,
-    Problem,
     ProcessState,
     ServiceState,
     Settled,
     Unknown,
 )
+from proto.driver import DriverState
 from proto.messages import Inventory
 from proto.platform import Platform
+from proto.problem import Problem
 from proto.texts import few
 from proto.worker import ResourcePlan
 from supervisor.child import Process, Spec
@@ -62,19 +64,25 @@ class Served:
     configuration: ConfigurationState = field(default_factory=ConfigurationState)
     labels: NodeLabels | None = None
     """Whether the node's labels are written."""
+    driver: DriverState = DriverState.STARTING
     platform: Platform | None = None
     """What kind of node this is; None: nobody has looked yet."""
+    dra: DraOffers = field(default_factory=DraOffers)
+    """What DRA offers of this node."""
 
-    def after(self, name: str, report: Hung | Settled | NodeLabels) -> "Served":
+    def after(self, name: str, report: Hung | Settled | NodeLabels | DraOffers) -> "Served":
         """Return the state after a *report* of the child *name*."""
         if isinstance(report, NodeLabels):
             return replace(self, labels=report)
+        if isinstance(report, DraOffers):
+            return replace(self, dra=report)
         if isinstance(report, Settled):
             return replace(self, registered={**self.registered, name: report.registered})
-        not_ready = dict(self.not_ready)
+        not_ready, driver = dict(self.not_ready), self.driver
         if report.everything:
             not_ready[name] = f"the driver hangs in {report.call}"
-        return replace(self, hangs=self.hangs + 1, not_ready=not_ready)
+            driver = DriverState.UNUSABLE
+        return replace(self, hangs=self.hangs + 1, not_ready=not_ready, driver=driver)
 
     def ready(self, name: str, *, essential: bool) -> "Served":
         """Return the state after the child *name* became ready; an *essential* one sees devices."""
@@ -94,6 +102,7 @@ class Served:
             problems=plan.problems,
             notices=plan.notices,
             platform=platform or self.platform,
+            driver=DriverState.LOADED,
         )
 
     def after_refusal(self, name: str, report: NotReady) -> "Served":
@@ -107,7 +116,7 @@ class Served:
             processes=processes,
             planned=None if self.plans is None else tuple(p.resource for p in self.plans.values()),
             problems=self.problems,
-            notices=self.notices,
+            notices=(*self.notices, *filter(None, (self.dra.resources,))),
             problem=next(iter(self.not_ready.values()), ""),
             quiesced=self.quiesced,
             unknown=self.unknown,
@@ -116,6 +125,8 @@ class Served:
             mps={u: s for p in (self.plans or {}).values() for u, s in p.mps.items()},
             configuration=self.configuration,
             labels=self.labels,
+            driver=self.driver,
+            dra=self.dra,
             platform=self.platform,
         )
 

@@ -97,12 +97,9 @@ class ControlDaemon:
         where = f"set env CUDA_MPS_PIPE_DIRECTORY={self._pipe}"
         self.say(f"To connect CUDA applications to this daemon, {where}")
         self.say("CUDA MPS Control binary version: 13000")
-        events = self._roster.events
-        events[self._log] = self._copy_log
+        self._roster.events[self._log] = self._copy_log
         while True:
-            for descriptor in self._readable():
-                if descriptor in events:
-                    events[descriptor]()
+            self._roster.react(self._readable())
             self._tick()
 
     def _readable(self) -> list[int]:

@@ -6,7 +6,7 @@ import os
 import select
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from simulator.mps import server as server_process
@@ -44,6 +44,15 @@ class Roster:
         self._multi_user = multi_user
         self._pending: list[KnownClient] = []
         self._failures = 0
+
+    def react(self, ready: Iterable[int]) -> None:
+        """Do what there is to do about these descriptors, which can be read.
+
+        What is done about one may close another, and open a new one with the same number.
+        """
+        for descriptor, react in [(each, self.events.get(each)) for each in ready]:
+            if react is not None and self.events.get(descriptor) is react:
+                react()
 
     def start(self, uid: int, defaults: SetLimits) -> KnownServer:
         """Start a server; it is in `servers` at once."""
@@ -83,9 +92,7 @@ class Roster:
     def wait(self, started: KnownServer) -> None:
         """Serve only the servers until this one is ready or has ended."""
         while started.pid in self.servers and started.status == INITIALIZING:
-            for descriptor in select.select([*self.events], [], [])[0]:
-                if descriptor in self.events:
-                    self.events[descriptor]()
+            self.react(select.select([*self.events], [], [])[0])
 
     def arrive(self, client: KnownClient, defaults: SetLimits) -> None:
         """Hand a client to the server, or keep it until there is one for its user."""
@@ -128,7 +135,12 @@ class Roster:
             "limit": settings.limits.get(gpus[0][0], 0) if gpus else 0,
         }
         descriptor = client.connection.fileno()
-        socket.send_fds(server.connection, [json.dumps(message).encode()], [descriptor])
+        try:
+            socket.send_fds(server.connection, [json.dumps(message).encode()], [descriptor])
+        except OSError:  # it was killed: the client waits for the next one
+            del server.clients[client.number]
+            self._pending.append(client)
+            return
         client.connection.close()
 
     def _refuse(self, client: KnownClient, error: int) -> None:

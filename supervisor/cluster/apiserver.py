@@ -40,7 +40,12 @@ many. Each watch draws its own, so that watches that began together do not end t
 
 Json = dict[str, Any]
 
+DRA = ("resource.k8s.io", "v1")
+"""Group and version of DRA's objects, which Kubernetes has since 1.34."""
+
 KINDS: dict[str, Any] = {
+    "ResourceSlice": create_global_resource(*DRA, "ResourceSlice", "resourceslices"),
+    "DeviceClass": create_global_resource(*DRA, "DeviceClass", "deviceclasses"),
     "Node": create_global_resource("", "v1", "Node", "nodes"),
     "Pod": create_namespaced_resource("", "v1", "Pod", "pods"),
     "NodeFeature": create_namespaced_resource(
@@ -155,6 +160,19 @@ class ApiServer:
                 if code_of(error) != NOT_FOUND:
                     raise
                 return None
+
+    async def dra(self) -> tuple[list[Json], list[Json]]:
+        """Return this node's ResourceSlices and all DeviceClasses; none in a cluster without."""
+        async with within(TIMEOUT):
+            client = self._client()
+            try:
+                found = client.list(KINDS["ResourceSlice"], fields={"spec.nodeName": self._node})
+                slices = [dict(each) async for each in found]
+                return slices, [dict(each) async for each in client.list(KINDS["DeviceClass"])]
+            except ApiError as error:
+                if code_of(error) != NOT_FOUND:
+                    raise
+                return [], []
 
     async def apply(self, wanted: Json, manager: str, *, force: bool = False) -> None:
         """Apply *wanted* on the server as the *manager* of its fields.

@@ -8,7 +8,6 @@ sends is made from the newest state.
 import asyncio
 import contextlib
 import random
-import re
 import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -20,15 +19,15 @@ from health.ledger import BOOT_ID
 from proto import bus
 from proto.channel import Channel
 from proto.child_loop import ChildLoop, Orders, Task
-from proto.cluster import ClusterSettings
-from proto.control import Labelled, LabelNode, ServiceState, Unknown, Unlabelled
+from proto.cluster import ClusterSettings, Unlabelled
+from proto.control import LabelNode, ServiceState, Unknown
 from proto.fitness import LastWord
-from proto.holdings import Holdings
+from proto.held import DevicesHeld
 from proto.labels import LabelSettings
 from proto.messages import NodeState
 from proto.mps_listener import MpsListener
 from proto.pace import Pace, Progress, due
-from proto.texts import NAME_LIMIT, shortened
+from proto.texts import shortened
 from supervisor.cluster import (
     label_outputs,
     node_condition,
@@ -39,9 +38,11 @@ from supervisor.cluster import (
 from supervisor.cluster.apiserver import ApiServer, stamp
 from supervisor.cluster.backoff import Backoff
 from supervisor.cluster.connection import TroubleError
+from supervisor.cluster.dra_look import DraLook
+from supervisor.cluster.label_report import told
 from supervisor.cluster.node_condition import Conditions
 from supervisor.cluster.node_events import NodeEvent, Outbox
-from supervisor.cluster.node_taint import Outage
+from supervisor.cluster.node_taint import Outage, WantedTaint
 from supervisor.labels.schedule import api_pace
 from supervisor.labels.writer import LabelWriter
 
@@ -53,9 +54,6 @@ FOR_GOOD = {400, 422}
 """HTTP statuses after which the same Event is not sent again: they would not change."""
 
 Content = TypeVar("Content")
-
-LABEL = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
-"""What Kubernetes allows as the value of a label."""
 
 
 def main(settings: ClusterSettings, channel: Channel, epoch: int) -> int:
@@ -87,11 +85,12 @@ class Cluster:
         """Set when a state of the node arrives, changed or not."""
         self._context = zmq.asyncio.Context()
         self._mps = MpsListener(self._context, settings.mps_bus, self._refresh)
+        self._dra = DraLook(self._api, settings.node, channel.send) if settings.dra else None
         self._label_writer = self._make_label_writer(settings.labels) if settings.labels else None
         orders: Orders = {
             Unknown: self._on_unknown,
             ServiceState: self._on_service,
-            Holdings: self._on_held,
+            DevicesHeld: self._on_held,
         }
         if self._label_writer:
             orders = {**orders, LabelNode: self._label_writer.on_order}
@@ -106,7 +105,7 @@ class Cluster:
         endless: list[Task] = []
         labels = self._settings.labels
         mine = self._settings.events or self._settings.condition or self._settings.taint
-        if mine or (labels and labels.health):
+        if mine or self._dra or (labels and labels.health):
             endless += [self._listen, self._mps.follow]
         if self._settings.events:
             endless.append(self._send_events)
@@ -114,6 +113,8 @@ class Cluster:
             endless.append(self._keep_condition)
         if self._settings.taint:
             endless.append(self._keep_taint)
+        if self._dra:
+            endless.append(self._dra.run)
         if self._settings.label:
             endless.append(self._follow_label)
         if self._label_writer:
@@ -127,8 +128,10 @@ class Cluster:
 
     def _on_service(self, state: ServiceState) -> None:
         self._mps.want(state.mps)
+        if self._dra:
+            self._dra.on_service(state)
 
-    def _on_held(self, order: Holdings) -> None:
+    def _on_held(self, order: DevicesHeld) -> None:
         held = None if order.uuids is None else frozenset(order.uuids)
         if held != self._held:
             self._held = held
@@ -150,6 +153,8 @@ class Cluster:
     def on_state(self, state: NodeState) -> None:
         """Take the monitor's newest *state*."""
         self._word = self._word.after(state, time.monotonic())
+        if self._dra:
+            self._dra.on_state(state)
         self._refresh()
         self._spoken.set()
 
@@ -208,7 +213,7 @@ class Cluster:
         pace = node_taint.pace(self._settings.node)
         await self._keep("taint", pace, self._wanted_taint, self._send_taint)
 
-    def _wanted_taint(self) -> node_taint.Taint | None:
+    def _wanted_taint(self) -> WantedTaint | None:
         return self._outage.wanted(time.monotonic()) if self._outage else None
 
     async def _keep(
@@ -267,7 +272,7 @@ class Cluster:
         await self._api.patch_status(node_condition.patch(wanted, stamp(time.time()), changed))
         return True
 
-    async def _send_taint(self, wanted: node_taint.Taint, sent: node_taint.Taint | None) -> bool:
+    async def _send_taint(self, wanted: WantedTaint, sent: WantedTaint | None) -> bool:
         """Set or remove the node's taint as *wanted*; return whether that took a write."""
         del sent  # others may have changed it
         version, taints = await self._api.taints()
@@ -289,11 +294,3 @@ class Cluster:
                 steady.cancel()
                 self._channel.send(Unlabelled(shortened(str(error))))
                 await asyncio.sleep(backoff.failed(str(error)))
-
-
-def told(value: str) -> Labelled | Unlabelled:
-    """Return the report of a label's *value*; a value that no label can have chooses no file."""
-    if LABEL.fullmatch(value):
-        return Labelled(value)
-    shown = shortened(value, NAME_LIMIT)
-    return Unlabelled(f'the API server sent the value "{shown}", which no label can have')

@@ -91,6 +91,15 @@ OPTIONS = (
         switch=True,
     ),
     Option(
+        ("--dra-check",),
+        "service.draCheck",
+        "ask the API server at the start and each hour whether a DRA driver offers GPUs that are "
+        "advertised here",
+        ("DRA_CHECK",),
+        boolean,
+        switch=True,
+    ),
+    Option(
         ("--node-labels",),
         "service.nodeLabels",
         "label the node with what its GPUs are: off, file (a file that node feature discovery "

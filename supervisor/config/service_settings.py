@@ -23,6 +23,7 @@ class ServiceSettings(msgspec.Struct, frozen=True, rename="camel", forbid_unknow
     node_events: bool = False
     node_condition: bool = False
     node_taint: bool = False
+    dra_check: bool = False
     node_labels: LabelOutput = LabelOutput.OFF
     node_labels_file: str | None = None
     node_labels_health: bool = False
@@ -69,7 +70,7 @@ class ServiceSettings(msgspec.Struct, frozen=True, rename="camel", forbid_unknow
     def uses_api_server(self) -> bool:
         """Whether the service uses the Kubernetes API."""
         labels = self.node_labels.uses_api_server
-        return self.tells_cluster or self.follows_label or labels
+        return self.tells_cluster or self.dra_check or self.follows_label or labels
 
     @property
     def tells_cluster(self) -> bool:
@@ -90,12 +91,13 @@ class ServiceSettings(msgspec.Struct, frozen=True, rename="camel", forbid_unknow
 def choose_file(service: ServiceSettings, wish: Wish) -> Choice:
     """Return which file of the folder to read; ValueError if options contradict each other."""
     for flag, wanted in (
-        ("events", service.node_events),
-        ("condition", service.node_condition),
-        ("taint", service.node_taint),
+        ("--node-events", service.node_events),
+        ("--node-condition", service.node_condition),
+        ("--node-taint", service.node_taint),
+        ("--dra-check", service.dra_check),
     ):
         if wanted and not service.node_name:
-            raise ValueError(f"--node-{flag} without --node-name: set --node-name too")
+            raise ValueError(f"{flag} without --node-name: set --node-name too")
     if service.node_labels.uses_api_server and not service.node_name:
         given = f"--node-labels={service.node_labels}"
         raise ValueError(f"{given} without --node-name: set --node-name too")

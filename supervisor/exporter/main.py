@@ -12,6 +12,7 @@ import os
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import zmq.asyncio
 from loguru import logger
@@ -30,21 +31,24 @@ from supervisor.exporter import dra_log, http_auth, http_server
 from supervisor.exporter.door import Door
 from supervisor.exporter.held_reports import HeldReports
 from supervisor.exporter.pages import Pages
-from supervisor.exporter.pod_resources import PodResources
 from supervisor.exporter.usage_lookup import UsageLookup
 from supervisor.exporter.withheld_reports import WithheldReports
 from supervisor.status import dra
 from supervisor.status.allocations import Held, split
 from supervisor.status.snapshot import Snapshot
 
+if TYPE_CHECKING:
+    from supervisor.exporter.pod_resources import PodResources
+
 
 def main(settings: ExporterSettings, channel: Channel, epoch: int) -> int:
     """Run the exporter until it is told to stop; return the exit code."""
     del epoch  # the exporter publishes nothing on the bus
-    return asyncio.run(_live(settings, channel))
+    return asyncio.run(live(settings, channel))
 
 
-async def _live(settings: ExporterSettings, channel: Channel) -> int:
+async def live(settings: ExporterSettings, channel: Channel) -> int:
+    """Run the exporter in this process's loop until it is told to stop; return the exit code."""
     try:
         exporter = Exporter(settings, channel, http_auth.read(settings.guard))
     except http_auth.GuardError as error:
@@ -106,7 +110,7 @@ class Exporter:
         """Who holds advertised devices through DRA, as it was logged."""
         self._snapshot = Snapshot()
         self._pages = Pages(settings, watchman, lambda: self._snapshot)
-        self._pods = PodResources(settings.pod_resources_socket, self._planned)
+        self._pods = self._asks_for_pods()
         self._life = ChildLoop(channel, {ServiceState: self._on_service}, self._on_beat)
         context = zmq.asyncio.Context()
         self._health = bus.health_subscriber(context, settings.paths.health_bus, usage=True)
@@ -154,7 +158,7 @@ class Exporter:
             usage = await self._usage.next()
             self._snapshot = replace(self._snapshot, usage=usage)
             if self._withheld and self._withheld.look(self._snapshot):
-                self._pods.look()
+                self._look_at_pods()
 
     async def _follow_workers(self) -> None:
         while True:
@@ -162,7 +166,23 @@ class Exporter:
             if isinstance(state, WorkerState):
                 self._on_worker(state)
 
+    def _asks_for_pods(self) -> "PodResources | None":
+        """Return what asks the kubelet for its pods; None: nothing does."""
+        if not self._settings.pod_resources_socket:
+            return None
+        # Not above: gRPC takes 10 MiB, which a node without a GPU does not need.
+        from supervisor.exporter.pod_resources import PodResources  # noqa: PLC0415
+
+        return PodResources(self._settings.pod_resources_socket, self._planned)
+
+    def _look_at_pods(self) -> None:
+        if self._pods:
+            self._pods.look()
+
     async def _follow_pods(self) -> None:
+        if self._pods is None:
+            await asyncio.Event().wait()
+            return
         while True:
             held = await self._pods.next()
             self._snapshot = self._listed(held)
@@ -196,7 +216,7 @@ class Exporter:
             workers[worker.resource] = (worker, time.monotonic())
             self._snapshot = replace(self._snapshot, workers=workers)
             if known is None or _allocations(worker) != _allocations(known[0]):
-                self._pods.look()
+                self._look_at_pods()
                 if self._withheld:
                     self._withheld.allocated(worker.replicas)
 

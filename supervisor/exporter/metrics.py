@@ -219,6 +219,11 @@ FAMILIES = (
         ("problem",),
         "1 for each reason why the node is not served as configured, or slowly; see /status.",
     ),
+    Family(
+        "driver_state",
+        ("state",),
+        "1 for the current state of NVIDIA's driver on the node, 0 for the other states.",
+    ),
     Family("maintenance", (), "1 while the service is quiesced, else 0."),
     Family("config_info", ("hash",), "Hash of the configuration in use; always 1."),
     Family(

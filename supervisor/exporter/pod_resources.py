@@ -42,7 +42,7 @@ class PodResources:
     """Calls the pod resources API regularly."""
 
     def __init__(self, socket: str, planned: Callable[[], frozenset[str]]) -> None:
-        """Call *socket*, unless it is empty; keep only the resources in *planned*()."""
+        """Call *socket*; keep only the resources in *planned*()."""
         self._socket = socket
         self._planned = planned
         self._soon = asyncio.Event()
@@ -58,8 +58,6 @@ class PodResources:
 
     async def next(self) -> Held | None:
         """Wait for the next call; return what is held, None if the kubelet does not answer."""
-        if not self._socket:
-            await asyncio.Event().wait()
         await self._pause()
         try:
             found = await self._list()

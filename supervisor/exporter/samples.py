@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from proto.control import ServiceState
+from proto.driver import DriverState
 from proto.fitness import Fitness
 from proto.messages import DeviceState, Gpu, Health, NodeState, WorkerState, XidCount
 from supervisor.exporter import mps_metrics, usage_metrics
@@ -39,10 +40,9 @@ def samples(
     for process, used in usage.items():
         yield Sample("process_resident_memory_bytes", used.resident_bytes, (process,))
         yield Sample("process_cpu_seconds", used.cpu_seconds, (process,))
-    if about.watches_gpus:
+    if about.watches_gpus and not snapshot.nothing_to_serve:
         heard = node is not None and now - snapshot.node_at <= about.stale_after
-        yield Sample("health_monitor_up", heard and not (service and service.quiesced))
-        yield Sample("pod_resources_up", snapshot.allocations is not None)
+        yield from _sources(snapshot, heard=heard)
     if node:
         heartbeat = wall - (now - snapshot.node_at)
         yield Sample("health_monitor_last_heartbeat_timestamp_seconds", heartbeat)
@@ -57,10 +57,19 @@ def samples(
     yield from mps_metrics.samples(snapshot, now, about.stale_after)
 
 
+def _sources(snapshot: Snapshot, *, heard: bool) -> Iterator[Sample]:
+    """Yield whether those answer who tell of GPUs: the monitor, *heard* lately, and the kubelet."""
+    quiesced = snapshot.service is not None and snapshot.service.quiesced
+    yield Sample("health_monitor_up", heard and not quiesced)
+    yield Sample("pod_resources_up", snapshot.allocations is not None)
+
+
 def _service(service: ServiceState) -> Iterator[Sample]:
     for process in service.processes:
         yield Sample("process_up", process.pid > 0, (process.name,))
         yield Sample("process_restarts", process.restarts, (process.name,))
+    for state in DriverState if service.driver else ():
+        yield Sample("driver_state", state is service.driver, (state,))
     yield Sample("maintenance", service.quiesced)
     yield Sample("nvml_hangs", service.hangs)
     configuration = service.configuration

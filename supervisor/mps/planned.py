@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import msgspec
 from loguru import logger
 
-from proto.control import ProblemKind, ProcessState, ServiceState
+from proto.control import ProcessState, ServiceState
+from proto.problem import ProblemKind
 from proto.texts import few
 from proto.worker import ResourcePlan
 from supervisor.child import Spec
@@ -44,7 +45,7 @@ def state(served: Served, processes: tuple[ProcessState, ...]) -> ServiceState:
     told = served.state(processes)
     planned = None if served.plans is None else ()
     problem = told.problem or (WAITS if planned is None else "")
-    return msgspec.structs.replace(told, planned=planned, problem=problem, mps={})
+    return msgspec.structs.replace(told, planned=planned, problem=problem, mps={}, driver=None)
 
 
 def status(served: Served) -> str:

@@ -57,11 +57,12 @@ class Shell:
         try:
             server = await self._server()
             status = await self._status(server) if server else None
-            clients = await self._clients() if server else ()
             defaults, of_server = None, None
             if decide.reads_limits(kept, server, now):
                 defaults = await self._defaults()
                 of_server = await self._of_server(server) if status else None
+            # Last: a client that comes afterwards keeps a daemon that is told to quit from ending.
+            clients = await self._clients() if server else ()
         except SilentError as error:
             return DaemonSeen(pid=kept.pid, trouble=str(error), clients=running(kept.clients))
         return DaemonSeen(

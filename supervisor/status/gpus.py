@@ -33,7 +33,7 @@ class Facts:
 def gpus(snapshot: Snapshot, known: Facts) -> tuple[report.GpuStatus, ...] | None:
     """Return the status of each GPU, with its health, its usage and its sharing from *known*."""
     if snapshot.node is None:
-        return None
+        return () if snapshot.nothing_to_serve else None
     return tuple(_gpu(gpu, snapshot, known) for gpu in snapshot.node.inventory.gpus)
 
 

@@ -2,8 +2,8 @@
 
 from msgspec import Struct
 
-from proto.control import ProblemKind
 from proto.platform import PlatformKind
+from proto.problem import ProblemKind
 
 
 class Verdict(Struct, frozen=True):

@@ -4,11 +4,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from proto.calls import LookTime
-from proto.control import NodeLabels, Problem, ProblemKind, ServiceState
+from proto.cluster import DraOffers
+from proto.control import NodeLabels, ServiceState
+from proto.driver import NOTHING_TO_SERVE
 from proto.fitness import Fitness, LastMpsWord, fitness
 from proto.messages import NodeState, UsageState, WorkerState
 from proto.mps import UNREACHABLE, MpsDaemon, MpsShare
 from proto.platform import Platform
+from proto.problem import Problem, ProblemKind
 from proto.reasons import ReasonKind
 from supervisor.status import dra
 from supervisor.status.allocations import Allocation, DynamicDevice
@@ -46,6 +49,11 @@ class Snapshot:
     dynamic: tuple[DynamicDevice, ...] = ()
     """Devices that containers hold through DRA, in the newest list of the kubelet."""
 
+    @property
+    def nothing_to_serve(self) -> bool:
+        """Whether the node has no GPU for this service."""
+        return bool(self.service and self.service.driver in NOTHING_TO_SERVE)
+
     def platform(self) -> Platform | None:
         """Return what kind of node this is; None: nobody has looked yet."""
         known = self.node.inventory.platform if self.node else None
@@ -80,6 +88,7 @@ class Snapshot:
             *_unlabelled(self.service.labels),
             *_unreachable(self.mps),
             *_also_served(self.booked_twice()),
+            *_offered(self.service.dra),
         )
 
     def through_dra(self) -> tuple[DynamicHold, ...]:
@@ -143,6 +152,11 @@ def _also_served(booked: Mapping[str, list[DynamicHold]]) -> Iterator[Problem]:
         "may get the same GPU. Serve the GPUs of this node either by this plugin or by the DRA "
         "driver",
     )
+
+
+def _offered(offers: DraOffers) -> Iterator[Problem]:
+    if offers.devices:
+        yield Problem(ProblemKind.OFFERED_BY_DRA, offers.devices)
 
 
 def _slow(look: LookTime) -> Problem:

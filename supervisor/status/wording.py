@@ -119,7 +119,7 @@ def _state_of_node(status: Status) -> str:
         return f"{broken} of {total} GPUs {'is' if broken == 1 else 'are'} not healthy"
     if total == 1:
         return "The GPU is healthy"
-    return f"All {total} GPUs are healthy" if total else "This node has no GPU"
+    return f"All {total} GPUs are healthy" if total else "No NVIDIA GPU on this node"
 
 
 def _hanging(hang: HangingCallStatus) -> str:

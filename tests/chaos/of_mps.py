@@ -62,6 +62,26 @@ async def _others_work(world: MpsWorld, *ended: str) -> None:
     world.check()
 
 
+async def _other_server(world: MpsWorld, place: int, before: int) -> None:
+    """Wait until a GPU has another server than *before*, and its limits were read."""
+    uuid, pipe = world.host.uuids[place], world.host.pipe(place)
+    found = {before}
+
+    def other() -> bool:
+        found.update(world.host.mps.servers(pipe))
+        return len(found) > 1
+
+    took = await world.within(2.0, other, f"other server of {uuid}")
+    world.note("another server", took)
+
+    def verified() -> bool:
+        asked = world.host.mps.commands(uuid)
+        return any(f"get_device_pinned_mem_limit {pid} {uuid}" in asked for pid in found - {before})
+
+    await world.within(2.0, verified, f"verified server of {uuid}")
+    await _others_work(world, uuid)
+
+
 @fault("MPS daemon killed", weight=4)
 async def daemon_killed(world: MpsWorld, dice: Random) -> None:
     """Kill a daemon: its device is Unhealthy until another one is verified."""
@@ -83,26 +103,22 @@ async def server_killed(world: MpsWorld, dice: Random) -> None:
     (before,) = await asyncio.to_thread(world.host.mps.servers, pipe)
     world.bear(WITHOUT_SERVER, uuid)
     os.kill(before, signal.SIGKILL)
-
-    def other() -> bool:
-        return bool({*world.host.mps.servers(pipe)} - {before})
-
-    world.note("another server", await world.within(2.0, other, f"other server of {uuid}"))
-    await _others_work(world, uuid)
+    await _other_server(world, place, before)
 
 
 @fault("fault of an MPS client", weight=4)
 async def client_fault(world: MpsWorld, dice: Random) -> None:
     """Let a client fault: its device is Unhealthy until that client has ended."""
-    _, uuid = _chosen(world, dice)
+    place, uuid = _chosen(world, dice)
     await world.employ("--fault", "--stay", only=uuid)
     world.victims = frozenset({uuid})
     world.clients[uuid].tell()
+    (before,) = await asyncio.to_thread(world.host.mps.servers, world.host.pipe(place))
     told = await world.within(0.5, lambda: world.unusable(uuid), f"{uuid} Unhealthy")
     world.note("Unhealthy", told)
     await world.dismiss(uuid)
     world.note(AGAIN, await world.within(1.0, world.settled, f"{uuid} Healthy"))
-    await _others_work(world, uuid)
+    await _other_server(world, place, before)
 
 
 @fault("MPS client killed", weight=3)
@@ -113,12 +129,7 @@ async def client_killed(world: MpsWorld, dice: Random) -> None:
     (before,) = await asyncio.to_thread(world.host.mps.servers, pipe)
     world.bear(WITHOUT_SERVER, uuid)
     await asyncio.to_thread(world.clients[uuid].end, kill=True)
-
-    def other() -> bool:
-        return bool({*world.host.mps.servers(pipe)} - {before})
-
-    world.note("another server", await world.within(2.0, other, f"other server of {uuid}"))
-    await _others_work(world, uuid)
+    await _other_server(world, place, before)
 
 
 async def _replaced(world: MpsWorld, tree: str, child: str) -> None:
@@ -145,7 +156,11 @@ async def _all_told(world: MpsWorld) -> None:
 @fault("MPS keeper killed", weight=4)
 async def keeper_killed(world: MpsWorld, dice: Random) -> None:
     """Kill a keeper: the next one adopts the daemon."""
-    await _replaced(world, "tree", f"mps {_chosen(world, dice)[1]}")
+    _, uuid = _chosen(world, dice)
+    seen = len(world.tree.entries)
+    await _replaced(world, "tree", f"mps {uuid}")
+    # The next fault is not one of a daemon that nobody keeps.
+    await world.tree.logged("an MPS device is ready", after=seen, uuid=uuid)
 
 
 @fault("MPS bus killed")

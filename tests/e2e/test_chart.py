@@ -12,6 +12,7 @@ import yaml
 
 from tests.e2e.apiserver import ApiServer
 from tests.fakes.helm import BINARIES, CHART, Helm, helms
+from tests.process import chart_distributions, chart_users
 from tests.process.chart_sets import SERVED
 
 pytestmark = pytest.mark.e2e
@@ -152,6 +153,51 @@ def test_the_server_accepts_every_object(
     (tmp_path / "objects.yaml").write_text(yaml.safe_dump_all(known))
     made = server.kubectl("create", "--dry-run=server", f"--filename={tmp_path}/objects.yaml")
     assert made.count("created (server dry run)") == len(known)
+
+
+def test_the_server_accepts_the_example_pods(server: ApiServer, tmp_path: Path) -> None:
+    """The pods in deploy/examples are valid for the oldest API server that we support."""
+    folder, space = CHART.parents[1] / "examples", "--namespace=examples"
+    # Without controllers there is no account, without which the server admits no pod.
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}}
+    file = tmp_path / "account.yaml"
+    file.write_text(yaml.safe_dump(account | {"automountServiceAccountToken": False}))
+    server.kubectl("create", "namespace", "examples")
+    server.kubectl("create", f"--filename={file}", space)
+    made = server.kubectl("create", "--dry-run=server", f"--filename={folder}", space)
+    assert made.count("created (server dry run)") == len(list(folder.glob("*.yaml")))
+
+
+@pytest.mark.parametrize("name", chart_users.EXPECTED)
+def test_a_users_values(server: ApiServer, name: str) -> None:
+    """Helm installs each values file, and what the API server then has is what the table in
+    docs/migration.md says beside NVIDIA's chart.
+    """
+    found = installed(server, chart_users.FOLDER / f"{name}.yaml")
+    assert all(look(found) == expected for look, expected in chart_users.EXPECTED[name])
+
+
+@pytest.mark.parametrize("name", chart_distributions.EXPECTED)
+def test_a_distributions_values(server: ApiServer, name: str) -> None:
+    """Helm installs the values of each distribution, and the API server then has what it needs."""
+    found = installed(server, chart_distributions.FOLDER / f"{name}.yaml")
+    assert all(look(found) == expected for look, expected in chart_distributions.EXPECTED[name])
+
+
+def installed(server: ApiServer, values: Path) -> list[dict[str, Any]]:
+    """Return what the API server has of a release with the file *values*, and uninstall it."""
+    cluster = Cluster(server, helms()[-1])
+    cluster.helm(*install("gpus", "one"), f"--values={values}")
+    try:
+        return stored(server)
+    finally:
+        cluster.helm("uninstall", "gpus", "--namespace=one")
+
+
+def stored(server: ApiServer) -> list[dict[str, Any]]:
+    """Return the objects of the release that the API server has."""
+    kinds = f"{KINDS},roles,rolebindings"
+    return server.get(kinds, "--selector=app.kubernetes.io/managed-by=Helm", "--all-namespaces")
 
 
 def test_the_commands_of_the_helm_page_work(server: ApiServer) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from tests.fakes import nodefeature
+from tests.fakes.dra_objects import DraObjects
 from tests.fakes.managed_labels import ManagedLabels
 from tests.fakes.service import PATIENCE
 
@@ -38,6 +39,7 @@ class ApiServer:
     features: dict[str, Json] = field(default_factory=dict)
     """The NodeFeature objects of our namespace, by name."""
     pods: dict[str, Json] = field(default_factory=dict)
+    dra: DraObjects = field(default_factory=DraObjects)
     forbidden: str = ""
     """Answer 403 to requests whose path or query has this part; empty: to none."""
     status: int = 0
@@ -165,7 +167,9 @@ class ApiServer:
         else:
             content = json.loads(body) if body else {}
             query = {key: values[0] for key, values in parse_qs(url.query).items()}
-            if "nodefeatures" in url.path or "pods" in url.path or "fieldManager" in query:
+            if found := self.dra.answer(url.path, query):
+                answer: tuple[int, Json] | None = (200, found)
+            elif "nodefeatures" in url.path or "pods" in url.path or "fieldManager" in query:
                 answer = self._do_objects(method, url.path, content, query)
             else:
                 answer = None

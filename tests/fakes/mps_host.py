@@ -1,25 +1,41 @@
 """A host with a stand-in for nvidia-cuda-mps-control: its installation, faults and clients.
 
-The program is `simulator/mps`: real daemons, sockets and servers, without a GPU. It answers as
-version 580.159.04 did on an H100; `tests/hardware/mps-580.159.04.txt` is the comparison.
+The program is `simulator/mps`, but for its shell (`mps/shell.c` beside this file): real daemons,
+sockets and servers, without a GPU. It answers as version 580.159.04 did on an H100;
+`tests/hardware/mps-580.159.04.txt` is the comparison.
 """
 
 import contextlib
+import functools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from simulator.mps.program import NAME, write_program
+from tests.fakes.compiler import build
 from tests.hardware.programs import PATIENCE, Program
 from tests.hardware.transcript import until
 
+_folder = tempfile.TemporaryDirectory(prefix="gs-")
+"""Removed when this process ends."""
+
 CLIENT = (sys.executable, "-ES", "-m", "tests.fakes.mps.client")
+
+
+@functools.cache
+def _shell() -> Path:
+    """Compile the program that is run for each command, once in each process that runs tests."""
+    program = Path(_folder.name) / NAME
+    build(program, Path(__file__).parent / "mps/shell.c")
+    return program
 
 
 class MpsHost:
@@ -32,9 +48,13 @@ class MpsHost:
     def __init__(self, folder: Path, node: Path | None = None, gpus: Iterable[str] = ()) -> None:
         self.folder = folder / "mps-standin"
         self.folder.mkdir()
+        self._daemon = self.folder / NAME
+        write_program(self._daemon, str(self.folder), str(node or ""), ",".join(gpus))
         self.program = folder / "bin" / NAME
         self.program.parent.mkdir(exist_ok=True)
-        write_program(self.program, str(self.folder), str(node or ""), ",".join(gpus))
+        shutil.copy(_shell(), self.program)
+        named = f"import sys\nsys.argv[0] = {str(self.program)!r}\n"  # for the daemon's title
+        self._daemon.write_text(self._daemon.read_text().replace("import sys\n", named, 1))
 
     def order(self, gpu: str = "all", **faults: object) -> None:
         """Replace the faults of the daemons of all GPUs, or of the daemon of one.
@@ -125,7 +145,8 @@ class MpsHost:
             if folder.name.isdecimal():
                 with contextlib.suppress(OSError):  # it has ended
                     found.append((folder / "cmdline").read_text(errors="replace"))
-        return [line for line in found if str(self.program) in line]
+        programs = (str(self.program), str(self._daemon))
+        return [line for line in found if any(program in line for program in programs)]
 
     def servers(self, pipe: Path) -> list[int]:
         """Return the PIDs of a daemon's servers."""

@@ -4,7 +4,8 @@ import itertools
 import select
 
 from proto.channel import Channel, Sent
-from proto.control import BEAT_EVERY, Beat, Hung, Inventoried, Labelled, Ready
+from proto.cluster import Labelled
+from proto.control import BEAT_EVERY, Beat, Hung, Inventoried, Ready
 from proto.messages import Inventory
 
 NOTHING = Inventoried(Inventory("", ()))

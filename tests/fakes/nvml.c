@@ -19,6 +19,8 @@
  *   STANDIN_NVML_LINKS=<count>       so many NVLinks of each GPU are active, not 2
  *   STANDIN_NVML_FABRIC=<state>      nvmlGpuFabricState_t of each GPU, not 3 (it has joined); 0: the
  *                                    GPUs are in no fabric
+ *   STANDIN_NVML_CC=<0|1>            confidential computing is on, and the GPUs accept work (1) or not
+ *   STANDIN_NVML_LICENCE=<0|1>       each GPU is a virtual one in a guest, with a licence (1) or without
  *   STANDIN_NVML_GPUS=<count>        so many H100 (up to 16) in place of the two, none in MIG mode
  *   STANDIN_NVML_NAMES=<name>[;<name>]  GPUs with these names in place of the two, none in MIG mode. One
  *                                    with (nvgpu) in its name is integrated: it has a UUID without
@@ -64,6 +66,7 @@
  *                                    UNKNOWN), as to a process that has lost its device nodes
  *   allowed                          undoes denied
  *   fabric <state>                   as STANDIN_NVML_FABRIC
+ *   cc <0|1>, licence <0|1>          as STANDIN_NVML_CC and STANDIN_NVML_LICENCE
  * Each call obeys the written commands before it answers, so a command is in force once its write
  * has returned; a call that hangs, is slow or waits obeys them at once. A wait meets them in the
  * order of writing. An event goes to every set that has its GPU registered at that moment, and is
@@ -142,7 +145,7 @@ static unsigned order, lost_at[MOST_GPUS], hung_at[MOST_GPUS + 1], hang_at, deni
 enum { DRIVER = MOST_GPUS }; /* what is about no GPU */
 static char hung_call[MOST_GPUS + 1][64]; /* the only function that hangs; empty: each does */
 static unsigned slow_by[MOST_GPUS]; /* milliseconds */
-static int denied_code, fabric_state;
+static int denied_code, fabric_state, cc_ready, licensed; /* the last two: -1: not supported */
 enum { WIDTH, GENERATION, REASONS, CLOCK, CORRECTED, SPARE, PERSISTENCE, HEALTH, FIGURES };
 static const char *const figure_names[FIGURES] = {
     "width", "generation", "reasons", "clock", "corrected", "spare", "persistence", "health"};
@@ -262,6 +265,10 @@ static void obey(const char *line) {
         if (!denied_at) denied_at = order;
     } else if (sscanf(line, "fabric %d", &number) == 1) {
         fabric_state = number;
+    } else if (sscanf(line, "cc %d", &number) == 1) {
+        cc_ready = number;
+    } else if (sscanf(line, "licence %d", &number) == 1) {
+        licensed = number;
     } else if (strcmp(line, "allowed") == 0) {
         denied_at = 0;
     } else {
@@ -474,6 +481,8 @@ static void begin_as_the_environment_says(void) {
     for (int gpu = 0; gpu < MOST_GPUS; gpu++)
         memcpy(figures[gpu], usual_figures, sizeof usual_figures);
     fabric_state = number("STANDIN_NVML_FABRIC", JOINED);
+    cc_ready = number("STANDIN_NVML_CC", NONE);
+    licensed = number("STANDIN_NVML_LICENCE", NONE);
     for (int pid = 1; pid <= number("STANDIN_NVML_PROCESSES", 0); pid++)
         for (int gpu = 0; gpu < gpus; gpu++) use(gpu, 0, pid, 1024, 2, "compute");
     obey_environment("STANDIN_NVML_LOST", "lost");
@@ -637,7 +646,34 @@ API(nvmlDeviceGetAttributes_v2, (device *d, attributes *a), on_instance(d),
 
 /* ---- fabric and virtualization ---- */
 
-API(nvmlDeviceGetVirtualizationMode, (device *d, int *mode), optional_on_gpu(d), *mode = 0, SUCCESS)
+enum { VGPU = 2 };
+
+API(nvmlDeviceGetVirtualizationMode, (device *d, int *mode), optional_on_gpu(d),
+    *mode = licensed < 0 ? 0 : VGPU, SUCCESS)
+
+typedef struct { unsigned year; unsigned short rest[5]; unsigned char status; } expiry;
+typedef struct { int code; unsigned state; char info[128], product[128]; unsigned enabled;
+                 expiry expires; } feature;
+typedef struct { int supported; unsigned count; feature features[3]; } features;
+
+static int on_virtual(const device *d) {
+    CHECK(optional_on_gpu(d));
+    return licensed < 0 ? NOT_SUPPORTED : SUCCESS;
+}
+
+API(nvmlDeviceGetGridLicensableFeatures_v4, (device *d, features *f), on_virtual(d),
+    LOCKED(*f = ((features){1, 1, {{.code = 1, .enabled = 1, .state = licensed}}})), SUCCESS)
+
+typedef struct { unsigned environment, feature, tools; } cc_state;
+
+static int on_cc(void) {
+    CHECK(enter(NULL));
+    return cc_ready < 0 ? NOT_SUPPORTED : SUCCESS;
+}
+
+API(nvmlSystemGetConfComputeState, (cc_state *state), on_cc(), *state = ((cc_state){2, 1, 0}), SUCCESS)
+API(nvmlSystemGetConfComputeGpusReadyState, (unsigned *ready), on_cc(), LOCKED(*ready = cc_ready),
+    SUCCESS)
 
 static const unsigned char cluster[16] = {0x5A, 0x2F, 0x1C, 0x30, 0x7B, 0x1E, 0x4C, 0x55,
                                           0x9A, 0x44, 0x0D, 0x3F, 0x6E, 0x8B, 0x1F, 0x00};

@@ -8,13 +8,14 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tests.fakes import compiler
 
 NAME = "libnvidia-ml.so.1"
 DRIVER_VERSION = "580.95.05"
@@ -48,20 +49,13 @@ FUNCTIONS = frozenset(
     )
 )
 """The functions that can fail for one GPU, without their versions."""
-COMPILER = shutil.which("cc") or "cc"
-FLAGS = ("-std=c11", "-O1", "-Wall", "-Wextra", "-Werror", "-pthread", "-shared", "-fPIC")
+FLAGS = (*compiler.FLAGS, "-pthread", "-shared", "-fPIC")
 
 
 def build(folder: Path) -> Path:
     """Compile the library into *folder*, and return its path."""
     library = folder / NAME
-    command = [COMPILER, *FLAGS, f"-Wl,-soname,{NAME}", "-o", str(library), str(SOURCE)]
-    try:
-        subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
-    except subprocess.CalledProcessError as error:
-        raise RuntimeError(f"cannot build {library}: {error.stderr}") from error
-    except OSError as error:
-        raise RuntimeError(f"cannot build {library}: {error}") from error
+    compiler.build(library, SOURCE, *FLAGS, f"-Wl,-soname,{NAME}")
     return library
 
 
@@ -129,6 +123,14 @@ class Steering:
     def fabric(self, state: int) -> None:
         """Let the GPUs be in this nvmlGpuFabricState_t; 3: they have joined the fabric."""
         self._write(f"fabric {state}")
+
+    def confidential(self, ready: int) -> None:
+        """Let confidential computing be on, and the GPUs accept work (1) or not (0)."""
+        self._write(f"cc {ready}")
+
+    def licence(self, licensed: int) -> None:
+        """Let the GPUs be virtual ones with a licence (1) or without (0)."""
+        self._write(f"licence {licensed}")
 
     def denied(self, code: int = UNKNOWN) -> None:
         """Make every call on a device and every wait answer this code."""

@@ -1,13 +1,8 @@
 """A busy node with many faults, for the status, the page and the commands."""
 
-from proto.control import (
-    ConfigurationState,
-    Problem,
-    ProblemKind,
-    ProcessState,
-    ServiceState,
-)
+from proto.control import ConfigurationState, ProcessState, ServiceState
 from proto.messages import DeviceHealth, DeviceState, NodeState, WorkerState, XidCount
+from proto.problem import Problem, ProblemKind
 from proto.reasons import Reason, ReasonKind
 from supervisor.status.allocations import Allocation
 from supervisor.status.snapshot import Snapshot

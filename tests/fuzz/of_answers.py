@@ -15,7 +15,7 @@ from rich.console import Console
 
 from supervisor.cluster import answers
 from supervisor.cluster.apiserver import label_of
-from supervisor.cluster.main import told
+from supervisor.cluster.label_report import told
 from supervisor.commands.show_status import show as show_status
 from supervisor.exporter import pod_list
 from supervisor.exporter.pages import render

@@ -11,13 +11,14 @@ from tests.fakes.helm import CHART, newest
 
 ROOT = CHART.parents[2]
 PAGES = (ROOT / "docs/install-helm.md", CHART / "README.md")
+DISTRIBUTIONS = ROOT / "docs/kubernetes-distributions.md"
 OF_A_CLUSTER = {"--create-namespace", "--install", "--reset-then-reuse-values"}
 """Options that `helm template` does not know."""
 
 
-def blocks(language: str) -> list[str]:
-    """Return the code blocks in a language."""
-    text = "\n".join(page.read_text() for page in PAGES)
+def blocks(language: str, *pages: Path) -> list[str]:
+    """Return the code blocks in a language, of *pages* or of those about the chart."""
+    text = "\n".join(page.read_text() for page in pages or PAGES)
     found = re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
     assert found
     return found
@@ -25,7 +26,8 @@ def blocks(language: str) -> list[str]:
 
 def commands() -> list[str]:
     """Return the commands in the pages that install or render this chart."""
-    lines = [line for block in blocks("sh") for line in block.replace("\\\n", " ").splitlines()]
+    found = [*blocks("sh"), *blocks("sh", DISTRIBUTIONS)]
+    lines = [line for block in found for line in block.replace("\\\n", " ").splitlines()]
     return [" ".join(line.split()) for line in lines if f"deploy/helm/{CHART.name}" in line]
 
 

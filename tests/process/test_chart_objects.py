@@ -111,7 +111,7 @@ def test_by_default_there_is_no_access_to_the_api_server() -> None:
     objects = newest().objects()
     assert not pod(objects)["automountServiceAccountToken"]
     assert not [item for item in objects if "Role" in item["kind"]]
-    used = {"NODE_EVENTS", "NODE_CONDITION", "NODE_LABELS", "CONFIG_DIR"}
+    used = {"NODE_EVENTS", "NODE_CONDITION", "NODE_LABELS", "CONFIG_DIR", "DRA_CHECK"}
     assert not used & {variable["name"] for variable in container(objects)["env"]}
 
 
@@ -125,6 +125,10 @@ def test_by_default_there_is_no_access_to_the_api_server() -> None:
             {"nodes": "get list watch", "nodes/status": "get patch"},
         ),
         ({"nodeTaint": {"enabled": True}}, {"nodes": "get list watch patch"}),
+        (
+            {"draCheck": {"enabled": True}},
+            {"nodes": "get list watch", "resourceslices": "list"},
+        ),
         ({"nodeLabels": {"output": "node"}}, {"nodes": "get list watch patch"}),
     ],
 )

@@ -5,24 +5,14 @@ import json
 import signal
 from pathlib import Path
 
+import yaml
+
 from tests.fakes.service import kubelet, service
 from tests.process.test_labels_command import labels
+from tests.process.test_simulated_platforms import FILES
 
 GPU = "nvidia.com/gpu"
-GB200: dict[str, object] = {
-    "gpus": [{"name": "NVIDIA GB200", "numaNode": place // 2} for place in range(4)],
-    "memoryNodes": 32,
-}
-GB10: dict[str, object] = {
-    "gpus": [
-        {
-            "name": "NVIDIA GB10",
-            "computeCapability": "12.1",
-            "lacks": ["nvmlDeviceGetMemoryInfo"],
-        }
-    ],
-    "systemMemoryMiB": 122880,
-}
+GB200, GB10 = (yaml.safe_load((FILES / f"{name}.yaml").read_text()) for name in ("gb200", "gb10"))
 CHANNELS = "dev/nvidia-caps-imex-channels"
 
 

@@ -133,20 +133,29 @@ def test_without_a_driver_the_service_exits(folder: Path) -> None:
 
             assert code == 1
             assert reason == (
-                "cannot call nvmlInit: NVML Shared Library Not Found (NVML error 12); "
-                "install the NVIDIA driver, or mount it at --driver-root-ctr-path"
+                "no NVIDIA GPU on this node; cannot call nvmlInit: NVML Shared Library Not Found "
+                "(NVML error 12)"
             )
 
     asyncio.run(story())
 
 
+def half_installed(root: Path) -> Path:
+    """Put a library that cannot be loaded below the driver *root*; return its path."""
+    place = root / "usr/lib/x86_64-linux-gnu/libnvidia-ml.so.1"
+    place.parent.mkdir(parents=True)
+    place.touch()
+    return place
+
+
 def test_a_driver_that_comes_later_is_served(folder: Path, library: Path) -> None:
-    """With failOnInitError=false, the service waits for the driver and serves the GPUs when it
-    appears.
+    """With failOnInitError=false, the service waits for a driver that cannot be used yet, and
+    serves the GPUs when it can.
     """
 
     async def story() -> None:
         root = folder / "root"
+        place = half_installed(root)
         options = ("--fail-on-init-error=false", f"--driver-root-ctr-path={root}")
         environment = {"STANDIN_NVML_DIR": str(folder)}
         async with (
@@ -161,13 +170,14 @@ def test_a_driver_that_comes_later_is_served(folder: Path, library: Path) -> Non
 
             await running.logged("serving metrics")
             await until(is_shown, "reason at /readyz")
-            place = root / "usr/lib/x86_64-linux-gnu"
-            place.mkdir(parents=True)
-            os.link(library, place / library.name)
+            await running.shows("gpu_sharing_driver_state", 1, state="unusable")
+            os.link(library, place.with_suffix(".new"))
+            place.with_suffix(".new").replace(place)
             await node.until(lambda k: k.healthy(GPU) == 2)
             await running.ready()
 
             assert running.count("process is not ready") == 1
+            await running.shows("gpu_sharing_driver_state", 1, state="loaded")
 
     asyncio.run(story())
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes import nvml_library
+from tests.fakes import compiler, nvml_library
 from tests.fakes.service import Service, kubelet, service, until
 
 GPU = "nvidia.com/gpu"
@@ -60,7 +60,7 @@ class Host:
         source = self.root / "refusing.c"
         source.write_text(REFUSING)
         path = self._libraries / f"libnvidia-ml.so.{version}"
-        command = [nvml_library.COMPILER, *nvml_library.FLAGS, f"-DCODE={code}", str(source)]
+        command = [compiler.COMPILER, *nvml_library.FLAGS, f"-DCODE={code}", str(source)]
         new = path.with_suffix(".new")
         subprocess.run([*command, "-o", str(new)], check=True, timeout=60)
         new.replace(path)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from health import unified_memory
 from simulator.live_node import LiveNode
 from tests.fakes.service import COMMAND, PATIENCE, kubelet, service
 
@@ -82,7 +83,8 @@ def test_a_gpu_without_any_optional_call(folder: Path, library: Path) -> None:
     code, found, errors = driven(folder, library, without="all")
     assert (code, errors, found["gpu.product"]) == (0, [], H100)
     assert found["mig.capable"] == "false"
-    assert found.keys().isdisjoint({"gpu.memory", "gpu.family", "gpu.clique"})
+    assert found["gpu.memory"] == str(unified_memory.mib_of_machine(Path("/proc")))
+    assert found.keys().isdisjoint({"gpu.family", "gpu.clique"})
 
 
 HANGS = {

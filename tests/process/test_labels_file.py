@@ -19,6 +19,7 @@ from supervisor.labels.main import Labeller
 from tests.fakes import nvml_library
 from tests.fakes.figures import within
 from tests.fakes.service import Service, kubelet, service, until
+from tests.process.test_driver import half_installed
 from tests.unit.builders import gpu, inventory
 
 NODE: dict[str, object] = {"gpus": [{}, {}, {"mig": ["1g.10gb"]}]}
@@ -228,8 +229,8 @@ def test_the_number_of_healthy_gpus(folder: Path) -> None:
 
 
 def test_a_driver_that_comes_later(folder: Path, library: Path) -> None:
-    """Without a driver no file is written, and an earlier one stays; the labels appear when the
-    driver does, without a restart of the process that writes them.
+    """With a driver that cannot be used yet, no file is written, and an earlier one stays; the
+    labels appear when the driver can be used, without a restart of the process that writes them.
     """
 
     async def story() -> None:
@@ -239,13 +240,13 @@ def test_a_driver_that_comes_later(folder: Path, library: Path) -> None:
         environment = {"STANDIN_NVML_DIR": str(folder)}
         file_in(folder).parent.mkdir()
         file_in(folder).write_text("nvidia.com/gpu.count=8\n")
+        place = half_installed(root)
         async with service(folder, *options, *labelled, environment=environment) as running:
             await running.logged("process is not ready")
             old = await running.started("labels")
             assert labels(folder) == {"gpu.count": "8"}
-            place = root / "usr/lib/x86_64-linux-gnu"
-            place.mkdir(parents=True)
-            os.link(library, place / library.name)
+            os.link(library, place.with_suffix(".new"))
+            place.with_suffix(".new").replace(place)
             await shows(folder, "gpu.count", str(len(nvml_library.GPU_UUIDS)))
             assert running.pids()["labels"] == old
 

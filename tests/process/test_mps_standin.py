@@ -267,9 +267,9 @@ def test_a_server_that_hangs_at_its_start_holds_up_the_daemon(mps: MpsHost, pipe
     mps.order(server="hangs")
     with mps.daemon(pipe, FIRST):
         mps.ask(pipe, "start_server -uid 0")
-        shell = mps.shell(pipe, "get_server_list")
         log = Path(f"{pipe}.log")
         assert until(lambda: "Initializing server process" in log.read_text(), PATIENCE)
+        shell = mps.shell(pipe, "get_server_list")
         assert log.read_text().count("NEW UI") == 1
         mps.order()
         assert (shell.line() or "").isdigit()

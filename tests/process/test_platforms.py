@@ -55,13 +55,14 @@ class Case:
         return ",".join(f"{uuid}={index}" for index, uuid in enumerate(self.devices))
 
 
+CSV = "etc/nvidia-container-runtime/host-files-for-container.d/devices.csv"
 RELEASE, DXCORE = "etc/nv_tegra_release", "usr/lib/wsl/lib/libdxcore.so"
 WSL_LACKS = ("nvmlDeviceGetMinorNumber", "nvmlDeviceGetSupportedEventTypes")
 CASES = {
     "Orin": Case(
         "tegra",
         "Orin (nvgpu)",
-        (RELEASE,),
+        (RELEASE, CSV),
         {BARE: "0"},
         (f"{{}}/{RELEASE}", LIBRARY, "integrated GPU Orin (nvgpu)"),
     ),
@@ -146,6 +147,17 @@ def require_answer(
     assert [node.container_path for node in answer.devices] == list(nodes)
 
 
+def require_mode(host: Host, case: Case) -> None:
+    """Check how the service called nvidia-ctk: in the mode of this platform, with its files."""
+    mode = "wsl" if case.kind == "wsl" else "csv"
+    csv = [f"--csv.file={host.folder}/root/{file}" for file in case.files if file == CSV]
+    generations = [call for call in host.calls() if "generate" in call]
+    assert generations
+    for call in generations:
+        assert f"--mode={mode}" in call
+        assert [word for word in call if word.startswith("--csv.file")] == csv
+
+
 async def node_status(running: Service) -> dict[str, Any]:
     """Return what /status says of the node; empty while nobody answers."""
     code, body = await running.get("/status")
@@ -192,6 +204,7 @@ def test_a_platform(host: Host, library: Path, name: str) -> None:
                 require_answer(answer.container_responses[0], [toolkit_id], nodes)
             await shows_platform(running, case)
             assert running.count("looked for the platform") == 1
+            require_mode(host, case)
             errors = [e for e in running.entries if e["level"] in {"warning", "error"}]
             assert errors == []
 

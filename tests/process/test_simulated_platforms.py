@@ -40,13 +40,15 @@ NODES = {
         {ORIN: ("nvidia.com/igpu", "0"), SECOND: ("nvidia.com/gpu", "1")},
         "Orin-nvgpu",
     ),
+    "gb10": Served("nvml", {FIRST: ("nvidia.com/gpu", FIRST)}, "NVIDIA-GB10"),
+    "vgpu": Served("nvml", {FIRST: ("nvidia.com/gpu", FIRST)}, "NVIDIA-A40-12Q"),
     "wsl2": Served("wsl", {"all": ("nvidia.com/gpu", "all")}, "NVIDIA-GeForce-RTX-4090"),
 }
 
 
 def test_each_file_is_tested() -> None:
-    """Each file of a platform here is in the table of this test."""
-    assert {path.stem for path in FILES.iterdir()} == {*NODES}
+    """Each file of a platform here is in the table of this test, or in test_coherent.py."""
+    assert {path.stem for path in FILES.iterdir()} == {*NODES, "gb200"}
 
 
 def is_served(resource: str, node: Kubelet) -> bool:

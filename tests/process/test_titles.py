@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import title
-from tests.fakes.nvml_library import COMPILER
+from tests.fakes.compiler import COMPILER
 from tests.fakes.service import COMMAND, kubelet, service
 
 SCRIPT = Path(sys.executable).with_name("gpu-sharing-plugin")

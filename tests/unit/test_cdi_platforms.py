@@ -5,8 +5,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from health import cdi, cdi_spec
+from health import cdi, cdi_lane, cdi_spec
+from health.cdi import OnDisk, Task
+from health.cdi_lane import CdiWritten
+from tests.unit.builders import gpu
 from tests.unit.test_cdi import SETTINGS
+from tests.unit.test_cdi_lane import Waiting
 
 
 @pytest.mark.parametrize(
@@ -41,3 +45,29 @@ def test_the_files_of_a_tegra(tmp_path: Path) -> None:
         f"--csv.file={folder}/drivers.csv",
         f"--csv.file={folder}/l4t.csv",
     ]
+
+
+def test_another_mode_writes_the_names_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names that were written in another mode do not count: they pass other devices."""
+    modes: list[str] = []
+    names = frozenset({"0"})
+
+    def write(nvml: object, task: Task, **_: object) -> CdiWritten:
+        del nvml
+        modes.append(task.mode)
+        return CdiWritten((), OnDisk((), names))
+
+    monkeypatch.setattr(cdi_lane, "_write", write)
+    waiting = Waiting(tmp_path)
+    waiting.cdi.open("nvml")
+    waiting.finish(0.0)
+    waiting.cdi.mode = "csv"
+    orin = gpu(0, toolkit_id="0")
+    assert not waiting.cdi.settled([orin])
+    waiting.cdi.step([orin], 0.0, complete=True)
+    waiting.finish(0.0)
+    assert waiting.cdi.settled([orin])
+    waiting.cdi.step([orin], 0.0, complete=True)
+    assert modes == ["nvml", "csv"]

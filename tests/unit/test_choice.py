@@ -108,6 +108,7 @@ REFUSED = {
         "--node-condition without --node-name: set --node-name too",
     ),
     "taint": ({"nodeTaint": "true"}, "--node-taint without --node-name: set --node-name too"),
+    "dra": ({"draCheck": "true"}, "--dra-check without --node-name: set --node-name too"),
     "both": (
         {"configDir": "/x", "configFile": "/y"},
         "--config-dir together with --config-file: set only one of them",

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from proto.control import ProblemKind, Withhold
+from proto.control import Withhold
 from proto.exporter import ExporterSettings
 from proto.grey import GreySettings
 from proto.monitor import CdiSettings, MonitorSettings
+from proto.problem import ProblemKind
 from proto.reasons import ReasonKind
 from proto.worker import (
     AllocationPolicy,

@@ -15,8 +15,6 @@ from proto.control import (
     Limit,
     NotReady,
     Order,
-    Problem,
-    ProblemKind,
     ProcessState,
     Ready,
     Register,
@@ -28,6 +26,7 @@ from proto.control import (
 )
 from proto.messages import FailedGpu, Link, LinkLevel
 from proto.mps import MpsShare
+from proto.problem import Problem, ProblemKind
 from tests.unit.builders import gpu, gpu_uuid, instance, inventory, plan
 
 Ends = tuple[Channel, Channel]
@@ -172,6 +171,7 @@ def test_the_names_of_problems() -> None:
         "node-labels": False,
         "cdi-spec": False,
         "also-served-by-dra": False,
+        "offered-by-dra": False,
         "numa-nodes": False,
     }
 
@@ -184,6 +184,7 @@ def test_the_numbers_of_exit_codes() -> None:
         "USAGE": 2,
         "NOT_READY": 3,
         "AGAIN": 4,
+        "NO_GPU": 5,
     }
 
 

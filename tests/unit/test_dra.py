@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from proto.control import ProblemKind, ServiceState
+from proto.control import ServiceState
+from proto.problem import ProblemKind
 from supervisor.commands.show_status import show
 from supervisor.status import dra, page
 from supervisor.status.allocations import DynamicDevice

@@ -15,6 +15,7 @@ from proto.control import (
     ServiceState,
     Unknown,
 )
+from proto.driver import DriverState
 from proto.messages import DeviceState, NodeState
 from proto.reasons import Reason, ReasonKind
 from supervisor.exporter.exposition import Exposition
@@ -80,6 +81,14 @@ def test_before_anything_is_known() -> None:
         "process_cpu_seconds_total",
     }
     assert page(Snapshot()).count("# TYPE") == len(FAMILIES)
+
+
+def test_on_a_node_without_a_gpu() -> None:
+    """Nothing is shown of the monitor and the kubelet, whom nobody asks there."""
+    service = ServiceState(processes=(), planned=(), driver=DriverState.NO_GPU)
+    found = scrape(Snapshot(service, NOW))
+    assert found[key("driver_state", state="no-gpu")] == 1.0
+    assert not {name for name, _ in found} & {"health_monitor_up", "pod_resources_up"}
 
 
 def test_a_service_without_a_monitor_tells_of_none() -> None:

@@ -7,10 +7,11 @@ import pytest
 from msgspec.structs import replace
 from rich.console import Console
 
-from proto.control import Problem, ProblemKind, ServiceState
+from proto.control import ServiceState
 from proto.fitness import NO_WORD, LastMpsWord
 from proto.messages import NodeState
 from proto.mps import MpsClient, MpsShare, Phase, ServerStatus
+from proto.problem import Problem, ProblemKind
 from proto.reasons import ReasonKind
 from supervisor.cluster.node_events import UNHEALTHY, decide
 from supervisor.cluster.node_view import view

@@ -32,6 +32,7 @@ class AnsweringRunner(Runner):
     def __init__(self, answers: Mapping[str, str]) -> None:
         super().__init__()
         self._answers = answers
+        self.asked: list[str] = []
 
     async def run(
         self,
@@ -42,13 +43,18 @@ class AnsweringRunner(Runner):
     ) -> Result:
         """Return the answer to what is said."""
         del command, environment, limit
+        self.asked.append(said.strip())
         return Result(0, self._answers[said.strip()])
 
 
 def look(answers: Mapping[str, str] = ANSWERS, kept: Kept = KEPT) -> DaemonSeen:
     """Return what a look finds with these answers."""
-    shell = Shell(AnsweringRunner(answers), UUID, 1.0)
-    return asyncio.run(shell.look(kept, frozenset(), now=0.0))
+    return look_with(AnsweringRunner(answers), kept)
+
+
+def look_with(runner: Runner, kept: Kept = KEPT) -> DaemonSeen:
+    """Return what a look finds that *runner* answers."""
+    return asyncio.run(Shell(runner, UUID, 1.0).look(kept, frozenset(), now=0.0))
 
 
 def test_a_look_at_a_daemon_that_is_well() -> None:
@@ -56,6 +62,13 @@ def test_a_look_at_a_daemon_that_is_well() -> None:
     found = look()
     assert (found.server, found.status, found.trouble) == (SERVER, ServerStatus.ACTIVE, "")
     assert found.defaults == found.of_server == Readings("25.0", "4G")
+
+
+def test_clients_are_looked_for_last() -> None:
+    """What is done next may not be undone if a client has come meanwhile."""
+    runner = AnsweringRunner(ANSWERS)
+    look_with(runner)
+    assert (runner.asked[-1], len(runner.asked)) == ("ps", len(ANSWERS))
 
 
 GONE = f"Server {SERVER} not found\n"

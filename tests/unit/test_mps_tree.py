@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 
 from proto.channel import Channel, Sent
-from proto.control import Limit, Problem, ProblemKind, ProcessState, ServiceState
+from proto.control import Limit, ProcessState, ServiceState
 from proto.keeper import ComputeMode
 from proto.mps import MpsDaemon, MpsShare, Phase, pipe_folder
 from proto.mps_bus import MpsBusSettings
+from proto.problem import Problem, ProblemKind
 from proto.worker import PlannedDevice, ResourcePlan
 from supervisor import compose
 from supervisor.child import Spec

@@ -48,6 +48,7 @@ NAMES = """
 --node-events NODE_EVENTS
 --node-condition NODE_CONDITION
 --node-taint NODE_TAINT
+--dra-check DRA_CHECK
 --node-labels NODE_LABELS
 --node-labels-file NODE_LABELS_FILE GFD_OUTPUT_FILE
 --node-labels-health NODE_LABELS_HEALTH

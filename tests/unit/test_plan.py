@@ -6,9 +6,9 @@ import pytest
 from msgspec.structs import replace
 
 from proto.advertising import MigStrategy
-from proto.control import Problem, ProblemKind
 from proto.facts import NumaNodes
 from proto.messages import IMEX_CHANNEL, FailedGpu, Gpu
+from proto.problem import Problem, ProblemKind
 from proto.worker import PlannedDevice, ResourcePlan
 from supervisor.config.file_schema import Pattern
 from supervisor.plan import Plan, Rules, plan

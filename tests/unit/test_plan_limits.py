@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proto.control import Problem, ProblemKind
+from proto.problem import Problem, ProblemKind
 from proto.worker import PlannedDevice, ResourcePlan
 from supervisor.config.sharing import MOST_REPLICAS, Share
 from supervisor.plan import LIST_LIMIT, Plan, Rules, list_bytes, plan

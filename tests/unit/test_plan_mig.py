@@ -3,8 +3,8 @@
 import pytest
 
 from proto.advertising import MigStrategy
-from proto.control import Problem, ProblemKind
 from proto.messages import Gpu
+from proto.problem import Problem, ProblemKind
 from supervisor.config.file_schema import Pattern
 from supervisor.plan import Plan, Rules, plan
 from tests.unit.builders import gpu, inventory, mig_gpu

@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from proto.advertising import MigStrategy
-from proto.control import ProblemKind
 from proto.messages import Gpu, Inventory
 from proto.mps import MpsShare
+from proto.problem import ProblemKind
 from supervisor import mps_shares
 from supervisor.config.file_schema import Portion
 from supervisor.config.sharing import MpsLimits, Share

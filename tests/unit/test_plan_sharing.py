@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proto.advertising import MigStrategy
-from proto.control import Problem, ProblemKind
 from proto.messages import Gpu
+from proto.problem import Problem, ProblemKind
 from supervisor.config.sharing import BY_MEMORY, Share, Shares
 from supervisor.plan import Plan, Rules, plan
 from tests.unit.builders import gpu, gpu_uuid, inventory, mig_gpu, mig_uuid

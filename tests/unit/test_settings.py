@@ -83,6 +83,7 @@ SERVICE: dict[str, Any] = {
     "nodeEvents": False,
     "nodeCondition": False,
     "nodeTaint": False,
+    "draCheck": False,
     "nodeLabels": "off",
     "nodeLabelsFile": None,
     "nodeLabelsHealth": False,

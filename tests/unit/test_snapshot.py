@@ -2,7 +2,8 @@
 
 import pytest
 
-from proto.control import Problem, ProblemKind, ProcessState, ServiceState
+from proto.control import ProcessState, ServiceState
+from proto.problem import Problem, ProblemKind
 from proto.reasons import Reason, ReasonKind
 from supervisor.status.probes import SUPERVISOR_SILENT, not_live, not_ready
 from supervisor.status.snapshot import Snapshot

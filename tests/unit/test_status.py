@@ -7,15 +7,9 @@ import pytest
 from msgspec.structs import replace
 
 from proto.calls import HangingCall
-from proto.control import (
-    ConfigurationState,
-    Problem,
-    ProblemKind,
-    ProcessState,
-    ServiceState,
-    Unknown,
-)
+from proto.control import ConfigurationState, ProcessState, ServiceState, Unknown
 from proto.messages import DeviceHealth, FailedGpu, XidCount
+from proto.problem import Problem, ProblemKind
 from proto.reasons import Reason, ReasonKind
 from supervisor.status import node_report, report
 from supervisor.status.allocations import Allocation

@@ -11,10 +11,12 @@ from health.access import refusal
 from health.nvml import Code
 from proto import requests
 from proto.advertising import MigStrategy
-from proto.control import Labelled, MarkHealthy, Problem, Unlabelled
+from proto.cluster import Labelled, Unlabelled
+from proto.control import MarkHealthy
+from proto.problem import Problem
 from proto.requests import Answer
 from proto.texts import GAP, MOST_NAMES, NAME_LIMIT, TEXT_LIMIT, few, printable, shortened
-from supervisor.cluster.main import told
+from supervisor.cluster.label_report import told
 from supervisor.commands.ask import AskError, ask
 from supervisor.config.choose_file import Wish, choose
 from supervisor.config.refusal import SettingsError

@@ -5,17 +5,8 @@ import contextlib
 import pytest
 
 from proto.channel import Channel, Sent
-from proto.control import (
-    Beat,
-    Hung,
-    Labelled,
-    Marked,
-    Ready,
-    Report,
-    Settled,
-    Unlabelled,
-    Withhold,
-)
+from proto.cluster import Labelled, Unlabelled
+from proto.control import Beat, Hung, Marked, Ready, Report, Settled, Withhold
 from supervisor import turns
 
 

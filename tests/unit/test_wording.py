@@ -86,7 +86,7 @@ EMPTY = dataclasses.replace(
         (healthy(), "All 8 GPUs are healthy"),
         (ONE, "The GPU is healthy"),
         (quiesced(), "Under maintenance: new pods get no GPU"),
-        (EMPTY, "This node has no GPU"),
+        (EMPTY, "No NVIDIA GPU on this node"),
         (Snapshot(), "GPUs unknown: waiting for the health monitor"),
     ],
     ids=["busy", "healthy", "the only one is healthy", "maintenance", "no GPU", "nothing known"],

@@ -5,14 +5,8 @@ import platform
 import msgspec
 
 from proto.calls import CallStats, HangingCall, LookTime
-from proto.control import (
-    ConfigurationState,
-    NodeLabels,
-    Problem,
-    ProblemKind,
-    ProcessState,
-    ServiceState,
-)
+from proto.control import ConfigurationState, NodeLabels, ProcessState, ServiceState
+from proto.driver import DriverState
 from proto.fitness import LastMpsWord
 from proto.grey import GreyFailure
 from proto.messages import (
@@ -27,6 +21,7 @@ from proto.messages import (
 )
 from proto.mps import MpsClient, MpsDaemon, MpsShare, Phase, ServerStatus
 from proto.platform import Platform, PlatformKind
+from proto.problem import Problem, ProblemKind
 from proto.reasons import Reason, ReasonKind
 from proto.sxids import SXidCount
 from proto.usage import DeviceUsage, GpuProcess, ProcessKind
@@ -60,6 +55,7 @@ SERVICE = ServiceState(
     mps={"A": SHARE},
     configuration=ConfigurationState("0123456789ab", loaded=123.0, problem="no good"),
     labels=NodeLabels("node", "no right"),
+    driver=DriverState.LOADED,
 )
 NODE = NodeState(
     epoch=1,
@@ -284,6 +280,7 @@ EXPECTED: Samples = {
     key("node_problem", problem="also-served-by-dra"): 1.0,
     key("device_dra_holders", uuid="A", driver="gpu.nvidia.com"): 1.0,
     key("maintenance"): 0.0,
+    **{key("driver_state", state=state): float(state == "loaded") for state in DriverState},
     key("config_info", hash="0123456789ab"): 1.0,
     key("config_last_reload_successful"): 0.0,
     key("config_last_reload_success_timestamp_seconds"): 123.0,

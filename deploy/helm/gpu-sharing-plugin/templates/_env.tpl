@@ -78,6 +78,7 @@ The variables that both services get, as YAML: with different ones they would pl
 {{- if .Values.events.enabled }}{{ $_ := set $given "NODE_EVENTS" "true" }}{{ end }}
 {{- if .Values.nodeCondition.enabled }}{{ $_ := set $given "NODE_CONDITION" "true" }}{{ end }}
 {{- if .Values.nodeTaint.enabled }}{{ $_ := set $given "NODE_TAINT" "true" }}{{ end }}
+{{- if .Values.draCheck.enabled }}{{ $_ := set $given "DRA_CHECK" "true" }}{{ end }}
 {{- $labels := include "gpu-sharing-plugin.nodeLabels" . }}
 {{- if $labels }}
 {{- $_ := set $given "NODE_LABELS" $labels }}

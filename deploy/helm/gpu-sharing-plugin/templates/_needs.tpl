@@ -38,13 +38,14 @@
 {{- if ne $output "off" }}{{ $output }}{{ end }}
 {{- end }}
 
-{{/* What the service needs the API server for: config, events, condition, taint, node, nodefeature; empty: no token. */}}
+{{/* What the service needs the API server for: config, events, condition, taint, dra, node, nodefeature; empty: no token. */}}
 {{- define "gpu-sharing-plugin.apiUses" -}}
 {{- $uses := list }}
 {{- if include "gpu-sharing-plugin.configMapName" . }}{{ $uses = append $uses "config" }}{{ end }}
 {{- if .Values.events.enabled }}{{ $uses = append $uses "events" }}{{ end }}
 {{- if .Values.nodeCondition.enabled }}{{ $uses = append $uses "condition" }}{{ end }}
 {{- if .Values.nodeTaint.enabled }}{{ $uses = append $uses "taint" }}{{ end }}
+{{- if .Values.draCheck.enabled }}{{ $uses = append $uses "dra" }}{{ end }}
 {{- $labels := include "gpu-sharing-plugin.nodeLabels" . }}
 {{- if has $labels (list "node" "nodefeature") }}{{ $uses = append $uses $labels }}{{ end }}
 {{- join " " $uses }}
