@@ -47,6 +47,9 @@ def test_the_defaults(capsys: pytest.CaptureFixture[str]) -> None:
         "dra": "report",
         "fabricAfter": "120s",
         "licence": "report",
+        "probe": "",
+        "probeInterval": "3600s",
+        "probeTimeout": "60s",
         "grey": {
             "after": "60s",
             **dict.fromkeys(("pcie", "slowdown", "clocks", "eccCorrected"), "report"),
@@ -117,6 +120,9 @@ def test_what_is_printed_is_a_configuration_file(
         "dra": "report",
         "fabricAfter": "120s",
         "licence": "report",
+        "probe": "",
+        "probeInterval": "3600s",
+        "probeTimeout": "60s",
         "grey": {
             "after": "60s",
             **dict.fromkeys(("pcie", "slowdown", "clocks", "eccCorrected"), "report"),
