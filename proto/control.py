@@ -7,7 +7,7 @@ import msgspec
 from proto.advertising import Advertising
 from proto.cluster import DraOffers, Labelled, Unlabelled
 from proto.driver import DriverState
-from proto.held import DevicesHeld
+from proto.holdings import Holdings
 from proto.keeper import ComputeMode
 from proto.messages import Inventory
 from proto.mps import MpsShare
@@ -41,7 +41,8 @@ class ExitCode(enum.IntEnum):
     """The driver or a device is not available yet: restart with backoff."""
     AGAIN = 4
     """Something changed that needs a new process: restart at once; this is not a failure."""
-    NO_GPU = 5  # nothing to serve: wait for a GPU
+    NO_GPU = 5
+    """There is nothing to serve: the service goes on as one that only waits for a GPU."""
 
 
 class Stop(msgspec.Struct, frozen=True, tag=True):
@@ -175,6 +176,7 @@ class ServiceState(msgspec.Struct, frozen=True, tag=True):
     labels: NodeLabels | None = None
     """Whether the node's labels are written; None: not known yet, or they are switched off."""
     driver: DriverState | None = DriverState.STARTING
+    """The state of the driver; None: another service tells it."""
     dra: DraOffers = DraOffers()
     """What DRA offers of this node; empty also if nobody looks."""
 
@@ -212,6 +214,7 @@ class NotReady(msgspec.Struct, frozen=True, tag=True):
     platform: Platform | None = None
     """What kind of node this is, if the child is the monitor and knows it."""
     driver: DriverState = DriverState.UNUSABLE
+    """The state of the driver, if the child is the monitor."""
 
 
 class Hung(msgspec.Struct, frozen=True, tag=True):
@@ -240,7 +243,7 @@ Order = (
     | Unknown
     | MarkHealthy
     | Withhold
-    | DevicesHeld
+    | Holdings
     | Probed
     | Configure
     | LabelNode
@@ -257,7 +260,7 @@ Report = (
     | Hung
     | Marked
     | Withhold
-    | DevicesHeld
+    | Holdings
     | Probed
     | Settled
     | Labelled

@@ -10,7 +10,7 @@ from loguru import logger
 
 from proto.channel import Sent
 from proto.control import ExitCode, Order, ProcessState, ServiceState, Stop, Withhold
-from proto.held import DevicesHeld
+from proto.holdings import Holdings
 from proto.probe import Probed
 from supervisor import restart_policy
 from supervisor.child import Process, Spec, describe
@@ -244,14 +244,14 @@ class Children:
                 sent = process.channel.send(order)
                 # These are sent again soon; any other order would be lost for good.
                 passing = sent is Sent.FULL and isinstance(
-                    order, ServiceState | Withhold | DevicesHeld
+                    order, ServiceState | Withhold | Holdings
                 )
                 if sent in {Sent.FULL, Sent.UNFIT} and not passing:
                     self.kill(name, f"cannot send it the order {type(order).__name__}")
 
-    def pass_on(self, report: Withhold | DevicesHeld | Probed) -> None:
+    def pass_on(self, report: Withhold | Holdings | Probed) -> None:
         """Send a child's *report* to those that take it; what they withhold, nobody remembers."""
-        if isinstance(report, DevicesHeld | Probed):
+        if isinstance(report, Holdings | Probed):
             self.remember(report)
         else:
             self.tell(report)

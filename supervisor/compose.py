@@ -15,7 +15,7 @@ from proto.control import (
     Withhold,
 )
 from proto.exporter import ExporterSettings, UsageRoots
-from proto.held import DevicesHeld
+from proto.holdings import Holdings
 from proto.monitor import DraRule, OccupiedRule
 from proto.mps_bus import MPS_BUS
 from proto.paths import Paths
@@ -131,7 +131,7 @@ def _prober(settings: Settings, paths: Paths) -> Iterator[Spec]:
             timeout=health.probe_timeout,
             stale_after=health.stale_after,
         )
-        yield Spec("prober", "supervisor.prober.main", mine, takes=(DevicesHeld, Unknown))
+        yield Spec("prober", "supervisor.prober.main", mine, takes=(Holdings, Unknown))
 
 
 def _prepare(runtime_dir: str, node: SimulatedNode | None) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from proto.cluster import ClusterSettings
 from proto.control import LabelNode, Order, ServiceState, Unknown
-from proto.held import DevicesHeld
+from proto.holdings import Holdings
 from proto.labels import FEATURE_FILE, PRODUCT_NAME, SYSFS, LabelOutput, LabelSettings
 from proto.paths import Paths
 from simulator.live_node import LiveNode
@@ -50,7 +50,7 @@ def _cluster(settings: Settings, paths: Paths) -> Iterator[Spec]:
             stale_after=float(settings.configuration.health.stale_after),
             labels=label_settings(settings, paths.health_bus) if through_api else None,
         )
-        told: tuple[type[Order], ...] = (Unknown, ServiceState, DevicesHeld)
+        told: tuple[type[Order], ...] = (Unknown, ServiceState, Holdings)
         takes = (*told, LabelNode) if cluster.labels else told
         yield Spec("cluster", "supervisor.cluster.main", cluster, takes)
 

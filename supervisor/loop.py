@@ -36,7 +36,7 @@ from proto.control import (
     Withhold,
     until_beat,
 )
-from proto.held import DevicesHeld
+from proto.holdings import Holdings
 from proto.messages import Inventory
 from proto.probe import Probed
 from supervisor import give_up, problem_log, strangers, turns
@@ -153,7 +153,7 @@ class Supervisor:
                 self._changes()
             case Marked():
                 self._operators.marked(report.error)
-            case Withhold() | DevicesHeld() | Probed():
+            case Withhold() | Holdings() | Probed():
                 self._children.pass_on(report)
             case _:
                 logger.error("ignored a child's order", child=name, order=type(report).__name__)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from proto.channel import Channel, ClosedError
 from proto.cluster import Labelled, Unlabelled
 from proto.control import Beat, Inventoried, Settled, Withhold
-from proto.held import DevicesHeld
+from proto.holdings import Holdings
 from proto.probe import Probed
 
 REPORTS = 64
@@ -22,7 +22,7 @@ LAST_REPORTS = 1024
 READ_FOR = 0.1
 """Seconds after which a turn reads no more reports of a child: a few of them can be very long."""
 
-STATES = (Beat, DevicesHeld, Inventoried, Labelled, Probed, Settled, Unlabelled, Withhold)
+STATES = (Beat, Holdings, Inventoried, Labelled, Probed, Settled, Unlabelled, Withhold)
 """Reports that an equal one replaces: only the newest of each counts."""
 
 STALL = 5.0

@@ -22,7 +22,7 @@ from proto.child_loop import ChildLoop, Orders, Task
 from proto.cluster import ClusterSettings, Unlabelled
 from proto.control import LabelNode, ServiceState, Unknown
 from proto.fitness import LastWord
-from proto.held import DevicesHeld
+from proto.holdings import Holdings
 from proto.labels import LabelSettings
 from proto.messages import NodeState
 from proto.mps_listener import MpsListener
@@ -42,7 +42,7 @@ from supervisor.cluster.dra_look import DraLook
 from supervisor.cluster.label_report import told
 from supervisor.cluster.node_condition import Conditions
 from supervisor.cluster.node_events import NodeEvent, Outbox
-from supervisor.cluster.node_taint import Outage, WantedTaint
+from supervisor.cluster.node_taint import Outage, Taint
 from supervisor.labels.schedule import api_pace
 from supervisor.labels.writer import LabelWriter
 
@@ -90,7 +90,7 @@ class Cluster:
         orders: Orders = {
             Unknown: self._on_unknown,
             ServiceState: self._on_service,
-            DevicesHeld: self._on_held,
+            Holdings: self._on_held,
         }
         if self._label_writer:
             orders = {**orders, LabelNode: self._label_writer.on_order}
@@ -131,7 +131,7 @@ class Cluster:
         if self._dra:
             self._dra.on_service(state)
 
-    def _on_held(self, order: DevicesHeld) -> None:
+    def _on_held(self, order: Holdings) -> None:
         held = None if order.uuids is None else frozenset(order.uuids)
         if held != self._held:
             self._held = held
@@ -213,7 +213,7 @@ class Cluster:
         pace = node_taint.pace(self._settings.node)
         await self._keep("taint", pace, self._wanted_taint, self._send_taint)
 
-    def _wanted_taint(self) -> WantedTaint | None:
+    def _wanted_taint(self) -> Taint | None:
         return self._outage.wanted(time.monotonic()) if self._outage else None
 
     async def _keep(
@@ -272,7 +272,7 @@ class Cluster:
         await self._api.patch_status(node_condition.patch(wanted, stamp(time.time()), changed))
         return True
 
-    async def _send_taint(self, wanted: WantedTaint, sent: WantedTaint | None) -> bool:
+    async def _send_taint(self, wanted: Taint, sent: Taint | None) -> bool:
         """Set or remove the node's taint as *wanted*; return whether that took a write."""
         del sent  # others may have changed it
         version, taints = await self._api.taints()

@@ -21,7 +21,7 @@ Json = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class WantedTaint:
+class Taint:
     """The taint that the node should have."""
 
     value: str = ""
@@ -48,14 +48,14 @@ class Outage:
             return Outage()
         return Outage(now if self.since is None else self.since, _value(gpus))
 
-    def wanted(self, now: float) -> WantedTaint | None:
+    def wanted(self, now: float) -> Taint | None:
         """Return the taint that the node should have at *now*; None: it stays as it is.
 
         So a restart of this process does not take the taint away.
         """
         if self.since is None:
-            return WantedTaint()
-        return WantedTaint(self.value) if now >= self.since + HOLD else None
+            return Taint()
+        return Taint(self.value) if now >= self.since + HOLD else None
 
 
 def _value(gpus: Iterable[DeviceView]) -> str:
@@ -64,7 +64,7 @@ def _value(gpus: Iterable[DeviceView]) -> str:
     return max(sorted(kinds), key=kinds.__getitem__)
 
 
-def after(taints: Iterable[Json], wanted: WantedTaint) -> list[Json]:
+def after(taints: Iterable[Json], wanted: Taint) -> list[Json]:
     """Return the *taints* of a node with ours as *wanted*; all others stay as they are."""
     taints = list(taints)
     others = [taint for taint in taints if not _is_ours(taint)]

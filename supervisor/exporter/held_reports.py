@@ -1,7 +1,7 @@
 """Reports which devices containers hold; the supervisor passes it on to the cluster process."""
 
 from proto.channel import Channel
-from proto.held import DevicesHeld
+from proto.holdings import Holdings
 from supervisor.status.snapshot import Snapshot
 
 EVERY = 10.0
@@ -14,14 +14,14 @@ class HeldReports:
     def __init__(self, channel: Channel, *, wanted: bool) -> None:
         self._channel = channel
         self._wanted = wanted
-        self._sent: DevicesHeld | None = None
+        self._sent: Holdings | None = None
         self._due = 0.0
 
     def tell(self, snapshot: Snapshot, now: float) -> None:
         """Report what containers hold in *snapshot*, if that is due."""
         if not self._wanted:
             return
-        found = DevicesHeld(_held(snapshot))
+        found = Holdings(_held(snapshot))
         if found != self._sent or now >= self._due:
             self._channel.send(found)
             self._sent, self._due = found, now + EVERY

@@ -23,7 +23,7 @@ from proto.channel import Channel
 from proto.child_loop import ChildLoop
 from proto.control import Unknown
 from proto.fitness import LastWord
-from proto.held import DevicesHeld
+from proto.holdings import Holdings
 from proto.messages import Gpu, NodeState
 from proto.probe import Probed, ProbeSettings
 from proto.running import Result, Runner
@@ -62,14 +62,14 @@ class Prober:
         self._told = Probed({})
         self._problem = ""
         self._life = ChildLoop(
-            channel, {DevicesHeld: self._on_held, Unknown: self._on_unknown}, _nothing
+            channel, {Holdings: self._on_held, Unknown: self._on_unknown}, _nothing
         )
 
     async def run(self) -> int:
         """Run until the order to stop, or until the supervisor dies; return the exit code."""
         return (await self._life.run(self._listen, self._probe)).code
 
-    def _on_held(self, order: DevicesHeld) -> None:
+    def _on_held(self, order: Holdings) -> None:
         self._held = None if order.uuids is None else frozenset(order.uuids)
         self._news.set()
 

@@ -42,7 +42,7 @@ def test_the_page_fits_and_requests_no_other_url(
         tab.evaluate("refresh()")
 
         assert tab.evaluate("document.querySelectorAll('article').length") == 8
-        assert tab.evaluate("document.title").startswith("4 of 8 GPUs are not healthy")
+        assert tab.evaluate("document.title").startswith("gpu-17: 4 of 8 GPUs are not healthy")
         assert tab.evaluate("document.documentElement.scrollWidth") == width
         # The style and the script were applied, so the content security policy allows them.
         assert tab.evaluate("getComputedStyle(document.querySelector('.gpus')).display") == "grid"
@@ -70,13 +70,13 @@ def test_a_refresh_keeps_the_scroll_position(tab: Browser) -> None:
     with exporter(answers) as url:
         tab.resize(1280, 800)
         tab.visit(f"{url}/")
-        tab.evaluate("document.querySelector('details').open = false")
+        tab.evaluate("document.querySelector('.share details').open = false")
         tab.evaluate("window.scrollTo(0, 700)")
         changed = True
         tab.evaluate("refresh()")
 
         assert tab.evaluate("window.scrollY") == 700
-        assert tab.evaluate("document.querySelector('details').open") is False
+        assert tab.evaluate("document.querySelector('.share details').open") is False
         assert tab.evaluate("document.querySelectorAll('details[open]').length") > 0
         assert "15 of 28" in tab.evaluate("document.querySelector('main').innerText")
 

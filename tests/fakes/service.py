@@ -23,9 +23,10 @@ from simulator.kubelet import Kubelet
 from simulator.kubelet_habits import NEWEST, Habits
 from simulator.live_node import LiveNode
 from supervisor.reading import NAME as READER
-from tests.conftest import children
 from tests.fakes.forked import Forked, fork
 from tests.fakes.local_http import Local
+from tests.fakes.pids import Pids, named_children
+from tests.fakes.words import words_of
 
 PATIENCE = 60.0
 """Seconds after which a test stops waiting: a guard for hangs, not a limit that is tested."""
@@ -75,25 +76,30 @@ class Service:
         """Return how often *message* was logged."""
         return sum(entry["message"] == message for entry in self.entries)
 
-    def pids(self) -> dict[str, int]:
-        """Return the pids of the children by their titles, but for the one that comes and goes."""
-        return {name: pid for name, pid in self._pids().items() if name != READER}
+    def pids(self) -> Pids:
+        """Return the pids of the children by their titles, but for the one that comes and goes.
+
+        `pids()[name]` waits for a child that starts.
+        """
+        return Pids(self.process.pid, READER, PATIENCE)
+
+    async def runs(self, *names: str) -> None:
+        """Wait until exactly these children run."""
+        await until(lambda: self.pids().keys() == set(names), f"only {sorted(names)}")
 
     async def reader(self) -> int:
         """Wait for the process that reads the configuration; return its pid."""
-        await until(lambda: READER in self._pids(), "process that reads the configuration")
-        return self._pids()[READER]
+        found: dict[str, int] = {}
 
-    def _pids(self) -> dict[str, int]:
-        found = {}
-        for child in children(self.process.pid):
-            with contextlib.suppress(OSError):
-                line = Path(f"/proc/{child}/cmdline").read_text().rstrip("\0 ")
-                found[line.removeprefix("gpu-sharing-plugin: ")] = child
-        return found
+        def is_there() -> bool:
+            found.update(named_children(self.process.pid))
+            return READER in found
+
+        await until(is_there, "process that reads the configuration")
+        return found[READER]
 
     def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> int:
-        """Send a signal to the child with this *name*, and return its pid."""
+        """Wait for the child with this *name*, send it a signal, and return its pid."""
         pid = self.pids()[name]
         os.kill(pid, number)
         return pid
@@ -141,6 +147,14 @@ class Service:
             return (await self.get("/readyz"))[0] == 200
 
         await until(is_ready, "readiness")
+
+    async def says(self, path: str, text: str) -> None:
+        """Wait until the body at *path* has this *text*."""
+
+        async def is_said() -> bool:
+            return text in (await self.get(path))[1]
+
+        await until(is_said, f"{text!r} at {path}")
 
     async def samples(self) -> Samples:
         """Return the samples of /metrics."""
@@ -236,21 +250,6 @@ def short_folder() -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
-def _words(folder: Path, options: tuple[str, ...]) -> list[str]:
-    """Return the command line after the program's name."""
-    command, given = ("mps", options[1:]) if options[:1] == ("mps",) else ("run", options)
-    return [
-        command,
-        f"--runtime-dir={folder}",
-        f"--state-dir={folder}/state",
-        f"--device-plugin-path={folder}/kubelet",
-        f"--pod-resources-socket={folder}/pod-resources.sock",
-        "--metrics-address=127.0.0.1:0",
-        "--log-format=json",
-        *given,
-    ]
-
-
 @contextlib.asynccontextmanager
 async def service(
     folder: Path,
@@ -267,7 +266,7 @@ async def service(
     asks for it, and by the command *within*, which starts the service in its own process.
     *options* may begin with the other tree's command, `mps`.
     """
-    words = _words(folder, options)
+    words = words_of(folder, options)
     if node is not None:
         (folder / "node.json").write_text(json.dumps(node))
         words.append(f"--simulated-node={folder}/node.json")

@@ -175,7 +175,7 @@ def test_without_the_flags_no_cluster_process_runs(folder: Path) -> None:
     async def story() -> None:
         async with apiserver() as api:
             async with started(folder, api) as (_, running):
-                assert set(running.pids()) == {"monitor", "exporter", f"worker {GPU}"}
+                await running.runs("monitor", "exporter", f"worker {GPU}")
                 assert await running.stop() == 0
             assert not api.requests
             why = "its memory is measured"

@@ -30,7 +30,7 @@ def test_a_gb200_with_imex_channels(folder: Path) -> None:
         options = (f"--config-file={file}", f"--driver-root-ctr-path={root}")
         async with kubelet(folder) as node, service(folder, *options, node=GB200) as running:
             await running.shows("gpu_sharing_node_problem", 1, problem="imex-missing")
-            assert "channel3; create" in (await running.get("/readyz"))[1]
+            await running.says("/readyz", "channel3; create")
             (root / CHANNELS / "channel3").touch()
             await node.until(lambda k: k.healthy(GPU) == 4)
             resource = node.resources[GPU]

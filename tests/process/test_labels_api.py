@@ -217,6 +217,7 @@ def test_a_broken_api_server_does_no_harm(folder: Path, output: str, trouble: st
                     await api.start()
                 await api.until("labels", lambda: counted(api) == "2" or feature(api))
                 await running.shows("gpu_sharing_node_labels_written", 1.0, output=output)
+                await running.logged("the node's labels are written again")
                 assert running.count("the node's labels are written again") == 1
                 assert running.count(TROUBLE) == 1
                 assert running.count("process ended, restarting it") == 0

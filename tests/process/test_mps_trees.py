@@ -66,11 +66,7 @@ def test_both_trees_start_together(host: Host) -> None:
         async with kubelet(host.folder) as node, host.plugin() as plugin, host.tree() as tree:
             await node.until(lambda k: k.healthy(GPU) == ALL)
             assert host.modes() == [EXCLUSIVE_PROCESS, EXCLUSIVE_PROCESS]
-            assert sorted(tree.pids()) == [
-                "exporter",
-                *(f"mps {uuid}" for uuid in host.uuids),
-                "mps bus",
-            ]
+            await tree.runs("exporter", *(f"mps {uuid}" for uuid in host.uuids), "mps bus")
             await tree.ready()
             assert (await tree.get("/livez"))[0] == 200
             assert await tree.stop() == 0
@@ -120,6 +116,7 @@ def test_no_restart_of_the_plugin_touches_a_daemon(host: Host) -> None:
                     before = await daemons(host.folder, Phase.READY, 2)
                     client = host.mps.client(host.pipe())
                     assert await asyncio.to_thread(client.line) == "busy multiprocessors=32"
+                    await tree.ready()  # then the exporter has its name, too
                     keepers = tree.pids()
                     for running in (plugin, tree):
                         async with read_again(host, 1):
@@ -172,7 +169,7 @@ def test_the_tree_waits_for_the_plugin(host: Host) -> None:
         async with kubelet(host.folder) as node, host.tree() as tree:
             await until(partial(lives, tree), "life without the plugin")
             await tree.logged("waiting for the GPUs that gpu-sharing-plugin run finds")
-            assert "waiting for the inventory" in (await tree.get("/readyz"))[1]
+            await tree.says("/readyz", "waiting for the inventory")
             assert host.running() == []
             async with host.plugin():
                 await node.until(lambda k: k.healthy(GPU) == ALL)

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from proto.channel import Channel
 from proto.cluster import ClusterSettings
 from proto.control import ServiceState, Stop
-from proto.held import DevicesHeld
+from proto.holdings import Holdings
 from proto.messages import DeviceHealth, DeviceState, NodeState
 from proto.reasons import Reason, ReasonKind
 from supervisor.cluster import node_taint
@@ -63,7 +63,7 @@ async def running(
     cluster.on_state(state(*out))
     # The process waits for the first, and looks at the state again at the second.
     ours.send(ServiceState(processes=(), planned=None))
-    ours.send(DevicesHeld(uuids=()))
+    ours.send(Holdings(uuids=()))
     try:
         yield cluster
     finally:

@@ -34,7 +34,7 @@ def test_slow_gpus_are_healthy(
             samples = await running.samples()
             duration = ("gpu_sharing_look_duration_seconds", frozenset({("uuid", UUIDS[BAD])}))
             assert samples[duration] > 0.5
-            assert (await running.get("/readyz"))[0] == 200
+            await running.ready()
             assert node.resources[GPU].lists == 1
             assert running.pids()["monitor"] == monitor
             nvml_library.Steering(folder).answer(BAD)

@@ -11,7 +11,7 @@ from proto.reasons import Reason, ReasonKind
 from supervisor.cluster import handover
 from supervisor.cluster.node_condition import MESSAGE_LIMIT, TYPE, UNHEALTHY, conditions, patch
 from supervisor.cluster.node_events import decide
-from supervisor.cluster.node_taint import HOLD, Outage, WantedTaint, after
+from supervisor.cluster.node_taint import HOLD, Outage, Taint, after
 from supervisor.cluster.node_view import DeviceView, NodeView, view
 from tests.unit.builders import gpu, gpu_uuid, inventory, mig_gpu, mig_uuid, node_state
 
@@ -114,14 +114,14 @@ def test_the_patch(changed: tuple[str, ...]) -> None:
 def test_when_the_taint_is_wanted() -> None:
     """The taint is there while all GPUs are out for longer than a moment, with the worst reason."""
     some, everything = node(device(HOT), device(index=1)), node(device(HOT), device(LOST, index=1))
-    assert Outage().after(some, 0.0).wanted(1000.0) == WantedTaint()
+    assert Outage().after(some, 0.0).wanted(1000.0) == Taint()
     outage = Outage().after(everything, 10.0)
     assert outage.wanted(10.0 + HOLD - 0.1) is None
-    assert outage.wanted(10.0 + HOLD) == WantedTaint("gpu-lost")
+    assert outage.wanted(10.0 + HOLD) == Taint("gpu-lost")
     later = outage.after(node(device(HOT), device(HOT, index=1)), 20.0)
-    assert later.wanted(10.0 + HOLD) == WantedTaint("thermal")
-    assert later.after(some, 50.0).wanted(1000.0) == WantedTaint()
-    assert Outage().after(NodeView(1, {}), 0.0).wanted(1000.0) == WantedTaint()
+    assert later.wanted(10.0 + HOLD) == Taint("thermal")
+    assert later.after(some, 50.0).wanted(1000.0) == Taint()
+    assert Outage().after(NodeView(1, {}), 0.0).wanted(1000.0) == Taint()
 
 
 def test_a_mig_instance_does_not_count_for_the_taint() -> None:
@@ -151,4 +151,4 @@ def test_the_taints(
     before: list[dict[str, str]], value: str, expected: list[dict[str, str]]
 ) -> None:
     """Only our own taint changes; those of others, and their order, stay."""
-    assert after(before, WantedTaint(value)) == expected
+    assert after(before, Taint(value)) == expected

@@ -3,7 +3,7 @@
 import msgspec
 
 
-class DevicesHeld(msgspec.Struct, frozen=True, tag=True):
+class Holdings(msgspec.Struct, frozen=True, tag=True):
     """Report of the exporter, and order to the cluster process: containers hold these devices.
 
     Sent again every few seconds, so a new process soon knows it.
