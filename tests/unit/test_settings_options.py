@@ -23,7 +23,7 @@ GIVEN: dict[str, tuple[str, object]] = {
     "service.nodeEvents": ("false", False),
     "service.nodeCondition": ("f", False),
     "service.nodeTaint": ("0", False),
-    "service.draCheck": ("1", True),
+    "service.draCheck": ("F", False),
     "service.nodeLabels": ("file", "file"),
     "service.nodeLabelsFile": ("/features/gpus", "/features/gpus"),
     "service.nodeLabelsHealth": ("T", True),
