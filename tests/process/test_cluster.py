@@ -56,7 +56,8 @@ def test_a_fault_is_reported_once(folder: Path) -> None:
             assert (xid["type"], xid["count"]) == ("Warning", 1)
             fields = xid["metadata"]["annotations"]
             assert fields["gpu-sharing-plugin/uuid"] == UUIDS[1]
-            assert fields["gpu-sharing-plugin/reason"] == "xid:79"
+            # The next check may have found what the driver asks for.
+            assert "xid:79" in fields["gpu-sharing-plugin/reason"].split(",")
             assert fields["gpu-sharing-plugin/remedy"] == "reboot"
             assert xid["source"] == {"component": "gpu-sharing-plugin", "host": "node-1"}
             node_object = {"apiVersion": "v1", "kind": "Node", "name": "node-1", "uid": "node-1"}
