@@ -61,6 +61,14 @@ def after(before: Probed, uuid: str, why: str) -> Probed:
     return Probed({**others, uuid: why} if why else others)
 
 
+def taken_over(told: Probed, earlier: Probed, probed: Mapping[str, float]) -> Probed:
+    """Return the state with that of an *earlier* prober; it counts until this one has *probed*.
+
+    After that, the order with it is only the echo of what this prober has told.
+    """
+    return told if probed else earlier
+
+
 def environment(gpu: Gpu) -> dict[str, str]:
     """Return the variables that name the GPU to the command."""
     return {

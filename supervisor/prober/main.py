@@ -62,7 +62,9 @@ class Prober:
         self._told = Probed({})
         self._problem = ""
         self._life = ChildLoop(
-            channel, {Holdings: self._on_held, Unknown: self._on_unknown}, _nothing
+            channel,
+            {Holdings: self._on_held, Unknown: self._on_unknown, Probed: self._on_probed},
+            _nothing,
         )
 
     async def run(self) -> int:
@@ -76,6 +78,10 @@ class Prober:
     def _on_unknown(self, order: Unknown) -> None:
         self._word = self._word.denied(order)
         self._news.set()
+
+    def _on_probed(self, order: Probed) -> None:
+        """Take over what the prober before this one has told: a pass must end its failures."""
+        self._told = decide.taken_over(self._told, order, self._at)
 
     async def _listen(self) -> None:
         socket = bus.health_subscriber(zmq.asyncio.Context(), self._settings.health_bus)

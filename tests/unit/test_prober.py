@@ -93,6 +93,14 @@ def test_what_is_reported() -> None:
     assert len(decide.failure(Result(1, "x" * 5000), 1.0)) <= decide.LONGEST
 
 
+def test_a_new_prober_takes_over_what_was_told() -> None:
+    """Else its first pass of such a GPU would be no news, and the GPU Unhealthy for good."""
+    earlier = Probed({"A": "x"})
+    told = decide.taken_over(Probed({}), earlier, {})
+    assert decide.after(told, "A", "") != told
+    assert decide.taken_over(Probed({}), earlier, {"A": 5.0}) == Probed({})
+
+
 def test_what_the_monitor_makes_of_it() -> None:
     """A failed probe makes GPU and instances Unhealthy until a pass, or an operator's mark."""
     watch, known = GreyWatch(GreySettings()), mig_gpu(1, "1g.10gb")
@@ -147,7 +155,7 @@ def service(tmp_path: Path, text: str) -> tuple[object, ...]:
 
 
 def test_the_settings_of_the_prober(tmp_path: Path) -> None:
-    """With a command there is a prober, and the monitor takes its reports; else neither."""
+    """With a command there is a prober, and monitor and prober take its reports; else neither."""
     plain = compose(load({}, {})).children
     assert "prober" not in [spec.name for spec in plain]
     assert Probed not in plain[0].takes
@@ -157,7 +165,8 @@ def test_the_settings_of_the_prober(tmp_path: Path) -> None:
     assert isinstance(mine, ProbeSettings)
     assert mine.command == ("/opt/check", "--mode", "a b")
     assert (mine.interval, mine.timeout) == (3600.0, 300.0)
-    assert Probed in getattr(children[0], "takes", ())
+    # The prober too: a new one has to know what the one before it has told.
+    assert all(Probed in getattr(spec, "takes", ()) for spec in (children[0], prober))
 
 
 @pytest.mark.parametrize(
