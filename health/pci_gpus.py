@@ -56,8 +56,8 @@ def _gpu(device: Path) -> PciGpu | None:
     try:
         if not is_gpu((device / "vendor").read_text(), (device / "class").read_text()):
             return None
-    except OSError:
-        return None  # it was removed at this moment
+    except (OSError, UnicodeDecodeError):
+        return None  # it was removed at this moment, or is no device
     driver = device / "driver"
     return PciGpu(device.name, driver.resolve().name if driver.is_symlink() else "")
 
