@@ -150,6 +150,7 @@ class Waiting:
             loop.add_signal_handler(number, self._on_signal, ours, number)
         # What the files say counts when the service starts with all its processes.
         loop.add_signal_handler(signal.SIGHUP, lambda: None)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())  # those that came before wait until now
         telling = loop.create_task(self._tell(ours))
         code = await exporter.live(self._settings, its)
         telling.cancel()
