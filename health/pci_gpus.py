@@ -53,6 +53,8 @@ def gpus(sysfs: Path) -> tuple[PciGpu, ...] | None:
 
 
 def _gpu(device: Path) -> PciGpu | None:
+    if (device / "physfn").exists():
+        return None  # a part of a GPU for a virtual machine (SR-IOV)
     try:
         if not is_gpu((device / "vendor").read_text(), (device / "class").read_text()):
             return None
