@@ -11,10 +11,16 @@ PASSTHROUGH = ("vfio-pci", "nvgrace_gpu_vfio_pci")
 
 
 def bus_id(text: str | bytes) -> str:
-    """Return a PCI bus ID as the kernel writes it; NVML writes capitals and an 8-digit domain."""
-    name = text.decode() if isinstance(text, bytes) else text
+    """Return a PCI bus ID as the kernel writes it; empty: it is none.
+
+    NVML writes capitals and an 8-digit domain, and of a GPU that is on no bus perhaps nothing.
+    """
+    name = text.decode(errors="replace") if isinstance(text, bytes) else text
     domain, _, rest = name.lower().partition(":")
-    return f"{int(domain, 16):04x}:{rest}"
+    try:
+        return f"{int(domain, 16):04x}:{rest}"
+    except ValueError:
+        return ""
 
 
 def bound(sysfs: Path, driver: str = "nvidia") -> frozenset[str]:
