@@ -11,6 +11,14 @@ from proto.texts import shortened
 LONGEST = 200
 """Characters of a detail."""
 
+OLD = 30.0
+"""Seconds for which a list of what containers hold counts; a new one comes every 10."""
+
+
+def listed(held: frozenset[str] | None, at: float, now: float) -> frozenset[str] | None:
+    """Return what containers hold, as it was told *at* that time; None: nobody knows it now."""
+    return held if now - at <= OLD else None
+
 
 def is_free(state: NodeState, uuid: str, held: Collection[str] | None) -> bool:
     """Return whether a GPU may be probed.

@@ -54,7 +54,8 @@ class Prober:
         self._settings = settings
         self._channel = channel
         self._word = LastWord(time.monotonic())
-        self._held: frozenset[str] | None = None
+        self._told_held: frozenset[str] | None = None
+        self._held_at = 0.0
         self._news = asyncio.Event()
         self._runner = Runner(limits.apply, group=True)
         self._at: dict[str, float] = {}
@@ -72,8 +73,13 @@ class Prober:
         return (await self._life.run(self._listen, self._probe)).code
 
     def _on_held(self, order: Holdings) -> None:
-        self._held = None if order.uuids is None else frozenset(order.uuids)
+        self._told_held = None if order.uuids is None else frozenset(order.uuids)
+        self._held_at = time.monotonic()
         self._news.set()
+
+    @property
+    def _held(self) -> frozenset[str] | None:
+        return decide.listed(self._told_held, self._held_at, time.monotonic())
 
     def _on_unknown(self, order: Unknown) -> None:
         self._word = self._word.denied(order)

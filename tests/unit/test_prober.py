@@ -16,6 +16,7 @@ from proto.running import Result
 from supervisor.compose import compose
 from supervisor.config.refusal import SettingsError
 from supervisor.config.settings import load
+from supervisor.exporter import held_reports
 from supervisor.prober import decide, limits
 from tests.unit.builders import gpu, gpu_uuid, inventory, mig_gpu, node_state
 
@@ -53,6 +54,15 @@ NOBODY: frozenset[str] = frozenset()
 def test_which_gpu_is_free(state: NodeState, held: frozenset[str] | None, *, free: bool) -> None:
     """Only a GPU that no container holds, and that has no other fault, is probed."""
     assert decide.is_free(state, gpu_uuid(0), held) is free
+
+
+def test_an_old_list_is_none() -> None:
+    """While the exporter is silent, nobody knows which GPUs containers hold: none is probed."""
+    held = frozenset({"A"})
+    assert decide.listed(held, 100.0, 100.0 + decide.OLD) == held
+    assert decide.listed(held, 100.0, 100.1 + decide.OLD) is None
+    assert decide.listed(None, 100.0, 100.0) is None
+    assert decide.OLD > 2 * held_reports.EVERY
 
 
 def test_which_gpu_is_next() -> None:
