@@ -23,8 +23,9 @@ MODULE = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  {}  Release B
 
 WITH_PROCFS = """\
 import functools, sys
-from supervisor import compose
-compose.MonitorSettings = functools.partial(compose.MonitorSettings, procfs=sys.argv[1])
+from supervisor import compose_monitor
+known = compose_monitor.MonitorSettings
+compose_monitor.MonitorSettings = functools.partial(known, procfs=sys.argv[1])
 from supervisor.main import main
 sys.exit(main(sys.argv[5:]))
 """

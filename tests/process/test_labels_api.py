@@ -14,6 +14,7 @@ from supervisor.labels.schedule import api_pace
 from tests.fakes import nvml_library
 from tests.fakes.apiserver import ApiServer, apiserver
 from tests.fakes.service import Service, kubelet, service
+from tests.process.test_driver import half_installed
 
 GPU = "nvidia.com/gpu"
 COUNT, PRODUCT = f"{GPU}.count", f"{GPU}.product"
@@ -150,7 +151,7 @@ def test_what_changes_is_at_the_api_server_at_once(folder: Path, output: str, ke
 
 
 def test_a_driver_that_comes_later(folder: Path, library: Path) -> None:
-    """Without a driver the node keeps its labels; when the driver is there, they are its own."""
+    """With a driver that cannot be used yet, the node keeps its labels; then they are its own."""
 
     async def story() -> None:
         root, environment = folder / "root", {"STANDIN_NVML_DIR": str(folder)}
@@ -158,13 +159,13 @@ def test_a_driver_that_comes_later(folder: Path, library: Path) -> None:
         given = ("--node-name=node-1", "--node-labels=node", *options)
         async with apiserver(labels={"zone": "a"}) as api:
             environment |= api.kubeconfig(folder)
+            place = half_installed(root)
             async with service(folder, *given, environment=environment) as running:
                 await running.logged("process is not ready")
                 await running.started("cluster")
                 assert api.applied == []
-                place = root / "usr/lib/x86_64-linux-gnu"
-                place.mkdir(parents=True)
-                (place / library.name).hardlink_to(library)
+                place.with_suffix(".new").hardlink_to(library)
+                place.with_suffix(".new").replace(place)
                 gpus = str(len(nvml_library.GPU_UUIDS))
                 await api.until("labels", lambda: counted(api) == gpus)
                 assert api.labels["zone"] == "a"

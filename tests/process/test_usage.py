@@ -96,10 +96,12 @@ def test_usage_of_mig_instances(folder: Path, library: Path) -> None:
         async with service(folder, option(folder), environment=environment) as running:
             await running.logged("watching GPUs for Xid events")
             nvml_library.Steering(folder).use(1, 99, 512, gi=MIG_INSTANCES[1][0])
-            # A sample may take an instance's memory before the process is there.
+            # A sample may take the memory of a device before the process is there.
+            used = [512 * MIB, 0, 512 * MIB]
             state = await running.shows_usage(
                 lambda s: (
-                    bool(processes(s, MIG_UUIDS[1])) and s.devices[-1].memory_used == 512 * MIB
+                    bool(processes(s, MIG_UUIDS[1]))
+                    and [device.memory_used for device in s.devices[1:]] == used
                 )
             )
             parent, *instances = state.devices[1:]
