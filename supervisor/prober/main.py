@@ -61,6 +61,7 @@ class Prober:
         self._at: dict[str, float] = {}
         """When each GPU was probed last, by UUID."""
         self._told = Probed({})
+        self._shown: decide.Shown | None = None
         self._problem = ""
         self._life = ChildLoop(
             channel,
@@ -93,7 +94,14 @@ class Prober:
         socket = bus.health_subscriber(zmq.asyncio.Context(), self._settings.health_bus)
         async for state in bus.node_states(socket):
             self._word = self._word.after(state, time.monotonic())
+            self._forget_marked(state)
             self._news.set()
+
+    def _forget_marked(self, state: NodeState) -> None:
+        before, self._told = self._told, decide.after_marks(self._told, self._shown, state)
+        self._shown = decide.shown(state, self._told)
+        if self._told != before:
+            self._channel.send(self._told)
 
     def _state(self) -> NodeState | None:
         """Return the newest state of the node; None: nobody knows it now."""

@@ -111,6 +111,20 @@ def test_a_new_prober_takes_over_what_was_told() -> None:
     assert decide.taken_over(Probed({}), earlier, {"A": 5.0}) == Probed({})
 
 
+def test_what_an_operator_marked_is_told_no_more() -> None:
+    """Else the next failure of another GPU, or a new monitor, would bring it back."""
+    both = Probed({gpu_uuid(0): "x", gpu_uuid(1): "y"})
+    ill, marked = node(gpu(0), gpu(1), g0=FAILED, g1=FAILED), node(gpu(0), gpu(1), g1=FAILED)
+    shown = decide.shown(ill, both)
+    assert shown == decide.Shown(ill.epoch, frozenset(both.failed))
+    assert decide.after_marks(both, shown, ill) == both
+    assert decide.after_marks(both, shown, marked) == Probed({gpu_uuid(1): "y"})
+    # The monitor has not heard of the failure yet, a new one neither, or the GPU is missing.
+    assert decide.after_marks(both, decide.shown(marked, both), marked) == both
+    assert decide.after_marks(both, shown, replace(marked, epoch=ill.epoch + 1)) == both
+    assert decide.after_marks(both, shown, node(gpu(1), g1=FAILED)) == both
+
+
 def test_what_the_monitor_makes_of_it() -> None:
     """A failed probe makes GPU and instances Unhealthy until a pass, or an operator's mark."""
     watch, known = GreyWatch(GreySettings()), mig_gpu(1, "1g.10gb")
