@@ -2,7 +2,8 @@
 
 A sample speaks for a failure, against it, or not at all: an idle GPU lowers its link and clocks, so
 it says nothing about them. A failure begins when samples spoke for it for a while, and ends when
-they spoke against it as long. Samples that say nothing neither count nor interrupt.
+they spoke against it as long. Samples that say nothing neither count nor interrupt; but between
+two samples of what is asked for seldom, the time counts.
 
 Numbers are those of nvml.h. Sources: nvml.h and NVIDIA's "GPU Memory Error Management". For the
 limits of load, clocks and corrected errors, NVIDIA names none: they are ours.
@@ -129,6 +130,9 @@ class GreyState:
 AT_ONCE = frozenset({ReasonKind.ECC_CORRECTED, ReasonKind.SPARE_ROWS})
 """Failures for which one sample is enough: they are counted over an hour, or never go away."""
 
+SELDOM = frozenset({ReasonKind.PERSISTENCE, ReasonKind.FABRIC})
+"""Failures that most samples say nothing about, as the GPU is not asked then: the time counts."""
+
 
 def after(before: GreyState, sample: GreySample, hold: float) -> GreyState:
     """Return the state after *sample*; a failure begins and ends after *hold* seconds."""
@@ -145,8 +149,9 @@ def after(before: GreyState, sample: GreySample, hold: float) -> GreyState:
             0.0 if kind in AT_ONCE else hold,
         )
         for kind, evidence in _evidence(state, sample)
+        if evidence is not None or kind not in SELDOM
     }
-    return replace(state, tracks=tracks)
+    return replace(state, tracks={**state.tracks, **tracks})
 
 
 def after_evidence(before: Track, evidence: Evidence, now: float, hold: float) -> Track:

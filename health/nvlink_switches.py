@@ -20,4 +20,4 @@ def find(nvml: Nvml, handle: object) -> tuple[str, ...]:
                 found |= {bus_id(info.busId)} if info else set()
     except NvmlError:
         return ()  # then an error of a switch hits all GPUs that have NVLinks
-    return tuple(sorted(found))
+    return tuple(sorted(found - {""}))

@@ -3,20 +3,24 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+from health import pci_gpus
 from proto.reasons import Reason, ReasonKind
 
 PASSTHROUGH = ("vfio-pci", "nvgrace_gpu_vfio_pci")
 """Drivers that pass a GPU to a virtual machine."""
 
-DISPLAY, NVIDIA = 0x03, 0x10DE
-"""The PCI base class of GPUs, with and without outputs, and NVIDIA's PCI vendor ID."""
-
 
 def bus_id(text: str | bytes) -> str:
-    """Return a PCI bus ID as the kernel writes it; NVML writes capitals and an 8-digit domain."""
-    name = text.decode() if isinstance(text, bytes) else text
+    """Return a PCI bus ID as the kernel writes it; empty: it is none.
+
+    NVML writes capitals and an 8-digit domain, and of a GPU that is on no bus perhaps nothing.
+    """
+    name = text.decode(errors="replace") if isinstance(text, bytes) else text
     domain, _, rest = name.lower().partition(":")
-    return f"{int(domain, 16):04x}:{rest}"
+    try:
+        return f"{int(domain, 16):04x}:{rest}"
+    except ValueError:
+        return ""
 
 
 def bound(sysfs: Path, driver: str = "nvidia") -> frozenset[str]:
@@ -31,37 +35,17 @@ def bound(sysfs: Path, driver: str = "nvidia") -> frozenset[str]:
 def passed(sysfs: Path) -> dict[str, str]:
     """Return the GPUs that are given to virtual machines: the driver by PCI address."""
     found = ((address, driver) for driver in PASSTHROUGH for address in bound(sysfs, driver))
-    return {address: driver for address, driver in sorted(found) if _is_gpu(sysfs, address)}
+    gpus = {gpu.address for gpu in pci_gpus.gpus(sysfs) or ()}
+    return {address: driver for address, driver in sorted(found) if address in gpus}
 
 
 def on_bus(sysfs: Path) -> frozenset[str]:
-    """Return the PCI addresses of NVIDIA's GPUs, but for those that another driver has."""
-    try:
-        addresses = [device.name for device in (sysfs / "bus/pci/devices").iterdir()]
-    except OSError:
-        return frozenset()
-    found = (name for name in addresses if _is_gpu(sysfs, name) and _is_free(sysfs, name))
-    return frozenset(found) - passed(sysfs).keys()
-
-
-def _is_free(sysfs: Path, address: str) -> bool:
-    """Return whether no driver but NVIDIA's has a device.
+    """Return the PCI addresses of NVIDIA's GPUs, but for those that another driver has.
 
     If none has it, NVIDIA's has refused it, or was never asked.
     """
-    try:
-        return (sysfs / "bus/pci/devices" / address / "driver").readlink().name == "nvidia"
-    except OSError:
-        return True
-
-
-def _is_gpu(sysfs: Path, address: str) -> bool:
-    device = sysfs / "bus/pci/devices" / address
-    try:
-        vendor, kind = (int((device / name).read_text(), 16) for name in ("vendor", "class"))
-    except (OSError, ValueError):
-        return False
-    return vendor == NVIDIA and kind >> 16 == DISPLAY
+    found = pci_gpus.gpus(sysfs) or ()
+    return frozenset(g.address for g in found if g.driver in {"", "nvidia"}) - passed(sysfs).keys()
 
 
 def passthrough(sysfs: Path, address: str) -> Reason | None:

@@ -53,11 +53,13 @@ def gpus(sysfs: Path) -> tuple[PciGpu, ...] | None:
 
 
 def _gpu(device: Path) -> PciGpu | None:
+    if (device / "physfn").exists():
+        return None  # a part of a GPU for a virtual machine (SR-IOV)
     try:
         if not is_gpu((device / "vendor").read_text(), (device / "class").read_text()):
             return None
-    except OSError:
-        return None  # it was removed at this moment
+    except (OSError, UnicodeDecodeError):
+        return None  # it was removed at this moment, or is no device
     driver = device / "driver"
     return PciGpu(device.name, driver.resolve().name if driver.is_symlink() else "")
 

@@ -20,6 +20,8 @@ class ProbeSettings(msgspec.Struct, frozen=True):
 class Probed(msgspec.Struct, frozen=True, tag=True):
     """Report of the prober, and order to the monitor: on these GPUs the newest probe failed.
 
+    A new prober gets it too, and goes on from there.
+
     The details are by UUID. It is the complete state: GPUs that are not named have passed, or have
     not been probed.
     """

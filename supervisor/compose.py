@@ -131,7 +131,7 @@ def _prober(settings: Settings, paths: Paths) -> Iterator[Spec]:
             timeout=health.probe_timeout,
             stale_after=health.stale_after,
         )
-        yield Spec("prober", "supervisor.prober.main", mine, takes=(Holdings, Unknown))
+        yield Spec("prober", "supervisor.prober.main", mine, takes=(Holdings, Unknown, Probed))
 
 
 def _prepare(runtime_dir: str, node: SimulatedNode | None) -> None:

@@ -61,7 +61,6 @@ class Supervisor:
         self._children = Children(self._service.fork, self._service.limits, self._changes)
         self._inventory: Inventory | None = None
         self._left: tuple[str, ...] = ()  # devices of an earlier run, not looked after yet
-        """The newest order to the process that labels the node, if there is one."""
         self._exit_code = ExitCode.DONE
         self._stop_at: float | None = None
         self._changed = False

@@ -37,13 +37,11 @@ from supervisor.runtime_folder import (
     runtime_folder,
 )
 from supervisor.source import source
+from supervisor.start_anew import WITHOUT_GPU, start_anew
 from supervisor.state import Service
 from supervisor.systemd import Notifier
 from supervisor.title import set_title
 from supervisor.version import VERSION
-
-WITHOUT_GPU = "GPU_SHARING_WITHOUT_GPU"
-"""The variable that tells `run` that the node has no GPU, as the monitor found out."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -243,15 +241,9 @@ def _run(tree: Tree, flags: Mapping[str, str], arguments: Sequence[str]) -> int:
         code = Supervisor(read, tree.operators()).run()
         tree.tidy(wanted)
     if code == ExitCode.NO_GPU:
-        _start_anew(arguments, environment)
+        start_anew(arguments, environment)
     # Not return: the interpreter would wait for ever for a child that the kernel cannot kill.
     os._exit(code)
-
-
-def _start_anew(arguments: Sequence[str], environment: Mapping[str, str]) -> None:
-    """Replace this process by the one that waits for a GPU: only so its memory is given back."""
-    command = [sys.executable, "-P", "-m", "supervisor", *arguments]
-    os.execve(sys.executable, command, {**environment, WITHOUT_GPU: "yes"})  # noqa: S606
 
 
 def _wait_for_gpu(wanted: settings.Settings) -> int:

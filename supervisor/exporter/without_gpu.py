@@ -53,7 +53,8 @@ class GpuSigns:
 def signs(root: Path, sysfs: Path = SYSFS, procfs: Path = PROCFS) -> GpuSigns:
     """Read the signs; *root* is the driver's root as this process sees it."""
     files = (procfs / "driver/nvidia/version", *(root / library for library in LIBRARIES))
-    there = [str(file) for file in files if file.exists()]
+    # Not Path.exists, which raises OSError in a folder that may not be read.
+    there = [str(file) for file in files if os.path.exists(file)]  # noqa: PTH110
     found = filter(None, platform_files.signs(dict.fromkeys((root, Path("/"))), sysfs))
     return GpuSigns(pci_gpus.gpus(sysfs), (*there, *found))
 
@@ -61,8 +62,12 @@ def signs(root: Path, sysfs: Path = SYSFS, procfs: Path = PROCFS) -> GpuSigns:
 class Wait:
     """Compares the signs with those of the start, at most once in *interval* seconds."""
 
-    def __init__(self, look: Callable[[], GpuSigns], interval: float, now: float) -> None:
+    def __init__(
+        self, look: Callable[[], GpuSigns], interval: float, now: float, *, missed: bool = False
+    ) -> None:
+        """Wait for a change; if one was *missed* before the start, for one interval only."""
         self._look = look
+        self._missed = missed
         self._interval = interval
         self._due = now + interval
         self._first = look()
@@ -72,7 +77,7 @@ class Wait:
         if now < self._due:
             return False
         self._due = now + self._interval
-        return self._look() != self._first
+        return self._missed or self._look() != self._first
 
 
 class Systemd(Protocol):
@@ -98,10 +103,11 @@ def main(
     it. GpuSigns are read each *interval* seconds.
     """
     state = pci_gpus.without_driver(SYSFS, PROCFS)
-    if state not in NOTHING_TO_SERVE:
-        state = DriverState.NO_GPU  # a GPU that has just appeared is found by the next start
+    missed = state not in NOTHING_TO_SERVE  # a GPU has come since the monitor looked
+    if missed:
+        state = DriverState.NO_GPU
     logger.info("waiting for a GPU", reason=NOTHING_TO_SERVE[state])
-    wait = Wait(lambda: signs(Path(root)), float(interval), time.monotonic())
+    wait = Wait(lambda: signs(Path(root)), float(interval), time.monotonic(), missed=missed)
     told = ServiceState(
         processes=(ProcessState("supervisor", "running", restarts=0, pid=os.getpid()),),
         planned=(),
@@ -144,6 +150,7 @@ class Waiting:
             loop.add_signal_handler(number, self._on_signal, ours, number)
         # What the files say counts when the service starts with all its processes.
         loop.add_signal_handler(signal.SIGHUP, lambda: None)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())  # those that came before wait until now
         telling = loop.create_task(self._tell(ours))
         code = await exporter.live(self._settings, its)
         telling.cancel()

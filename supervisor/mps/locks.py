@@ -26,7 +26,9 @@ def hold(settings: Settings) -> None:
     each keeper says what is wrong with it.
     """
     root, state = Path(settings.configuration.flags.mps_root), Path(settings.service.state_dir)
-    if root not in _KNOWN and (settings.configuration.sharing.mps or root.exists()):
+    # Not Path.exists, which raises OSError in a folder that may not be read.
+    there = settings.configuration.sharing.mps or os.path.exists(root)  # noqa: PTH110
+    if root not in _KNOWN and there:
         with contextlib.suppress(OSError), made_root(root) as folder:
             _lock(folder, "--mps-root", "keeps its daemons")
     if state not in _KNOWN:
@@ -39,6 +41,7 @@ def _lock(folder: Folder, option: str, use: str) -> None:
         found = os.fstat(file.fileno())
         key = (found.st_dev, found.st_ino)
         if key in _HELD:  # by another path
+            _KNOWN.add(folder.path)
             return
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,6 +1,7 @@
 """Decide which GPU is probed next, and what the result means, as pure functions."""
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 
 from proto.messages import Gpu, NodeState
 from proto.probe import Probed
@@ -10,6 +11,14 @@ from proto.texts import shortened
 
 LONGEST = 200
 """Characters of a detail."""
+
+OLD = 30.0
+"""Seconds for which a list of what containers hold counts; a new one comes every 10."""
+
+
+def listed(held: frozenset[str] | None, at: float, now: float) -> frozenset[str] | None:
+    """Return what containers hold, as it was told *at* that time; None: nobody knows it now."""
+    return held if now - at <= OLD else None
 
 
 def is_free(state: NodeState, uuid: str, held: Collection[str] | None) -> bool:
@@ -59,6 +68,47 @@ def after(before: Probed, uuid: str, why: str) -> Probed:
     """Return the state after a probe of a GPU that failed for the reason *why*; empty: passed."""
     others = {gpu: text for gpu, text in before.failed.items() if gpu != uuid}
     return Probed({**others, uuid: why} if why else others)
+
+
+def taken_over(told: Probed, earlier: Probed, probed: Mapping[str, float]) -> Probed:
+    """Return the state with that of an *earlier* prober; it counts until this one has *probed*.
+
+    After that, the order with it is only the echo of what this prober has told.
+    """
+    return told if probed else earlier
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """The failures of ours that a monitor has shown in its newest state, by UUID."""
+
+    epoch: int
+    uuids: frozenset[str]
+
+
+def shown(state: NodeState, told: Probed) -> Shown:
+    """Return which of the failures that were *told* the *state* shows."""
+    return Shown(state.epoch, _ailing(state) & told.failed.keys())
+
+
+def _ailing(state: NodeState) -> frozenset[str]:
+    return frozenset(
+        known.uuid
+        for known in state.health
+        if any(reason.kind is ReasonKind.PROBE for reason in known.reasons)
+    )
+
+
+def after_marks(told: Probed, before: Shown | None, state: NodeState) -> Probed:
+    """Return the state without the failures that the monitor has forgotten since *before*.
+
+    An operator has marked these GPUs healthy, or they were reset.
+    """
+    if before is None or before.epoch != state.epoch:
+        return told
+    there = {known.uuid for known in state.health}
+    gone = (before.uuids & there) - _ailing(state)
+    return Probed({uuid: why for uuid, why in told.failed.items() if uuid not in gone})
 
 
 def environment(gpu: Gpu) -> dict[str, str]:

@@ -54,15 +54,19 @@ class Prober:
         self._settings = settings
         self._channel = channel
         self._word = LastWord(time.monotonic())
-        self._held: frozenset[str] | None = None
+        self._told_held: frozenset[str] | None = None
+        self._held_at = 0.0
         self._news = asyncio.Event()
         self._runner = Runner(limits.apply, group=True)
         self._at: dict[str, float] = {}
         """When each GPU was probed last, by UUID."""
         self._told = Probed({})
+        self._shown: decide.Shown | None = None
         self._problem = ""
         self._life = ChildLoop(
-            channel, {Holdings: self._on_held, Unknown: self._on_unknown}, _nothing
+            channel,
+            {Holdings: self._on_held, Unknown: self._on_unknown, Probed: self._on_probed},
+            _nothing,
         )
 
     async def run(self) -> int:
@@ -70,18 +74,34 @@ class Prober:
         return (await self._life.run(self._listen, self._probe)).code
 
     def _on_held(self, order: Holdings) -> None:
-        self._held = None if order.uuids is None else frozenset(order.uuids)
+        self._told_held = None if order.uuids is None else frozenset(order.uuids)
+        self._held_at = time.monotonic()
         self._news.set()
+
+    @property
+    def _held(self) -> frozenset[str] | None:
+        return decide.listed(self._told_held, self._held_at, time.monotonic())
 
     def _on_unknown(self, order: Unknown) -> None:
         self._word = self._word.denied(order)
         self._news.set()
 
+    def _on_probed(self, order: Probed) -> None:
+        """Take over what the prober before this one has told: a pass must end its failures."""
+        self._told = decide.taken_over(self._told, order, self._at)
+
     async def _listen(self) -> None:
         socket = bus.health_subscriber(zmq.asyncio.Context(), self._settings.health_bus)
         async for state in bus.node_states(socket):
             self._word = self._word.after(state, time.monotonic())
+            self._forget_marked(state)
             self._news.set()
+
+    def _forget_marked(self, state: NodeState) -> None:
+        before, self._told = self._told, decide.after_marks(self._told, self._shown, state)
+        self._shown = decide.shown(state, self._told)
+        if self._told != before:
+            self._channel.send(self._told)
 
     def _state(self) -> NodeState | None:
         """Return the newest state of the node; None: nobody knows it now."""

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from xml.etree.ElementTree import Element
 
+from proto.driver import NOTHING_TO_SERVE, DriverState
 from supervisor.status import wording
 from supervisor.status.markup import element
 from supervisor.status.report import Status
@@ -18,6 +19,8 @@ NO_GPU = (
     "The service finds a GPU that appears by itself.",
     "If it should have none, a node selector or an affinity keeps the plugin off this node.",
 )
+
+GIVEN_AWAY = NOTHING_TO_SERVE[DriverState.PASSTHROUGH]
 
 
 def header(status: Status, title: str) -> Element:
@@ -54,8 +57,13 @@ def _facts(status: Status) -> Iterator[str]:
 
 
 def no_gpu(status: Status) -> Element | None:
-    """Return what it means that the node has no GPU; None: it has one, or nobody knows yet."""
-    if status.gpus is None or status.gpus or status.node.failed:
+    """Return what it means that the node has no GPU; None: it has one, or nobody knows yet.
+
+    GPUs that belong to virtual machines are among the notices.
+    """
+    node = status.node
+    passed = node.passthrough or GIVEN_AWAY in (node.notices or ())
+    if status.gpus is None or status.gpus or node.failed or passed:
         return None
     return element("section", element("h2", "No GPU here"), *(element("p", t) for t in NO_GPU))
 

@@ -124,6 +124,18 @@ def test_a_pause_of_the_load(kind: ReasonKind) -> None:
     assert kinds(states([*seen, (940.0, ill), (950.0, idle), (9999.0, idle)])) == [kind]
 
 
+@pytest.mark.parametrize("kind", [ReasonKind.PERSISTENCE, ReasonKind.FABRIC])
+def test_what_is_sampled_once_a_minute(kind: ReasonKind) -> None:
+    """The samples between, in which the GPU is not asked, interrupt nothing."""
+    between = replace(WELL, persistence=None, fabric_health=None)
+    ill = bad(kind)
+    seen = [(0.0, WELL), (60.0, ill), (65.0, between), (60.0 + HOLD, ill)]
+    assert kinds(states(seen)) == [kind]
+    ended = [(180.0, WELL), (185.0, between)]
+    assert kinds(states([*seen, *ended])) == [kind]
+    assert kinds(states([*seen, *ended, (180.0 + HOLD, WELL)])) == []
+
+
 @pytest.mark.parametrize("kind", BAD)
 def test_a_gpu_that_does_not_tell(kind: ReasonKind) -> None:
     """What is not supported begins nothing, and ends nothing."""

@@ -1,5 +1,6 @@
 """Samples for grey failures: what a GPU is asked for and when, and each drill of the simulator."""
 
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -163,6 +164,10 @@ def test_which_devices_are_ours(tmp_path: Path) -> None:
         (device / "class").write_text(f"{kind}\n")
         if driver:
             (device / "driver").symlink_to(f"../../../bus/pci/drivers/{driver}")
+    # A part of the first GPU for a virtual machine (SR-IOV), which NVML does not count.
+    part = devices / "0000:00:00.4"
+    shutil.copytree(devices / "0000:00:00.0", part, symlinks=True)
+    (part / "physfn").symlink_to("../0000:00:00.0")
     assert on_bus(tmp_path) == {"0000:00:00.0", "0000:01:00.0"}
     assert on_bus(tmp_path / "nowhere") == frozenset()
 

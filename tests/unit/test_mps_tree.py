@@ -16,7 +16,7 @@ from supervisor.child import Spec
 from supervisor.config.refusal import SettingsError
 from supervisor.config.settings import load
 from supervisor.main import MPS
-from supervisor.mps import leftovers, planned
+from supervisor.mps import leftovers, locks, planned
 from supervisor.mps.compose import compose_tree
 from supervisor.mps.merged import FIRST_WORDS, Word, complete, ending, kept, merged
 from supervisor.plan import Plan
@@ -207,3 +207,9 @@ def test_a_tree_that_ends_says_so() -> None:
 def test_the_probe_says_that_the_plugin_is_missing(served: Served, problem: str) -> None:
     """The tree of the daemons has no monitor, so the probe must not name one."""
     assert planned.state(served, ()).problem == problem
+
+
+def test_a_root_that_cannot_be_looked_at(tmp_path: Path) -> None:
+    """Without sharing by MPS, no daemon has to be there, so no root stops the tree."""
+    root, state = str(tmp_path / ("x" * 300)), str(tmp_path / "state")
+    locks.hold(load({"flags.mpsRoot": root, "service.stateDir": state}, {}))

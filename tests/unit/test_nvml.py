@@ -106,11 +106,23 @@ def test_any_other_code_is_an_error(code: int) -> None:
         ("0000:E1:00.0", "0000:e1:00.0"),
         ("0000ABCD:E1:00.0", "abcd:e1:00.0"),
         ("00010000:E1:00.0", "10000:e1:00.0"),
+        ("", ""),
+        ("N/A", ""),
+        (b"\xff:\xff", ""),
     ],
-    ids=["eight digits", "bytes and capitals", "four digits", "another domain", "five digits"],
+    ids=[
+        "eight digits",
+        "bytes and capitals",
+        "four digits",
+        "another domain",
+        "five digits",
+        "none",
+        "no address",
+        "no text",
+    ],
 )
 def test_bus_id(text: str | bytes, expected: str) -> None:
-    """NVML's PCI bus ID becomes the device's name in the kernel."""
+    """NVML's PCI bus ID becomes the device's name in the kernel; one that is none ends nothing."""
     assert bus_id(text) == expected
 
 

@@ -11,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from proto.control import ServiceState
+from proto.driver import NOTHING_TO_SERVE, DriverState
 from proto.messages import DeviceHealth, DeviceState
 from proto.reasons import Reason, ReasonKind
 from supervisor.status import page as module
@@ -151,6 +153,21 @@ def test_a_node_without_gpus() -> None:
     assert "No GPU here" in Reader(shown(nothing)).text
     assert "No GPU here" not in Reader(shown(known)).text
     assert "No GPU here" not in Reader(shown(Snapshot())).text
+
+
+def test_a_node_whose_gpus_belong_to_virtual_machines() -> None:
+    """With or without a driver it has GPUs, so the page does not say that none was found."""
+    known = showcase.snapshot(NOW, WALL)
+    assert known.node
+    passed = replace(inventory(), passed={"0000:41:00.0": "vfio-pci"})
+    with_driver = dataclasses.replace(known, node=replace(known.node, inventory=passed, health=()))
+    state = DriverState.PASSTHROUGH
+    notices = (NOTHING_TO_SERVE[state],)
+    service = ServiceState(processes=(), planned=(), notices=notices, driver=state)
+    for snapshot in (with_driver, Snapshot(service=service)):
+        text = Reader(shown(snapshot)).text
+        assert "virtual machine" in text
+        assert "No NVIDIA GPU was found" not in text
 
 
 def test_the_strongest_advice_comes_first() -> None:

@@ -178,3 +178,22 @@ def test_the_wait_for_a_gpu(tmp_path: Path, sign: str) -> None:
         touch(tmp_path / sign)
     assert not wait.is_over(159.0)
     assert wait.is_over(160.0)
+
+
+def test_a_gpu_that_came_before_the_wait(tmp_path: Path) -> None:
+    """It came between the monitor's report and the first look: no sign changes any more."""
+    wait = Wait(lambda: signs(tmp_path, tmp_path, tmp_path), 30.0, now=100.0, missed=True)
+    assert not wait.is_over(129.0)
+    assert wait.is_over(130.0)
+
+
+def test_a_driver_root_that_cannot_be_read(tmp_path: Path) -> None:
+    """Such a root shows nothing, and ends nothing."""
+    assert signs(tmp_path / ("x" * 300), tmp_path, tmp_path).driver == ()
+
+
+def test_a_bus_that_shows_nonsense(tmp_path: Path) -> None:
+    """A file that is not text is that of no GPU."""
+    sysfs = machine(tmp_path, GUEST, BOUND)
+    (sysfs / "bus/pci/devices" / GUEST.address / "vendor").write_bytes(b"\xff\xfe")
+    assert pci_gpus.gpus(sysfs) == (BOUND,)

@@ -16,6 +16,7 @@ from proto.running import Result
 from supervisor.compose import compose
 from supervisor.config.refusal import SettingsError
 from supervisor.config.settings import load
+from supervisor.exporter import held_reports
 from supervisor.prober import decide, limits
 from tests.unit.builders import gpu, gpu_uuid, inventory, mig_gpu, node_state
 
@@ -55,6 +56,15 @@ def test_which_gpu_is_free(state: NodeState, held: frozenset[str] | None, *, fre
     assert decide.is_free(state, gpu_uuid(0), held) is free
 
 
+def test_an_old_list_is_none() -> None:
+    """While the exporter is silent, nobody knows which GPUs containers hold: none is probed."""
+    held = frozenset({"A"})
+    assert decide.listed(held, 100.0, 100.0 + decide.OLD) == held
+    assert decide.listed(held, 100.0, 100.1 + decide.OLD) is None
+    assert decide.listed(None, 100.0, 100.0) is None
+    assert decide.OLD > 2 * held_reports.EVERY
+
+
 def test_which_gpu_is_next() -> None:
     """Each GPU is probed once in the interval, the one that has waited longest first."""
 
@@ -91,6 +101,28 @@ def test_what_is_reported() -> None:
     assert failed == Probed({"A": "x", "B": "y"})
     assert decide.after(failed, "A", "") == Probed({"B": "y"})
     assert len(decide.failure(Result(1, "x" * 5000), 1.0)) <= decide.LONGEST
+
+
+def test_a_new_prober_takes_over_what_was_told() -> None:
+    """Else its first pass of such a GPU would be no news, and the GPU Unhealthy for good."""
+    earlier = Probed({"A": "x"})
+    told = decide.taken_over(Probed({}), earlier, {})
+    assert decide.after(told, "A", "") != told
+    assert decide.taken_over(Probed({}), earlier, {"A": 5.0}) == Probed({})
+
+
+def test_what_an_operator_marked_is_told_no_more() -> None:
+    """Else the next failure of another GPU, or a new monitor, would bring it back."""
+    both = Probed({gpu_uuid(0): "x", gpu_uuid(1): "y"})
+    ill, marked = node(gpu(0), gpu(1), g0=FAILED, g1=FAILED), node(gpu(0), gpu(1), g1=FAILED)
+    shown = decide.shown(ill, both)
+    assert shown == decide.Shown(ill.epoch, frozenset(both.failed))
+    assert decide.after_marks(both, shown, ill) == both
+    assert decide.after_marks(both, shown, marked) == Probed({gpu_uuid(1): "y"})
+    # The monitor has not heard of the failure yet, a new one neither, or the GPU is missing.
+    assert decide.after_marks(both, decide.shown(marked, both), marked) == both
+    assert decide.after_marks(both, shown, replace(marked, epoch=ill.epoch + 1)) == both
+    assert decide.after_marks(both, shown, node(gpu(1), g1=FAILED)) == both
 
 
 def test_what_the_monitor_makes_of_it() -> None:
@@ -147,7 +179,7 @@ def service(tmp_path: Path, text: str) -> tuple[object, ...]:
 
 
 def test_the_settings_of_the_prober(tmp_path: Path) -> None:
-    """With a command there is a prober, and the monitor takes its reports; else neither."""
+    """With a command there is a prober, and monitor and prober take its reports; else neither."""
     plain = compose(load({}, {})).children
     assert "prober" not in [spec.name for spec in plain]
     assert Probed not in plain[0].takes
@@ -157,7 +189,8 @@ def test_the_settings_of_the_prober(tmp_path: Path) -> None:
     assert isinstance(mine, ProbeSettings)
     assert mine.command == ("/opt/check", "--mode", "a b")
     assert (mine.interval, mine.timeout) == (3600.0, 300.0)
-    assert Probed in getattr(children[0], "takes", ())
+    # The prober too: a new one has to know what the one before it has told.
+    assert all(Probed in getattr(spec, "takes", ()) for spec in (children[0], prober))
 
 
 @pytest.mark.parametrize(
