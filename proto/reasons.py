@@ -37,8 +37,9 @@ class ReasonKind(enum.StrEnum):
 With `health.grey`: the driver says that the fabric is degraded. The detail says which."""
 
     GPU_MISSING = "gpu-missing"
-    """The PCI bus shows more GPUs than the driver; the detail names them. Of all GPUs: no device \
-stands for a missing one. With `health.grey`, as are the next ones."""
+    """The PCI bus shows more GPUs than the driver; the detail names them. All GPUs have this \
+reason, because no device stands for a missing GPU. Set by `health.grey`, like the reasons from \
+`pcie` to `persistence`."""
 
     PCIE = "pcie"
     """The PCIe link is narrower or slower than card and slot allow, while the GPU works."""
