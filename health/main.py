@@ -191,7 +191,8 @@ class Monitor:
         if self._node.is_changed_on_the_bus():
             logger.warning("restarting the health monitor: GPUs were added or removed")
             self._code = ExitCode.AGAIN
-        elif now - self._began > RETRY_PARTIAL and any(g.partial for g in self._node.gpus):
+            return  # what this driver does not show yet stays on the list until then
+        if now - self._began > RETRY_PARTIAL and any(g.partial for g in self._node.gpus):
             logger.warning("restarting the health monitor: a GPU is enumerated only in part")
             self._code = ExitCode.AGAIN
         self._node.rescan()

@@ -104,6 +104,7 @@ def test_a_gpu_that_is_given_to_vfio_pci(folder: Path) -> None:
             running.node.add(1)
             await node.until(lambda k: k.healthy(GPU) == 3)
             await running.shows("gpu_sharing_passthrough_gpus", 0)
+            assert running.count("device removed from the list") == 0
             lines = [entry for entry in running.entries if "lost" in entry["message"]]
             assert lines == []
             assert not any("gpu-lost" in str(entry) for entry in running.entries)
