@@ -1,5 +1,6 @@
 """The device nodes that a container needs beside those of its GPUs."""
 
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,14 +18,18 @@ Capabilities = dict[tuple[int, int, int | None], int]
 
 def existing(dev_root: Path, channels: Iterable[int] = ()) -> tuple[str, ...]:
     """Return the control nodes and the nodes of IMEX *channels* that exist below *dev_root*."""
-    control = (node for node in CONTROL if (dev_root / node.lstrip("/")).exists())
+    control = (node for node in CONTROL if _is_there(dev_root, node))
     return *control, *map(IMEX_CHANNEL.format, existing_channels(dev_root, channels))
 
 
 def existing_channels(dev_root: Path, channels: Iterable[int]) -> tuple[int, ...]:
     """Return those of the IMEX *channels* that have a node below *dev_root*."""
-    nodes = ((n, dev_root / IMEX_CHANNEL.format(n).lstrip("/")) for n in channels)
-    return tuple(number for number, node in nodes if node.exists())
+    return tuple(n for n in channels if _is_there(dev_root, IMEX_CHANNEL.format(n)))
+
+
+def _is_there(dev_root: Path, node: str) -> bool:
+    # Not Path.exists, which raises OSError below a folder that cannot be read.
+    return os.path.exists(dev_root / node.lstrip("/"))  # noqa: PTH110
 
 
 def capabilities(procfs: Path) -> Capabilities:

@@ -105,6 +105,11 @@ def taken(folder: Path, *gpus: SimulatedGpu, minors: str | None = None) -> Inven
     return take(nvml, SystemRoots(live.sysfs, live.procfs, folder))
 
 
+def test_a_root_that_cannot_be_looked_at() -> None:
+    """It has no nodes: the monitor looks at it between its checks, and must not end."""
+    assert device_nodes.existing(Path("/" + 300 * "x"), (0,)) == ()
+
+
 def test_an_instance_has_its_two_capabilities(tmp_path: Path) -> None:
     """A MIG instance has the capabilities of its GI and its CI, found by its GPU's minor."""
     found = taken(
