@@ -66,7 +66,8 @@ def _simulated(real: MonitorSettings, runtime_dir: str) -> MonitorSettings:
         binding="simulator.nvml",
         binding_argument=runtime_dir,
         driver_root=str(live.root),
-        dev_root=str(live.root),
+        # A root that was given may have device nodes to hand out.
+        dev_root=real.dev_root if real.dev_root != "/" else str(live.root),
         sysfs=str(live.sysfs),
         # The log of this machine says nothing about simulated GPUs.
         kernel_log="" if real.kernel_log == KERNEL_LOG else real.kernel_log,

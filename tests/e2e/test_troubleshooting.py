@@ -83,6 +83,8 @@ def test_kubectl_takes_the_command(cluster: ApiServer, command: str) -> None:
     )
     if "exec" in words or "logs" in words:
         assert "127.0.0.1:10250" in done.stderr, done.stderr
+    elif "resourceslices" in words:  # this API server is older than DRA
+        assert "doesn't have a resource type" in done.stderr
     else:
         assert (done.returncode, done.stderr) == (0, "")
         assert "gpu-sharing-plugin" in done.stdout
