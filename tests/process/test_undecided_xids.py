@@ -39,6 +39,6 @@ def test_an_nvlink_xid_without_a_recovery_action_is_over_at_once(folder: Path) -
             await running.logged(
                 "device is recovering: waiting for the quiet period to end", uuid=SECOND
             )
-            assert node.healthy(GPU) == 1
+            await node.until(lambda k: k.healthy(GPU) == 1)
 
     asyncio.run(story())
