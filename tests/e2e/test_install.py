@@ -10,13 +10,13 @@ from tests.e2e.apiserver import ApiServer
 pytestmark = pytest.mark.e2e
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs/install.md").read_text()
+PAGE, HELM = ((ROOT / "docs" / name).read_text() for name in ("install.md", "install-helm.md"))
 FLAT = ROOT / "deploy/gpu-sharing-plugin.yaml"
 
 
-def said(command: str) -> str:
+def said(command: str, page: str = PAGE) -> str:
     """Return *command*; fail if it is not in the page."""
-    assert command in PAGE, command
+    assert command in page, command
     return command
 
 
@@ -69,11 +69,21 @@ def test_the_component_grants_the_rights_for_events(server: ApiServer, tmp_path:
 
 
 def test_a_stale_resource_is_removed_from_the_node(server: ApiServer) -> None:
-    """The patch in the page removes the extended resource from a node, and nothing else."""
-    said("kubectl patch node NODE --subresource=status --type=json")
-    remove = said('[{"op": "remove", "path": "/status/capacity/nvidia.com~1gpu"}]')
-    with server.node("old", {"capacity": {"cpu": "2", "nvidia.com/gpu": "0"}}) as shown:
+    """The patch removes the extended resource from a node, and nothing else; the page for kubectl
+    refers to that of Helm for it.
+    """
+    said("](install-helm.md#uninstall)")
+    said("kubectl patch node NODE --subresource=status --type=json --patch='[", HELM)
+    remove = said(
+        """[
+  {"op": "remove", "path": "/status/capacity/nvidia.com~1gpu"},
+  {"op": "remove", "path": "/status/allocatable/nvidia.com~1gpu"}]""",
+        HELM,
+    )
+    both = {"cpu": "2", "nvidia.com/gpu": "0"}
+    with server.node("old", {"capacity": both, "allocatable": both}) as shown:
         server.kubectl(
             "patch", "node", "old", "--subresource=status", "--type=json", f"--patch={remove}"
         )
-        assert shown()["status"]["capacity"] == {"cpu": "2"}
+        status = shown()["status"]
+        assert (status["capacity"], status["allocatable"]) == ({"cpu": "2"}, {"cpu": "2"})
