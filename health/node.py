@@ -5,7 +5,8 @@ import math
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from health import call_stats, device_nodes, enumeration, inventory, numa, pci, platform
+from health import device_nodes, enumeration, inventory, numa, pci, platform
+from health.call_stats import Totals
 from health.cdi_lane import CdiLane, CdiWritten
 from health.condition import Look
 from health.enumeration import Enumerated, Levelled, Levels
@@ -50,6 +51,7 @@ class Node:
         self._levels: Levels = {}
         self._levelled: frozenset[str] = frozenset()
         self.gpus: tuple[GpuLanes, ...] = ()
+        self._calls = Totals()
         self.driver = Lane("driver", Nvml(), mailbox)
         self.driver.give(functools.partial(open_driver, settings=settings))
         self._cdi = CdiLane(settings, settings.cdi, mailbox) if settings.cdi else None
@@ -284,7 +286,7 @@ class Node:
 
     def stats(self) -> tuple[CallStats, ...]:
         """Return the calls of all lanes together."""
-        return call_stats.total(call for lane, _ in self.lanes() for call in lane.nvml.stats())
+        return self._calls.of(lane.nvml for lane, _ in self.lanes())
 
     def _slots(self) -> list[Slot]:
         return [gpu.slot() for gpu in self.gpus]
