@@ -115,14 +115,9 @@ class Node:
             case Opened():
                 self._opened, self._opened_at = done.result, now
                 self._roots = replace(self._roots, signs=done.result.signs)
+                nvml = done.lane.nvml
                 self.gpus = tuple(
-                    GpuLanes(
-                        index,
-                        done.lane.nvml,
-                        self._mailbox,
-                        self._roots,
-                        self._settings,
-                    )
+                    GpuLanes(index, nvml, self._mailbox, self._roots, self._settings)
                     for index in range(done.result.count)
                 )
                 if self._cdi:
