@@ -235,7 +235,7 @@ class Supervisor:
         before, self._service = self._service, self._reload.service
         self._served = replace(self._served, configuration=self._reload.state)
         if self._service is not before:
-            self._children.limits = self._service.limits
+            self._children.use(self._service.limits)
             for spec in self._service.children:
                 self._children.renew(spec)
             if self._inventory:
