@@ -102,7 +102,7 @@ def taken(folder: Path, *gpus: SimulatedGpu, minors: str | None = None) -> Inven
         (live.procfs / "driver/nvidia-caps/mig-minors").write_text(minors)
     nvml = Nvml(Binding(folder))
     nvml.start()
-    return take(nvml, SystemRoots(live.sysfs, live.procfs, folder))
+    return take(nvml, SystemRoots(live.sysfs, live.procfs, (folder,)))
 
 
 def test_a_root_that_cannot_be_looked_at() -> None:

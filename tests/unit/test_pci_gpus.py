@@ -1,8 +1,12 @@
 """GPUs on the PCI bus, and what a node without a driver is."""
 
+import select
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from loguru import logger
 
 from health import access, pci_gpus, platform_files
 from health.nvml import Code
@@ -12,7 +16,7 @@ from proto.driver import NOTHING_TO_SERVE, DriverState
 from proto.monitor import MonitorSettings
 from proto.paths import Paths
 from proto.platform import Platform, PlatformKind
-from supervisor.exporter.without_gpu import LIBRARIES, Wait, signs
+from supervisor.exporter.without_gpu import LIBRARIES, GpuSigns, Wait, signs
 
 FREE = PciGpu("0000:01:00.0")
 BOUND = PciGpu("0000:01:00.0", "nvidia")
@@ -155,6 +159,20 @@ def touch(path: Path) -> None:
     path.touch()
 
 
+def looked(wait: Wait) -> None:
+    """Wait until the thread has looked at the signs."""
+    assert select.select([wait.mailbox], [], [], 60)[0]
+
+
+@pytest.fixture
+def messages() -> Iterator[list[str]]:
+    """Return the warnings that are logged."""
+    found: list[str] = []
+    sink = logger.add(lambda text: found.append(text.record["message"]), level="WARNING")
+    yield found
+    logger.remove(sink)
+
+
 @pytest.mark.parametrize(
     "sign",
     [
@@ -171,13 +189,40 @@ def test_the_wait_for_a_gpu(tmp_path: Path, sign: str) -> None:
     """
     (tmp_path / "bus").mkdir()
     wait = Wait(lambda: signs(tmp_path / "root", tmp_path, tmp_path), 30.0, now=100.0)
+    looked(wait)
     assert not wait.is_over(130.0)
+    looked(wait)
     if sign == "gpu":
         machine(tmp_path, FREE)
     else:
         touch(tmp_path / sign)
     assert not wait.is_over(159.0)
+    assert not wait.is_over(160.0)
+    looked(wait)
     assert wait.is_over(160.0)
+
+
+def test_a_look_that_hangs_holds_up_nothing(messages: list[str]) -> None:
+    """While a mount does not answer, the wait goes on and says so once. When it answers, a change
+    counts.
+    """
+    answers, found = threading.Event(), [GpuSigns((), ()), GpuSigns((), ()), GpuSigns((FREE,), ())]
+
+    def look() -> GpuSigns:
+        answers.wait()
+        return found.pop(0)
+
+    wait = Wait(look, 30.0, now=100.0)
+    assert [wait.is_over(now) for now in (101.0, 130.0, 131.0, 160.0)] == 4 * [False]
+    hung = "cannot look for a GPU: a file system does not answer"
+    assert messages == [hung]
+    answers.set()
+    looked(wait)
+    for now in (190.0, 220.0):
+        assert not wait.is_over(now)
+        looked(wait)
+    assert wait.is_over(221.0)
+    assert messages == [hung]
 
 
 def test_a_gpu_that_came_before_the_wait(tmp_path: Path) -> None:
