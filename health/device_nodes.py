@@ -25,6 +25,14 @@ def root_of(roots: Sequence[Path]) -> Path:
     return next((root for root in roots[:-1] if os.path.isdir(root / "dev")), roots[-1])  # noqa: PTH112
 
 
+def came_late(roots: Sequence[Path], here: Path = Path("/")) -> bool:
+    """Return whether the node has the driver's device node below *roots*, and *here* has not.
+
+    A container keeps the /dev that it was created with.
+    """
+    return is_there(root_of(roots), CONTROL[0]) and not is_there(here, CONTROL[0])
+
+
 def existing(dev_root: Path, channels: Iterable[int] = ()) -> tuple[str, ...]:
     """Return the control nodes and the nodes of IMEX *channels* that exist below *dev_root*."""
     control = (node for node in CONTROL if is_there(dev_root, node))

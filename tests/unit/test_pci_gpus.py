@@ -145,6 +145,43 @@ def test_why_the_driver_cannot_be_opened(  # noqa: PLR0913 - a table's columns
     )
 
 
+LIBRARY, NODES, OLD = Code.LIBRARY_NOT_FOUND, Code.DRIVER_NOT_LOADED, Code.VERSION_MISMATCH
+
+
+@pytest.mark.parametrize(
+    ("code", "module", "late", "expected", "restart", "words"),
+    [
+        (LIBRARY, False, False, DriverState.MISSING, False, "install the NVIDIA driver"),
+        (LIBRARY, True, False, DriverState.MISSING, True, "a new container gets the library"),
+        (NODES, False, False, DriverState.MISSING, False, "load the kernel module"),
+        (NODES, True, False, DriverState.UNUSABLE, True, "a new container gets /dev/nvidia*"),
+        (NODES, False, True, DriverState.MISSING, False, "load the kernel module"),
+        (UNKNOWN, True, True, DriverState.UNUSABLE, True, "lost access"),
+        (OLD, True, False, DriverState.UNUSABLE, False, "differ in version"),
+    ],
+)
+def test_what_only_a_new_container_has(  # noqa: PLR0913 - a table's columns
+    tmp_path: Path,
+    *,
+    code: int,
+    module: bool,
+    late: bool,
+    expected: DriverState,
+    restart: bool,
+    words: str,
+) -> None:
+    """Where the kernel module is loaded, the library or the device nodes are missing only here."""
+    if module:
+        touch(tmp_path / "driver/nvidia/version")
+        text = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release Build\n"
+        (tmp_path / "driver/nvidia/version").write_text(text)
+    settings = of(machine(tmp_path, FREE), tmp_path)
+    found = Refused("no", code, came_late=late)
+    report = access.refused(found, settings, had_gpus=False)
+    assert (report.driver, report.needs_restart, report.came_late) == (expected, restart, late)
+    assert words in report.reason
+
+
 @pytest.mark.parametrize("kind", [PlatformKind.WSL, PlatformKind.TEGRA])
 def test_a_platform_whose_gpus_are_not_on_the_bus(tmp_path: Path, kind: PlatformKind) -> None:
     """Such a node waits for its driver, though no GPU is on the bus."""
