@@ -38,7 +38,7 @@ Entry = Allocation | DynamicDevice | None
 """What a container holds; None: an entry of the list that is no such thing."""
 
 UUIDS = ("GPU-", "MIG-")
-"""How the driver's UUIDs begin."""
+"""How most of the driver's UUIDs begin."""
 
 PODS = 1
 """The number of the only field of a ListPodResourcesResponse."""
@@ -48,17 +48,20 @@ class NonsenseError(Exception):
     """The list cannot be decoded, or is too long."""
 
 
-async def read(data: bytes, resources: frozenset[str]) -> Held:
+async def read(
+    data: bytes, resources: frozenset[str], devices: frozenset[str] = frozenset()
+) -> Held:
     """Return each device of our *resources* that a container holds, without duplicates.
 
     Also return GPUs held by other resources, of another plugin, or of ours before a reload, and
-    devices held through DRA that may be GPUs.
+    devices held through DRA that may be GPUs. *devices* are the UUIDs of this node, some of which
+    do not look like one: `all` on WSL2, `tegra`.
     A duplicate would be a second metric series with the same labels, and count as used twice.
     Raises NonsenseError.
     """
     found: dict[Allocation | DynamicDevice, None] = {}
     text, dynamic, pause = 0, 0, time.monotonic() + TURN
-    for number, entry in enumerate(entries(data, resources)):
+    for number, entry in enumerate(entries(data, resources, devices)):
         if entry and entry not in found:
             found[entry] = None
             text += entry.characters
@@ -74,7 +77,7 @@ async def read(data: bytes, resources: frozenset[str]) -> Held:
     )
 
 
-def entries(data: bytes, resources: frozenset[str]) -> Iterator[Entry]:
+def entries(data: bytes, resources: frozenset[str], devices: frozenset[str]) -> Iterator[Entry]:
     """Yield what is held, and None for every other entry, so that the caller can count it.
 
     Raises NonsenseError.
@@ -82,10 +85,12 @@ def entries(data: bytes, resources: frozenset[str]) -> Iterator[Entry]:
     for field, value in _fields(data):
         yield None
         if field == PODS:
-            yield from _held(_pod(value), resources)
+            yield from _held(_pod(value), resources, devices)
 
 
-def _held(pod: api.PodResources, resources: frozenset[str]) -> Iterator[Entry]:
+def _held(
+    pod: api.PodResources, resources: frozenset[str], known: frozenset[str]
+) -> Iterator[Entry]:
     # Each access to a field copies its text: so name the pod and the container once.
     namespace, name = pod.namespace, pod.name
     for container in pod.containers:
@@ -96,7 +101,11 @@ def _held(pod: api.PodResources, resources: frozenset[str]) -> Iterator[Entry]:
             resource = devices.resource_name
             # Of others only the first is looked at: there may be very many.
             first = next(iter(devices.device_ids), "")
-            if resource in resources or first.startswith(UUIDS):
+            if (
+                resource in resources
+                or first.startswith(UUIDS)
+                or first.partition("::")[0] in known
+            ):
                 for device in devices.device_ids:
                     yield Allocation(resource, device, namespace, name, holder)
         for claim in container.dynamic_resources:

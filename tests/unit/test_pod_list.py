@@ -67,6 +67,15 @@ def test_gpus_of_other_resources() -> None:
     assert others == tuple(Allocation("old", one, "ns", "a", "main") for one in theirs)
 
 
+@pytest.mark.parametrize("device", ["all", "tegra", "54d0709b-558d-4a2c-9f3e-000000000001"])
+def test_gpus_whose_names_look_like_no_uuid(device: str) -> None:
+    """GPUs of WSL2 and Tegra that another resource holds are read, if this node has them."""
+    data = listed(pod("a", [f"{device}::0"], "old"), pod("b", ["allotted", "x"], "nic"))
+    assert held(data).devices == ()
+    known = asyncio.run(pod_list.read(data, OURS, frozenset({device})))
+    assert known.devices == (Allocation("old", f"{device}::0", "ns", "a", "main"),)
+
+
 def claiming(name: str, driver: str, device: str, cdi: Iterable[str]) -> api.PodResources:
     """Return a pod with one container that holds a device through DRA."""
     names = [api.CDIDevice(name=one) for one in cdi]
