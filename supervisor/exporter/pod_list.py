@@ -14,9 +14,10 @@ from proto import podresources_pb2 as api
 from supervisor.status import dra
 from supervisor.status.allocations import Allocation, DynamicDevice, Held
 
-LONGEST_LIST = 8 << 20
+LONGEST_LIST = 16 << 20
 """Bytes. The list of 500 pods that hold 800 replicas has 0.2 MB. If pods hold all devices of the
-longest device list that the kubelet accepts, about 65,000, their list has 5 MB.
+longest device list that the kubelet accepts, about 65,000, their list has 5 MB. A container with
+the longest name has 67 bytes, so MOST_ENTRIES containers that hold nothing have 9.6 MiB.
 """
 
 LONGEST_POD = 1 << 20

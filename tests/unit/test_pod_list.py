@@ -140,7 +140,7 @@ def test_pod_by_pod_is_read_what_protobuf_reads_at_once(
         assert plainly(data, OURS) == found
 
 
-LISTS = [pytest.param(make, 8 * MIB - 99, id=kind) for kind, make in HOSTILE.items()]
+LISTS = [pytest.param(make, pod_list.LONGEST_LIST - 99, id=kind) for kind, make in HOSTILE.items()]
 LISTS += [pytest.param(make, MIB - 99, id=f"{kind}, in a short pod") for kind, make in IN_A_POD]
 
 
@@ -178,6 +178,15 @@ def test_a_node_full_of_replicas_is_within_the_bounds() -> None:
     data = listed(*pods)
     assert len(data) <= pod_list.LONGEST_LIST
     assert len(read(data)) == 65_000
+
+
+def test_containers_that_hold_nothing_hide_no_holder() -> None:
+    """So many containers with the longest names that the bound of entries counts, not of bytes."""
+    empty = api.ContainerResources(name="c" * 63)
+    pods = [api.PodResources(name=str(n), containers=[empty] * 1000) for n in range(145)]
+    data = listed(*pods, pod("a", ["x"]))
+    assert 9 * MIB < len(data) <= pod_list.LONGEST_LIST
+    assert read(data) == (Allocation(GPU, "x", "ns", "a", "main"),)
 
 
 def test_others_run_while_a_list_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
