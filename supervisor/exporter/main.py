@@ -173,7 +173,7 @@ class Exporter:
         # Not above: gRPC takes 10 MiB, which a node without a GPU does not need.
         from supervisor.exporter.pod_resources import PodResources  # noqa: PLC0415
 
-        return PodResources(self._settings.pod_resources_socket, self._planned)
+        return PodResources(self._settings.pod_resources_socket, self._planned, self._uuids)
 
     def _look_at_pods(self) -> None:
         if self._pods:
@@ -208,6 +208,9 @@ class Exporter:
     def _planned(self) -> frozenset[str]:
         service = self._snapshot.service
         return frozenset((service and service.planned) or ())
+
+    def _uuids(self) -> frozenset[str]:
+        return self._snapshot.uuids()
 
     def _on_worker(self, worker: WorkerState) -> None:
         workers = dict(self._snapshot.workers)
