@@ -15,6 +15,7 @@ from simulator.node import (
     SimulatedHost,
     SimulatedLink,
     SimulatedNode,
+    SimulatedPlatform,
 )
 from simulator.node_file import complete
 from simulator.usage import FIRST_PID, Use
@@ -280,3 +281,32 @@ def test_a_drill_says_what_it_did(line: str, done: str, tmp_path: Path) -> None:
     LiveNode(tmp_path).start(NODE)
     words = ["drill", *line.split(), f"--runtime-dir={tmp_path}"]
     assert drill.run(parser("1.2.3").parse_args(words)) == done
+
+
+@pytest.mark.parametrize(
+    ("gpu", "platform"),
+    [
+        (SimulatedGpu(events=False), SimulatedPlatform.NVML),
+        (SimulatedGpu(lacks=("nvmlDeviceGetSupportedEventTypes",)), SimulatedPlatform.NVML),
+        (SimulatedGpu(lacks=("optional",)), SimulatedPlatform.TEGRA),
+        (SimulatedGpu(), SimulatedPlatform.WSL),
+    ],
+    ids=["old", "without events", "Tegra", "WSL2"],
+)
+def test_a_driver_that_reports_no_xids(
+    tmp_path: Path, gpu: SimulatedGpu, platform: SimulatedPlatform
+) -> None:
+    """An Xid that would never be reported is refused."""
+    live = LiveNode(tmp_path)
+    live.start(complete(SimulatedNode((gpu,), platform=platform)))
+    with pytest.raises(NodeError, match="cannot report an Xid on GPU 0: its driver reports none"):
+        live.xid(0, 79)
+    assert live.read().events == ()
+
+
+def test_a_drill_says_if_it_takes_effect_later(tmp_path: Path) -> None:
+    """The MPS server of a GPU is looked at only from time to time."""
+    LiveNode(tmp_path).start(NODE)
+    (tmp_path / MPS_BUS).touch()
+    words = ["drill", "mps-fault", "--gpu=0", f"--runtime-dir={tmp_path}"]
+    assert "at its next check (health.pollInterval" in drill.run(parser("1").parse_args(words))
