@@ -210,7 +210,7 @@ class Supervisor:
             self._children.tell(unknown)
             if self._served.plans is None:
                 self._exit_if_told_to(report.reason)
-            elif give_up.is_due(self._served.lost, limit, now) and self._stop_at is None:
+            if give_up.is_due(self._served.lost, limit, now) and self._stop_at is None:
                 logger.error("exiting: only a new container can use the GPUs", reason=report.reason)
                 self._stop(ExitCode.FAILED)
         self._changes()

@@ -27,7 +27,7 @@ def take(nvml: Nvml, roots: SystemRoots) -> Inventory:
         driver_version=nvml.driver_version(),
         gpus=gpus,
         failed=tuple(inventory.failures(slots, gpus, {})),
-        nodes=device_nodes.existing(roots.dev),
+        nodes=device_nodes.existing(device_nodes.root_of(roots.dev)),
         links=tuple(inventory.links(gpus, peers, levels)),
         cuda_version=label_facts.find_cuda_version(nvml).number,
     )
