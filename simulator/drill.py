@@ -43,9 +43,9 @@ KINDS = {
 OF_THE_NODE = frozenset({"permission-loss", "permission", "cc-not-ready", "cc-ready"})
 """Drills that affect the whole node and take no --gpu."""
 
-LATER = {
-    "mps-fault": "the service finds it at its next check (health.pollInterval, 5 s by default)"
-}
+CHECK = "the service finds it at its next check (health.pollInterval, 5 s by default)"
+SEARCH = "the service finds it at its next search (health.rescanInterval, 30 s by default)"
+LATER = {"mps-fault": CHECK, **dict.fromkeys(("remove", "passthrough", "add", "mig"), SEARCH)}
 """What to expect of drills that the service does not notice at once."""
 
 EXAMPLE = "nvmlDeviceGetMemoryInfo"

@@ -265,8 +265,11 @@ def test_usage_that_a_gpu_cannot_have(tmp_path: Path, line: str, error: str) -> 
     [
         ("xid 79 --gpu 1", "done: drill xid 79 on GPU 1"),
         ("xid 31 --gpu 1 --mig 0", "done: drill xid 31 --mig 0 on GPU 1"),
-        ("mig 1g.10gb 1g.10gb --gpu 1", "done: drill mig 1g.10gb 1g.10gb on GPU 1"),
-        ("mig --gpu 1", "done: drill mig on GPU 1"),
+        (
+            "mig 1g.10gb 1g.10gb --gpu 1",
+            f"done: drill mig 1g.10gb 1g.10gb on GPU 1; {drill.SEARCH}",
+        ),
+        ("mig --gpu 1", f"done: drill mig on GPU 1; {drill.SEARCH}"),
         ("lost --gpu 0", "done: drill lost on GPU 0"),
         ("permission-loss", "done: drill permission-loss on the whole node"),
         ("usage --gpu 0 --host --memory 9", "done: drill usage --host --memory 9 on GPU 0"),
@@ -304,9 +307,17 @@ def test_a_driver_that_reports_no_xids(
     assert live.read().events == ()
 
 
-def test_a_drill_says_if_it_takes_effect_later(tmp_path: Path) -> None:
-    """The MPS server of a GPU is looked at only from time to time."""
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("mps-fault --gpu=0", "at its next check (health.pollInterval"),
+        ("remove --gpu=0", "at its next search (health.rescanInterval"),
+        ("mig 1g.10gb --gpu=1", "at its next search (health.rescanInterval"),
+    ],
+)
+def test_a_drill_says_if_it_takes_effect_later(tmp_path: Path, line: str, words: str) -> None:
+    """Some things are looked at only from time to time."""
     LiveNode(tmp_path).start(NODE)
     (tmp_path / MPS_BUS).touch()
-    words = ["drill", "mps-fault", "--gpu=0", f"--runtime-dir={tmp_path}"]
-    assert "at its next check (health.pollInterval" in drill.run(parser("1").parse_args(words))
+    given = ["drill", *line.split(), f"--runtime-dir={tmp_path}"]
+    assert words in drill.run(parser("1").parse_args(given))
