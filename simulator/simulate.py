@@ -124,7 +124,7 @@ async def _story(kubelet: Kubelet, simulation: Simulation) -> None:
     while True:
         await kubelet.changed()
         for name, now in (known := _known(kubelet)).items():
-            if now != (before := shown.get(name, Known())):
+            if now != (before := shown.get(name, DeviceList())):
                 say("changed", f"{name}: {change(before, now)}")
         shown = known
 
@@ -179,16 +179,16 @@ async def _admit_pods(kubelet: Kubelet, live: LiveNode, counts: Sequence[int]) -
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class DeviceList:
     """What the kubelet knows of a resource: IDs of devices, in order."""
 
     devices: tuple[str, ...] = ()
     unhealthy: tuple[str, ...] = ()
 
 
-def _known(kubelet: Kubelet) -> dict[str, Known]:
+def _known(kubelet: Kubelet) -> dict[str, DeviceList]:
     return {
-        resource.name: Known(
+        resource.name: DeviceList(
             tuple(sorted(resource.devices)),
             tuple(sorted(resource.devices.keys() - set(resource.healthy()))),
         )
@@ -196,7 +196,7 @@ def _known(kubelet: Kubelet) -> dict[str, Known]:
     }
 
 
-def change(before: Known, now: Known) -> str:
+def change(before: DeviceList, now: DeviceList) -> str:
     """Return how many devices are healthy, and whose are not, have come, or are gone."""
     healthy = f"{len(now.devices) - len(now.unhealthy)} of {len(now.devices)} healthy"
     words = [f"{healthy}; unhealthy: {_by_gpu(now.unhealthy, now.devices) or 'none'}"]

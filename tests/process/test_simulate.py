@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from simulator.simulate import Known, change
+from simulator.simulate import DeviceList, change
 from tests.fakes.onlooker import drill, simulate
 from tests.fakes.service import PATIENCE
 
@@ -77,7 +77,7 @@ FIRST_OF_EACH = ", ".join(f"{uuid} (1 of 3)" for uuid in GPUS[:8])
 def test_a_change_of_replicas_is_counted_by_gpu(unhealthy: list[str], words: str) -> None:
     """A line names GPUs, at most 8, and never each replica."""
     devices = tuple(f"{uuid}::{n}" for uuid in GPUS for n in range(3))
-    assert change(Known(devices), Known(devices, tuple(unhealthy))) == words
+    assert change(DeviceList(devices), DeviceList(devices, tuple(unhealthy))) == words
 
 
 @pytest.mark.parametrize(
@@ -93,4 +93,4 @@ def test_devices_that_come_and_go(
     before: tuple[str, ...], now: tuple[str, ...], words: str
 ) -> None:
     """A line tells of GPUs and replicas that are new or gone, not only of their health."""
-    assert change(Known(before), Known(now)) == words
+    assert change(DeviceList(before), DeviceList(now)) == words
