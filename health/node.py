@@ -5,7 +5,8 @@ import math
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from health import call_stats, enumeration, inventory, node_files, pci, platform
+from health import enumeration, inventory, node_files, pci, platform
+from health.call_stats import Totals
 from health.cdi_lane import CdiLane, CdiWritten
 from health.condition import Look
 from health.enumeration import Enumerated, Levelled, Levels
@@ -48,6 +49,7 @@ class Node:
         self._levels: Levels = {}
         self._levelled: frozenset[str] = frozenset()
         self.gpus: tuple[GpuLanes, ...] = ()
+        self._calls = Totals()
         self.driver = Lane("driver", Nvml(), mailbox)
         self.driver.give(functools.partial(open_driver, settings=settings))
         self._files = FilesLane(self._roots, settings.imex_channels, mailbox)
@@ -288,7 +290,7 @@ class Node:
 
     def stats(self) -> tuple[CallStats, ...]:
         """Return the calls of all lanes together."""
-        return call_stats.total(call for lane, _ in self.lanes() for call in lane.nvml.stats())
+        return self._calls.of(lane.nvml for lane, _ in self.lanes())
 
     def _slots(self) -> list[Slot]:
         return [gpu.slot() for gpu in self.gpus]

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import zmq.asyncio
+import zmq
 from loguru import logger
 
 from proto import bus
@@ -112,7 +112,7 @@ class Exporter:
         self._pages = Pages(settings, watchman, lambda: self._snapshot)
         self._pods = self._asks_for_pods()
         self._life = ChildLoop(channel, {ServiceState: self._on_service}, self._on_beat)
-        context = zmq.asyncio.Context()
+        context = zmq.Context()
         self._health = bus.health_subscriber(context, settings.paths.health_bus, usage=True)
         self._mps = MpsListener(context, settings.paths.mps_bus, self._on_mps)
         self._usage = UsageLookup(settings.usage_roots, wanted=settings.pod_usage)
