@@ -38,6 +38,7 @@ class Roster:
         """The daemon quits: nobody gets a server."""
         self.events: dict[int, Callable[[], None]] = {}
         """What to do when a descriptor can be read."""
+        self._turn = 0
         self._say = say
         self._steering = steering
         self._pipe = pipe
@@ -48,10 +49,12 @@ class Roster:
     def react(self, ready: Iterable[int]) -> None:
         """Do what there is to do about these descriptors, which can be read.
 
-        What is done about one may close another, and open a new one with the same number.
+        What is done about one may close another, and open a new one with the same number. It may
+        also wait for a server, and serve the others meanwhile: they must not be read once more.
         """
+        turn = self._turn = self._turn + 1
         for descriptor, react in [(each, self.events.get(each)) for each in ready]:
-            if react is not None and self.events.get(descriptor) is react:
+            if react is not None and self.events.get(descriptor) is react and self._turn == turn:
                 react()
 
     def start(self, uid: int, defaults: SetLimits) -> KnownServer:

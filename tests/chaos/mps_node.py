@@ -4,6 +4,8 @@ It is read from the stand-in and from /proc, with no code of the service.
 """
 
 from simulator.kubelet import Kubelet
+from simulator.mps.server import NAME
+from tests.conftest import children, title
 from tests.fakes.mps_trees import GPU, REPLICAS, Host
 from tests.hardware.transcript import alive
 
@@ -27,6 +29,14 @@ class MpsNode:
                     program["pid"]
                 )
         return found
+
+    def servers(self, uuid: str) -> set[int]:
+        """Return the PIDs of the servers of a device's daemon.
+
+        Not by asking the daemon: one that does not answer would hold up everything here.
+        """
+        found = {child for pid in self.daemons().get(uuid, []) for child in children(pid)}
+        return {pid for pid in found if title(pid).startswith(NAME)}
 
     def replicas(self, uuid: str) -> list[bool]:
         """Return whether each replica of a device is Healthy; none if the plugin is away."""

@@ -50,9 +50,8 @@ def fault(name: str, weight: int = 2) -> Callable[[Story], Story]:
     return register
 
 
-def _chosen(world: MpsWorld, dice: Random) -> tuple[int, str]:
-    place = dice.randrange(len(world.host.uuids))
-    return place, world.host.uuids[place]
+def _chosen(world: MpsWorld, dice: Random) -> str:
+    return world.host.uuids[dice.randrange(len(world.host.uuids))]
 
 
 async def _others_work(world: MpsWorld, *ended: str) -> None:
@@ -62,13 +61,12 @@ async def _others_work(world: MpsWorld, *ended: str) -> None:
     world.check()
 
 
-async def _other_server(world: MpsWorld, place: int, before: int) -> None:
+async def _other_server(world: MpsWorld, uuid: str, before: int) -> None:
     """Wait until a GPU has another server than *before*, and its limits were read."""
-    uuid, pipe = world.host.uuids[place], world.host.pipe(place)
     found = {before}
 
     def other() -> bool:
-        found.update(world.host.mps.servers(pipe))
+        found.update(world.servers(uuid))
         return len(found) > 1
 
     took = await world.within(2.0, other, f"other server of {uuid}")
@@ -85,7 +83,7 @@ async def _other_server(world: MpsWorld, place: int, before: int) -> None:
 @fault("MPS daemon killed", weight=4)
 async def daemon_killed(world: MpsWorld, dice: Random) -> None:
     """Kill a daemon: its device is Unhealthy until another one is verified."""
-    _, uuid = _chosen(world, dice)
+    uuid = _chosen(world, dice)
     world.victims = world.renewed = frozenset({uuid})
     delay = world.fails(uuid)
     os.kill(world.kept[uuid], signal.SIGKILL)
@@ -98,38 +96,36 @@ async def daemon_killed(world: MpsWorld, dice: Random) -> None:
 @fault("MPS server killed", weight=4)
 async def server_killed(world: MpsWorld, dice: Random) -> None:
     """Kill a server: its daemon starts another one before the kubelet would be told."""
-    place, uuid = _chosen(world, dice)
-    pipe = world.host.pipe(place)
-    (before,) = await asyncio.to_thread(world.host.mps.servers, pipe)
+    uuid = _chosen(world, dice)
+    (before,) = world.servers(uuid)
     world.bear(WITHOUT_SERVER, uuid)
     os.kill(before, signal.SIGKILL)
-    await _other_server(world, place, before)
+    await _other_server(world, uuid, before)
 
 
 @fault("fault of an MPS client", weight=4)
 async def client_fault(world: MpsWorld, dice: Random) -> None:
     """Let a client fault: its device is Unhealthy until that client has ended."""
-    place, uuid = _chosen(world, dice)
+    uuid = _chosen(world, dice)
     await world.employ("--fault", "--stay", only=uuid)
     world.victims = frozenset({uuid})
     world.clients[uuid].tell()
-    (before,) = await asyncio.to_thread(world.host.mps.servers, world.host.pipe(place))
+    (before,) = world.servers(uuid)
     told = await world.within(0.5, lambda: world.unusable(uuid), f"{uuid} Unhealthy")
     world.note("Unhealthy", told)
     await world.dismiss(uuid)
     world.note(AGAIN, await world.within(1.0, world.settled, f"{uuid} Healthy"))
-    await _other_server(world, place, before)
+    await _other_server(world, uuid, before)
 
 
 @fault("MPS client killed", weight=3)
 async def client_killed(world: MpsWorld, dice: Random) -> None:
     """Kill a client: its server is replaced, and the kubelet sees nothing."""
-    place, uuid = _chosen(world, dice)
-    pipe = world.host.pipe(place)
-    (before,) = await asyncio.to_thread(world.host.mps.servers, pipe)
+    uuid = _chosen(world, dice)
+    (before,) = world.servers(uuid)
     world.bear(WITHOUT_SERVER, uuid)
     await asyncio.to_thread(world.clients[uuid].end, kill=True)
-    await _other_server(world, place, before)
+    await _other_server(world, uuid, before)
 
 
 async def _replaced(world: MpsWorld, tree: str, child: str) -> None:
@@ -156,7 +152,7 @@ async def _all_told(world: MpsWorld) -> None:
 @fault("MPS keeper killed", weight=4)
 async def keeper_killed(world: MpsWorld, dice: Random) -> None:
     """Kill a keeper: the next one adopts the daemon."""
-    _, uuid = _chosen(world, dice)
+    uuid = _chosen(world, dice)
     seen = len(world.tree.entries)
     await _replaced(world, "tree", f"mps {uuid}")
     # The next fault is not one of a daemon that nobody keeps.
@@ -243,7 +239,7 @@ async def both_killed(world: MpsWorld, dice: Random) -> None:
 @fault("quiesce and resume of MPS")
 async def quiesced(world: MpsWorld, dice: Random) -> None:
     """Quiesce the tree while one device has no client: only that daemon ends, until resume."""
-    _, uuid = _chosen(world, dice)
+    uuid = _chosen(world, dice)
     await world.dismiss(uuid)
     world.victims, world.renewed = frozenset(world.host.uuids), frozenset({uuid})
     folder = world.host.folder / "mps"

@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
 import zmq
-import zmq.asyncio
 
 from proto import bus
 from proto import deviceplugin_pb2 as api
+from proto.inbox import Inbox
 from proto.messages import MpsState
 from proto.mps import MpsDaemon, Phase, pipe_folder
 from simulator.kubelet import Kubelet
@@ -117,21 +117,22 @@ async def daemons(folder: Path, phase: Phase, count: int) -> dict[str, MpsDaemon
     It listens as the plugin does.
     """
     last = None
-    socket = zmq.asyncio.Context.instance().socket(zmq.SUB)
+    socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.SUB)
     socket.linger = 0
     socket.subscribe(b"")
     socket.connect(f"ipc://{folder}/mps.ipc")
+    inbox = Inbox(socket)
     try:
         async with asyncio.timeout(PATIENCE):
             while True:
-                last = await bus.receive(socket)
+                last = await bus.receive(inbox)
                 assert isinstance(last, MpsState)
                 if [daemon.phase for daemon in last.daemons] == [phase] * count:
                     return {daemon.uuid: daemon for daemon in last.daemons}
     except TimeoutError:
         raise AssertionError(f"it does not come; last state: {last}") from None
     finally:
-        socket.close()
+        inbox.close()
 
 
 @contextlib.contextmanager

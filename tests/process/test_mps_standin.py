@@ -181,21 +181,6 @@ def test_clients_of_a_removed_gpu_are_listed(mps: MpsHost, pipe: Path, folder: P
     assert row.split()[0] == str(client.process.pid)
 
 
-def test_an_answer_can_be_held_back(mps: MpsHost, pipe: Path) -> None:
-    """A command that shall never be answered hangs alone, and is answered when that is over."""
-    mps.order(commands={"ps": {"never": True}, "get_server_list": {"exit": 1}})
-    with mps.daemon(pipe, FIRST):
-        shell = mps.shell(pipe, "get_default_client_priority\nps\nget_default_client_priority")
-        assert shell.line() == "0"  # so the daemon has the next line before the others ask
-        assert mps.ask(pipe, "get_server_list") == (1, "")
-        assert mps.ask(pipe, "get_default_active_thread_percentage")[0] == 0
-        assert shell.process.poll() is None
-        mps.order()
-        assert shell.line() == "Server not found"
-        assert shell.line() == "0"
-        shell.end()
-
-
 def test_a_limit_can_be_ignored(mps: MpsHost, pipe: Path) -> None:
     """A limit that shall be ignored is accepted, and reads back as before."""
     names = ["set_default_active_thread_percentage", "set_default_device_pinned_mem_limit"]
@@ -260,20 +245,6 @@ def test_servers_can_crash_in_a_loop(mps: MpsHost, pipe: Path) -> None:
         assert ends(mps.client(pipe)).endswith("CUDA error 805")
     log = Path(f"{pipe}.log").read_text()
     assert log.count("exited with status 1") == 7
-
-
-def test_a_server_that_hangs_at_its_start_holds_up_the_daemon(mps: MpsHost, pipe: Path) -> None:
-    """While a server starts on command, the daemon answers nobody."""
-    mps.order(server="hangs")
-    with mps.daemon(pipe, FIRST):
-        mps.ask(pipe, "start_server -uid 0")
-        log = Path(f"{pipe}.log")
-        assert until(lambda: "Initializing server process" in log.read_text(), PATIENCE)
-        shell = mps.shell(pipe, "get_server_list")
-        assert log.read_text().count("NEW UI") == 1
-        mps.order()
-        assert (shell.line() or "").isdigit()
-        shell.end()
 
 
 def test_a_daemon_sees_the_gpus_of_the_node(mps: MpsHost, pipe: Path, folder: Path) -> None:
