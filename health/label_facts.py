@@ -1,9 +1,9 @@
 """What only labels tell about a GPU: a job of its lane, in which a failed query costs one fact."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from msgspec.structs import fields, replace
 
 from health import fabric, vgpu
@@ -13,8 +13,7 @@ from proto.facts import Fabric, GpuFacts, HostDriver, MigAttributes
 from proto.messages import Gpu
 
 
-@dataclass(frozen=True, slots=True)
-class CudaVersion:
+class CudaVersion(msgspec.Struct, frozen=True):
     """The newest CUDA version that the driver supports, as NVML writes it; None: not known."""
 
     number: int | None

@@ -5,8 +5,9 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from queue import SimpleQueue
+
+import msgspec
 
 from health.nvml import Nvml
 
@@ -14,7 +15,7 @@ TURN = 0.05
 """Seconds after which a job no longer waits for the one before it."""
 
 
-class Turns:
+class Turnstile:
     """Lets jobs of several lanes run one after the other, unless one takes long.
 
     Short jobs at the same time would cost several times the processor time: each driver call lets
@@ -40,7 +41,7 @@ class Mailbox:
     def __init__(self) -> None:
         self._items: deque[object] = deque()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self.turns = Turns()
+        self.turns = Turnstile()
         """For the short jobs of all lanes that report here."""
 
     def fileno(self) -> int:
@@ -64,8 +65,7 @@ class Mailbox:
         return items
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(msgspec.Struct, frozen=True):
     """The report that a lane has finished its job: the job's result, or its error."""
 
     lane: "Lane"

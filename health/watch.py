@@ -2,7 +2,9 @@
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+
+import msgspec
+from msgspec.structs import replace
 
 from health.nvml import Code, Hint, Nvml, NvmlError, XidEvent
 from proto.reasons import Reason, ReasonKind
@@ -32,8 +34,7 @@ class Watching:
 Sight = XidEvent | Hint | Registered | Watching
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(msgspec.Struct, frozen=True):
     """The watch has failed."""
 
     error: NvmlError
@@ -76,8 +77,7 @@ def watch(
         return Ended(error, registered, error.code not in UNSUPPORTED and nvml.lost(handle))
 
 
-@dataclass(frozen=True, slots=True)
-class Watch:
+class Watch(msgspec.Struct, frozen=True):
     """What is known about the watch of one GPU."""
 
     again_at: float = 0.0

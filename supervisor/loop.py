@@ -13,10 +13,10 @@ child processes is initialised. restart_policy.py decides the next state of each
 
 import signal
 import time
-from dataclasses import replace
 from pathlib import Path
 
 from loguru import logger
+from msgspec.structs import replace
 
 from proto.cluster import DraOffers, Labelled, Unlabelled
 from proto.control import (

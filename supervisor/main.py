@@ -7,7 +7,6 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -178,8 +177,7 @@ def _request(known: argparse.Namespace) -> Request:
             return MarkHealthy(known.device)
 
 
-@dataclass(frozen=True, slots=True)
-class Tree:
+class Tree(msgspec.Struct, frozen=True):
     """One of the two service trees."""
 
     name: str
@@ -194,7 +192,7 @@ class Tree:
     """Returns its runtime folder."""
     tidy: Callable[[settings.Settings], None]
     """Removes what it may leave outside of its runtime folder."""
-    variables: Mapping[str, str] = field(default_factory=dict)
+    variables: Mapping[str, str] = msgspec.field(default_factory=dict)
     """Environment variables that count unless the environment sets them."""
 
 

@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+
+import msgspec
 
 from supervisor.config.strict_yaml import LONGEST_TEXT
 
@@ -24,8 +25,7 @@ LONGEST_SHARES = 32 << 10
 _HOST_NAME = re.compile(r"(?=.{1,255}$)(\*\.)?([A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.|$))+")
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
+class Option(msgspec.Struct, frozen=True):
     """One setting as users give it; flag overrides environment, file and default, in this order."""
 
     flags: tuple[str, ...]

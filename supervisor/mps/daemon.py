@@ -5,8 +5,9 @@ import os
 import select
 import signal
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from proto.running import readable
 from supervisor.mps.commands import ClientLimits
@@ -35,8 +36,7 @@ def mark(limits: ClientLimits) -> str:
     return f"{limits.memory_mib},{limits.threads}"
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(msgspec.Struct, frozen=True):
     """A daemon that runs."""
 
     pid: int

@@ -4,7 +4,7 @@ The order matters: first whether the daemon runs, then whether it answers, then 
 server. What waits for clients says so in the detail.
 """
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from proto.mps import STOPPED, MpsShare, Phase
 from supervisor import restart_policy

@@ -3,10 +3,10 @@
 import asyncio
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 from loguru import logger
+from msgspec.structs import replace
 
 from health import compute_mode
 from health.compute_mode import Verb

@@ -9,11 +9,11 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import replace
 from typing import Any, TypeVar
 
 import zmq
 from loguru import logger
+from msgspec.structs import replace
 
 from proto import bus
 from proto.channel import Channel

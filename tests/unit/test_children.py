@@ -1,9 +1,9 @@
 """Orders that a child process cannot get."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from proto import channel
 from proto.channel import Channel, Sent

@@ -1,7 +1,5 @@
 """Memory of GPUs that MPS shares: whose it is, and which daemons hold the driver."""
 
-import dataclasses
-
 import pytest
 from msgspec.structs import replace
 
@@ -49,7 +47,7 @@ def test_the_server_is_no_stray(owner: Owner) -> None:
 
 def test_the_server_stays_known_while_the_tree_is_silent() -> None:
     """A restart of the tree makes the server no stray."""
-    word = dataclasses.replace(known().mps or LastMpsWord(0.0), at=NOW - 60)
+    word = replace(known().mps or LastMpsWord(0.0), at=NOW - 60)
     holders = device_uses(known(mps=word), NOW, STALE)["A"].holders or ()
     assert HolderKind.UNALLOCATED not in {holder.kind for holder in holders}
 
