@@ -15,8 +15,7 @@ from loguru import logger
 from proto.control import ExitCode, MarkHealthy
 from proto.host import is_served
 from proto.requests import SOCKET, Apply, Quiesce, Request, Resume
-from simulator import drill, node, node_file
-from simulator.trees import Simulation
+from simulator import node, node_file
 from supervisor import compose_cluster, logs, preload, privileges
 from supervisor.commands import check_config, command_line, show_xids
 from supervisor.commands.ask import AskError, ask
@@ -81,7 +80,8 @@ def _do(known: argparse.Namespace, rest: Sequence[str], given: Sequence[str]) ->
         case "status":
             return _status(known)
         case "drill":
-            return _tell(drill.run(known))
+            # Imported only here, as a service needs nothing of it.
+            return _tell(importlib.import_module("simulator.drill").run(known))
         case _:
             return _operate(known)
 
@@ -276,10 +276,11 @@ def _simulate(known: argparse.Namespace, rest: Sequence[str]) -> int:
             root = Path(folders.enter_context(made))
             root.chmod(0o755)
         program = [sys.executable, "-m", "supervisor"]
-        simulation = Simulation(program, options, Path(folder), root, known.duration)
         # Imported only here: it is a gRPC server, which the process that forks must never load.
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-        code: int = importlib.import_module("simulator.simulate").main(simulation)
+        simulate = importlib.import_module("simulator.simulate")
+        given = simulate.Simulation(program, options, Path(folder), root, known.duration)
+        code: int = simulate.main(given)
         return code
 
 

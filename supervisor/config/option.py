@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 import msgspec
 
-from supervisor.config.strict_yaml import LONGEST_TEXT
+LONGEST_TEXT = 4095
+"""Most bytes of a text, as of a path on Linux."""
 
 LONGEST_NAME = 253
 """Most characters of the name of a node or another object of Kubernetes."""

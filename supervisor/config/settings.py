@@ -22,11 +22,10 @@ from supervisor.config.choose_file import Choice, Wish
 from supervisor.config.explain import explain
 from supervisor.config.file_schema import Configuration, decode, plain
 from supervisor.config.health_schema import XidRule
-from supervisor.config.option import Option
+from supervisor.config.option import LONGEST_TEXT, Option
 from supervisor.config.options import OPTIONS
 from supervisor.config.refusal import SettingsError, refusing
 from supervisor.config.service_settings import ServiceSettings, choose_file, configuration_file
-from supervisor.config.strict_yaml import LONGEST_TEXT
 
 HIGHEST_PORT = 65535
 
