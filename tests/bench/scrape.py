@@ -17,9 +17,9 @@ from proto.messages import MpsState, encode
 from proto.mps import MpsDaemon, MpsShare, Phase
 from simulator.live_node import LiveNode
 from simulator.usage import Use
+from tests.bench.calls import rest
 from tests.bench.kubelet import kubelet
 from tests.bench.plugin import MeasureError, Plugin, running
-from tests.bench.reactions import rest
 from tests.fakes.local_http import Local
 from tests.fakes.service import PATIENCE, short_folder
 
