@@ -15,7 +15,7 @@ TURN = 0.05
 """Seconds after which a job no longer waits for the one before it."""
 
 
-class Turnstile:
+class JobTurns:
     """Lets jobs of several lanes run one after the other, unless one takes long.
 
     Short jobs at the same time would cost several times the processor time: each driver call lets
@@ -41,7 +41,7 @@ class Mailbox:
     def __init__(self) -> None:
         self._items: deque[object] = deque()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self.turns = Turnstile()
+        self.turns = JobTurns()
         """For the short jobs of all lanes that report here."""
 
     def fileno(self) -> int:

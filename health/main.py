@@ -210,7 +210,7 @@ class Monitor:
                 hang.gpu.look_at = now
         if begun or ended:
             self._changed = True
-            self._observed.publish()
+            self._observed.note(begun, ended)
 
     def _on_hang(self, hang: Hang, now: float) -> None:
         hang.log(self._known())

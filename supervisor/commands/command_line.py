@@ -1,6 +1,7 @@
 """The command line: all commands and options, and one clear line for each mistake."""
 
 import argparse
+import functools
 import importlib
 import sys
 from collections.abc import Callable, Sequence
@@ -35,6 +36,7 @@ class Parser(argparse.ArgumentParser):
         sys.exit(ExitCode.USAGE)
 
 
+@functools.cache
 def parser(version: str) -> Parser:
     """Return the parser of all commands."""
     top = Parser(prog="gpu-sharing-plugin", description=__doc__, allow_abbrev=False)
