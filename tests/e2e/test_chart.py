@@ -75,9 +75,10 @@ def test_install_upgrade_rollback_and_uninstall(cluster: Cluster) -> None:
     plain = {"DaemonSet/gpus-gpu-sharing-plugin", "ServiceAccount/gpus-gpu-sharing-plugin"}
     cluster.helm(*install("gpus", "one", "resourceConfig=gpu:shared:4"))
     assert cluster.ours() == plain
-    arguments = ["--reset-then-reuse-values", "--set=events.enabled=true"]
+    more = ("events.enabled=true", "metrics.service.enabled=true")
+    arguments = ["--reset-then-reuse-values", *(f"--set={value}" for value in more)]
     cluster.helm("upgrade", "gpus", str(CHART), "--namespace=one", *arguments)
-    assert {item.partition("/")[0] for item in cluster.ours()} >= {"ClusterRole"}
+    assert {item.partition("/")[0] for item in cluster.ours()} >= {"ClusterRole", "Service"}
     assert {"NVIDIA_DRIVER_RESOURCE_CONFIG", "NODE_EVENTS"} <= variables(cluster)
     cluster.helm("rollback", "gpus", "1", "--namespace=one")
     assert cluster.ours() == plain
