@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from supervisor.cluster import node_taint
 from tests.e2e.apiserver import ApiServer
 from tests.fakes.helm import BINARIES, CHART, Helm, helms
 from tests.process import chart_distributions, chart_users
@@ -202,9 +203,12 @@ def stored(server: ApiServer) -> list[dict[str, Any]]:
 
 
 def test_the_commands_of_the_helm_page_work(server: ApiServer) -> None:
-    """The kubectl commands of the page work; the last ones remove a node's stale resources."""
+    """The kubectl commands of the page work; the last ones remove a node's stale resources, and the
+    taint that the plugin has left.
+    """
     stale = {key: {RESOURCE: "0"} for key in ("capacity", "allocatable")}
     with server.node("stale", stale) as shown:
+        server.kubectl("taint", "node", "stale", f"{node_taint.KEY}=lost:{node_taint.EFFECT}")
         assert shown()["status"]["capacity"] == {RESOURCE: "0"}
         for words in kubectl_of_the_page():
             server.kubectl(*("stale" if word == "NODE" else word for word in words))
@@ -212,6 +216,7 @@ def test_the_commands_of_the_helm_page_work(server: ApiServer) -> None:
     assert found["metadata"]["labels"]["nvidia.com/device-plugin.config"] == "shared"
     assert not found["status"].get("capacity")
     assert not found["status"].get("allocatable")
+    assert node_taint.KEY not in {taint["key"] for taint in found["spec"].get("taints", ())}
 
 
 def kubectl_of_the_page() -> Iterator[list[str]]:
