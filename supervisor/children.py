@@ -218,6 +218,7 @@ class Children:
     def reap(self, name: str) -> None:
         """Reap the child *name*, which has ended, and schedule its restart if it is wanted."""
         code = self.processes.pop(name).reap()
+        ordered = code == ExitCode.DONE and self._children[name].state is State.STOPPING
         done = code == ExitCode.DONE and self._children[name].leaving
         well = code == ExitCode.AGAIN or done
         child = restart_policy.exited(
@@ -225,7 +226,8 @@ class Children:
         )
         if child.wanted:
             # The reason of NOT_READY is in the log already, and is logged again when it changes.
-            level = "DEBUG" if code in {ExitCode.NOT_READY, ExitCode.AGAIN} else "WARNING"
+            told = ordered or code in {ExitCode.NOT_READY, ExitCode.AGAIN}
+            level = "DEBUG" if told else "WARNING"
             again = restart_policy.backoff(child.failures, self._limits_of(name))
             how = describe(code)
             logger.log(level, "process ended, restarting it", child=name, how=how, again_in=again)
