@@ -256,10 +256,11 @@ class Monitor:
 
     def _on_done(self, done: Done, now: float) -> None:
         done.lane.busy = False
+        log_lines.odd(done)
         gpu = self._node.gpu_of(done.lane)
         match done.result:
             case BaseException():
-                raise done.result
+                raise done.result  # this process is told to end
             case Refused():
                 self._refuse(access.refused(done.result, self._settings, had_gpus=self._had_gpus))
             case Looked() if gpu:
