@@ -25,13 +25,13 @@ def reasons(state: NodeState) -> dict[str, list[str]]:
 
 
 CASES: dict[str, tuple[str, dict[str, list[str]]]] = {
-    "a check": (
-        "nvmlDeviceGetFieldValues",
-        {ODD: [f"unreadable {ERROR}nvmlDeviceGetFieldValues"]},
+    "facts and checks": (
+        "nvmlDeviceGetGpuFabricInfoV",
+        {ODD: [f"unreadable {ERROR}nvmlDeviceGetGpuFabricInfoV"]},
     ),
     "the registration for events": ("nvmlDeviceRegisterEvents", {ODD: ["unwatched"]}),
     "what is not needed": (
-        "nvmlDeviceGetNvLinkState nvmlDeviceGetUtilizationRates nvmlDeviceGetGpuFabricInfoV",
+        "nvmlDeviceGetNvLinkState nvmlDeviceGetUtilizationRates",
         {},
     ),
 }
