@@ -171,14 +171,16 @@ class GpuLanes:
         elif now >= self.look_at:
             self.look_at, self._looking_since = now + poll_interval, now
             check = functools.partial(self._timed_look, handle=self.handle, gpu=self.gpu)
-            self.calls.give(check, lambda error: Looked(Look(failed=in_words(error)), 0.0))
+            # A start waits for the first check.
+            self.calls.give(check, _unreadable, in_turn=self.looked is not None)
         elif self._facts_due:
             self._facts_due = False
             sysfs = self._roots.sysfs
             facts = functools.partial(find_facts, handle=self.handle, gpu=self.gpu, sysfs=sysfs)
             self.calls.give(facts, functools.partial(_same_facts, self.gpu))
         elif now >= self.sampling.due_at and self._is_well:
-            self.calls.give(self.sampling.job(self.handle, self.gpu, now), lambda _: nothing(now))
+            sample = self.sampling.job(self.handle, self.gpu, now)
+            self.calls.give(sample, lambda _: nothing(now), in_turn=True)
 
     def _not_enumerated(self, error: Exception) -> NotEnumerated:
         return NotEnumerated(FailedGpu(self.index, in_words(error)), reached=True)
@@ -259,6 +261,10 @@ class GpuLanes:
         """Show the GPU as one that reports no events."""
         if self.gpu:
             self.gpu = replace(self.gpu, events=False)
+
+
+def _unreadable(error: Exception) -> Looked:
+    return Looked(Look(failed=in_words(error)), 0.0)
 
 
 def _same_facts(gpu: Gpu, error: Exception) -> GpuFacts:

@@ -275,11 +275,12 @@ def _fabric(sample: GreySample) -> Evidence:
 def missing(on_bus: frozenset[str], inventory: Inventory) -> Evidence:
     """Return whether the PCI addresses *on_bus* show more GPUs than the driver does.
 
-    A GPU that the driver counts, but that cannot be enumerated, has no address: it may be any.
+    A GPU that the driver counts, but that cannot be enumerated, has no address: it may be any. One
+    that the driver was told not to use is not missing.
     """
     if not on_bus:
         return None  # the kernel shows no PCI bus here
-    unseen = sorted(on_bus - {gpu.pci_bus_id for gpu in inventory.gpus})
+    unseen = sorted(on_bus - {gpu.pci_bus_id for gpu in inventory.gpus} - {*inventory.excluded})
     if len(unseen) <= len(inventory.failed):
         return False
     named = ", ".join(unseen[:MOST_NAMED])

@@ -9,11 +9,11 @@ from health import enumeration, inventory, node_files, pci, platform
 from health.call_stats import Totals
 from health.cdi_lane import CdiLane, CdiWritten
 from health.condition import Look
+from health.driver_facts import DriverFacts, find_driver_facts
 from health.enumeration import Enumerated, Levelled, Levels
 from health.gpu_lanes import GpuLanes
 from health.inventory import Slot
 from health.known_good import with_known_good
-from health.label_facts import CudaVersion, find_cuda_version
 from health.lane import Done, Lane, Mailbox
 from health.looks import of_absent, of_given_away
 from health.node_files import FilesLane, NodeFiles
@@ -44,8 +44,8 @@ class Node:
         """The GPUs that are given to virtual machines: the driver by PCI address."""
         self._opened: Opened | None = None
         self._opened_at = 0.0
-        self._cuda_asked = False
-        self._cuda = CudaVersion(None)
+        self._facts_asked = False
+        self._facts = DriverFacts()
         self._levels: Levels = {}
         self._levelled: frozenset[str] = frozenset()
         self.gpus: tuple[GpuLanes, ...] = ()
@@ -100,9 +100,9 @@ class Node:
 
     def _ask_driver(self, found: dict[str, object]) -> None:
         """Give the lane of the whole driver the job that is due; *found* are handles by UUID."""
-        if not self._cuda_asked:
-            self._cuda_asked = True
-            self.driver.give(find_cuda_version, lambda _: CudaVersion(None))
+        if not self._facts_asked:
+            self._facts_asked = True
+            self.driver.give(find_driver_facts, lambda _: DriverFacts())
         elif found.keys() != self._levelled:
             # Last: where it hangs, nothing else waits for this lane.
             self._levelled = frozenset(found)
@@ -115,21 +115,16 @@ class Node:
             case Opened():
                 self._opened, self._opened_at = done.result, now
                 self._roots = replace(self._roots, signs=done.result.signs)
+                nvml = done.lane.nvml
                 self.gpus = tuple(
-                    GpuLanes(
-                        index,
-                        done.lane.nvml,
-                        self._mailbox,
-                        self._roots,
-                        self._settings,
-                    )
+                    GpuLanes(index, nvml, self._mailbox, self._roots, self._settings)
                     for index in range(done.result.count)
                 )
                 self._files.again()  # the driver may have made device nodes and NUMA nodes
                 if self._cdi:
                     mode = platform.toolkit_mode(done.result.signs, ())
                     self._cdi.open(mode, self._files.channels)
-            case Levelled() | CudaVersion() | NodeFiles() as found:
+            case Levelled() | DriverFacts() | NodeFiles() as found:
                 self._of_node(found)
             case CdiWritten() if self._cdi:
                 self._cdi.take(done.result, now)
@@ -141,13 +136,13 @@ class Node:
             case _:
                 raise AssertionError(f"cannot happen: the lane {done.lane.name} reports a check")
 
-    def _of_node(self, found: Levelled | CudaVersion | NodeFiles) -> None:
+    def _of_node(self, found: Levelled | DriverFacts | NodeFiles) -> None:
         """Keep what was found about the whole node."""
         match found:
             case Levelled():
                 self._levels = found.levels
-            case CudaVersion():
-                self._cuda = found
+            case DriverFacts():
+                self._facts = found
             case NodeFiles():
                 self._files.found = found
 
@@ -197,7 +192,7 @@ class Node:
         # Devices that are known have specifications already, perhaps old ones.
         if not self.is_written() and not (self._known and age > patience):
             return False
-        asked = self._cuda_asked and self._files.settled and not self.driver.busy
+        asked = self._facts_asked and self._files.settled and not self.driver.busy
         settled = asked and all(gpu.settled for gpu in self.gpus)
         return age > patience or settled
 
@@ -254,7 +249,8 @@ class Node:
             cdi_kinds=self._cdi.kinds if self._cdi else (),
             cdi_channels=self._cdi.channels if self._cdi else (),
             links=tuple(inventory.links(gpus, peers, self._levels)),
-            cuda_version=self._cuda.number,
+            cuda_version=self._facts.cuda,
+            excluded=self._facts.excluded,
             numa=files.numa,
             passed=self._passed,
             platform=self._platform(gpus),

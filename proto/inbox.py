@@ -15,6 +15,7 @@ class Inbox:
 
     def __init__(self, socket: "zmq.Socket[bytes]") -> None:
         self._socket = socket
+        self._descriptor = socket.fileno()
         self._waiting: asyncio.Future[None] | None = None
 
     def close(self) -> None:
@@ -41,12 +42,12 @@ class Inbox:
     async def _signalled(self) -> None:
         loop = asyncio.get_running_loop()
         self._waiting = loop.create_future()
-        loop.add_reader(self._socket.fileno(), self._wake)
+        loop.add_reader(self._descriptor, self._wake)
         try:
             await self._waiting
         finally:
             self._waiting = None
-            loop.remove_reader(self._socket.fileno())
+            loop.remove_reader(self._descriptor)
 
     def _wake(self) -> None:
         if self._waiting and not self._waiting.done():

@@ -161,7 +161,7 @@ class Effects:
         self._on_news()
 
     def _follow(self) -> None:
-        if self._tail:
+        if self._tail and self._tail.fileno() >= 0:
             asyncio.get_running_loop().add_reader(self._tail.fileno(), self._on_log)
 
     def _on_log(self) -> None:

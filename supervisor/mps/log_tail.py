@@ -1,7 +1,9 @@
 """Follow the log of an MPS daemon, and pass it on to our log, line by line and not too fast."""
 
 import contextlib
+import errno
 import os
+import stat
 from pathlib import Path
 
 from inotify_simple import INotify, flags
@@ -52,7 +54,7 @@ class Follower:
         self._begun = b""
 
     def lines(self) -> list[str]:
-        """Return the lines that are new, at most so many at a time."""
+        """Return the lines that are new, at most so many at a time; OSError if a disk fails."""
         if self._file < 0 and not self._open():
             return []
         found = os.fstat(self._file)
@@ -101,7 +103,8 @@ class Follower:
         return os.fstat(self._file).st_size if self._file >= 0 else 0
 
     def _empty(self) -> None:
-        os.truncate(self.path, 0)
+        # Not by its path: the daemon writes on to a file that was deleted or moved, too.
+        os.truncate(f"/proc/self/fd/{self._file}", 0)
         self._at, self._begun = 0, b""
 
     def close(self) -> None:
@@ -112,16 +115,28 @@ class Follower:
 
     def _open(self) -> bool:
         with contextlib.suppress(OSError):
-            mode = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-            self._file = os.open(self.path, mode)
+            self._file = _opened(self.path)
         return self._file >= 0
 
     def _replaced(self, found: os.stat_result) -> bool:
         try:
-            now = self.path.stat()
+            now = self.path.lstat()
         except OSError:
             return False
-        return (now.st_dev, now.st_ino) != (found.st_dev, found.st_ino)
+        other = (now.st_dev, now.st_ino) != (found.st_dev, found.st_ino)
+        return other and stat.S_ISREG(now.st_mode)
+
+
+def _opened(path: Path) -> int:
+    """Return a descriptor of the file at *path*; OSError, also if it is no file.
+
+    Such as a pipe, which would never be read to its end.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    raise OSError(errno.EINVAL, "it is not a regular file", str(path))
 
 
 class LogTail:
@@ -135,24 +150,42 @@ class LogTail:
         self._files = [Follower(self._folder / name) for name in NAMES]
         self._left = AT_FIRST
         self._left_out = 0
-        self._notice = INotify(nonblocking=True)
-        self._notice.add_watch(folder, NEWS)
+        self._notice: INotify | None = None
+        try:
+            self._notice = INotify(nonblocking=True)
+            self._watch()
+        except OSError as error:  # the node's inotify instances or watches are used up
+            logger.warning(
+                "cannot use inotify for an MPS daemon's log, reading it every second",
+                uuid=uuid,
+                error=str(error),
+            )
+
+    def _watch(self) -> None:
+        if self._notice:
+            self._notice.add_watch(str(self._folder), NEWS)
 
     def fileno(self) -> int:
-        """Return the descriptor that can be read when there is something new."""
-        return int(self._notice.fileno())
+        """Return the descriptor that can be read when there is something new; -1: there is none.
+
+        Then `each_second` and `read`, called once a second, notice it.
+        """
+        return int(self._notice.fileno()) if self._notice else -1
 
     def close(self) -> None:
         """Stop following."""
         for file in self._files:
             file.close()
-        self._notice.close()
+        if self._notice:
+            self._notice.close()
 
     def fresh(self) -> int:
         """Keep the files of the last daemon as `.1`; return a descriptor for a new one's output."""
         for file in self._files:
             file.close()
         self.told = Told()
+        with contextlib.suppress(OSError):  # as above; once a second is enough
+            self._watch()  # the folder may be a new one
         with Folder.existing(self._folder) as folder:
             for name in NAMES:
                 with contextlib.suppress(FileNotFoundError):
@@ -173,26 +206,33 @@ class LogTail:
         """Read what an adopted daemon has logged, without passing it on again."""
         for file in self._files:
             file.skip()
-            for text in file.lines():
-                self.told = log_lines.after(self.told, log_lines.parsed(text))
+        for text in self._lines():
+            self.told = log_lines.after(self.told, log_lines.parsed(text))
 
     def read(self) -> bool:
         """Pass on what is new; return whether it calls for a look at the daemon."""
-        with contextlib.suppress(BlockingIOError):
-            self._notice.read(timeout=0)
+        if self._notice:
+            with contextlib.suppress(BlockingIOError):
+                self._notice.read(timeout=0)
         for file in self._files:
             with contextlib.suppress(OSError):
                 file.stem()
-        # No more than this at a time: a client that writes on and on must not hold up the keeper.
-        lines = [line for file in self._files for line in file.lines()]
         calling = False
-        for text in lines:
+        for text in self._lines():
             line = log_lines.parsed(text)
             if log_lines.shown(self.told, line):
                 self._pass_on(line)
             self.told = log_lines.after(self.told, line)
             calling |= log_lines.calls(line)
         return calling
+
+    def _lines(self) -> list[str]:
+        """Return what is new, once: a client that writes on and on must not hold up the keeper."""
+        found: list[str] = []
+        for file in self._files:
+            with contextlib.suppress(OSError):  # a disk that fails: ask the daemon all the same
+                found += file.lines()
+        return found
 
     def each_second(self) -> None:
         """Let the next lines through, and keep the files short."""
@@ -208,7 +248,7 @@ class LogTail:
     def last_words(self) -> str:
         """Return the last line that a daemon wrote which did not start; empty: none."""
         with contextlib.suppress(OSError):
-            with (self._folder / OUTPUT).open("rb") as file:
+            with os.fdopen(_opened(self._folder / OUTPUT), "rb") as file:
                 file.seek(max(0, os.fstat(file.fileno()).st_size - AT_ONCE))
                 lines = file.read(AT_ONCE).decode(errors="replace").splitlines()
             texts = [log_lines.parsed(line).text.strip() for line in lines]

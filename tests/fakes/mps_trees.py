@@ -16,9 +16,10 @@ from proto.messages import MpsState
 from proto.mps import MpsDaemon, Phase, pipe_folder
 from simulator.kubelet import Kubelet
 from simulator.live_node import LiveNode
+from tests.fakes import commands
 from tests.fakes.keeper import MNT_DETACH
 from tests.fakes.mps_host import MpsHost
-from tests.fakes.service import COMMAND, PATIENCE, Service, service, short_folder
+from tests.fakes.service import PATIENCE, Service, service, short_folder
 from tests.hardware.transcript import alive
 
 GPU = "nvidia.com/gpu"
@@ -83,16 +84,9 @@ class Host:
 
         The runtime folder is that of the plugin, unless *words* name another one.
         """
-        process = await asyncio.create_subprocess_exec(
-            *COMMAND,
-            words[0],
-            f"--runtime-dir={self.folder}",
-            *words[1:],
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-        said, _ = await process.communicate()
-        return process.returncode or 0, said.decode()
+        given = (words[0], f"--runtime-dir={self.folder}", *words[1:])
+        done = await asyncio.to_thread(commands.run, *given)
+        return done.returncode, done.stdout + done.stderr
 
     def pipe(self, place: int = 0) -> Path:
         """Return the pipe folder of a GPU."""

@@ -48,8 +48,8 @@ def test_an_answer_that_is_too_long_is_no_answer(
 
 
 def test_a_hostile_list_costs_the_exporter_little(folder: Path) -> None:
-    """The exporter reads a list of eight million pods in less than 100 MiB, and answers probes.
-    When the list makes sense again, the exporter shows the holders.
+    """The exporter reads a list of eight million pods in under 100 MiB, and answers probes; when
+    the list makes sense again, the exporter shows the holders.
     """
 
     async def story() -> None:

@@ -292,6 +292,12 @@ def test_missing_gpus(on_bus: tuple[int, ...], failed: int, detail: str | None) 
     assert found == (Reason(ReasonKind.GPU_MISSING, detail) if detail else nothing)
 
 
+def test_a_gpu_that_the_driver_must_not_use_is_not_missing() -> None:
+    """NVreg_ExcludedGpus leaves a GPU on the bus that the driver does not show."""
+    known = msgspec.structs.replace(inventory(gpu(0)), excluded=("0000:02:00.0",))
+    assert missing(frozenset({"0000:01:00.0", "0000:02:00.0"}), known) is False
+
+
 def test_many_missing_gpus() -> None:
     """A detail names a limited number of them."""
     found = missing(frozenset(f"0000:{n:02x}:00.0" for n in range(1, 20)), inventory(gpu(0)))

@@ -3,6 +3,7 @@
 import errno
 import itertools
 import os
+import select
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from loguru import logger
 from supervisor.mps import log_lines, log_tail
 from supervisor.mps.log_lines import Author, Line, Told
 from supervisor.mps.log_tail import AT_FIRST, LARGEST, OUTPUT, TOO_LARGE, LogTail
+from tests.hardware.programs import PATIENCE
 
 CONVERSATION = """\
 [2026-11-26 10:00:00.001 Control  4711] Accepting connection...
@@ -178,6 +180,85 @@ def test_a_file_may_grow_faster_than_it_is_copied(
     tail.each_second()
     assert (tmp_path / f"{OUTPUT}.1").stat().st_size == LARGEST + 2
     assert path.stat().st_size == 0
+
+
+def test_a_deleted_file_is_emptied_too(tail: LogTail, tmp_path: Path, passed: list[str]) -> None:
+    """A daemon goes on writing to a file that somebody has deleted, and could fill the disk."""
+    path = tmp_path / OUTPUT
+    with path.open("ab", buffering=0) as daemon:
+        daemon.write(b"before\n")
+        tail.read()
+        path.unlink()
+        os.truncate(daemon.fileno(), TOO_LARGE + 1)  # without using a disk
+        tail.read()
+        assert os.fstat(daemon.fileno()).st_size == 0
+        daemon.write(b"after\n")
+    tail.read()
+    assert passed == ["before", "after"]
+
+
+@pytest.mark.parametrize("what", ["fifo", "folder", "link"])
+def test_what_is_no_file_is_left_alone(
+    what: str, tail: LogTail, tmp_path: Path, passed: list[str]
+) -> None:
+    """Nothing but a file is read as a log, and what a link points to is neither read nor emptied.
+
+    The file that the daemon writes to is followed on.
+    """
+    path, precious = tmp_path / OUTPUT, tmp_path / "precious"
+    precious.write_text("precious")
+    daemon = path.open("ab", buffering=0)
+    daemon.write(b"before\n")
+    tail.read()
+    path.unlink()
+    for put in (path, tmp_path / "control.log"):
+        match what:
+            case "fifo":
+                os.mkfifo(put)
+            case "folder":
+                put.mkdir()
+            case _:
+                put.symlink_to(precious)
+    with daemon:
+        os.truncate(daemon.fileno(), TOO_LARGE + 1)
+        tail.read()
+        daemon.write(b"after\n")
+    for _ in range(2):
+        tail.read()
+        tail.each_second()
+    assert passed == ["before", "after"]
+    assert tail.last_words() == ""
+    assert precious.read_text() == "precious"
+    tail.catch_up()
+    os.close(tail.fresh())
+
+
+def test_without_inotify_the_log_is_read_each_second(
+    tmp_path: Path, passed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No inotify instance is left on the node: a daemon is kept all the same."""
+
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(log_tail, "INotify", refused)
+    tail = LogTail(str(tmp_path), "GPU-1")
+    assert tail.fileno() < 0
+    os.close(tail.fresh())
+    (tmp_path / OUTPUT).write_text("one\n")
+    tail.read()
+    tail.close()
+    assert passed[-1] == "one"
+
+
+def test_a_new_folder_is_watched(tail: LogTail, tmp_path: Path) -> None:
+    """Somebody has removed the folder: the log of the next daemon is read as soon as before."""
+    tmp_path.rmdir()
+    tmp_path.mkdir()
+    os.close(tail.fresh())
+    tail.read()
+    (tmp_path / OUTPUT).write_text("one\n")
+    assert select.select([tail.fileno()], [], [], PATIENCE)[0]
 
 
 def test_a_full_disk_is_named(
