@@ -48,6 +48,8 @@ class MpsLimits:
     """Whether a container may have one replica only."""
     on_mig: bool = False
     """Whether MIG instances may be shared so too."""
+    root: str = ""
+    """Folder of the daemons."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from supervisor.mps.compose import compose_tree
 from supervisor.mps.merged import FIRST_WORDS, Word, complete, ending, kept, merged
 from supervisor.plan import Plan
 from supervisor.state import Served
+from tests.unit.builders import gpu, inventory
 
 NOW = 1000.0
 STALE = 10.0
@@ -213,3 +214,16 @@ def test_a_root_that_cannot_be_looked_at(tmp_path: Path) -> None:
     """Without sharing by MPS, no daemon has to be there, so no root stops the tree."""
     root, state = str(tmp_path / ("x" * 300)), str(tmp_path / "state")
     locks.hold(load({"flags.mpsRoot": root, "service.stateDir": state}, {}))
+
+
+def test_the_plan_knows_where_the_daemons_are(tmp_path: Path) -> None:
+    """If the two services had different roots, containers would get folders without a daemon."""
+    file = tmp_path / "config.json"
+    sharing = '{"mps": {"resources": [{"name": "nvidia.com/gpu", "replicas": 4}]}}'
+    file.write_text(f'{{"version": "v1", "sharing": {sharing}}}')
+    roots = []
+    for composed, root in ((compose.compose, "/run/a"), (compose_tree, "/run//a/")):
+        settings = load({"flags.mpsRoot": root, "service.configFile": str(file)}, {})
+        (part,) = composed(settings).plan(inventory(gpu(0))).resources
+        roots += [device.mps.root for device in part.devices if device.mps]
+    assert roots == ["/run/a", "/run/a"]
