@@ -13,7 +13,7 @@ from health.compute_mode import Verb
 from proto.keeper import ComputeMode, KeeperSettings
 from proto.mps import log_folder, pipe_folder
 from proto.running import Runner
-from proto.safe_paths import UnsafeError
+from proto.safe_paths import in_words
 from proto.texts import shortened
 from supervisor.mps import commands, daemon, decide, folders, program
 from supervisor.mps.compute_mode import MIG, ComputeModeError, change
@@ -103,7 +103,7 @@ class Effects:
             await self._end_servers()
             return self._start(kept, tail, now)
         except REFUSALS as error:
-            return decide.not_started(kept, _words(error), now)
+            return decide.not_started(kept, shortened(in_words(error)), now)
 
     async def _prepare(self) -> LogTail:
         """Make everything that a daemon needs; return its log."""
@@ -272,10 +272,3 @@ class Effects:
             await self._shell.say(command, limit)
         except SilentError as error:
             logger.debug("an MPS daemon did not answer", uuid=self._settings.uuid, error=str(error))
-
-
-def _words(error: Exception) -> str:
-    """Return a refusal in words; an error of the system has a number in its own."""
-    if isinstance(error, OSError) and error.filename and not isinstance(error, UnsafeError):
-        return f'cannot use "{error.filename}": {error.strerror}'
-    return shortened(str(error))
