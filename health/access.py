@@ -31,6 +31,13 @@ ABSENT = frozenset({Code.LIBRARY_NOT_FOUND, Code.DRIVER_NOT_LOADED})
 OFF_THE_BUS = (PlatformKind.WSL, PlatformKind.TEGRA, PlatformKind.TEGRA_DISCRETE)
 """Platforms with GPUs that are not on the PCI bus."""
 
+LATE: dict[int | None, str] = {
+    Code.DRIVER_NOT_LOADED: "a new container gets /dev/nvidia*, if the node has them by then",
+    Code.LIBRARY_NOT_FOUND: "a new container gets the library, if NVIDIA's runtime starts it; "
+    "or mount the driver at --driver-root-ctr-path",
+}
+"""What to do about what is missing here only: the kernel module is loaded."""
+
 OLD_LIBRARY = "the library {} is older than the kernel module {}: a new container gets the new one"
 
 
@@ -41,8 +48,11 @@ def refusal(error: str, code: int | None, procfs: Path) -> NotReady:
     """
     advice, needs_restart = ADVICE.get(code), code in DENIED
     kind = ReasonKind.NO_ACCESS if code in DENIED else ReasonKind.NO_DRIVER
-    if code == Code.VERSION_MISMATCH and (seen := versions.read(procfs)).library_is_older:
+    seen = versions.read(procfs)
+    if code == Code.VERSION_MISMATCH and seen.library_is_older:
         advice, needs_restart = OLD_LIBRARY.format(seen.library, seen.module), True
+    elif code in LATE and seen.module:
+        advice, needs_restart = f"the kernel module is loaded, so {LATE[code]}", True
     reason = shortened(f"{error}; {advice}" if advice else error)
     return NotReady(reason, kind, needs_restart)
 
@@ -55,11 +65,18 @@ def refused(found: Refused, settings: MonitorSettings, *, had_gpus: bool) -> Not
     """
     sysfs, procfs = Path(settings.sysfs), Path(settings.procfs)
     report = refusal(found.error, found.code, procfs)
-    report = msgspec.structs.replace(report, platform=found.platform)
+    report = msgspec.structs.replace(
+        report,
+        platform=found.platform,
+        came_late=found.came_late,
+    )
     if found.code not in ABSENT:
         return report
     elsewhere = had_gpus or found.platform.kind in OFF_THE_BUS
     state = DriverState.MISSING if elsewhere else pci_gpus.without_driver(sysfs, procfs)
+    if state is DriverState.MISSING and found.code == Code.DRIVER_NOT_LOADED:
+        # What is missing is not the driver, but its device nodes here.
+        state = DriverState.UNUSABLE if report.needs_restart else state
     reason = NOTHING_TO_SERVE.get(state)
     told = f"{reason}; {found.error}" if reason else report.reason
     return msgspec.structs.replace(report, reason=shortened(told), driver=state)

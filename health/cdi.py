@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
-from health import cdi_spec
+from health import cdi_spec, device_nodes
 from health.cdi_spec import (
     CSV,
     CSV_FOLDER,
@@ -147,7 +147,7 @@ def roots_here(settings: CdiSettings) -> DriverRoots:
     mounted = settings.container_driver_root
     if mounted == "/" or not Path(mounted).is_dir():
         return DriverRoots(settings.driver_root, settings.dev_root)
-    return DriverRoots(mounted, mounted if Path(mounted, "dev").is_dir() else "/")
+    return DriverRoots(mounted, str(device_nodes.root_of((Path(mounted), Path("/")))))
 
 
 def csv_files(root: str) -> list[str]:

@@ -8,9 +8,8 @@ import functools
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from health import cdi, cdi_spec, device_nodes, log_lines
+from health import cdi, cdi_spec, log_lines
 from health.cdi import NOT_INSTALLED, OnDisk, Outcome, Task
 from health.cdi_spec import GPUS, IMEX, CdiSpec, Wanted
 from health.lane import Lane, Mailbox
@@ -50,9 +49,8 @@ class CdiLane:
         """The newest outcome of each specification, by its kind."""
         self._for: tuple[Wanted, ...] | None = None
         """The devices that the files are meant for; None: no job has known the GPUs yet."""
-        self._dev_root, self._wanted_channels = Path(settings.dev_root), settings.imex_channels
-        self._channels = self._find_channels()
-        """The IMEX channels of the node when their file was written."""
+        self._channels: tuple[int, ...] | None = None
+        """The IMEX channels of the node when their file was written; None: not known then."""
         self._awaited = False
         """Whether the inventory has to wait for the present job."""
         self._opened = self._begun = False
@@ -74,15 +72,13 @@ class CdiLane:
         """The IMEX channels that have a name in their file."""
         return tuple(sorted(self._disk.channels))
 
-    def _find_channels(self) -> tuple[int, ...]:
-        return device_nodes.existing_channels(self._dev_root, self._wanted_channels)
-
-    def open(self, mode: str = GPUS) -> None:
+    def open(self, mode: str = GPUS, channels: tuple[int, ...] | None = None) -> None:
         """Write all specifications, as the driver answers; the GPUs are enumerated meanwhile.
 
-        *mode* is the one in which nvidia-ctk finds GPUs on this node, as far as that is known yet.
+        *mode* is the one in which nvidia-ctk finds GPUs on this node, and *channels* are the IMEX
+        channels of the node, as far as that is known yet.
         """
-        self._opened, self.mode = True, mode
+        self._opened, self.mode, self._channels = True, mode, channels
         self._give(Task(self._specs))
 
     def begin(self, now: float) -> None:
@@ -98,8 +94,18 @@ class CdiLane:
             return not self._awaited and self._for == wanted
         return self._for == wanted or (self._for is None and not self._lacks(wanted))
 
-    def step(self, gpus: Iterable[Gpu], now: float, *, complete: bool) -> None:
-        """Give the lane the job that is due; *complete*: no GPU is about to be enumerated."""
+    def step(
+        self,
+        gpus: Iterable[Gpu],
+        now: float,
+        *,
+        complete: bool,
+        channels: tuple[int, ...] | None = None,
+    ) -> None:
+        """Give the lane the job that is due; *complete*: no GPU is about to be enumerated.
+
+        *channels* are the IMEX channels of the node; None: they are not known.
+        """
         if self._lane.busy or not self._opened:
             return
         wanted, before = self._wanted(gpus), self._for
@@ -113,12 +119,12 @@ class CdiLane:
             self._give(Task(self._unfinished(), wanted), awaited=False)
         elif self._begun and now >= self._look_at:
             self._look_at = now + self._poll_interval
-            if (channels := self._find_channels()) != self._channels:
-                self._channels = channels
-                imex = tuple(spec for spec in self._specs if spec.mode == IMEX)
-                self._give(Task(imex, wanted), awaited=False)
-            elif cdi.files_of(self._settings) != self._disk.files:
+            imex = tuple(spec for spec in self._specs if spec.mode == IMEX)
+            if cdi.files_of(self._settings) != self._disk.files:
                 self._give(Task(self._specs, wanted), awaited=False, before=self._disk)
+            elif imex and channels is not None and channels != self._channels:
+                self._channels = channels
+                self._give(Task(imex, wanted), awaited=False)
 
     @property
     def _is_of_another_mode(self) -> bool:

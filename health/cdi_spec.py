@@ -218,6 +218,8 @@ def _wanted(gpu: Gpu, strategy: str, *, whole: bool) -> Wanted:
     if whole or not gpu.mig_enabled:
         name = gpu.toolkit_id or handed_out(gpu.uuid, index_of(gpu), strategy)
         return Wanted(gpu.uuid, (Device(gpu.uuid, name),))
+    if gpu.toolkit_id:
+        return Wanted(gpu.uuid, ())  # the tool knows no instances there
     instances = (
         Device(i.uuid, handed_out(i.uuid, index_of(gpu, i), strategy), i) for i in gpu.instances
     )

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from proto.messages import IMEX_CHANNEL
@@ -16,18 +16,36 @@ Capabilities = dict[tuple[int, int, int | None], int]
 """Capability numbers by GPU minor number, GI, and CI (None: the GI itself)."""
 
 
+def root_of(roots: Sequence[Path]) -> Path:
+    """Return the first of *roots* that contains dev/; the last one if none does.
+
+    As all that looks below a root, only for a lane or a process of its own: a mount may be dead.
+    """
+    # Not Path.is_dir, which raises OSError for a folder that may not be read.
+    return next((root for root in roots[:-1] if os.path.isdir(root / "dev")), roots[-1])  # noqa: PTH112
+
+
+def came_late(roots: Sequence[Path], here: Path = Path("/")) -> bool:
+    """Return whether the node has the driver's device node below *roots*, and *here* has not.
+
+    A container keeps the /dev that it was created with.
+    """
+    return is_there(root_of(roots), CONTROL[0]) and not is_there(here, CONTROL[0])
+
+
 def existing(dev_root: Path, channels: Iterable[int] = ()) -> tuple[str, ...]:
     """Return the control nodes and the nodes of IMEX *channels* that exist below *dev_root*."""
-    control = (node for node in CONTROL if _is_there(dev_root, node))
+    control = (node for node in CONTROL if is_there(dev_root, node))
     return *control, *map(IMEX_CHANNEL.format, existing_channels(dev_root, channels))
 
 
 def existing_channels(dev_root: Path, channels: Iterable[int]) -> tuple[int, ...]:
     """Return those of the IMEX *channels* that have a node below *dev_root*."""
-    return tuple(n for n in channels if _is_there(dev_root, IMEX_CHANNEL.format(n)))
+    return tuple(n for n in channels if is_there(dev_root, IMEX_CHANNEL.format(n)))
 
 
-def _is_there(dev_root: Path, node: str) -> bool:
+def is_there(dev_root: Path, node: str) -> bool:
+    """Return whether the device *node* exists below *dev_root*."""
     # Not Path.exists, which raises OSError below a folder that cannot be read.
     return os.path.exists(dev_root / node.lstrip("/"))  # noqa: PTH110
 

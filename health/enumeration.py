@@ -26,8 +26,8 @@ class SystemRoots:
 
     sysfs: Path = Path("/sys")
     procfs: Path = Path("/proc")
-    dev: Path = Path("/")
-    """The folder that contains dev/."""
+    dev: tuple[Path, ...] = (Path("/"),)
+    """The first of these folders that contains dev/ has the device nodes, else the last one."""
     unified_mib: int | None = None
     """What a GPU without memory of its own has, in MiB; None: the memory of the machine."""
     signs: Signs = NOTHING
@@ -35,8 +35,8 @@ class SystemRoots:
 
 def roots(settings: MonitorSettings) -> SystemRoots:
     """Return the roots that *settings* name."""
-    sysfs, procfs, dev = map(Path, (settings.sysfs, settings.procfs, settings.dev_root))
-    return SystemRoots(sysfs, procfs, dev, settings.unified_mib)
+    dev = tuple(map(Path, settings.dev_roots))
+    return SystemRoots(Path(settings.sysfs), Path(settings.procfs), dev, settings.unified_mib)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ def enumerate_gpu(nvml: Nvml, index: int, roots: SystemRoots) -> Enumerated | No
     except NvmlError as error:
         failed = FailedGpu(index=index, error=str(error), code=error.code)
         return NotEnumerated(failed, reached=handle is not None)
-    return Enumerated(handle, _with_capabilities(gpu, device_nodes.capabilities(roots.procfs)))
+    return Enumerated(handle, _with_capabilities(nvml, gpu, roots))
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ def rescan(nvml: Nvml, handle: object, gpu: Gpu, roots: SystemRoots) -> Rescanne
     except NvmlError:  # the next health check decides about the GPU
         return Rescanned(gpu.mig_enabled, gpu.instances)
     now = replace(gpu, mig_enabled=enabled, instances=instances)
-    now = _with_capabilities(now, device_nodes.capabilities(roots.procfs))
+    now = _with_capabilities(nvml, now, roots)
     return Rescanned(now.mig_enabled, now.instances)
 
 
@@ -191,7 +191,10 @@ def _instances(nvml: Nvml, gpu: object, gpu_memory: int) -> Iterator[MigInstance
         )
 
 
-def _with_capabilities(gpu: Gpu, capabilities: device_nodes.Capabilities) -> Gpu:
+def _with_capabilities(nvml: Nvml, gpu: Gpu, roots: SystemRoots) -> Gpu:
+    with nvml.doing("read mig-minors"):
+        capabilities = device_nodes.capabilities(roots.procfs)
+
     def numbers(instance: MigInstance) -> tuple[int, ...]:
         keys = ((gpu.minor, instance.gi, None), (gpu.minor, instance.gi, instance.ci))
         return tuple(capabilities[key] for key in keys if key in capabilities)

@@ -168,14 +168,16 @@ class GpuLanes:
             self.calls.give(again)
         elif now >= self.look_at:
             self.look_at, self._looking_since = now + poll_interval, now
-            self.calls.give(functools.partial(self._timed_look, handle=self.handle, gpu=self.gpu))
+            check = functools.partial(self._timed_look, handle=self.handle, gpu=self.gpu)
+            # A start waits for the first check.
+            self.calls.give(check, in_turn=self.looked is not None)
         elif self._facts_due:
             self._facts_due = False
             sysfs = self._roots.sysfs
             find = functools.partial(find_facts, handle=self.handle, gpu=self.gpu, sysfs=sysfs)
             self.calls.give(find)
         elif now >= self.sampling.due_at and self._is_well:
-            self.calls.give(self.sampling.job(self.handle, self.gpu, now))
+            self.calls.give(self.sampling.job(self.handle, self.gpu, now), in_turn=True)
 
     def _timed_look(self, nvml: Nvml, handle: object, gpu: Gpu) -> Looked:
         """Check the GPU, in its lane."""

@@ -149,9 +149,18 @@ def after(before: GreyState, sample: GreySample, hold: float) -> GreyState:
             0.0 if kind in AT_ONCE else hold,
         )
         for kind, evidence in _evidence(state, sample)
-        if evidence is not None or kind not in SELDOM
+        if evidence is not None or not _is_between(kind, sample, before.tracks.get(kind, Track()))
     }
     return replace(state, tracks={**state.tracks, **tracks})
+
+
+def _is_between(kind: ReasonKind, sample: GreySample, track: Track) -> bool:
+    """Return whether the time counts though *sample* says nothing, as the GPU was not asked.
+
+    An idle GPU is seldom asked for its link: only the end of a failure can show there.
+    """
+    link_unasked = kind is ReasonKind.PCIE and sample.link is None
+    return kind in SELDOM or bool(link_unasked and track.failure)
 
 
 def after_evidence(before: Track, evidence: Evidence, now: float, hold: float) -> Track:
@@ -266,11 +275,12 @@ def _fabric(sample: GreySample) -> Evidence:
 def missing(on_bus: frozenset[str], inventory: Inventory) -> Evidence:
     """Return whether the PCI addresses *on_bus* show more GPUs than the driver does.
 
-    A GPU that the driver counts, but that cannot be enumerated, has no address: it may be any.
+    A GPU that the driver counts, but that cannot be enumerated, has no address: it may be any. One
+    that the driver was told not to use is not missing.
     """
     if not on_bus:
         return None  # the kernel shows no PCI bus here
-    unseen = sorted(on_bus - {gpu.pci_bus_id for gpu in inventory.gpus})
+    unseen = sorted(on_bus - {gpu.pci_bus_id for gpu in inventory.gpus} - {*inventory.excluded})
     if len(unseen) <= len(inventory.failed):
         return False
     named = ", ".join(unseen[:MOST_NAMED])

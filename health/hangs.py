@@ -38,6 +38,11 @@ class Hang:
             return self.gpu.uuid if self.gpu else ""
         return next((gpu.uuid for gpu in node.gpus if gpu.index == self.gpu.index), "")
 
+    @property
+    def events_of(self) -> str:
+        """The UUID of the GPU whose events the call is about; empty: it is about no events."""
+        return self.gpu.uuid if self.gpu and self.lane is self.gpu.events else ""
+
     def log(self, node: Inventory) -> None:
         """Log that the call hangs; without a GPU, the call is about the whole driver."""
         call, index, uuid = self.running.call, self._index, self.uuid(node) or "unknown"

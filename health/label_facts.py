@@ -1,6 +1,5 @@
 """What only labels tell about a GPU: a job of its lane, in which a failed query costs one fact."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,26 +10,6 @@ from health.nvml import Nvml, NvmlError
 from health.readiness_calls import VGPU
 from proto.facts import Fabric, GpuFacts, HostDriver, MigAttributes
 from proto.messages import Gpu
-
-
-@dataclass(frozen=True, slots=True)
-class CudaVersion:
-    """The newest CUDA version that the driver supports, as NVML writes it; None: not known."""
-
-    number: int | None
-
-
-def find_cuda_version(nvml: Nvml) -> CudaVersion:
-    """Ask the driver for the newest CUDA version that it supports.
-
-    NVML reads it from libcuda.so.1, which makes no CUDA context. Without that library this call
-    gives the version that NVML was made for, whereas the one with _v2 fails. Source: NVML's manual.
-    """
-    try:
-        number = int(nvml.call("nvmlSystemGetCudaDriverVersion"))
-    except NvmlError:
-        return CudaVersion(None)
-    return CudaVersion(number if number > 0 else None)
 
 
 def find_facts(nvml: Nvml, handle: object, gpu: Gpu, sysfs: Path) -> GpuFacts:

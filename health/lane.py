@@ -1,5 +1,6 @@
 """A thread for driver calls, so that a call that hangs or is slow holds up nothing else."""
 
+import functools
 import os
 import threading
 from collections import deque
@@ -9,6 +10,29 @@ from queue import SimpleQueue
 
 from health.nvml import Nvml
 
+TURN = 0.05
+"""Seconds after which a job no longer waits for the one before it."""
+
+
+class JobTurns:
+    """Lets jobs of several lanes run one after the other, unless one takes long.
+
+    Short jobs at the same time would cost several times the processor time: each driver call lets
+    another thread of the interpreter go on, and has to wait until that one makes a call.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def take(self, job: Callable[[Nvml], object], nvml: Nvml) -> object:
+        """Run *job* when it is its turn, or after TURN seconds: one that hangs holds up none."""
+        mine = self._lock.acquire(timeout=TURN)
+        try:
+            return job(nvml)
+        finally:
+            if mine:
+                self._lock.release()
+
 
 class Mailbox:
     """What the lanes report, in order, and a descriptor to wait on."""
@@ -16,6 +40,8 @@ class Mailbox:
     def __init__(self) -> None:
         self._items: deque[object] = deque()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.turns = JobTurns()
+        """For the short jobs of all lanes that report here."""
 
     def fileno(self) -> int:
         """Return the file descriptor that is readable while reports wait."""
@@ -62,10 +88,10 @@ class Lane:
         self._jobs: SimpleQueue[Callable[[Nvml], object]] = SimpleQueue()
         threading.Thread(target=self._run, name=name, daemon=True).start()
 
-    def give(self, job: Callable[[Nvml], object]) -> None:
-        """Start *job*; the lane must not be busy."""
+    def give(self, job: Callable[[Nvml], object], *, in_turn: bool = False) -> None:
+        """Start *job*, or *in_turn* after those of other lanes; the lane must not be busy."""
         self.busy = True
-        self._jobs.put(job)
+        self._jobs.put(functools.partial(self._mailbox.turns.take, job) if in_turn else job)
 
     def late(self, now: float, limit: float) -> str:
         """Return the call that should have returned *limit* seconds ago; empty: there is none."""

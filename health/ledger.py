@@ -34,6 +34,8 @@ class Page(msgspec.Struct, frozen=True):
     """The GPUs of the node, including those that could not be reached any more."""
     kernel_log: int | None = None
     """The number of the newest record of the kernel log that gave an event, as it was seen."""
+    deaf: dict[str, str] = {}
+    """The calls for events that hung when they were last seen, by the UUID of the GPU."""
 
 
 class Ledger:
@@ -49,6 +51,8 @@ class Ledger:
         """Devices that are not on the node now, or have not been found yet."""
         self.kernel_log = self._read.kernel_log if self._read else None
         """How far the kernel log was read; None: not yet in this boot."""
+        self.deaf: Mapping[str, str] = self._read.deaf if self._read else {}
+        """The calls for events that hung when they were last seen, by the UUID of the GPU."""
         self._here: dict[str, Entry] = {}
         """Devices that are on the node, even if they could not be written."""
 
@@ -139,7 +143,8 @@ class Ledger:
         storm in the log must not become one on the disk.
         """
         entries = self._entries(places, conditions, time.monotonic())
-        page = Page(VERSION, self._boot_id, entries, tuple(gpus), self.kernel_log)
+        deaf = {uuid: call for uuid, call in self.deaf.items() if uuid in places}
+        page = Page(VERSION, self._boot_id, entries, tuple(gpus), self.kernel_log, deaf)
         # Write again if someone deleted the file: a restart would forget all faults.
         seen = self._written and not log_too and replace(self._written, kernel_log=self.kernel_log)
         if page in (self._written, seen) and self._path.exists():

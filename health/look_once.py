@@ -13,13 +13,14 @@ from pathlib import Path
 
 from health import enumeration, inventory
 from health.access import hang, refusal
+from health.driver_facts import DriverFacts, find_driver_facts
 from health.enumeration import (
     Enumerated,
     NotEnumerated,
     enumerate_gpu,
 )
 from health.inventory import Slot
-from health.label_facts import CudaVersion, find_cuda_version, find_facts, with_facts
+from health.label_facts import find_facts, with_facts
 from health.lane import Done, Lane, Mailbox
 from health.nvml import Nvml
 from health.opening import Opened, Refused, open_driver
@@ -43,7 +44,7 @@ def main(settings: MonitorSettings, channel: Channel, epoch: int) -> int:
     return ExitCode.NOT_READY if isinstance(report, NotReady) else ExitCode.DONE
 
 
-NOT_KNOWN = CudaVersion(None)
+NOT_KNOWN = DriverFacts()
 
 
 @dataclass(slots=True)
@@ -51,7 +52,7 @@ class _Seen:
     """What the threads have found so far."""
 
     slots: dict[Lane, Slot]
-    cuda: CudaVersion = NOT_KNOWN
+    driver: DriverFacts = NOT_KNOWN
     waiting: set[Lane] = field(default_factory=set)
     """Lanes with a job."""
 
@@ -79,7 +80,7 @@ def _inventory(
     lanes = [Lane(f"gpu {n}", driver.nvml.for_thread(), mailbox) for n in range(opened.count)]
     found = _Seen({lane: Slot(index) for index, lane in enumerate(lanes)})
     found.waiting |= {driver, *lanes}
-    driver.give(find_cuda_version)
+    driver.give(find_driver_facts)
     for index, lane in enumerate(lanes):
         lane.give(functools.partial(enumerate_gpu, index=index, roots=roots))
     for done in _results(mailbox, time.monotonic() + settings.hang_after):
@@ -93,7 +94,7 @@ def _inventory(
         driver_version=opened.driver_version,
         gpus=gpus,
         failed=tuple(inventory.failures(slots, (), calls)),
-        cuda_version=found.cuda.number,
+        cuda_version=found.driver.cuda,
         platform=decide(opened.signs, settings.discovery, gpus),
     )
 
@@ -114,8 +115,8 @@ def _take(found: _Seen, done: Done, sysfs: Path) -> None:
     lane = done.lane
     found.waiting.discard(lane)
     match done.result:
-        case CudaVersion() as version:
-            found.cuda = version
+        case DriverFacts() as facts:
+            found.driver = facts
         case Enumerated(handle, gpu):
             found.slots[lane] = Slot(gpu.index, gpu=gpu)
             found.waiting.add(lane)

@@ -1,10 +1,9 @@
 """Check GPUs for faults that no event reports; a missing feature is not a fault."""
 
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from health import ecc, pci, readiness_calls
+from health import device_nodes, ecc, pci, readiness_calls
 from health.condition import Look
 from health.enumeration import SystemRoots
 from health.inventory import Slot
@@ -39,7 +38,8 @@ def look(
         # Query the memory: cached values are returned even for a lost GPU.
         nvml.ask("nvmlDeviceGetMemoryInfo", handle)
         action = nvml.field(handle, RECOVERY_ACTION)
-        ailments = frozenset(_ailments(nvml, handle, action, gpu)) | _without_node(gpu, roots.dev)
+        ailments = frozenset(_ailments(nvml, handle, action, gpu))
+        ailments |= _without_node(nvml, gpu, roots.dev)
         # Only on drivers without recovery actions: there, energy is the only sign of a reset.
         energy = nvml.ask("nvmlDeviceGetTotalEnergyConsumption", handle) if action is None else None
         ready = readiness_calls.find(nvml, handle, gpu, rules)
@@ -93,12 +93,13 @@ def _ailments(nvml: Nvml, handle: object, action: int | None, gpu: Gpu) -> Itera
         yield Reason(ReasonKind.THERMAL)
 
 
-def _without_node(gpu: Gpu, dev_root: Path) -> frozenset[Reason]:
+def _without_node(nvml: Nvml, gpu: Gpu, dev: tuple[Path, ...]) -> frozenset[Reason]:
     """Return the reason if a GPU of WSL2 has lost its device node; others may have none here."""
-    node = dev_root / DXG.lstrip("/")
-    # Not Path.exists, which raises OSError in a folder that may not be read.
-    if gpu.uuid != ALL or os.path.exists(node):  # noqa: PTH110
+    if gpu.uuid != ALL:
         return frozenset()
+    with nvml.doing(f"look for {DXG}"):
+        if device_nodes.is_there(device_nodes.root_of(dev), DXG):
+            return frozenset()
     return frozenset({Reason(ReasonKind.NO_ACCESS, f"{DXG} does not exist")})
 
 

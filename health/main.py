@@ -131,9 +131,9 @@ class Monitor:
             # Cleaners of /run delete it; a process that connects from now on would get nothing.
             logger.warning("restarting the health monitor: its socket file was deleted")
             self._code = ExitCode.AGAIN
-        if now >= self._end_at and not self._node.opened:
-            for hang in self._hangs.now():
-                self._refuse(access.hang(hang.running.call))
+        hung = self._node.driver.late(now, self._settings.hang_after)
+        if hung and now >= self._end_at and not self._node.opened:
+            self._refuse(access.hang(hung))
         self._channel.send(Beat())
         self._observed.publish()
         self._usage.publish_new(now)
@@ -210,12 +210,12 @@ class Monitor:
                 hang.gpu.look_at = now
         if begun or ended:
             self._changed = True
-            self._observed.publish()
+            self._observed.note(begun, ended)
 
     def _on_hang(self, hang: Hang, now: float) -> None:
         hang.log(self._known())
         call = hang.running.call
-        opening = not self._node.opened
+        opening = hang.lane is self._node.driver and not self._node.opened
         self._channel.send(Hung(call, everything=opening))
         if opening:
             self._end_at = now + self._settings.hang_after

@@ -5,20 +5,21 @@ import math
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from health import call_stats, device_nodes, enumeration, inventory, numa, pci, platform
+from health import enumeration, inventory, node_files, pci, platform
+from health.call_stats import Totals
 from health.cdi_lane import CdiLane, CdiWritten
 from health.condition import Look
+from health.driver_facts import DriverFacts, find_driver_facts
 from health.enumeration import Enumerated, Levelled, Levels
 from health.gpu_lanes import GpuLanes
 from health.inventory import Slot
 from health.known_good import with_known_good
-from health.label_facts import CudaVersion, find_cuda_version
 from health.lane import Done, Lane, Mailbox
 from health.looks import of_absent, of_given_away
+from health.node_files import FilesLane, NodeFiles
 from health.nvml import Nvml, key_of
 from health.opening import Opened, open_driver
 from proto.calls import CallStats
-from proto.facts import NumaNodes
 from proto.messages import FailedGpu, Gpu, Inventory
 from proto.monitor import MonitorSettings
 from proto.platform import Platform
@@ -43,15 +44,15 @@ class Node:
         """The GPUs that are given to virtual machines: the driver by PCI address."""
         self._opened: Opened | None = None
         self._opened_at = 0.0
-        self._cuda_asked = False
-        self._cuda = CudaVersion(None)
-        self._numa_due = True
-        self._numa = NumaNodes()
+        self._facts_asked = False
+        self._facts = DriverFacts()
         self._levels: Levels = {}
         self._levelled: frozenset[str] = frozenset()
         self.gpus: tuple[GpuLanes, ...] = ()
+        self._calls = Totals()
         self.driver = Lane("driver", Nvml(), mailbox)
         self.driver.give(functools.partial(open_driver, settings=settings))
+        self._files = FilesLane(self._roots, settings.imex_channels, mailbox)
         self._cdi = CdiLane(settings, settings.cdi, mailbox) if settings.cdi else None
 
     @property
@@ -60,8 +61,9 @@ class Node:
         return self._opened is not None
 
     def lanes(self) -> Iterator[tuple[Lane, GpuLanes | None]]:
-        """Yield each lane that calls the driver, with its GPU."""
+        """Yield each lane that may hang, with its GPU."""
         yield self.driver, None
+        yield self._files.lane, None
         for gpu in self.gpus:
             yield gpu.calls, gpu
             yield gpu.events, gpu
@@ -88,24 +90,23 @@ class Node:
         )
         if self.opened and not self.driver.busy and not patient:
             self._ask_driver(found)
+        if self.opened:
+            self._files.step()
         if self._cdi:
             complete = self.opened and all(gpu.answered for gpu in self.gpus)
             gpus = self._enumerated()
             self._cdi.mode = platform.toolkit_mode(self._roots.signs, gpus)
-            self._cdi.step(gpus, now, complete=complete)
+            self._cdi.step(gpus, now, complete=complete, channels=self._files.channels)
 
     def _ask_driver(self, found: dict[str, object]) -> None:
         """Give the lane of the whole driver the job that is due; *found* are handles by UUID."""
-        if found.keys() != self._levelled:
+        if not self._facts_asked:
+            self._facts_asked = True
+            self.driver.give(find_driver_facts)
+        elif found.keys() != self._levelled:
+            # Last: where it hangs, nothing else waits for this lane.
             self._levelled = frozenset(found)
             self.driver.give(functools.partial(enumeration.find_levels, handles=found))
-        elif not self._cuda_asked:
-            self._cuda_asked = True
-            self.driver.give(find_cuda_version)
-        elif self._numa_due:
-            self._numa_due = False
-            find = functools.partial(numa.find, sysfs=self._roots.sysfs, procfs=self._roots.procfs)
-            self.driver.give(find)
 
     def take(self, done: Done, gpu: GpuLanes | None, now: float) -> None:
         """Keep what a lane, that of *gpu* or of the whole node, has found."""
@@ -113,20 +114,17 @@ class Node:
             case Opened():
                 self._opened, self._opened_at = done.result, now
                 self._roots = replace(self._roots, signs=done.result.signs)
+                nvml = done.lane.nvml
                 self.gpus = tuple(
-                    GpuLanes(
-                        index,
-                        done.lane.nvml,
-                        self._mailbox,
-                        self._roots,
-                        self._settings,
-                    )
+                    GpuLanes(index, nvml, self._mailbox, self._roots, self._settings)
                     for index in range(done.result.count)
                 )
+                self._files.again()  # the driver may have made device nodes and NUMA nodes
                 if self._cdi:
-                    self._cdi.open(platform.toolkit_mode(done.result.signs, ()))
-            case Levelled() | CudaVersion() | NumaNodes() as found:
-                self._of_driver(found)
+                    mode = platform.toolkit_mode(done.result.signs, ())
+                    self._cdi.open(mode, self._files.channels)
+            case Levelled() | DriverFacts() | NodeFiles() as found:
+                self._of_node(found)
             case CdiWritten() if self._cdi:
                 self._cdi.take(done.result, now)
             case Enumerated() as found if gpu:
@@ -137,15 +135,15 @@ class Node:
             case _:
                 raise AssertionError(f"cannot happen: the lane {done.lane.name} reports a check")
 
-    def _of_driver(self, found: Levelled | CudaVersion | NumaNodes) -> None:
-        """Keep what the lane of the whole driver has found after it was opened."""
+    def _of_node(self, found: Levelled | DriverFacts | NodeFiles) -> None:
+        """Keep what was found about the whole node."""
         match found:
             case Levelled():
                 self._levels = found.levels
-            case CudaVersion():
-                self._cuda = found
-            case NumaNodes():
-                self._numa = found
+            case DriverFacts():
+                self._facts = found
+            case NodeFiles():
+                self._files.found = found
 
     def begin(self, now: float) -> None:
         """Note that the first inventory is in effect, with the CDI specifications as they are."""
@@ -181,6 +179,8 @@ class Node:
         age, patience = now - self._opened_at, self._settings.patience
         if not self.opened or age > self._settings.hang_after:
             return self.opened
+        if self._files.found is None:
+            return False  # the node would seem to have no IMEX channels
         silent = [gpu for gpu in self.gpus if not gpu.answered]
         unknown = [gpu for gpu in silent if not self._is_known(gpu)]
         slow = [gpu for gpu in silent if not gpu.calls.late(now, patience)]
@@ -191,7 +191,7 @@ class Node:
         # Devices that are known have specifications already, perhaps old ones.
         if not self.is_written() and not (self._known and age > patience):
             return False
-        asked = self._cuda_asked and not self._numa_due and not self.driver.busy
+        asked = self._facts_asked and self._files.settled and not self.driver.busy
         settled = asked and all(gpu.settled for gpu in self.gpus)
         return age > patience or settled
 
@@ -206,8 +206,8 @@ class Node:
         return pci.bound(self._roots.sysfs) != self.bound
 
     def rescan(self) -> None:
-        """Enumerate GPUs or their MIG instances again soon, and count the NUMA nodes."""
-        self._numa_due = True
+        """Enumerate GPUs or their MIG instances again soon, and look for files of the node."""
+        self._files.again()
         self._passed = pci.passed(self._roots.sysfs)
         for gpu in self.gpus:
             gpu.rescan()
@@ -238,17 +238,19 @@ class Node:
             slots, self._known, self.bound, self._passed, opened=self.opened
         )
         gpus = platform.named(self._roots.signs, gpus)
+        files = self._files.found or node_files.NOTHING
         peers = {gpu.uuid: gpu.details.peers for gpu in self.gpus if gpu.details}
         return Inventory(
             driver_version=self._opened.driver_version if self._opened else "",
             gpus=gpus,
             failed=tuple(inventory.failures(slots, gpus, hangs)),
-            nodes=device_nodes.existing(self._roots.dev, self._settings.imex_channels),
+            nodes=files.nodes,
             cdi_kinds=self._cdi.kinds if self._cdi else (),
             cdi_channels=self._cdi.channels if self._cdi else (),
             links=tuple(inventory.links(gpus, peers, self._levels)),
-            cuda_version=self._cuda.number,
-            numa=self._numa,
+            cuda_version=self._facts.cuda,
+            excluded=self._facts.excluded,
+            numa=files.numa,
             passed=self._passed,
             platform=self._platform(gpus),
         )
@@ -284,7 +286,7 @@ class Node:
 
     def stats(self) -> tuple[CallStats, ...]:
         """Return the calls of all lanes together."""
-        return call_stats.total(call for lane, _ in self.lanes() for call in lane.nvml.stats())
+        return self._calls.of(lane.nvml for lane, _ in self.lanes())
 
     def _slots(self) -> list[Slot]:
         return [gpu.slot() for gpu in self.gpus]

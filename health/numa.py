@@ -42,7 +42,7 @@ def _has_cpus(node: Path) -> bool:
 
 
 def find(nvml: Nvml, sysfs: Path, procfs: Path) -> NumaNodes:
-    """Count the node's NUMA nodes, as a job of the driver's lane: a file of the driver may hang."""
+    """Count the node's NUMA nodes, in a lane: a file of the driver may hang."""
     try:
         nodes = [path for path in (sysfs / NODES).iterdir() if re.fullmatch(r"node\d+", path.name)]
     except OSError:

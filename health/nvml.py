@@ -1,6 +1,5 @@
-"""Typed access to NVML.
+"""Typed access to NVML, by nvidia-ml-py or the simulated binding with the same functions.
 
-The binding is nvidia-ml-py, or the simulated binding with the same functions.
 Each thread has an `Nvml` of its own, which shows the call that the thread is in.
 Codes and levels are those of nvml.h.
 """
@@ -121,6 +120,8 @@ class Nvml:
         self.running: Running | None = None
         """The call that the thread is in; other threads may read it."""
         self._stats: dict[str, CallStats] = {}
+        self.counted = 0
+        """How many calls `stats` tells of."""
 
     def load(self, module: str, argument: str) -> None:
         """Load the binding that `load(argument)` of *module* returns."""
@@ -169,6 +170,7 @@ class Nvml:
         if code and code not in ABSENT:
             errors = {**errors, code: errors.get(code, 0) + 1}
         self._stats[name] = CallStats(name, before.count + 1, before.seconds + seconds, errors)
+        self.counted += 1
 
     def stats(self) -> tuple[CallStats, ...]:
         """Return statistics of all calls so far, except the event wait."""

@@ -11,7 +11,7 @@ from health import kernel_verdict, log_lines, verdict, watch, withheld
 from health.condition import Look
 from health.gpu_lanes import GpuLanes, Looked, Sighted
 from health.grey_watch import GreyWatch
-from health.hangs import Hangs
+from health.hangs import Hang, Hangs
 from health.inventory import places
 from health.kernel_log import DriverLoaded, Event, GpuReset, LoggedXid, SXid
 from health.kernel_log_file import open_log
@@ -72,7 +72,7 @@ class Observed:
         self._published = self._withheld.reasons(0.0)
         """Why devices are withheld in the newest message; no ledger has that."""
         self._had_access = False
-        self._watched = WatchedGpus(node, hangs)
+        self._watched = WatchedGpus(node, hangs, ledger.deaf)
 
     @property
     def gpus(self) -> Inventory:
@@ -139,6 +139,7 @@ class Observed:
     def after_watch(self, gpu: GpuLanes, ended: Ended, now: float) -> None:
         """Take into account that the watch of a GPU has failed, within a batch."""
         gpu.registered = False
+        self._watched.hear(gpu.uuid)
         if ended.error.code in UNSUPPORTED:
             gpu.poll_only()
             return
@@ -161,6 +162,7 @@ class Observed:
                 gpu.registered = True
             case Watching():
                 gpu.watch = watch.after_success()
+                self._watched.hear(gpu.uuid)
             case Hint():
                 gpu.look_at = min(gpu.look_at, now + SOON)
             case XidEvent():
@@ -247,7 +249,14 @@ class Observed:
             u: c.reasons for u, c in conditions.items()
         }:
             self.publish()
+        self._ledger.deaf = dict(self._watched.deaf)
         self._ledger.write(self._places, conditions, self.inventory.gpus)
+
+    def note(self, begun: Iterable[Hang], ended: Iterable[Hang]) -> None:
+        """Publish which calls hang now, and keep what a new monitor would not know at once."""
+        self._watched.note(begun, ended)
+        self.publish()
+        self.store(self.conditions)
 
     def publish(self) -> None:
         """Publish the state of the node, if an inventory is known."""

@@ -1,8 +1,9 @@
 """Open the driver: find out what kind of node this is, and what answers as NVML on it."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
-from health import platform, platform_files
+from health import device_nodes, platform, platform_files
 from health.nvml import Code, Nvml, NvmlError
 from health.platform import NOTHING, Signs
 from health.platform_files import LIBRARY
@@ -33,6 +34,8 @@ class Refused:
     code: int | None
     """NVML's error code; None: an error of the operating system."""
     platform: Platform = UNKNOWN
+    came_late: bool = False
+    """Whether the node has device nodes that came after this container."""
 
 
 def open_driver(nvml: Nvml, settings: MonitorSettings) -> Opened | Refused:
@@ -48,8 +51,10 @@ def open_driver(nvml: Nvml, settings: MonitorSettings) -> Opened | Refused:
         return Opened(nvml.driver_version(), nvml.gpu_count(), signs)
     except (NvmlError, OSError) as error:
         code = getattr(error, "code", None)
+        with nvml.doing("look for device nodes"):
+            late = device_nodes.came_late([Path(root) for root in settings.dev_roots])
         there = signs if code == Code.LIBRARY_NOT_FOUND else replace(signs, nvml=LIBRARY)
-        return Refused(str(error), code, platform.decide(there, settings.discovery, ()))
+        return Refused(str(error), code, platform.decide(there, settings.discovery, ()), late)
 
 
 def _start(nvml: Nvml, signs: Signs, strategy: Discovery) -> Signs:

@@ -12,10 +12,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import zmq
-import zmq.asyncio
 
 from proto.folder import Folder
 from proto.host import Identity
+from proto.inbox import Inbox
 from proto.messages import (
     MpsState,
     NodeState,
@@ -31,6 +31,8 @@ RECONNECT = 10
 RECONNECT_MAX = 1000
 """Milliseconds between two attempts to connect, from the first to the longest, doubling."""
 
+Context = zmq.Context["zmq.Socket[bytes]"]
+
 JOINED = b"\x01"
 """First byte of ZeroMQ's message about a new subscriber."""
 
@@ -44,7 +46,7 @@ def _endpoint(path: str) -> str:
     return f"ipc://{Folder.existing(file.parent).at(file.name)}"
 
 
-def _prepare(socket: "zmq.Socket[bytes] | zmq.asyncio.Socket") -> None:
+def _prepare(socket: "zmq.Socket[bytes]") -> None:
     # Never wait at exit for a peer that has ended.
     socket.linger = 0
     socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT)
@@ -54,7 +56,7 @@ def _prepare(socket: "zmq.Socket[bytes] | zmq.asyncio.Socket") -> None:
 class HealthPublisher:
     """The monitor's end: publishes NodeStates and UsageStates, and notices new subscribers."""
 
-    def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", path: str) -> None:
+    def __init__(self, context: Context, path: str) -> None:
         self.socket = context.socket(zmq.XPUB)
         _prepare(self.socket)
         _announce_all(self.socket)
@@ -81,69 +83,69 @@ class HealthPublisher:
 class TelemetryPublisher:
     """A worker's or keeper's end: publishes its state and notices when a receiver subscribes."""
 
-    def __init__(self, context: zmq.asyncio.Context, path: str) -> None:
+    def __init__(self, context: Context, path: str) -> None:
         self._socket = context.socket(zmq.XPUB)
         _prepare(self._socket)
         _announce_all(self._socket)
         self._socket.connect(_endpoint(path))
+        self._inbox = Inbox(self._socket)
 
     def publish(self, state: WorkerState | MpsState) -> None:
         """Send *state* to the receiver, if it is connected."""
         # Never wait: ZeroMQ drops a message that it cannot send.
         self._socket.send(encode(state), zmq.NOBLOCK)
+        self._inbox.look()
 
     async def joined(self) -> None:
         """Wait until the receiver subscribes."""
-        while not (await self._socket.recv()).startswith(JOINED):
+        while not (await self._inbox.next()).startswith(JOINED):
             pass
 
 
-def _announce_all(socket: "zmq.Socket[bytes] | zmq.asyncio.Socket") -> None:
+def _announce_all(socket: "zmq.Socket[bytes]") -> None:
     """Make ZeroMQ report every subscriber, also a second one or one that reconnects."""
     socket.setsockopt(zmq.XPUB_VERBOSE, 1)
 
 
-def health_subscriber(
-    context: zmq.asyncio.Context, path: str, *, usage: bool = False
-) -> zmq.asyncio.Socket:
-    """Return a socket that receives NodeStates, and UsageStates too if *usage* is true."""
+def health_subscriber(context: Context, path: str, *, usage: bool = False) -> Inbox:
+    """Return an inbox that receives NodeStates, and UsageStates too if *usage* is true."""
     socket = context.socket(zmq.SUB)
     _prepare(socket)
     for kind in (NodeState, UsageState) if usage else (NodeState,):
         socket.subscribe(topic(kind))
     socket.connect(_endpoint(path))
-    return socket
+    return Inbox(socket)
 
 
-def telemetry_subscriber(context: zmq.asyncio.Context, path: str) -> zmq.asyncio.Socket:
-    """Return a socket that receives the WorkerStates of all workers."""
+def telemetry_subscriber(context: Context, path: str) -> Inbox:
+    """Return an inbox that receives the WorkerStates of all workers."""
     socket = context.socket(zmq.SUB)
     _prepare(socket)
     socket.subscribe(b"")
     socket.bind(_endpoint(path))
-    return socket
+    return Inbox(socket)
 
 
-async def receive(socket: zmq.asyncio.Socket) -> State:
+async def receive(inbox: Inbox) -> State:
     """Return the next message, skipping those that this version cannot read."""
     while True:
-        state = decode(await socket.recv())
+        state = decode(await inbox.next())
         if state is not None:
             return state
 
 
-async def node_states(socket: zmq.asyncio.Socket) -> AsyncIterator[NodeState]:
+async def node_states(inbox: Inbox) -> AsyncIterator[NodeState]:
     """Yield each NodeState newer than all before; this skips states of an abandoned monitor."""
-    async for state in monitor_states(socket):
+    async for state in monitor_states(inbox):
         if isinstance(state, NodeState):
             yield state
 
 
-async def monitor_states(socket: zmq.asyncio.Socket) -> AsyncIterator[NodeState | UsageState]:
+async def monitor_states(inbox: Inbox) -> AsyncIterator[NodeState | UsageState]:
     """Yield each NodeState and UsageState that is newer than all of its kind before."""
     newest: dict[type[State], tuple[int, int]] = {}
     while True:
-        state = await receive(socket)
+        state = await receive(inbox)
         if not isinstance(state, NodeState | UsageState):
             continue
         if state.age > newest.get(type(state), (0, 0)):
@@ -154,11 +156,12 @@ async def monitor_states(socket: zmq.asyncio.Socket) -> AsyncIterator[NodeState 
 class MpsPublisher:
     """The end of the MPS daemons' tree: publishes MpsStates, and notices new subscribers."""
 
-    def __init__(self, context: zmq.asyncio.Context, path: str) -> None:
+    def __init__(self, context: Context, path: str) -> None:
         self._socket = context.socket(zmq.XPUB)
         _prepare(self._socket)
         _announce_all(self._socket)
         self._socket.bind(_endpoint(path))
+        self._inbox = Inbox(self._socket)
         self._path = path
         self._identity = Identity.of(path)
 
@@ -169,10 +172,11 @@ class MpsPublisher:
     def publish(self, state: MpsState) -> None:
         """Send *state* to all subscribers; never wait for one."""
         self._socket.send(encode(state), zmq.NOBLOCK)
+        self._inbox.look()
 
     async def joined(self) -> None:
         """Wait until a subscriber joins."""
-        while not (await self._socket.recv()).startswith(JOINED):
+        while not (await self._inbox.next()).startswith(JOINED):
             pass
 
 
@@ -182,10 +186,11 @@ class MpsSubscriber:
     With an empty path it cannot be switched on.
     """
 
-    def __init__(self, context: zmq.asyncio.Context, path: str) -> None:
+    def __init__(self, context: Context, path: str) -> None:
         self._socket = context.socket(zmq.SUB)
         _prepare(self._socket)
         self._socket.subscribe(topic(MpsState))
+        self._inbox = Inbox(self._socket)
         self._endpoint = _endpoint(path) if path else ""
 
     def switch(self, *, on: bool) -> None:
@@ -194,6 +199,7 @@ class MpsSubscriber:
             self._socket.connect(self._endpoint)
         else:
             self._socket.disconnect(self._endpoint)
+        self._inbox.look()
 
     async def states(self) -> AsyncIterator[MpsState]:
         """Yield each MpsState.
@@ -202,6 +208,6 @@ class MpsSubscriber:
         this service, and then counts anew.
         """
         while True:
-            state = await receive(self._socket)
+            state = await receive(self._inbox)
             if isinstance(state, MpsState):
                 yield state

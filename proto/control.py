@@ -209,6 +209,8 @@ class NotReady(msgspec.Struct, frozen=True, tag=True):
     """Why devices are Unhealthy meanwhile, if the child is the monitor."""
     needs_restart: bool = False
     """Whether no new process in this container can succeed, but one in a new container may."""
+    came_late: bool = False
+    """Whether the driver, or its device nodes, came to the node after this container."""
     detail: str = ""
     """The detail of the devices' reason, if it is not *reason*."""
     platform: Platform | None = None

@@ -30,8 +30,8 @@ class KeeperSettings(msgspec.Struct, frozen=True):
     """Where the keeper publishes what it knows of its daemon."""
     program: str = ""
     """Path of nvidia-cuda-mps-control; empty: on the PATH, or else below the driver's root."""
-    driver_root: str = "/"
-    """Where this process finds the driver."""
+    driver_roots: tuple[str, ...] = ("/",)
+    """This process finds the driver at the first of these that contains dev/, else at the last."""
     compute_mode: ComputeMode = ComputeMode.EXCLUSIVE_PROCESS
     binding: str = "health.binding"
     """Module of the NVML binding, for the compute mode."""

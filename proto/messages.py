@@ -133,6 +133,8 @@ class Inventory(msgspec.Struct, frozen=True):
     """GPUs that the kernel has given to virtual machines: the driver by PCI address."""
     platform: Platform | None = None
     """What kind of node this is; None: the driver has not answered yet."""
+    excluded: tuple[str, ...] = ()
+    """PCI addresses of GPUs that the driver was told not to use."""
 
 
 class DeviceState(enum.StrEnum):

@@ -124,8 +124,8 @@ class MonitorSettings(msgspec.Struct, frozen=True):
     discovery: Discovery = Discovery.AUTO
     sysfs: str = "/sys"
     procfs: str = "/proc"
-    dev_root: str = "/"
-    """Root below which this process sees the device nodes."""
+    dev_roots: tuple[str, ...] = ("/",)
+    """The device nodes are below the first of these that contains dev/, else below the last."""
     unified_mib: int | None = None
     """Memory of a GPU that has none of its own, in MiB; None: that of the machine."""
     imex_channels: tuple[int, ...] = ()

@@ -3,9 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 
-import zmq.asyncio
-
-from proto.bus import MpsSubscriber
+from proto.bus import Context, MpsSubscriber
 from proto.fitness import LastMpsWord
 from proto.host import Identity
 from proto.mps import MpsShare
@@ -22,9 +20,7 @@ class MpsListener:
     the plan no longer shares so. Without both, nothing here runs but one look a second.
     """
 
-    def __init__(
-        self, context: zmq.asyncio.Context, path: str, on_word: Callable[[], None]
-    ) -> None:
+    def __init__(self, context: Context, path: str, on_word: Callable[[], None]) -> None:
         """Call *on_word* after each word of the tree, whose socket is at *path*; empty: never."""
         self._subscriber = MpsSubscriber(context, path)
         self._path = path

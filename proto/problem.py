@@ -12,6 +12,8 @@ class ProblemKind(enum.StrEnum):
     """MIG strategy `single` needs one MIG profile on all GPUs; nothing is advertised."""
     MIG_EMPTY = "mig-empty"
     """A GPU in MIG mode has no MIG instance; the other GPUs are advertised."""
+    MIG_UNSUPPORTED = "mig-unsupported"
+    """A GPU is in MIG mode on Tegra, where no container gets MIG instances; it is left out."""
     LIST_TOO_LONG = "list-too-long"
     """A resource has more devices than the kubelet accepts; it is not advertised."""
     NOT_SHARED = "not-shared"
@@ -53,6 +55,7 @@ class Problem(msgspec.Struct, frozen=True):
         return self.kind not in {
             ProblemKind.CDI_SPEC,
             ProblemKind.MIG_EMPTY,
+            ProblemKind.MIG_UNSUPPORTED,
             ProblemKind.NOT_SHARED,
             ProblemKind.MEMORY_UNKNOWN,
             ProblemKind.MPS_UNSUPPORTED,

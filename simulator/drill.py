@@ -43,6 +43,10 @@ KINDS = {
 OF_THE_NODE = frozenset({"permission-loss", "permission", "cc-not-ready", "cc-ready"})
 """Drills that affect the whole node and take no --gpu."""
 
+CHECK = "the service finds it at its next check (health.pollInterval, 5 s by default)"
+SEARCH = "the service finds it at its next search (health.rescanInterval, 30 s by default)"
+LATER = {"mps-fault": CHECK, **dict.fromkeys(("remove", "passthrough", "add", "mig"), SEARCH)}
+"""What to expect of drills that the service does not notice at once."""
 
 EXAMPLE = "nvmlDeviceGetMemoryInfo"
 
@@ -248,7 +252,8 @@ def _done(arguments: argparse.Namespace) -> str:
         elif value is not None and value is not False and value != options.get("default"):
             words += [name, shown] if name.startswith("--") else [shown]
     where = "the whole node" if arguments.kind in OF_THE_NODE else f"GPU {arguments.gpu}"
-    return f"done: drill {' '.join(words).strip()} on {where}"
+    later = f"; {LATER[arguments.kind]}" if arguments.kind in LATER else ""
+    return f"done: drill {' '.join(words).strip()} on {where}{later}"
 
 
 def known(call: str) -> str:

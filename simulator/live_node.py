@@ -22,6 +22,7 @@ from simulator.node import (
     NodeError,
     SimulatedGpu,
     SimulatedNode,
+    SimulatedPlatform,
     nvlinks,
 )
 from simulator.usage import Use
@@ -76,6 +77,11 @@ class LiveNode:
             if mig is not None and not 0 <= mig < len(gpu.mig or ()):
                 has = f"it has {len(gpu.mig or ())} instances"
                 raise NodeError(f"cannot find MIG instance {mig} on GPU {place}: {has}")
+            if not gpu.reports_xids or live.node.platform is SimulatedPlatform.WSL:
+                raise NodeError(
+                    f"cannot report an Xid on GPU {place}: its driver reports none; "
+                    "use another drill, such as hang"
+                )
             action = REBOOT if code in REBOOTS else RESET
             after = live if code in APPLICATIONS else asking(live, gpu, action)
             return after.then(gpu, code, mig)

@@ -67,6 +67,13 @@ MOST_DEVICES = 1000
 OPTIONAL = "optional"
 """Stands for each function about a GPU, except those that it cannot be enumerated without."""
 
+BY_INDEX, BY_UUID = "nvmlDeviceGetHandleByIndex", "nvmlDeviceGetHandleByUUID"
+
+NEEDED = frozenset(
+    {BY_INDEX, BY_UUID, "nvmlDeviceGetUUID", "nvmlDeviceGetName", "nvmlDeviceGetPciInfo"}
+)
+"""What each driver supports on each GPU, or nearly."""
+
 EVENTS_KEPT = 256
 """Events kept for a monitor that does not wait at the moment; a driver keeps no more."""
 
@@ -125,10 +132,19 @@ class SimulatedGpu(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_f
     """Functions of NVML that the driver does not support on it; `optional`: all but its handle, \
 UUID, name and PCI address."""
 
+    def supports(self, call: str) -> bool:
+        """Return whether the driver supports *call*, a function of NVML, on it."""
+        return call not in self.lacks and (OPTIONAL not in self.lacks or call in NEEDED)
+
     @property
     def on_pci(self) -> bool:
         """Whether it has an address on the PCI bus."""
         return "nvmlDeviceGetPciInfo" not in self.lacks
+
+    @property
+    def reports_xids(self) -> bool:
+        """Whether the driver reports its Xids."""
+        return self.events and self.supports("nvmlDeviceGetSupportedEventTypes")
 
     @property
     def knows_mig(self) -> bool:

@@ -10,8 +10,17 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from proto.messages import LinkLevel
-from simulator.node import FIRST_GI, MISSING, NVLINKS, Live, SimulatedGpu, nvlinks
-from simulator.nvml_calls import BY_INDEX, BY_UUID, EVENT_WAIT, failure, on_gpus
+from simulator.node import (
+    BY_INDEX,
+    BY_UUID,
+    FIRST_GI,
+    MISSING,
+    NVLINKS,
+    Live,
+    SimulatedGpu,
+    nvlinks,
+)
+from simulator.nvml_calls import EVENT_WAIT, failure, on_gpus
 from simulator.nvml_facts import FactCalls
 from simulator.nvml_grey import GreyCalls
 from simulator.nvml_handles import (

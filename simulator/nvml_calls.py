@@ -15,7 +15,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 from inotify_simple import INotify, flags
 
 from simulator.live_node import LiveNode
-from simulator.node import OPTIONAL, Live, SimulatedGpu, SimulatedLink
+from simulator.node import Live, SimulatedGpu, SimulatedLink
 from simulator.nvml_handles import (
     GPU_IS_LOST,
     INVALID_ARGUMENT,
@@ -27,13 +27,7 @@ from simulator.nvml_handles import (
     NVMLError,
 )
 
-BY_INDEX, BY_UUID = "nvmlDeviceGetHandleByIndex", "nvmlDeviceGetHandleByUUID"
 EVENT_WAIT = "nvmlEventSetWait"
-
-NEEDED = frozenset(
-    {BY_INDEX, BY_UUID, "nvmlDeviceGetUUID", "nvmlDeviceGetName", "nvmlDeviceGetPciInfo"}
-)
-"""What each driver supports on each GPU, or nearly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +107,6 @@ def failure(live: Live, uuid: str, call: str) -> int | None:
     return live.failing.get(uuid, {}).get(call)
 
 
-def lacks(gpu: SimulatedGpu, call: str) -> bool:
-    """Return whether the driver does not support *call* on this GPU."""
-    return call in gpu.lacks or (OPTIONAL in gpu.lacks and call not in NEEDED)
-
-
 class Calls:
     """What every function of the binding begins with."""
 
@@ -135,7 +124,7 @@ class Calls:
             self._node.wait(seen, left)
         if code := failure(seen.live, uuid, call):
             raise NVMLError(code)
-        if lacks(next(gpu for gpu in seen.gpus if gpu.uuid == uuid), call):
+        if not next(gpu for gpu in seen.gpus if gpu.uuid == uuid).supports(call):
             raise NVMLError(NOT_SUPPORTED)
 
     def live(self) -> Live:

@@ -11,7 +11,8 @@ import signal
 import stat
 import sys
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from simulator.kubelet import AdmissionError, Kubelet
@@ -119,13 +120,13 @@ async def _story(kubelet: Kubelet, simulation: Simulation) -> None:
     fault = "mps-fault" if simulation.mps_root else "xid 79"
     say("try", f"{_command()} drill {fault} --gpu 0 --runtime-dir {folder}")
     say("following", "printing every change from now on; press Ctrl-C to stop")
-    shown = _health(kubelet)
+    shown = _known(kubelet)
     while True:
         await kubelet.changed()
-        for name, unhealthy in (now := _health(kubelet)).items():
-            if unhealthy != shown.get(name):
-                say("changed", f"{name}: {change(kubelet.resources[name].devices, unhealthy)}")
-        shown = now
+        for name, now in (known := _known(kubelet)).items():
+            if now != (before := shown.get(name, DeviceList())):
+                say("changed", f"{name}: {change(before, now)}")
+        shown = known
 
 
 def _all_healthy(kubelet: Kubelet) -> bool:
@@ -177,20 +178,43 @@ async def _admit_pods(kubelet: Kubelet, live: LiveNode, counts: Sequence[int]) -
                 say("", f"{variable}={value}")
 
 
-def _health(kubelet: Kubelet) -> dict[str, tuple[str, ...]]:
+@dataclass(frozen=True, slots=True)
+class DeviceList:
+    """What the kubelet knows of a resource: IDs of devices, in order."""
+
+    devices: tuple[str, ...] = ()
+    unhealthy: tuple[str, ...] = ()
+
+
+def _known(kubelet: Kubelet) -> dict[str, DeviceList]:
     return {
-        resource.name: tuple(sorted(resource.devices.keys() - set(resource.healthy())))
+        resource.name: DeviceList(
+            tuple(sorted(resource.devices)),
+            tuple(sorted(resource.devices.keys() - set(resource.healthy()))),
+        )
         for resource in kubelet.resources.values()
     }
 
 
-def change(devices: Collection[str], unhealthy: Collection[str]) -> str:
-    """Return how many *devices* are healthy; of those that are not, how many on which GPU."""
-    total, bad = (Counter(name.partition("::")[0] for name in n) for n in (devices, unhealthy))
-    shown = [uuid if total[uuid] == 1 else f"{uuid} ({bad[uuid]} of {total[uuid]})" for uuid in bad]
+def change(before: DeviceList, now: DeviceList) -> str:
+    """Return how many devices are healthy, and whose are not, have come, or are gone."""
+    healthy = f"{len(now.devices) - len(now.unhealthy)} of {len(now.devices)} healthy"
+    words = [f"{healthy}; unhealthy: {_by_gpu(now.unhealthy, now.devices) or 'none'}"]
+    if new := set(now.devices) - set(before.devices):
+        words.append(f"added: {_by_gpu(sorted(new), now.devices)}")
+    if gone := set(before.devices) - set(now.devices):
+        words.append(f"removed: {_by_gpu(sorted(gone), before.devices)}")
+    return "; ".join(words)
+
+
+def _by_gpu(some: Iterable[str], devices: Iterable[str]) -> str:
+    """Return the GPUs of *some* devices, and of replicas how many of all *devices* of each GPU."""
+    total, found = (Counter(name.partition("::")[0] for name in n) for n in (devices, some))
+    shown = [
+        uuid if total[uuid] == 1 else f"{uuid} ({found[uuid]} of {total[uuid]})" for uuid in found
+    ]
     more = f" and {len(shown) - MOST} more" if len(shown) > MOST else ""
-    healthy = f"{len(devices) - len(unhealthy)} of {len(devices)} healthy"
-    return f"{healthy}; unhealthy: {', '.join(shown[:MOST]) or 'none'}{more}"
+    return f"{', '.join(shown[:MOST])}{more}"
 
 
 def say(what: str, text: str) -> None:

@@ -26,7 +26,7 @@ class Children:
     def __init__(
         self, fork: Callable[[Spec, int], Process], limits: Limits, on_change: Callable[[], None]
     ) -> None:
-        self.limits = limits
+        self.use(limits)
         self.processes: dict[str, Process] = {}
         self._fork = fork
         self._on_change = on_change
@@ -34,6 +34,10 @@ class Children:
         self._children: dict[str, Child] = {}
         self._abandoned: list[Process] = []
         self._remembered: dict[type[Order], Order] = {}
+
+    def use(self, limits: Limits) -> None:
+        """Use these *limits* from now on."""
+        self._limits, self._urgent = limits, limits.for_urgent()
 
     def sources(self) -> Iterator[object]:
         """Yield what the loop has to wait for: the end and the reports of each process."""
@@ -72,7 +76,7 @@ class Children:
         return restart_policy.deadline(self._children[name], self._limits_of(name))
 
     def _limits_of(self, name: str) -> Limits:
-        return self.limits.for_urgent() if self._specs[name].essential else self.limits
+        return self._urgent if self._specs[name].essential else self._limits
 
     def spec(self, name: str) -> Spec:
         """Return the specification of the child *name*."""
@@ -187,7 +191,7 @@ class Children:
             self.processes[name] = self._fork(self._specs[name], child.starts)
         except OSError as error:
             logger.error("cannot fork a process, retrying", child=name, error=str(error))
-            child = restart_policy.exited(child, now, self.limits)
+            child = restart_policy.exited(child, now, self._limits)
         self._become(name, child)
         if child.leaving and name in self.processes:
             self.processes[name].channel.send(Stop(withdraw=True))
@@ -200,7 +204,7 @@ class Children:
         if child.state is not State.STOPPING:
             logger.error("killing a process", child=name, pid=self.processes[name].pid, why=why)
         self.processes[name].kill()
-        self._become(name, restart_policy.killed(child, time.monotonic(), self.limits))
+        self._become(name, restart_policy.killed(child, time.monotonic(), self._limits))
 
     def abandon(self, name: str) -> None:
         """Leave a process alone that SIGKILL does not end, because the driver blocks it.
@@ -214,7 +218,7 @@ class Children:
         process = self.processes.pop(name)
         logger.error("cannot kill a process, replacing it", child=name, pid=process.pid)
         self._abandoned.append(process)
-        self._become(name, restart_policy.exited(child, now, self.limits))
+        self._become(name, restart_policy.exited(child, now, self._limits))
 
     def reap(self, name: str) -> None:
         """Reap the child *name*, which has ended, and schedule its restart if it is wanted."""
@@ -222,7 +226,7 @@ class Children:
         done = code == ExitCode.DONE and self._children[name].leaving
         well = code == ExitCode.AGAIN or done
         child = restart_policy.exited(
-            self._children[name], time.monotonic(), self.limits, well=well
+            self._children[name], time.monotonic(), self._limits, well=well
         )
         if child.wanted:
             # The reason of NOT_READY is in the log already, and is logged again when it changes.

@@ -1,6 +1,5 @@
 """Compose the settings of the health monitor, which is the only process that opens the driver."""
 
-import os.path
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -25,17 +24,15 @@ LONGEST_PATIENCE = 5.0
 def monitor_settings(settings: Settings, paths: Paths) -> MonitorSettings:
     """Return the settings of the health monitor."""
     root = settings.configuration.flags.plugin.container_driver_root
-    # Without a mounted root the driver is where we are.
-    # Not Path.is_dir, which raises OSError for a folder that may not be read.
-    seen_at = root if os.path.isdir(f"{root}/dev") else "/"  # noqa: PTH112
     health = settings.configuration.health
     recovery = Recovery(health.recovery.mode, health.recovery.quiet_period, health.recovery.probes)
     real = MonitorSettings(
         paths,
         binding="health.binding",
         binding_argument=root,
-        dev_root=seen_at,
-        # Not is_dir: without the folder, the library is the system's.
+        # Without a mounted root, driver and device nodes are where we are. The monitor looks which
+        # it is: a mount may be dead, and a driver may come later.
+        dev_roots=(root, "/"),
         driver_root=root,
         discovery=settings.configuration.flags.device_discovery_strategy,
         poll_interval=health.poll_interval,
@@ -67,7 +64,7 @@ def _simulated(real: MonitorSettings, runtime_dir: str) -> MonitorSettings:
         binding_argument=runtime_dir,
         driver_root=str(live.root),
         # A root that was given may have device nodes to hand out.
-        dev_root=real.dev_root if real.dev_root != "/" else str(live.root),
+        dev_roots=(*(root for root in real.dev_roots if root != "/"), str(live.root)),
         sysfs=str(live.sysfs),
         # The log of this machine says nothing about simulated GPUs.
         kernel_log="" if real.kernel_log == KERNEL_LOG else real.kernel_log,

@@ -1,15 +1,21 @@
 """Decide when the service exits because only a new container can use the GPUs again.
 
-Each report of a monitor that could not start is judged, and nothing between two reports. So the
-service never exits while a monitor is starting: its access may have come back.
+That is so after access was lost, and where the driver came after the container: a container keeps
+the /dev and the libraries that it was created with. Each report of a monitor that could not start
+is judged, and nothing between two reports. So the service never exits while a monitor is starting:
+its access may have come back.
 """
 
 from dataclasses import replace
 
 from proto.control import ExitCode, NotReady, Unknown
-from proto.driver import NOTHING_TO_SERVE
+from proto.driver import NOTHING_TO_SERVE, DriverState
 from proto.reasons import Reason
 from supervisor.state import Lost, Served
+
+NEVER_SERVED = 10
+"""How many times longer a service waits that has never had access to a GPU: 10 minutes, as a rule.
+The kubelet then starts the new container without a back-off."""
 
 SHOWN = 10.0
 """Seconds for which /livez fails before the exit: the period of the probe in our manifests."""
@@ -18,13 +24,15 @@ SHOWN = 10.0
 def after_report(served: Served, report: NotReady, limit: float, now: float) -> Lost | None:
     """Return the loss of the GPUs after the *report* of a monitor; None: a new one may succeed.
 
-    A service that has not found any GPU yet has lost none: failOnInitError decides there. *limit*
-    is in seconds, 0 for never.
+    *limit* is in seconds, 0 for never. It is longer for a service that has never had GPUs, unless
+    its driver came late: a new container will have none either if it is made without access.
     """
-    if not (limit and report.needs_restart) or served.plans is None or served.quiesced:
+    if not (limit and report.needs_restart) or served.quiesced:
         return None
     lost = replace(served.lost or Lost(since=now), reason=report.reason)
-    if lost.exits_since is None and now - lost.since >= limit:
+    promising = served.plans is not None or served.came_late
+    patience = limit if promising else limit * NEVER_SERVED
+    if lost.exits_since is None and now - lost.since >= patience:
         return replace(lost, exits_since=now)
     return lost
 
@@ -36,8 +44,10 @@ def unknown_after(report: NotReady, epoch: int) -> Unknown:
 
 def refused(served: Served, report: NotReady, unknown: Unknown, limit: float, now: float) -> Served:
     """Return the state after the *report* of the monitor, and *unknown* for the workers."""
-    lost = after_report(served, report, limit, now)
-    return replace(served, unknown=unknown, lost=lost, driver=report.driver)
+    had_none = report.driver is DriverState.MISSING and not report.needs_restart
+    late = served.came_late or report.came_late or had_none
+    served = replace(served, came_late=late, unknown=unknown, driver=report.driver)
+    return replace(served, lost=after_report(served, report, limit, now))
 
 
 def finds_nothing(served: Served, report: NotReady) -> bool:

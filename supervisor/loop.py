@@ -17,7 +17,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from loguru import logger
-from multiprocess import connection
 
 from proto.cluster import DraOffers, Labelled, Unlabelled
 from proto.control import (
@@ -102,7 +101,7 @@ class Supervisor:
         sources += [*self._kubelet.sources(now), *self._reload.sources()]
         others = (s.deadline(now) for s in (self._children, self._kubelet, self._reload))
         soonest = min([self._tick_at, *(when for when in others if when is not None)])
-        return set(connection.wait(sources, max(0.0, soonest - now)))
+        return turns.wait(sources, max(0.0, soonest - now))
 
     def _on_events(self, ready: set[object], now: float) -> None:
         if self._signals in ready:
@@ -216,7 +215,7 @@ class Supervisor:
             self._children.tell(unknown)
             if self._served.plans is None:
                 self._exit_if_told_to(report.reason)
-            elif give_up.is_due(self._served.lost, limit, now) and self._stop_at is None:
+            if give_up.is_due(self._served.lost, limit, now) and self._stop_at is None:
                 logger.error("exiting: only a new container can use the GPUs", reason=report.reason)
                 self._stop(ExitCode.FAILED)
         self._changes()
@@ -242,7 +241,7 @@ class Supervisor:
         before, self._service = self._service, self._reload.service
         self._served = replace(self._served, configuration=self._reload.state)
         if self._service is not before:
-            self._children.limits = self._service.limits
+            self._children.use(self._service.limits)
             for spec in self._service.children:
                 self._children.renew(spec)
             if self._inventory:

@@ -37,7 +37,7 @@ from supervisor.runtime_folder import (
     runtime_folder,
 )
 from supervisor.source import source
-from supervisor.start_anew import WITHOUT_GPU, start_anew
+from supervisor.start_anew import WITHOUT_GPU, start_anew, take_back
 from supervisor.state import Service
 from supervisor.systemd import Notifier
 from supervisor.title import set_title
@@ -254,6 +254,7 @@ def _wait_for_gpu(wanted: settings.Settings) -> int:
     if refused := privileges.keep(()):
         logger.warning("cannot give up capabilities", reason=refused)
     service, flags = compose(wanted), wanted.configuration.flags
+    take_back(service.children)
     (mine,) = [spec.settings for spec in service.children if spec.name == "exporter"]
     root, interval = flags.plugin.container_driver_root, wanted.configuration.health.rescan_interval
     with runtime_folder(Path(wanted.service.runtime_dir)):

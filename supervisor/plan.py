@@ -60,7 +60,10 @@ class Plan:
 def plan(rules: Rules, inventory: Inventory) -> Plan:
     """Return what a node with this *inventory* advertises under these *rules*."""
     gpus = [gpu for gpu in inventory.gpus if not is_display(gpu)]
-    problems = [*_mig_problems(rules.mig, gpus), *_imex_problems(rules, inventory)]
+    refused = [gpu for gpu in gpus if _is_refused(rules.mig, gpu)]
+    gpus = [gpu for gpu in gpus if gpu not in refused]
+    problems = [*_refusals(refused), *_mig_problems(rules.mig, gpus)]
+    problems += _imex_problems(rules, inventory)
     problems += _numa_problems(inventory.numa)
     if any(problem.fatal for problem in problems):
         return Plan((), tuple(problems))
@@ -83,6 +86,21 @@ def _absent(names: AbstractSet[str]) -> Iterator[str]:
     """Yield a notice for shared resources that a node of another kind may have."""
     if names:
         yield f"not shared, because this node has no such resource: {few(sorted(names))}"
+
+
+def _is_refused(strategy: MigStrategy, gpu: Gpu) -> bool:
+    """Return whether containers cannot get the MIG instances of *gpu*: one ID of it is known."""
+    return strategy is not MigStrategy.NONE and gpu.mig_enabled and bool(gpu.toolkit_id)
+
+
+def _refusals(gpus: list[Gpu]) -> Iterator[Problem]:
+    if gpus:
+        text = (
+            f"GPU {few([str(gpu.index) for gpu in gpus])}: MIG mode is on, but on this platform "
+            "the container toolkit knows no MIG instances; switch MIG mode off, or use the MIG "
+            "strategy none"
+        )
+        yield Problem(ProblemKind.MIG_UNSUPPORTED, text)
 
 
 def _mig_problems(strategy: MigStrategy, gpus: list[Gpu]) -> Iterator[Problem]:

@@ -15,10 +15,9 @@ PLUGIN = (
     "health.main",
     "pynvml",
     "workers.main",
-    "zmq.asyncio",
 )
 
-MPS = ("supervisor.mps.keeper", "supervisor.mps.main", "zmq.asyncio")
+MPS = ("supervisor.mps.keeper", "supervisor.mps.main")
 
 API_CLIENT = ("supervisor.cluster.main",)
 """Modules that only the cluster process needs, which uses the Kubernetes API."""

@@ -55,6 +55,8 @@ class Served:
     """Why all devices are Unhealthy, until a new monitor publishes."""
     lost: Lost | None = None
     """The loss that *unknown* tells of, if only a new container can end it."""
+    came_late: bool = False
+    """Whether the driver, or its device nodes, came after this container, or will."""
     quiesced: bool = False
     """Whether the monitor is stopped for maintenance."""
     hangs: int = 0

@@ -4,8 +4,11 @@ A turn that is short whatever the children send is what makes all its promises h
 children are read, requests answered and hanging processes killed in the next turn.
 """
 
+import math
+import select
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from proto.channel import Channel, ClosedError
 from proto.cluster import Labelled, Unlabelled
@@ -27,6 +30,21 @@ STATES = (Beat, Holdings, Inventoried, Labelled, Probed, Settled, Unlabelled, Wi
 
 STALL = 5.0
 """Seconds by which a tick is late if this process, or the whole machine, stood still."""
+
+
+def wait(sources: Iterable[Any], seconds: float) -> set[object]:
+    """Return the *sources* that are readable or have ended, after at most so many *seconds*.
+
+    A source is a descriptor, or has one. `multiprocess.connection.wait` does the same, and takes
+    a fifth of the processor time of an idle loop.
+    """
+    poll, found = select.poll(), {}
+    for source in sources:
+        descriptor = source if isinstance(source, int) else source.fileno()
+        found[descriptor] = source
+        poll.register(descriptor, select.POLLIN)
+    # Rounded up: a wait that ends too early would be repeated for the rest.
+    return {found[ready] for ready, _ in poll.poll(math.ceil(seconds * 1000))}
 
 
 def receive(channel: Channel, *, ended: bool) -> tuple[list[object], bool]:

@@ -8,7 +8,7 @@ import asyncio
 import time
 
 import msgspec
-import zmq.asyncio
+import zmq
 from loguru import logger
 
 from proto import bus
@@ -52,7 +52,7 @@ class Worker:
         self._stale_after = settings.stale_after
         self._replicas = devices.replicas(settings.plan)
         self._word = LastWord(time.monotonic())
-        context = zmq.asyncio.Context()
+        context = zmq.Context()
         self._mps = MpsListener(context, settings.paths.mps_bus, self._learn)
         self._mps.want(settings.plan.mps)
         self._shelf = Shelf(self._view())

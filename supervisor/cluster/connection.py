@@ -6,6 +6,7 @@ a server that sends too much fails like a server that sends nothing.
 
 import asyncio
 import contextlib
+import json
 import random
 import time
 from collections.abc import AsyncIterator
@@ -14,6 +15,7 @@ from typing import cast
 import httpx2
 from lightkube import AsyncClient
 from lightkube.core.exceptions import ApiError, ConfigError
+from msgspec import DecodeError, ValidationError
 
 from proto.backoff import rejoin
 from proto.texts import shortened
@@ -34,6 +36,12 @@ LONGEST_REASON = 300
 FORBIDDEN, NOT_FOUND, CONFLICT = 403, 404, 409
 
 NO_RIGHT = "; give the service account this right by RBAC, see docs/cluster.md#permissions"
+
+REDIRECTS = (
+    ": the server redirects to {}; an API server does not, so check its address and the proxy"
+)
+
+NOT_JSON = "the answer is no JSON, as from another server: {}"
 
 NO_CREDENTIALS = "; run this in a pod with a service account, or name a file in KUBECONFIG"
 
@@ -68,14 +76,35 @@ def _trouble(error: Exception) -> TroubleError:
             text = f"{error.status.code} {error.status.message}{hint}"
             return TroubleError(text, code, _conflicts(error) if code == CONFLICT else ())
         case httpx2.HTTPStatusError():
-            code = error.response.status_code
-            return TroubleError(f"{code} {error.response.reason_phrase}", code)
+            return _of_status(error.response)
+        case json.JSONDecodeError() | KeyError() if refused := _refused(error):
+            return _of_status(refused)
+        case ValidationError():
+            return TroubleError(str(error))
+        case json.JSONDecodeError() | DecodeError():
+            return TroubleError(NOT_JSON.format(error))
         case ConfigError():
             return TroubleError(f"{error}{NO_CREDENTIALS}")
         case TimeoutError() | httpx2.TimeoutException():
             return TroubleError("no answer in time")
         case _:
             return TroubleError(str(error) or type(error).__name__)
+
+
+def _refused(error: BaseException | None) -> httpx2.Response | None:
+    """Return the answer with an error status that lightkube could not read, if there is one.
+
+    It expects JSON, or at least a type of content.
+    """
+    while error is not None and type(error) is not httpx2.HTTPStatusError:
+        error = error.__context__
+    return error.response if isinstance(error, httpx2.HTTPStatusError) else None
+
+
+def _of_status(response: httpx2.Response) -> TroubleError:
+    code, target = response.status_code, response.headers.get("Location")
+    hint = REDIRECTS.format(target) if response.is_redirect and target else ""
+    return TroubleError(f"{code} {response.reason_phrase}{hint}", code)
 
 
 def code_of(error: ApiError) -> int:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-import zmq.asyncio
+import zmq
 from loguru import logger
 
 from health.ledger import BOOT_ID
@@ -83,7 +83,7 @@ class Cluster:
         """Set while Events wait to be sent."""
         self._spoken = asyncio.Event()
         """Set when a state of the node arrives, changed or not."""
-        self._context = zmq.asyncio.Context()
+        self._context = zmq.Context()
         self._mps = MpsListener(self._context, settings.mps_bus, self._refresh)
         self._dra = DraLook(self._api, settings.node, channel.send) if settings.dra else None
         self._label_writer = self._make_label_writer(settings.labels) if settings.labels else None

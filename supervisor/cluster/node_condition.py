@@ -48,6 +48,12 @@ def conditions(view: NodeView, boot_id: str) -> Conditions:
     return _of_xids(view, boot_id), _of_all(view, boot_id)
 
 
+def without_gpu(boot_id: str) -> Conditions:
+    """Return the conditions of a node that has no GPU, or none to serve."""
+    message = f"boot {boot_id}; no GPU to serve on this node"
+    return tuple(NodeCondition(kind, False, "NoGpu", message) for kind in (TYPE, UNHEALTHY))
+
+
 def _of_xids(view: NodeView, boot_id: str) -> NodeCondition:
     xids: dict[str, set[int]] = {}
     for device in view.devices.values():

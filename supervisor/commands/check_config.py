@@ -28,6 +28,8 @@ def main(
 ) -> int:
     """Print the settings in effect, or all errors; return the exit code.
 
+    The last line on stderr says that they are accepted.
+
     *compose* raises SettingsError for what only the start of the service would refuse.
     """
     errors: dict[str, None] = {}
@@ -45,7 +47,11 @@ def main(
         complain(line)
     if errors:
         return ExitCode.USAGE
-    say(*json.dumps(_answer(found, environment), indent=2).split("\n"))
+    answer = _answer(found, environment)
+    say(*json.dumps(answer, indent=2).split("\n"))
+    # For people, who read it behind the JSON; scripts have the exit code.
+    files = answer["files"]["checked"]
+    complain(f"accepted: {', '.join(files) or 'the settings; there is no configuration file'}")
     return ExitCode.DONE
 
 

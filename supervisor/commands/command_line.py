@@ -1,6 +1,7 @@
 """The command line: all commands and options, and one clear line for each mistake."""
 
 import argparse
+import functools
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -25,6 +26,7 @@ class Parser(argparse.ArgumentParser):
         sys.exit(ExitCode.USAGE)
 
 
+@functools.cache
 def parser(version: str) -> Parser:
     """Return the parser of all commands."""
     top = Parser(prog="gpu-sharing-plugin", description=__doc__, allow_abbrev=False)

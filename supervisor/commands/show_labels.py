@@ -78,7 +78,7 @@ def _simulated(settings: MonitorSettings, node: SimulatedNode, folder: Path) -> 
         settings,
         binding_argument=str(folder),
         driver_root=str(live.root),
-        dev_root=str(live.root),
+        dev_roots=(str(live.root),),
         sysfs=str(live.sysfs),
         procfs=str(live.procfs),
     )

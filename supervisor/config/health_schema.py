@@ -93,8 +93,9 @@ killed."""
     rescan_interval: Seconds = Seconds(30)
     """Time between two checks for added and removed GPUs and MIG instances."""
     exit_without_access: SecondsOrNever = SecondsOrNever(60)
-    """Time after which the service exits when it has lost access to the GPUs, or when its NVML \
-library is older than the kernel module: only a new container can use the GPUs again; `0`: never."""
+    """Time after which the service exits when it has lost access to the GPUs, when its NVML \
+library is older than the kernel module, or when its container is older than the driver: only a \
+new container can use the GPUs; `0`: never."""
     occupied: OccupiedRule = OccupiedRule.REPORT
     """What to do with a GPU or MIG instance that is not shared, that no container holds, and \
 that is in use all the same: show it (`report`), or also make it Unhealthy until it is clean \

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import zmq.asyncio
+import zmq
 from loguru import logger
 
 from proto import bus
@@ -112,7 +112,7 @@ class Exporter:
         self._pages = Pages(settings, watchman, lambda: self._snapshot)
         self._pods = self._asks_for_pods()
         self._life = ChildLoop(channel, {ServiceState: self._on_service}, self._on_beat)
-        context = zmq.asyncio.Context()
+        context = zmq.Context()
         self._health = bus.health_subscriber(context, settings.paths.health_bus, usage=True)
         self._mps = MpsListener(context, settings.paths.mps_bus, self._on_mps)
         self._usage = UsageLookup(settings.usage_roots, wanted=settings.pod_usage)
@@ -173,7 +173,7 @@ class Exporter:
         # Not above: gRPC takes 10 MiB, which a node without a GPU does not need.
         from supervisor.exporter.pod_resources import PodResources  # noqa: PLC0415
 
-        return PodResources(self._settings.pod_resources_socket, self._planned)
+        return PodResources(self._settings.pod_resources_socket, self._planned, self._uuids)
 
     def _look_at_pods(self) -> None:
         if self._pods:
@@ -208,6 +208,9 @@ class Exporter:
     def _planned(self) -> frozenset[str]:
         service = self._snapshot.service
         return frozenset((service and service.planned) or ())
+
+    def _uuids(self) -> frozenset[str]:
+        return self._snapshot.uuids()
 
     def _on_worker(self, worker: WorkerState) -> None:
         workers = dict(self._snapshot.workers)

@@ -14,9 +14,10 @@ from proto import podresources_pb2 as api
 from supervisor.status import dra
 from supervisor.status.allocations import Allocation, DynamicDevice, Held
 
-LONGEST_LIST = 8 << 20
+LONGEST_LIST = 16 << 20
 """Bytes. The list of 500 pods that hold 800 replicas has 0.2 MB. If pods hold all devices of the
-longest device list that the kubelet accepts, about 65,000, their list has 5 MB.
+longest device list that the kubelet accepts, about 65,000, their list has 5 MB. A container with
+the longest name has 67 bytes, so MOST_ENTRIES containers that hold nothing have 9.6 MiB.
 """
 
 LONGEST_POD = 1 << 20
@@ -38,7 +39,7 @@ Entry = Allocation | DynamicDevice | None
 """What a container holds; None: an entry of the list that is no such thing."""
 
 UUIDS = ("GPU-", "MIG-")
-"""How the driver's UUIDs begin."""
+"""How most of the driver's UUIDs begin."""
 
 PODS = 1
 """The number of the only field of a ListPodResourcesResponse."""
@@ -48,17 +49,20 @@ class NonsenseError(Exception):
     """The list cannot be decoded, or is too long."""
 
 
-async def read(data: bytes, resources: frozenset[str]) -> Held:
+async def read(
+    data: bytes, resources: frozenset[str], devices: frozenset[str] = frozenset()
+) -> Held:
     """Return each device of our *resources* that a container holds, without duplicates.
 
     Also return GPUs held by other resources, of another plugin, or of ours before a reload, and
-    devices held through DRA that may be GPUs.
+    devices held through DRA that may be GPUs. *devices* are the UUIDs of this node, some of which
+    do not look like one: `all` on WSL2, `tegra`.
     A duplicate would be a second metric series with the same labels, and count as used twice.
     Raises NonsenseError.
     """
     found: dict[Allocation | DynamicDevice, None] = {}
     text, dynamic, pause = 0, 0, time.monotonic() + TURN
-    for number, entry in enumerate(entries(data, resources)):
+    for number, entry in enumerate(entries(data, resources, devices)):
         if entry and entry not in found:
             found[entry] = None
             text += entry.characters
@@ -74,7 +78,7 @@ async def read(data: bytes, resources: frozenset[str]) -> Held:
     )
 
 
-def entries(data: bytes, resources: frozenset[str]) -> Iterator[Entry]:
+def entries(data: bytes, resources: frozenset[str], devices: frozenset[str]) -> Iterator[Entry]:
     """Yield what is held, and None for every other entry, so that the caller can count it.
 
     Raises NonsenseError.
@@ -82,10 +86,12 @@ def entries(data: bytes, resources: frozenset[str]) -> Iterator[Entry]:
     for field, value in _fields(data):
         yield None
         if field == PODS:
-            yield from _held(_pod(value), resources)
+            yield from _held(_pod(value), resources, devices)
 
 
-def _held(pod: api.PodResources, resources: frozenset[str]) -> Iterator[Entry]:
+def _held(
+    pod: api.PodResources, resources: frozenset[str], known: frozenset[str]
+) -> Iterator[Entry]:
     # Each access to a field copies its text: so name the pod and the container once.
     namespace, name = pod.namespace, pod.name
     for container in pod.containers:
@@ -96,7 +102,11 @@ def _held(pod: api.PodResources, resources: frozenset[str]) -> Iterator[Entry]:
             resource = devices.resource_name
             # Of others only the first is looked at: there may be very many.
             first = next(iter(devices.device_ids), "")
-            if resource in resources or first.startswith(UUIDS):
+            if (
+                resource in resources
+                or first.startswith(UUIDS)
+                or first.partition("::")[0] in known
+            ):
                 for device in devices.device_ids:
                     yield Allocation(resource, device, namespace, name, holder)
         for claim in container.dynamic_resources:

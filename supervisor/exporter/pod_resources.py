@@ -41,10 +41,15 @@ LIST = "/v1.PodResourcesLister/List"
 class PodResources:
     """Calls the pod resources API regularly."""
 
-    def __init__(self, socket: str, planned: Callable[[], frozenset[str]]) -> None:
-        """Call *socket*; keep only the resources in *planned*()."""
+    def __init__(
+        self,
+        socket: str,
+        planned: Callable[[], frozenset[str]],
+        devices: Callable[[], frozenset[str]] = frozenset,
+    ) -> None:
+        """Call *socket*; keep only the resources in *planned*(), and GPUs such as *devices*()."""
         self._socket = socket
-        self._planned = planned
+        self._planned, self._devices = planned, devices
         self._soon = asyncio.Event()
         self._wait = 0.0
         self._problem = ""
@@ -87,7 +92,7 @@ class PodResources:
             request = api.ListPodResourcesRequest().SerializeToString()
             self.asked = time.monotonic()
             answer = await call(request, timeout=ANSWER_WITHIN)
-        return await pod_list.read(answer, self._planned())
+        return await pod_list.read(answer, self._planned(), self._devices())
 
     def _on_failed(self, error: Exception) -> None:
         match error:

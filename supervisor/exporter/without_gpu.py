@@ -23,6 +23,8 @@ import msgspec
 from loguru import logger
 
 from health import pci_gpus, platform_files
+from health.lane import Done, Lane, Mailbox
+from health.nvml import Nvml
 from health.pci_gpus import PciGpu
 from health.platform import NO_PLATFORM
 from proto.channel import Channel, ClosedError
@@ -60,24 +62,50 @@ def signs(root: Path, sysfs: Path = SYSFS, procfs: Path = PROCFS) -> GpuSigns:
 
 
 class Wait:
-    """Compares the signs with those of the start, at most once in *interval* seconds."""
+    """Compares the signs with those of the start, at most once in *interval* seconds.
+
+    A thread of its own looks at them: a mount of the host may be dead, and the probes still have to
+    be answered.
+    """
 
     def __init__(
         self, look: Callable[[], GpuSigns], interval: float, now: float, *, missed: bool = False
     ) -> None:
         """Wait for a change; if one was *missed* before the start, for one interval only."""
+        self.mailbox = Mailbox()
+        """What the thread reports; readable after each look."""
+        self._lane = Lane("signs", Nvml(), self.mailbox)
         self._look = look
         self._missed = missed
         self._interval = interval
-        self._due = now + interval
-        self._first = look()
+        self._first: object = None
+        self._changed = self._told = False
+        self._begin(now)
+
+    def _begin(self, now: float) -> None:
+        self._due = now + self._interval
+        self._lane.give(lambda _: self._look())
 
     def is_over(self, now: float) -> bool:
         """Return whether the signs have changed."""
-        if now < self._due:
-            return False
-        self._due = now + self._interval
-        return self._missed or self._look() != self._first
+        for done in self.mailbox.take():
+            if isinstance(done, Done):
+                self._take(done.result)
+        if self._changed or now < self._due:
+            return self._changed
+        if self._lane.busy and not self._told:
+            self._told = True
+            logger.warning("cannot look for a GPU: a file system does not answer")
+        if not self._lane.busy:
+            self._begin(now)
+        return self._missed
+
+    def _take(self, found: object) -> None:
+        if isinstance(found, BaseException):
+            raise found
+        self._lane.busy = self._told = False
+        self._first = self._first or found
+        self._changed = found != self._first
 
 
 class Systemd(Protocol):

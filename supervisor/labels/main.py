@@ -8,7 +8,7 @@ import asyncio
 import time
 from pathlib import Path
 
-import zmq.asyncio
+import zmq
 
 from proto import bus
 from proto.channel import Channel
@@ -68,7 +68,7 @@ class Labeller:
         return True
 
     async def _listen(self) -> None:
-        socket = bus.health_subscriber(zmq.asyncio.Context(), self._settings.health_bus)
+        socket = bus.health_subscriber(zmq.Context(), self._settings.health_bus)
         async for state in bus.node_states(socket):
             self._tell(self._word.after(state, time.monotonic()))
 

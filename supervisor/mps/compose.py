@@ -140,7 +140,7 @@ def _keeper_settings(settings: Settings, monitor: MonitorSettings) -> KeeperSett
         state_folder=settings.service.state_dir,
         bus=f"{folder(settings)}/{KEEPERS_BUS}",
         program=simulated.program(settings),
-        driver_root=monitor.dev_root,
+        driver_roots=monitor.dev_roots,
         compute_mode=mps.compute_mode if mps else ComputeMode.EXCLUSIVE_PROCESS,
         binding=monitor.binding,
         binding_argument=monitor.binding_argument,
@@ -168,6 +168,6 @@ def _keeper_of(kept: KeeperSettings, uuid: str, share: MpsShare) -> Spec:
         keeps=privileges.EVERYTHING,
         change=Limit(share, kept.poll_interval, kept.hang_after, kept.compute_mode),
         # The daemon's folder and its program: a running daemon cannot be moved.
-        fixed=(kept.root, kept.program, kept.driver_root),
+        fixed=(kept.root, kept.program, kept.driver_roots),
         lingers=True,
     )

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
 from typing import Any, TypeVar
 
-import zmq.asyncio
+import zmq
 from loguru import logger
 
 from proto import bus
@@ -76,7 +76,7 @@ class Keeper:
             },
             self._on_beat,
         )
-        self._telemetry = bus.TelemetryPublisher(zmq.asyncio.Context(), settings.bus)
+        self._telemetry = bus.TelemetryPublisher(zmq.Context(), settings.bus)
 
     async def run(self) -> int:
         """Run until the end; return the exit code."""

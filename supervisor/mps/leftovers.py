@@ -1,12 +1,13 @@
 """Find what an earlier tree of MPS daemons left behind, because it could not end in order."""
 
+import re
 from pathlib import Path
 
 from health import compute_mode
 from proto.mps import pipe_folder
 
-DEVICES = ("GPU-", "MIG-")
-"""How the UUID of a device begins."""
+DEVICE = re.compile(r"(GPU|MIG)-.+|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
+"""The UUID of a device; that of an integrated GPU has nothing before the digits."""
 
 PID_FILE = "nvidia-cuda-mps-control.pid"
 """What a daemon leaves in its pipe folder, unless it was told to quit."""
@@ -23,5 +24,5 @@ def find(root: str, state_folder: str) -> tuple[str, ...]:
 
 def _with_daemon(root: Path) -> list[str]:
     names = [path.name for path in root.iterdir()] if root.exists() else []
-    devices = [name for name in names if name.startswith(DEVICES)]
+    devices = [name for name in names if DEVICE.fullmatch(name)]
     return [uuid for uuid in devices if Path(pipe_folder(str(root), uuid), PID_FILE).exists()]

@@ -9,7 +9,7 @@ import asyncio
 import time
 
 import msgspec
-import zmq.asyncio
+import zmq
 from loguru import logger
 
 from proto import bus
@@ -56,7 +56,7 @@ class MpsBus:
         self._life = ChildLoop(
             channel, {ServiceState: self._on_service, Stop: self._on_stop}, self._on_beat
         )
-        self._context = context = zmq.asyncio.Context()
+        self._context = context = zmq.Context()
         self._health = bus.health_subscriber(context, settings.health_bus)
         self._keepers = bus.telemetry_subscriber(context, settings.keepers_bus)
         self._keepers_file = Identity.of(settings.keepers_bus)

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from health import device_nodes
 from health.binding import LIBRARY_FOLDERS
 from proto.keeper import KeeperSettings
 from proto.mps import log_folder, pipe_folder
@@ -40,7 +41,7 @@ def find(settings: KeeperSettings) -> str:
         raise ProgramError(
             f'cannot run "{settings.program}": it is not executable; run chmod +x on it'
         )
-    where = settings.program or f"on the PATH or below {settings.driver_root}"
+    where = settings.program or f"on the PATH or below {_root(settings)}"
     raise ProgramError(
         f"cannot find {NAME}: it is not {where}; "
         "give the container the driver capability compute, or set --mps-control-path"
@@ -48,11 +49,15 @@ def find(settings: KeeperSettings) -> str:
 
 
 def _places(settings: KeeperSettings) -> Iterator[str]:
-    root = settings.driver_root
+    root = _root(settings)
     below = [os.path.join(root, folder, NAME) for folder in FOLDERS]  # noqa: PTH118
     names = [settings.program] if settings.program else [NAME, *below]
     for found in filter(None, map(shutil.which, names)):
         yield os.path.abspath(found)  # noqa: PTH100 - programs are run in the root folder
+
+
+def _root(settings: KeeperSettings) -> str:
+    return str(device_nodes.root_of([Path(root) for root in settings.driver_roots]))
 
 
 def environment(settings: KeeperSettings, program: str) -> dict[str, str]:
@@ -62,7 +67,7 @@ def environment(settings: KeeperSettings, program: str) -> dict[str, str]:
         PIPE: pipe_folder(settings.root, settings.uuid),
         LOGS: log_folder(settings.root, settings.uuid),
     }
-    if libraries := _libraries(settings.driver_root, program):
+    if libraries := _libraries(_root(settings), program):
         found["LD_LIBRARY_PATH"] = ":".join(libraries)
     return found
 

@@ -15,7 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-import zmq.asyncio
+import zmq
 from loguru import logger
 
 from proto import bus, host
@@ -91,7 +91,7 @@ class Prober:
         self._told = decide.taken_over(self._told, order, self._at)
 
     async def _listen(self) -> None:
-        socket = bus.health_subscriber(zmq.asyncio.Context(), self._settings.health_bus)
+        socket = bus.health_subscriber(zmq.Context(), self._settings.health_bus)
         async for state in bus.node_states(socket):
             self._word = self._word.after(state, time.monotonic())
             self._forget_marked(state)

@@ -59,6 +59,10 @@ class Snapshot:
         known = self.node.inventory.platform if self.node else None
         return known or (self.service.platform if self.service else None)
 
+    def uuids(self) -> frozenset[str]:
+        """Return the UUIDs of the node's GPUs."""
+        return frozenset(gpu.uuid for gpu in self.node.inventory.gpus) if self.node else frozenset()
+
     def fitness(self, now: float, stale_after: float) -> Fitness:
         """Return the health of the devices at *now*."""
         unknown = self.service.unknown if self.service else None

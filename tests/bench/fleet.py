@@ -32,7 +32,7 @@ INVENTORY = inventory(*(gpu(place) for place in range(GPUS)))
 UUIDS = tuple(found.uuid for found in INVENTORY.gpus)
 SHARED = Advertised(GPU, UUIDS, REPLICAS, SharingStrategy.TIME_SLICING)
 
-STATE_EVERY = 2.0
+STATE_EVERY = 5.0
 """Seconds between two states of a node; the monitor's second would only take longer here."""
 
 NODE_BYTES = 16 << 10

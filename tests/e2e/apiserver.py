@@ -19,13 +19,21 @@ _PATIENCE = 60
 
 
 class ApiServer:
-    """An API server on loopback, without controllers: a DaemonSet creates no pods."""
+    """An API server, without controllers: a DaemonSet creates no pods."""
 
-    def __init__(self, binaries: Path, folder: Path) -> None:
-        """Start etcd and kube-apiserver from the folder *binaries*; their data goes to *folder*."""
+    def __init__(
+        self, binaries: Path, folder: Path, address: str = "127.0.0.1", port: int = 0
+    ) -> None:
+        """Start etcd and kube-apiserver from the folder *binaries*; their data goes to *folder*.
+
+        It listens at *address* and *port*; 0: a free one.
+        """
         self._folder = folder
+        self._address = address
         self.kubeconfig = folder / "kubeconfig"
-        peer, client, self._port = (_free_port() for _ in range(3))
+        self.key = folder / "service-account.key"
+        self.certificate = folder / "certificates/apiserver.crt"
+        peer, client, self._port = _free_port(), _free_port(), port or _free_port()
         self._etcd = Daemon(_etcd(binaries, folder, peer, client), folder / "etcd.log")
         try:
             self._server = Daemon(self._command(binaries, client), folder / "apiserver.log")
@@ -81,31 +89,31 @@ class ApiServer:
             return False
 
     def _command(self, binaries: Path, etcd_port: int) -> list[str]:
-        key = self._folder / "service-account.key"
-        openssl = ["/usr/bin/openssl", "genrsa", "-out", str(key), "2048"]
+        openssl = ["/usr/bin/openssl", "genrsa", "-out", str(self.key), "2048"]
         subprocess.run(openssl, check=True, capture_output=True)
         tokens = self._folder / "tokens.csv"
         tokens.write_text(f"{_TOKEN},e2e,e2e,system:masters\n")
         return [
             f"{binaries}/kube-apiserver",
-            "--bind-address=127.0.0.1",
-            "--advertise-address=127.0.0.1",
+            f"--bind-address={self._address}",
+            f"--advertise-address={self._address}",
             f"--secure-port={self._port}",
             f"--etcd-servers=http://127.0.0.1:{etcd_port}",
-            f"--cert-dir={self._folder}/certificates",
+            f"--cert-dir={self.certificate.parent}",
             f"--token-auth-file={tokens}",
             "--authorization-mode=RBAC",
             "--allow-privileged",
             "--service-cluster-ip-range=10.96.0.0/16",
-            f"--service-account-signing-key-file={key}",
-            f"--service-account-key-file={key}",
+            "--kubelet-preferred-address-types=InternalIP",
+            f"--service-account-signing-key-file={self.key}",
+            f"--service-account-key-file={self.key}",
             "--service-account-issuer=https://kubernetes.default.svc",
         ]
 
     def _write_kubeconfig(self) -> None:
         server = {
-            "server": f"https://127.0.0.1:{self._port}",
-            "certificate-authority": f"{self._folder}/certificates/apiserver.crt",
+            "server": f"https://{self._address}:{self._port}",
+            "certificate-authority": str(self.certificate),
         }
         names = {"cluster": "e2e", "user": "e2e"}
         content = {

@@ -94,9 +94,9 @@ class Browser:
         message: Message = json.loads(text)
         return message
 
-    def resize(self, width: int, height: int) -> None:
-        """Set the size of the window in CSS pixels."""
-        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+    def resize(self, width: int, height: int, scale: int = 1) -> None:
+        """Set the size of the window in CSS pixels, and how many pixels of a picture each has."""
+        size = {"width": width, "height": height, "deviceScaleFactor": scale, "mobile": False}
         self.call("Emulation.setDeviceMetricsOverride", **size)
         self.call("Emulation.setScrollbarsHidden", hidden=True)
 

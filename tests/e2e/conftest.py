@@ -16,6 +16,7 @@ from tests.e2e.apiserver import KUBECTL, ApiServer
 from tests.e2e.containerd import Containerd
 from tests.e2e.kubelet import ROOT, Kubelet
 from tests.e2e.plugin import Plugin
+from tests.e2e.plugin_image import write_archive
 
 
 class StartPlugin(Protocol):
@@ -85,6 +86,15 @@ def plugin(
     yield start
     for each in started:
         each.clean_up()
+
+
+@pytest.fixture(scope="session")
+def archive(
+    kubelet_binary: Path,  # noqa: ARG001  (without it there is no use in an image)
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """Build the plugin's image once, and write it to a file, under the manifest's name."""
+    return write_archive(tmp_path_factory.mktemp("image"))
 
 
 @pytest.fixture(scope="session")

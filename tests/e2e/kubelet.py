@@ -28,7 +28,7 @@ _CHECKPOINT = PLUGIN_FOLDER / "kubelet_internal_checkpoint"
 PRINT_VISIBLE_DEVICES = "echo devices=$NVIDIA_VISIBLE_DEVICES; exec sleep 3600"
 
 _LOGS = Path("/var/log/pods")
-_NODE = "e2e"
+NODE = "e2e"
 _PORT = 10255
 _CONTAINER = "main"
 _PATIENCE = 60  # a guard only: what is waited for takes a few seconds
@@ -47,11 +47,17 @@ class Kubelet:
     """A running kubelet, which can be restarted."""
 
     def __init__(
-        self, binary: Path, containerd: Containerd, folder: Path, cgroup_root: str = ""
+        self,
+        binary: Path,
+        containerd: Containerd,
+        folder: Path,
+        cgroup_root: str = "",
+        kubeconfig: Path | None = None,
     ) -> None:
         """Start *binary* with an empty root; configuration, manifests and log go to *folder*.
 
-        With *cgroup_root*, each pod has a control group of its own below that.
+        With *cgroup_root*, each pod has a control group of its own below that; with *kubeconfig*,
+        it is a node of that cluster.
         """
         self._containerd = containerd
         self._folder = folder
@@ -59,14 +65,18 @@ class Kubelet:
         self._manifests.mkdir()
         _empty_root()
         configuration = folder / "kubelet.json"
-        configuration.write_text(json.dumps(_configuration(folder, cgroup_root)))
+        settings = _configuration(folder, cgroup_root)
+        if kubeconfig:
+            settings["address"] = "0.0.0.0"  # noqa: S104 - in the cluster's own network
+        configuration.write_text(json.dumps(settings))
         self._command = [
             str(binary),
             f"--config={configuration}",
-            f"--hostname-override={_NODE}",
+            f"--hostname-override={NODE}",
             f"--root-dir={ROOT}",
             "--container-runtime=remote",
             f"--container-runtime-endpoint=unix://{containerd.socket}",
+            *([f"--kubeconfig={kubeconfig}"] if kubeconfig else ()),
         ]
         self.start()
 
@@ -143,7 +153,7 @@ class Kubelet:
 
     def _status(self, name: str) -> dict[str, Any] | None:
         for item in json.loads(self._read("pods"))["items"] or ():
-            if item["metadata"]["name"] == f"{name}-{_NODE}":
+            if item["metadata"]["name"] == f"{name}-{NODE}":
                 status: dict[str, Any] = item["status"]
                 return status
         return None
@@ -190,13 +200,13 @@ class Kubelet:
             answer = PodResourcesListerStub(channel).List(ListPodResourcesRequest(), timeout=10)
         devices: dict[str, set[str]] = {}
         for pod in answer.pod_resources:
-            for container in pod.containers if pod.name == f"{name}-{_NODE}" else ():
+            for container in pod.containers if pod.name == f"{name}-{NODE}" else ():
                 for entry in container.devices:
                     devices.setdefault(entry.resource_name, set()).update(entry.device_ids)
         return devices
 
     def _printed(self, name: str) -> Iterator[str]:
-        for log in _LOGS.glob(f"*_{name}-{_NODE}_*/{_CONTAINER}/*.log"):
+        for log in _LOGS.glob(f"*_{name}-{NODE}_*/{_CONTAINER}/*.log"):
             for line in log.read_text().splitlines():
                 _, found, devices = line.partition("devices=")
                 if found:

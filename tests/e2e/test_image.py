@@ -1,98 +1,31 @@
 """The image and the manifest as they are deployed: built, loaded, and run by a real kubelet."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
 import tarfile
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from supervisor.version import VERSION
 from tests.e2e.containerd import Containerd
 from tests.e2e.daemon import processes, wait_until
 from tests.e2e.kubelet import PLUGIN_FOLDER, Kubelet
+from tests.e2e.plugin_image import REPOSITORY, build
 
 pytestmark = pytest.mark.e2e
 
-REPOSITORY = Path(__file__).parents[2]
 OVERLAY = REPOSITORY / "deploy/kustomize/overlays/simulated"
-CERTIFICATES = "/etc/ssl/certs"
-IMAGE = "localhost/gpu-sharing-plugin:e2e"
-DEPLOYED = f"docker.io/library/gpu-sharing-plugin:{VERSION}"
 MIB = 1 << 20
 
 KUBECTL = shutil.which("kubectl") or ""
 NAME = "gpu-sharing-plugin"
 GPU = "nvidia.com/gpu"
 PATIENCE = 60
-
-
-def store(run: Path) -> list[str]:
-    """Return buildah with the store in which `scripts/e2e` has put the base image."""
-    folders = ["--root", os.environ["E2E_IMAGES"], "--runroot", str(run)]
-    return ["/usr/bin/buildah", *folders, "--storage-driver", "vfs"]
-
-
-def buildah(*arguments: str, run: Path) -> subprocess.CompletedProcess[str]:
-    """Run buildah; its default isolation needs more rights than this machine may give."""
-    environment = {**os.environ, "BUILDAH_ISOLATION": "chroot"}
-    return subprocess.run(
-        [*store(run), *arguments],
-        check=False,
-        capture_output=True,
-        text=True,
-        cwd=REPOSITORY,
-        env=environment,
-    )
-
-
-def base(run: Path) -> str:
-    """Return the base image's name with its digest, as buildah knows it."""
-    form = "--format={{.FromImageDigest}}"
-    done = buildah("inspect", "--type=image", form, "localhost/base", run=run)
-    assert done.returncode == 0, done.stderr
-    return f"localhost/base@{done.stdout.strip()}"
-
-
-def build(base: str, run: Path) -> subprocess.CompletedProcess[str]:
-    """Build the image on *base*, as deploy/image/Dockerfile says."""
-    arguments = [f"BASE={base}", "SOURCE_DATE_EPOCH=1"]
-    arguments += [f"PIP_CERT={CERTIFICATES}/ca-certificates.crt"]
-    arguments += [f"PIP_INDEX_URL={os.environ.get('PIP_INDEX_URL', 'https://pypi.org/simple')}"]
-    return buildah(
-        *("bud", "--quiet", "--format=docker", "--layers=false", "--timestamp=1"),
-        *(f"--build-arg={argument}" for argument in arguments),
-        # The machine's own CA certificates, because its package index may be a mirror.
-        f"--volume={CERTIFICATES}:{CERTIFICATES}:ro",
-        *("--file=deploy/image/Dockerfile", f"--tag={IMAGE}", "."),
-        run=run,
-    )
-
-
-@pytest.fixture(scope="module")
-def archive(
-    kubelet_binary: Path,  # noqa: ARG001  (without it there is no use in an image)
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Path]:
-    """Build the image on the base image and write it to a file, under the manifest's name."""
-    folder = tmp_path_factory.mktemp("image")
-    run = folder / "run"
-    built = build(base(run), run)
-    assert built.returncode == 0, built.stderr
-    try:
-        target = folder / "image.tar"
-        pushed = buildah("push", "--quiet", IMAGE, f"docker-archive:{target}:{DEPLOYED}", run=run)
-        assert pushed.returncode == 0, pushed.stderr
-        yield target
-    finally:
-        buildah("rmi", IMAGE, run=run)
 
 
 def rendered() -> dict[str, dict[str, Any]]:

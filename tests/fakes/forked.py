@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Self
@@ -19,6 +20,9 @@ from tests.fakes.zygote import Start
 
 ROOT = Path(__file__).parents[2]
 LIMITS = (resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE, resource.RLIMIT_AS)
+SERVICE = "supervisor"
+"""The module that runs the service and the other commands."""
+
 GUARD = 60.0
 """Seconds after which a killed process must have ended."""
 
@@ -31,15 +35,18 @@ def _read_by_exec(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 class Zygote:
-    """A running zygote."""
+    """A running zygote, with these variables *more* in its environment."""
 
-    def __init__(self) -> None:
-        self._fixed = _read_by_exec(os.environ)
+    def __init__(self, more: Mapping[str, str]) -> None:
+        environment = {**os.environ, **more}
+        self._fixed = _read_by_exec(environment)
+        self._lock = threading.Lock()
         self._ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with its:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "tests.fakes.zygote", str(its.fileno())],
                 cwd=ROOT,
+                env=environment,
                 pass_fds=[its.fileno()],
                 stdin=subprocess.DEVNULL,
             )
@@ -53,9 +60,10 @@ class Zygote:
         arguments: Sequence[str],
         environment: Mapping[str, str],
         descriptors: Sequence[int],
+        module: str = SERVICE,
         script: str = "",
     ) -> int:
-        """Fork a service, or else a *script*, with these descriptors as 0, 1, 2 and so on.
+        """Fork a *module*, or else a *script*, with these descriptors as 0, 1, 2 and so on.
 
         Return its pid, which is a child of ours.
         """
@@ -63,8 +71,10 @@ class Zygote:
         os.umask(umask)
         limits = {number: resource.getrlimit(number) for number in LIMITS}
         given = (tuple(arguments), dict(environment), str(Path.cwd()), umask, limits)
-        socket.send_fds(self._ours, [msgspec.json.encode(Start(script, *given))], descriptors)
-        answer = self._ours.recv(100)
+        start = msgspec.json.encode(Start(module, script, *given))
+        with self._lock:
+            socket.send_fds(self._ours, [start], descriptors)
+            answer = self._ours.recv(100)
         if not answer:
             raise RuntimeError("cannot fork: the zygote ended; its error is above")
         return int(answer)
@@ -149,9 +159,12 @@ _running: list[Zygote] = []
 
 
 @contextlib.contextmanager
-def zygote() -> Iterator[None]:
-    """Run a zygote, which forks the services that tests start meanwhile."""
-    running = Zygote()
+def zygote(**more: str) -> Iterator[None]:
+    """Run a zygote, which forks the services that tests start meanwhile in its environment.
+
+    This is ours, with *more* variables.
+    """
+    running = Zygote(more)
     _running.append(running)
     try:
         yield
@@ -160,7 +173,8 @@ def zygote() -> Iterator[None]:
         running.close()
 
 
-def _parent(environment: Mapping[str, str]) -> Zygote | None:
+def parent(environment: Mapping[str, str]) -> Zygote | None:
+    """Return a zygote that can fork a process with this environment."""
     return next((running for running in _running if running.can_fork(environment)), None)
 
 
@@ -173,19 +187,20 @@ def script(
     *others: int,
 ) -> Script:
     """Fork `python -c TEXT`, whose descriptors 3, 4 and so on are the *others*."""
-    parent = _parent(environment)
-    assert parent, "only a test in tests/process can fork, and only with our PYTHON* and LD_*"
-    return Script(parent.fork(arguments, environment, [0, stdout, stderr, *others], text))
+    found = parent(environment)
+    assert found, "only a test in tests/process can fork, and only with our PYTHON* and LD_*"
+    descriptors = [0, stdout, stderr, *others]
+    return Script(found.fork(arguments, environment, descriptors, module="", script=text))
 
 
 async def fork(arguments: Sequence[str], environment: Mapping[str, str]) -> Forked | None:
     """Fork a service whose stderr is a pipe; return None if only exec can start it."""
-    parent = _parent(environment)
-    if parent is None:
+    found = parent(environment)
+    if found is None:
         return None
     reader, writer = os.pipe()
     try:
-        pid = parent.fork(arguments, environment, [0, 1, writer])
+        pid = found.fork(arguments, environment, [0, 1, writer])
     finally:
         os.close(writer)
     stream = asyncio.StreamReader()

@@ -8,17 +8,18 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
 import zmq
-import zmq.asyncio
 
 from proto import bus
 from proto import deviceplugin_pb2 as api
+from proto.inbox import Inbox
 from proto.messages import MpsState
 from proto.mps import MpsDaemon, Phase, pipe_folder
 from simulator.kubelet import Kubelet
 from simulator.live_node import LiveNode
+from tests.fakes import commands
 from tests.fakes.keeper import MNT_DETACH
 from tests.fakes.mps_host import MpsHost
-from tests.fakes.service import COMMAND, PATIENCE, Service, service, short_folder
+from tests.fakes.service import PATIENCE, Service, service, short_folder
 from tests.hardware.transcript import alive
 
 GPU = "nvidia.com/gpu"
@@ -83,16 +84,9 @@ class Host:
 
         The runtime folder is that of the plugin, unless *words* name another one.
         """
-        process = await asyncio.create_subprocess_exec(
-            *COMMAND,
-            words[0],
-            f"--runtime-dir={self.folder}",
-            *words[1:],
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-        said, _ = await process.communicate()
-        return process.returncode or 0, said.decode()
+        given = (words[0], f"--runtime-dir={self.folder}", *words[1:])
+        done = await asyncio.to_thread(commands.run, *given)
+        return done.returncode, done.stdout + done.stderr
 
     def pipe(self, place: int = 0) -> Path:
         """Return the pipe folder of a GPU."""
@@ -119,21 +113,22 @@ async def daemons(folder: Path, phase: Phase, count: int) -> dict[str, MpsDaemon
     It listens as the plugin does.
     """
     last = None
-    socket = zmq.asyncio.Context.instance().socket(zmq.SUB)
+    socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.SUB)
     socket.linger = 0
     socket.subscribe(b"")
     socket.connect(f"ipc://{folder}/mps.ipc")
+    inbox = Inbox(socket)
     try:
         async with asyncio.timeout(PATIENCE):
             while True:
-                last = await bus.receive(socket)
+                last = await bus.receive(inbox)
                 assert isinstance(last, MpsState)
                 if [daemon.phase for daemon in last.daemons] == [phase] * count:
                     return {daemon.uuid: daemon for daemon in last.daemons}
     except TimeoutError:
         raise AssertionError(f"it does not come; last state: {last}") from None
     finally:
-        socket.close()
+        inbox.close()
 
 
 @contextlib.contextmanager

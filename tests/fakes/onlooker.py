@@ -6,6 +6,7 @@ import signal
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
+from tests.fakes import commands
 from tests.fakes.service import COMMAND, PATIENCE
 
 
@@ -51,5 +52,4 @@ async def simulate(
 
 async def drill(*words: str) -> int:
     """Run `drill` and return its exit code."""
-    process = await asyncio.create_subprocess_exec(*COMMAND, "drill", *words)
-    return await asyncio.wait_for(process.wait(), PATIENCE)
+    return (await asyncio.to_thread(commands.run, "drill", *words)).returncode

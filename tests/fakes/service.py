@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from pathlib import Path
 from typing import Any
 
-import zmq.asyncio
+import zmq
 from prometheus_client.parser import text_string_to_metric_families
 
 from proto import bus
@@ -175,7 +175,7 @@ class Service:
 
     async def publishes(self, epoch: int, sequence: int = 0) -> NodeState:
         """Wait for a node state of at least this epoch and sequence, and return it."""
-        socket = bus.health_subscriber(zmq.asyncio.Context.instance(), f"{self.folder}/health.ipc")
+        socket = bus.health_subscriber(zmq.Context.instance(), f"{self.folder}/health.ipc")
         try:
             async with asyncio.timeout(PATIENCE):
                 while True:
@@ -196,7 +196,7 @@ class Service:
     async def shows_usage(self, holds: Callable[[UsageState], bool]) -> UsageState:
         """Wait for a message about usage for which *holds* is true, and return it."""
         path = f"{self.folder}/health.ipc"
-        socket = bus.health_subscriber(zmq.asyncio.Context.instance(), path, usage=True)
+        socket = bus.health_subscriber(zmq.Context.instance(), path, usage=True)
         try:
             async with asyncio.timeout(PATIENCE):
                 while True:

@@ -1,7 +1,10 @@
 """A busy node with many faults, for the status, the page and the commands."""
 
+from msgspec.structs import replace
+
 from proto.control import ConfigurationState, ProcessState, ServiceState
 from proto.messages import DeviceHealth, DeviceState, NodeState, WorkerState, XidCount
+from proto.platform import Platform, PlatformKind
 from proto.problem import Problem, ProblemKind
 from proto.reasons import Reason, ReasonKind
 from supervisor.status.allocations import Allocation
@@ -25,7 +28,7 @@ def snapshot(now: float, wall: float, replicas: int = 4, held: int = 9) -> Snaps
         whole_gpus=False,
         epoch=1,
         sequence=1,
-        inventory=inventory(*shared, last),
+        inventory=replace(inventory(*shared, last), platform=Platform(PlatformKind.NVML)),
         health=_health(wall, small, other, large),
         xids=(
             XidCount(UUIDS[2], 79, 1, wall - 840),

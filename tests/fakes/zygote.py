@@ -1,32 +1,39 @@
 """A process that has imported the service, and forks a new service from itself at each request.
 
 Run it as `python -m tests.fakes.zygote DESCRIPTOR`; tests/fakes/forked.py asks it. What it forks
-runs `python -m supervisor` or `python -c SCRIPT` as the interpreter would: as `__main__`, with the
+runs `python -m MODULE` or `python -c SCRIPT` as the interpreter would: as `__main__`, with the
 arguments, environment, folder, umask, limits and descriptors of the request, and none of its own.
 """
 
 import contextlib
+import functools
 import gc
 import importlib
+import io
 import os
 import resource
 import runpy
 import socket
 import sys
+import sysconfig
 import time
 import types
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
-LIBRARIES = (
-    "prometheus_client.core",
-    "prometheus_client.openmetrics.exposition",
+LATER = (
+    "supervisor.cluster.main",
+    "supervisor.commands.show_labels",
+    "supervisor.commands.show_status",
+    "supervisor.exporter.main",
     "uvicorn.protocols.http.h11_impl",
     "xml.etree.ElementTree",
 )
-"""Libraries of the exporter. It still imports our own modules itself, after the fork: so a test
-sees what they lack there, such as a capability.
+"""What processes import after they have been forked, beside what the supervisor preloads. That an
+import fails only there, for example because a capability is gone, is seen in a service that a test
+executes.
 """
 
 LONGEST = 1 << 17
@@ -35,12 +42,15 @@ LONGEST = 1 << 17
 MOST = 8
 """Descriptors of a request."""
 
+STDERR = 2
+
 
 class Start(msgspec.Struct, frozen=True):
     """What a new process gets from the one that asks for it, beside its descriptors 0, 1, 2, ..."""
 
+    module: str
+    """The module that it runs; empty: the script."""
     script: str
-    """The text that it runs; empty: the service."""
     arguments: tuple[str, ...]
     environment: dict[str, str]
     folder: str
@@ -51,10 +61,13 @@ class Start(msgspec.Struct, frozen=True):
 
 def prepare() -> None:
     """Import what each service imports, as its supervisor does, without a thread or a socket."""
-    importlib.import_module("supervisor.main")
+    main = importlib.import_module("supervisor.main")
     preload = importlib.import_module("supervisor.preload")
-    for library in (*preload.PLUGIN, *preload.MPS, *LIBRARIES):
+    for library in (*preload.PLUGIN, *preload.MPS, *LATER):
         importlib.import_module(library)
+    importlib.import_module("supervisor.commands.command_line").parser(main.VERSION)
+    # loguru asks for all of them, in each process.
+    vars(sysconfig)["get_path"] = functools.cache(sysconfig.get_path)
     if len(list(Path("/proc/self/task").iterdir())) != 1:
         raise RuntimeError("cannot fork services: an import started a thread")
     gc.collect()
@@ -111,9 +124,20 @@ def _become(start: Start, descriptors: list[int]) -> None:
     os.environ.update(start.environment)
     time.tzset()
     sys.path[0] = start.folder
-    what = ("-c", start.script) if start.script else ("-m", "supervisor")
+    what = ("-m", start.module) if start.module else ("-c", start.script)
     sys.orig_argv[:] = [sys.executable, *what, *start.arguments]
-    sys.argv[:] = ["-c" if start.script else "supervisor", *start.arguments]
+    sys.argv[:] = [start.module or "-c", *start.arguments]
+    sys.stdout, sys.stderr = _reopened(sys.stdout), _reopened(sys.stderr)
+
+
+def _reopened(ours: Any) -> io.TextIOWrapper:
+    """Open a standard stream anew: it remembers whether it is a terminal, or a file with places."""
+    descriptor, unbuffered = ours.fileno(), ours.write_through
+    stream = open(descriptor, "wb", buffering=0 if unbuffered else -1, closefd=False)  # noqa: SIM115
+    by_line = descriptor == STDERR or stream.isatty()
+    return io.TextIOWrapper(
+        stream, ours.encoding, ours.errors, line_buffering=by_line, write_through=unbuffered
+    )
 
 
 def _run(script: str) -> None:
@@ -128,4 +152,4 @@ if __name__ == "__main__":
         if asked.script:
             _run(asked.script)
         else:
-            runpy.run_module("supervisor", run_name="__main__", alter_sys=True)
+            runpy.run_module(asked.module, run_name="__main__", alter_sys=True)

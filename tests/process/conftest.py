@@ -20,9 +20,14 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def library() -> Iterator[Path]:
-    """Build the stand-in for NVIDIA's NVML library once in each process that runs tests."""
+    """Build the stand-in for NVIDIA's NVML library once in each process that runs tests.
+
+    Services with this library are forked, too, from a zygote whose loader finds it.
+    """
     with short_folder() as path:
-        yield nvml_library.build(path)
+        built = nvml_library.build(path)
+        with forked.zygote(LD_LIBRARY_PATH=str(path)):
+            yield built
 
 
 @pytest.fixture

@@ -4,14 +4,14 @@ import asyncio
 import json
 import os
 import signal
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from simulator.live_node import LIVE_FILE
+from tests.fakes import commands
 from tests.fakes.configured import configured
-from tests.fakes.service import COMMAND, PATIENCE, kubelet, service
+from tests.fakes.service import kubelet, service
 
 GPU = "nvidia.com/gpu"
 KEPT = "cannot use the new configuration, keeping the old one"
@@ -97,12 +97,6 @@ def test_a_damaged_node_at_the_start_is_one_line(folder: Path, content: bytes) -
     (folder / LIVE_FILE).write_bytes(content)
     options = [f"--simulated-node={folder}/node.json", f"--runtime-dir={folder}"]
     options += [f"--state-dir={folder}", f"--device-plugin-path={folder}"]
-    ended = subprocess.run(
-        [*COMMAND, "run", *options],
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
+    ended = commands.run("run", *options)
     (line,) = ended.stderr.splitlines()
     assert (ended.returncode, line.startswith("cannot read the simulated node")) == (1, True)

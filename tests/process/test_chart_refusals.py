@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from supervisor.config.settings import load
-from tests.fakes.helm import BINARIES, named, newest
+from tests.fakes.helm import BINARIES, CHART, named, newest
 from tests.unit.test_mps_settings import READ, REFUSED
 from tests.unit.test_settings_errors import MEANT, UNKNOWN, VALUES
 from tests.unit.test_sharing import entries
@@ -137,6 +138,24 @@ REASONS = [
         {"image": {"repository": "nvcr.io/nvidia/k8s-device-plugin", "tag": "v0.20.0"}},
         'image.repository "nvcr.io/nvidia/k8s-device-plugin": that is NVIDIA\'s image, which has',
     ),
+    (
+        {"image": {"repository": "r.example.com:5000/a:0.1.0"}},
+        'image.repository "r.example.com:5000/a:0.1.0": write 0.1.0 into image.tag instead',
+    ),
+    ({"image": {"repository": "a@sha256:12"}}, "write sha256:12 into image.digest instead"),
+    ({"image": {"repository": "https://a.example.com/b"}}, "write it without https://"),
+    ({"image": {"repository": "a.example.com/B"}}, "container runtimes accept lower-case letters"),
+    ({"image": {"repository": ""}}, "container runtimes accept lower-case letters"),
+    ({"image": {"digest": "sha256:12"}}, 'digest "sha256:12": write sha256: and 64 hexadecimal'),
+    (
+        {"extraArgs": ["--log-level=debug", "--mig-strategy=mixed"]},
+        "cannot use --mig-strategy in extraArgs: the chart would not give the pod what it needs",
+    ),
+    (
+        {"extraEnv": [{"name": "DEVICE_LIST_STRATEGY", "value": "cdi-cri"}]},
+        "cannot use DEVICE_LIST_STRATEGY in extraEnv: the chart would not give the pod what it",
+    ),
+    ({"extraEnv": [{"name": "NODE_TAINT", "value": "true"}]}, "write the value nodeTaint.enabled"),
     ({"config": {"default": "a"}}, 'config.default "a": there are no files, because config.map'),
     (
         {"config": {"map": FILES, "default": "a", "uses": ["cdi"]}},
@@ -228,8 +247,8 @@ SCHEMA: list[tuple[dict[str, Any], str]] = [
     ({"config": {"map": {"a": {"version": "v1"}}}}, "map"),
     ({"nodeSelector": {"a": True}}, "nodeSelector"),
     ({"metrics": {"port": 0}}, "port"),
-    ({"image": {"digest": "sha256:12"}}, "digest"),
-    ({"image": {"repository": "a:b"}}, "repository"),
+    ({"simulatedNode": {"gpus": 2}}, "gpus"),
+    ({"simulatedNode": {"gpu": [{}]}}, "simulatedNode"),
     ({"imex": {"channelIDs": [2048]}}, "channelIDs"),
     ({"extraArgs": ["mps"]}, "extraArgs"),
     ({"fullnameOverride": "Upper"}, "fullnameOverride"),
@@ -324,6 +343,39 @@ def test_unknown_and_ill_typed_values_are_refused(
     refusal = named(binary).refusal(values)
     assert "values don't meet the specifications of the schema" in refusal
     assert name in refusal
+
+
+def emptied(values: dict[str, Any], above: str = "") -> dict[str, Any]:
+    """Return the structure of *values* with null for everything that is not a section."""
+    return {
+        key: emptied(value, f"{above}{key}.") if isinstance(value, dict) and value else None
+        for key, value in values.items()
+        if f"{above}{key}" not in {"updateStrategy", "mps.updateStrategy"}
+    }
+
+
+@pytest.mark.parametrize("binary", BINARIES)
+def test_a_value_that_is_null_is_accepted(binary: str) -> None:
+    """An empty key in a values file, which Helm removes, is like an empty section or list."""
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    helm = named(binary)
+    assert helm.objects(dict.fromkeys(values))
+    assert helm.objects(emptied(values))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "gpu-sharing-plugin",
+        "localhost/a",
+        "localhost:5000/a",
+        "r.example.com:5000/a/b_c--d.e",
+        "a/b",
+    ],
+)
+def test_the_name_of_an_image_is_accepted(name: str) -> None:
+    """A registry may have upper-case letters and a port."""
+    assert newest().objects({"image": {"repository": name, "digest": f"sha256:{'a' * 64}"}})
 
 
 @pytest.mark.parametrize("enough", ["128Mi", "1Gi", 134217728, "135M", "2e8", "0.125Gi"])

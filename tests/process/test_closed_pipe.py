@@ -3,12 +3,12 @@
 import asyncio
 import os
 import signal
-import subprocess
 from pathlib import Path
 from typing import TextIO
 
 import pytest
 
+from tests.fakes import commands
 from tests.fakes.service import COMMAND, PATIENCE
 
 RESULTS = [
@@ -33,30 +33,18 @@ def closed_pipe() -> int:
 def test_a_command_whose_reader_is_gone(words: tuple[str, ...]) -> None:
     """The command ends with SIGPIPE, as other commands do, and prints nothing on stderr."""
     with os.fdopen(closed_pipe(), "wb") as nobody:
-        done = subprocess.run(
-            [*COMMAND, *words],
-            stdout=nobody,
-            stderr=subprocess.PIPE,
-            timeout=PATIENCE,
-            check=False,
-        )
+        done = commands.run(*words, stdout=nobody.fileno())
 
-    assert (done.returncode, done.stderr) == (-signal.SIGPIPE, b"")
+    assert (done.returncode, done.stderr) == (-signal.SIGPIPE, "")
 
 
 @pytest.mark.parametrize("words", RESULTS, ids=" ".join)
 def test_a_command_whose_disk_is_full(words: tuple[str, ...]) -> None:
     """The command says in one line that it cannot print, and exits with 1."""
     with Path("/dev/full").open("wb") as full:
-        done = subprocess.run(
-            [*COMMAND, *words],
-            stdout=full,
-            stderr=subprocess.PIPE,
-            timeout=PATIENCE,
-            check=False,
-        )
+        done = commands.run(*words, stdout=full.fileno())
 
-    told = b"cannot print: No space left on device; make room, or print elsewhere\n"
+    told = "cannot print: No space left on device; make room, or print elsewhere\n"
     assert (done.returncode, done.stderr) == (1, told)
 
 

@@ -57,7 +57,9 @@ def test_xids_come_from_the_driver(folder: Path, library: Path) -> None:
     async def story() -> None:
         async with (
             kubelet(folder) as node,
-            service(folder, environment=driven(library, folder)) as running,
+            service(
+                folder, environment=driven(library, folder), exec_because="as users start it"
+            ) as running,
         ):
             steering = await watched(node, running)
             steering.xid(0, 79)

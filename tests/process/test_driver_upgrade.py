@@ -8,12 +8,17 @@ import asyncio
 import shutil
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
+from health.access import LATE
+from health.pci_gpus import PciGpu
+from supervisor.give_up import NEVER_SERVED
 from tests.fakes import compiler, nvml_library
-from tests.fakes.service import Service, kubelet, service, until
+from tests.fakes.service import Service, kubelet, service
+from tests.unit.test_pci_gpus import machine
 
 GPU = "nvidia.com/gpu"
 EXIT = "exiting: only a new container can use the GPUs"
@@ -25,9 +30,9 @@ WITH_PROCFS = """\
 import functools, sys
 from supervisor import compose_monitor
 known = compose_monitor.MonitorSettings
-compose_monitor.MonitorSettings = functools.partial(known, procfs=sys.argv[1])
+compose_monitor.MonitorSettings = functools.partial(known, procfs=sys.argv[1], sysfs=sys.argv[2])
 from supervisor.main import main
-sys.exit(main(sys.argv[5:]))
+sys.exit(main(sys.argv[6:]))
 """
 """Runs the service's command, which follows the folder, with that folder for /proc."""
 
@@ -56,6 +61,10 @@ class Host:
         """Load the kernel module of this version."""
         (self.procfs / "driver/nvidia/version").write_text(MODULE.format(version))
 
+    def unload_module(self) -> None:
+        """Unload the kernel module."""
+        (self.procfs / "driver/nvidia/version").unlink()
+
     def refuse(self, code: int, version: str) -> None:
         """Have a library of this version, which answers with this code from now on."""
         source = self.root / "refusing.c"
@@ -73,9 +82,9 @@ class Host:
         new.symlink_to(f"libnvidia-ml.so.{version}")
         new.replace(self._libraries / nvml_library.NAME)
 
-    def within(self) -> tuple[str, ...]:
-        """Return the command in which the service sees this host's /proc."""
-        return (sys.executable, "-c", WITH_PROCFS, str(self.procfs))
+    def within(self, sysfs: Path = Path("/sys")) -> tuple[str, ...]:
+        """Return the command in which the service sees this host's /proc, and *sysfs*."""
+        return (sys.executable, "-c", WITH_PROCFS, str(self.procfs), str(sysfs))
 
     def options(self, limit: str) -> tuple[str, ...]:
         """Return the flags of a service on this host that exits after *limit*."""
@@ -132,7 +141,7 @@ def test_the_service_exits_for_a_new_container(
 
 @pytest.mark.parametrize(
     ("code", "version", "module"),
-    [(18, INSTALLED, OLD), (18, INSTALLED, INSTALLED), (18, "1", NEW), (9, INSTALLED, NEW)],
+    [(18, INSTALLED, OLD), (18, INSTALLED, INSTALLED), (18, "1", NEW), (9, INSTALLED, "")],
     ids=["library newer", "same version", "version unknown", "module not loaded"],
 )
 def test_a_driver_that_a_new_container_cannot_use_either(
@@ -149,6 +158,8 @@ def test_a_driver_that_a_new_container_cannot_use_either(
         ):
             await node.until(lambda k: k.healthy(GPU) == 2)
             host.load_module(module)
+            if not module:
+                host.unload_module()
             host.refuse(code, version)
             running.kill("monitor")
             told = await running.logged("process is not ready")
@@ -161,9 +172,9 @@ def test_a_driver_that_a_new_container_cannot_use_either(
     asyncio.run(story())
 
 
-def test_a_service_that_never_had_access_waits(folder: Path, library: Path) -> None:
-    """With failOnInitError=false, a service that has had no GPU yet does not exit: a new container
-    would have none either.
+def test_a_service_that_never_had_access_waits_longer(folder: Path, library: Path) -> None:
+    """With failOnInitError=false, a service that has had no GPU yet waits ten times as long before
+    it exits: a new container has access only if this one was made too early.
     """
     host = Host(folder, library)
 
@@ -171,12 +182,35 @@ def test_a_service_that_never_had_access_waits(folder: Path, library: Path) -> N
         environment = {"STANDIN_NVML_DIR": str(folder), "STANDIN_NVML_INIT_ERROR": "4"}
         options = (*host.options("100ms"), "--fail-on-init-error=false")
         async with service(folder, *options, environment=environment) as running:
-            await tried(running, 6)
+            code = await running.ended()
+            times = [
+                datetime.fromisoformat(str((await running.logged(message))["time"]))
+                for message in ("process is not ready", EXIT)
+            ]
+            assert code == 1
+            assert (times[1] - times[0]).total_seconds() >= NEVER_SERVED * 0.1
 
-            async def lives() -> bool:
-                return (await running.get("/livez"))[0] == 200
+    asyncio.run(story())
 
-            await until(lives, "/livez that answers")
-            assert running.count(EXIT) == 0
+
+def test_a_driver_that_comes_after_the_container(folder: Path, library: Path) -> None:
+    """The kernel module is loaded while the service waits, and the service's own /dev still has no
+    nodes: the reason says so, the driver is not missing any more, and the service exits.
+    """
+    host = Host(folder, library)
+    machine(folder / "sys", PciGpu("0000:01:00.0"))
+
+    async def story() -> None:
+        host.unload_module()
+        host.refuse(9, INSTALLED)
+        options = (*host.options("2s"), "--fail-on-init-error=false")
+        async with service(folder, *options, within=host.within(sysfs=folder / "sys")) as running:
+            told = await running.logged("process is not ready")
+            assert told["reason"].endswith("load the kernel module nvidia on the node")
+            await running.shows("gpu_sharing_driver_state", 1, state="missing")
+            host.load_module(INSTALLED)
+            await running.shows("gpu_sharing_driver_state", 1, state="unusable")
+            assert await running.ended() == 1
+            assert (await running.logged(EXIT))["reason"].endswith(LATE[9])
 
     asyncio.run(story())

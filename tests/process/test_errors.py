@@ -5,15 +5,15 @@ import json
 import shutil
 import signal
 import socket
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
 from proto.host import Identity
+from tests.fakes import commands
 from tests.fakes.figures import within
-from tests.fakes.service import COMMAND, PATIENCE, kubelet, service, short_folder, until
+from tests.fakes.service import kubelet, service, short_folder, until
 
 GPU = "nvidia.com/gpu"
 NODE: dict[str, object] = {"gpus": [{}, {}]}
@@ -21,9 +21,7 @@ NODE: dict[str, object] = {"gpus": [{}, {}]}
 
 def command(*arguments: str) -> tuple[int, str, str]:
     """Run the command to its end and return its exit code, stdout and stderr."""
-    done = subprocess.run(
-        [*COMMAND, *arguments], capture_output=True, text=True, timeout=PATIENCE, check=False
-    )
+    done = commands.run(*arguments)
     return done.returncode, done.stdout, done.stderr
 
 

@@ -1,6 +1,7 @@
 """Grey failures through the C library: the monitor samples, decides, and publishes them."""
 
 import contextlib
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from proto.paths import Paths
 from proto.reasons import ReasonKind
 from tests.fakes.monitor import Monitor, monitor
 from tests.fakes.nvml_library import GPU_UUIDS, Steering
+from tests.fakes.service import PATIENCE
 
 FIGURES = {
     "pcie": ("width", 4, 16),
@@ -49,8 +51,10 @@ def failing(state: NodeState) -> set[str]:
 
 def until(running: Monitor, kinds: set[str]) -> NodeState:
     """Return the next state in which the first GPU has these grey failures."""
+    deadline = time.monotonic() + PATIENCE
     state = running.state()
     while not state.health or failing(state) != kinds:
+        assert time.monotonic() < deadline, state.grey
         state = running.state()
     return state
 
@@ -60,6 +64,8 @@ def test_each_figure(folder: Path, library: Path) -> None:
     with watching(folder, library) as running:
         steering = Steering(folder)
         steering.use(0, 4711, 1024, 95)
+        steering.figure(0, *FIGURES["pcie"][:2])
+        until(running, {"pcie"})  # now there is a sample before those of the counters below
         for name, bad, _ in FIGURES.values():
             steering.figure(0, name, bad)
         state = until(running, {*FIGURES})

@@ -2,16 +2,14 @@
 
 import asyncio
 import json
-import os
 import resource
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from supervisor.commands.fetch import fetch
+from tests.fakes import commands
 from tests.fakes.certificates import certify
 from tests.fakes.service import kubelet, service, until
 
@@ -25,10 +23,10 @@ def healthcheck(folder: Path) -> tuple[int, str]:
     """Run the HEALTHCHECK of the image; return its exit code and what it says."""
     command = DOCKERFILE.read_text().partition("HEALTHCHECK ")[2].partition("CMD ")[2]
     _, *arguments = json.loads(command.partition("\n")[0])
-    environment = {**os.environ, "GPU_SHARING_RUNTIME_DIR": str(folder)}
-    done = subprocess.run(
-        [sys.executable, *arguments], env=environment, capture_output=True, text=True, check=False
-    )
+    environment = {"GPU_SHARING_RUNTIME_DIR": str(folder)}
+    flag, module = arguments
+    assert flag == "-m"
+    done = commands.run(module=module, environment=environment)
     return done.returncode, done.stderr
 
 

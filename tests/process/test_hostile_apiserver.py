@@ -48,6 +48,15 @@ HOSTILE: dict[str, tuple[Callable[[], Hostile], str]] = {
     "endless event": (functools.partial(endless, MODIFIED + b" " * MIB, watch=True), "longer than"),
     "endless events": (functools.partial(endless, b"\n" * MIB, watch=True), "trunc|ended|mal"),
     "long message": (lambda: status("x" * MIB), "^418 x+ ... x+$"),
+    "redirect": (
+        lambda: whole(b"<a>", b"Location: https://login.example/?a\r\n", status=b"302 Found"),
+        "^302 Found: the server redirects to https://login.example/[?]a; an API server does not",
+    ),
+    "without a type": (
+        lambda: Hostile(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n"),
+        "^502 Bad Gateway$",
+    ),
+    "web page": (lambda: whole(b"<html>"), "^the answer is no JSON, as from another server: "),
     "deep": (lambda: whole(b"[" * MIB), "."),
     "not a node": (lambda: whole(b"[]"), "."),
     "not UTF-8": (lambda: whole(b'"\xff"'), "."),

@@ -48,14 +48,14 @@ def test_an_answer_that_is_too_long_is_no_answer(
 
 
 def test_a_hostile_list_costs_the_exporter_little(folder: Path) -> None:
-    """The exporter reads a list of four million pods in less than 100 MiB, and answers probes; when
+    """The exporter reads a list of eight million pods in under 100 MiB, and answers probes; when
     the list makes sense again, the exporter shows the holders.
     """
 
     async def story() -> None:
         path = folder / "pods.sock"
         async with (
-            pod_lists(path, HOSTILE["pods"](8 * MIB)) as lists,
+            pod_lists(path, HOSTILE["pods"](LONGEST_LIST)) as lists,
             kubelet(folder) as node,
             service(
                 folder,

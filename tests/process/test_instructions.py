@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.bench import hot
+from tests.fakes import compiler
 from tests.fakes.figures import FIGURES
 
 BOUNDS = {
@@ -25,26 +26,27 @@ BOUNDS = {
 }
 """1.6 times the count of CPython 3.11 on x86-64, so a function that doubles its count fails."""
 
+COUNTING = Path(compiler.__file__).with_name("counting.c")
 GUARD = 300
 TOTALS = re.compile(r"^totals: (\d+)$", re.MULTILINE)
 
 
 @pytest.fixture
 def counts(tmp_path: Path) -> Mapping[str, int]:
-    """Run all functions under callgrind, which writes a file at each mark (see hot.py)."""
+    """Run all functions under callgrind, which writes a file after each of them (see hot.py)."""
     valgrind = shutil.which("valgrind")
     if valgrind is None:
         pytest.skip("cannot count instructions: there is no valgrind (Debian: valgrind)")
-    out = tmp_path / "out"
+    out, library = tmp_path / "out", tmp_path / "counting.so"
+    compiler.build(library, COUNTING, "-shared", "-fPIC")
     callgrind = [valgrind, "--quiet", "--tool=callgrind", f"--callgrind-out-file={out}"]
     subprocess.run(
-        [*callgrind, f"--dump-before={hot.MARK}", sys.executable, "-m", "tests.bench.hot"],
+        [*callgrind, "--instr-atstart=no", sys.executable, "-m", "tests.bench.hot", str(library)],
         env={**os.environ, "PYTHONHASHSEED": "0"},
         check=True,
         timeout=GUARD,
     )
-    # Only every second file counts a function; the others count the code between two functions.
-    found = {name: _total(out.with_suffix(f".{2 * i + 2}")) for i, name in enumerate(BOUNDS)}
+    found = {name: _total(out.with_suffix(f".{i + 1}")) for i, name in enumerate(BOUNDS)}
     FIGURES.extend(f"instructions to {name}: {count:,}" for name, count in found.items())
     return found
 

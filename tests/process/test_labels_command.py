@@ -2,15 +2,14 @@
 
 import asyncio
 import json
-import os
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from health import unified_memory
 from simulator.live_node import LiveNode
-from tests.fakes.service import COMMAND, PATIENCE, kubelet, service
+from tests.fakes import commands
+from tests.fakes.service import kubelet, service
 
 H100 = "NVIDIA-H100-80GB-HBM3"
 NODE: dict[str, object] = {"gpus": [{}, {}]}
@@ -20,14 +19,7 @@ SOON = "version: v1\nhealth: {hangAfter: 3s, pollInterval: 1s}\n"
 
 def labels(*options: str, **environment: str) -> tuple[int, dict[str, str], list[str]]:
     """Run the command; return its exit code, the labels without their domain, and its errors."""
-    done = subprocess.run(
-        [*COMMAND, "labels", *options],
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-        env={**os.environ, **environment},
-    )
+    done = commands.run("labels", *options, environment=environment)
     lines = [line.partition("=") for line in done.stdout.splitlines()]
     assert [key for key, _, _ in lines] == sorted(key for key, _, _ in lines)
     found = {key.removeprefix("nvidia.com/"): value for key, _, value in lines}

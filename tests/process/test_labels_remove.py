@@ -1,14 +1,13 @@
 """The command `labels --remove` takes away what the service has written, and nothing else."""
 
 import asyncio
-import os
 from pathlib import Path
 
 import pytest
 
 from supervisor.cluster.label_objects import MANAGER
+from tests.fakes import commands
 from tests.fakes.apiserver import ApiServer, apiserver
-from tests.fakes.service import COMMAND, PATIENCE
 
 FEATURE = "gpu-sharing-plugin-node-1"
 OURS = {"nvidia.com/gpu.count": "8"}
@@ -16,18 +15,9 @@ OURS = {"nvidia.com/gpu.count": "8"}
 
 async def remove(*options: str, **environment: str) -> tuple[int, str, str]:
     """Run the command; return its exit code and what it prints on stdout and stderr."""
-    process = await asyncio.create_subprocess_exec(
-        *COMMAND,
-        "labels",
-        "--remove",
-        *options,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env={**os.environ, **environment},
-    )
-    out, err = await asyncio.wait_for(process.communicate(), PATIENCE)
-    assert process.returncode is not None
-    return process.returncode, out.decode(), err.decode()
+    words = ("labels", "--remove", *options)
+    done = await asyncio.to_thread(commands.run, *words, environment=environment)
+    return done.returncode, done.stdout, done.stderr
 
 
 def test_the_file_is_removed(folder: Path) -> None:

@@ -16,8 +16,8 @@ from simulator.kubelet import AdmissionError, Kubelet
 from supervisor import maintenance
 from supervisor.commands.ask import AskError, ask
 from tests.conftest import children
+from tests.fakes import commands
 from tests.fakes.service import (
-    COMMAND,
     PATIENCE,
     Service,
     kubelet,
@@ -33,16 +33,9 @@ QUICK = "health: {pollInterval: 200ms, recovery: {mode: never}}\n"
 
 
 async def command(folder: Path, *words: str) -> tuple[int, str]:
-    """Run a command on the service in *folder*; return its exit code and its stderr."""
-    process = await asyncio.create_subprocess_exec(
-        *COMMAND,
-        *words,
-        f"--runtime-dir={folder}",
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    output, _ = await asyncio.wait_for(process.communicate(), 2 * PATIENCE)
-    return process.returncode or 0, output.decode().strip()
+    """Run a command on the service in *folder*; return its exit code and what it printed."""
+    done = await asyncio.to_thread(commands.run, *words, f"--runtime-dir={folder}")
+    return done.returncode, f"{done.stdout}{done.stderr}".strip()
 
 
 @contextlib.asynccontextmanager

@@ -2,14 +2,14 @@
 
 import asyncio
 import json
-import subprocess
 from collections.abc import Iterator
 
 import pytest
 
 from proto.mps import MpsDaemon, Phase, pipe_folder
+from tests.fakes import commands
 from tests.fakes.mps_trees import GPU, MPS, UUIDS, Host, daemons, mps_host
-from tests.fakes.service import COMMAND, PATIENCE, kubelet
+from tests.fakes.service import kubelet
 
 MIG = "mig-1g.10gb"
 NODE = {
@@ -94,13 +94,7 @@ def test_what_is_refused_changes_nothing(host: Host, command: str) -> None:
         host.configure(sharing)
         folders = [f"--{name}-dir={host.folder}/{name}" for name in ("runtime", "state")]
         options = [f"--config-file={host.folder}/config.json", f"--mps-root={host.root}/{root}"]
-        done = subprocess.run(
-            [*COMMAND, command, *folders, *options],
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
-        )
+        done = commands.run(command, *folders, *options)
         assert (done.returncode, done.stderr.count("\n")) == (2, 1)
         assert said in done.stderr
     assert [*host.root.iterdir()] == []

@@ -3,8 +3,14 @@
 import asyncio
 from pathlib import Path
 
+import msgspec
+
+from health.ledger import FILE
+from proto.monitor import MonitorSettings
+from proto.paths import Paths
 from tests.fakes import nvml_library
-from tests.fakes.service import kubelet, service
+from tests.fakes.monitor import Monitor, monitor
+from tests.fakes.service import kubelet, service, until
 from tests.fakes.toolkit import Host
 from tests.process.test_one_bad_gpu import (
     BAD,
@@ -60,6 +66,43 @@ def test_a_driver_that_opens_late_is_used(folder: Path, library: Path) -> None:
                 assert (await running.publishes(1)).epoch == 1
 
     asyncio.run(story())
+
+
+def test_a_wait_for_events_that_hung_before_the_start(folder: Path, library: Path) -> None:
+    """Checks of the GPU succeed, so only a reason that was kept can say that its events hang. The
+    reason ends when they come again, and no later monitor has it.
+    """
+    register = "nvmlDeviceRegisterEvents"
+    hanging = environment(folder, library, HANG=f"{BAD}:{register}")
+    settings = MonitorSettings(
+        Paths(f"{folder}/health.ipc", "", "", ""),
+        "health.binding",
+        "/",
+        poll_interval=0.1,
+        hang_after=0.5,
+        state_folder=f"{folder}/state",
+    )
+    ledger = folder / "state" / FILE
+    patient = msgspec.structs.replace(settings, hang_after=60.0)
+
+    def becomes(running: Monitor, *expected: str) -> None:
+        wanted = list(expected)
+        assert any(reasons(running.state(), BAD) == wanted for _ in range(60))  # one each second
+
+    with monitor(settings, hanging) as running:
+        becomes(running, f"driver-hang {register}")
+        # It is published before it is written.
+        asyncio.run(until(lambda: register in ledger.read_text(), "the call in the ledger"))
+    with monitor(patient, hanging) as running:
+        state = running.state()
+        assert {place: reasons(state, place) for place in range(8) if reasons(state, place)} == {
+            BAD: [f"driver-hang {register}"]
+        }
+        nvml_library.Steering(folder).answer(BAD)
+        becomes(running)
+        asyncio.run(until(lambda: register not in ledger.read_text(), "a ledger without it"))
+    with monitor(patient, environment(folder, library)) as running:
+        assert reasons(running.state(), BAD) == []
 
 
 def test_a_tool_that_hangs_with_a_gpu_takes_no_other(folder: Path, library: Path) -> None:

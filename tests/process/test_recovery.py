@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
-import zmq.asyncio
+import zmq
 
 from proto import bus
 from proto.messages import DeviceHealth, DeviceState, NodeState
@@ -51,7 +51,7 @@ def started(folder: Path, recovery: str = PROOF) -> AbstractAsyncContextManager[
 
 async def told(running: Service, count: int) -> list[NodeState]:
     """Return the next *count* states of the node: the first arrives at once, then one a second."""
-    socket = bus.health_subscriber(zmq.asyncio.Context.instance(), f"{running.folder}/health.ipc")
+    socket = bus.health_subscriber(zmq.Context.instance(), f"{running.folder}/health.ipc")
     states: list[NodeState] = []
     try:
         async with asyncio.timeout(PATIENCE):

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.service import COMMAND, PATIENCE, kubelet, service
+from tests.fakes import commands
+from tests.fakes.service import PATIENCE, kubelet, service
 
 GPU = "nvidia.com/gpu"
 NODE: dict[str, object] = {"gpus": [{}, {}]}
@@ -127,13 +128,7 @@ def test_another_user_reads_nothing_of_ours(folder: Path) -> None:
 
 def run(*arguments: str) -> tuple[int, str]:
     """Run the command to its end and return its exit code and stderr."""
-    done = subprocess.run(
-        [*COMMAND, "run", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
+    done = commands.run("run", *arguments)
     return done.returncode, done.stderr
 
 

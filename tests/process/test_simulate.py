@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from simulator.simulate import change
+from simulator.simulate import DeviceList, change
 from tests.fakes.onlooker import drill, simulate
 from tests.fakes.service import PATIENCE
 
@@ -76,4 +76,21 @@ FIRST_OF_EACH = ", ".join(f"{uuid} (1 of 3)" for uuid in GPUS[:8])
 )
 def test_a_change_of_replicas_is_counted_by_gpu(unhealthy: list[str], words: str) -> None:
     """A line names GPUs, at most 8, and never each replica."""
-    assert change([f"{uuid}::{n}" for uuid in GPUS for n in range(3)], unhealthy) == words
+    devices = tuple(f"{uuid}::{n}" for uuid in GPUS for n in range(3))
+    assert change(DeviceList(devices), DeviceList(devices, tuple(unhealthy))) == words
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "words"),
+    [
+        ((), ("A", "B"), "2 of 2 healthy; unhealthy: none; added: A, B"),
+        (("A", "B"), ("A",), "1 of 1 healthy; unhealthy: none; removed: B"),
+        (("A",), ("B",), "1 of 1 healthy; unhealthy: none; added: B; removed: A"),
+        (("A::0",), ("A::0", "A::1"), "2 of 2 healthy; unhealthy: none; added: A (1 of 2)"),
+    ],
+)
+def test_devices_that_come_and_go(
+    before: tuple[str, ...], now: tuple[str, ...], words: str
+) -> None:
+    """A line tells of GPUs and replicas that are new or gone, not only of their health."""
+    assert change(DeviceList(before), DeviceList(now)) == words

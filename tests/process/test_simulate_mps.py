@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from simulator.live_node import LiveNode
+from tests.fakes import commands
 from tests.fakes.onlooker import Onlooker, drill, simulate
-from tests.fakes.service import COMMAND, PATIENCE, kubelet, service
+from tests.fakes.service import PATIENCE, kubelet, service
 from tests.hardware.transcript import alive, until
 
 FIRST = "GPU-00000000-0000-0000-0000-000000000000"
@@ -39,11 +40,9 @@ def simulated(folder: Path) -> AbstractAsyncContextManager[Onlooker]:
 
 async def status(folder: str) -> dict[str, Any]:
     """Return what `status --json` prints."""
-    process = await asyncio.create_subprocess_exec(
-        *(*COMMAND, "status", "--json", f"--runtime-dir={folder}"), stdout=asyncio.subprocess.PIPE
-    )
-    said, _ = await asyncio.wait_for(process.communicate(), PATIENCE)
-    found: dict[str, Any] = json.loads(said)
+    words = ("status", "--json", f"--runtime-dir={folder}")
+    done = await asyncio.to_thread(commands.run, *words)
+    found: dict[str, Any] = json.loads(done.stdout)
     return found
 
 

@@ -4,14 +4,13 @@ import asyncio
 import json
 import os
 import signal
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.fakes import showcase
+from tests.fakes import commands, showcase
 from tests.fakes.exporter import Answer, busy, exporter
-from tests.fakes.service import COMMAND, PATIENCE, Service, kubelet, service, until
+from tests.fakes.service import Service, kubelet, service, until
 
 GPU = "nvidia.com/gpu"
 UUIDS = [f"GPU-{n}0000000-0000-0000-0000-000000000000" for n in (1, 2)]
@@ -20,17 +19,9 @@ NODE: dict[str, object] = {"gpus": [{"uuid": uuid} for uuid in UUIDS]}
 
 async def ask(folder: Path, *arguments: str, **environment: str) -> tuple[int, str, str]:
     """Run `status` and return its exit code, stdout and stderr."""
-    process = await asyncio.create_subprocess_exec(
-        *COMMAND,
-        "status",
-        f"--runtime-dir={folder}",
-        *arguments,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env={**os.environ, **environment},
-    )
-    out, err = await asyncio.wait_for(process.communicate(), PATIENCE)
-    return await process.wait(), out.decode(), err.decode()
+    words = ("status", f"--runtime-dir={folder}", *arguments)
+    done = await asyncio.to_thread(commands.run, *words, environment=environment)
+    return done.returncode, done.stdout, done.stderr
 
 
 async def shows(running: Service, healthy: list[bool]) -> None:
@@ -123,7 +114,7 @@ def test_maintenance(folder: Path) -> None:
 
 def requests(folder: Path, command: str) -> None:
     """Send a request to the service with a command."""
-    subprocess.run([*COMMAND, command, f"--runtime-dir={folder}"], timeout=PATIENCE, check=True)
+    commands.run(command, f"--runtime-dir={folder}").check_returncode()
 
 
 def leave_url(folder: Path, url: str) -> None:
@@ -167,14 +158,9 @@ def test_a_reader_that_is_gone(folder: Path) -> None:
     with exporter(busy) as url, os.fdopen(write, "wb") as nobody:
         leave_url(folder, url)
         for form in ((), ("--json",)):
-            done = subprocess.run(
-                [*COMMAND, "status", f"--runtime-dir={folder}", *form],
-                stdout=nobody,
-                stderr=subprocess.PIPE,
-                timeout=PATIENCE,
-                check=False,
-            )
-            assert (done.returncode, done.stderr) == (-signal.SIGPIPE, b"")
+            words = ("status", f"--runtime-dir={folder}", *form)
+            done = commands.run(*words, stdout=nobody.fileno())
+            assert (done.returncode, done.stderr) == (-signal.SIGPIPE, "")
 
 
 def test_control_characters_in_a_name(folder: Path) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes import commands
 from tests.fakes.exporter import busy, exporter
 from tests.fakes.service import COMMAND, PATIENCE, kubelet, service
 from tests.process.test_status import GPU, NODE, hostile, leave_url
@@ -132,10 +133,9 @@ def test_nobody_reads_any_more(folder: Path) -> None:
 @pytest.mark.parametrize("option", ["--json", "--exit-code"])
 def test_options_that_do_not_go_together(folder: Path, option: str) -> None:
     """--watch has neither a JSON form nor an exit code."""
-    command = [*COMMAND, "status", "--watch", option, f"--runtime-dir={folder}"]
-    done = subprocess.run(command, capture_output=True, timeout=PATIENCE, check=False)
-    expected = b"cannot use --watch with --json or --exit-code: leave one out\n"
-    assert (done.returncode, done.stdout, done.stderr) == (2, b"", expected)
+    done = commands.run("status", "--watch", option, f"--runtime-dir={folder}")
+    expected = "cannot use --watch with --json or --exit-code: leave one out\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", expected)
 
 
 def test_no_service_to_watch(folder: Path) -> None:

@@ -6,6 +6,8 @@ import os
 import signal
 from pathlib import Path
 
+from supervisor.cluster.label_objects import MANAGER
+from tests.fakes.apiserver import apiserver
 from tests.fakes.service import Service, service, until
 
 WAITING = "waiting for a GPU"
@@ -69,6 +71,60 @@ def test_a_node_without_a_gpu(folder: Path) -> None:
             assert running.count("process is not ready") == 0
             running.process.send_signal(signal.SIGTERM)
             assert await running.ended() == 0
+
+    asyncio.run(story())
+
+
+def test_what_the_cluster_was_told_is_taken_back(folder: Path) -> None:
+    """Conditions, taint and labels of GPUs that the node had are gone when it comes back without
+    them, also if the API server is away at first; what others wrote stays.
+    """
+    wrong = {"type": "GpuUnhealthy", "status": "True", "reason": "GpusUnhealthy", "message": "a"}
+    others = {"key": "nvidia.com/gpu", "effect": "NoSchedule"}
+    ours = {"key": "nvidia.com/gpu-unhealthy", "value": "gpu-lost", "effect": "NoSchedule"}
+    flags = ("--node-name=node-1", "--node-condition", "--node-taint", "--node-labels=node")
+
+    async def story() -> None:
+        async with apiserver(
+            labels={"zone": "a"}, taints=[others, ours], conditions={"GpuUnhealthy": wrong}
+        ) as api:
+            api.managed.apply(MANAGER, {"nvidia.com/gpu.count": "2"}, force=True)
+            api.status = 500
+            environment = api.kubeconfig(folder)
+            async with service(
+                folder,
+                *options(folder),
+                *flags,
+                exec_because=EXECUTED,
+                environment=environment,
+            ) as running:
+                await running.logged(WAITING)
+                await running.logged("cannot use the Kubernetes API", use="taint")
+                api.status = 0
+                await api.until("labels of others only", lambda: api.labels == {"zone": "a"})
+                await api.until("taints of others only", lambda: api.taints == [others])
+                await api.until(
+                    "true condition", lambda: api.conditions["GpuUnhealthy"]["status"] == "False"
+                )
+                assert api.conditions.keys() == {"GpuUnhealthy"}
+                assert "no GPU to serve" in api.conditions["GpuUnhealthy"]["message"]
+                await until(lambda: running.pids() == {}, "no other process")
+                assert json.loads(await asked(running, "/readyz"))["ok"]
+
+    asyncio.run(story())
+
+
+def test_the_file_with_labels_is_removed(folder: Path) -> None:
+    """The file that node feature discovery reads goes too, as it may never expire."""
+    file = folder / "features.d/gpu-sharing-plugin"
+    file.parent.mkdir()
+    file.write_text("nvidia.com/gpu.count=2\n")
+    flags = ("--node-labels=file", f"--node-labels-file={file}")
+
+    async def story() -> None:
+        async with service(folder, *options(folder), *flags, exec_because=EXECUTED) as running:
+            await running.logged(WAITING)
+            assert not file.exists()
 
     asyncio.run(story())
 

@@ -2,15 +2,14 @@
 
 import asyncio
 import json
-import os
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
 from proto.messages import XidCount
-from tests.fakes.service import COMMAND, PATIENCE, kubelet, service
+from tests.fakes import commands
+from tests.fakes.service import kubelet, service
 
 GPU = "nvidia.com/gpu"
 UUID = "GPU-00000000-0000-0000-0000-000000000000"
@@ -20,14 +19,7 @@ NODE: dict[str, object] = {"gpus": [{"uuid": UUID, "recoveryAction": False}, {}]
 
 def xids(*arguments: str, **environment: str) -> tuple[int, str, str]:
     """Run `xids` and return its exit code, stdout and stderr."""
-    done = subprocess.run(
-        [*COMMAND, "xids", *arguments],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
+    done = commands.run("xids", *arguments, environment=environment)
     return done.returncode, done.stdout, done.stderr
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes import commands
 from tests.fakes.forked import Forked
 from tests.fakes.service import kubelet, open_files, service
 
@@ -66,6 +67,17 @@ def test_a_refusal_is_the_same(folder: Path, option: str) -> None:
     forked, executed = asyncio.run(story("")), asyncio.run(story(EXECUTED))
     assert forked == executed
     assert forked[0] == 2
+
+
+@pytest.mark.parametrize(
+    "words", [("xids",), ("status", "--runtime-dir=/none"), ("labels", "--help")], ids=" ".join
+)
+def test_a_command_is_the_same(words: tuple[str, ...]) -> None:
+    """A command prints the same and ends with the same exit code."""
+    forked, executed = (commands.run(*words, exec_because=why) for why in ("", EXECUTED))
+    assert forked.stdout + forked.stderr
+    for name in ("returncode", "stdout", "stderr"):
+        assert getattr(forked, name) == getattr(executed, name)
 
 
 def test_an_environment_that_only_exec_applies_is_executed(folder: Path) -> None:

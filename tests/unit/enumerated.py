@@ -2,7 +2,7 @@
 
 from msgspec.structs import replace
 
-from health import device_nodes, enumeration, inventory, label_facts
+from health import device_nodes, driver_facts, enumeration, inventory, label_facts
 from health.enumeration import Enumerated, SystemRoots
 from health.inventory import Slot
 from health.nvml import Nvml
@@ -27,7 +27,7 @@ def take(nvml: Nvml, roots: SystemRoots) -> Inventory:
         driver_version=nvml.driver_version(),
         gpus=gpus,
         failed=tuple(inventory.failures(slots, gpus, {})),
-        nodes=device_nodes.existing(roots.dev),
+        nodes=device_nodes.existing(device_nodes.root_of(roots.dev)),
         links=tuple(inventory.links(gpus, peers, levels)),
-        cuda_version=label_facts.find_cuda_version(nvml).number,
+        cuda_version=driver_facts.find_driver_facts(nvml).cuda,
     )

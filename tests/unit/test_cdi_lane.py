@@ -30,7 +30,6 @@ class Waiting:
             Paths(root, root, root, root),
             "health.binding",
             root,
-            dev_root=root,
             imex_channels=imex_channels,
             whole_gpus=False,
         )
@@ -138,15 +137,15 @@ def test_an_imex_channel_that_comes_later_gets_its_name(
 
     monkeypatch.setattr(cdi, "write_all", write_all)
     made = Waiting(tmp_path, modes=("imex",), imex_channels=(0, 3))
-    made.cdi.open()
+    made.cdi.open(channels=(0,))
     made.finish(0.0)
-    made.cdi.step([], 0.0, complete=True)
+    made.cdi.step([], 0.0, complete=True, channels=(0,))
     made.cdi.begin(0.0)
     assert list(made.cdi.channels) == ["0"]
-    made.cdi.step([], 5.0, complete=True)
+    made.cdi.step([], 5.0, complete=True, channels=(0,))
     assert made.cdi.deadline() == 10.0  # the look has found nothing new
     (dev / "channel3").touch()
-    made.cdi.step([], 10.0, complete=True)
+    made.cdi.step([], 10.0, complete=True, channels=(0, 3))
     assert made.cdi.settled([])  # devices do not wait for it
     made.finish(10.0)
     assert list(made.cdi.channels) == ["0", "3"]

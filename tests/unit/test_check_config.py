@@ -22,11 +22,12 @@ def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
 def printed(
     capsys: pytest.CaptureFixture[str], *arguments: str, notices: str = ""
 ) -> dict[str, Any]:
-    """Return the command's output; its stderr must be equal to *notices*."""
+    """Return the command's output; on stderr are *notices*, and that the files are accepted."""
     assert main(["check-config", *arguments]) == 0
     out, err = capsys.readouterr()
-    assert err == notices
     answer: dict[str, Any] = json.loads(out)
+    files = ", ".join(answer["files"]["checked"])
+    assert err == f"{notices}accepted: {files or 'the settings; there is no configuration file'}\n"
     return answer
 
 

@@ -15,6 +15,7 @@ WALL = {
 SHOWN = {
     "health/observed.py": "when a device came into its state, and when an Xid was seen last",
     "supervisor/cluster/main.py": "when something happened, in an Event and the node's condition",
+    "supervisor/cluster/withdrawal.py": "when a node condition became false",
     "supervisor/exporter/pages.py": "when the monitor spoke last, in a metric and on the page",
     "supervisor/exporter/without_gpu.py": "when the configuration was loaded",
     "supervisor/labels/main.py": "when the file with labels expires",

@@ -160,6 +160,7 @@ def test_the_names_of_problems() -> None:
     assert {str(kind): Problem(kind, "").fatal for kind in ProblemKind} == {
         "mig-not-uniform": True,
         "mig-empty": False,
+        "mig-unsupported": False,
         "list-too-long": True,
         "not-shared": False,
         "memory-unknown": False,

@@ -89,6 +89,23 @@ def test_all_nodes(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("there", "here", "late"),
+    [(True, False, True), (True, True, False), (False, False, False), (False, True, False)],
+)
+def test_nodes_that_came_after_the_container(
+    tmp_path: Path, *, there: bool, here: bool, late: bool
+) -> None:
+    """Device nodes came late if the host has them, and the container's own /dev has not."""
+    for name, has in (("host", there), ("own", here)):
+        (tmp_path / name / "dev").mkdir(parents=True)
+        if has:
+            (tmp_path / name / "dev/nvidiactl").touch()
+    host, own = tmp_path / "host", tmp_path / "own"
+    assert device_nodes.came_late((host, own), own) is late
+    assert not device_nodes.came_late((own,), own)
+
+
 def test_a_root_without_nodes(tmp_path: Path) -> None:
     """Under a root without device nodes, none are found."""
     assert device_nodes.existing(tmp_path) == ()
@@ -102,7 +119,7 @@ def taken(folder: Path, *gpus: SimulatedGpu, minors: str | None = None) -> Inven
         (live.procfs / "driver/nvidia-caps/mig-minors").write_text(minors)
     nvml = Nvml(Binding(folder))
     nvml.start()
-    return take(nvml, SystemRoots(live.sysfs, live.procfs, folder))
+    return take(nvml, SystemRoots(live.sysfs, live.procfs, (folder,)))
 
 
 def test_a_root_that_cannot_be_looked_at() -> None:

@@ -15,6 +15,7 @@ from simulator.node import (
     SimulatedHost,
     SimulatedLink,
     SimulatedNode,
+    SimulatedPlatform,
 )
 from simulator.node_file import complete
 from simulator.usage import FIRST_PID, Use
@@ -264,8 +265,11 @@ def test_usage_that_a_gpu_cannot_have(tmp_path: Path, line: str, error: str) -> 
     [
         ("xid 79 --gpu 1", "done: drill xid 79 on GPU 1"),
         ("xid 31 --gpu 1 --mig 0", "done: drill xid 31 --mig 0 on GPU 1"),
-        ("mig 1g.10gb 1g.10gb --gpu 1", "done: drill mig 1g.10gb 1g.10gb on GPU 1"),
-        ("mig --gpu 1", "done: drill mig on GPU 1"),
+        (
+            "mig 1g.10gb 1g.10gb --gpu 1",
+            f"done: drill mig 1g.10gb 1g.10gb on GPU 1; {drill.SEARCH}",
+        ),
+        ("mig --gpu 1", f"done: drill mig on GPU 1; {drill.SEARCH}"),
         ("lost --gpu 0", "done: drill lost on GPU 0"),
         ("permission-loss", "done: drill permission-loss on the whole node"),
         ("usage --gpu 0 --host --memory 9", "done: drill usage --host --memory 9 on GPU 0"),
@@ -280,3 +284,40 @@ def test_a_drill_says_what_it_did(line: str, done: str, tmp_path: Path) -> None:
     LiveNode(tmp_path).start(NODE)
     words = ["drill", *line.split(), f"--runtime-dir={tmp_path}"]
     assert drill.run(parser("1.2.3").parse_args(words)) == done
+
+
+@pytest.mark.parametrize(
+    ("gpu", "platform"),
+    [
+        (SimulatedGpu(events=False), SimulatedPlatform.NVML),
+        (SimulatedGpu(lacks=("nvmlDeviceGetSupportedEventTypes",)), SimulatedPlatform.NVML),
+        (SimulatedGpu(lacks=("optional",)), SimulatedPlatform.TEGRA),
+        (SimulatedGpu(), SimulatedPlatform.WSL),
+    ],
+    ids=["old", "without events", "Tegra", "WSL2"],
+)
+def test_a_driver_that_reports_no_xids(
+    tmp_path: Path, gpu: SimulatedGpu, platform: SimulatedPlatform
+) -> None:
+    """An Xid that would never be reported is refused."""
+    live = LiveNode(tmp_path)
+    live.start(complete(SimulatedNode((gpu,), platform=platform)))
+    with pytest.raises(NodeError, match="cannot report an Xid on GPU 0: its driver reports none"):
+        live.xid(0, 79)
+    assert live.read().events == ()
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("mps-fault --gpu=0", "at its next check (health.pollInterval"),
+        ("remove --gpu=0", "at its next search (health.rescanInterval"),
+        ("mig 1g.10gb --gpu=1", "at its next search (health.rescanInterval"),
+    ],
+)
+def test_a_drill_says_if_it_takes_effect_later(tmp_path: Path, line: str, words: str) -> None:
+    """Some things are looked at only from time to time."""
+    LiveNode(tmp_path).start(NODE)
+    (tmp_path / MPS_BUS).touch()
+    given = ["drill", *line.split(), f"--runtime-dir={tmp_path}"]
+    assert words in drill.run(parser("1").parse_args(given))

@@ -2,12 +2,14 @@
 
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from proto.control import NotReady
+from proto.driver import DriverState
 from proto.reasons import ReasonKind
 from supervisor import give_up
-from supervisor.give_up import SHOWN
+from supervisor.give_up import NEVER_SERVED, SHOWN
 from supervisor.state import Lost, Served
 
 NOW, LIMIT = 1000.0, 60.0
@@ -24,12 +26,31 @@ def lost(since: float, exits_since: float | None = None) -> Served:
     return replace(SERVED, lost=Lost(NOW - since, "before", exits))
 
 
+def never(since: float) -> Served:
+    """Return a service that had no access to a GPU at its start, so many seconds before NOW."""
+    return replace(lost(since), plans=None)
+
+
 TABLE: dict[str, tuple[Served, NotReady, float, Lost | None]] = {
     "lost now": (SERVED, DENIED, LIMIT, NEWLY),
     "an old library": (SERVED, OLD_LIBRARY, LIMIT, Lost(NOW, "old library")),
     "no driver": (SERVED, NO_DRIVER, LIMIT, None),
     "never": (SERVED, DENIED, 0.0, None),
-    "before the first inventory": (Served(), DENIED, LIMIT, None),
+    "before the first inventory": (Served(), DENIED, LIMIT, NEWLY),
+    "without access for long": (never(LIMIT), DENIED, LIMIT, Lost(NOW - LIMIT, "no access")),
+    "without access for very long": (
+        never(NEVER_SERVED * LIMIT),
+        DENIED,
+        LIMIT,
+        Lost(NOW - NEVER_SERVED * LIMIT, "no access", NOW),
+    ),
+    "a driver that came late": (
+        replace(never(LIMIT), came_late=True),
+        DENIED,
+        LIMIT,
+        Lost(NOW - LIMIT, "no access", NOW),
+    ),
+    "no driver yet": (Served(), NO_DRIVER, LIMIT, None),
     "in maintenance": (replace(SERVED, quiesced=True), DENIED, LIMIT, None),
     "lost a while ago": (lost(59.9), DENIED, LIMIT, Lost(NOW - 59.9, "no access")),
     "lost for long": (lost(60.0), DENIED, LIMIT, Lost(NOW - 60.0, "no access", NOW)),
@@ -49,6 +70,32 @@ def test_a_report_of_a_monitor(
 ) -> None:
     """The time without GPUs counts from the first report that only a new container can help."""
     assert give_up.after_report(served, report, limit, NOW) == after
+
+
+MISSING = msgspec.structs.replace(NO_DRIVER, driver=DriverState.MISSING)
+UNLOADED = msgspec.structs.replace(DENIED, driver=DriverState.MISSING)
+BEHIND = msgspec.structs.replace(DENIED, came_late=True)
+
+
+@pytest.mark.parametrize(
+    ("reports", "late"),
+    [
+        ([DENIED], False),
+        ([NO_DRIVER], False),
+        ([MISSING], True),
+        ([MISSING, DENIED], True),
+        ([UNLOADED], False),
+        ([BEHIND], True),
+        ([BEHIND, NO_DRIVER, DENIED], True),
+    ],
+)
+def test_a_driver_that_comes_late(reports: list[NotReady], *, late: bool) -> None:
+    """It came after this container if a monitor has found none, or device nodes elsewhere only."""
+    served = Served()
+    for report in reports:
+        unknown = give_up.unknown_after(report, 1)
+        served = give_up.refused(served, report, unknown, LIMIT, NOW)
+    assert served.came_late is late
 
 
 @pytest.mark.parametrize(

@@ -136,6 +136,23 @@ def test_what_is_sampled_once_a_minute(kind: ReasonKind) -> None:
     assert kinds(states([*seen, *ended, (180.0 + HOLD, WELL)])) == []
 
 
+def test_the_link_of_an_idle_gpu_ends_the_failure() -> None:
+    """An idle GPU is asked for its link once a minute: two full links in a row end the failure, and
+    one that is slow, as idle GPUs have it, says nothing about the time until then.
+    """
+    unasked = replace(WELL, link=None, utilization=IDLE)
+    full, slow = (replace(WELL, link=link, utilization=IDLE) for link in (FULL, SLOW))
+    seen = [(0.0, bad(ReasonKind.PCIE)), (HOLD, bad(ReasonKind.PCIE))]
+    idle = [*seen, (100.0, full), (105.0, unasked), (155.0, unasked)]
+    assert kinds(states([*idle, (159.9, full)])) == [ReasonKind.PCIE]
+    assert kinds(states([*idle, (160.0, full)])) == []
+    assert kinds(states([*idle, (160.0, slow), (165.0, unasked), (220.0, full)])) == [
+        ReasonKind.PCIE
+    ]
+    begins = [(0.0, bad(ReasonKind.PCIE)), (5.0, unasked), (HOLD, bad(ReasonKind.PCIE))]
+    assert kinds(states(begins)) == []
+
+
 @pytest.mark.parametrize("kind", BAD)
 def test_a_gpu_that_does_not_tell(kind: ReasonKind) -> None:
     """What is not supported begins nothing, and ends nothing."""
@@ -273,6 +290,12 @@ def test_missing_gpus(on_bus: tuple[int, ...], failed: int, detail: str | None) 
     nothing = None if detail is None else False
     found = missing(frozenset(f"0000:{n:02x}:00.0" for n in on_bus), known)
     assert found == (Reason(ReasonKind.GPU_MISSING, detail) if detail else nothing)
+
+
+def test_a_gpu_that_the_driver_must_not_use_is_not_missing() -> None:
+    """NVreg_ExcludedGpus leaves a GPU on the bus that the driver does not show."""
+    known = msgspec.structs.replace(inventory(gpu(0)), excluded=("0000:02:00.0",))
+    assert missing(frozenset({"0000:01:00.0", "0000:02:00.0"}), known) is False
 
 
 def test_many_missing_gpus() -> None:

@@ -1,8 +1,16 @@
 """What counts as a driver call that hangs, and when it counts as returned."""
 
-from health.hangs import Hangs
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
+
+from health.hangs import Hang, Hangs
 from health.lane import Lane, Mailbox
 from health.nvml import Nvml, Running
+from health.watched import WatchedGpus
+
+if TYPE_CHECKING:
+    from health.gpu_lanes import GpuLanes
+    from health.node import Node
 
 LIMIT = 15.0
 
@@ -37,6 +45,21 @@ def test_a_call_hangs_after_the_limit() -> None:
     assert calls.search_each_second(16, 30) == [(["nvmlDeviceGetName"], [])]
     calls.lane.nvml.running = None
     assert calls.search_each_second(30, 40) == [([], ["nvmlDeviceGetName"])]
+
+
+def test_a_wait_for_events_that_hangs_is_known_until_it_returns() -> None:
+    """A hang of another call is none of events. What an earlier monitor knew counts at first."""
+    mailbox = Mailbox()
+    gpu = cast("GpuLanes", SimpleNamespace(uuid="A", events=Lane("events", Nvml(), mailbox)))
+    waits = Hang(gpu.events, gpu, Running("nvmlEventSetWait", 0.0))
+    checks = Hang(Lane("calls", Nvml(), mailbox), gpu, Running("nvmlDeviceGetName", 0.0))
+    watched = WatchedGpus(cast("Node", SimpleNamespace(gpus=())), Hangs(), {"B": "before"})
+    watched.note([waits, checks], [])
+    assert watched.deaf == {"A": "nvmlEventSetWait", "B": "before"}
+    watched.note([], [checks])
+    assert watched.deaf == {"A": "nvmlEventSetWait", "B": "before"}
+    watched.note([], [waits])
+    assert watched.deaf == {"B": "before"}
 
 
 def test_a_call_does_not_hang_because_this_process_stood_still() -> None:

@@ -44,7 +44,7 @@ def found(
     vars(binding).update(functions)
     nvml = Nvml(binding)
     nvml.start()
-    return take(nvml, SystemRoots(live.sysfs, live.procfs, folder))
+    return take(nvml, SystemRoots(live.sysfs, live.procfs, (folder,)))
 
 
 def test_a_gpu_has_the_drivers_answers(tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def test_a_gpu_that_is_lost_at_the_start(tmp_path: Path) -> None:
     live.lose(1)
     nvml = Nvml(Binding(tmp_path))
     nvml.start()
-    node = take(nvml, SystemRoots(live.sysfs, live.procfs, tmp_path))
+    node = take(nvml, SystemRoots(live.sysfs, live.procfs, (tmp_path,)))
     assert [gpu.uuid for gpu in node.gpus] == [gpu_uuid(0), gpu_uuid(2)]
     assert [gpu.index for gpu in node.gpus] == [0, 2]
     error = LOST.format("nvmlDeviceGetHandleByIndex")

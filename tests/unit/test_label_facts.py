@@ -2,13 +2,15 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
+from health.driver_facts import find_driver_facts
 from health.known_good import with_known_good
-from health.label_facts import find_cuda_version, find_facts, with_facts
+from health.label_facts import find_facts, with_facts
 from health.nvml import Nvml
 from health.vgpu import host_driver
 from proto.facts import Fabric, GpuFacts, HostDriver
@@ -59,7 +61,7 @@ def test_a_gpu_tells_all_facts(tmp_path: Path) -> None:
     """Class and virtual GPU come from the kernel, MIG mode and fabric from the driver."""
     live, binding = started(tmp_path)
     assert ask(live, binding) == KNOWN
-    assert find_cuda_version(Nvml(binding)).number == 12080
+    assert find_driver_facts(Nvml(binding)).cuda == 12080
 
 
 FAILURES: dict[str, tuple[str, int, GpuFacts]] = {
@@ -104,10 +106,21 @@ def test_a_configuration_space_that_cannot_be_read(
 def test_a_driver_without_a_cuda_version() -> None:
     """A driver that does not tell its CUDA version leaves it out."""
     refused = Driver(nvmlSystemGetCudaDriverVersion=refusal(999))
-    assert find_cuda_version(Nvml(refused)).number is None
-    assert find_cuda_version(Nvml(Driver())).number is None
+    assert find_driver_facts(Nvml(refused)).cuda is None
+    assert find_driver_facts(Nvml(Driver())).cuda is None
     nonsense = Driver(nvmlSystemGetCudaDriverVersion=-1)
-    assert find_cuda_version(Nvml(nonsense)).number is None
+    assert find_driver_facts(Nvml(nonsense)).cuda is None
+
+
+def test_gpus_that_the_driver_must_not_use() -> None:
+    """Their PCI addresses are known, as the kernel writes them; without the call there are none."""
+    info = SimpleNamespace(pci=SimpleNamespace(busId=b"00000000:41:00.0"))
+    told = {"nvmlGetExcludedDeviceInfoByIndex": lambda index: (info,)[index]}
+    driver = Driver(nvmlGetExcludedDeviceCount=1, **told)
+    assert find_driver_facts(Nvml(driver)).excluded == ("0000:41:00.0",)
+    refused = Driver(nvmlGetExcludedDeviceCount=refusal(3))
+    assert find_driver_facts(Nvml(refused)).excluded == ()
+    assert find_driver_facts(Nvml(Driver())).excluded == ()
 
 
 def answering(state: int, status: int = 0, uuid: bytes = bytes(range(16))) -> Callable[..., int]:

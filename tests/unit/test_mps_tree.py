@@ -131,11 +131,12 @@ def test_leftovers_are_found(tmp_path: Path) -> None:
     assert leftovers.find(str(root), str(states)) == ()
     states.mkdir(mode=0o700)
     (states / "compute-mode-GPU-1").write_text("0")
-    for uuid in ("GPU-2", "GPU-3", "shm"):
+    integrated = "54d0709b-558d-4a2c-9f3e-000000000001"
+    for uuid in ("GPU-2", "GPU-3", integrated, "shm"):
         Path(pipe_folder(str(root), uuid)).mkdir(parents=True)
-    for uuid in ("GPU-2", "shm"):
+    for uuid in ("GPU-2", integrated, "shm"):
         Path(pipe_folder(str(root), uuid), leftovers.PID_FILE).write_text("1")
-    assert leftovers.find(str(root), str(states)) == ("GPU-1", "GPU-2")
+    assert leftovers.find(str(root), str(states)) == (integrated, "GPU-1", "GPU-2")
 
 
 def specs(**flags: str) -> dict[str, Spec]:

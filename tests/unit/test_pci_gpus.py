@@ -1,8 +1,12 @@
 """GPUs on the PCI bus, and what a node without a driver is."""
 
+import select
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from loguru import logger
 
 from health import access, pci_gpus, platform_files
 from health.nvml import Code
@@ -12,7 +16,7 @@ from proto.driver import NOTHING_TO_SERVE, DriverState
 from proto.monitor import MonitorSettings
 from proto.paths import Paths
 from proto.platform import Platform, PlatformKind
-from supervisor.exporter.without_gpu import LIBRARIES, Wait, signs
+from supervisor.exporter.without_gpu import LIBRARIES, GpuSigns, Wait, signs
 
 FREE = PciGpu("0000:01:00.0")
 BOUND = PciGpu("0000:01:00.0", "nvidia")
@@ -141,6 +145,43 @@ def test_why_the_driver_cannot_be_opened(  # noqa: PLR0913 - a table's columns
     )
 
 
+LIBRARY, NODES, OLD = Code.LIBRARY_NOT_FOUND, Code.DRIVER_NOT_LOADED, Code.VERSION_MISMATCH
+
+
+@pytest.mark.parametrize(
+    ("code", "module", "late", "expected", "restart", "words"),
+    [
+        (LIBRARY, False, False, DriverState.MISSING, False, "install the NVIDIA driver"),
+        (LIBRARY, True, False, DriverState.MISSING, True, "a new container gets the library"),
+        (NODES, False, False, DriverState.MISSING, False, "load the kernel module"),
+        (NODES, True, False, DriverState.UNUSABLE, True, "a new container gets /dev/nvidia*"),
+        (NODES, False, True, DriverState.MISSING, False, "load the kernel module"),
+        (UNKNOWN, True, True, DriverState.UNUSABLE, True, "lost access"),
+        (OLD, True, False, DriverState.UNUSABLE, False, "differ in version"),
+    ],
+)
+def test_what_only_a_new_container_has(  # noqa: PLR0913 - a table's columns
+    tmp_path: Path,
+    *,
+    code: int,
+    module: bool,
+    late: bool,
+    expected: DriverState,
+    restart: bool,
+    words: str,
+) -> None:
+    """Where the kernel module is loaded, the library or the device nodes are missing only here."""
+    if module:
+        touch(tmp_path / "driver/nvidia/version")
+        text = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release Build\n"
+        (tmp_path / "driver/nvidia/version").write_text(text)
+    settings = of(machine(tmp_path, FREE), tmp_path)
+    found = Refused("no", code, came_late=late)
+    report = access.refused(found, settings, had_gpus=False)
+    assert (report.driver, report.needs_restart, report.came_late) == (expected, restart, late)
+    assert words in report.reason
+
+
 @pytest.mark.parametrize("kind", [PlatformKind.WSL, PlatformKind.TEGRA])
 def test_a_platform_whose_gpus_are_not_on_the_bus(tmp_path: Path, kind: PlatformKind) -> None:
     """Such a node waits for its driver, though no GPU is on the bus."""
@@ -153,6 +194,20 @@ def touch(path: Path) -> None:
     """Create a file and its folders."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
+
+
+def looked(wait: Wait) -> None:
+    """Wait until the thread has looked at the signs."""
+    assert select.select([wait.mailbox], [], [], 60)[0]
+
+
+@pytest.fixture
+def messages() -> Iterator[list[str]]:
+    """Return the warnings that are logged."""
+    found: list[str] = []
+    sink = logger.add(lambda text: found.append(text.record["message"]), level="WARNING")
+    yield found
+    logger.remove(sink)
 
 
 @pytest.mark.parametrize(
@@ -171,13 +226,40 @@ def test_the_wait_for_a_gpu(tmp_path: Path, sign: str) -> None:
     """
     (tmp_path / "bus").mkdir()
     wait = Wait(lambda: signs(tmp_path / "root", tmp_path, tmp_path), 30.0, now=100.0)
+    looked(wait)
     assert not wait.is_over(130.0)
+    looked(wait)
     if sign == "gpu":
         machine(tmp_path, FREE)
     else:
         touch(tmp_path / sign)
     assert not wait.is_over(159.0)
+    assert not wait.is_over(160.0)
+    looked(wait)
     assert wait.is_over(160.0)
+
+
+def test_a_look_that_hangs_holds_up_nothing(messages: list[str]) -> None:
+    """While a mount does not answer, the wait goes on and says so once. When it answers, a change
+    counts.
+    """
+    answers, found = threading.Event(), [GpuSigns((), ()), GpuSigns((), ()), GpuSigns((FREE,), ())]
+
+    def look() -> GpuSigns:
+        answers.wait()
+        return found.pop(0)
+
+    wait = Wait(look, 30.0, now=100.0)
+    assert [wait.is_over(now) for now in (101.0, 130.0, 131.0, 160.0)] == 4 * [False]
+    hung = "cannot look for a GPU: a file system does not answer"
+    assert messages == [hung]
+    answers.set()
+    looked(wait)
+    for now in (190.0, 220.0):
+        assert not wait.is_over(now)
+        looked(wait)
+    assert wait.is_over(221.0)
+    assert messages == [hung]
 
 
 def test_a_gpu_that_came_before_the_wait(tmp_path: Path) -> None:

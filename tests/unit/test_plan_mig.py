@@ -1,7 +1,9 @@
 """The plan with each MIG strategy."""
 
 import pytest
+from msgspec.structs import replace
 
+from health import cdi_spec
 from proto.advertising import MigStrategy
 from proto.messages import Gpu
 from proto.problem import Problem, ProblemKind
@@ -130,6 +132,28 @@ def test_mixed_advertises_the_other_gpus(
     text = f"{text}: MIG mode is on, but there is no MIG instance; create one"
     problem = Problem(ProblemKind.MIG_EMPTY, text)
     assert (indices(found), found.problems) == (expected, (problem,))
+
+
+@pytest.mark.parametrize("strategy", [MIXED, SINGLE])
+def test_instances_that_the_container_toolkit_does_not_know(strategy: MigStrategy) -> None:
+    """On Tegra the toolkit knows GPUs by index only: instances are not advertised, other GPUs are,
+    and the problem says what to do. Without a MIG strategy, the GPU is handed out whole.
+    """
+    thor = replace(mig_gpu(0, "1g.10gb"), integrated=True, toolkit_id="0")
+    card = replace(mig_gpu(1, "1g.10gb"), toolkit_id="1")
+    node = inventory(thor, card, gpu(2))
+    found = plan(Rules(mig=strategy), node)
+    text = (
+        "GPU 0, 1: MIG mode is on, but on this platform the container toolkit knows no MIG "
+        "instances; switch MIG mode off, or use the MIG strategy none"
+    )
+    problem = Problem(ProblemKind.MIG_UNSUPPORTED, text)
+    assert (indices(found), found.problems) == ({"gpu": ["2"]}, (problem,))
+    assert (problem.fatal, indices(plan(Rules(mig=NONE), node))) == (
+        False,
+        {"gpu": ["0", "1", "2"]},
+    )
+    assert cdi_spec.wanted([thor], "index", whole=False)[0].names == frozenset()
 
 
 def test_instances_of_single_can_be_named() -> None:

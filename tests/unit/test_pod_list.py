@@ -67,6 +67,15 @@ def test_gpus_of_other_resources() -> None:
     assert others == tuple(Allocation("old", one, "ns", "a", "main") for one in theirs)
 
 
+@pytest.mark.parametrize("device", ["all", "tegra", "54d0709b-558d-4a2c-9f3e-000000000001"])
+def test_gpus_whose_names_look_like_no_uuid(device: str) -> None:
+    """GPUs of WSL2 and Tegra that another resource holds are read, if this node has them."""
+    data = listed(pod("a", [f"{device}::0"], "old"), pod("b", ["allotted", "x"], "nic"))
+    assert held(data).devices == ()
+    known = asyncio.run(pod_list.read(data, OURS, frozenset({device})))
+    assert known.devices == (Allocation("old", f"{device}::0", "ns", "a", "main"),)
+
+
 def claiming(name: str, driver: str, device: str, cdi: Iterable[str]) -> api.PodResources:
     """Return a pod with one container that holds a device through DRA."""
     names = [api.CDIDevice(name=one) for one in cdi]
@@ -131,7 +140,7 @@ def test_pod_by_pod_is_read_what_protobuf_reads_at_once(
         assert plainly(data, OURS) == found
 
 
-LISTS = [pytest.param(make, 8 * MIB - 99, id=kind) for kind, make in HOSTILE.items()]
+LISTS = [pytest.param(make, pod_list.LONGEST_LIST - 99, id=kind) for kind, make in HOSTILE.items()]
 LISTS += [pytest.param(make, MIB - 99, id=f"{kind}, in a short pod") for kind, make in IN_A_POD]
 
 
@@ -169,6 +178,15 @@ def test_a_node_full_of_replicas_is_within_the_bounds() -> None:
     data = listed(*pods)
     assert len(data) <= pod_list.LONGEST_LIST
     assert len(read(data)) == 65_000
+
+
+def test_containers_that_hold_nothing_hide_no_holder() -> None:
+    """So many containers with the longest names that the bound of entries counts, not of bytes."""
+    empty = api.ContainerResources(name="c" * 63)
+    pods = [api.PodResources(name=str(n), containers=[empty] * 1000) for n in range(145)]
+    data = listed(*pods, pod("a", ["x"]))
+    assert 9 * MIB < len(data) <= pod_list.LONGEST_LIST
+    assert read(data) == (Allocation(GPU, "x", "ns", "a", "main"),)
 
 
 def test_others_run_while_a_list_is_read(monkeypatch: pytest.MonkeyPatch) -> None:

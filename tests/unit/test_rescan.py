@@ -122,7 +122,7 @@ def test_changed_mig_instances_are_found(tmp_path: Path) -> None:
     """A rescan finds changed MIG instances and their capabilities; a lost GPU keeps its own."""
     live = LiveNode(tmp_path)
     live.start(complete(SimulatedNode((SimulatedGpu(mig=("1g.10gb",)),))))
-    nvml, roots = Nvml(Binding(tmp_path)), SystemRoots(live.sysfs, live.procfs, tmp_path)
+    nvml, roots = Nvml(Binding(tmp_path)), SystemRoots(live.sysfs, live.procfs, (tmp_path,))
     nvml.start()
     found = enumerate_gpu(nvml, 0, roots)
     assert isinstance(found, Enumerated)

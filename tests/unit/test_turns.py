@@ -1,6 +1,8 @@
 """How much of a child's reports one turn of the supervisor's loop reads."""
 
 import contextlib
+import os
+import time
 
 import pytest
 
@@ -76,3 +78,27 @@ def test_only_the_newest_state_counts(batch: list[Report], left: list[Report]) -
 def test_own_work_is_no_standstill(late: float, worked: float, *, still: bool) -> None:
     """A turn that is long because the supervisor worked excuses no child that was silent."""
     assert turns.stood_still(late, worked) is still
+
+
+def test_a_wait_tells_which_sources_are_ready() -> None:
+    """A source that is readable or at its end is ready, one with nothing to read is not."""
+    ours, theirs = Channel.pair()
+    silent, other = Channel.pair()
+    reading, writing = os.pipe()
+    with contextlib.closing(ours), contextlib.closing(silent), contextlib.closing(other):
+        assert turns.wait([ours, silent, reading], 0.0) == set()
+        theirs.send(Beat())
+        assert turns.wait([ours, silent, reading], 1.0) == {ours}
+        os.close(writing)
+        assert turns.wait([ours, silent, reading], 1.0) == {ours, reading}
+        theirs.close()
+        assert isinstance(ours.receive(), Beat)
+        assert turns.wait([silent, ours], 1.0) == {ours}
+    os.close(reading)
+
+
+def test_a_wait_ends_not_before_its_time() -> None:
+    """Part of a millisecond is waited for too: otherwise the loop would spin until it is over."""
+    began = time.monotonic()
+    assert turns.wait([], 0.0015) == set()
+    assert time.monotonic() - began >= 0.0015

@@ -102,9 +102,9 @@ def test_the_checks_of_the_device(tmp_path: Path, names: tuple[str, ...]) -> Non
     """
     windows = Windows(*names)
     nvml, found = one_device(windows)
-    assert look(nvml, found.handle, found.gpu, SystemRoots(dev=tmp_path)).ailments == MISSING
+    assert look(nvml, found.handle, found.gpu, SystemRoots(dev=(tmp_path,))).ailments == MISSING
     (tmp_path / "dev").mkdir()
     (tmp_path / "dev/dxg").touch()
-    assert look(nvml, found.handle, found.gpu, SystemRoots(dev=tmp_path)).ailments == frozenset()
+    assert look(nvml, found.handle, found.gpu, SystemRoots(dev=(tmp_path,))).ailments == frozenset()
     windows.lost.add(windows.nvmlDeviceGetHandleByIndex(len(names) - 1))
-    assert look(nvml, found.handle, found.gpu, SystemRoots(dev=tmp_path)).lost
+    assert look(nvml, found.handle, found.gpu, SystemRoots(dev=(tmp_path,))).lost

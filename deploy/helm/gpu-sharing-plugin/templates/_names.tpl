@@ -1,3 +1,20 @@
+{{/*
+Fills in values that are null, which Helm removes: a section has its defaults, a list or mapping is empty. Each template
+begins with it, because any of them may be rendered first.
+*/}}
+{{- define "gpu-sharing-plugin.fill" -}}
+{{- include "gpu-sharing-plugin.fillSection" (dict "values" .Values "empty" (.Files.Get "files/empty.json" | fromJson)) }}
+{{- end }}
+
+{{- define "gpu-sharing-plugin.fillSection" -}}
+{{- $values := .values }}
+{{- range $key, $empty := .empty }}
+{{- if or (not (hasKey $values $key)) (kindIs "invalid" (index $values $key)) }}{{ $_ := set $values $key $empty }}
+{{- else if kindIs "map" $empty }}{{ include "gpu-sharing-plugin.fillSection" (dict "values" (get $values $key) "empty" $empty) }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{/* The chart's name in labels. */}}
 {{- define "gpu-sharing-plugin.name" -}}
 {{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}

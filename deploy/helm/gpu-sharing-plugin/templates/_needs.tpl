@@ -125,14 +125,21 @@ takes them from other containers; for CDI without NVIDIA's runtime: only a privi
 SYS_ADMIN for MIG and volume-mounts: NVIDIA's runtime shows a container all MIG instances only with it, and can be
 configured to refuse the mounts without it.
 */}}
-{{- define "gpu-sharing-plugin.securityContext" -}}
+{{- define "gpu-sharing-plugin.rights" -}}
 {{- $needs := splitList " " (include "gpu-sharing-plugin.needs" .) }}
+{{- if or (has "devices" $needs) (and (has "cdi" $needs) (not .Values.runtimeClassName)) }}privileged
+{{- else if or (has "mig" $needs) (has "volume-mounts" $needs) }}SYS_ADMIN
+{{- end }}
+{{- end }}
+
+{{- define "gpu-sharing-plugin.securityContext" -}}
+{{- $rights := include "gpu-sharing-plugin.rights" . }}
 {{- if .Values.securityContext }}
 {{- toYaml .Values.securityContext }}
-{{- else if or (has "devices" $needs) (and (has "cdi" $needs) (not .Values.runtimeClassName)) -}}
+{{- else if eq $rights "privileged" -}}
 privileged: true
 readOnlyRootFilesystem: true
-{{- else if or (has "mig" $needs) (has "volume-mounts" $needs) -}}
+{{- else if eq $rights "SYS_ADMIN" -}}
 capabilities:
   drop: [ALL]
   add: [SYS_ADMIN]
