@@ -126,11 +126,11 @@ async def end_servers(pipe: str, on_kill: Callable[[int], object]) -> None:
 def _processes(pipe: str, name: str) -> Iterator[tuple[Daemon, Found]]:
     """Yield the processes of that name that use a pipe folder, held by a descriptor each."""
     for folder in PROCFS.iterdir():
-        if folder.name.isdecimal() and _read(folder, pipe, name):
+        if folder.name.isdecimal() and _of(folder, pipe, name):
             with contextlib.suppress(OSError):  # it has ended meanwhile
                 process = Daemon(int(folder.name))
                 # Again: now that we hold on to it, the PID cannot be another process's.
-                if (found := _read(folder, pipe, name)) and not process.ended():
+                if (found := _of(folder, pipe, name)) and not process.ended():
                     yield process, found
                 else:
                     os.close(process.ended_at)
@@ -154,15 +154,28 @@ def exists(pipe: str) -> bool:
     return found is not None
 
 
-def _same_folder(one: str, other: str) -> bool:
+def same_folder(one: str, other: str) -> bool:
     """Return whether two paths are of one folder; the root may be written in another way now."""
     return one == other or (
         one.startswith("/") and os.path.realpath(one) == os.path.realpath(other)
     )
 
 
-def _read(folder: Path, pipe: str, wanted: str) -> Found | None:
-    """Return a process of the pipe folder by its name and environment; None: it is another one.
+def pipes() -> Iterator[str]:
+    """Yield the pipe folder of each daemon that runs on this node, whoever started it."""
+    for folder in PROCFS.iterdir():
+        if folder.name.isdecimal() and (found := _read(folder, NAME)):
+            yield found.environment.get(PIPE, "")
+
+
+def _of(folder: Path, pipe: str, wanted: str) -> Found | None:
+    """Return a process of the pipe folder; None: it is another one."""
+    found = _read(folder, wanted)
+    return found if found and same_folder(found.environment.get(PIPE, ""), pipe) else None
+
+
+def _read(folder: Path, wanted: str) -> Found | None:
+    """Return a process by its name, with its environment; None: it is another one.
 
     Not by the file with the PID: it may be gone, and another process may have that PID by now.
     """
@@ -176,6 +189,4 @@ def _read(folder: Path, pipe: str, wanted: str) -> Found | None:
     except OSError:
         return None
     environment = dict(word.partition("=")[::2] for word in words)
-    if not _same_folder(environment.get(PIPE, ""), pipe):
-        return None
     return Found(int(folder.name), environment, tuple(options))
