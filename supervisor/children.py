@@ -169,8 +169,13 @@ class Children:
             self.tell(spec.change, only=spec.name)
 
     def unwant_all(self) -> None:
-        """Order all children to stop."""
-        for name in self._children:
+        """Order all children to stop.
+
+        One that lingers and waits for its restart is started for that: it ends what it has left.
+        """
+        for name, child in list(self._children.items()):
+            if self._specs[name].lingers and child.state is State.BACKOFF:
+                self.start(name)
             self.unwant(name, Stop())
 
     def kill_all(self, why: str) -> None:
