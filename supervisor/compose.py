@@ -3,8 +3,9 @@
 import functools
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from proto.control import (
     Configure,

@@ -230,8 +230,8 @@ def test_apply_now_does_not_wait_for_clients(host: Host) -> None:
             await node.until(lambda k: k.healthy(GPU) == 4)
             after = await daemons(host.folder, Phase.READY, 2)
             assert all(after[uuid].pid != before[uuid].pid for uuid in host.uuids)
-            said = await asyncio.to_thread(client.line) or ""
-            assert said == "cannot call cuCtxSynchronize: CUDA error 806"
+            line: str | None = await asyncio.to_thread(client.line)
+            assert line == "cannot call cuCtxSynchronize: CUDA error 806"
             await asyncio.to_thread(client.end)
 
     asyncio.run(story())
