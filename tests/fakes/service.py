@@ -18,7 +18,8 @@ import zmq
 from prometheus_client.parser import text_string_to_metric_families
 
 from proto import bus
-from proto.messages import NodeState, UsageState
+from proto.inbox import Inbox
+from proto.messages import NodeState, UsageState, topic
 from simulator.kubelet import Kubelet
 from simulator.kubelet_habits import NEWEST, Habits
 from simulator.live_node import LiveNode
@@ -173,38 +174,38 @@ class Service:
 
         await until(is_shown, f"{name} {value}")
 
-    async def publishes(self, epoch: int, sequence: int = 0) -> NodeState:
-        """Wait for a node state of at least this epoch and sequence, and return it."""
-        socket = bus.health_subscriber(zmq.Context.instance(), f"{self.folder}/health.ipc")
+    async def _hears(
+        self, kinds: Sequence[type[NodeState | UsageState]], holds: Callable[[Any], bool]
+    ) -> Any:
+        # As bus.health_subscriber, which never closes the folder that it opens.
+        socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.SUB)
+        socket.linger = 0
+        for kind in kinds:
+            socket.subscribe(topic(kind))
+        socket.connect(f"ipc://{self.folder}/health.ipc")
         try:
             async with asyncio.timeout(PATIENCE):
-                while True:
-                    state = await bus.receive(socket)
-                    if isinstance(state, NodeState) and state.age >= (epoch, sequence):
-                        return state
+                inbox = Inbox(socket)
+                while not holds(state := await bus.receive(inbox)):
+                    pass
+                return state
         finally:
             socket.close()
+
+    async def publishes(self, epoch: int, sequence: int = 0) -> NodeState:
+        """Wait for a node state of at least this epoch and sequence, and return it."""
+        found: NodeState = await self._hears([NodeState], lambda s: s.age >= (epoch, sequence))
+        return found
 
     async def shows_state(self, epoch: int, holds: Callable[[NodeState], bool]) -> NodeState:
         """Wait for a state of this monitor, or a later one, for which *holds* is true."""
-        async with asyncio.timeout(PATIENCE):
-            state = await self.publishes(epoch)
-            while not holds(state):
-                state = await self.publishes(state.epoch, state.sequence + 1)
-            return state
+        found: NodeState = await self._hears([NodeState], lambda s: s.epoch >= epoch and holds(s))
+        return found
 
     async def shows_usage(self, holds: Callable[[UsageState], bool]) -> UsageState:
         """Wait for a message about usage for which *holds* is true, and return it."""
-        path = f"{self.folder}/health.ipc"
-        socket = bus.health_subscriber(zmq.Context.instance(), path, usage=True)
-        try:
-            async with asyncio.timeout(PATIENCE):
-                while True:
-                    state = await bus.receive(socket)
-                    if isinstance(state, UsageState) and holds(state):
-                        return state
-        finally:
-            socket.close()
+        found: UsageState = await self._hears([UsageState], holds)
+        return found
 
     async def stop(self) -> int:
         """Send SIGTERM to the service, and return its exit code."""
