@@ -7,7 +7,9 @@ a file is deleted or replaced by one that lacks our devices, and again while dev
 import functools
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+
+import msgspec
+from msgspec.structs import replace
 
 from health import cdi, cdi_spec, log_lines
 from health.cdi import NOT_INSTALLED, OnDisk, Outcome, Task
@@ -24,8 +26,7 @@ SIMULATED = "simulator.nvml"
 NOT_YET = "not written yet"
 
 
-@dataclass(frozen=True, slots=True)
-class CdiWritten:
+class CdiWritten(msgspec.Struct, frozen=True):
     """What a job has written, and the files after it."""
 
     outcomes: tuple[Outcome, ...]

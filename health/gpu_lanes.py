@@ -5,11 +5,10 @@ at a time, so a GPU whose driver calls hang blocks these two threads and is call
 they return.
 """
 
-import dataclasses
 import functools
 import time
-from dataclasses import dataclass
 
+import msgspec
 from msgspec.structs import replace
 
 from health import enumeration, pci, watch
@@ -35,16 +34,14 @@ SLOW_LOOKS = 2
 """Slow checks in a row that count as a problem of the driver."""
 
 
-@dataclass(frozen=True, slots=True)
-class Looked:
+class Looked(msgspec.Struct, frozen=True):
     """The result of a health check, and how long it took in seconds."""
 
     look: Look
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Sighted:
+class Sighted(msgspec.Struct, frozen=True):
     """What the watch of a GPU saw."""
 
     gpu: "GpuLanes"
@@ -189,7 +186,7 @@ class GpuLanes:
         """Check the GPU, in its lane."""
         began = time.monotonic()
         found = look(nvml, handle, gpu, self._roots, self._rules)
-        return Looked(dataclasses.replace(found, began=began), time.monotonic() - began)
+        return Looked(replace(found, began=began), time.monotonic() - began)
 
     @property
     def _is_well(self) -> bool:

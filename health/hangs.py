@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
+import msgspec
 from loguru import logger
 
 from health.condition import Look
@@ -20,8 +20,7 @@ A machine that is frozen, or has no time for this process, freezes the threads i
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Hang:
+class Hang(msgspec.Struct, frozen=True):
     """A call that has not returned within the limit."""
 
     lane: Lane

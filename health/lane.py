@@ -5,8 +5,9 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from queue import SimpleQueue
+
+import msgspec
 
 from health.nvml import Nvml
 
@@ -64,8 +65,7 @@ class Mailbox:
         return items
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(msgspec.Struct, frozen=True):
     """The report that a lane has finished its job: the job's result, or its error."""
 
     lane: "Lane"

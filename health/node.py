@@ -3,7 +3,8 @@
 import functools
 import math
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from health import enumeration, inventory, node_files, pci, platform
 from health.call_stats import Totals

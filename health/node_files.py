@@ -2,7 +2,8 @@
 
 import functools
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+import msgspec
 
 from health import device_nodes, numa
 from health.enumeration import SystemRoots
@@ -11,8 +12,7 @@ from health.nvml import Nvml
 from proto.facts import NumaNodes
 
 
-@dataclass(frozen=True, slots=True)
-class NodeFiles:
+class NodeFiles(msgspec.Struct, frozen=True):
     """What the files show."""
 
     nodes: tuple[str, ...]

@@ -1,7 +1,9 @@
 """Open the driver: find out what kind of node this is, and what answers as NVML on it."""
 
-from dataclasses import dataclass, replace
 from pathlib import Path
+
+import msgspec
+from msgspec.structs import replace
 
 from health import device_nodes, platform, platform_files
 from health.lane import in_words
@@ -16,8 +18,7 @@ from proto.platform import Platform
 UNKNOWN = Platform()
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
+class Opened(msgspec.Struct, frozen=True):
     """The driver answers, and shows so many GPUs, lost ones included."""
 
     driver_version: str
@@ -27,8 +28,7 @@ class Opened:
     """What shows the platform of the node."""
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(msgspec.Struct, frozen=True):
     """The driver cannot be used."""
 
     error: str

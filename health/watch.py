@@ -2,7 +2,9 @@
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+
+import msgspec
+from msgspec.structs import replace
 
 from health.lane import in_words
 from health.nvml import Code, Hint, Nvml, NvmlError, XidEvent
@@ -33,8 +35,7 @@ class Watching:
 Sight = XidEvent | Hint | Registered | Watching
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(msgspec.Struct, frozen=True):
     """The watch has failed."""
 
     error: NvmlError
@@ -82,8 +83,7 @@ def after_error(error: Exception) -> Ended:
     return Ended(NvmlError("nvmlEventSetWait", Code.UNKNOWN, in_words(error)), True, lost=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Watch:
+class Watch(msgspec.Struct, frozen=True):
     """What is known about the watch of one GPU."""
 
     again_at: float = 0.0
