@@ -6,9 +6,11 @@ import math
 import shutil
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
+
+import msgspec
+from msgspec.structs import replace
 
 from health import cdi_spec, device_nodes
 from health.cdi_spec import (
@@ -39,8 +41,7 @@ TOTAL_LIMIT = 60.0
 NOT_INSTALLED = f"{TOOL} is not installed"
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True):
     """What became of a specification that was to be written."""
 
     spec: CdiSpec
@@ -52,12 +53,11 @@ class Outcome:
     """The tool's last line, or else the error."""
     nothing: bool = False
     """Whether it was not written because the node has no such devices."""
-    errors: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    errors: Mapping[str, str] = msgspec.field(default_factory=lambda: MappingProxyType({}))
     """Why the tool failed for single GPUs, by UUID; the file has the devices of the others."""
 
 
-@dataclass(frozen=True, slots=True)
-class OnDisk:
+class OnDisk(msgspec.Struct, frozen=True):
     """The specification files as they are."""
 
     files: tuple[host.Identity | None, ...] = ()
@@ -68,8 +68,7 @@ class OnDisk:
     """The names of devices in the file of the IMEX channels."""
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
+class Task(msgspec.Struct, frozen=True):
     """What to write: which specifications, with the devices that containers get by name."""
 
     specs: tuple[CdiSpec, ...]
@@ -159,8 +158,7 @@ def csv_files(root: str) -> list[str]:
     return [f"--csv.file={file}" for file in files]
 
 
-@dataclass(frozen=True, slots=True)
-class Toolkit:
+class Toolkit(msgspec.Struct, frozen=True):
     """Runs nvidia-ctk with the settings, within the time limits."""
 
     tool: str

@@ -7,12 +7,14 @@ a file is deleted or replaced by one that lacks our devices, and again while dev
 import functools
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+
+import msgspec
+from msgspec.structs import replace
 
 from health import cdi, cdi_spec, log_lines
 from health.cdi import NOT_INSTALLED, OnDisk, Outcome, Task
 from health.cdi_spec import GPUS, IMEX, CdiSpec, Wanted
-from health.lane import Lane, Mailbox
+from health.lane import Lane, Mailbox, in_words
 from health.nvidia_ctk import Runs
 from health.nvml import Nvml
 from proto.messages import Gpu
@@ -24,8 +26,7 @@ SIMULATED = "simulator.nvml"
 NOT_YET = "not written yet"
 
 
-@dataclass(frozen=True, slots=True)
-class CdiWritten:
+class CdiWritten(msgspec.Struct, frozen=True):
     """What a job has written, and the files after it."""
 
     outcomes: tuple[Outcome, ...]
@@ -180,7 +181,11 @@ class CdiLane:
         job = functools.partial(
             _write, settings=self._settings, task=task, runs=self._runs, before=before
         )
-        self._lane.give(job)
+        self._lane.give(job, functools.partial(self._after_error, task.specs))
+
+    def _after_error(self, specs: Iterable[CdiSpec], error: Exception) -> CdiWritten:
+        why = in_words(error)
+        return CdiWritten(tuple(Outcome(s, error=why, why=why) for s in specs), self._disk)
 
 
 def _write(

@@ -5,16 +5,15 @@ file without such an ending, and container runtimes read every file with one. So
 subfolder beside the specifications, which runtimes ignore.
 """
 
-import dataclasses
 import json
 import posixpath
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from proto.messages import Gpu, MigInstance
 from proto.monitor import CdiSettings
@@ -59,8 +58,7 @@ class CdiError(Exception):
         self.why = why or text
 
 
-@dataclass(frozen=True, slots=True)
-class CdiSpec:
+class CdiSpec(msgspec.Struct, frozen=True):
     """A specification to write."""
 
     mode: str
@@ -68,16 +66,14 @@ class CdiSpec:
     path: Path
 
 
-@dataclass(frozen=True, slots=True)
-class DriverRoots:
+class DriverRoots(msgspec.Struct, frozen=True):
     """Paths of the driver root and the root of its /dev, as this process sees them."""
 
     driver: str
     dev: str
 
 
-@dataclass(frozen=True, slots=True)
-class Device:
+class Device(msgspec.Struct, frozen=True):
     """A device that containers get by its name."""
 
     uuid: str
@@ -86,8 +82,7 @@ class Device:
     """None: a whole GPU."""
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(msgspec.Struct, frozen=True):
     """A GPU, and its devices that need a name: the GPU itself, or its MIG instances."""
 
     gpu: str
@@ -117,7 +112,7 @@ def in_mode(settings: CdiSettings, spec: CdiSpec, mode: str) -> tuple[CdiSetting
         return settings, spec
     if mode == CSV:  # it knows an index of the GPU, but no UUID
         settings = msgspec.structs.replace(settings, device_names=DeviceIdStrategy.INDEX)
-    return settings, dataclasses.replace(spec, mode=mode)
+    return settings, replace(spec, mode=mode)
 
 
 def generation(

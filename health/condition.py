@@ -7,7 +7,9 @@ proof: it also succeeds right after a fatal Xid.
 """
 
 import math
-from dataclasses import dataclass, replace
+
+import msgspec
+from msgspec.structs import replace
 
 from health import readiness
 from health.readiness import READY, Readiness
@@ -34,8 +36,7 @@ UNREADABLE = 2
 LOST = Reason(ReasonKind.GPU_LOST)
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
+class Look(msgspec.Struct, frozen=True):
     """The result of one health check of a device."""
 
     lost: bool = False
@@ -59,8 +60,7 @@ class Look:
     """When the check began; what happened later, it cannot know. Infinity: after all events."""
 
 
-@dataclass(frozen=True, slots=True)
-class Condition:
+class Condition(msgspec.Struct, frozen=True):
     """The health of a device and its history; times are monotonic, so valid for one boot."""
 
     state: DeviceState = DeviceState.HEALTHY

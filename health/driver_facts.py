@@ -1,6 +1,6 @@
 """What the driver tells about itself: a job of its lane, in which a failed query costs one fact."""
 
-from dataclasses import dataclass
+import msgspec
 
 from health.nvml import Nvml, NvmlError
 from health.pci import bus_id
@@ -9,8 +9,7 @@ MOST = 64
 """The most excluded GPUs that are asked for; the largest machines have 16 GPUs."""
 
 
-@dataclass(frozen=True, slots=True)
-class DriverFacts:
+class DriverFacts(msgspec.Struct, frozen=True):
     """Facts that stay as they are while the driver is loaded."""
 
     cuda: int | None = None

@@ -4,10 +4,10 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
+import msgspec
 from msgspec.structs import replace
 
 from health import device_nodes, numa, nvlink_switches, unified_memory
@@ -20,8 +20,7 @@ from proto.messages import FailedGpu, Gpu, LinkLevel, MigInstance
 from proto.monitor import MonitorSettings
 
 
-@dataclass(frozen=True, slots=True)
-class SystemRoots:
+class SystemRoots(msgspec.Struct, frozen=True):
     """Where the kernel shows devices, and what is known of the node before its GPUs."""
 
     sysfs: Path = Path("/sys")
@@ -39,16 +38,14 @@ def roots(settings: MonitorSettings) -> SystemRoots:
     return SystemRoots(Path(settings.sysfs), Path(settings.procfs), dev, settings.unified_mib)
 
 
-@dataclass(frozen=True, slots=True)
-class Enumerated:
+class Enumerated(msgspec.Struct, frozen=True):
     """A GPU that the driver describes, without its NVLinks."""
 
     handle: object
     gpu: Gpu
 
 
-@dataclass(frozen=True, slots=True)
-class NotEnumerated:
+class NotEnumerated(msgspec.Struct, frozen=True):
     """A GPU that could not be enumerated."""
 
     failed: FailedGpu
@@ -69,8 +66,7 @@ def enumerate_gpu(nvml: Nvml, index: int, roots: SystemRoots) -> Enumerated | No
     return Enumerated(handle, _with_capabilities(nvml, gpu, roots))
 
 
-@dataclass(frozen=True, slots=True)
-class Rescanned:
+class Rescanned(msgspec.Struct, frozen=True):
     """The MIG instances of a GPU now."""
 
     mig_enabled: bool
@@ -81,6 +77,11 @@ class Rescanned:
         return replace(gpu, mig_enabled=self.mig_enabled, instances=self.instances)
 
 
+def unchanged(gpu: Gpu) -> Rescanned:
+    """Return the MIG instances that *gpu* had."""
+    return Rescanned(gpu.mig_enabled, gpu.instances)
+
+
 def rescan(nvml: Nvml, handle: object, gpu: Gpu, roots: SystemRoots) -> Rescanned:
     """Enumerate the MIG instances of a GPU again; if that fails, return those that it had."""
     try:
@@ -88,14 +89,13 @@ def rescan(nvml: Nvml, handle: object, gpu: Gpu, roots: SystemRoots) -> Rescanne
         own = 0 if gpu.unified_memory else gpu.memory_mib or 0
         instances = tuple(_instances(nvml, handle, own)) if enabled else ()
     except NvmlError:  # the next health check decides about the GPU
-        return Rescanned(gpu.mig_enabled, gpu.instances)
+        return unchanged(gpu)
     now = replace(gpu, mig_enabled=enabled, instances=instances)
     now = _with_capabilities(nvml, now, roots)
     return Rescanned(now.mig_enabled, now.instances)
 
 
-@dataclass(frozen=True, slots=True)
-class Details:
+class Details(msgspec.Struct, frozen=True):
     """What a GPU can be advertised without."""
 
     peers: Counter[str]
@@ -104,6 +104,10 @@ class Details:
     """Whether the GPU counts memory errors; False: ECC mode is off; None: not known."""
     switches: tuple[str, ...] = ()
     """PCI addresses of the NVSwitches at its NVLinks, as far as the driver tells them."""
+
+
+UNKNOWN = Details(Counter(), None)
+"""What is published of a GPU that told nothing."""
 
 
 def find_details(nvml: Nvml, handle: object) -> Details:
@@ -120,8 +124,7 @@ Levels = Mapping[tuple[str, str], LinkLevel]
 """The PCI level of pairs of GPUs, by their UUIDs."""
 
 
-@dataclass(frozen=True, slots=True)
-class Levelled:
+class Levelled(msgspec.Struct, frozen=True):
     """How GPUs are connected by PCI."""
 
     levels: Levels

@@ -10,7 +10,9 @@ limits of load, clocks and corrected errors, NVIDIA names none: they are ours.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+
+import msgspec
+from msgspec.structs import replace
 
 from health.advice import DEGRADED
 from proto.messages import Inventory
@@ -60,8 +62,7 @@ CONFIGURATION = 8
 """The place of the part with the configuration, which is 1 if that is right, and else more."""
 
 
-@dataclass(frozen=True, slots=True)
-class PcieLink:
+class PcieLink(msgspec.Struct, frozen=True):
     """A PCIe link: lanes and generation now, and the most that card and slot allow."""
 
     width: int
@@ -70,8 +71,7 @@ class PcieLink:
     most_generation: int
 
 
-@dataclass(frozen=True, slots=True)
-class GreySample:
+class GreySample(msgspec.Struct, frozen=True):
     """What a GPU tells at one moment; None: it does not tell, or was not asked now."""
 
     at: float
@@ -99,8 +99,7 @@ Evidence = Reason | bool | None
 """A reason: the sample speaks for the failure; False: against it; None: it says nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class Track:
+class Track(msgspec.Struct, frozen=True):
     """One kind of failure over time."""
 
     failure: Reason | None = None
@@ -111,11 +110,10 @@ class Track:
     """When the newest sample was taken, if it contradicted; None: it did not."""
 
 
-@dataclass(frozen=True, slots=True)
-class GreyState:
+class GreyState(msgspec.Struct, frozen=True):
     """What the samples of one GPU have shown."""
 
-    tracks: Mapping[ReasonKind, Track] = field(default_factory=dict)
+    tracks: Mapping[ReasonKind, Track] = msgspec.field(default_factory=dict)
     corrected: tuple[tuple[float, int], ...] = ()
     """Times and numbers of corrected errors within the last hour."""
     persistent: bool = False

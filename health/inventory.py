@@ -2,8 +2,9 @@
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from itertools import combinations
+
+import msgspec
 
 from health.enumeration import Levels
 from proto.messages import FailedGpu, Gpu, Inventory, Link, LinkLevel
@@ -12,8 +13,7 @@ UNANSWERED = "the driver has not answered yet"
 """Why a GPU that may only be slow is not enumerated; it is no error."""
 
 
-@dataclass(frozen=True, slots=True)
-class Slot:
+class Slot(msgspec.Struct, frozen=True):
     """One of the GPUs that the driver counts: *gpu*, or why it could not be enumerated."""
 
     index: int

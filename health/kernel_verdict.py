@@ -6,7 +6,8 @@ tells is the proof of one for drivers that do not report recovery actions.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from health import verdict
 from health.condition import Condition, after_acquittal, after_return
@@ -17,8 +18,7 @@ from proto.monitor import XidPolicy
 from proto.reasons import Reason, ReasonKind
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(msgspec.Struct, frozen=True):
     """An Xid of the log, and what NVML has told of it."""
 
     xid: LoggedXid

@@ -8,8 +8,10 @@ import functools
 import select
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from health import enumeration, inventory
 from health.access import hang, refusal

@@ -3,7 +3,8 @@
 import functools
 import math
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from health import enumeration, inventory, node_files, pci, platform
 from health.call_stats import Totals
@@ -102,11 +103,12 @@ class Node:
         """Give the lane of the whole driver the job that is due; *found* are handles by UUID."""
         if not self._facts_asked:
             self._facts_asked = True
-            self.driver.give(find_driver_facts)
+            self.driver.give(find_driver_facts, lambda _: DriverFacts())
         elif found.keys() != self._levelled:
             # Last: where it hangs, nothing else waits for this lane.
             self._levelled = frozenset(found)
-            self.driver.give(functools.partial(enumeration.find_levels, handles=found))
+            find = functools.partial(enumeration.find_levels, handles=found)
+            self.driver.give(find, lambda _: Levelled({}))
 
     def take(self, done: Done, gpu: GpuLanes | None, now: float) -> None:
         """Keep what a lane, that of *gpu* or of the whole node, has found."""

@@ -2,7 +2,8 @@
 
 import functools
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+import msgspec
 
 from health import device_nodes, numa
 from health.enumeration import SystemRoots
@@ -11,8 +12,7 @@ from health.nvml import Nvml
 from proto.facts import NumaNodes
 
 
-@dataclass(frozen=True, slots=True)
-class NodeFiles:
+class NodeFiles(msgspec.Struct, frozen=True):
     """What the files show."""
 
     nodes: tuple[str, ...]
@@ -55,7 +55,7 @@ class FilesLane:
         """Look if it is time and the lane is idle."""
         if self._due and not self.lane.busy:
             self._due = False
-            self.lane.give(self._job)
+            self.lane.give(self._job, lambda _: self.found or NOTHING)
 
 
 def find(nvml: Nvml, roots: SystemRoots, channels: Iterable[int]) -> NodeFiles:

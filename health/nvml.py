@@ -10,8 +10,9 @@ import enum
 import importlib
 import time
 from collections.abc import Callable, Hashable, Iterator
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from health.pci import bus_id
 from proto.calls import CallStats
@@ -74,8 +75,7 @@ class NvmlError(Exception):
         self.code = code
 
 
-@dataclass(frozen=True, slots=True)
-class XidEvent:
+class XidEvent(msgspec.Struct, frozen=True):
     """An Xid that the driver reported; `gpu` is the key of the GPU's handle."""
 
     gpu: Hashable
@@ -85,8 +85,7 @@ class XidEvent:
     xid: int
 
 
-@dataclass(frozen=True, slots=True)
-class Hint:
+class Hint(msgspec.Struct, frozen=True):
     """An event that is not an Xid: something about a GPU changed, so check it."""
 
     kind: int
@@ -103,8 +102,7 @@ def key_of(handle: Any) -> Hashable:
     return handle if contents is None else ctypes.addressof(contents)
 
 
-@dataclass(frozen=True, slots=True)
-class Running:
+class Running(msgspec.Struct, frozen=True):
     """A driver call that has not returned yet."""
 
     call: str

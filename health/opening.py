@@ -1,9 +1,12 @@
 """Open the driver: find out what kind of node this is, and what answers as NVML on it."""
 
-from dataclasses import dataclass, replace
 from pathlib import Path
 
+import msgspec
+from msgspec.structs import replace
+
 from health import device_nodes, platform, platform_files
+from health.lane import in_words
 from health.nvml import Code, Nvml, NvmlError
 from health.platform import NOTHING, Signs
 from health.platform_files import LIBRARY
@@ -15,8 +18,7 @@ from proto.platform import Platform
 UNKNOWN = Platform()
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
+class Opened(msgspec.Struct, frozen=True):
     """The driver answers, and shows so many GPUs, lost ones included."""
 
     driver_version: str
@@ -26,8 +28,7 @@ class Opened:
     """What shows the platform of the node."""
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(msgspec.Struct, frozen=True):
     """The driver cannot be used."""
 
     error: str
@@ -49,12 +50,16 @@ def open_driver(nvml: Nvml, settings: MonitorSettings) -> Opened | Refused:
         nvml.load(settings.binding, settings.binding_argument)
         signs = _start(nvml, signs, settings.discovery)
         return Opened(nvml.driver_version(), nvml.gpu_count(), signs)
-    except (NvmlError, OSError) as error:
+    except Exception as error:  # noqa: BLE001 - a binding of another version may raise anything
         code = getattr(error, "code", None)
         with nvml.doing("look for device nodes"):
             late = device_nodes.came_late([Path(root) for root in settings.dev_roots])
         there = signs if code == Code.LIBRARY_NOT_FOUND else replace(signs, nvml=LIBRARY)
-        return Refused(str(error), code, platform.decide(there, settings.discovery, ()), late)
+        return Refused(_words(error), code, platform.decide(there, settings.discovery, ()), late)
+
+
+def _words(error: Exception) -> str:
+    return str(error) if isinstance(error, NvmlError | OSError) else in_words(error)
 
 
 def _start(nvml: Nvml, signs: Signs, strategy: Discovery) -> Signs:

@@ -5,8 +5,9 @@ Source of the numbers: pci.ids, and linux/pci_ids.h.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from proto.driver import DriverState
 
@@ -17,8 +18,7 @@ DISPLAY = 0x03
 """The base class of GPUs: 0x0300 with a display, 0x0302 without; others are parts of a card."""
 
 
-@dataclass(frozen=True, slots=True)
-class PciGpu:
+class PciGpu(msgspec.Struct, frozen=True):
     """A GPU on the bus."""
 
     address: str

@@ -4,8 +4,8 @@ Sources: go-nvlib's test for Tegra and WSL; the modes csv and wsl of NVIDIA's co
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
+import msgspec
 from msgspec.structs import replace
 
 from health.nvml import Code
@@ -25,8 +25,7 @@ MISSING = frozenset({Code.LIBRARY_NOT_FOUND, Code.NOT_SUPPORTED, Code.FUNCTION_N
 """Answers to nvmlInit on a node that has no NVML."""
 
 
-@dataclass(frozen=True, slots=True)
-class Signs:
+class Signs(msgspec.Struct, frozen=True):
     """What a node has; an empty text: it has not."""
 
     dxcore: str = ""

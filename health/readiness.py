@@ -1,7 +1,8 @@
 """Decide whether CUDA can use a GPU that NVML describes well, from what a check found."""
 
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+
+import msgspec
 
 from proto.reasons import Reason, ReasonKind
 
@@ -9,8 +10,7 @@ NOT_JOINED = "not joined"
 """How the detail of the reason `fabric` begins for a GPU that has not joined its fabric."""
 
 
-@dataclass(frozen=True, slots=True)
-class Readiness:
+class Readiness(msgspec.Struct, frozen=True):
     """What a check found."""
 
     ailments: frozenset[Reason] = frozenset()

@@ -6,8 +6,9 @@ What a figure means is in proto/usage.py. Numbers are those of nvml.h.
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from health import grey_sample
 from health.grey import GreySample
@@ -65,15 +66,14 @@ Question = tuple[str, str, tuple[object, ...]]
 """A device's UUID, a function of NVML, and its arguments after the handle."""
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(msgspec.Struct, frozen=True):
     """What earlier samples of a GPU have shown; it counts until its MIG instances change."""
 
     shape: Shape = (False, ())
     """Whether the GPU was in MIG mode, and its instances."""
     lacking: frozenset[Question] = frozenset()
     """What devices do not tell."""
-    handles: Mapping[str, object] = field(default_factory=dict)
+    handles: Mapping[str, object] = msgspec.field(default_factory=dict)
     """Of the MIG instances, by UUID."""
     newest: int = 0
     """When the newest sample of a process was taken, in the driver's microseconds."""
@@ -81,8 +81,7 @@ class Known:
     """When what changes seldom was sampled last, on the monotonic clock."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sampled:
+class Sampled(msgspec.Struct, frozen=True):
     """The result of a sample."""
 
     devices: tuple[DeviceUsage, ...]
@@ -112,8 +111,13 @@ def sample(
         grey = grey_sample.take(ask, gpu, devices[0], began, thorough=thorough)
         known = sampler.known(shape, began if thorough else sampler.thorough_at)
     except NvmlError:  # the next health check decides about the GPU
-        return Sampled((), Known(), began, time.monotonic() - began)
+        return nothing(began, time.monotonic() - began)
     return Sampled(devices, known, began, time.monotonic() - began, grey)
+
+
+def nothing(began: float, seconds: float = 0.0) -> Sampled:
+    """Return a sample of a GPU that told nothing."""
+    return Sampled((), Known(), began, seconds)
 
 
 class _Sampler:

@@ -2,8 +2,11 @@
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 
+import msgspec
+from msgspec.structs import replace
+
+from health.lane import in_words
 from health.nvml import Code, Hint, Nvml, NvmlError, XidEvent
 from proto.reasons import Reason, ReasonKind
 
@@ -32,8 +35,7 @@ class Watching:
 Sight = XidEvent | Hint | Registered | Watching
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(msgspec.Struct, frozen=True):
     """The watch has failed."""
 
     error: NvmlError
@@ -76,8 +78,12 @@ def watch(
         return Ended(error, registered, error.code not in UNSUPPORTED and nvml.lost(handle))
 
 
-@dataclass(frozen=True, slots=True)
-class Watch:
+def after_error(error: Exception) -> Ended:
+    """Return the end of a watch that an *error* of no driver has ended."""
+    return Ended(NvmlError("nvmlEventSetWait", Code.UNKNOWN, in_words(error)), True, lost=False)
+
+
+class Watch(msgspec.Struct, frozen=True):
     """What is known about the watch of one GPU."""
 
     again_at: float = 0.0

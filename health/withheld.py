@@ -5,8 +5,8 @@ while, so an exporter that has died holds no device back.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 
+import msgspec
 from loguru import logger
 
 from proto.control import Withhold
@@ -17,11 +17,10 @@ VALID = 30.0
 """Seconds after which an order is forgotten; the exporter repeats it more often."""
 
 
-@dataclass(frozen=True, slots=True)
-class WithheldDevices:
+class WithheldDevices(msgspec.Struct, frozen=True):
     """The newest order, and when it arrived by this process's clock."""
 
-    order: Withhold = field(default_factory=Withhold)
+    order: Withhold = msgspec.field(default_factory=Withhold)
     at: float = 0.0
 
     def reasons(self, now: float) -> dict[str, Reason]:

@@ -8,7 +8,9 @@ told more of them has told.
 import enum
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+
+import msgspec
+from msgspec.structs import replace
 
 WINDOW = 2.0
 """Seconds between the reports of one Xid; normally there are a few milliseconds."""
@@ -28,8 +30,7 @@ class ToldBy(enum.StrEnum):
     BOTH = "both"
 
 
-@dataclass(frozen=True, slots=True)
-class Heard:
+class Heard(msgspec.Struct, frozen=True):
     """What a report means."""
 
     news: bool
@@ -38,19 +39,17 @@ class Heard:
     """Xids for which it is certain by now who told of them."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Waiting:
+class _Waiting(msgspec.Struct, frozen=True):
     """The reports of one source, which wait for those of the other one."""
 
     source: ToldBy
     times: tuple[float, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Witness:
+class Witness(msgspec.Struct, frozen=True):
     """The reports that wait; all times are seconds of the monotonic clock."""
 
-    rows: Mapping[Key, _Waiting] = field(default_factory=dict)
+    rows: Mapping[Key, _Waiting] = msgspec.field(default_factory=dict)
     waiting: int = 0
 
     def after(self, key: Key, source: ToldBy, now: float) -> tuple["Witness", Heard]:

@@ -9,8 +9,9 @@ Unhealthy here but not there.
 
 import enum
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
+
+import msgspec
 
 SOURCE = "https://docs.nvidia.com/deploy/xid-errors/"
 """NVIDIA's catalogue of Xids; names of older Xids are from nverror.h of its open kernel modules.
@@ -29,8 +30,7 @@ class Action(enum.StrEnum):
     CONTACT_SUPPORT = "contact-support"
 
 
-@dataclass(frozen=True, slots=True)
-class Xid:
+class Xid(msgspec.Struct, frozen=True):
     """One Xid: an error that the driver reports."""
 
     xid: int

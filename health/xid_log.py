@@ -7,8 +7,10 @@ count every 10 s. When a row has ended, nothing of it is kept.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from typing import Self
+
+import msgspec
+from msgspec.structs import replace
 
 ONE_BY_ONE = 5
 """The number of Xids of a row that get a line each."""
@@ -23,8 +25,7 @@ Key = tuple[str | None, int]
 """A GPU's UUID (None: unknown GPU) and an Xid."""
 
 
-@dataclass(frozen=True, slots=True)
-class Repeated:
+class Repeated(msgspec.Struct, frozen=True):
     """A count of equal Xids that got no line of their own."""
 
     uuid: str | None
@@ -34,8 +35,7 @@ class Repeated:
     """The time since the first of them; more than 10 if the caller was late."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
+class _Row(msgspec.Struct, frozen=True):
     """A series of equal Xids with less than 10 s between two of them."""
 
     logged: int
@@ -53,11 +53,10 @@ class _Row:
         return (self.since if self.counted else self.last) + PERIOD
 
 
-@dataclass(frozen=True, slots=True)
-class XidLog:
+class XidLog(msgspec.Struct, frozen=True):
     """The rows that have not ended; all times are seconds of the monotonic clock."""
 
-    rows: Mapping[Key, _Row] = field(default_factory=dict)
+    rows: Mapping[Key, _Row] = msgspec.field(default_factory=dict)
 
     def after(self, uuid: str | None, xid: int, now: float) -> tuple[Self, bool]:
         """Return the state after an Xid of the GPU *uuid*, and whether it gets its own line."""

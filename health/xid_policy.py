@@ -9,7 +9,8 @@ import enum
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+import msgspec
 
 from health import xid_catalogue
 from health.xid_catalogue import Xid
@@ -34,8 +35,7 @@ class Source(enum.StrEnum):
     ENABLED = ENABLE
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
+class Selection(msgspec.Struct, frozen=True):
     """The Xids that one of the variables names."""
 
     everything: bool = False
@@ -45,18 +45,16 @@ class Selection:
         return self.everything or xid in self.codes
 
 
-@dataclass(frozen=True, slots=True)
-class Wishes:
+class Wishes(msgspec.Struct, frozen=True):
     """The operator's settings for Xids."""
 
-    file: Mapping[int, bool] = field(default_factory=dict)
+    file: Mapping[int, bool] = msgspec.field(default_factory=dict)
     """Whether an Xid is fatal, from `health.xids` in the configuration file."""
     disabled: Selection = Selection()
     enabled: Selection = Selection()
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(msgspec.Struct, frozen=True):
     """An Xid, whether it is fatal, and which setting decided."""
 
     xid: Xid

@@ -1,7 +1,8 @@
 """The Xids that NVML and the kernel log report: how often, who told, and their log lines."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+import msgspec
 
 from health import kernel_verdict, log_lines
 from health.forgetting import XidCounts, counted, sourced
@@ -18,8 +19,7 @@ MOST_SXIDS = 1000
 """Different errors of switches that are counted; a node has at most 18 switches."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Line:
+class _Line(msgspec.Struct, frozen=True):
     """An Xid that has no line yet."""
 
     uuid: str

@@ -5,10 +5,10 @@ the Kubernetes API. Their reports about a device must never contradict each othe
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 import msgspec
+from msgspec.structs import replace
 
 from proto.control import Unknown
 from proto.messages import DeviceHealth, DeviceState, Gpu, MpsState, NodeState
@@ -27,15 +27,14 @@ WORST_LAST = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Fitness:
+class Fitness(msgspec.Struct, frozen=True):
     """The health of every device of a node."""
 
     devices: Mapping[str, DeviceHealth]
     """By UUID, as the monitor last reported; a GPU advertised whole includes its instances."""
     blind: Reason | None
     """Why the health of all devices is unknown now; None: *devices* is current."""
-    mps: Mapping[str, Reason] = field(default_factory=dict)
+    mps: Mapping[str, Reason] = msgspec.field(default_factory=dict)
     """By UUID: why the MPS daemon of a device does not let it be allocated."""
 
     def reasons(self, uuid: str) -> tuple[Reason, ...]:
@@ -96,8 +95,7 @@ def _whole(gpu: Gpu, devices: Mapping[str, DeviceHealth]) -> DeviceHealth:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class LastWord:
+class LastWord(msgspec.Struct, frozen=True):
     """The newest state that a process received from the monitor, and whether it still counts."""
 
     at: float
@@ -130,8 +128,7 @@ NO_WORD = "no word of its MPS daemon; is gpu-sharing-plugin mps running?"
 OTHER_LIMITS = "its MPS daemon has other limits than the configuration here"
 
 
-@dataclass(frozen=True, slots=True)
-class LastMpsWord:
+class LastMpsWord(msgspec.Struct, frozen=True):
     """The newest state of the MPS daemons that a process received, and when."""
 
     at: float
@@ -174,5 +171,12 @@ def _held_back(daemon: MpsDaemon | None, share: MpsShare | None, *, silent: bool
     if silent or daemon is None:
         return NO_WORD
     if daemon.phase is Phase.READY:
-        return "" if daemon.share == share else OTHER_LIMITS
+        return _difference(daemon.share, share)
     return f"{daemon.phase}: {daemon.detail}" if daemon.detail else str(daemon.phase)
+
+
+def _difference(has: MpsShare, wanted: MpsShare) -> str:
+    """Return what the two services have different; empty: nothing."""
+    if has.root != wanted.root:
+        return f'its MPS daemon is in "{has.root}", but --mps-root is "{wanted.root}" here'
+    return "" if has == wanted else OTHER_LIMITS

@@ -7,7 +7,8 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from proto.memory_file import memory_file
 
@@ -21,8 +22,7 @@ MOST_STUCK = 4
 """Programs that cannot be killed at a time; no other is started meanwhile."""
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(msgspec.Struct, frozen=True):
     """How a program ended."""
 
     code: int | None

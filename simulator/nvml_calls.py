@@ -8,10 +8,10 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
+import msgspec
 from inotify_simple import INotify, flags
 
 from simulator.live_node import LiveNode
@@ -30,8 +30,7 @@ from simulator.nvml_handles import (
 EVENT_WAIT = "nvmlEventSetWait"
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(msgspec.Struct, frozen=True):
     """The live node at one moment."""
 
     version: tuple[int, int]

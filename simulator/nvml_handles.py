@@ -1,6 +1,6 @@
 """The error codes and handles of the simulated NVML."""
 
-from dataclasses import dataclass
+import msgspec
 
 INVALID_ARGUMENT, NOT_SUPPORTED, NO_PERMISSION, NOT_FOUND, TIMEOUT, GPU_IS_LOST = 2, 3, 4, 6, 10, 15
 TEXTS = {
@@ -21,15 +21,13 @@ class NVMLError(Exception):
         self.value = value
 
 
-@dataclass(frozen=True, slots=True)
-class GpuHandle:
+class GpuHandle(msgspec.Struct, frozen=True):
     """A GPU, by UUID."""
 
     uuid: str
 
 
-@dataclass(frozen=True, slots=True)
-class MigHandle:
+class MigHandle(msgspec.Struct, frozen=True):
     """A MIG instance, by the UUID of its GPU and its place on the GPU."""
 
     uuid: str

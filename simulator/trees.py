@@ -4,16 +4,16 @@ import asyncio
 import os
 import signal
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from proto.host import die_with
 from simulator.live_node import LIVE_FILE
 from simulator.mps.program import NAME, write_program
 
 
-@dataclass(frozen=True, slots=True)
-class Simulation:
+class Simulation(msgspec.Struct, frozen=True):
     """The command to run, and its folders."""
 
     program: Sequence[str]

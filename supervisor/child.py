@@ -5,8 +5,8 @@ import importlib
 import os
 import signal
 from collections.abc import Iterable
-from dataclasses import dataclass
 
+import msgspec
 import multiprocess
 from loguru import logger
 
@@ -18,8 +18,7 @@ from supervisor import logs, privileges
 from supervisor.title import set_title
 
 
-@dataclass(frozen=True, slots=True)
-class Spec:
+class Spec(msgspec.Struct, frozen=True):
     """The specification of a child process."""
 
     name: str
@@ -42,8 +41,7 @@ class Spec:
     """Whether the process may need any time to withdraw; it then exits with DONE by itself."""
 
 
-@dataclass(frozen=True, slots=True)
-class Logging:
+class Logging(msgspec.Struct, frozen=True):
     """The log settings of child processes."""
 
     form: logs.Format = logs.Format.TEXT
@@ -123,8 +121,7 @@ def _descriptors() -> frozenset[int]:
     return frozenset(int(name) for name in os.listdir("/proc/self/fd"))  # noqa: PTH208
 
 
-@dataclass(frozen=True, slots=True)
-class _Birth:
+class _Birth(msgspec.Struct, frozen=True):
     """What a child process gets from the supervisor."""
 
     spec: Spec

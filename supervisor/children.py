@@ -54,8 +54,7 @@ class Children:
 
     def on_deadlines(self, now: float) -> None:
         """Do what is due for the children whose deadline has passed."""
-        found = {name: self._deadline(name) for name in self._children}
-        for name, deadline in found.items():
+        for name, deadline in {each: self._deadline(each) for each in self._children}.items():
             if deadline is not None and now >= deadline:
                 self._on_deadline(name)
 
@@ -169,8 +168,10 @@ class Children:
             self.tell(spec.change, only=spec.name)
 
     def unwant_all(self) -> None:
-        """Order all children to stop."""
-        for name in self._children:
+        """Order all children to stop; one that lingers is started, to end what it has left."""
+        for name, child in list(self._children.items()):
+            if self._specs[name].lingers and child.state is State.BACKOFF:
+                self.start(name)
             self.unwant(name, Stop())
 
     def kill_all(self, why: str) -> None:

@@ -6,7 +6,7 @@ is judged, and nothing between two reports. So the service never exits while a m
 its access may have come back.
 """
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from proto.control import ExitCode, NotReady, Unknown
 from proto.driver import NOTHING_TO_SERVE, DriverState

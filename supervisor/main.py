@@ -7,7 +7,6 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -16,8 +15,7 @@ from loguru import logger
 from proto.control import ExitCode, MarkHealthy
 from proto.host import is_served
 from proto.requests import SOCKET, Apply, Quiesce, Request, Resume
-from simulator import drill, node, node_file
-from simulator.trees import Simulation
+from simulator import node, node_file
 from supervisor import compose_cluster, logs, preload, privileges
 from supervisor.commands import check_config, command_line, show_xids
 from supervisor.commands.ask import AskError, ask
@@ -82,7 +80,8 @@ def _do(known: argparse.Namespace, rest: Sequence[str], given: Sequence[str]) ->
         case "status":
             return _status(known)
         case "drill":
-            return _tell(drill.run(known))
+            # Imported only here, as a service needs nothing of it.
+            return _tell(importlib.import_module("simulator.drill").run(known))
         case _:
             return _operate(known)
 
@@ -178,8 +177,7 @@ def _request(known: argparse.Namespace) -> Request:
             return MarkHealthy(known.device)
 
 
-@dataclass(frozen=True, slots=True)
-class Tree:
+class Tree(msgspec.Struct, frozen=True):
     """One of the two service trees."""
 
     name: str
@@ -194,7 +192,7 @@ class Tree:
     """Returns its runtime folder."""
     tidy: Callable[[settings.Settings], None]
     """Removes what it may leave outside of its runtime folder."""
-    variables: Mapping[str, str] = field(default_factory=dict)
+    variables: Mapping[str, str] = msgspec.field(default_factory=dict)
     """Environment variables that count unless the environment sets them."""
 
 
@@ -279,10 +277,11 @@ def _simulate(known: argparse.Namespace, rest: Sequence[str]) -> int:
             root = Path(folders.enter_context(made))
             root.chmod(0o755)
         program = [sys.executable, "-P", "-m", "supervisor"]
-        simulation = Simulation(program, options, Path(folder), root, known.duration)
         # Imported only here: it is a gRPC server, which the process that forks must never load.
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-        code: int = importlib.import_module("simulator.simulate").main(simulation)
+        simulate = importlib.import_module("simulator.simulate")
+        given = simulate.Simulation(program, options, Path(folder), root, known.duration)
+        code: int = simulate.main(given)
         return code
 
 

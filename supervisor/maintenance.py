@@ -2,10 +2,10 @@
 
 import time
 from collections import deque
-from dataclasses import replace
 from typing import Protocol
 
 from loguru import logger
+from msgspec.structs import replace
 
 from proto.control import MarkHealthy, Stop, Unknown
 from proto.reasons import Reason, ReasonKind

@@ -3,7 +3,8 @@
 from collections import defaultdict
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+
+import msgspec
 
 from proto.advertising import MigStrategy
 from proto.facts import NumaNodes
@@ -33,8 +34,7 @@ BY_DRIVER = "driver"
 """With this value of NVreg_CoherentGPUMemoryMode, GPU memory is no system memory."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
+class Rules(msgspec.Struct, frozen=True):
     """The part of the configuration that decides which resources are advertised."""
 
     mig: MigStrategy = MigStrategy.NONE
@@ -42,13 +42,12 @@ class Rules:
     """Resource names by GPU model."""
     profiles: tuple[Pattern, ...] = ()
     """Resource names by MIG profile."""
-    shares: Shares = field(default_factory=dict)
+    shares: Shares = msgspec.field(default_factory=dict)
     imex_required: tuple[int, ...] = ()
     """IMEX channels without which nothing is advertised."""
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True):
     """What to advertise, and why not everything is advertised as configured."""
 
     resources: tuple[ResourcePlan, ...]

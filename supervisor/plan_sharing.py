@@ -2,8 +2,8 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 
+import msgspec
 from msgspec.structs import replace
 
 from proto.problem import Problem, ProblemKind
@@ -14,8 +14,7 @@ from supervisor.config.file_schema import Portion
 from supervisor.config.sharing import BY_MEMORY, MEMORY_UNIT, Among, MpsLimits, Share, choose
 
 
-@dataclass(frozen=True, slots=True)
-class UnsharedDevice:
+class UnsharedDevice(msgspec.Struct, frozen=True):
     """A device before it is shared."""
 
     resource: str
@@ -33,19 +32,18 @@ class UnsharedDevice:
         return self.planned.uuid != self.planned.gpu
 
 
-@dataclass(slots=True)
-class _Found:
+class _Found(msgspec.Struct):
     """What is to be told of the devices of one resource."""
 
-    missing: list[str] = field(default_factory=list)
+    missing: list[str] = msgspec.field(default_factory=list)
     """Names that no device has."""
-    unknown: list[str] = field(default_factory=list)
+    unknown: list[str] = msgspec.field(default_factory=list)
     """Devices that are to be shared by memory, which is unknown."""
-    unlimited: list[str] = field(default_factory=list)
+    unlimited: list[str] = msgspec.field(default_factory=list)
     """Devices of MPS without a memory limit, because their memory is unknown."""
-    refused: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    refused: defaultdict[str, list[str]] = msgspec.field(default_factory=lambda: defaultdict(list))
     """Devices that MPS cannot share, by the reason."""
-    rounded: set[tuple[int, int]] = field(default_factory=set)
+    rounded: set[tuple[int, int]] = msgspec.field(default_factory=set)
     """Percent of the multiprocessors that are left unused, and the number of replicas."""
 
 

@@ -5,7 +5,8 @@ The process writes the settings, or why they cannot be used, into a file in memo
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+
+import msgspec
 
 from proto.channel import Channel
 from proto.control import ExitCode
@@ -28,8 +29,7 @@ LARGEST = 16 << 20
 """Most bytes of the settings; a file of 256 KiB gives less than 4 MiB."""
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(msgspec.Struct, frozen=True):
     """What the process gets."""
 
     read: Callable[[Wish], bytes]

@@ -2,11 +2,11 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 from loguru import logger
+from msgspec.structs import replace
 
 from proto.cluster import Labelled, Unlabelled
 from proto.control import ConfigurationState

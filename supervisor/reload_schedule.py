@@ -1,6 +1,7 @@
 """Decide when to read the configuration again, however often somebody asks for it."""
 
-from dataclasses import dataclass, replace
+import msgspec
+from msgspec.structs import replace
 
 EVERY = 1.0
 """Seconds from the beginning of a reading to the next one, at least; one that takes long is also
@@ -11,8 +12,7 @@ SETTLES_WITHIN = 10.0
 must not keep the operator from changing them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Schedule:
+class Schedule(msgspec.Struct, frozen=True):
     """What was asked for, and what was done."""
 
     asked: bool = False

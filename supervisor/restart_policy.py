@@ -1,7 +1,9 @@
 """Decide the next state of a child process from its state, an event and the time."""
 
 import enum
-from dataclasses import dataclass, replace
+
+import msgspec
+from msgspec.structs import replace
 
 
 class State(enum.Enum):
@@ -21,8 +23,7 @@ class State(enum.Enum):
     """There is no process and none is started again."""
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(msgspec.Struct, frozen=True):
     """Timeouts and delays of a child process, in seconds."""
 
     start: float = 120.0
@@ -52,8 +53,7 @@ class Limits:
         return replace(self, last_delay=min(self.last_delay, self.urgent_delay))
 
 
-@dataclass(frozen=True, slots=True)
-class Child:
+class Child(msgspec.Struct, frozen=True):
     """What the supervisor knows about a child process."""
 
     state: State

@@ -1,7 +1,9 @@
 """What the supervisor runs, and the state of the service: resources, problems, maintenance."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+
+import msgspec
+from msgspec.structs import replace
 
 from proto.advertising import Advertising
 from proto.cluster import DraOffers
@@ -27,8 +29,7 @@ from supervisor.plan import Plan
 from supervisor.restart_policy import Limits
 
 
-@dataclass(frozen=True, slots=True)
-class Lost:
+class Lost(msgspec.Struct, frozen=True):
     """The loss of all GPUs, which only a new container can end."""
 
     since: float
@@ -39,8 +40,7 @@ class Lost:
     """Since when the service is about to exit, and /livez fails; None: a monitor is tried again."""
 
 
-@dataclass(frozen=True, slots=True)
-class Served:
+class Served(msgspec.Struct, frozen=True):
     """The state of the service, without the states of its processes."""
 
     plans: Mapping[str, ResourcePlan] | None = None
@@ -49,7 +49,7 @@ class Served:
     """Why the node cannot be served as configured."""
     notices: tuple[str, ...] = ()
     """What in the configuration has no effect on this node."""
-    not_ready: Mapping[str, str] = field(default_factory=dict)
+    not_ready: Mapping[str, str] = msgspec.field(default_factory=dict)
     """Why a child process is not ready, by its name."""
     unknown: Unknown | None = None
     """Why all devices are Unhealthy, until a new monitor publishes."""
@@ -61,15 +61,15 @@ class Served:
     """Whether the monitor is stopped for maintenance."""
     hangs: int = 0
     """How many driver calls did not return in time."""
-    registered: Mapping[str, bool] = field(default_factory=dict)
+    registered: Mapping[str, bool] = msgspec.field(default_factory=dict)
     """Whether a worker is registered with the kubelet, by the worker's name."""
-    configuration: ConfigurationState = field(default_factory=ConfigurationState)
+    configuration: ConfigurationState = msgspec.field(default_factory=ConfigurationState)
     labels: NodeLabels | None = None
     """Whether the node's labels are written."""
     driver: DriverState = DriverState.STARTING
     platform: Platform | None = None
     """What kind of node this is; None: nobody has looked yet."""
-    dra: DraOffers = field(default_factory=DraOffers)
+    dra: DraOffers = msgspec.field(default_factory=DraOffers)
     """What DRA offers of this node."""
 
     def after(self, name: str, report: Hung | Settled | NodeLabels | DraOffers) -> "Served":
@@ -159,8 +159,7 @@ def _log_nothing(before: Served, after: Served, children: Sequence[Spec]) -> Non
     del before, after, children
 
 
-@dataclass(frozen=True, slots=True)
-class Service:
+class Service(msgspec.Struct, frozen=True):
     """What the loop runs; a changed configuration replaces it."""
 
     children: tuple[Spec, ...]
@@ -202,8 +201,7 @@ class Service:
     """Writes what the processes need on disk; NodeError if that fails."""
 
 
-@dataclass(frozen=True, slots=True)
-class ServiceSource:
+class ServiceSource(msgspec.Struct, frozen=True):
     """Where a service comes from."""
 
     read: Callable[[Wish], bytes]

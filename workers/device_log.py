@@ -1,8 +1,8 @@
 """The log lines about devices: what changed in the device list, and what containers were given."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
+import msgspec
 from loguru import logger
 
 from workers.devices import Replica, View
@@ -11,8 +11,7 @@ MOST_IDS = 8
 """Device IDs in one log line; where there are more, the line has only their numbers."""
 
 
-@dataclass(frozen=True, slots=True)
-class Container:
+class Container(msgspec.Struct, frozen=True):
     """What one container was given."""
 
     known: Mapping[str, Replica]

@@ -1,7 +1,8 @@
 """What a worker advertises: makes devices and their health from a plan and the node's state."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from proto.fitness import Fitness
 from proto.messages import Inventory, Link, NodeState
@@ -10,8 +11,7 @@ from proto.reasons import Reason
 from proto.worker import ResourcePlan
 
 
-@dataclass(frozen=True, slots=True)
-class Replica:
+class Replica(msgspec.Struct, frozen=True):
     """One device as the kubelet knows it."""
 
     id: str
@@ -31,8 +31,7 @@ class Replica:
     """The only ID by which the container toolkit knows the device; empty: UUID and index."""
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(msgspec.Struct, frozen=True):
     """Everything that the kubelet can be told at one moment; each answer uses a single view."""
 
     resource: str

@@ -1,6 +1,6 @@
 """Decides when to register with the kubelet, and how long to wait after a failure."""
 
-from dataclasses import dataclass
+import msgspec
 
 STREAMLESS = 5.0
 """Seconds without a stream after which to register again; a kubelet connects in milliseconds."""
@@ -10,8 +10,7 @@ LAST_DELAY = 10.0
 """Seconds to wait after the first and after many failures; a new kubelet ends the wait."""
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(msgspec.Struct, frozen=True):
     """The facts that decide whether to register."""
 
     registered: bool

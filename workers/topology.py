@@ -3,9 +3,10 @@
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from operator import add
 from typing import Self
+
+import msgspec
 
 from proto.messages import Link, LinkLevel
 
@@ -26,8 +27,7 @@ STEPS = 1024
 """Beyond it, how often a GPU is added to a growing choice, over all the choices that grow."""
 
 
-@dataclass(frozen=True, slots=True)
-class Topology:
+class Topology(msgspec.Struct, frozen=True):
     """The scores of the connections between a node's GPUs."""
 
     scores: Mapping[tuple[str, str], int]
@@ -87,8 +87,7 @@ class Topology:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Worth:
+class _Worth(msgspec.Struct, frozen=True):
     """What the candidates add to a choice, by their places in the order of their UUIDs.
 
     One number serves both aims: the sum of scores among the chosen GPUs, times a scale, minus

@@ -2,12 +2,12 @@
 
 import argparse
 import functools
+import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from proto.control import ExitCode
-from simulator import drill
 from supervisor.commands.printing import complain
 from supervisor.config import hints
 from supervisor.config.option import Option
@@ -18,6 +18,16 @@ RUNTIME_DIR = "/run/gpu-sharing-plugin"
 
 class Parser(argparse.ArgumentParser):
     """An argument parser that reports an error in one line, without the whole usage."""
+
+    fill: Callable[["Parser"], None] | None = None
+    """Adds the arguments of this command if it is given; all of them take 10 ms of a start."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse *args*, after the arguments have been added."""
+        if self.fill:
+            fill, self.fill = self.fill, None
+            fill(self)
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         """Print *message* and exit with USAGE."""
@@ -33,19 +43,17 @@ def parser(version: str) -> Parser:
     top.description = "Kubernetes device plugin: shares GPUs, watches and shows their health."
     top.add_argument("-v", "--version", action="version", version=version)
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    _add_options(_add_command(commands, "run", "run the service"))
-    _add_options(
-        _add_command(
-            commands,
-            "check-config",
-            "check all settings of `run`; print the settings of the configuration file as JSON",
-        )
-    )
+    _add_command(commands, "run", "run the service").fill = _add_options
+    _add_command(
+        commands,
+        "check-config",
+        "check all settings of `run`; print the settings of the configuration file as JSON",
+    ).fill = _add_options
     _add_mps(commands)
     xids = _add_command(commands, "xids", "print which Xids are fatal with the settings of `run`")
     xids.epilog = "Run this command with the same options and environment variables as `run`."
     xids.add_argument("--json", action="store_true", help="print a JSON list")
-    _add_options(xids)
+    xids.fill = _add_options
     _add_labels(commands)
     simulate = _add_command(
         commands, "simulate", "run the service on a simulated node; needs no root and no GPU"
@@ -62,7 +70,7 @@ def parser(version: str) -> Parser:
     )
     _add_status(commands)
     _add_requests(commands)
-    drill.add_arguments(_add_command(commands, "drill", "inject a fault into a simulated node"))
+    _add_command(commands, "drill", "inject a fault into a simulated node").fill = _add_drills
     return top
 
 
@@ -82,7 +90,7 @@ def _add_mps(commands: "argparse._SubParsersAction[Parser]") -> None:
     )
     mps.add_argument("action", nargs="?", choices=["apply"], help="see below")
     mps.add_argument("--now", action="store_true", help="with `apply`: do not wait for clients")
-    _add_options(mps)
+    mps.fill = _add_options
 
 
 def _add_labels(commands: "argparse._SubParsersAction[Parser]") -> None:
@@ -100,7 +108,7 @@ def _add_labels(commands: "argparse._SubParsersAction[Parser]") -> None:
         action="store_true",
         help="remove the labels from where --node-labels put them; stop the service first",
     )
-    _add_options(node_labels)
+    node_labels.fill = _add_options
 
 
 def _add_status(commands: "argparse._SubParsersAction[Parser]") -> None:
@@ -138,6 +146,11 @@ def _add_requests(commands: "argparse._SubParsersAction[Parser]") -> None:
                 "device", metavar="DEVICE", help="UUID, index, or GPU:MIG (indices)"
             )
         _add_runtime_dir(request)
+
+
+def _add_drills(command: argparse.ArgumentParser) -> None:
+    # Imported only here: a service needs nothing of the simulation.
+    importlib.import_module("simulator.drill").add_arguments(command)
 
 
 def _add_options(run: argparse.ArgumentParser) -> None:

@@ -2,8 +2,9 @@
 
 import enum
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from proto.texts import NAME_LIMIT, few, shortened
 
@@ -19,8 +20,7 @@ class Fallback(enum.StrEnum):
     """No file: the built-in defaults."""
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
+class Wish(msgspec.Struct, frozen=True):
     """What is known when the file is chosen."""
 
     label: str | None = None
@@ -29,8 +29,7 @@ class Wish:
     """The file in effect; None before the first choice."""
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(msgspec.Struct, frozen=True):
     """The chosen file, and why it is not the one that the label names."""
 
     name: str

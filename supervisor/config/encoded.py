@@ -1,8 +1,7 @@
 """The settings as bytes: one process reads the files, and the supervisor uses what they say."""
 
-from dataclasses import replace
-
 import msgspec
+from msgspec.structs import replace
 
 from proto.labels import LabelOutput
 from supervisor.config import gfd

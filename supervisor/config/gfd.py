@@ -6,8 +6,9 @@ take effect are checked, and only where the node is labelled.
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 KEYS = ("machineTypeFile", "noTimestamp", "outputFile", "sleepInterval")
 """The keys that take effect."""
@@ -24,8 +25,7 @@ DURATION = re.compile(r"(?:[0-9]{1,18}(?:\.[0-9]{1,18})?(?:ns|us|µs|ms|s|m|h)){
 """A duration as Go writes it, such as 1m30s."""
 
 
-@dataclass(frozen=True, slots=True)
-class Gfd:
+class Gfd(msgspec.Struct, frozen=True):
     """What `flags.gfd` says, as far as it takes effect."""
 
     output_file: str = ""

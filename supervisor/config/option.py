@@ -2,9 +2,11 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 
-from supervisor.config.strict_yaml import LONGEST_TEXT
+import msgspec
+
+LONGEST_TEXT = 4095
+"""Most bytes of a text, as of a path on Linux."""
 
 LONGEST_NAME = 253
 """Most characters of the name of a node or another object of Kubernetes."""
@@ -24,8 +26,7 @@ LONGEST_SHARES = 32 << 10
 _HOST_NAME = re.compile(r"(?=.{1,255}$)(\*\.)?([A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.|$))+")
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
+class Option(msgspec.Struct, frozen=True):
     """One setting as users give it; flag overrides environment, file and default, in this order."""
 
     flags: tuple[str, ...]

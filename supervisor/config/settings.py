@@ -8,7 +8,6 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -23,11 +22,10 @@ from supervisor.config.choose_file import Choice, Wish
 from supervisor.config.explain import explain
 from supervisor.config.file_schema import Configuration, decode, plain
 from supervisor.config.health_schema import XidRule
-from supervisor.config.option import Option
+from supervisor.config.option import LONGEST_TEXT, Option
 from supervisor.config.options import OPTIONS
 from supervisor.config.refusal import SettingsError, refusing
 from supervisor.config.service_settings import ServiceSettings, choose_file, configuration_file
-from supervisor.config.strict_yaml import LONGEST_TEXT
 
 HIGHEST_PORT = 65535
 
@@ -38,8 +36,7 @@ CDI_KIND = re.compile(r"[A-Za-z][-A-Za-z0-9_.]*[A-Za-z0-9]/[A-Za-z]([-A-Za-z0-9_
 """Vendor and class as the Container Device Interface specifies them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(msgspec.Struct, frozen=True):
     """Everything that `run` uses."""
 
     configuration: Configuration

@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
+
+import msgspec
 
 from supervisor.config import naming
 from supervisor.config.file_schema import (
@@ -36,8 +37,7 @@ REFERENCE = re.compile(rf"{_N}|{_N}:{_N}|GPU-{_ID}|MIG-{_ID}|MIG-GPU-{_ID}/{_N}/
 """The name of one device: index, index:place, UUID, or the old form of a MIG device's name."""
 
 
-@dataclass(frozen=True, slots=True)
-class MpsLimits:
+class MpsLimits(msgspec.Struct, frozen=True):
     """How MPS shares the devices of a resource."""
 
     memory: Portion | int = Portion.SHARE
@@ -48,10 +48,11 @@ class MpsLimits:
     """Whether a container may have one replica only."""
     on_mig: bool = False
     """Whether MIG instances may be shared so too."""
+    root: str = ""
+    """Folder of the daemons."""
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
+class Share(msgspec.Struct, frozen=True):
     """How to share devices of a resource."""
 
     name: str
@@ -79,8 +80,7 @@ class Named(Protocol):
 D = TypeVar("D", bound=Named)
 
 
-@dataclass(frozen=True, slots=True)
-class Among(Generic[D]):
+class Among(msgspec.Struct, Generic[D], frozen=True):
     """All devices of a resource."""
 
     count: int

@@ -7,11 +7,10 @@ from typing import Any
 
 import yaml
 
+from supervisor.config.option import LONGEST_TEXT
+
 MOST_VALUES = 50_000
 """Most values of a file, with aliases expanded; 64 GPUs with all links have 25,000."""
-
-LONGEST_TEXT = 4095
-"""Most bytes of a text, as of a path on Linux."""
 
 INT_BITS = 63
 """Most bits of a number; no message between processes has room for more."""
@@ -109,3 +108,15 @@ def _require_distinct(keys: list[yaml.ScalarNode]) -> None:
     for key in keys:
         if counts[key.value] > 1:
             raise _refusal(key, f'the key "{key.value}" is given twice')
+
+
+def load(text: str) -> Any:
+    """Return the content of *text*; raise ValueError with one line if it cannot be read."""
+    try:
+        return yaml.load(text, Loader)  # noqa: S506 - our Loader is a SafeLoader
+    except yaml.YAMLError as error:
+        mark = error.problem_mark if isinstance(error, yaml.MarkedYAMLError) else None
+        if isinstance(error, yaml.MarkedYAMLError) and mark:
+            where = f"line {mark.line + 1}, column {mark.column + 1}"
+            raise ValueError(f"{where}: {error.problem}") from error
+        raise ValueError(str(error)) from error

@@ -1,8 +1,7 @@
 """Handle the requests of operators to the tree of the MPS daemons."""
 
-from dataclasses import replace
-
 from loguru import logger
+from msgspec.structs import replace
 
 from proto.control import ApplyNow, MarkHealthy
 from proto.requests import Answer, Apply, Quiesce, Request, Resume

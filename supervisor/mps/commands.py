@@ -5,7 +5,8 @@ it was understood; see docs/hardware-notes.md for what was seen.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+import msgspec
 
 from proto.mps import MpsClient, MpsShare, ServerStatus
 from proto.texts import NAME_LIMIT, shortened
@@ -22,8 +23,7 @@ SHOWN_CLIENTS = 8
 """Most clients that are named in a detail."""
 
 
-@dataclass(frozen=True, slots=True)
-class ClientLimits:
+class ClientLimits(msgspec.Struct, frozen=True):
     """What each client of a daemon may use at most."""
 
     memory_mib: int | None = None
@@ -31,8 +31,7 @@ class ClientLimits:
     """Percent of the multiprocessors; None: no limit."""
 
 
-@dataclass(frozen=True, slots=True)
-class Readings:
+class Readings(msgspec.Struct, frozen=True):
     """Limits as a daemon or a server writes them."""
 
     threads: str

@@ -1,11 +1,11 @@
 """Compose the tree of the MPS daemons from the settings, which are those of the plugin."""
 
 import functools
-from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from proto.cluster import ClusterSettings
 from proto.control import ApplyNow, Limit, ServiceState

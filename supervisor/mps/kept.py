@@ -1,7 +1,8 @@
 """What a keeper knows of its daemon, what it sees of it, and what it can do."""
 
 import enum
-from dataclasses import dataclass
+
+import msgspec
 
 from proto.mps import MpsClient, MpsShare, Phase, ServerStatus
 from supervisor.mps.commands import ClientLimits, Readings, limits
@@ -36,8 +37,7 @@ class Do(enum.Enum):
     """Adopt a daemon that runs; if there is none, put the compute mode back."""
 
 
-@dataclass(frozen=True, slots=True)
-class DaemonSeen:
+class DaemonSeen(msgspec.Struct, frozen=True):
     """What one look at the daemon has found."""
 
     pid: int = 0
@@ -58,8 +58,7 @@ class DaemonSeen:
     """Whether a client of this server has ended, says the log."""
 
 
-@dataclass(frozen=True, slots=True)
-class Timing:
+class Timing(msgspec.Struct, frozen=True):
     """How long a keeper waits, in seconds."""
 
     poll: float
@@ -68,8 +67,7 @@ class Timing:
     """Until something that should pass counts as hanging."""
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
+class Kept(msgspec.Struct, frozen=True):
     """What a keeper knows of its daemon. All times are of one monotonic clock."""
 
     share: MpsShare
@@ -129,8 +127,7 @@ class Kept:
         return limits(self.share)
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(msgspec.Struct, frozen=True):
     """What to do now, and in how many seconds to look again."""
 
     kept: Kept

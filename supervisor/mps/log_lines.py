@@ -7,7 +7,9 @@ the daemon, or to replace an idle server, but it never says that something is we
 
 import enum
 import re
-from dataclasses import dataclass, replace
+
+import msgspec
+from msgspec.structs import replace
 
 LINE = re.compile(r"\[[^\]]*? (Control|Server|Other) +(\d+)\] ?(.*)")
 
@@ -42,8 +44,7 @@ class Author(enum.StrEnum):
     """The line does not say it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(msgspec.Struct, frozen=True):
     """A line of the log."""
 
     who: Author
@@ -51,8 +52,7 @@ class Line:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
+class Told(msgspec.Struct, frozen=True):
     """What the log has told so far."""
 
     departed: frozenset[int] = frozenset()

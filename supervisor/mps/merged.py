@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 
+import msgspec
 from msgspec.structs import replace
 
 from proto.control import ServiceState
@@ -14,8 +14,7 @@ FIRST_WORDS = 2.0
 """Seconds in which all keepers that run have spoken to a new listener."""
 
 
-@dataclass(frozen=True, slots=True)
-class Word:
+class Word(msgspec.Struct, frozen=True):
     """What a keeper said last of its daemon."""
 
     daemon: MpsDaemon

@@ -1,6 +1,6 @@
 """Decide what a keeper does about the server of a daemon that answers and has the right limits."""
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from proto.mps import Phase, ServerStatus
 from supervisor import restart_policy

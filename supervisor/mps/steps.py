@@ -1,6 +1,6 @@
 """The steps that every decision of a keeper is made of: wait for clients, quit, kill."""
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from proto.mps import Phase
 from supervisor import restart_policy

@@ -5,10 +5,9 @@ import time
 import urllib.request
 from pathlib import Path
 
-from tests.bench.calls import GPU, Calls
+from tests.bench.calls import GPU, Calls, rest
 from tests.bench.kubelet import Kubelet, kubelet
 from tests.bench.plugin import Plugin, running
-from tests.bench.reactions import rest
 from tests.bench.rows import Figures
 from tests.fakes.service import short_folder
 

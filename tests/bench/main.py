@@ -40,6 +40,7 @@ def own(sampled: Plugin | None = None, *, quick: bool) -> dict[str, Measurement]
     sampled = sampled or Plugin()
     few, many = (50, 3) if quick else (500, 7)
     return {
+        "burst": lambda _: calls.of_bursts(sampled, 1 if quick else 5),
         "topology": lambda plugin: calls.of_topology(plugin, few),
         "worker": lambda plugin: reactions.of_worker_crashes(plugin, many),
         "large": lambda plugin: reactions.of_large_lists(plugin, many),

@@ -3,11 +3,10 @@
 import itertools
 import os
 import signal
-import threading
 import time
 
 from simulator.live_node import LiveNode
-from tests.bench.calls import Calls, milliseconds
+from tests.bench.calls import Calls, milliseconds, rest
 from tests.bench.kubelet import Kubelet, kubelet
 from tests.bench.plugin import Plugin, Tree, running
 from tests.bench.rows import Figures
@@ -20,11 +19,6 @@ SETTLED = 0.4
 
 BETWEEN = 0.05
 """Seconds between two faults."""
-
-
-def rest(seconds: float) -> None:
-    """Wait until the plugin is idle, as it is most of the time; no event shows that."""
-    threading.Event().wait(seconds)
 
 
 def of_starts(plugin: Plugin, starts: int) -> Figures:

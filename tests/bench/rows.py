@@ -47,6 +47,7 @@ ROWS = (
     Row("admission", "pod admission: preferred 4 of 8 GPUs, and Allocate", {"median": 1.5}),
     Row("preferred-1", "preferred 1 of 8 GPUs, for comparison"),
     Row("allocate", "Allocate", {"median": 1.15}, against="preferred-1"),
+    Row("burst", "Allocate, 200 within a second", {"p99": 3}),
     Row("preferred-8000", "preferred 8 of 8 x 1000 replicas", {"median": 8}),
     Row("preferred-cold", "preferred 8 of 16 whole GPUs, never asked before", {"median": 30}),
     Row("preferred-cached", "preferred 8 of 16 whole GPUs, asked before", {"median": 1}),

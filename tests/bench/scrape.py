@@ -17,9 +17,9 @@ from proto.messages import MpsState, encode
 from proto.mps import MpsDaemon, MpsShare, Phase
 from simulator.live_node import LiveNode
 from simulator.usage import Use
+from tests.bench.calls import rest
 from tests.bench.kubelet import kubelet
 from tests.bench.plugin import MeasureError, Plugin, running
-from tests.bench.reactions import rest
 from tests.fakes.local_http import Local
 from tests.fakes.service import PATIENCE, short_folder
 
@@ -110,7 +110,7 @@ def _pods() -> bytes:
 def _daemons(folder: Path, *, ready: bool) -> Iterator[None]:
     """Tell the workers that the MPS daemons are *ready*, as the tree of the daemons does."""
     end = threading.Event()
-    share = MpsShare(20480, 25, single=True)
+    share = MpsShare(20480, 25, root="/run/nvidia/mps")
     daemons = tuple(MpsDaemon(uuid, Phase.READY, share=share) for uuid in UUIDS)
 
     def publish() -> None:

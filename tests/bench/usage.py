@@ -8,10 +8,10 @@ from pathlib import Path
 from proto import podresources_pb2 as api
 from simulator.live_node import LiveNode
 from simulator.usage import Use
+from tests.bench.calls import rest
 from tests.bench.footprint import FRESH
 from tests.bench.kubelet import kubelet
 from tests.bench.plugin import MeasureError, Plugin, Tree, running
-from tests.bench.reactions import rest
 from tests.bench.rows import Figures
 from tests.fakes.local_http import Local
 from tests.fakes.service import PATIENCE, short_folder

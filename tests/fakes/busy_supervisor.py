@@ -5,7 +5,8 @@ Arguments: the runtime folder, the seconds of work for each plan, then NAME=HABI
 
 import sys
 import time
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from proto.messages import Inventory
 from supervisor import logs, loop, turns

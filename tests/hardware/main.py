@@ -22,10 +22,9 @@ from typing import Any
 import zmq
 
 from proto.messages import UsageState, decode, topic
-from tests.bench.calls import GPU, Calls, milliseconds
+from tests.bench.calls import GPU, Calls, milliseconds, rest
 from tests.bench.kubelet import Kubelet, kubelet
 from tests.bench.plugin import Plugin, Tree, running
-from tests.bench.reactions import rest
 from tests.fakes.service import COMMAND, PATIENCE, short_folder
 
 CUDA = (sys.executable, "-m", "tests.hardware.cuda")

@@ -11,7 +11,7 @@ from tests.fakes.service import PATIENCE, Entry, until
 
 SCRIPT = """
 import sys
-from dataclasses import replace
+from msgspec.structs import replace
 from supervisor import loop, logs
 from supervisor.child import Process
 from supervisor.plan import Plan

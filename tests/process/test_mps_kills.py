@@ -206,6 +206,22 @@ def test_a_tree_ends_what_a_killed_one_left(host: Host) -> None:
     asyncio.run(story())
 
 
+def test_a_tree_that_waits_ends_what_a_killed_one_left(host: Host) -> None:
+    """It has no inventory, as the plugin does not run, and is stopped: nobody else would."""
+
+    async def story() -> None:
+        async with kubelet(host.folder) as node, host.plugin(), host.tree() as tree:
+            await node.until(lambda k: k.healthy(GPU) == ALL)
+            tree.process.kill()
+            await tree.ended()
+        async with host.tree() as tree:
+            await tree.logged("found what an earlier run has left")
+            assert await tree.stop() == 0
+        assert (host.modes(), host.running()) == ([0, 0], [])
+
+    asyncio.run(story())
+
+
 def test_a_wrong_limit_is_found(host: Host) -> None:
     """A daemon that does not keep its limit is never advertised, and the others are."""
     host.mps.order(host.uuids[0], ignored=["set_default_active_thread_percentage"])

@@ -1,9 +1,9 @@
 """Orders that a child process cannot get."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from proto import channel
 from proto.channel import Channel, Sent
@@ -195,6 +195,27 @@ def test_a_keeper_withdraws_for_as_long_as_it_needs(world: World) -> None:
     world.children.withdraw("keeper")
     assert (end.receive(), end.receive()) == (Stop(withdraw=True), None)
     assert world.children.state("keeper") is State.RUNNING
+    world.children.reap("keeper")
+    assert world.children.state("keeper") is State.DOWN
+
+
+@pytest.mark.parametrize("left", [True, False], ids=["of an earlier run", "after a crash"])
+def test_a_keeper_that_does_not_run_ends_its_daemon_too(world: World, *, left: bool) -> None:
+    """At the end of the service it is started for that, and not again afterwards."""
+    if left:
+        world.children.dismiss([KEEPER])
+    else:
+        world.children.want(KEEPER)
+        world.children.start("keeper")
+        world.forked["keeper"].code = ExitCode.FAILED
+        world.children.reap("keeper")
+    assert world.children.state("keeper") is State.BACKOFF
+    world.children.unwant_all()
+    end = world.forked["keeper"].end
+    orders = [end.receive(), end.receive()]
+    assert orders == ([Stop(withdraw=True), Stop()] if left else [Stop(), None])
+    world.children.unwant_all()
+    assert end.receive() is None
     world.children.reap("keeper")
     assert world.children.state("keeper") is State.DOWN
 

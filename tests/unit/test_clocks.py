@@ -54,6 +54,17 @@ def test_the_wall_clock_is_only_shown() -> None:
     assert found == SHOWN.keys()
 
 
+def test_the_wall_clock_is_never_compared() -> None:
+    """Nothing is decided by a comparison with the wall clock, in these files either."""
+    found = {
+        path
+        for path in SHOWN
+        for node in ast.walk(ast.parse((ROOT / path).read_text()))
+        if isinstance(node, ast.Compare) and any(readings(node))
+    }
+    assert not found
+
+
 def test_readings_are_found() -> None:
     """Imports and calls that read the wall clock are found; the monotonic clock is not."""
     text = (

@@ -1,9 +1,9 @@
 """The settings as bytes: what the supervisor gets is what the file says."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from supervisor.compose import compose
 from supervisor.config import encoded

@@ -1,9 +1,8 @@
 """When the service exits to get a new container."""
 
-from dataclasses import replace
-
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from proto.control import NotReady
 from proto.driver import DriverState

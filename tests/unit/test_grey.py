@@ -1,10 +1,10 @@
 """Grey failures: when each begins and ends, on an idle GPU and under load."""
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from health.grey import (
     CLOCK_SETTINGS,
@@ -69,7 +69,7 @@ def states(samples: Iterable[tuple[float, GreySample]]) -> GreyState:
 
 def bad(kind: ReasonKind, **more: object) -> GreySample:
     """Return a sample that shows the failure."""
-    return replace(WELL, **{**BAD[kind][0], **more})  # type: ignore[arg-type]
+    return replace(WELL, **{**BAD[kind][0], **more})
 
 
 def kinds(state: GreyState) -> list[ReasonKind]:

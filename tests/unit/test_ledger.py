@@ -1,7 +1,6 @@
 """The ledger keeps device health over restarts, whatever is in its file."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -9,6 +8,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import example, given
 from loguru import logger
+from msgspec.structs import replace
 
 from health.condition import LOST, Condition, Look
 from health.ledger import FILE, Ledger

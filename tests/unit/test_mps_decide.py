@@ -1,10 +1,9 @@
 """What a keeper of an MPS daemon does next."""
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from proto.mps import STOPPED, MpsClient, MpsShare, Phase, ServerStatus
 from supervisor.mps.commands import ClientLimits, Readings

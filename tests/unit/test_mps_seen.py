@@ -1,6 +1,5 @@
 """MPS in metrics, status, page and terminal: its daemons, its servers and their clients."""
 
-import dataclasses
 import io
 
 import pytest
@@ -70,7 +69,7 @@ def test_a_daemon_and_its_clients() -> None:
 
 SILENT = [
     pytest.param(LastMpsWord(0.0), id="never heard"),
-    pytest.param(dataclasses.replace(known().mps or LastMpsWord(0.0), at=NOW - 10.1), id="old"),
+    pytest.param(replace(known().mps or LastMpsWord(0.0), at=NOW - 10.1), id="old"),
 ]
 
 

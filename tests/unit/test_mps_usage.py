@@ -1,13 +1,11 @@
 """Memory of GPUs that MPS shares: whose it is, and which daemons hold the driver."""
 
-import dataclasses
-
 import pytest
 from msgspec.structs import replace
 
 from proto.control import ServiceState
 from proto.fitness import LastMpsWord
-from proto.mps import MpsClient, MpsDaemon
+from proto.mps import MpsClient, MpsDaemon, Phase
 from proto.usage import GpuProcess
 from supervisor.commands import held_by_mps
 from supervisor.exporter import occupied
@@ -49,7 +47,7 @@ def test_the_server_is_no_stray(owner: Owner) -> None:
 
 def test_the_server_stays_known_while_the_tree_is_silent() -> None:
     """A restart of the tree makes the server no stray."""
-    word = dataclasses.replace(known().mps or LastMpsWord(0.0), at=NOW - 60)
+    word = replace(known().mps or LastMpsWord(0.0), at=NOW - 60)
     holders = device_uses(known(mps=word), NOW, STALE)["A"].holders or ()
     assert HolderKind.UNALLOCATED not in {holder.kind for holder in holders}
 
@@ -112,9 +110,13 @@ def test_a_server_without_clients_makes_its_device_neither_dirty_nor_occupied(
             "GPU 0 may be held by an MPS daemon: gpu-sharing-plugin mps is silent",
         ),
         (known(replace(DAEMON, clients=(), pid=0, server=0, status=None)), None),
+        (
+            known(MpsDaemon("A", Phase.FAILED, "the root is full")),
+            "GPU 0 may be held by an MPS daemon: the root is full",
+        ),
         (known(service=ServiceState(processes=(), planned=(GPU,)), mps=None), None),
     ],
-    ids=["clients", "no clients", "silent", "no daemon", "no MPS"],
+    ids=["clients", "no clients", "silent", "no daemon", "not adopted", "no MPS"],
 )
 def test_quiesce_names_who_holds_the_driver_still(snapshot: Snapshot, expected: str | None) -> None:
     """After `quiesce` the plugin does not hold the driver any more, but MPS daemons do."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from health import device_nodes
+from health import device_nodes, enumeration
 from health.lane import Done, Mailbox
 from health.node import Node
 from proto.monitor import MonitorSettings
@@ -41,8 +41,11 @@ class Started:
         self.node = Node(settings, (), self.mailbox)
         self.began = time.monotonic()
 
-    def until_settled(self) -> None:
-        """Let the lanes work as in the monitor's loop, until all that is due was done."""
+    def until_settled(self, stuck: str = "files") -> None:
+        """Let the lanes work as in the monitor's loop, until all that is due was done.
+
+        The lane *stuck* may be busy for ever.
+        """
         busy = [self.node.driver]
         while busy:
             assert select.select([self.mailbox], [], [], 60)[0]
@@ -55,7 +58,7 @@ class Started:
             busy = [
                 lane
                 for lane, gpu in self.node.lanes()
-                if lane.busy and lane.name != "files" and not (gpu and lane is gpu.events)
+                if lane.busy and lane.name != stuck and not (gpu and lane is gpu.events)
             ]
 
 
@@ -93,6 +96,26 @@ def test_a_dead_mount_holds_up_the_start_only(tmp_path: Path, dead: threading.Ev
     assert select.select([started.mailbox], [], [], 60)[0]
     started.until_settled()
     assert node.inventory({}).nodes == ("/dev/nvidiactl",)
+
+
+def test_a_comparison_of_gpus_that_hangs_holds_up_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The CUDA version is known, and device nodes that come later are found."""
+    answers = threading.Event()
+    monkeypatch.setattr(enumeration, "find_levels", lambda *_, **__: answers.wait())
+    root = tmp_path / "root"
+    started = Started(tmp_path, root)
+    started.until_settled(stuck="driver")
+    assert started.node.driver.busy
+    assert started.node.inventory({}).cuda_version is not None
+    (root / "dev").mkdir(parents=True)
+    (root / "dev/nvidiactl").touch()
+    started.node.rescan()
+    started.node.step(started.began, NOBODY)
+    started.until_settled(stuck="driver")
+    assert started.node.inventory({}).nodes == ("/dev/nvidiactl",)
+    answers.set()
 
 
 def test_the_first_root_with_devices_counts(tmp_path: Path) -> None:

@@ -1,11 +1,10 @@
 """Relapses are forgotten with time: half of them after ten quiet periods, all after a day."""
 
-from dataclasses import replace
-
 import hypothesis.strategies as st
 import msgspec
 import pytest
 from hypothesis import given
+from msgspec.structs import replace
 
 from health.condition import Condition, Look, after_fault, after_look, after_mark, aged
 from proto.messages import DeviceState

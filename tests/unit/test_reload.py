@@ -1,10 +1,11 @@
 """When the configuration is read again, and what a reload that fails leaves in force."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from simulator.node import NodeError
 from supervisor.child import Process, Spec

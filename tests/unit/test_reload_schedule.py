@@ -1,8 +1,7 @@
 """When the configuration is read again, however often somebody asks for it."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from supervisor.reload_schedule import EVERY, SETTLES_WITHIN, Schedule
 

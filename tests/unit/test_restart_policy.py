@@ -1,10 +1,10 @@
 """The restart policy: the state of a child process after each event."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from supervisor import restart_policy
 from supervisor.restart_policy import Child, Limits, State

@@ -1,11 +1,10 @@
 """Xids of NVLink 5: the driver's next word about the GPU decides whether they were fatal."""
 
-from dataclasses import replace
-
 import hypothesis.strategies as st
 import msgspec
 import pytest
 from hypothesis import given
+from msgspec.structs import replace
 
 from health import verdict
 from health.condition import LOST, SETTLE, Condition, Look, after_fault, after_look, after_mark
