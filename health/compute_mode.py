@@ -12,6 +12,7 @@ from pathlib import Path
 
 from health.nvml import Code, Nvml, NvmlError
 from proto.folder import Folder
+from proto.safe_paths import in_words
 
 EXCLUSIVE_PROCESS = 3
 """NVML_COMPUTEMODE_EXCLUSIVE_PROCESS."""
@@ -49,7 +50,7 @@ def main(arguments: Sequence[str]) -> int:
         do = take if Verb(verb) is Verb.TAKE else put_back
         said, code = do(nvml, Path(folder), uuid), 0
     except (NvmlError, OSError) as error:
-        said, code = str(error), 1
+        said, code = in_words(error), 1
     sys.stdout.write(f"{said}\n")  # for its caller
     return code
 

@@ -77,6 +77,11 @@ class Rescanned(msgspec.Struct, frozen=True):
         return replace(gpu, mig_enabled=self.mig_enabled, instances=self.instances)
 
 
+def unchanged(gpu: Gpu) -> Rescanned:
+    """Return the MIG instances that *gpu* had."""
+    return Rescanned(gpu.mig_enabled, gpu.instances)
+
+
 def rescan(nvml: Nvml, handle: object, gpu: Gpu, roots: SystemRoots) -> Rescanned:
     """Enumerate the MIG instances of a GPU again; if that fails, return those that it had."""
     try:
@@ -84,7 +89,7 @@ def rescan(nvml: Nvml, handle: object, gpu: Gpu, roots: SystemRoots) -> Rescanne
         own = 0 if gpu.unified_memory else gpu.memory_mib or 0
         instances = tuple(_instances(nvml, handle, own)) if enabled else ()
     except NvmlError:  # the next health check decides about the GPU
-        return Rescanned(gpu.mig_enabled, gpu.instances)
+        return unchanged(gpu)
     now = replace(gpu, mig_enabled=enabled, instances=instances)
     now = _with_capabilities(nvml, now, roots)
     return Rescanned(now.mig_enabled, now.instances)
@@ -99,6 +104,10 @@ class Details(msgspec.Struct, frozen=True):
     """Whether the GPU counts memory errors; False: ECC mode is off; None: not known."""
     switches: tuple[str, ...] = ()
     """PCI addresses of the NVSwitches at its NVLinks, as far as the driver tells them."""
+
+
+UNKNOWN = Details(Counter(), None)
+"""What is published of a GPU that told nothing."""
 
 
 def find_details(nvml: Nvml, handle: object) -> Details:

@@ -17,11 +17,11 @@ from health.enumeration import Details, Enumerated, NotEnumerated, Rescanned, Sy
 from health.inventory import Slot
 from health.known_good import with_known_good
 from health.label_facts import find_facts, with_facts
-from health.lane import Lane, Mailbox
+from health.lane import Lane, Mailbox, in_words
 from health.looks import look, of_absent
 from health.nvml import Nvml
 from health.sampling import Sampling
-from health.usage import Sampled
+from health.usage import Sampled, nothing
 from proto.calls import LookTime
 from proto.facts import GpuFacts
 from proto.messages import FailedGpu, Gpu
@@ -136,7 +136,7 @@ class GpuLanes:
             job = functools.partial(
                 watch.watch, handle=self.handle, tell=tell, given_away=self._given_away
             )
-            self.events.give(job)
+            self.events.give(job, watch.after_error)
 
     def _given_away(self) -> bool:
         """Return whether the kernel has given the GPU to another driver; any lane may ask."""
@@ -154,27 +154,33 @@ class GpuLanes:
                 job = functools.partial(
                     enumeration.enumerate_gpu, index=self.index, roots=self._roots
                 )
-                self.calls.give(job)
+                self.calls.give(job, self._not_enumerated)
         elif self.details is None:
-            self.calls.give(functools.partial(enumeration.find_details, handle=self.handle))
+            find = functools.partial(enumeration.find_details, handle=self.handle)
+            self.calls.give(find, lambda _: enumeration.UNKNOWN)
         elif self._scan_due:
             self._scan_due = False
             again = functools.partial(
                 enumeration.rescan, handle=self.handle, gpu=self.gpu, roots=self._roots
             )
-            self.calls.give(again)
+            known = self.gpu
+            self.calls.give(again, lambda _: enumeration.unchanged(known))
         elif now >= self.look_at:
             self.look_at, self._looking_since = now + poll_interval, now
             check = functools.partial(self._timed_look, handle=self.handle, gpu=self.gpu)
             # A start waits for the first check.
-            self.calls.give(check, in_turn=self.looked is not None)
+            self.calls.give(check, _unreadable, in_turn=self.looked is not None)
         elif self._facts_due:
             self._facts_due = False
             sysfs = self._roots.sysfs
-            find = functools.partial(find_facts, handle=self.handle, gpu=self.gpu, sysfs=sysfs)
-            self.calls.give(find)
+            facts = functools.partial(find_facts, handle=self.handle, gpu=self.gpu, sysfs=sysfs)
+            self.calls.give(facts, functools.partial(_same_facts, self.gpu))
         elif now >= self.sampling.due_at and self._is_well:
-            self.calls.give(self.sampling.job(self.handle, self.gpu, now), in_turn=True)
+            sample = self.sampling.job(self.handle, self.gpu, now)
+            self.calls.give(sample, lambda _: nothing(now), in_turn=True)
+
+    def _not_enumerated(self, error: Exception) -> NotEnumerated:
+        return NotEnumerated(FailedGpu(self.index, in_words(error)), reached=True)
 
     def _timed_look(self, nvml: Nvml, handle: object, gpu: Gpu) -> Looked:
         """Check the GPU, in its lane."""
@@ -252,6 +258,15 @@ class GpuLanes:
         """Show the GPU as one that reports no events."""
         if self.gpu:
             self.gpu = replace(self.gpu, events=False)
+
+
+def _unreadable(error: Exception) -> Looked:
+    return Looked(Look(failed=in_words(error)), 0.0)
+
+
+def _same_facts(gpu: Gpu, error: Exception) -> GpuFacts:
+    del error
+    return gpu.facts
 
 
 def _tell(mailbox: Mailbox, gpu: GpuLanes, sight: watch.Sight) -> None:

@@ -1,7 +1,7 @@
 """Find the driver calls that do not return, and those that have returned after all."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 from loguru import logger
@@ -11,7 +11,7 @@ from health.gpu_lanes import GpuLanes
 from health.lane import Lane
 from health.nvml import Running
 from proto.calls import HangingCall
-from proto.messages import Inventory
+from proto.messages import Gpu, Inventory
 
 STANDSTILL = 2.0
 """Seconds without a search after which the process stood still: the monitor searches each second.
@@ -35,7 +35,8 @@ class Hang(msgspec.Struct, frozen=True):
         """
         if self.gpu is None or self.gpu.gpu:
             return self.gpu.uuid if self.gpu else ""
-        return next((gpu.uuid for gpu in node.gpus if gpu.index == self.gpu.index), "")
+        mine = (gpu.uuid for gpu in _of_driver(node) if gpu.index == self.gpu.index)
+        return next(mine, "")
 
     @property
     def events_of(self) -> str:
@@ -91,10 +92,21 @@ class Hangs:
             for hang in self.now()
         )
 
-    def looks(self, node: Inventory) -> dict[str, Look]:
-        """Return the check of each GPU of *node* whose check or enumeration hangs, by UUID."""
-        hangs = (hang for hang in self._known.values() if hang.gpu and hang.lane is hang.gpu.calls)
-        return {hang.uuid(node): Look(hung=hang.running.call) for hang in hangs if hang.uuid(node)}
+    def looks(self, node: Inventory, gpus: Sequence[GpuLanes]) -> dict[str, Look]:
+        """Return the check of each GPU of *node* whose check or enumeration hangs, by UUID.
+
+        *gpus* are those that the driver counts. Where all that have not answered hang, so does
+        each GPU that is missing for that, though its index may have changed.
+        """
+        hangs = [hang for hang in self._known.values() if hang.gpu and hang.lane is hang.gpu.calls]
+        found = {hang.uuid(node): Look(hung=hang.running.call) for hang in hangs}
+        calls = self.by_index()
+        silent = [gpu.index for gpu in gpus if gpu.gpu is None]
+        shown = {gpu.uuid for gpu in gpus}
+        absent = [gpu.uuid for gpu in _of_driver(node) if gpu.uuid not in shown]
+        if calls.keys() >= set(silent) and 0 < len(absent) <= len(silent):
+            found = {uuid: Look(hung=calls[silent[0]]) for uuid in absent} | found
+        return {uuid: look for uuid, look in found.items() if uuid}
 
     def by_index(self) -> dict[int, str]:
         """Return the calls that hang in the enumeration or a check of a GPU, by its index."""
@@ -121,6 +133,11 @@ class Hangs:
 
     def _due(self, call: Running) -> float:
         return max(call.due, self._counts_from)
+
+
+def _of_driver(node: Inventory) -> Iterator[Gpu]:
+    """Yield the GPUs of *node* that are not given to virtual machines."""
+    return (gpu for gpu in node.gpus if gpu.pci_bus_id not in node.passed)
 
 
 def _of(hangs: dict[Lane, Hang], lane: Lane) -> Running | None:

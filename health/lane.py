@@ -70,6 +70,23 @@ class Done(msgspec.Struct, frozen=True):
 
     lane: "Lane"
     result: object
+    error: Exception | None = None
+    """What the job raised, though no job should; the result is what the giver wanted then."""
+
+
+Job = Callable[[Nvml], object]
+
+Instead = Callable[[Exception], object]
+"""Makes the result of a job that has raised an error."""
+
+
+def _itself(error: Exception) -> object:
+    return error
+
+
+def in_words(error: Exception) -> str:
+    """Return the *error* of a job that should raise none."""
+    return f"{type(error).__name__}: {error}"
 
 
 class Lane:
@@ -84,14 +101,21 @@ class Lane:
         """Used by the thread only, except for `running` and `stats`."""
         self.busy = False
         """Whether a job was given whose result the loop has not taken yet."""
+        self.told = ""
+        """The error of a job that was logged last."""
         self._mailbox = mailbox
-        self._jobs: SimpleQueue[Callable[[Nvml], object]] = SimpleQueue()
+        self._jobs: SimpleQueue[tuple[Job, Instead]] = SimpleQueue()
         threading.Thread(target=self._run, name=name, daemon=True).start()
 
-    def give(self, job: Callable[[Nvml], object], *, in_turn: bool = False) -> None:
-        """Start *job*, or *in_turn* after those of other lanes; the lane must not be busy."""
+    def give(self, job: Job, instead: Instead = _itself, *, in_turn: bool = False) -> None:
+        """Start *job*, or *in_turn* after those of other lanes; the lane must not be busy.
+
+        If the job raises, *instead* makes the result of that: a GPU whose driver answers nonsense
+        must take no other along. As a rule, the loop raises the error again.
+        """
         self.busy = True
-        self._jobs.put(functools.partial(self._mailbox.turns.take, job) if in_turn else job)
+        job = functools.partial(self._mailbox.turns.take, job) if in_turn else job
+        self._jobs.put((job, instead))
 
     def late(self, now: float, limit: float) -> str:
         """Return the call that should have returned *limit* seconds ago; empty: there is none."""
@@ -100,9 +124,11 @@ class Lane:
 
     def _run(self) -> None:
         while True:
-            job = self._jobs.get()
+            job, instead = self._jobs.get()
             try:
-                result = job(self.nvml)
+                done = Done(self, job(self.nvml))
+            except Exception as error:  # noqa: BLE001 - whatever it is, the loop decides
+                done = Done(self, instead(error), error)
             except BaseException as error:  # noqa: BLE001 - the loop raises it again
-                result = error
-            self._mailbox.put(Done(self, result))
+                done = Done(self, error)
+            self._mailbox.put(done)

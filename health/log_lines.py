@@ -1,6 +1,7 @@
 """Log what operators search for: each Xid, and each change in the health of a device."""
 
 import itertools
+import traceback
 from collections.abc import Iterable, Mapping
 
 from loguru import logger
@@ -11,6 +12,7 @@ from health.cdi_spec import GPUS
 from health.condition import Condition
 from health.inventory import UNANSWERED
 from health.kernel_log import DriverLoaded, GpuReset, LoggedXid, SXid
+from health.lane import Done, in_words
 from health.nvml import XidEvent
 from health.verdict import Conditions
 from health.watch import Ended
@@ -224,3 +226,15 @@ def _cdi(outcome: Outcome, file: str) -> None:
         )
     else:
         logger.info("CDI specification is up to date", file=file, changed=outcome.changed)
+
+
+def odd(done: Done) -> None:
+    """Log that a job has raised what no job should, once until that changes."""
+    if done.error is None or (error := in_words(done.error)) == done.lane.told:
+        return
+    done.lane.told = error
+    frames = traceback.extract_tb(done.error.__traceback__)
+    at = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
+    logger.error(
+        "cannot finish a job of the health monitor", lane=done.lane.name, error=error, at=at
+    )

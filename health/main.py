@@ -164,7 +164,11 @@ class Monitor:
         """Continue with a new inventory, and tell the supervisor what changed for the workers."""
         before = self._observed.inventory
         log_lines.inventory(before, fresh)
-        looks = self._node.looks() | self._node.absent_looks(fresh) | self._hangs.looks(fresh)
+        looks = (
+            self._node.looks()
+            | self._node.absent_looks(fresh)
+            | self._hangs.looks(fresh, self._node.gpus)
+        )
         self._observed.adopt(fresh, looks, now)
         self._absent_at = now
         told = msgspec.structs.replace(fresh, links=())
@@ -183,7 +187,8 @@ class Monitor:
                 self._adopt(fresh, now)
         if now >= self._absent_at:
             self._absent_at = now + self._settings.poll_interval
-            self._observed.look(self._node.absent_looks(self._observed.gpus), now)
+            absent = self._node.absent_looks(self._observed.gpus)
+            self._observed.look(absent | self._hung(), now)
         self._orders.go_on(now)
 
     def _rescan(self, now: float) -> None:
@@ -224,7 +229,10 @@ class Monitor:
                 self._adopt(known, now)
                 self._observed.look({gpu.uuid: Look(hung=call) for gpu in known.gpus}, now)
         else:
-            self._observed.look(self._hangs.looks(self._observed.gpus), now)
+            self._observed.look(self._hung(), now)
+
+    def _hung(self) -> dict[str, Look]:
+        return self._hangs.looks(self._observed.gpus, self._node.gpus)
 
     def _on_reports(self, now: float) -> None:
         """Take all reports and the kernel log, publish the result at once, and only then log."""
@@ -248,10 +256,11 @@ class Monitor:
 
     def _on_done(self, done: Done, now: float) -> None:
         done.lane.busy = False
+        log_lines.odd(done)
         gpu = self._node.gpu_of(done.lane)
         match done.result:
             case BaseException():
-                raise done.result
+                raise done.result  # this process is told to end
             case Refused():
                 self._refuse(access.refused(done.result, self._settings, had_gpus=self._had_gpus))
             case Looked() if gpu:

@@ -103,11 +103,12 @@ class Node:
         """Give the lane of the whole driver the job that is due; *found* are handles by UUID."""
         if not self._facts_asked:
             self._facts_asked = True
-            self.driver.give(find_driver_facts)
+            self.driver.give(find_driver_facts, lambda _: DriverFacts())
         elif found.keys() != self._levelled:
             # Last: where it hangs, nothing else waits for this lane.
             self._levelled = frozenset(found)
-            self.driver.give(functools.partial(enumeration.find_levels, handles=found))
+            find = functools.partial(enumeration.find_levels, handles=found)
+            self.driver.give(find, lambda _: Levelled({}))
 
     def take(self, done: Done, gpu: GpuLanes | None, now: float) -> None:
         """Keep what a lane, that of *gpu* or of the whole node, has found."""
@@ -272,7 +273,9 @@ class Node:
     def _is_pending(self, slot: Slot | None, now: float) -> bool:
         if slot is None or not self.opened:
             return self._is_silent(slot)
-        stuck = self.gpus[slot.index].calls.late(now, self._settings.patience)
+        calls = self.gpus[slot.index].calls
+        # The first call began a moment after the start, so it may not be late yet.
+        stuck = calls.late(now, self._settings.patience) or not calls.nvml.counted
         return self._is_silent(slot) and bool(stuck)
 
     def _is_silent(self, slot: Slot | None) -> bool:

@@ -55,7 +55,7 @@ class FilesLane:
         """Look if it is time and the lane is idle."""
         if self._due and not self.lane.busy:
             self._due = False
-            self.lane.give(self._job)
+            self.lane.give(self._job, lambda _: self.found or NOTHING)
 
 
 def find(nvml: Nvml, roots: SystemRoots, channels: Iterable[int]) -> NodeFiles:

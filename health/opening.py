@@ -6,6 +6,7 @@ import msgspec
 from msgspec.structs import replace
 
 from health import device_nodes, platform, platform_files
+from health.lane import in_words
 from health.nvml import Code, Nvml, NvmlError
 from health.platform import NOTHING, Signs
 from health.platform_files import LIBRARY
@@ -49,12 +50,16 @@ def open_driver(nvml: Nvml, settings: MonitorSettings) -> Opened | Refused:
         nvml.load(settings.binding, settings.binding_argument)
         signs = _start(nvml, signs, settings.discovery)
         return Opened(nvml.driver_version(), nvml.gpu_count(), signs)
-    except (NvmlError, OSError) as error:
+    except Exception as error:  # noqa: BLE001 - a binding of another version may raise anything
         code = getattr(error, "code", None)
         with nvml.doing("look for device nodes"):
             late = device_nodes.came_late([Path(root) for root in settings.dev_roots])
         there = signs if code == Code.LIBRARY_NOT_FOUND else replace(signs, nvml=LIBRARY)
-        return Refused(str(error), code, platform.decide(there, settings.discovery, ()), late)
+        return Refused(_words(error), code, platform.decide(there, settings.discovery, ()), late)
+
+
+def _words(error: Exception) -> str:
+    return str(error) if isinstance(error, NvmlError | OSError) else in_words(error)
 
 
 def _start(nvml: Nvml, signs: Signs, strategy: Discovery) -> Signs:

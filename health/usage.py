@@ -111,8 +111,13 @@ def sample(
         grey = grey_sample.take(ask, gpu, devices[0], began, thorough=thorough)
         known = sampler.known(shape, began if thorough else sampler.thorough_at)
     except NvmlError:  # the next health check decides about the GPU
-        return Sampled((), Known(), began, time.monotonic() - began)
+        return nothing(began, time.monotonic() - began)
     return Sampled(devices, known, began, time.monotonic() - began, grey)
+
+
+def nothing(began: float, seconds: float = 0.0) -> Sampled:
+    """Return a sample of a GPU that told nothing."""
+    return Sampled((), Known(), began, seconds)
 
 
 class _Sampler:

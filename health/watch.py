@@ -6,6 +6,7 @@ from collections.abc import Callable
 import msgspec
 from msgspec.structs import replace
 
+from health.lane import in_words
 from health.nvml import Code, Hint, Nvml, NvmlError, XidEvent
 from proto.reasons import Reason, ReasonKind
 
@@ -75,6 +76,11 @@ def watch(
         if given_away():
             return Ended(error, registered, lost=False, given_away=True)
         return Ended(error, registered, error.code not in UNSUPPORTED and nvml.lost(handle))
+
+
+def after_error(error: Exception) -> Ended:
+    """Return the end of a watch that an *error* of no driver has ended."""
+    return Ended(NvmlError("nvmlEventSetWait", Code.UNKNOWN, in_words(error)), True, lost=False)
 
 
 class Watch(msgspec.Struct, frozen=True):

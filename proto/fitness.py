@@ -171,5 +171,12 @@ def _held_back(daemon: MpsDaemon | None, share: MpsShare | None, *, silent: bool
     if silent or daemon is None:
         return NO_WORD
     if daemon.phase is Phase.READY:
-        return "" if daemon.share == share else OTHER_LIMITS
+        return _difference(daemon.share, share)
     return f"{daemon.phase}: {daemon.detail}" if daemon.detail else str(daemon.phase)
+
+
+def _difference(has: MpsShare, wanted: MpsShare) -> str:
+    """Return what the two services have different; empty: nothing."""
+    if has.root != wanted.root:
+        return f'its MPS daemon is in "{has.root}", but --mps-root is "{wanted.root}" here'
+    return "" if has == wanted else OTHER_LIMITS

@@ -108,7 +108,8 @@ class Folder:
                 file.flush()
                 os.fchmod(file.fileno(), mode)
                 self.rename(new, name)
-            except OSError:
+            except OSError as error:
+                error.filename = error.filename or str(self.path / name)  # of a full disk: none
                 self.remove(new)
                 raise
 

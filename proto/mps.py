@@ -31,7 +31,7 @@ STOPPED = "stopped for maintenance"
 
 
 class MpsShare(msgspec.Struct, frozen=True):
-    """What one replica of a device that MPS shares comes to."""
+    """What one replica of a device that MPS shares comes to, and where its daemon is."""
 
     memory_mib: int | None = None
     """Most memory of the device for a replica; None: no limit."""
@@ -43,6 +43,8 @@ class MpsShare(msgspec.Struct, frozen=True):
     Then the daemon sets both limits for each of its clients. Otherwise the daemon sets none, and
     the container's variables set them in proportion to its replicas.
     """
+    root: str = ""
+    """Folder of the daemons, a part of which a container gets: both services must have the same."""
 
 
 class Phase(enum.StrEnum):

@@ -31,6 +31,13 @@ class UnsafeError(PermissionError):
         return f'cannot use "{self.filename}": {self.strerror}'
 
 
+def in_words(error: Exception) -> str:
+    """Return an error in words; one of the system has a number in its own."""
+    if isinstance(error, OSError) and error.filename and not isinstance(error, UnsafeError):
+        return f'cannot use "{error.filename}": {error.strerror}'
+    return str(error)
+
+
 def open_folder(path: Path, make: int | None = None) -> int:
     """Return a descriptor (O_PATH) of the folder at *path*, which no other user can replace.
 

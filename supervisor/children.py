@@ -54,8 +54,7 @@ class Children:
 
     def on_deadlines(self, now: float) -> None:
         """Do what is due for the children whose deadline has passed."""
-        found = {name: self._deadline(name) for name in self._children}
-        for name, deadline in found.items():
+        for name, deadline in {each: self._deadline(each) for each in self._children}.items():
             if deadline is not None and now >= deadline:
                 self._on_deadline(name)
 
@@ -169,8 +168,10 @@ class Children:
             self.tell(spec.change, only=spec.name)
 
     def unwant_all(self) -> None:
-        """Order all children to stop."""
-        for name in self._children:
+        """Order all children to stop; one that lingers is started, to end what it has left."""
+        for name, child in list(self._children.items()):
+            if self._specs[name].lingers and child.state is State.BACKOFF:
+                self.start(name)
             self.unwant(name, Stop())
 
     def kill_all(self, why: str) -> None:
@@ -218,6 +219,7 @@ class Children:
     def reap(self, name: str) -> None:
         """Reap the child *name*, which has ended, and schedule its restart if it is wanted."""
         code = self.processes.pop(name).reap()
+        ordered = code == ExitCode.DONE and self._children[name].state is State.STOPPING
         done = code == ExitCode.DONE and self._children[name].leaving
         well = code == ExitCode.AGAIN or done
         child = restart_policy.exited(
@@ -225,7 +227,8 @@ class Children:
         )
         if child.wanted:
             # The reason of NOT_READY is in the log already, and is logged again when it changes.
-            level = "DEBUG" if code in {ExitCode.NOT_READY, ExitCode.AGAIN} else "WARNING"
+            told = ordered or code in {ExitCode.NOT_READY, ExitCode.AGAIN}
+            level = "DEBUG" if told else "WARNING"
             again = restart_policy.backoff(child.failures, self._limits_of(name))
             how = describe(code)
             logger.log(level, "process ended, restarting it", child=name, how=how, again_in=again)

@@ -5,6 +5,8 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from proto.control import (
     Configure,
     MarkHealthy,
@@ -34,6 +36,7 @@ from supervisor.config.choose_file import Wish
 from supervisor.config.refusal import refusing
 from supervisor.config.service_settings import configuration_file
 from supervisor.config.settings import Settings, load
+from supervisor.config.sharing import Share
 from supervisor.maintenance import MONITOR
 from supervisor.plan import Rules, plan
 from supervisor.restart_policy import Limits
@@ -180,12 +183,20 @@ def _holds_dra(settings: Settings) -> bool:
 
 def _rules(settings: Settings) -> Rules:
     configuration = settings.configuration
+    root = str(Path(configuration.flags.mps_root))  # without slashes that change nothing
     return Rules(
         mig=configuration.flags.mig_strategy,
         gpus=configuration.resources.gpus,
         profiles=configuration.resources.mig,
-        shares=settings.shares,
+        shares={name: _with_root(shares, root) for name, shares in settings.shares.items()},
         imex_required=configuration.imex.channel_ids if configuration.imex.required else (),
+    )
+
+
+def _with_root(shares: tuple[Share, ...], root: str) -> tuple[Share, ...]:
+    return tuple(
+        replace(share, mps=replace(share.mps, root=root)) if share.mps else share
+        for share in shares
     )
 
 

@@ -38,6 +38,7 @@ from proto.control import (
 from proto.holdings import Holdings
 from proto.messages import Inventory
 from proto.probe import Probed
+from proto.texts import few
 from supervisor import give_up, problem_log, strangers, turns
 from supervisor.children import Children
 from supervisor.control_socket import ControlSocket
@@ -161,6 +162,8 @@ class Supervisor:
             self._reload.hear(report)
         elif isinstance(report, Left):
             self._left = report.uuids
+            if report.uuids:
+                logger.info("found what an earlier run has left", uuids=few(report.uuids))
             self._end_leftovers()
         else:
             self._inventory = report.inventory
@@ -188,10 +191,13 @@ class Supervisor:
         self._end_leftovers()
 
     def _end_leftovers(self) -> None:
-        """End what an earlier run left of devices that are not in the plan."""
-        if self._served.plans is not None and self._stop_at is None and self._service.leftover:
+        """End what an earlier run left of devices that are not in the plan; at the end, all."""
+        known = self._served.plans is not None or self._stop_at is not None
+        if known and self._service.leftover:
             self._children.dismiss(map(self._service.leftover, self._left))
             self._left = ()
+        if self._stop_at is not None:
+            self._children.unwant_all()
 
     def _on_not_ready(self, name: str, report: NotReady) -> None:
         problem_log.tell_platform(self._served, report.platform)
@@ -275,7 +281,7 @@ class Supervisor:
         self._reload.end()
         self._exit_code = code
         self._stop_at = time.monotonic() + self._service.limits.end
-        self._children.unwant_all()
+        self._end_leftovers()
 
     def _changes(self) -> None:
         self._changed = True

@@ -276,7 +276,7 @@ def _simulate(known: argparse.Namespace, rest: Sequence[str]) -> int:
             made = tempfile.TemporaryDirectory(prefix="gpu-mps-")
             root = Path(folders.enter_context(made))
             root.chmod(0o755)
-        program = [sys.executable, "-m", "supervisor"]
+        program = [sys.executable, "-P", "-m", "supervisor"]
         # Imported only here: it is a gRPC server, which the process that forks must never load.
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         simulate = importlib.import_module("simulator.simulate")

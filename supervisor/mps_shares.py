@@ -76,7 +76,7 @@ def share_of(limits: MpsLimits, replicas: int, memory_mib: int | None) -> MpsSha
             memory = None
         case memory:
             pass
-    return MpsShare(memory, threads_of(limits, replicas), limits.single)
+    return MpsShare(memory, threads_of(limits, replicas), limits.single, limits.root)
 
 
 def threads_of(limits: MpsLimits, replicas: int) -> int | None:

@@ -243,11 +243,12 @@ class ControlDaemon:
             self._write("control.log" if b" Control " in line[:40] else "server.log", line)
 
     def _write(self, name: str, lines: bytes) -> None:
-        if not self._to_files:
-            os.write(1, lines)
-            return
-        with open(f"{self._logs}/{name}", "ab", buffering=0) as file:
-            file.write(lines)
+        with contextlib.suppress(OSError):  # a full disk ends no program in C
+            if not self._to_files:
+                os.write(1, lines)
+                return
+            with open(f"{self._logs}/{name}", "ab", buffering=0) as file:
+                file.write(lines)
 
 
 def _received(connection: socket.socket) -> bytes:

@@ -11,6 +11,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+from proto.host import is_served
+from proto.requests import SOCKET
 from supervisor.commands.ask import AskError
 from supervisor.runtime_folder import LOCAL_SOCKET, URL_FILE
 
@@ -31,6 +33,11 @@ def _url(runtime_folder: Path) -> str:
     try:
         return file.read_text().strip()
     except FileNotFoundError as error:
+        if is_served(str(runtime_folder / SOCKET)):
+            raise AskError(
+                "cannot get the status: the service runs, but its exporter does not serve yet; "
+                "the log of the service says why"
+            ) from error
         raise AskError(
             f'cannot find the service in "{runtime_folder}"; '
             "check that it is running with this --runtime-dir"

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from proto.mps import STOPPED
+from proto.mps import STOPPED, Phase
 from supervisor.commands.ask import AskError
 from supervisor.commands.printing import say
 from supervisor.commands.show_status import newest
@@ -49,7 +49,7 @@ def _is_ending(mps: MpsStatus) -> bool:
 
 
 def lines(status: Status) -> Iterator[str]:
-    """Yield a line for each MPS daemon that runs."""
+    """Yield a line for each MPS daemon that runs, or may run."""
     for gpu in status.gpus or ():
         for name, _, mps in wording.shared(gpu):
             if mps.phase is None:
@@ -64,3 +64,5 @@ def lines(status: Status) -> Iterator[str]:
                     f"GPU {name} is held by its MPS daemon, without clients; "
                     "stop gpu-sharing-plugin mps on this node"
                 )
+            elif mps.phase is Phase.FAILED:  # one that its keeper cannot adopt
+                yield f"GPU {name} may be held by an MPS daemon: {mps.detail}"

@@ -66,6 +66,7 @@ def show(status: Status, console: Console) -> None:
     node = status.node
     console.print(text(wording.headline(status), "bold"))
     driver = f"driver {node.driver_version or wording.UNKNOWN}"
+    driver += " (simulated)" if node.backend == "simulated" else ""
     driver += f", platform {node.platform or wording.UNKNOWN}"
     live, ready = ("yes" if verdict.ok else "no" for verdict in (node.live, node.ready))
     console.print(text(f"{driver}, live: {live}, ready: {ready}"))
@@ -105,8 +106,13 @@ def _reasons(status: Status) -> list[tuple[str, list[str]]]:
             if device.reasons:
                 texts = "; ".join(reason.text for reason in device.reasons)
                 rank = strength(device.remedy) if device.remedy else 0
-                found.setdefault((-rank, f"{texts}. {device.advice}"), []).append(name)
+                found.setdefault((-rank, joined(texts, device.advice or "")), []).append(name)
     return [(line, found[rank, line]) for rank, line in sorted(found, key=lambda key: key[0])]
+
+
+def joined(what: str, advice: str) -> str:
+    """Return what is wrong, and the advice as the next sentence."""
+    return f"{what} {advice}" if what.endswith(("?", ".")) else f"{what}. {advice}"
 
 
 def _grey(status: Status) -> dict[str, list[str]]:
@@ -114,7 +120,7 @@ def _grey(status: Status) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for gpu in status.gpus or ():
         for failure in gpu.grey:
-            line = f"{wording.GREY}{failure.text}. {failure.advice}"
+            line = joined(f"{wording.GREY}{failure.text}", failure.advice)
             found.setdefault(line, []).append(str(gpu.index))
     return found
 

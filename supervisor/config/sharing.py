@@ -48,6 +48,8 @@ class MpsLimits(msgspec.Struct, frozen=True):
     """Whether a container may have one replica only."""
     on_mig: bool = False
     """Whether MIG instances may be shared so too."""
+    root: str = ""
+    """Folder of the daemons."""
 
 
 class Share(msgspec.Struct, frozen=True):

@@ -5,6 +5,7 @@ import os
 import select
 import signal
 import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -13,6 +14,7 @@ from proto.running import readable
 from supervisor.mps.commands import ClientLimits
 
 NAME = "nvidia-cuda-mps-control"
+SERVER = "nvidia-cuda-mps-server"
 
 OPTIONS = ("-f", "-multiuser-server")
 """In the foreground, and one server for the clients of all users."""
@@ -26,6 +28,9 @@ A daemon rounds the limits that it answers. The environment stays with its proce
 PIPE, LOGS, DEVICES = "CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY", "CUDA_VISIBLE_DEVICES"
 
 PROCFS = Path("/proc")
+
+SERVER_ENDS = 0.5
+"""Seconds in which a server ends after its daemon; hardware took up to 0.2 s."""
 
 KILL_LIMIT = 1.0
 """Seconds to wait for the end of a killed daemon."""
@@ -101,15 +106,34 @@ def start(program: str, environment: dict[str, str], output: int) -> Daemon:
 
 def running(pipe: str) -> tuple[Daemon, Found] | None:
     """Return the daemon of a pipe folder that runs, whoever started it; None: there is none."""
+    return next(_processes(pipe, NAME), None)
+
+
+async def end_servers(pipe: str, on_kill: Callable[[int], object]) -> None:
+    """Wait until the servers that a daemon has left behind have ended; kill those that hang.
+
+    Call it while no daemon of the pipe folder runs. *on_kill* gets to know the PID.
+    """
+    for server, _ in _processes(pipe, SERVER):
+        try:
+            if not await readable(server.ended_at, SERVER_ENDS):
+                on_kill(server.pid)
+                await server.kill()
+        finally:
+            os.close(server.ended_at)
+
+
+def _processes(pipe: str, name: str) -> Iterator[tuple[Daemon, Found]]:
+    """Yield the processes of that name that use a pipe folder, held by a descriptor each."""
     for folder in PROCFS.iterdir():
-        if folder.name.isdecimal() and _read(folder, pipe):
+        if folder.name.isdecimal() and _of(folder, pipe, name):
             with contextlib.suppress(OSError):  # it has ended meanwhile
-                daemon = Daemon(int(folder.name))
+                process = Daemon(int(folder.name))
                 # Again: now that we hold on to it, the PID cannot be another process's.
-                if (found := _read(folder, pipe)) and not daemon.ended():
-                    return daemon, found
-                os.close(daemon.ended_at)
-    return None
+                if (found := _of(folder, pipe, name)) and not process.ended():
+                    yield process, found
+                else:
+                    os.close(process.ended_at)
 
 
 def _ours(folder: Path) -> bool:
@@ -130,28 +154,39 @@ def exists(pipe: str) -> bool:
     return found is not None
 
 
-def _same_folder(one: str, other: str) -> bool:
+def same_folder(one: str, other: str) -> bool:
     """Return whether two paths are of one folder; the root may be written in another way now."""
     return one == other or (
         one.startswith("/") and os.path.realpath(one) == os.path.realpath(other)
     )
 
 
-def _read(folder: Path, pipe: str) -> Found | None:
-    """Return a daemon of the pipe folder by its environment; None: the process is none.
+def pipes() -> Iterator[str]:
+    """Yield the pipe folder of each daemon that runs on this node, whoever started it."""
+    for folder in PROCFS.iterdir():
+        if folder.name.isdecimal() and (found := _read(folder, NAME)):
+            yield found.environment.get(PIPE, "")
+
+
+def _of(folder: Path, pipe: str, wanted: str) -> Found | None:
+    """Return a process of the pipe folder; None: it is another one."""
+    found = _read(folder, wanted)
+    return found if found and same_folder(found.environment.get(PIPE, ""), pipe) else None
+
+
+def _read(folder: Path, wanted: str) -> Found | None:
+    """Return a process by its name, with its environment; None: it is another one.
 
     Not by the file with the PID: it may be gone, and another process may have that PID by now.
     """
     try:
         name, *options = (folder / "cmdline").read_text(errors="replace").rstrip("\0").split("\0")
-        if Path(name).name != NAME or "-f" not in options:
-            return None  # such as a server or a shell, which have the same environment
+        if Path(name).name != wanted or (wanted == NAME and "-f" not in options):
+            return None  # such as a shell, which has the same environment
         if not _ours(folder):
             return None
         words = (folder / "environ").read_text(errors="replace").split("\0")
     except OSError:
         return None
     environment = dict(word.partition("=")[::2] for word in words)
-    if not _same_folder(environment.get(PIPE, ""), pipe):
-        return None
     return Found(int(folder.name), environment, tuple(options))

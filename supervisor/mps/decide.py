@@ -158,10 +158,12 @@ def _ended(kept: Kept, seen: DaemonSeen, now: float) -> Kept:
 def _without_daemon(kept: Kept, now: float, timing: Timing) -> Decision:
     if kept.ending is not Leaving.NONE:
         return Decision(kept, 0.0, Do.END)
-    if kept.quiesced:
-        detail = STOPPED if kept.rests else MAINTENANCE
-        resting = replace(kept, phase=Phase.DRAINING, detail=detail)
-        return Decision(resting, timing.poll) if kept.rests else Decision(resting, 0.0, Do.REST)
+    if kept.quiesced and kept.rests:
+        return Decision(replace(kept, phase=Phase.DRAINING, detail=STOPPED), timing.poll)
+    if kept.quiesced:  # FAILED: perhaps a daemon runs that cannot be adopted
+        failed = kept.phase is Phase.FAILED
+        resting = kept if failed else replace(kept, phase=Phase.DRAINING, detail=MAINTENANCE)
+        return Decision(resting, 0.0, Do.REST)
     wait = kept.failed_at + restart_policy.backoff(kept.failures, RESTARTS) - now
     failing = kept.failures > 1 or kept.phase is Phase.FAILED
     kept = replace(kept, phase=Phase.FAILED if failing else Phase.STARTING, detail=_failures(kept))

@@ -13,7 +13,7 @@ from health.compute_mode import Verb
 from proto.keeper import ComputeMode, KeeperSettings
 from proto.mps import log_folder, pipe_folder
 from proto.running import Runner
-from proto.safe_paths import UnsafeError
+from proto.safe_paths import in_words
 from proto.texts import shortened
 from supervisor.mps import commands, daemon, decide, folders, program
 from supervisor.mps.compute_mode import MIG, ComputeModeError, change
@@ -57,35 +57,53 @@ class Effects:
         )
         self._daemon: Daemon | None = None
         self._tail: LogTail | None = None
-        self._has_mode = False
+        self._without_mode = False
         self._without_shm = ""
         self._sought = False
 
     async def find(self, kept: Kept, now: float) -> Kept:
-        """Adopt the daemon that runs, if nobody looked for it yet; return what is known then."""
+        """Adopt the daemon that runs, if that was not done yet; return what is known then."""
         sought = self._sought or not daemon.exists(self._pipe)
         return kept if sought else await self.start(kept, now)
 
     async def rest(self, kept: Kept, now: float) -> Kept:
         """Adopt the daemon that runs, or put the compute mode back; return what is known then."""
         kept = await self.find(kept, now)
+        if kept.pid or self.unadopted():
+            return kept
         self._sought = True
-        if not kept.pid:
-            await self.put_back()
-            self._has_mode = False
-        return replace(kept, rests=not kept.pid)
+        await self.put_back()
+        return replace(kept, rests=True)
+
+    def unadopted(self) -> bool:
+        """Return whether a daemon runs that could not be adopted; see what `start` returned."""
+        return not self._sought and daemon.exists(self._pipe)
+
+    async def kill_unadopted(self) -> None:
+        """Kill a daemon that could not be adopted, with its clients."""
+        found = None if self._sought else daemon.running(self._pipe)
+        if found:
+            left = found[0]
+            reason = "it cannot be adopted"
+            uuid = self._settings.uuid
+            logger.warning("killing an MPS daemon", uuid=uuid, pid=left.pid, reason=reason)
+            try:
+                await left.kill()
+            finally:
+                os.close(left.ended_at)
 
     async def start(self, kept: Kept, now: float) -> Kept:
         """Adopt the daemon that runs, or start one; return what is known then."""
-        self._sought = True
         try:
             tail = await self._prepare()
+            self._sought = True
             found = daemon.running(self._pipe)
             if found:
                 return self._adopt(kept, tail, *found, now)
+            await self._end_servers()
             return self._start(kept, tail, now)
         except REFUSALS as error:
-            return decide.not_started(kept, _words(error), now)
+            return decide.not_started(kept, shortened(in_words(error)), now)
 
     async def _prepare(self) -> LogTail:
         """Make everything that a daemon needs; return its log."""
@@ -107,15 +125,16 @@ class Effects:
     async def _change_mode(self, *, adopting: bool) -> None:
         """Give the GPU the compute mode of the settings; a MIG instance has none of its own."""
         uuid, folder = self._settings.uuid, self._settings.state_folder
-        if self._has_mode or uuid.startswith(MIG):
+        if uuid.startswith(MIG):
             return
         known = uuid in compute_mode.remembered(Path(folder))
         exclusive = self._settings.compute_mode is ComputeMode.EXCLUSIVE_PROCESS
-        if known != exclusive or (known and not adopting):
+        # For each new daemon: somebody may have changed the mode since the last one.
+        if not (known and adopting if exclusive else not known):
             supported = await self._mode(Verb.TAKE if exclusive else Verb.PUT_BACK)
-            if not supported:
+            if not supported and not self._without_mode:
                 logger.warning("the GPU has no compute modes, limits can be evaded", uuid=uuid)
-        self._has_mode = True
+            self._without_mode = not supported
 
     async def _mode(self, verb: Verb) -> bool:
         binding = (self._settings.binding, self._settings.binding_argument)
@@ -228,8 +247,18 @@ class Effects:
             logger.warning("killing an MPS daemon", uuid=uuid, pid=kept.pid, reason=reason)
             await self._daemon.kill()
 
+    async def _end_servers(self) -> None:
+        """End what a daemon has left behind: a server that hangs does not notice its end."""
+
+        def tell(pid: int) -> None:
+            uuid = self._settings.uuid
+            logger.warning("killing an MPS server without a daemon", uuid=uuid, pid=pid)
+
+        await daemon.end_servers(self._pipe, tell)
+
     async def put_back(self) -> None:
-        """Give the GPU the compute mode back that it had."""
+        """Give the GPU the compute mode back that it had; no server is left then."""
+        await self._end_servers()
         uuid = self._settings.uuid
         try:
             if uuid in compute_mode.remembered(Path(self._settings.state_folder)):
@@ -243,10 +272,3 @@ class Effects:
             await self._shell.say(command, limit)
         except SilentError as error:
             logger.debug("an MPS daemon did not answer", uuid=self._settings.uuid, error=str(error))
-
-
-def _words(error: Exception) -> str:
-    """Return a refusal in words; an error of the system has a number in its own."""
-    if isinstance(error, OSError) and error.filename and not isinstance(error, UnsafeError):
-        return f'cannot use "{error.filename}": {error.strerror}'
-    return shortened(str(error))

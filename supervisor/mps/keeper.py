@@ -25,7 +25,7 @@ from proto.mps import MpsDaemon, Phase
 from supervisor.mps import decide
 from supervisor.mps.effects import Effects
 from supervisor.mps.kept import DaemonSeen, Decision, Do, Kept, Leaving, Timing
-from supervisor.mps.steps import WAITING
+from supervisor.mps.steps import SLOWLY, WAITING
 
 SETTLE = 0.05
 """Seconds from a line of the log until the daemon's answers agree with it."""
@@ -57,7 +57,8 @@ class Keeper:
         self._kept = Kept(settings.share)
         self._warned = ""
         """The reason that was logged last, since the device was ready."""
-        self._born = self._since = time.time()
+        self._born = time.monotonic()
+        self._since = time.time()
         self._effects = Effects(settings, self._on_news)
         self._news = asyncio.Event()
         """Set when a look should come soon."""
@@ -170,6 +171,8 @@ class Keeper:
                 await self._seek(self._effects.start)
             case Do.REST:
                 await self._seek(self._effects.rest)
+                if not (self._kept.pid or self._kept.rests):
+                    await self._rest(SLOWLY)
             case Do.END:
                 await self._end()
             case _:
@@ -182,9 +185,18 @@ class Keeper:
         self._become(decide.ordered(found, before, self._kept))
 
     async def _end(self) -> None:
-        """End, unless there is a daemon that nobody has looked for yet: the order came early."""
+        """End, unless there is a daemon that nobody has looked for yet: the order came early.
+
+        One that cannot be adopted may have clients, and ends with the service at the latest.
+        """
         await self._seek(self._effects.find)
-        if not self._kept.pid:
+        if self._kept.pid:
+            return
+        if self._kept.ending is Leaving.NOW:
+            await self._effects.kill_unadopted()
+        if self._effects.unadopted():
+            await self._rest(SLOWLY)
+        else:
             await self._effects.put_back()
             self._life.end(Ending())
 
@@ -225,7 +237,7 @@ class Keeper:
         """
         kept = self._kept
         new = kept.phase is Phase.STARTING and (kept.adopted or not kept.pid)
-        return new and not kept.failures and time.time() - self._born < VERIFY_WITHIN
+        return new and not kept.failures and time.monotonic() - self._born < VERIFY_WITHIN
 
     def _publish(self) -> None:
         if self._verifies():

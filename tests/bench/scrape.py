@@ -110,7 +110,7 @@ def _pods() -> bytes:
 def _daemons(folder: Path, *, ready: bool) -> Iterator[None]:
     """Tell the workers that the MPS daemons are *ready*, as the tree of the daemons does."""
     end = threading.Event()
-    share = MpsShare(20480, 25, single=True)
+    share = MpsShare(20480, 25, root="/run/nvidia/mps")
     daemons = tuple(MpsDaemon(uuid, Phase.READY, share=share) for uuid in UUIDS)
 
     def publish() -> None:

@@ -12,7 +12,7 @@ from proto.mps import Phase
 from proto.requests import Quiesce, Resume
 from supervisor.commands.ask import ask
 from tests.chaos.mps_world import STALE, MpsWorld
-from tests.fakes.mps_trees import GPU, daemons
+from tests.fakes.mps_trees import FILES, GPU, daemons
 
 Story = Callable[[MpsWorld, Random], Awaitable[None]]
 
@@ -256,14 +256,14 @@ async def quiesced(world: MpsWorld, dice: Random) -> None:
 
 @fault("equal settings read again")
 async def reloaded(world: MpsWorld, dice: Random) -> None:
-    """Replace the file by an equal one, and send SIGHUP: no process changes."""
+    """Replace the files by equal ones, and send SIGHUP: no process changes."""
     trees = (world.plugin, world.tree)
     before = [running.pids() for running in trees]
-    file = world.host.folder / "config.json"
     if dice.random() < 0.5:
-        new = file.with_suffix(".new")
-        new.write_text(file.read_text())
-        new.rename(file)
+        for file in (world.host.folder / name for name in FILES):
+            new = file.with_suffix(".new")
+            new.write_text(file.read_text())
+            new.rename(file)
     for running in trees:
         running.process.send_signal(signal.SIGHUP)
     await asyncio.sleep(READ)

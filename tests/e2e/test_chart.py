@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from supervisor.cluster import node_taint
 from tests.e2e.apiserver import ApiServer
 from tests.fakes.helm import BINARIES, CHART, Helm, helms
 from tests.process import chart_distributions, chart_users
@@ -75,9 +76,10 @@ def test_install_upgrade_rollback_and_uninstall(cluster: Cluster) -> None:
     plain = {"DaemonSet/gpus-gpu-sharing-plugin", "ServiceAccount/gpus-gpu-sharing-plugin"}
     cluster.helm(*install("gpus", "one", "resourceConfig=gpu:shared:4"))
     assert cluster.ours() == plain
-    arguments = ["--reset-then-reuse-values", "--set=events.enabled=true"]
+    more = ("events.enabled=true", "metrics.service.enabled=true")
+    arguments = ["--reset-then-reuse-values", *(f"--set={value}" for value in more)]
     cluster.helm("upgrade", "gpus", str(CHART), "--namespace=one", *arguments)
-    assert {item.partition("/")[0] for item in cluster.ours()} >= {"ClusterRole"}
+    assert {item.partition("/")[0] for item in cluster.ours()} >= {"ClusterRole", "Service"}
     assert {"NVIDIA_DRIVER_RESOURCE_CONFIG", "NODE_EVENTS"} <= variables(cluster)
     cluster.helm("rollback", "gpus", "1", "--namespace=one")
     assert cluster.ours() == plain
@@ -201,9 +203,12 @@ def stored(server: ApiServer) -> list[dict[str, Any]]:
 
 
 def test_the_commands_of_the_helm_page_work(server: ApiServer) -> None:
-    """The kubectl commands of the page work; the last ones remove a node's stale resources."""
+    """The kubectl commands of the page work; the last ones remove a node's stale resources, and the
+    taint that the plugin has left.
+    """
     stale = {key: {RESOURCE: "0"} for key in ("capacity", "allocatable")}
     with server.node("stale", stale) as shown:
+        server.kubectl("taint", "node", "stale", f"{node_taint.KEY}=lost:{node_taint.EFFECT}")
         assert shown()["status"]["capacity"] == {RESOURCE: "0"}
         for words in kubectl_of_the_page():
             server.kubectl(*("stale" if word == "NODE" else word for word in words))
@@ -211,6 +216,7 @@ def test_the_commands_of_the_helm_page_work(server: ApiServer) -> None:
     assert found["metadata"]["labels"]["nvidia.com/device-plugin.config"] == "shared"
     assert not found["status"].get("capacity")
     assert not found["status"].get("allocatable")
+    assert node_taint.KEY not in {taint["key"] for taint in found["spec"].get("taints", ())}
 
 
 def kubectl_of_the_page() -> Iterator[list[str]]:

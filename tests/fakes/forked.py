@@ -145,7 +145,9 @@ class Script(_Process):
         """Wait until the process ends, and return its exit code, or -N after signal N."""
         if self.returncode is not None:
             return self.returncode
-        assert select.select([self._pidfd], [], [], timeout)[0], f"it runs after {timeout} s"
+        ends = select.poll()  # select takes no descriptor above 1023
+        ends.register(self._pidfd, select.POLLIN)
+        assert ends.poll(timeout * 1000), f"it runs after {timeout} s"
         return self._reap()
 
     def end(self) -> None:

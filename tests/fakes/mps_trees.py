@@ -24,6 +24,9 @@ from tests.hardware.transcript import alive
 
 GPU = "nvidia.com/gpu"
 REPLICAS = 4
+FILES = ("config.json", "mps.json")
+"""The same configuration for `run` and `mps`: so a test can see which of them reads it."""
+
 UUIDS = tuple(f"GPU-00000000-0000-0000-0000-{place:012}" for place in range(8))
 
 MPS = {"mps": {"resources": [{"name": GPU, "replicas": REPLICAS}]}}
@@ -49,31 +52,32 @@ class Host:
         self.configure(MPS)
 
     def configure(self, sharing: object, **health: object) -> None:
-        """Replace the configuration file."""
+        """Replace the configuration file of each tree."""
         new = self.folder / "config.new"
         timing = {"pollInterval": "200ms", **health}
         whole = {"version": "v1", "flags": self.flags, "sharing": sharing, "health": timing}
-        new.write_text(json.dumps(whole))
-        new.rename(self.folder / "config.json")
+        for name in FILES:
+            new.write_text(json.dumps(whole))
+            new.rename(self.folder / name)
 
-    def _options(self) -> list[str]:
+    def _options(self, file: str) -> list[str]:
         return [
             f"--simulated-node={self.folder}/node.json",
-            f"--config-file={self.folder}/config.json",
+            f"--config-file={self.folder}/{file}",
             f"--mps-root={self.root}",
             f"--mps-control-path={self.mps.program}",
         ]
 
     def plugin(self, exec_because: str = "") -> contextlib.AbstractAsyncContextManager[Service]:
         """Run `gpu-sharing-plugin run`; *exec_because* as for `service`."""
-        return service(self.folder, *self._options(), exec_because=exec_because)
+        return service(self.folder, *self._options(FILES[0]), exec_because=exec_because)
 
     @contextlib.asynccontextmanager
     async def tree(
         self, within: Sequence[str] = (), exec_because: str = ""
     ) -> AsyncIterator[Service]:
         """Run `gpu-sharing-plugin mps`; the arguments are those of `service`."""
-        options = ["mps", *self._options(), f"--state-dir={self.folder}/mps-state"]
+        options = ["mps", *self._options(FILES[1]), f"--state-dir={self.folder}/mps-state"]
         started = service(self.folder, *options, within=within, exec_because=exec_because)
         async with started as running:
             running.folder = self.folder / "mps"

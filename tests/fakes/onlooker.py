@@ -3,11 +3,15 @@
 import asyncio
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from tests.fakes import commands
 from tests.fakes.service import COMMAND, PATIENCE
+
+INSTALLED = Path(sys.executable).with_name("gpu-sharing-plugin")
 
 
 class Onlooker:
@@ -34,12 +38,14 @@ class Onlooker:
 
 @asynccontextmanager
 async def simulate(
-    *options: str, environment: Mapping[str, str] | None = None
+    *options: str, environment: Mapping[str, str] | None = None, folder: Path | None = None
 ) -> AsyncIterator[Onlooker]:
-    """Run `simulate`; end it afterwards."""
+    """Run `simulate`, as the installed command if in a *folder*; end it afterwards."""
+    command = (str(INSTALLED),) if folder else COMMAND
     process = await asyncio.create_subprocess_exec(
-        *(*COMMAND, "simulate", *options),
+        *(*command, "simulate", *options),
         stdout=asyncio.subprocess.PIPE,
+        cwd=folder,
         env={**os.environ, **(environment or {})},
     )
     try:

@@ -11,11 +11,12 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.fuzz.patience import ended
 from tests.fuzz.targets import TARGETS
 
 WORK = Path(".fuzz")
 PATIENCE = 120.0
-"""Seconds beyond its time after which a target counts as hanging."""
+"""Seconds without processor time, or of it beyond its time, after which a target hangs."""
 SLOWEST = 10
 """Seconds after which an input counts as hanging."""
 LINE = "{:<18} {:>10} {:>11} {:>10} {:>7}  {}"
@@ -34,14 +35,15 @@ class Run:
     """Seconds beyond the time in which inputs were run."""
     found: tuple[Path, ...]
     failed: bool
+    hangs: bool
+    """Whether it did not end; the end of the log says where it was, in an input or outside."""
     log: Path
 
     def line(self) -> str:
         """Return a line of the table."""
         rate = round(self.executions / self.cpu) if self.cpu else 0
-        found = ", ".join(map(str, self.found)) or (
-            f"failed, see {self.log}" if self.failed else ""
-        )
+        ended = "hangs" if self.hangs else "failed" if self.failed else ""
+        found = ", ".join(map(str, self.found)) or (f"{ended}, see {self.log}" if ended else "")
         cpu = f"{self.cpu:.0f}"
         return LINE.format(self.target, self.seed, self.executions, rate, cpu, found or "nothing")
 
@@ -76,25 +78,20 @@ def _run(target: str, seconds: int) -> Run:
     form = ["-max_len=8192", "-print_final_stats=1", f"-seed={seed}", f"-artifact_prefix={found}/"]
     command = [sys.executable, "-m", "tests.fuzz.main", target, *limits, *form]
     with log.open("wb") as out:
-        try:
-            failed = bool(
-                subprocess.run(
-                    [*command, str(corpus), str(kept)],
-                    stdout=out,
-                    stderr=subprocess.STDOUT,
-                    env={**os.environ, "PYTHONPATH": f".:{WORK}/atheris"},
-                    timeout=seconds + PATIENCE,
-                    check=False,
-                ).returncode
-            )
-        except subprocess.TimeoutExpired:
-            failed = True
+        process = subprocess.Popen(
+            [*command, str(corpus), str(kept)],
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "PYTHONPATH": f".:{WORK}/atheris"},
+        )
+        hangs = not ended(process, seconds, PATIENCE)
     text = log.read_text(errors="replace")
     counts = re.findall(r"^#(\d+)\t|number_of_executed_units: +(\d+)", text, re.MULTILINE)
     executions = max((int(a or b) for a, b in counts), default=0)
     new = tuple(sorted(set(found.iterdir()) - before))
     overhead = time.monotonic() - began - seconds
-    return Run(target, seed, executions, _cpu() - used, overhead, new, failed, log)
+    failed = bool(process.returncode)
+    return Run(target, seed, executions, _cpu() - used, overhead, new, failed, hangs, log)
 
 
 def _cpu() -> float:

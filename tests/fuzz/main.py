@@ -1,5 +1,7 @@
 """Run one target under atheris, which looks for inputs that reach new code."""
 
+import faulthandler
+import signal
 import sys
 
 import atheris
@@ -13,6 +15,8 @@ with atheris.instrument_imports(
 
 def main() -> None:
     """Fuzz the target that the first argument names; the other arguments are libFuzzer's."""
+    # Not a signal of libFuzzer's: it ends the process, after it has said where every thread is.
+    faulthandler.register(signal.SIGQUIT, all_threads=True, chain=True)
     target = TARGETS[sys.argv.pop(1)]
     atheris.Setup(sys.argv, target)
     atheris.Fuzz()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from supervisor.commands.ask import AskError
 from supervisor.commands.fetch import fetch
 from tests.fakes.certificates import certify
 from tests.fakes.service import PATIENCE, Service, kubelet, service, until
@@ -183,6 +184,8 @@ def test_an_unusable_token_file_is_reported(
             await node.until(lambda k: k.healthy(GPU) == 2)
 
             assert told["reason"].startswith("cannot ")
+            with pytest.raises(AskError, match="the service runs, but its exporter does not serve"):
+                await asyncio.to_thread(fetch, folder, "/status")
             assert said in told["reason"]
             assert running.count("serving metrics") == 0
 

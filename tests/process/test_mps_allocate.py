@@ -23,7 +23,7 @@ sharing:
     failRequestsGreaterThanOne: false
     resources: [{name: gpu, replicas: 4}]
 """
-SHARE = MpsShare(20480, 25, single=False)
+SHARE = MpsShare(20480, 25, single=False, root="/run/nvidia/mps")
 
 
 @contextlib.asynccontextmanager

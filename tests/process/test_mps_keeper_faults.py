@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from proto.control import ApplyNow, Stop
+from health.compute_mode import EXCLUSIVE_PROCESS
+from proto.control import ApplyNow, ServiceState, Stop
 from proto.mps import MpsShare, Phase, ServerStatus
-from tests.fakes.keeper import SECOND, Node
+from tests.fakes.keeper import FIRST, SECOND, Node
 from tests.fakes.service import PATIENCE
 from tests.hardware.transcript import alive, until
 
@@ -27,14 +28,19 @@ def node(folder: Path) -> Iterator[Node]:
 
 
 def test_a_killed_daemon_is_started_again(node: Node) -> None:
-    """The other GPU's daemon and server go on as they were."""
+    """The other GPU's daemon and server go on as they were.
+
+    The GPU gets its compute mode again, which somebody has changed.
+    """
     with node.keeper() as keeper, node.keeper(node.settings(SECOND)) as other:
         before, beside = keeper.ready(), other.ready()
+        node.live.set_mode(FIRST, 0)
         os.kill(before.pid, signal.SIGKILL)
         down = keeper.phase(Phase.STARTING)
         assert (down.pid, down.detail) == (0, "the daemon was killed by SIGKILL")
         after = keeper.ready()
         assert (after.pid != before.pid, after.restarts) == (True, 1)
+        assert node.mode() == EXCLUSIVE_PROCESS
         again = other.ready()
         assert (again.pid, again.server) == (beside.pid, beside.server)
 
@@ -207,4 +213,57 @@ def test_the_order_to_stop_ends_a_daemon_that_hangs(node: Node) -> None:
         keeper.order(Stop())
         assert keeper.process.wait(PATIENCE) == 0
     assert not alive(daemon.pid)
+    assert node.mode() == 0
+
+
+def test_a_server_that_hangs_ends_with_its_daemon(node: Node) -> None:
+    """It does not notice the end of its daemon, and would hold the GPU for ever."""
+    with node.keeper() as keeper:
+        before = keeper.ready()
+        os.kill(before.server, signal.SIGSTOP)
+        os.kill(before.pid, signal.SIGKILL)
+        after = keeper.until(lambda d: d.ready and d.pid != before.pid)
+        assert not alive(before.server)
+        os.kill(after.server, signal.SIGSTOP)
+        keeper.order(Stop())
+        assert keeper.process.wait(PATIENCE) == 0
+    assert not alive(after.pid)
+    assert not alive(after.server)
+    assert node.mode() == 0
+    assert [entry["pid"] for entry in keeper.logged("killing an MPS server without a daemon")] == [
+        before.server,
+        after.server,
+    ]
+
+
+def test_a_daemon_that_cannot_be_adopted_is_not_forgotten(node: Node) -> None:
+    """Maintenance and the end of sharing wait until it can; its GPU keeps the compute mode."""
+    with node.keeper() as keeper:
+        daemon = keeper.ready()
+    node.mps.program.chmod(0o777)
+    with node.keeper() as keeper:
+        keeper.phase(Phase.FAILED, "other users can write to")
+        for order in (ServiceState(processes=(), planned=None, quiesced=True), Stop(withdraw=True)):
+            keeper.order(order)
+            keeper.beats()
+            keeper.phase(Phase.FAILED, "other users can write to")
+            assert alive(daemon.pid)
+            assert node.mode() == EXCLUSIVE_PROCESS
+        node.mps.program.chmod(0o755)
+        assert keeper.process.wait(PATIENCE) == 0
+    assert not alive(daemon.pid)
+    assert node.mode() == 0
+
+
+def test_the_order_to_stop_ends_a_daemon_that_cannot_be_adopted(node: Node) -> None:
+    """Nobody would end it later."""
+    with node.keeper() as keeper:
+        daemon = keeper.ready()
+    node.mps.program.chmod(0o777)
+    with node.keeper() as keeper:
+        keeper.phase(Phase.FAILED, "other users can write to")
+        keeper.order(Stop())
+        assert keeper.process.wait(PATIENCE) == 0
+    assert not alive(daemon.pid)
+    assert not alive(daemon.server)
     assert node.mode() == 0

@@ -78,6 +78,8 @@ def test_new_xid_rules_restart_the_monitor(folder: Path) -> None:
             put(folder, FATAL)
             await running.restarted("monitor", monitor)
             await running.logged("watching GPUs for Xid events", after=seen)
+            ended = [e for e in running.entries if e["message"] == "process ended, restarting it"]
+            assert not [entry for entry in ended if entry["level"] == "warning"]
             assert (node.resources[GPU].lists, node.registrations) == (1, 1)
             running.node.xid(0, 94)
             await node.until(lambda k: k.healthy(GPU) == 1)

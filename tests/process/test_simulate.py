@@ -44,12 +44,15 @@ def test_simulate_with_the_default_node() -> None:
 
 
 def test_simulate_with_replicas(folder: Path) -> None:
-    """With a node file and --resource-config, `simulate` registers replicas."""
+    """With a node file and --resource-config, `simulate` registers replicas. It runs no Python file
+    of the folder in which it is called.
+    """
 
     async def story() -> None:
+        (folder / "proto.py").write_text("raise SystemExit('this is another program')")
         (folder / "node.yaml").write_text("gpus:\n  - name: NVIDIA T4\n    memoryMiB: 15360\n")
         options = (f"--node={folder}/node.yaml", "--resource-config=gpu:t4-gb:-1", "--duration=10")
-        async with simulate(*options) as seen:
+        async with simulate(*options, folder=folder) as seen:
             registered = await seen.line("registered")
             code = await asyncio.wait_for(seen.process.wait(), PATIENCE)
 

@@ -199,6 +199,27 @@ def test_a_keeper_withdraws_for_as_long_as_it_needs(world: World) -> None:
     assert world.children.state("keeper") is State.DOWN
 
 
+@pytest.mark.parametrize("left", [True, False], ids=["of an earlier run", "after a crash"])
+def test_a_keeper_that_does_not_run_ends_its_daemon_too(world: World, *, left: bool) -> None:
+    """At the end of the service it is started for that, and not again afterwards."""
+    if left:
+        world.children.dismiss([KEEPER])
+    else:
+        world.children.want(KEEPER)
+        world.children.start("keeper")
+        world.forked["keeper"].code = ExitCode.FAILED
+        world.children.reap("keeper")
+    assert world.children.state("keeper") is State.BACKOFF
+    world.children.unwant_all()
+    end = world.forked["keeper"].end
+    orders = [end.receive(), end.receive()]
+    assert orders == ([Stop(withdraw=True), Stop()] if left else [Stop(), None])
+    world.children.unwant_all()
+    assert end.receive() is None
+    world.children.reap("keeper")
+    assert world.children.state("keeper") is State.DOWN
+
+
 def test_a_new_keeper_learns_that_it_withdraws(world: World) -> None:
     """A keeper that was killed meanwhile is restarted, and told the same again."""
     run(world, KEEPER)

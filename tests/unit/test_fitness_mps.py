@@ -23,6 +23,12 @@ def word(*daemons: MpsDaemon) -> LastMpsWord:
         ([MpsDaemon("GPU-a", Phase.READY, share=SHARE)], WANTED, 6.0, None),
         ([MpsDaemon("GPU-a", Phase.READY, share=SHARE)], WANTED, 15.1, NO_WORD),
         ([MpsDaemon("GPU-a", Phase.READY, share=OTHER)], WANTED, 6.0, OTHER_LIMITS),
+        (
+            [MpsDaemon("GPU-a", Phase.READY, share=MpsShare(10240, 25, root="/run/mps"))],
+            {"GPU-a": MpsShare(10240, 25, root="/mps")},
+            6.0,
+            'its MPS daemon is in "/run/mps", but --mps-root is "/mps" here',
+        ),
         ([MpsDaemon("GPU-b", Phase.READY, share=SHARE)], {**WANTED, "GPU-b": SHARE}, 6.0, NO_WORD),
         ([MpsDaemon("GPU-a", Phase.FAULT, "PID 7", share=SHARE)], WANTED, 6.0, "fault: PID 7"),
         ([MpsDaemon("GPU-a", Phase.STARTING, share=SHARE)], WANTED, 6.0, "starting"),

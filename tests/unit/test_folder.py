@@ -1,5 +1,6 @@
 """Our folders: owner, permissions, refusal of unsafe ones, and files that others put there."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 
 from health.ledger import Ledger
 from proto.folder import Folder
-from proto.safe_paths import UnsafeError
+from proto.safe_paths import UnsafeError, in_words
 
 NOBODY = 65534
 
@@ -35,6 +36,21 @@ def folder(tmp_path: Path) -> Path:
     path = tmp_path / "ours"
     path.mkdir(0o700)
     return path
+
+
+def test_an_error_of_a_full_disk_names_the_file(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the kernel's number would tell nobody where to look."""
+
+    def refused(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fchmod", refused)
+    with Folder.private(folder) as made, pytest.raises(OSError, match="left on device") as raised:
+        made.write("state", b"1")
+    assert in_words(raised.value) == f'cannot use "{folder}/state": No space left on device'
+    assert not list(folder.iterdir())
 
 
 def test_a_new_folder_is_private(tmp_path: Path) -> None:

@@ -3,10 +3,16 @@
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
 
+import pytest
+from msgspec.structs import replace
+
+from health.condition import Look
 from health.hangs import Hang, Hangs
 from health.lane import Lane, Mailbox
 from health.nvml import Nvml, Running
 from health.watched import WatchedGpus
+from proto.messages import Gpu
+from tests.unit.builders import gpu, inventory
 
 if TYPE_CHECKING:
     from health.gpu_lanes import GpuLanes
@@ -50,9 +56,9 @@ def test_a_call_hangs_after_the_limit() -> None:
 def test_a_wait_for_events_that_hangs_is_known_until_it_returns() -> None:
     """A hang of another call is none of events. What an earlier monitor knew counts at first."""
     mailbox = Mailbox()
-    gpu = cast("GpuLanes", SimpleNamespace(uuid="A", events=Lane("events", Nvml(), mailbox)))
-    waits = Hang(gpu.events, gpu, Running("nvmlEventSetWait", 0.0))
-    checks = Hang(Lane("calls", Nvml(), mailbox), gpu, Running("nvmlDeviceGetName", 0.0))
+    lanes = cast("GpuLanes", SimpleNamespace(uuid="A", events=Lane("events", Nvml(), mailbox)))
+    waits = Hang(lanes.events, lanes, Running("nvmlEventSetWait", 0.0))
+    checks = Hang(Lane("calls", Nvml(), mailbox), lanes, Running("nvmlDeviceGetName", 0.0))
     watched = WatchedGpus(cast("Node", SimpleNamespace(gpus=())), Hangs(), {"B": "before"})
     watched.note([waits, checks], [])
     assert watched.deaf == {"A": "nvmlEventSetWait", "B": "before"}
@@ -60,6 +66,43 @@ def test_a_wait_for_events_that_hangs_is_known_until_it_returns() -> None:
     assert watched.deaf == {"A": "nvmlEventSetWait", "B": "before"}
     watched.note([], [waits])
     assert watched.deaf == {"B": "before"}
+
+
+FIRST, SECOND, THIRD = gpu(0), gpu(1), gpu(2)
+GIVEN = gpu(0, uuid="GPU-given", pci_bus_id="0000:ff:00.0")
+LAST = replace(FIRST, index=1)
+ABSENT: dict[str, tuple[list[Gpu | None], list[Gpu], set[int], list[Gpu]]] = {
+    # What answers by index, which others the node has, which indices hang, and who that is.
+    "the index is the same": ([FIRST, None, THIRD], [SECOND], {1}, [SECOND]),
+    "an earlier GPU is gone": ([None, LAST], [SECOND], {0}, [SECOND]),
+    "two hang": ([None, None, replace(FIRST, index=2)], [SECOND, THIRD], {0, 1}, [SECOND, THIRD]),
+    "another one hangs in its check": ([FIRST, None], [SECOND], {0, 1}, [FIRST, SECOND]),
+    "one of two hangs": ([None, None, replace(FIRST, index=2)], [SECOND, THIRD], {0}, []),
+    "another GPU is missing": ([None, LAST], [SECOND, THIRD], {0}, []),
+    "another GPU is given away": ([None, LAST], [SECOND, GIVEN], {0}, [SECOND]),
+    "its index was that of one that is given away": ([None], [GIVEN, THIRD], {0}, [THIRD]),
+}
+
+
+@pytest.mark.parametrize(("slots", "absent", "hanging", "expected"), ABSENT.values(), ids=ABSENT)
+def test_a_gpu_that_hangs_before_it_told_its_name(
+    slots: list[Gpu | None], absent: list[Gpu], hanging: set[int], expected: list[Gpu]
+) -> None:
+    """It is the one that had the index before, or else each of those that only can be meant."""
+    lanes = [
+        cast("GpuLanes", SimpleNamespace(index=index, gpu=it, uuid=it.uuid if it else ""))
+        for index, it in enumerate(slots)
+    ]
+    for lane in lanes:
+        lane.calls = Lane("calls", Nvml(), Mailbox())
+        if lane.index in hanging:
+            lane.calls.nvml.running = Running("nvmlDeviceGetName", 0.0)
+    hangs = Hangs()
+    hangs.search([(each.calls, each) for each in lanes], 16.0, LIMIT)
+    passed = {GIVEN.pci_bus_id: "vfio-pci"}
+    node = replace(inventory(*(it for it in slots if it), *absent), passed=passed)
+    found = hangs.looks(node, lanes)
+    assert found == {it.uuid: Look(hung="nvmlDeviceGetName") for it in expected}
 
 
 def test_a_call_does_not_hang_because_this_process_stood_still() -> None:

@@ -16,11 +16,12 @@ from supervisor.child import Spec
 from supervisor.config.refusal import SettingsError
 from supervisor.config.settings import load
 from supervisor.main import MPS
-from supervisor.mps import leftovers, locks, planned
+from supervisor.mps import daemon, leftovers, locks, planned
 from supervisor.mps.compose import compose_tree
 from supervisor.mps.merged import FIRST_WORDS, Word, complete, ending, kept, merged
 from supervisor.plan import Plan
 from supervisor.state import Served
+from tests.unit.builders import gpu, inventory
 
 NOW = 1000.0
 STALE = 10.0
@@ -124,18 +125,28 @@ def test_the_exporter_is_told_of_no_resource() -> None:
     assert (told.planned, told.mps, told.processes) == ((), {}, (state("mps GPU-1"),))
 
 
-def test_leftovers_are_found(tmp_path: Path) -> None:
-    """A remembered compute mode and a daemon's PID file are found; nothing else is."""
-    root, states = tmp_path / "root", tmp_path / "state"
-    assert leftovers.find(str(root), str(states)) == ()
+def process(procfs: Path, pid: int, name: str, pipe: str) -> None:
+    """Create a process as /proc shows it."""
+    folder = procfs / str(pid)
+    (folder / "ns").mkdir(parents=True)
+    (folder / "ns/pid").symlink_to(procfs)
+    (folder / "cmdline").write_text(f"{name}\0-f\0")
+    (folder / "environ").write_text(f"CUDA_MPS_PIPE_DIRECTORY={pipe}\0")
+
+
+def test_leftovers_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A remembered compute mode and a running daemon are found, without any file of it."""
+    root, states, procfs = str(tmp_path / "root"), tmp_path / "state", tmp_path / "proc"
+    process(procfs, 10, daemon.NAME, pipe_folder(root, "GPU-2"))
+    process(procfs, 11, daemon.NAME, pipe_folder(f"{tmp_path}/other", "GPU-3"))
+    process(procfs, 12, "python3", pipe_folder(root, "GPU-4"))
+    process(procfs, 13, daemon.NAME, f"{root}/shm/pipe")
+    (procfs / "self").symlink_to(procfs / "10")
+    monkeypatch.setattr(daemon, "PROCFS", procfs)
+    assert leftovers.find(root, str(states)) == ("GPU-2",)
     states.mkdir(mode=0o700)
     (states / "compute-mode-GPU-1").write_text("0")
-    integrated = "54d0709b-558d-4a2c-9f3e-000000000001"
-    for uuid in ("GPU-2", "GPU-3", integrated, "shm"):
-        Path(pipe_folder(str(root), uuid)).mkdir(parents=True)
-    for uuid in ("GPU-2", integrated, "shm"):
-        Path(pipe_folder(str(root), uuid), leftovers.PID_FILE).write_text("1")
-    assert leftovers.find(str(root), str(states)) == (integrated, "GPU-1", "GPU-2")
+    assert leftovers.find(root, str(states)) == ("GPU-1", "GPU-2")
 
 
 def specs(**flags: str) -> dict[str, Spec]:
@@ -214,3 +225,16 @@ def test_a_root_that_cannot_be_looked_at(tmp_path: Path) -> None:
     """Without sharing by MPS, no daemon has to be there, so no root stops the tree."""
     root, state = str(tmp_path / ("x" * 300)), str(tmp_path / "state")
     locks.hold(load({"flags.mpsRoot": root, "service.stateDir": state}, {}))
+
+
+def test_the_plan_knows_where_the_daemons_are(tmp_path: Path) -> None:
+    """If the two services had different roots, containers would get folders without a daemon."""
+    file = tmp_path / "config.json"
+    sharing = '{"mps": {"resources": [{"name": "nvidia.com/gpu", "replicas": 4}]}}'
+    file.write_text(f'{{"version": "v1", "sharing": {sharing}}}')
+    roots = []
+    for composed, root in ((compose.compose, "/run/a"), (compose_tree, "/run//a/")):
+        settings = load({"flags.mpsRoot": root, "service.configFile": str(file)}, {})
+        (part,) = composed(settings).plan(inventory(gpu(0))).resources
+        roots += [device.mps.root for device in part.devices if device.mps]
+    assert roots == ["/run/a", "/run/a"]

@@ -5,7 +5,7 @@ from msgspec.structs import replace
 
 from proto.control import ServiceState
 from proto.fitness import LastMpsWord
-from proto.mps import MpsClient, MpsDaemon
+from proto.mps import MpsClient, MpsDaemon, Phase
 from proto.usage import GpuProcess
 from supervisor.commands import held_by_mps
 from supervisor.exporter import occupied
@@ -110,9 +110,13 @@ def test_a_server_without_clients_makes_its_device_neither_dirty_nor_occupied(
             "GPU 0 may be held by an MPS daemon: gpu-sharing-plugin mps is silent",
         ),
         (known(replace(DAEMON, clients=(), pid=0, server=0, status=None)), None),
+        (
+            known(MpsDaemon("A", Phase.FAILED, "the root is full")),
+            "GPU 0 may be held by an MPS daemon: the root is full",
+        ),
         (known(service=ServiceState(processes=(), planned=(GPU,)), mps=None), None),
     ],
-    ids=["clients", "no clients", "silent", "no daemon", "no MPS"],
+    ids=["clients", "no clients", "silent", "no daemon", "not adopted", "no MPS"],
 )
 def test_quiesce_names_who_holds_the_driver_still(snapshot: Snapshot, expected: str | None) -> None:
     """After `quiesce` the plugin does not hold the driver any more, but MPS daemons do."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from health import device_nodes
+from health import device_nodes, enumeration
 from health.lane import Done, Mailbox
 from health.node import Node
 from proto.monitor import MonitorSettings
@@ -16,17 +16,21 @@ from proto.paths import Paths
 from simulator.live_node import LiveNode
 from simulator.node import SimulatedGpu, SimulatedNode
 from simulator.node_file import complete
+from tests.unit.builders import gpu, gpu_uuid
 
 NOBODY: frozenset[str] = frozenset()
-LIMIT = 15.0
+LIMIT, PATIENCE = 15.0, 5.0
 
 
 class Started:
     """A node with one simulated GPU, whose lanes run, and whose host is mounted at *root*."""
 
-    def __init__(self, folder: Path, root: Path) -> None:
+    def __init__(self, folder: Path, root: Path, hangs: int | None = None) -> None:
         live = LiveNode(folder)
-        live.start(complete(SimulatedNode((SimulatedGpu(),))))
+        gpus = (SimulatedGpu(),) * (1 if hangs is None else hangs + 1)
+        live.start(complete(SimulatedNode(gpus)))
+        if hangs is not None:
+            live.hang(hangs)
         settings = MonitorSettings(
             Paths("", "", "", ""),
             "simulator.nvml",
@@ -36,13 +40,18 @@ class Started:
             sysfs=str(live.sysfs),
             procfs=str(live.procfs),
             hang_after=LIMIT,
+            patience=PATIENCE,
         )
         self.mailbox = Mailbox()
-        self.node = Node(settings, (), self.mailbox)
+        known = () if hangs is None else tuple(gpu(n) for n in range(hangs + 1))
+        self.node = Node(settings, known, self.mailbox)
         self.began = time.monotonic()
 
-    def until_settled(self) -> None:
-        """Let the lanes work as in the monitor's loop, until all that is due was done."""
+    def until_settled(self, stuck: str = "files") -> None:
+        """Let the lanes work as in the monitor's loop, until all that is due was done.
+
+        The lane *stuck* may be busy for ever.
+        """
         busy = [self.node.driver]
         while busy:
             assert select.select([self.mailbox], [], [], 60)[0]
@@ -54,8 +63,8 @@ class Started:
             # A lane that waits for events or for a dead mount has nothing to report.
             busy = [
                 lane
-                for lane, gpu in self.node.lanes()
-                if lane.busy and lane.name != "files" and not (gpu and lane is gpu.events)
+                for lane, lanes in self.node.lanes()
+                if lane.busy and lane.name != stuck and not (lanes and lane is lanes.events)
             ]
 
 
@@ -93,6 +102,40 @@ def test_a_dead_mount_holds_up_the_start_only(tmp_path: Path, dead: threading.Ev
     assert select.select([started.mailbox], [], [], 60)[0]
     started.until_settled()
     assert node.inventory({}).nodes == ("/dev/nvidiactl",)
+
+
+def test_a_comparison_of_gpus_that_hangs_holds_up_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The CUDA version is known, and device nodes that come later are found."""
+    answers = threading.Event()
+    monkeypatch.setattr(enumeration, "find_levels", lambda *_, **__: answers.wait())
+    root = tmp_path / "root"
+    started = Started(tmp_path, root)
+    started.until_settled(stuck="driver")
+    assert started.node.driver.busy
+    assert started.node.inventory({}).cuda_version is not None
+    (root / "dev").mkdir(parents=True)
+    (root / "dev/nvidiactl").touch()
+    started.node.rescan()
+    started.node.step(started.began, NOBODY)
+    started.until_settled(stuck="driver")
+    assert started.node.inventory({}).nodes == ("/dev/nvidiactl",)
+    answers.set()
+
+
+def test_a_gpu_that_hangs_from_the_start_is_never_healthy(tmp_path: Path) -> None:
+    """When the start goes on without it, its call has not taken quite as long as the start has. It
+    counts as stuck all the same, as none of its calls has returned.
+    """
+    started = Started(tmp_path, tmp_path / "root", hangs=1)
+    node = started.node
+    started.until_settled(stuck="gpu 1 calls")
+    now = started.began + PATIENCE + 0.001
+    (hanging,) = [lane for lane, _ in node.lanes() if lane.name == "gpu 1 calls"]
+    assert (node.ready(now), hanging.late(now, PATIENCE)) == (True, "")
+    assert node.pending(node.inventory({}).gpus, now).keys() == {gpu_uuid(1)}
+    LiveNode(tmp_path).recover(1)
 
 
 def test_the_first_root_with_devices_counts(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from supervisor.commands.show_status import show
+from supervisor.commands.show_status import joined, show
 from supervisor.commands.watch_status import fitting
 from supervisor.status import usage_wording
 from supervisor.status.snapshot import Snapshot
@@ -34,6 +34,17 @@ def rows(lines: list[str], head: str) -> list[str]:
     plain = [" ".join(line.split()) for line in lines]
     start = plain.index(head) + 1
     return plain[start : plain.index("", start)]
+
+
+def test_a_simulated_driver_is_marked() -> None:
+    """A node whose GPUs are simulated does not look like a real one."""
+    assert printed()[1].startswith("driver 580.95.05 (simulated), platform nvml, live: yes")
+
+
+def test_a_question_has_no_full_stop() -> None:
+    """What is wrong and the advice are sentences, also if the first one is a question."""
+    assert joined("is it running?", "Look.") == "is it running? Look."
+    assert joined("fatal Xid: 79", "Reboot.") == "fatal Xid: 79. Reboot."
 
 
 def test_usage_of_each_device() -> None:
