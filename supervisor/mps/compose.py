@@ -28,7 +28,7 @@ from supervisor.plan import Plan
 from supervisor.runtime_folder import KEEPERS_BUS, LOCAL_SOCKET, MPS_FOLDER, URL_FILE
 from supervisor.state import Service
 
-STOP = 11.0
+STOP = 8.0
 """Seconds from the order to stop until a keeper ends; it first ends its daemon."""
 
 
