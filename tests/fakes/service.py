@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import zmq
 from prometheus_client.parser import text_string_to_metric_families
@@ -34,6 +34,7 @@ PATIENCE = 60.0
 COMMAND = (sys.executable, "-m", "supervisor")
 
 Entry = dict[str, Any]
+Heard = TypeVar("Heard", NodeState, UsageState)
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
@@ -175,36 +176,31 @@ class Service:
 
     async def publishes(self, epoch: int, sequence: int = 0) -> NodeState:
         """Wait for a node state of at least this epoch and sequence, and return it."""
-        socket = bus.health_subscriber(zmq.Context.instance(), f"{self.folder}/health.ipc")
-        try:
-            async with asyncio.timeout(PATIENCE):
-                while True:
-                    state = await bus.receive(socket)
-                    if isinstance(state, NodeState) and state.age >= (epoch, sequence):
-                        return state
-        finally:
-            socket.close()
+        return await self._hears(NodeState, lambda state: state.age >= (epoch, sequence))
 
     async def shows_state(self, epoch: int, holds: Callable[[NodeState], bool]) -> NodeState:
         """Wait for a state of this monitor, or a later one, for which *holds* is true."""
-        async with asyncio.timeout(PATIENCE):
-            state = await self.publishes(epoch)
-            while not holds(state):
-                state = await self.publishes(state.epoch, state.sequence + 1)
-            return state
+        return await self._hears(NodeState, lambda state: state.epoch >= epoch and holds(state))
 
     async def shows_usage(self, holds: Callable[[UsageState], bool]) -> UsageState:
         """Wait for a message about usage for which *holds* is true, and return it."""
+        return await self._hears(UsageState, holds)
+
+    async def _hears(self, kind: type[Heard], holds: Callable[[Heard], bool]) -> Heard:
+        """Return the monitor's next message of a *kind* for which *holds* is true.
+
+        It subscribes once: for each new subscriber, the monitor publishes a state at once.
+        """
         path = f"{self.folder}/health.ipc"
-        socket = bus.health_subscriber(zmq.Context.instance(), path, usage=True)
+        inbox = bus.health_subscriber(zmq.Context.instance(), path, usage=kind is UsageState)
         try:
             async with asyncio.timeout(PATIENCE):
                 while True:
-                    state = await bus.receive(socket)
-                    if isinstance(state, UsageState) and holds(state):
+                    state = await bus.receive(inbox)
+                    if isinstance(state, kind) and holds(state):
                         return state
         finally:
-            socket.close()
+            inbox.close()
 
     async def stop(self) -> int:
         """Send SIGTERM to the service, and return its exit code."""

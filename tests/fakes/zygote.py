@@ -66,8 +66,10 @@ def prepare() -> None:
     for library in (*preload.PLUGIN, *preload.MPS, *LATER):
         importlib.import_module(library)
     importlib.import_module("supervisor.commands.command_line").parser(main.VERSION)
-    # loguru asks for all of them, in each process.
+    # loguru asks for all of them, each time when a process begins to log.
     vars(sysconfig)["get_path"] = functools.cache(sysconfig.get_path)
+    logs = importlib.import_module("supervisor.logs")
+    logs.set_up("zygote", logs.Format.JSON, logs.Level.INFO)
     if len(list(Path("/proc/self/task").iterdir())) != 1:
         raise RuntimeError("cannot fork services: an import started a thread")
     gc.collect()

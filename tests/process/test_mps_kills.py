@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from health.compute_mode import EXCLUSIVE_PROCESS
-from proto.mps import Phase
+from proto.mps import MpsDaemon, Phase
 from simulator.kubelet import Kubelet
 from tests.fakes.figures import FIGURES
 from tests.fakes.mps_trees import (
@@ -98,8 +98,7 @@ def test_a_killed_server(host: Host) -> None:
     asyncio.run(story())
 
 
-@pytest.mark.parametrize("what", ["keeper", "bus", "plugin's worker", "exporter"])
-def test_a_killed_process_of_ours(host: Host, what: str) -> None:
+def test_killed_processes_of_ours(host: Host) -> None:
     """The kubelet sees nothing, no daemon has another PID, and clients go on."""
 
     async def story() -> None:
@@ -109,31 +108,39 @@ def test_a_killed_process_of_ours(host: Host, what: str) -> None:
             client = host.mps.client(host.pipe(0))
             await asyncio.to_thread(client.line)
             lists, registrations = node.resources[GPU].lists, node.registrations
-            names = {"keeper": f"mps {host.uuids[0]}", "bus": "mps bus", "exporter": "exporter"}
-            owner, name = (tree, names[what]) if what in names else (plugin, f"worker {GPU}")
-            began = time.monotonic()
-            await owner.restarted(name, owner.kill(name))
-            if owner is plugin:
-                await node.until(lambda k: k.registrations > registrations)
-                lists = 0
-            verified = [host.mps.commands(host.uuids[0]).count("get_server_list")]
-
-            async def looked() -> bool:
-                verified.append(host.mps.commands(host.uuids[0]).count("get_server_list"))
-                return verified[-1] > verified[0] + 3
-
-            await until(looked, "looks of the new process")
-            after = await daemons(host.folder, Phase.READY, 2)
-            FIGURES.append(f"MPS, kill -9 of {what}: {time.monotonic() - began:.2f} s")
-            await node.until(lambda k: k.healthy(GPU) == ALL)
-            assert node.resources[GPU].lists in {lists, lists + (owner is plugin)}
-            assert [(d.pid, d.server) for d in after.values()] == [
-                (d.pid, d.server) for d in before.values()
-            ]
-            assert client.process.poll() is None
+            for owner, name in (
+                (tree, f"mps {host.uuids[0]}"),
+                (tree, "mps bus"),
+                (tree, "exporter"),
+                (plugin, f"worker {GPU}"),
+            ):
+                began = time.monotonic()
+                await owner.restarted(name, owner.kill(name))
+                if owner is plugin:
+                    await node.until(lambda k: k.registrations > registrations)
+                    lists = 0
+                after = await _looked_at(host)
+                FIGURES.append(f"MPS, kill -9 of {name}: {time.monotonic() - began:.2f} s")
+                await node.until(lambda k: k.healthy(GPU) == ALL)
+                assert node.resources[GPU].lists in {lists, lists + (owner is plugin)}, name
+                assert [(d.pid, d.server) for d in after.values()] == [
+                    (d.pid, d.server) for d in before.values()
+                ], name
+                assert client.process.poll() is None, name
             await asyncio.to_thread(client.end)
 
     asyncio.run(story())
+
+
+async def _looked_at(host: Host) -> dict[str, MpsDaemon]:
+    """Wait until the first GPU's daemon has been looked at several times; return both."""
+    asked = host.mps.commands(host.uuids[0]).count("get_server_list")
+
+    def looked() -> bool:
+        return host.mps.commands(host.uuids[0]).count("get_server_list") > asked + 3
+
+    await until(looked, "looks of the new process")
+    return await daemons(host.folder, Phase.READY, 2)
 
 
 def test_a_killed_tree(host: Host) -> None:

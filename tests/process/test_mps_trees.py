@@ -15,6 +15,7 @@ from inotify_simple import INotify, flags
 
 from health.compute_mode import EXCLUSIVE_PROCESS
 from proto.mps import Phase
+from simulator.kubelet import Kubelet
 from tests.fakes.figures import FIGURES
 from tests.fakes.mps_trees import (
     FILES,
@@ -63,8 +64,18 @@ async def lives(tree: Service) -> bool:
     return (await tree.get("/livez"))[0] == 200
 
 
+async def hands_out_one_daemon(host: Host, node: Kubelet, name: str) -> None:
+    """Check that a container gets the folder of its device's daemon, and no folder above it."""
+    answer = await allocate(node, name)
+    pipe = host.pipe(host.uuids.index(name.partition("::")[0]))
+    assert [mount.host_path for mount in answer.mounts] == [str(pipe), str(host.root / "shm")]
+    assert answer.envs["CUDA_MPS_PIPE_DIRECTORY"] == answer.mounts[0].container_path
+
+
 def test_both_trees_start_together(host: Host) -> None:
-    """The resource is listed Healthy after both trees were started, without any label."""
+    """The resource is listed Healthy after both trees were started, without any label; each
+    container gets its own daemon only.
+    """
 
     async def story() -> None:
         async with kubelet(host.folder) as node, host.plugin() as plugin, host.tree() as tree:
@@ -73,6 +84,8 @@ def test_both_trees_start_together(host: Host) -> None:
             await tree.runs("exporter", *(f"mps {uuid}" for uuid in host.uuids), "mps bus")
             await tree.ready()
             assert await lives(tree)
+            for name in node.resources[GPU].healthy():
+                await hands_out_one_daemon(host, node, name)
             assert await tree.stop() == 0
             await node.until(lambda k: k.healthy(GPU) == 0)
             told = ["mps draining: gpu-sharing-plugin mps ends"]
@@ -84,24 +97,6 @@ def test_both_trees_start_together(host: Host) -> None:
         assert not (host.folder / "mps.ipc").exists()
         left = {path.name for path in (host.folder / "mps").iterdir()}
         assert left == {"lock"}
-
-    asyncio.run(story())
-
-
-def test_a_container_gets_its_own_daemon_only(host: Host) -> None:
-    """A container gets the folder of its device's daemon, and no folder above it."""
-
-    async def story() -> None:
-        async with kubelet(host.folder) as node, host.plugin(), host.tree():
-            await node.until(lambda k: k.healthy(GPU) == ALL)
-            resource = node.resources[GPU]
-            for name in resource.healthy():
-                answer = await allocate(node, name)
-                uuid = name.partition("::")[0]
-                pipe = host.pipe(host.uuids.index(uuid))
-                sources = [mount.host_path for mount in answer.mounts]
-                assert sources == [str(pipe), str(host.root / "shm")]
-                assert answer.envs["CUDA_MPS_PIPE_DIRECTORY"] == answer.mounts[0].container_path
 
     asyncio.run(story())
 
