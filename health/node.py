@@ -273,7 +273,9 @@ class Node:
     def _is_pending(self, slot: Slot | None, now: float) -> bool:
         if slot is None or not self.opened:
             return self._is_silent(slot)
-        stuck = self.gpus[slot.index].calls.late(now, self._settings.patience)
+        calls = self.gpus[slot.index].calls
+        # The first call began a moment after the start, so it may not be late yet.
+        stuck = calls.late(now, self._settings.patience) or not calls.nvml.counted
         return self._is_silent(slot) and bool(stuck)
 
     def _is_silent(self, slot: Slot | None) -> bool:

@@ -146,9 +146,10 @@ class Cluster:
             self._sum_up()
 
     async def _listen(self) -> None:
-        socket = bus.health_subscriber(self._context, self._settings.health_bus)
-        async for state in bus.node_states(socket):
-            self.on_state(state)
+        inbox = bus.health_subscriber(self._context, self._settings.health_bus)
+        with contextlib.closing(inbox):
+            async for state in bus.node_states(inbox):
+                self.on_state(state)
 
     def on_state(self, state: NodeState) -> None:
         """Take the monitor's newest *state*."""

@@ -9,8 +9,11 @@ from health.compute_mode import Verb
 from proto import host
 from proto.running import Runner
 
-WITHIN = 3.0
-"""Seconds for one GPU; opening the driver takes 20 ms, on a machine at rest."""
+WITHIN = {Verb.TAKE: 3.0, Verb.PUT_BACK: 6.0}
+"""Seconds for one GPU; opening the driver takes 20 ms, on a machine at rest.
+
+A start is tried again, but a mode that was not put back stays until the next start of the service.
+"""
 
 PROGRAM = (
     "import sys; sys.path.insert(0, sys.argv[1]); "
@@ -36,11 +39,11 @@ async def change(
     """
     own = str(Path(host.__file__).parents[1])
     said = [sys.executable, "-I", "-c", PROGRAM, own, str(os.getpid())]
-    done = await runner.run([*said, verb, folder, uuid, *binding], None, WITHIN)
+    done = await runner.run([*said, verb, folder, uuid, *binding], None, WITHIN[verb])
     if done.code is None:
         why = (
             done.output.strip()
-            or f"no answer within {WITHIN:g} s: the driver or the machine is slow"
+            or f"no answer within {WITHIN[verb]:g} s: the driver or the machine is slow"
         )
         raise ComputeModeError(f"cannot change the compute mode: {why}")
     if done.code:

@@ -12,14 +12,13 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import zmq
 from prometheus_client.parser import text_string_to_metric_families
 
 from proto import bus
-from proto.inbox import Inbox
-from proto.messages import NodeState, UsageState, topic
+from proto.messages import NodeState, UsageState
 from simulator.kubelet import Kubelet
 from simulator.kubelet_habits import NEWEST, Habits
 from simulator.live_node import LiveNode
@@ -35,6 +34,7 @@ PATIENCE = 60.0
 COMMAND = (sys.executable, "-m", "supervisor")
 
 Entry = dict[str, Any]
+Heard = TypeVar("Heard", NodeState, UsageState)
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
@@ -174,38 +174,33 @@ class Service:
 
         await until(is_shown, f"{name} {value}")
 
-    async def _hears(
-        self, kinds: Sequence[type[NodeState | UsageState]], holds: Callable[[Any], bool]
-    ) -> Any:
-        # As bus.health_subscriber, which never closes the folder that it opens.
-        socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.SUB)
-        socket.linger = 0
-        for kind in kinds:
-            socket.subscribe(topic(kind))
-        socket.connect(f"ipc://{self.folder}/health.ipc")
-        try:
-            async with asyncio.timeout(PATIENCE):
-                inbox = Inbox(socket)
-                while not holds(state := await bus.receive(inbox)):
-                    pass
-                return state
-        finally:
-            socket.close()
-
     async def publishes(self, epoch: int, sequence: int = 0) -> NodeState:
         """Wait for a node state of at least this epoch and sequence, and return it."""
-        found: NodeState = await self._hears([NodeState], lambda s: s.age >= (epoch, sequence))
-        return found
+        return await self._hears(NodeState, lambda state: state.age >= (epoch, sequence))
 
     async def shows_state(self, epoch: int, holds: Callable[[NodeState], bool]) -> NodeState:
         """Wait for a state of this monitor, or a later one, for which *holds* is true."""
-        found: NodeState = await self._hears([NodeState], lambda s: s.epoch >= epoch and holds(s))
-        return found
+        return await self._hears(NodeState, lambda state: state.epoch >= epoch and holds(state))
 
     async def shows_usage(self, holds: Callable[[UsageState], bool]) -> UsageState:
         """Wait for a message about usage for which *holds* is true, and return it."""
-        found: UsageState = await self._hears([UsageState], holds)
-        return found
+        return await self._hears(UsageState, holds)
+
+    async def _hears(self, kind: type[Heard], holds: Callable[[Heard], bool]) -> Heard:
+        """Return the monitor's next message of a *kind* for which *holds* is true.
+
+        It subscribes once: for each new subscriber, the monitor publishes a state at once.
+        """
+        path = f"{self.folder}/health.ipc"
+        inbox = bus.health_subscriber(zmq.Context.instance(), path, usage=kind is UsageState)
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while True:
+                    state = await bus.receive(inbox)
+                    if isinstance(state, kind) and holds(state):
+                        return state
+        finally:
+            inbox.close()
 
     async def stop(self) -> int:
         """Send SIGTERM to the service, and return its exit code."""

@@ -110,9 +110,12 @@ def test_a_tool_that_hangs_with_a_gpu_takes_no_other(folder: Path, library: Path
 
     async def story() -> None:
         host = Host(folder)
+        # A monitor that starts slowly on a busy machine is not silent for that long.
+        (folder / "config.yaml").write_text("health: {staleAfter: 60s}\n")
         options = (
             f"--cdi-spec-dir={host.specs}",
             "--device-list-strategy=cdi-cri",
+            f"--config-file={folder}/config.yaml",
         )
         tool = host.environment | {"STANDIN_CTK_DEVICES": ",".join(UUIDS)}
         well = environment(folder, library) | tool
