@@ -43,13 +43,14 @@ def take_back(children: Iterable[Spec]) -> None:
 
 
 def _remove_labels(file: str) -> None:
-    remove = importlib.import_module("supervisor.labels.feature_file").remove
+    feature_file = importlib.import_module("supervisor.labels.feature_file")
     try:
-        remove(Path(file))
+        feature_file.remove(Path(file))
     except FileNotFoundError:
         pass  # not even the folder
     except OSError as error:
-        logger.warning("cannot remove the file with the node's labels", reason=str(error))
+        reason = feature_file.trouble(file, error)
+        logger.warning("cannot remove the file with the node's labels", reason=reason)
 
 
 def _fork(spec: Spec, parent: int) -> None:

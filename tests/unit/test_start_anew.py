@@ -3,6 +3,7 @@
 import errno
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from loguru import logger
@@ -16,16 +17,17 @@ from supervisor.start_anew import take_back
 TOLD = ClusterSettings(
     health_bus="", mps_bus="", node="a", events=True, condition=False, label="b", stale_after=10.0
 )
+IN_FILE = LabelSettings("", 10.0, LabelOutput.FILE)
 LABELS = LabelSettings("", 10.0, LabelOutput.NODE)
 
 
 @pytest.fixture
 def errors() -> Iterator[list[str]]:
-    """Return the errors that are logged, with their reason."""
+    """Return the warnings and errors that are logged, with their reason."""
     found: list[str] = []
     sink = logger.add(
         lambda text: found.append(f"{text.record['message']}: {text.record['extra']['reason']}"),
-        level="ERROR",
+        level="WARNING",
     )
     yield found
     logger.remove(sink)
@@ -54,3 +56,14 @@ def test_a_process_takes_back_what_would_stay(
     take_back([Spec("cluster", "supervisor.cluster.main", told)])
     why = "cannot take back what the cluster was told: [Errno 11] Resource temporarily unavailable"
     assert errors == forks * [why]
+
+
+def test_a_file_that_cannot_be_removed_is_named(tmp_path: Path, errors: list[str]) -> None:
+    """The reason names the file. A file or folder that is not there is no error."""
+    for name in ("folder/file", "file"):
+        take_back([Spec("labels", "", replace(IN_FILE, file=f"{tmp_path}/{name}"))])
+    assert errors == []
+    (tmp_path / "file").mkdir()
+    take_back([Spec("labels", "", replace(IN_FILE, file=f"{tmp_path}/file"))])
+    why = f'"{tmp_path}/file": Is a directory'
+    assert errors == [f"cannot remove the file with the node's labels: {why}"]
