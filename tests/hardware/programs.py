@@ -28,10 +28,12 @@ class Program:
     def line(self, patience: float = PATIENCE) -> str | None:
         """Return the next line that it prints; "" at its end, None if none comes in time."""
         assert self.process.stdout is not None
+        printed = select.poll()  # select takes no descriptor above 1023
+        printed.register(self.process.stdout, select.POLLIN)
         end = time.monotonic() + patience
         while b"\n" not in self._read:
             left = max(end - time.monotonic(), 0)
-            if not select.select([self.process.stdout], [], [], left)[0]:
+            if not printed.poll(left * 1000):
                 return None
             if not (some := os.read(self.process.stdout.fileno(), 4096)):
                 return ""
