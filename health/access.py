@@ -38,6 +38,9 @@ LATE: dict[int | None, str] = {
 }
 """What to do about what is missing here only: the kernel module is loaded."""
 
+OF_VERSIONS = frozenset({Code.VERSION_MISMATCH, *LATE})
+"""Answers that mean something else if the kernel module is loaded, or newer than the library."""
+
 OLD_LIBRARY = "the library {} is older than the kernel module {}: a new container gets the new one"
 
 
@@ -48,7 +51,8 @@ def refusal(error: str, code: int | None, procfs: Path) -> NotReady:
     """
     advice, needs_restart = ADVICE.get(code), code in DENIED
     kind = ReasonKind.NO_ACCESS if code in DENIED else ReasonKind.NO_DRIVER
-    seen = versions.read(procfs)
+    # Not for other answers: the monitor's loop asks, and a call that hangs can block these files.
+    seen = versions.read(procfs) if code in OF_VERSIONS else versions.Versions("", "")
     if code == Code.VERSION_MISMATCH and seen.library_is_older:
         advice, needs_restart = OLD_LIBRARY.format(seen.library, seen.module), True
     elif code in LATE and seen.module:

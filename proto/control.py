@@ -196,7 +196,7 @@ class Inventoried(msgspec.Struct, frozen=True, tag=True):
 
 
 class Left(msgspec.Struct, frozen=True, tag=True):
-    """Report: the devices that may have an MPS daemon, or its compute mode, from an earlier run."""
+    """Report: the devices that have an MPS daemon, or its compute mode, from an earlier run."""
 
     uuids: tuple[str, ...]
 

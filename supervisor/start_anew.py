@@ -38,18 +38,29 @@ def take_back(children: Iterable[Spec]) -> None:
         match spec.settings:
             case LabelSettings(file=file):
                 _remove_labels(file)
-            case ClusterSettings() if not os.fork():
-                _withdraw(spec, parent)
+            case ClusterSettings() as told if told.condition or told.taint or told.labels:
+                _fork(spec, parent)
 
 
 def _remove_labels(file: str) -> None:
-    remove = importlib.import_module("supervisor.labels.feature_file").remove
+    feature_file = importlib.import_module("supervisor.labels.feature_file")
     try:
-        remove(Path(file))
+        feature_file.remove(Path(file))
     except FileNotFoundError:
         pass  # not even the folder
     except OSError as error:
-        logger.warning("cannot remove the file with the node's labels", reason=str(error))
+        reason = feature_file.trouble(file, error)
+        logger.warning("cannot remove the file with the node's labels", reason=reason)
+
+
+def _fork(spec: Spec, parent: int) -> None:
+    try:
+        child = os.fork()
+    except OSError as error:
+        logger.error("cannot take back what the cluster was told", reason=str(error))
+        return
+    if not child:
+        _withdraw(spec, parent)
 
 
 def _withdraw(spec: Spec, parent: int) -> None:

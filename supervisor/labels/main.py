@@ -68,8 +68,8 @@ class Labeller:
         return True
 
     async def _listen(self) -> None:
-        socket = bus.health_subscriber(zmq.Context(), self._settings.health_bus)
-        async for state in bus.node_states(socket):
+        inbox = bus.health_subscriber(zmq.Context(), self._settings.health_bus)
+        async for state in bus.node_states(inbox):
             self._tell(self._word.after(state, time.monotonic()))
 
     def _on_unknown(self, order: Unknown) -> None:

@@ -264,7 +264,7 @@ class Effects:
             if uuid in compute_mode.remembered(Path(self._settings.state_folder)):
                 await self._mode(Verb.PUT_BACK)
         except (ComputeModeError, OSError) as error:
-            logger.error("cannot put a compute mode back", uuid=uuid, error=str(error))
+            logger.error("cannot put a compute mode back", uuid=uuid, error=in_words(error))
 
     async def _say(self, command: str, limit: float | None = None) -> None:
         """Send a command whose effect the next look shows."""

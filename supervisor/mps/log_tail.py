@@ -72,8 +72,8 @@ class Follower:
 
     def skip(self) -> None:
         """Begin near the end of a long file."""
-        if self._open():
-            self._at = max(0, os.fstat(self._file).st_size - AT_ONCE)
+        if self._file >= 0 or self._open():
+            self._at, self._begun = max(0, self._size() - AT_ONCE), b""
 
     def bound(self) -> None:
         """Keep a long file as `.1`, and empty it: the daemon goes on writing at its end."""

@@ -91,8 +91,8 @@ class Prober:
         self._told = decide.taken_over(self._told, order, self._at)
 
     async def _listen(self) -> None:
-        socket = bus.health_subscriber(zmq.Context(), self._settings.health_bus)
-        async for state in bus.node_states(socket):
+        inbox = bus.health_subscriber(zmq.Context(), self._settings.health_bus)
+        async for state in bus.node_states(inbox):
             self._word = self._word.after(state, time.monotonic())
             self._forget_marked(state)
             self._news.set()

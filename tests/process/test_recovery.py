@@ -51,16 +51,16 @@ def started(folder: Path, recovery: str = PROOF) -> AbstractAsyncContextManager[
 
 async def told(running: Service, count: int) -> list[NodeState]:
     """Return the next *count* states of the node: the first arrives at once, then one a second."""
-    socket = bus.health_subscriber(zmq.Context.instance(), f"{running.folder}/health.ipc")
+    inbox = bus.health_subscriber(zmq.Context.instance(), f"{running.folder}/health.ipc")
     states: list[NodeState] = []
     try:
         async with asyncio.timeout(PATIENCE):
             while len(states) < count:
-                state = await bus.receive(socket)
+                state = await bus.receive(inbox)
                 if isinstance(state, NodeState):
                     states.append(state)
     finally:
-        socket.close()
+        inbox.close()
     return states
 
 

@@ -3,11 +3,14 @@
 import asyncio
 import select
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import zmq
 
+from proto import bus
 from proto.inbox import Inbox
+from proto.messages import MpsState
 
 PATIENCE = 10.0
 
@@ -87,3 +90,27 @@ def test_a_message_is_found_whose_signal_another_use_of_the_socket_took(pair: Pa
         assert await asyncio.wait_for(wait, PATIENCE) == b"1"
 
     asyncio.run(story())
+
+
+def test_a_publisher_notices_whose_subscription_its_message_took(tmp_path: Path) -> None:
+    """A new subscriber is noticed though sending takes its signal off the descriptor."""
+    context = zmq.Context()
+    publisher = bus.MpsPublisher(context, f"{tmp_path}/mps.ipc")
+    subscriber = bus.MpsSubscriber(context, f"{tmp_path}/mps.ipc")
+    socket = publisher._socket  # noqa: SLF001 - its descriptor
+
+    async def story() -> None:
+        wait = asyncio.create_task(publisher.joined())
+        await asyncio.sleep(0)
+        subscriber.switch(on=True)
+        # The loop stands still meanwhile, so it cannot see the signal.
+        while not int(socket.get(zmq.EVENTS)) & zmq.POLLIN:
+            assert select.select([socket.fileno()], [], [], PATIENCE)[0]
+        publisher.publish(MpsState(epoch=1, sequence=1, daemons=()))
+        assert not is_signalled(socket)
+        await asyncio.wait_for(wait, PATIENCE)
+
+    try:
+        asyncio.run(story())
+    finally:
+        context.destroy(0)

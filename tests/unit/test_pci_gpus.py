@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from loguru import logger
 
-from health import access, pci_gpus, platform_files
+from health import access, pci_gpus, platform_files, versions
 from health.nvml import Code
 from health.opening import Refused
 from health.pci_gpus import PciGpu
@@ -194,6 +194,22 @@ def touch(path: Path) -> None:
     """Create a file and its folders."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
+
+
+def test_a_refusal_reads_files_only_for_answers_that_they_explain(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The monitor's loop makes one when it has lost access; a call that hangs can block them."""
+
+    def read(_: Path) -> versions.Versions:
+        raise AssertionError("these files may never answer")
+
+    monkeypatch.setattr(versions, "read", read)
+    for code in (Code.NO_PERMISSION, Code.OPERATING_SYSTEM, Code.UNKNOWN, None):
+        assert "no" in access.refusal("no", code, tmp_path).reason
+    for code in (LIBRARY, NODES, OLD):
+        with pytest.raises(AssertionError):
+            access.refusal("no", code, tmp_path)
 
 
 def looked(wait: Wait) -> None:
