@@ -8,6 +8,8 @@ from pathlib import Path
 from proto.messages import IMEX_CHANNEL
 
 CONTROL = ("/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools", "/dev/nvidia-modeset")
+NEEDED = CONTROL[:2]
+"""What every program needs that uses CUDA."""
 
 ACCESS = re.compile(r"gpu(\d{1,9})/gi(\d{1,9})(?:/ci(\d{1,9}))?/access (\d{1,9})", re.ASCII)
 """A line of mig-minors: the capability that gives access to a GI, or to a CI in it."""

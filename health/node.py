@@ -181,7 +181,7 @@ class Node:
         age, patience = now - self._opened_at, self._settings.patience
         if not self.opened or age > self._settings.hang_after:
             return self.opened
-        if self._files.found is None:
+        if self._files.found is None and not (self._known and age > patience):
             return False  # the node would seem to have no IMEX channels
         silent = [gpu for gpu in self.gpus if not gpu.answered]
         unknown = [gpu for gpu in silent if not self._is_known(gpu)]
@@ -240,7 +240,7 @@ class Node:
             slots, self._known, self.bound, self._passed, opened=self.opened
         )
         gpus = platform.named(self._roots.signs, gpus)
-        files = self._files.found or node_files.NOTHING
+        files = self._files.found or node_files.UNKNOWN
         peers = {gpu.uuid: gpu.details.peers for gpu in self.gpus if gpu.details}
         return Inventory(
             driver_version=self._opened.driver_version if self._opened else "",

@@ -22,7 +22,11 @@ class NodeFiles(msgspec.Struct, frozen=True):
     numa: NumaNodes
 
 
-NOTHING = NodeFiles((), (), NumaNodes())
+UNKNOWN = NodeFiles(device_nodes.NEEDED, (), NumaNodes())
+"""While the files do not answer.
+
+A container does not start where one of these is missing; without them it would start, and not work.
+"""
 
 
 class FilesLane:
@@ -55,7 +59,7 @@ class FilesLane:
         """Look if it is time and the lane is idle."""
         if self._due and not self.lane.busy:
             self._due = False
-            self.lane.give(self._job, lambda _: self.found or NOTHING)
+            self.lane.give(self._job, lambda _: self.found or UNKNOWN)
 
 
 def find(nvml: Nvml, roots: SystemRoots, channels: Iterable[int]) -> NodeFiles:

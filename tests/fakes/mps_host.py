@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from simulator.mps.program import NAME, write_program
+from tests.conftest import children
 from tests.fakes.compiler import build
 from tests.hardware.programs import PATIENCE, Program
-from tests.hardware.transcript import until
+from tests.hardware.transcript import alive, until
 
 _folder = tempfile.TemporaryDirectory(prefix="gs-")
 """Removed when this process ends."""
@@ -133,11 +134,14 @@ class MpsHost:
         return done.returncode, done.stdout
 
     def end_all(self) -> None:
-        """End all daemons; then also the commands end that a killed keeper has left behind."""
-        for program in self.programs():
+        """End all daemons; then their servers end, and the commands of a killed keeper."""
+        daemons = [program["pid"] for program in self.programs()]
+        servers = {pid for daemon in daemons for pid in children(daemon)}
+        for pid in daemons:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(program["pid"], signal.SIGKILL)
+                os.kill(pid, signal.SIGKILL)
         assert until(lambda: not self._left(), PATIENCE), f"left: {self._left()}"
+        assert until(lambda: not any(map(alive, servers)), PATIENCE), f"left: {servers}"
 
     def _left(self) -> list[str]:
         found = []

@@ -234,6 +234,7 @@ def test_apply_now_does_not_wait_for_clients(host: Host) -> None:
 
 def test_a_removed_gpu_takes_its_daemon_along(host: Host) -> None:
     """When a GPU is removed, its keeper ends, and the other GPU does not notice."""
+    host.configure(MPS, rescanInterval="200ms")
 
     async def story() -> None:
         async with kubelet(host.folder) as node, host.plugin() as plugin, host.tree() as tree:

@@ -27,7 +27,7 @@ LIMIT, PATIENCE = 15.0, 5.0
 class Started:
     """A node with one simulated GPU, whose lanes run, and whose host is mounted at *root*."""
 
-    def __init__(self, folder: Path, root: Path, hangs: int | None = None) -> None:
+    def __init__(self, folder: Path, root: Path, hangs: int | None = None, known: int = 0) -> None:
         # Not later in a lane: the first one asks ldconfig, a process that would seem to be left.
         INotify().close()
         live = LiveNode(folder)
@@ -47,8 +47,8 @@ class Started:
             patience=PATIENCE,
         )
         self.mailbox = Mailbox()
-        known = () if hangs is None else tuple(gpu(n) for n in range(hangs + 1))
-        self.node = Node(settings, known, self.mailbox)
+        count = known if hangs is None else hangs + 1
+        self.node = Node(settings, tuple(gpu(n) for n in range(count)), self.mailbox)
         self.began = time.monotonic()
 
     def work_until(self, holds: Callable[[], bool]) -> None:
@@ -108,9 +108,21 @@ def test_a_dead_mount_holds_up_the_start_only(tmp_path: Path, dead: threading.Ev
     (hanging,) = [lane for lane, _ in node.lanes() if lane.late(time.monotonic() + LIMIT, LIMIT)]
     assert hanging.late(time.monotonic() + LIMIT, LIMIT) == "look for device nodes"
     found = node.inventory({})
-    assert (len(found.gpus), found.cuda_version is None, found.nodes) == (1, False, ())
+    assert (len(found.gpus), found.cuda_version is None) == (1, False)
+    assert found.nodes == ("/dev/nvidiactl", "/dev/nvidia-uvm")  # else containers would be broken
     dead.set()
     started.work_until(lambda: started.nodes() == ("/dev/nvidiactl",))
+
+
+def test_a_dead_mount_holds_up_a_restart_for_a_moment_only(
+    tmp_path: Path, dead: threading.Event
+) -> None:
+    """A new monitor reports GPUs that are known before their last state is too old."""
+    assert not dead.is_set()
+    started = Started(tmp_path, tmp_path, known=1)
+    started.work_without("files")
+    assert not started.node.ready(started.began + PATIENCE)
+    assert started.node.ready(started.began + PATIENCE + 1)
 
 
 def test_a_comparison_of_gpus_that_hangs_holds_up_nothing_else(
