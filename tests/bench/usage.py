@@ -44,6 +44,8 @@ def _busy(plugin: Plugin, interval: float, seconds: float) -> float:
 
 
 GPUS = 8
+CPUCLOCK_SCHED = 2
+"""The kernel's clock of the processor time that a process has used."""
 SERIES = "gpu_sharing_container_memory_used_bytes{"
 
 
@@ -88,8 +90,8 @@ def _told(plugin: Plugin, interval: float, scrapes: int) -> Figures:
 
 
 def _processor_time(tree: Tree) -> float:
-    tasks = Path(f"/proc/{tree.children()['exporter']}/task").iterdir()
-    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
+    # The clock of the whole process, as clock_getcpuclockid names it: threads end at any time.
+    return time.clock_gettime((~tree.children()["exporter"] << 3) | CPUCLOCK_SCHED)
 
 
 def _pods() -> bytes:
