@@ -1,11 +1,12 @@
 """The times of the kubelet's calls over the socket, measured with a plain gRPC client."""
 
+import contextlib
 import functools
 import itertools
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from proto import deviceplugin_pb2 as api
@@ -87,8 +88,9 @@ def of_whole_gpus(plugin: Plugin, rounds: int) -> Figures:
     return dict(zip(keys, map(list, zip(*turns, strict=True)), strict=True))
 
 
-def of_replicas(plugin: Plugin, rounds: int, replicas: int = 1000) -> Figures:
-    """Measure with a thousand replicas of each of eight GPUs."""
+@contextlib.contextmanager
+def shared(plugin: Plugin, replicas: int) -> Iterator[Calls]:
+    """Yield the calls of a plugin with so many replicas of each of eight GPUs."""
     with (
         short_folder() as folder,
         kubelet(folder) as node,
@@ -97,30 +99,27 @@ def of_replicas(plugin: Plugin, rounds: int, replicas: int = 1000) -> Figures:
         heard = node.next_list()
         channel, stub = node.stub(heard.resource)
         with channel:
-            calls = Calls(stub, heard.ids())
-            times = [milliseconds(lambda: calls.preferred(8)) for _ in range(rounds // 4)]
+            yield Calls(stub, heard.ids())
+
+
+def of_replicas(plugin: Plugin, rounds: int, replicas: int = 1000) -> Figures:
+    """Measure with a thousand replicas of each of eight GPUs."""
+    with shared(plugin, replicas) as calls:
+        times = [milliseconds(lambda: calls.preferred(8)) for _ in range(rounds // 4)]
     return {"preferred-8000": times}
 
 
 def of_bursts(plugin: Plugin, bursts: int, replicas: int = 30) -> Figures:
     """Measure 200 Allocates within a second, of a device each, as when many pods start at once."""
     times = []
-    with (
-        short_folder() as folder,
-        kubelet(folder) as node,
-        running(plugin, folder, replicas=replicas),
-    ):
-        heard = node.next_list()
-        channel, stub = node.stub(heard.resource)
-        with channel:
-            calls = Calls(stub, heard.ids())
-            calls.empty()
-            for _ in range(bursts):
-                begun = time.perf_counter()
-                for place in range(BURST):
-                    rest(begun + place / BURST - time.perf_counter())
-                    ids = calls.ids[place : place + 1]
-                    times.append(milliseconds(functools.partial(calls.allocate, ids)))
+    with shared(plugin, replicas) as calls:
+        calls.empty()
+        for _ in range(bursts):
+            begun = time.perf_counter()
+            for place in range(BURST):
+                rest(begun + place / BURST - time.perf_counter())
+                ids = calls.ids[place : place + 1]
+                times.append(milliseconds(functools.partial(calls.allocate, ids)))
     return {"burst": times}
 
 
