@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from health import cdi, cdi_spec, log_lines
 from health.cdi import NOT_INSTALLED, OnDisk, Outcome, Task
 from health.cdi_spec import GPUS, IMEX, CdiSpec, Wanted
-from health.lane import Lane, Mailbox, in_words
+from health.lane import Lane, Mailbox, error_in_words
 from health.nvidia_ctk import Runs
 from health.nvml import Nvml
 from proto.messages import Gpu
@@ -184,7 +184,7 @@ class CdiLane:
         self._lane.give(job, functools.partial(self._after_error, task.specs))
 
     def _after_error(self, specs: Iterable[CdiSpec], error: Exception) -> CdiWritten:
-        why = in_words(error)
+        why = error_in_words(error)
         return CdiWritten(tuple(Outcome(s, error=why, why=why) for s in specs), self._disk)
 
 

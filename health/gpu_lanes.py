@@ -17,7 +17,7 @@ from health.enumeration import Details, Enumerated, NotEnumerated, Rescanned, Sy
 from health.inventory import Slot
 from health.known_good import with_known_good
 from health.label_facts import find_facts, with_facts
-from health.lane import Lane, Mailbox, in_words
+from health.lane import Lane, Mailbox, error_in_words
 from health.looks import look, of_absent
 from health.nvml import Nvml
 from health.sampling import Sampling
@@ -180,7 +180,7 @@ class GpuLanes:
             self.calls.give(sample, lambda _: nothing(now), in_turn=True)
 
     def _not_enumerated(self, error: Exception) -> NotEnumerated:
-        return NotEnumerated(FailedGpu(self.index, in_words(error)), reached=True)
+        return NotEnumerated(FailedGpu(self.index, error_in_words(error)), reached=True)
 
     def _timed_look(self, nvml: Nvml, handle: object, gpu: Gpu) -> Looked:
         """Check the GPU, in its lane."""
@@ -261,7 +261,7 @@ class GpuLanes:
 
 
 def _unreadable(error: Exception) -> Looked:
-    return Looked(Look(failed=in_words(error)), 0.0)
+    return Looked(Look(failed=error_in_words(error)), 0.0)
 
 
 def _same_facts(gpu: Gpu, error: Exception) -> GpuFacts:

@@ -84,7 +84,7 @@ def _itself(error: Exception) -> object:
     return error
 
 
-def in_words(error: Exception) -> str:
+def error_in_words(error: Exception) -> str:
     """Return the *error* of a job that should raise none."""
     return f"{type(error).__name__}: {error}"
 

@@ -12,7 +12,7 @@ from health.cdi_spec import GPUS
 from health.condition import Condition
 from health.inventory import UNANSWERED
 from health.kernel_log import DriverLoaded, GpuReset, LoggedXid, SXid
-from health.lane import Done, in_words
+from health.lane import Done, error_in_words
 from health.nvml import XidEvent
 from health.verdict import Conditions
 from health.watch import Ended
@@ -230,7 +230,7 @@ def _cdi(outcome: Outcome, file: str) -> None:
 
 def odd(done: Done) -> None:
     """Log that a job has raised what no job should, once until that changes."""
-    if done.error is None or (error := in_words(done.error)) == done.lane.told:
+    if done.error is None or (error := error_in_words(done.error)) == done.lane.told:
         return
     done.lane.told = error
     frames = traceback.extract_tb(done.error.__traceback__)

@@ -6,7 +6,7 @@ import msgspec
 from msgspec.structs import replace
 
 from health import device_nodes, platform, platform_files
-from health.lane import in_words
+from health.lane import error_in_words
 from health.nvml import Code, Nvml, NvmlError
 from health.platform import NOTHING, Signs
 from health.platform_files import LIBRARY
@@ -59,7 +59,7 @@ def open_driver(nvml: Nvml, settings: MonitorSettings) -> Opened | Refused:
 
 
 def _words(error: Exception) -> str:
-    return str(error) if isinstance(error, NvmlError | OSError) else in_words(error)
+    return str(error) if isinstance(error, NvmlError | OSError) else error_in_words(error)
 
 
 def _start(nvml: Nvml, signs: Signs, strategy: Discovery) -> Signs:

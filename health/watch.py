@@ -6,7 +6,7 @@ from collections.abc import Callable
 import msgspec
 from msgspec.structs import replace
 
-from health.lane import in_words
+from health.lane import error_in_words
 from health.nvml import Code, Hint, Nvml, NvmlError, XidEvent
 from proto.reasons import Reason, ReasonKind
 
@@ -80,7 +80,9 @@ def watch(
 
 def after_error(error: Exception) -> Ended:
     """Return the end of a watch that an *error* of no driver has ended."""
-    return Ended(NvmlError("nvmlEventSetWait", Code.UNKNOWN, in_words(error)), True, lost=False)
+    return Ended(
+        NvmlError("nvmlEventSetWait", Code.UNKNOWN, error_in_words(error)), True, lost=False
+    )
 
 
 class Watch(msgspec.Struct, frozen=True):
